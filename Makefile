@@ -1,0 +1,51 @@
+PYTHON ?= python3
+SEED ?= 0
+# `accelerate launch` gives each process one thread unless it is told otherwise.
+THREADS ?= $(or $(OMP_NUM_THREADS),$(shell getconf _NPROCESSORS_ONLN))
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+LAUNCH := $(BIN)/accelerate launch --quiet --num_processes 1 --num_machines 1 --mixed_precision no \
+	--dynamo_backend no --num_cpu_threads_per_process $(THREADS)
+CONFIGS := recipes/configs/distill
+BENCHES := $(sort $(wildcard tests/bench/bench_*.py))
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-all check style bench clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "make %-10s %s\n", $$1, $$2}'
+
+install: $(INSTALLED) ## Create .venv with the tested versions (the other targets do it when needed)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED) ## Train a teacher, a student alone and a distilled student, and compare them (SEED=0)
+	$(LAUNCH) recipes/distill.py --config $(CONFIGS)/demo_teacher.yaml --seed $(SEED)
+	$(LAUNCH) recipes/distill.py --config $(CONFIGS)/demo_baseline.yaml --seed $(SEED)
+	$(LAUNCH) recipes/distill.py --config $(CONFIGS)/demo.yaml --seed $(SEED)
+	$(BIN)/python recipes/compare.py outputs/demo
+
+test: $(INSTALLED) ## Run the fast tests, without the network
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+test-all: $(INSTALLED) ## Run every test, the slow ones too
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m ''
+
+check: $(INSTALLED) ## Check style and formatting, change nothing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+style: $(INSTALLED) ## Fix style and formatting
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(INSTALLED) ## Run every benchmark; results go to outputs/bench/
+	set -e; for script in $(BENCHES); do $(BIN)/python $$script; done
+
+clean: ## Remove .venv, caches and build products; outputs/ stays
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache
+	find hf_clip_kd recipes tests -name __pycache__ -type d -prune -exec rm -rf {} +

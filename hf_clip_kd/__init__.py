@@ -1,0 +1,35 @@
+"""Distil CLIP-style teachers into small students inside the Hugging Face ecosystem.
+
+Importing this package registers its models with transformers' Auto classes.
+"""
+
+from .data import CLIPDataCollator, load_image_text
+from .distillation_model import DistillationModel
+from .evaluation import RetrievalEvaluator, SequentialEvaluator, ZeroShotClassificationEvaluator
+from .features import CLIPDims, CLIPFeatures
+from .losses import LOSSES, LossSum
+from .models import TimmCLIPConfig, TimmCLIPModel, list_models, load_clip
+from .teacher import CLIPTeacher
+from .trainer import CLIPDistillationTrainer, DistillationTrainer
+from .training_args import DistillationTrainingArguments
+
+__all__ = [
+    "LOSSES",
+    "CLIPDataCollator",
+    "CLIPDims",
+    "CLIPDistillationTrainer",
+    "CLIPFeatures",
+    "CLIPTeacher",
+    "DistillationModel",
+    "DistillationTrainer",
+    "DistillationTrainingArguments",
+    "LossSum",
+    "RetrievalEvaluator",
+    "SequentialEvaluator",
+    "TimmCLIPConfig",
+    "TimmCLIPModel",
+    "ZeroShotClassificationEvaluator",
+    "list_models",
+    "load_clip",
+    "load_image_text",
+]

@@ -1,0 +1,213 @@
+"""Rows of images and captions to batches: one crop per picture, seen by student and teacher each in its own way."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+
+from .images import BrokenImageError, BrokenImages, decode_image, image_name
+from .view import UNIFORMS_PER_CROP, ImageView, TextView, random_crop_box, same_rule
+
+
+_CAPTIONS = ("draw", "first", "all")
+
+
+class CLIPDataCollator:
+    """Turns rows with `image` and `text` into one batch for a student and, where it differs, for its teacher.
+
+    In training, one random crop is drawn per picture and given to both models, each at its own size, with its own
+    interpolation, mean and std: the teacher must judge what the student sees (a *consistent* teacher,
+    [Beyer et al.](https://huggingface.co/papers/2106.05237)). In evaluation, each model's own image processor is called.
+    Rows that cannot be used (a broken image, no caption) are dropped, counted and named in the log.
+
+    Args:
+        processor (`ProcessorMixin`):
+            The student's, with `.image_processor` and `.tokenizer`.
+        teacher_processor (`ProcessorMixin`, *optional*):
+            The teacher's. Its tokenizer may be `None` (a teacher without text).
+        train (`bool`, *optional*, defaults to `True`):
+            Random crops and drawn captions, or each processor's own rule and first captions.
+        crop_scale (`(float, float)`, *optional*, defaults to `(0.9, 1.0)`):
+            Share of the area that a crop keeps, as in `torchvision.transforms.RandomResizedCrop`.
+        crop_ratio (`(float, float)`, *optional*, defaults to `(3/4, 4/3)`):
+            Width / height of a crop.
+        flip (`float`, *optional*, defaults to `0.0`):
+            Probability of a mirrored crop. Off by default: captions say "left" and pictures show writing.
+        captions (`str`, *optional*):
+            Of several captions of one image: `"draw"` one (default in training), take the `"first"` (default in
+            evaluation), or keep `"all"`: then there are more texts than images, and `text_image` (texts,) names the
+            image of each.
+        seed (`int`, *optional*, defaults to `0`):
+            Crops and captions follow from this, the seed torch gave the process or dataloader worker, and the rank.
+        max_broken_fraction (`float`, *optional*, defaults to `0.05`):
+            The run stops with an error when a larger share of at least 100 rows is broken.
+
+    Attributes:
+        broken ([`BrokenImages`]): What was seen and dropped, over all dataloader workers.
+
+    Returns of a call:
+        `dict`: `pixel_values` (batch, 3, height, width), `input_ids` and `attention_mask` (texts, length), and
+        `teacher_pixel_values`, `teacher_input_ids`, `teacher_attention_mask` where the teacher's differ.
+        A batch is smaller by its dropped rows: filling the gaps with copies would put false negatives into every
+        contrastive loss. Of a batch with no usable row, an earlier one is shown again.
+    """
+
+    def __init__(
+        self,
+        processor: Any,
+        teacher_processor: Any | None = None,
+        *,
+        train: bool = True,
+        crop_scale: Sequence[float] = (0.9, 1.0),
+        crop_ratio: Sequence[float] = (3 / 4, 4 / 3),
+        flip: float = 0.0,
+        captions: str | None = None,
+        seed: int = 0,
+        max_broken_fraction: float = 0.05,
+    ):
+        self.train = train
+        self.crop_scale = _range("crop_scale", crop_scale, upper=1.0)
+        self.crop_ratio = _range("crop_ratio", crop_ratio, upper=math.inf)
+        self.flip = _probability("flip", flip)
+        self.captions = captions or ("draw" if train else "first")
+        if self.captions not in _CAPTIONS:
+            raise ValueError(
+                f"`captions={captions!r}` is unknown. It must be one of {', '.join(map(repr, _CAPTIONS))}. "
+                "Leave it out for 'draw' in training and 'first' in evaluation."
+            )
+        self.seed = seed
+        self.broken = BrokenImages(max_broken_fraction)
+        self._last_rows: list[dict[str, Any]] = []
+        self._generator: tuple[int, torch.Generator] | None = None
+
+        self.image_processor = _part(processor, "image_processor", "processor")
+        _part(processor, "tokenizer", "processor")
+        self.text_view = TextView(processor)
+        self.teacher_image_processor = self.teacher_text_view = None
+        if teacher_processor is not None:
+            teacher = _part(teacher_processor, "image_processor", "teacher_processor")
+            if not self._sees_alike(self.image_processor, teacher):
+                self.teacher_image_processor = teacher
+            if getattr(teacher_processor, "tokenizer", None) is not None:
+                view = TextView(teacher_processor)
+                self.teacher_text_view = None if view.agrees_with(self.text_view) else view
+        if train:
+            # In the order of the batch's keys; a JPEG is decoded at twice the size that the largest of them needs.
+            teacher = self.teacher_image_processor
+            self._views = {"pixel_values": ImageView.of(self.image_processor)}
+            if teacher is not None:
+                self._views["teacher_pixel_values"] = ImageView.of(teacher)
+            side = max(max(view.size) for view in self._views.values())
+            self._min_side = math.ceil(2 * side / math.sqrt(self.crop_scale[0]))
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        good = self._usable(rows)
+        images = [image for image, _ in good]
+        uniforms = self._uniforms(len(good)).tolist() if self.train or self.captions == "draw" else [[]] * len(good)
+        batch = self._crops(images, uniforms) if self.train else self._processed(images)
+        texts, owners = self._choose([captions for _, captions in good], uniforms)
+        batch |= self.text_view(texts)
+        if self.teacher_text_view is not None:
+            batch |= {f"teacher_{key}": value for key, value in self.teacher_text_view(texts).items()}
+        if self.captions == "all":
+            batch["text_image"] = torch.tensor(owners)
+        return batch
+
+    def _usable(self, rows: list[dict[str, Any]]) -> list[tuple[Image.Image, list[str]]]:
+        good, kept, broken = [], [], []
+        for row in rows:
+            try:
+                good.append(self._read(row))
+                kept.append(row)
+            except BrokenImageError as error:
+                broken.append((image_name(row), str(error)))
+        self.broken.add(len(rows), broken)
+        self._last_rows = kept or self._last_rows
+        if good:
+            return good
+        # A grey picture without words only where nothing usable has been seen so far: it harms less than a dead run.
+        return [self._read(row) for row in self._last_rows] or [(Image.new("RGB", (64, 64), (127, 127, 127)), [""])]
+
+    def _read(self, row: dict[str, Any]) -> tuple[Image.Image, list[str]]:
+        captions = row.get("text")
+        captions = captions if isinstance(captions, (list, tuple)) else [captions]
+        captions = [text for text in captions if isinstance(text, str) and text.strip()]
+        if not captions:
+            raise BrokenImageError("the row has no caption")
+        return decode_image(row.get("image"), min_side=self._min_side if self.train else None), captions
+
+    def _uniforms(self, count: int) -> torch.Tensor:
+        """All the chance in a batch, (count, numbers per row): whoever keys rows otherwise replaces this alone."""
+        process = torch.initial_seed()  # differs between dataloader workers and between epochs
+        if self._generator is None or self._generator[0] != process:
+            # Every rank starts from one torch seed; without its number all ranks would crop alike.
+            rank = int(os.environ.get("RANK", 0))
+            seed = (process * 1_000_003 + self.seed * 7_919 + rank) % 2**63
+            self._generator = (process, torch.Generator().manual_seed(seed))
+        return torch.rand(count, UNIFORMS_PER_CROP + 2, generator=self._generator[1])
+
+    def _crops(self, images: list[Image.Image], uniforms: list[list[float]]) -> dict[str, torch.Tensor]:
+        boxes = [
+            random_crop_box(*image.size, self.crop_scale, self.crop_ratio, numbers)
+            for image, numbers in zip(images, uniforms, strict=True)
+        ]
+        flips = [numbers[-2] < self.flip for numbers in uniforms]
+        pixels, batch = {}, {}
+        for key, view in self._views.items():
+            grid = (view.size, view.resample)
+            if grid not in pixels:
+                pixels[grid] = view.crop(images, boxes, flips)
+            batch[key] = view.normalize(pixels[grid])
+        return batch
+
+    def _processed(self, images: list[Image.Image]) -> dict[str, torch.Tensor]:
+        batch = {"pixel_values": self.image_processor(images, return_tensors="pt")["pixel_values"]}
+        if self.teacher_image_processor is not None:
+            teacher = self.teacher_image_processor(images, return_tensors="pt")
+            batch["teacher_pixel_values"] = teacher["pixel_values"]
+        return batch
+
+    def _choose(self, captions: list[list[str]], uniforms: list[list[float]]) -> tuple[list[str], list[int]]:
+        """The texts of the batch, and the image each belongs to."""
+        if self.captions == "all":
+            pairs = [(text, i) for i, texts in enumerate(captions) for text in texts]
+            return [text for text, _ in pairs], [i for _, i in pairs]
+        if self.captions == "first":
+            return [texts[0] for texts in captions], list(range(len(captions)))
+        drawn = [texts[int(numbers[-1] * len(texts))] for texts, numbers in zip(captions, uniforms, strict=True)]
+        return drawn, list(range(len(captions)))
+
+    def _sees_alike(self, student: Any, teacher: Any) -> bool:
+        return ImageView.of(student) == ImageView.of(teacher) if self.train else same_rule(student, teacher)
+
+
+def _part(processor: Any, name: str, argument: str) -> Any:
+    part = getattr(processor, name, None)
+    if part is None:
+        raise ValueError(
+            f"`{argument}` is a {type(processor).__name__} without `.{name}`. The collator needs one object with an "
+            "image processor and a tokenizer. Pass what `load_clip(...)` returns beside the model, "
+            "`CLIPTeacher(...).processor`, or `AutoProcessor.from_pretrained(...)`."
+        )
+    return part
+
+
+def _range(name: str, value: Sequence[float], upper: float) -> tuple[float, float]:
+    low, high = (float(v) for v in value) if len(value) == 2 else (math.nan, math.nan)
+    if not 0 < low <= high <= upper:
+        raise ValueError(
+            f"`{name}={value}` is not a range. It must be two numbers, the smaller one first, above 0"
+            f"{'' if upper == math.inf else f' and at most {upper:g}'}. Pass for example `{name}=(0.9, 1.0)`."
+        )
+    return low, high
+
+
+def _probability(name: str, value: float) -> float:
+    if not 0 <= value <= 1:
+        raise ValueError(f"`{name}={value}` is not a probability. It must lie between 0 and 1. Pass `{name}=0.5`.")
+    return float(value)

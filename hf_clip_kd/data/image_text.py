@@ -1,0 +1,200 @@
+"""Pairs of images and captions from anything `datasets` reads, as columns `image` (undecoded) and `text`."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import datasets
+
+from .sources import Data, base_folder, find_files, read
+
+
+logger = logging.getLogger(__name__)
+
+# What the common sources call their columns, tried in this order when the default name is not there.
+_ALIASES = {
+    "image": ("filepath", "jpg", "jpeg", "png", "webp", "img"),
+    "text": ("title", "caption", "captions", "txt", "json.caption"),
+}
+
+
+def load_image_text(
+    dataset_name: str,
+    *,
+    data_dir: str | None = None,
+    data_files: str | list[str] | None = None,
+    split: str = "train",
+    image_column: str = "image",
+    text_column: str = "text",
+    label_template: str = "a photo of a {}.",
+    max_samples: int | None = None,
+    streaming: bool = False,
+    **load_kwargs: Any,
+) -> Data:
+    """Load images with captions, whatever they are stored in.
+
+    Images stay undecoded: a broken one is then met, named and skipped by [`CLIPDataCollator`] and does not end the run.
+
+    Args:
+        dataset_name (`str`):
+            - an id on the Hub, such as `"pixparse/cc12m-wds"`;
+            - `"imagefolder"` with `data_dir`: pictures with a `metadata.csv` or `.jsonl` (`file_name`, `text`), or in
+              one folder per class (then pass `text_column="label"`);
+            - a `.csv`, `.tsv`, `.parquet`, `.jsonl` or `.tar` file, a folder of them, or `"csv"`, `"tsv"`, `"parquet"`,
+              `"json"`, `"webdataset"` with `data_files`. Paths of pictures start from the folder of their file;
+            - a folder written by `Dataset.save_to_disk`;
+            - `"shapes"`, the embedded world, which needs no files.
+        data_dir (`str`, *optional*):
+            Folder of the data, for `"imagefolder"` and the like.
+        data_files (`str` or `list[str]`, *optional*):
+            Files, with `*` for anything and `{00000..00331}` for numbered shards.
+        split (`str`, *optional*, defaults to `"train"`):
+            As in `datasets`: `"validation"`, `"train[:10%]"`. Files given by `data_files` are the split asked for.
+        image_column, text_column (`str`, *optional*, default to `"image"` and `"text"`):
+            Columns of the source; `"json.caption"` reaches into a nested one. Where the defaults are missing, the
+            usual names are tried (`filepath` and `title` of open_clip, `jpg` and `txt` of WebDataset).
+        label_template (`str`, *optional*, defaults to `"a photo of a {}."`):
+            Caption of a class name, when `text_column` holds class labels.
+        max_samples (`int`, *optional*):
+            Only the first so many rows.
+        streaming (`bool`, *optional*, defaults to `False`):
+            Read while training, without a copy in the cache of `datasets`: for sets that are larger than the disk.
+        load_kwargs:
+            For `datasets.load_dataset` (`name`, `revision`, `cache_dir`, `token`, ...), or `load_shapes`.
+
+    Returns:
+        `datasets.Dataset`, or `datasets.IterableDataset` when streaming: `image` is a `datasets.Image(decode=False)`,
+        `text` a string or a list of strings (several captions of one image); other columns are kept.
+
+    Raises:
+        ValueError: if the data cannot be found or read, has no such split or columns, or is empty.
+    """
+    if dataset_name == "shapes":
+        from .shapes import load_shapes
+
+        return load_shapes(split, size=max_samples, **load_kwargs)
+    files = find_files(dataset_name, data_files)
+    dataset = read(
+        dataset_name, data_dir=data_dir, files=files, split=split, streaming=streaming, load_kwargs=load_kwargs
+    )
+    if not streaming and len(dataset) == 0:
+        raise ValueError(
+            f"The dataset {dataset_name!r} (split {split!r}) is empty: no row was found in "
+            f"{data_dir or data_files or dataset_name}. It must hold at least one image with a caption. Pass the folder "
+            "or the files that hold them: `data_dir=...` or `data_files=...`."
+        )
+    image_column = _find_column(dataset, "image", image_column)
+    text_column = _find_column(dataset, "text", text_column)
+    if max_samples is not None:
+        dataset = dataset.take(max_samples)
+    dataset = _set_text(dataset, text_column, label_template)
+    return _set_image(dataset, image_column, lambda: base_folder(dataset_name, data_dir, files))
+
+
+def _find_column(dataset: Data, target: str, name: str) -> str:
+    """The source column to use, or the error that lists them."""
+    features = dataset.features or {}
+    names = list(features)
+    candidates = (name, *_ALIASES[target]) if name == target else (name,)
+    for candidate in candidates:
+        head, _, tail = candidate.partition(".")
+        if candidate in names or (tail and isinstance(features.get(head), dict) and tail in features[head]):
+            if candidate != name:
+                logger.info("No column %r: taking %r as the %s.", name, candidate, target)
+            return candidate
+    classes = [n for n in names if isinstance(features[n], datasets.ClassLabel)]
+    hint = f" For captions made of class names: `text_column={classes[0]!r}`." if classes and target == "text" else ""
+    raise ValueError(
+        f"`{target}_column={name!r}` is not a column of the dataset. Its columns are {names}. "
+        f"Pass the one that holds the {'images' if target == 'image' else 'captions'}: `{target}_column=...`.{hint}"
+    )
+
+
+def _set_text(dataset: Data, column: str, template: str) -> Data:
+    """Make `text` of a column of strings, lists of strings, numbers, class labels or a nested field."""
+    if column not in dataset.features:
+        head, _, tail = column.partition(".")
+        return _with_column(
+            dataset, head, "text", dataset.features[head][tail], lambda values: [v[tail] for v in values]
+        )
+    feature = dataset.features[column]
+    text = datasets.Value("string")
+    if isinstance(feature, datasets.ClassLabel):
+        names = [template.format(name.replace("_", " ")) for name in feature.names]
+        return _with_column(dataset, column, "text", text, lambda ids: [None if i is None else names[i] for i in ids])
+    inner = getattr(feature, "feature", feature)
+    if not isinstance(inner, datasets.Value):
+        raise ValueError(
+            f"`text_column={column!r}` holds {feature}. It must hold strings, lists of strings or class labels. "
+            f"Pass another of the columns {list(dataset.features)}: `text_column=...`."
+        )
+    dataset = _rename(dataset, column, "text")
+    if inner is feature and inner.dtype not in ("string", "large_string"):
+        dataset = dataset.cast_column("text", text)  # captions such as "7" that a reader took for numbers
+    return dataset
+
+
+def _set_image(dataset: Data, column: str, find_folder: Callable[[], str | None]) -> Data:
+    """Make `image` an undecoded image of a column of images, paths, bytes, or structs of both."""
+    feature = dataset.features[column]
+    dataset = _rename(dataset, column, "image")
+    if isinstance(feature, datasets.Value) and feature.dtype in ("string", "large_string"):
+        dataset = _absolute(dataset, find_folder)
+    elif isinstance(feature, datasets.Value) and feature.dtype in ("binary", "large_binary"):
+        pass
+    elif not isinstance(feature, datasets.Image) and not (
+        isinstance(feature, dict) and {"bytes", "path"} >= set(feature)
+    ):
+        raise ValueError(
+            f"`image_column={column!r}` holds {feature}. It must hold images, their bytes, or paths to them. "
+            f"Pass another of the columns {list(dataset.features)}: `image_column=...`."
+        )
+    return dataset.cast_column("image", datasets.Image(decode=False))
+
+
+def _absolute(dataset: Data, find_folder: Callable[[], str | None]) -> Data:
+    """Let relative paths start from the folder of their file, or where only that fits, from the working directory."""
+    first = next((row["image"] for row in dataset.select_columns(["image"]).take(1)), None)
+    if first is None or "://" in first or os.path.isabs(first):
+        return dataset
+    folder = find_folder()
+    if folder is None:
+        return dataset
+    # open_clip's own reader starts from the working directory; the first row tells which of the two is meant.
+    if not os.path.exists(os.path.join(folder, first)) and os.path.exists(first):
+        folder = os.getcwd()
+
+    def join(paths: Iterable[str | None]) -> list[str | None]:
+        return [None if path is None else os.path.join(folder, path) for path in paths]
+
+    return _with_column(dataset, "image", "image", datasets.Value("string"), join)
+
+
+def _with_column(dataset: Data, source: str, target: str, feature: Any, function: Callable) -> Data:
+    """Compute one column of another without rewriting the rest, which may hold gigabytes of pictures."""
+    if isinstance(dataset, datasets.IterableDataset):
+        features = datasets.Features({**dataset.features, target: feature})
+        return dataset.map(
+            lambda values: {target: function(values)}, batched=True, input_columns=[source], features=features
+        )
+    values = dataset.select_columns([source]).map(
+        lambda values: {target: function(values)},
+        batched=True,
+        input_columns=[source],
+        remove_columns=[source],
+        features=datasets.Features({target: feature}),
+        desc=f"Reading {target}",
+    )
+    rest = dataset.remove_columns([target]) if target in dataset.column_names else dataset
+    return datasets.concatenate_datasets([rest, values], axis=1) if rest.column_names else values
+
+
+def _rename(dataset: Data, source: str, target: str) -> Data:
+    if source == target:
+        return dataset
+    if target in dataset.features:
+        dataset = dataset.remove_columns([target])
+    return dataset.rename_column(source, target)

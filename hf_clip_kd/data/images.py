@@ -1,0 +1,206 @@
+"""Decoding of images as they come: whatever the file is, an 8-bit RGB picture the right way up, or one named reason why not."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch.utils.data import get_worker_info
+
+
+logger = logging.getLogger(__name__)
+
+MAX_PIXELS = 2**26
+"""Larger pictures (200 MB of RGB) are skipped, unless they are JPEGs, which can be decoded at half their size or less."""
+
+MAX_ASPECT = 100
+"""Longer strips are skipped: CLIP's shortest-edge resize would blow a 1 x 5000 line up to 224 x 1,120,000."""
+
+_ORIENTATION = 0x0112
+_MAX_NAMED = 100
+_SLOTS = 256
+
+
+class BrokenImageError(ValueError):
+    """One image cannot be used; the message says why. The collator counts it and goes on."""
+
+
+def decode_image(value: Any, *, min_side: int | None = None) -> Image.Image:
+    """Decode one image to an 8-bit RGB picture, the right way up.
+
+    Transparency is laid on white, as the image processors of transformers do, so that student and teacher see what a
+    pipeline shows them later; dropping the alpha channel instead (open_clip) uncovers whatever an editor left below it.
+    16-bit greys are scaled, not clipped, to 8 bits. Of an animation, the first frame is taken.
+
+    Args:
+        value (`PIL.Image.Image`, `dict`, `bytes`, `str` or `os.PathLike`):
+            A picture, an undecoded `datasets.Image` (`{"bytes": ..., "path": ...}`), the bytes of a file, or a path.
+        min_side (`int`, *optional*):
+            The shortest side that is needed. A JPEG is then decoded at 1/2, 1/4 or 1/8 of its size as long as both
+            sides stay at least this long: for a photo of 12 megapixels this is several times faster.
+
+    Returns:
+        `PIL.Image.Image`: of mode `"RGB"`.
+
+    Raises:
+        BrokenImageError: if there is no image, it cannot be decoded, or it is too large or too narrow to be of use.
+    """
+    try:
+        image = _open(value)
+        _check_shape(image, value, min_side)
+        image.load()
+        return _to_rgb(_upright(image))
+    except BrokenImageError:
+        raise
+    # A damaged file makes decoders raise anything (OSError, SyntaxError, struct.error, zlib.error, IndexError, ...).
+    except Exception as error:
+        raise BrokenImageError(f"{type(error).__name__}: {error}") from error
+
+
+def image_name(row: dict[str, Any]) -> str:
+    """The name by which a user finds this row's image: its path, its key in a tar, or else its caption."""
+    value = row.get("image")
+    path = value.get("path") if isinstance(value, dict) else getattr(value, "filename", value)
+    if isinstance(path, (str, os.PathLike)) and str(path):
+        return str(path)
+    return str(row.get("__key__") or f"(no file name; caption {str(row.get('text'))[:60]!r})")
+
+
+def _open(value: Any) -> Image.Image:
+    if isinstance(value, dict):
+        value = value["path"] if value.get("bytes") is None else value["bytes"]
+    if value is None:
+        raise BrokenImageError("the row has no image")
+    if isinstance(value, Image.Image):
+        return value
+    if isinstance(value, (bytes, bytearray)):
+        return Image.open(io.BytesIO(value))
+    if "://" in str(value):
+        # A file inside a remote folder or an archive, as streamed datasets name it: `zip://a.png::/data/images.zip`.
+        from datasets.utils.file_utils import xopen
+
+        with xopen(str(value), "rb") as file:
+            return Image.open(io.BytesIO(file.read()))
+    return Image.open(value)
+
+
+def _check_shape(image: Image.Image, value: Any, min_side: int | None) -> None:
+    """Refuse what cannot be used before its pixels are unpacked; ask a JPEG for a smaller version of itself."""
+    width, height = image.size
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise BrokenImageError(f"{width} x {height} pixels: sides differ by more than {MAX_ASPECT} times")
+    if image is not value and image.format in ("JPEG", "MPO"):
+        if min_side:
+            image.draft(None, (min_side, min_side))
+        elif width * height > MAX_PIXELS:
+            image.draft(None, (width // 2, height // 2))
+        width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise BrokenImageError(f"{width} x {height} pixels: more than {MAX_PIXELS:,}")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        turned = image.getexif().get(_ORIENTATION, 1) != 1
+    except Exception:  # a picture with an unreadable EXIF block is still a good picture
+        return image
+    return ImageOps.exif_transpose(image) if turned else image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I") or image.mode == "F":
+        return _grey_to_8_bits(image).convert("RGB")
+    if "A" in image.getbands() or image.info.get("transparency") is not None:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _grey_to_8_bits(image: Image.Image) -> Image.Image:
+    """Scale greys of 16 bits, 32 bits or floats; PIL's own `convert` clips at 255, which leaves a white page."""
+    grey = np.nan_to_num(np.asarray(image).astype(np.float32), nan=0.0)
+    if image.mode == "F":
+        grey = grey * 255 if grey.max() <= 1 else grey  # the two usual ranges of floats: 0 to 1 and 0 to 255
+    elif image.mode.startswith("I;16") or grey.max() > 255:
+        grey = grey / 257  # 65535 -> 255. Mode I (32 bits) holds 16-bit greys in files written by older tools
+    return Image.fromarray(np.clip(np.rint(grey), 0, 255).astype(np.uint8))
+
+
+class BrokenImages:
+    """Counts the rows that could not be used, names each once in the log, and stops the run when they are too many.
+
+    The counts live in shared memory, so those of all dataloader workers can be read in the main process. Each worker
+    writes to a place of its own, which needs no lock. (Names are logged by the worker that met them.)
+
+    Args:
+        max_fraction (`float`, *optional*, defaults to `0.05`):
+            The run stops when a larger share of the rows is broken. `1.0` never stops.
+        min_seen (`int`, *optional*, defaults to `100`):
+            Rows to see before the share is judged.
+    """
+
+    def __init__(self, max_fraction: float = 0.05, min_seen: int = 100):
+        if not 0 <= max_fraction <= 1:
+            raise ValueError(
+                f"`max_broken_fraction={max_fraction}` is not a share. It must lie between 0 (stop at the first "
+                "unusable row) and 1 (never stop). Pass for example `max_broken_fraction=0.05`."
+            )
+        self.max_fraction = max_fraction
+        self.min_seen = min_seen
+        self.counts = torch.zeros(_SLOTS, 2, dtype=torch.int64).share_memory_()  # per worker: rows seen, rows broken
+        self.named: set[str] = set()
+
+    @property
+    def seen(self) -> int:
+        return int(self.counts[:, 0].sum())
+
+    @property
+    def broken(self) -> int:
+        return int(self.counts[:, 1].sum())
+
+    def __str__(self) -> str:
+        return f"{self.broken} of {self.seen} rows skipped as broken"
+
+    def add(self, seen: int, broken: list[tuple[str, str]]) -> None:
+        """Count one batch.
+
+        Args:
+            seen (`int`): Rows in the batch, broken ones included.
+            broken (`list` of `(name, reason)`): Those that could not be used.
+
+        Raises:
+            ValueError: if more than `max_fraction` of at least `min_seen` rows is broken.
+        """
+        worker = get_worker_info()
+        slot = self.counts[0 if worker is None else 1 + worker.id % (_SLOTS - 1)]
+        slot[0] += seen
+        if not broken:
+            return
+        slot[1] += len(broken)
+        for name, reason in broken:
+            self._name(name, reason)
+        total = self.seen
+        if total >= self.min_seen and self.broken > self.max_fraction * total:
+            name, reason = broken[-1]
+            raise ValueError(
+                f"{self.broken} of the first {total} rows are broken, the last one {name} ({reason}). At most a share "
+                f"of max_broken_fraction={self.max_fraction} is skipped. Repair or remove the files named in the log, "
+                f"or pass a larger share: `CLIPDataCollator(..., max_broken_fraction=...)`."
+            )
+
+    def _name(self, name: str, reason: str) -> None:
+        if name in self.named or len(self.named) > _MAX_NAMED:
+            return
+        self.named.add(name)
+        if len(self.named) <= _MAX_NAMED:
+            logger.warning("Skipped a broken row: %s (%s)", name, reason)
+        else:
+            logger.warning("More than %d broken rows; further ones are counted, not named.", _MAX_NAMED)

@@ -1,0 +1,164 @@
+"""What is in a picture of the world `shapes`: which objects, where, and which of them get named and asked about."""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+SHAPES = ("circle", "square", "triangle", "diamond", "cross", "star", "ring", "heart")
+COLORS = ("red", "green", "blue", "yellow", "purple", "cyan", "pink", "white")
+SIZES = ("small", "large")
+TEXTURES = ("plain", "striped", "dotted")
+CELLS = ("top left", "top right", "bottom left", "bottom right")
+MAX_OBJECTS = len(CELLS)
+
+# A split is this number in the seed and this range of objects per image. The numbers are part of every image: never
+# reuse or renumber them.
+SPLITS = {
+    "train": (0, 1, 4),
+    "validation": (1, 1, 4),
+    "test": (2, 1, 4),
+    "zero_shot": (3, 1, 1),
+    "retrieval": (4, 2, 4),
+}
+
+# Scenes are drawn by the chunk, always whole chunks, so an image never depends on how many were asked for.
+CHUNK = 512
+
+
+class Draws:
+    """
+    Random integers that are the same on every platform and with every NumPy: SeedSequence and the raw PCG64 stream are
+    guaranteed by NumPy, the methods of its Generator are not.
+
+    Args:
+        seed (`int`): The user's seed, at least 0.
+        split (`int`): Number of the split.
+        chunk (`int`): Number of the chunk of `CHUNK` images.
+        stream (`int`): 0 for the scenes, 1 for the pixel noise, whose amount depends on the image size.
+    """
+
+    def __init__(self, seed, split, chunk, stream):
+        self.bits = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(split, chunk, stream)))
+
+    def below(self, high, shape):
+        """Integers in [0, high), int64 of `shape`; `high` is an `int` or broadcasts to `shape`."""
+        raw = self.bits.random_raw(shape) >> np.uint64(32)
+        # Multiply and shift instead of a modulo: cheaper, and its bias is below high / 2**32.
+        return ((raw * np.asarray(high, dtype=np.uint64)) >> np.uint64(32)).astype(np.int64)
+
+    def between(self, low, high, shape):
+        """float32 of `shape` on a grid of 256 steps from `low` up to `high`, all of them exact."""
+        return low + self.below(257, shape).astype(np.float32) * np.float32((high - low) / 256)
+
+    def order(self, items, shape):
+        """A random order of `range(items)` for each place of `shape`: int64 (*shape, items)."""
+        return np.argsort(self.below(2**31, (*shape, items)), axis=-1, kind="stable")
+
+    def bytes(self, rows, per_row):
+        """uint8 (rows, per_row); the bytes of a row do not depend on how many rows one call asks for."""
+        words = -(-per_row // 8)
+        raw = self.bits.random_raw((rows, words)).astype("<u8", copy=False)
+        return raw.view(np.uint8).reshape(rows, words * 8)[:, :per_row]
+
+
+@dataclass
+class Scenes:
+    """
+    Everything random about n images but the pixel noise. Lengths are in units of 1/32 of the image side, whatever the
+    image size; objects come in the order in which a caption names them, and those from `count` on are not there.
+    """
+
+    count: np.ndarray  # (n,) objects in the image
+    cell: np.ndarray  # (n, 4) index into CELLS, each cell once
+    color: np.ndarray  # (n, 4) index into COLORS
+    shape: np.ndarray  # (n, 4) index into SHAPES
+    size: np.ndarray  # (n, 4) index into SIZES
+    texture: np.ndarray  # (n, 4) index into TEXTURES
+    center: np.ndarray  # (n, 4, 2) x and y
+    radius: np.ndarray  # (n, 4)
+    phase: np.ndarray  # (n, 4, 2) shift of the texture in x and y
+    tint: np.ndarray  # (n, 4, 3) what the object's RGB differs from its colour's
+    background: np.ndarray  # (n, 3, 4, 4) RGB at the nodes of a 4x4 grid
+    segment: np.ndarray  # (n, 2, 4) ends x0 y0 x1 y1 of the two distracting lines
+    segment_color: np.ndarray  # (n, 2, 3) RGB
+    says_size: np.ndarray  # (n, 4) whether a caption names this object's size
+    says_texture: np.ndarray  # (n, 4)
+    wording: np.ndarray  # (n, 4) 32 bits each with which the words are chosen
+    asked: np.ndarray  # (n, 6) 32 bits each with which a question's object is chosen
+
+    def __getitem__(self, rows):
+        return Scenes(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
+
+def draw_scenes(seed, split, chunk):
+    """
+    The `CHUNK` scenes of one chunk.
+
+    Args:
+        seed (`int`): The user's seed, at least 0.
+        split (`str`): Key of `SPLITS`.
+        chunk (`int`): Number of the chunk.
+
+    Returns:
+        [`Scenes`] with n = `CHUNK`.
+    """
+    number, fewest, most = SPLITS[split]
+    draws = Draws(seed, number, chunk, stream=0)
+    each = (CHUNK, MAX_OBJECTS)
+
+    count = fewest + draws.below(most - fewest + 1, CHUNK)
+    cell = draws.order(MAX_OBJECTS, (CHUNK,))
+    color, shape = _distinct_kinds(draws, labelled=split == "zero_shot")
+    size = draws.below(len(SIZES), each)
+    texture = draws.below(len(TEXTURES), each)
+
+    middle = np.stack([8 + 16 * (cell % 2), 8 + 16 * (cell // 2)], axis=-1).astype(np.float32)
+    center = middle + draws.between(-1.5, 1.5, (*each, 2))
+    radius = np.where(size == 1, draws.between(6.25, 7.25, each), draws.between(3.75, 4.5, each)).astype(np.float32)
+
+    base = draws.between(45, 125, (CHUNK, 1, 1, 1))
+    segment = draws.between(0, 32, (CHUNK, 2, 4))
+    segment[..., 2] = np.where(segment[..., 2] == segment[..., 0], segment[..., 0] + 1, segment[..., 2])
+    return Scenes(
+        count=count,
+        cell=cell,
+        color=color,
+        shape=shape,
+        size=size,
+        texture=texture,
+        center=center,
+        radius=radius,
+        phase=draws.between(0, 4, (*each, 2)),
+        tint=draws.between(-16, 16, (*each, 3)),
+        background=base + draws.between(-36, 36, (CHUNK, 3, 4, 4)),
+        segment=segment,
+        segment_color=draws.between(30, 200, (CHUNK, 2, 3)),
+        says_size=draws.below(10, each) >= 4,
+        says_texture=draws.below(10, each) >= 4,
+        wording=draws.below(2**32, (CHUNK, 4)),
+        asked=draws.below(2**32, (CHUNK, 6)),
+    )
+
+
+def _distinct_kinds(draws, labelled):
+    """
+    Colours and shapes, int64 (CHUNK, 4) each: no two objects of an image share both, all such images equally likely
+    but for one thing: the first object's shape occurs once, so that "what color is the circle?" always has one answer.
+    """
+    shapes, colors = len(SHAPES), len(COLORS)
+    if labelled:
+        # Every 64 images hold every class once, so per-class recall is defined from 64 images on.
+        first = draws.order(shapes * colors, (CHUNK // (shapes * colors),)).reshape(CHUNK)
+    else:
+        first = draws.below(shapes * colors, CHUNK)
+    color, shape = [first // shapes], [first % shapes]
+    taken = []
+    for i in range(MAX_OBJECTS - 1):
+        # The i-th of the kinds that are left: step over those taken, smallest first.
+        kind = draws.below((shapes - 1) * colors - i, CHUNK)
+        for other in np.sort(np.array(taken, dtype=np.int64).reshape(i, CHUNK), axis=0):
+            kind = kind + (kind >= other)
+        taken.append(kind)
+        color.append(kind // (shapes - 1))
+        shape.append((shape[0] + 1 + kind % (shapes - 1)) % shapes)
+    return np.stack(color, axis=1), np.stack(shape, axis=1)

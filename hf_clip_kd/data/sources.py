@@ -1,0 +1,180 @@
+"""Where rows come from: files, folders and Hub ids, opened by `datasets`, with errors that say what to do."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import datasets
+
+
+Data = datasets.Dataset | datasets.IterableDataset
+
+_BY_SUFFIX = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".parquet": "parquet",
+    ".json": "json",
+    ".jsonl": "json",
+    ".tar": "webdataset",
+}
+_BUILDERS = ("imagefolder", "csv", "tsv", "parquet", "json", "webdataset", "arrow")
+_KINDS = (
+    "It must be an id on the Hub, a local folder or file, 'shapes', or one of 'imagefolder' (with `data_dir`), 'csv', "
+    "'tsv', 'parquet', 'json', 'webdataset' (with `data_files`)"
+)
+
+
+def find_files(dataset_name: str, data_files: str | list[str] | None) -> list[str] | None:
+    """The files that are meant: patterns expanded, or the dataset's name itself where that is a file.
+
+    Returns:
+        `list[str]`, or `None` where no files were named. Files on a server or in a Hub repository stay as they are.
+
+    Raises:
+        ValueError: if a pattern names no file.
+    """
+    if data_files is None and Path(dataset_name).suffix in _BY_SUFFIX:
+        data_files = dataset_name
+    if data_files is None:
+        return None
+    patterns = [data_files] if isinstance(data_files, str) else list(data_files)
+    local = dataset_name in (*_BUILDERS, *patterns) or os.path.isdir(dataset_name)
+    if not local or any("://" in pattern for pattern in patterns):
+        return patterns
+    folder = dataset_name if os.path.isdir(dataset_name) else ""
+    files = []
+    for pattern in patterns:
+        for name in _numbered(os.path.join(folder, pattern)):
+            found = [name] if os.path.isfile(name) else sorted(glob.glob(name, recursive=True))
+            if not found:
+                raise ValueError(
+                    f"`data_files={pattern!r}` names no file: there is no {name!r} (seen from {os.getcwd()!r}). Files "
+                    "are given by their path, with `*` for anything and `{00000..00331}` for numbered shards. Pass an "
+                    "existing one: `data_files='folder/*.tar'`."
+                )
+            files += found
+    return files
+
+
+def base_folder(dataset_name: str, data_dir: str | None, files: list[str] | None) -> str | None:
+    """The folder from which relative paths in the rows start, or `None` for data that is not local.
+
+    Raises:
+        ValueError: if the files lie in several folders.
+    """
+    if not files:
+        folder = data_dir or dataset_name
+        return os.path.abspath(folder) if os.path.isdir(folder) else None
+    if not os.path.exists(files[0]):
+        return None
+    folders = sorted({os.path.dirname(os.path.abspath(file)) for file in files})
+    if len(folders) > 1:
+        raise ValueError(
+            f"The data files lie in {len(folders)} folders ({folders[0]}, {folders[1]}, ...) and name their images by "
+            "relative paths. Such paths start from one folder. Load each folder by itself and join the results with "
+            "`datasets.concatenate_datasets`."
+        )
+    return folders[0]
+
+
+def read(
+    dataset_name: str,
+    *,
+    data_dir: str | None,
+    files: list[str] | None,
+    split: str,
+    streaming: bool,
+    load_kwargs: dict[str, Any],
+) -> Data:
+    """Open one split with `datasets`.
+
+    Raises:
+        ValueError: one sentence on what is missing, and the fix.
+    """
+    folder = Path(dataset_name)
+    if (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file():
+        return _from_disk(dataset_name, split, streaming)
+    builder, kwargs = dataset_name, dict(load_kwargs)
+    if files is not None:
+        if builder in files or folder.is_dir():
+            builder = _BY_SUFFIX.get(Path(files[0]).suffix, "imagefolder")
+        if builder in ("csv", "tsv"):
+            builder, kwargs = "csv", _csv_options(files, tabs=builder == "tsv") | kwargs
+        kwargs["data_files"] = {re.match(r"\w+", split)[0]: files}
+    if data_dir is not None:
+        if dataset_name in _BUILDERS and "://" not in data_dir and not os.path.isdir(data_dir):
+            raise ValueError(
+                f"`data_dir={data_dir!r}` is not a folder (seen from {os.getcwd()!r}). It must be the folder that holds "
+                f"the data of {dataset_name!r}. Pass its path: `data_dir='/path/to/folder'`."
+            )
+        kwargs["data_dir"] = data_dir
+    try:
+        dataset = datasets.load_dataset(builder, split=split, streaming=streaming, **kwargs)
+        return dataset._resolve_features() if streaming and dataset.features is None else dataset
+    # Readers fail in many ways (no network, no such id or split, a torn archive, pandas, Arrow); all of them are
+    # the user's data, and all are said in one sentence.
+    except Exception as error:
+        raise ValueError(_explain(dataset_name, data_dir, files, split, error)) from error
+
+
+def _from_disk(path: str, split: str, streaming: bool) -> Data:
+    dataset = datasets.load_from_disk(path)
+    if isinstance(dataset, datasets.DatasetDict):
+        if split not in dataset:
+            raise ValueError(
+                f"`split={split!r}` is not in {path!r}. It holds the splits {list(dataset)}. Pass one of them: "
+                f"`split={next(iter(dataset))!r}`."
+            )
+        dataset = dataset[split]
+    return dataset.to_iterable_dataset() if streaming else dataset
+
+
+def _numbered(pattern: str) -> list[str]:
+    """`a-{08..10}.tar` -> `a-08.tar, a-09.tar, a-10.tar`, the way sets of shards are named everywhere."""
+    braces = re.search(r"\{(\d+)\.\.(\d+)\}", pattern)
+    if braces is None:
+        return [pattern]
+    first, last = braces.groups()
+    numbers = [str(i).zfill(len(first)) for i in range(int(first), int(last) + 1)]
+    return [name for n in numbers for name in _numbered(pattern[: braces.start()] + n + pattern[braces.end() :])]
+
+
+def _csv_options(files: list[str], tabs: bool) -> dict[str, Any]:
+    """Read every column as text, whatever the first rows look like, and let no odd byte or word get in the way."""
+    if not os.path.isfile(files[0]):
+        return {"delimiter": "\t"} if tabs or files[0].endswith(".tsv") else {}
+    with open(files[0], encoding="utf-8-sig", errors="replace", newline="") as file:
+        header = file.readline()
+    # open_clip writes tabs into files named .csv.
+    delimiter = "\t" if tabs or "\t" in header else ","
+    names = next(csv.reader([header], delimiter=delimiter), [])
+    return {
+        "delimiter": delimiter,
+        "features": datasets.Features({name: datasets.Value("string") for name in names}) if names else None,
+        "keep_default_na": False,  # "None" and "NA" are captions like any other
+        "encoding_errors": "replace",
+        "on_bad_lines": "warn",
+    }
+
+
+def _explain(dataset_name: str, data_dir: str | None, files: list[str] | None, split: str, error: Exception) -> str:
+    """The three parts of the error for what `datasets` could not open."""
+    cause = error.__cause__ or error  # a failure inside a reader is wrapped in "An error occurred while ..."
+    reason = " ".join(str(cause).split())[:300] or type(cause).__name__
+    place = f", data_dir={data_dir!r}" if data_dir else f", data_files={files[0]!r}" if files else ""
+    what = f"The dataset {dataset_name!r} (split {split!r}{place}) could not be loaded: {reason.rstrip('.')}."
+    if isinstance(error, ValueError) and "split" in str(error).lower():
+        return f"{what} The split must be one of those. Pass it: `split=...`."
+    if isinstance(error, ConnectionError):
+        return (
+            f"{what} {_KINDS}. This machine cannot reach the Hub: run `hf download --repo-type dataset {dataset_name}` "
+            "where it can, and pass the folder."
+        )
+    if isinstance(error, FileNotFoundError):
+        return f"{what} {_KINDS}. Correct the name, or pass the data: `data_dir=...` or `data_files=...`."
+    return f"{what} {_KINDS}. Repair or leave out the file: `data_files=...`."

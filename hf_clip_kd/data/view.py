@@ -1,0 +1,186 @@
+"""What one model wants to see: its image size, interpolation, mean and std, and its tokens."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+
+Box = tuple[int, int, int, int]
+
+CROP_TRIES = 10
+UNIFORMS_PER_CROP = 4 * CROP_TRIES
+
+# Tokenizers that agree on these (accents, digits, symbols, an unknown script, truncation) agree on captions.
+_PROBES = (
+    "a photo of a cat",
+    "Two DOGS, 34 of them; isn't it? #1",
+    "a na\u00efve caf\u00e9 \u2013 \u6771\u4eac \U0001f600 &amp; more",
+    "  spaces\tand\nlines ",
+    " ".join(["quintessential tobogganing"] * 60),
+)
+
+
+def random_crop_box(width: int, height: int, scale: tuple, ratio: tuple, uniforms: list[float]) -> Box:
+    """Draw one crop as `torchvision.transforms.RandomResizedCrop` does, from numbers drawn beforehand.
+
+    Args:
+        width, height (`int`): Of the picture, in pixels.
+        scale (`(float, float)`): Smallest and largest share of the area to keep.
+        ratio (`(float, float)`): Smallest and largest width / height of the crop (log-uniform).
+        uniforms (`list[float]`): `UNIFORMS_PER_CROP` numbers in [0, 1): the crop depends on nothing else.
+
+    Returns:
+        `(left, top, right, bottom)` in pixels.
+    """
+    log_low, log_high = math.log(ratio[0]), math.log(ratio[1])
+    for i in range(0, UNIFORMS_PER_CROP, 4):
+        area = width * height * (scale[0] + (scale[1] - scale[0]) * uniforms[i])
+        aspect = math.exp(log_low + (log_high - log_low) * uniforms[i + 1])
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            left, top = int(uniforms[i + 2] * (width - w + 1)), int(uniforms[i + 3] * (height - h + 1))
+            return left, top, left + w, top + h
+    # No luck in ten tries (a very long picture): the largest centred crop whose shape is allowed.
+    w, h = width, height
+    if width < ratio[0] * height:
+        h = round(width / ratio[0])
+    elif width > ratio[1] * height:
+        w = round(height * ratio[1])
+    left, top = (width - w) // 2, (height - h) // 2
+    return left, top, left + w, top + h
+
+
+@dataclass(frozen=True)
+class ImageView:
+    """The square (or rectangle) of pixels a vision tower gets.
+
+    Args:
+        size (`(int, int)`): Height and width.
+        resample (`int`): PIL's number of the interpolation (3 = bicubic).
+        mean, std (`tuple[float, ...]`): Per channel, of pixels that run from 0 to 255.
+    """
+
+    size: tuple[int, int]
+    resample: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def of(cls, image_processor: Any) -> ImageView:
+        """Read it off a Hugging Face image processor (or anything with the same attributes).
+
+        Raises:
+            ValueError: if the processor does not make pictures of one fixed size.
+        """
+        centre_crop = getattr(image_processor, "do_center_crop", None)
+        name = "crop_size" if centre_crop else "size"
+        size = getattr(image_processor, name, None) or {}
+        height, width = size.get("height"), size.get("width")
+        if not (height and width):
+            raise ValueError(
+                f"{type(image_processor).__name__} has `{name}={size}`, which gives pictures of no fixed size. A crop "
+                "for training needs a height and a width. Use a processor with `crop_size={'height': 224, 'width': "
+                "224}, do_center_crop=True` or `size={'height': 224, 'width': 224}`."
+            )
+        # The rule (x * factor - mean) / std, written for x as it is.
+        factor = image_processor.rescale_factor if getattr(image_processor, "do_rescale", True) else 1.0
+        normalize = getattr(image_processor, "do_normalize", True)
+        mean = image_processor.image_mean if normalize else (0.0, 0.0, 0.0)
+        std = image_processor.image_std if normalize else (1.0, 1.0, 1.0)
+        return cls(
+            size=(int(height), int(width)),
+            resample=_pil_resample(image_processor.resample),
+            mean=tuple(float(m) / factor for m in mean),
+            std=tuple(float(s) / factor for s in std),
+        )
+
+    def crop(self, images: list[Image.Image], boxes: list[Box], flips: list[bool]) -> torch.Tensor:
+        """Cut and resize in one pass per picture.
+
+        Returns:
+            `torch.Tensor` of shape `(batch, height, width, 3)`, uint8.
+        """
+        height, width = self.size
+        batch = np.empty((len(images), height, width, 3), dtype=np.uint8)
+        for out, image, box, flip in zip(batch, images, boxes, flips, strict=True):
+            pixels = np.asarray(image.resize((width, height), self.resample, box=box))
+            out[...] = pixels[:, ::-1] if flip else pixels
+        return torch.from_numpy(batch)
+
+    def normalize(self, pixels: torch.Tensor) -> torch.Tensor:
+        """`(batch, height, width, 3)` uint8 -> `(batch, 3, height, width)` float32, normalised."""
+        values = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+        mean = torch.tensor(self.mean).view(3, 1, 1)
+        std = torch.tensor(self.std).view(3, 1, 1)
+        return values.sub_(mean).div_(std)
+
+
+def _pil_resample(value: Any) -> int:
+    """PIL's number, also for a processor that names a torchvision `InterpolationMode`."""
+    if hasattr(value, "name"):
+        return int(Image.Resampling[value.name])
+    return int(value)
+
+
+class TextView:
+    """One model's tokenizer, called with its own context length and padding.
+
+    CLIP's text tower is causal and pools at the first end-of-text token, so padding behind it changes nothing, and
+    batches are padded to their longest caption. All others (SigLIP was trained on padding) get the full context.
+
+    Args:
+        processor (`ProcessorMixin`): Has `.tokenizer` and, if its tokenizer does not know it, `.context_length`.
+
+    Raises:
+        ValueError: if the context length is not known.
+    """
+
+    def __init__(self, processor: Any):
+        self.tokenizer = processor.tokenizer
+        limit = getattr(self.tokenizer, "model_max_length", None)
+        length = getattr(processor, "context_length", None) or limit
+        if not length or length > 100_000:
+            raise ValueError(
+                f"The context length of {type(self.tokenizer).__name__} is not known (model_max_length={limit}). It "
+                "must be the number of positions of the text tower. Set `processor.tokenizer.model_max_length = "
+                "model.config.text_config.max_position_embeddings`."
+            )
+        self.context_length = int(length)
+        causal = type(self.tokenizer).__name__ in ("CLIPTokenizer", "CLIPTokenizerFast")
+        self.padding = "longest" if causal else "max_length"
+
+    def __call__(self, texts: list[str]) -> dict[str, torch.Tensor]:
+        """`input_ids` (texts, length) and, where the tokenizer makes one, `attention_mask`, int64."""
+        tokens = self.tokenizer(
+            texts, padding=self.padding, truncation=True, max_length=self.context_length, return_tensors="pt"
+        )
+        return {key: tokens[key] for key in ("input_ids", "attention_mask") if key in tokens}
+
+    def agrees_with(self, other: TextView) -> bool:
+        """Whether both turn every text into the same ids, padding included."""
+        if self.tokenizer is other.tokenizer and self.context_length == other.context_length:
+            return True
+        if (self.context_length, self.padding) != (other.context_length, other.padding):
+            return False
+        if all(hasattr(view.tokenizer, "get_vocab") for view in (self, other)):
+            if self.tokenizer.get_vocab() != other.tokenizer.get_vocab():
+                return False
+        mine, theirs = self(list(_PROBES)), other(list(_PROBES))
+        return mine.keys() == theirs.keys() and all(torch.equal(mine[key], theirs[key]) for key in mine)
+
+
+def same_rule(first: Any, second: Any) -> bool:
+    """Whether two image processors treat every picture alike in evaluation: resize, crop, interpolation, backend."""
+    if first is second:
+        return True
+    if not (hasattr(first, "to_dict") and hasattr(second, "to_dict")):
+        return False
+    names = ("image_processor_type", "processor_class", "feature_extractor_type")
+    rules = [{k: v for k, v in p.to_dict().items() if k not in names} for p in (first, second)]
+    return rules[0] == rules[1] and getattr(first, "backend", None) == getattr(second, "backend", None)

@@ -1,0 +1,97 @@
+"""Class names and prompt templates by name, from a JSON file, or as given."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+_DATA = Path(__file__).parent / "data"
+# ImageNet's names and prompts come out of open_clip, whose lists the published numbers were made with.
+_OPEN_CLIP_CLASS_NAMES = {"imagenet1k": "IMAGENET_CLASSNAMES"}
+_OPEN_CLIP_TEMPLATES = {"imagenet1k": "OPENAI_IMAGENET_TEMPLATES", "imagenet1k_simple": "SIMPLE_IMAGENET_TEMPLATES"}
+
+
+def list_class_names() -> list[str]:
+    """Names that [`load_class_names`] knows."""
+    return sorted([*_OPEN_CLIP_CLASS_NAMES, *_read(_DATA / "class_names.json")])
+
+
+def list_templates() -> list[str]:
+    """Names that [`load_templates`] knows."""
+    return sorted([*_OPEN_CLIP_TEMPLATES, *_read(_DATA / "templates.json")])
+
+
+def load_class_names(source: str | Path | Sequence[str]) -> list[str]:
+    """
+    Class names in the order of the labels. Repeated ones are allowed: ImageNet has two "missile", two "sunglasses".
+
+    Args:
+        source (`str`, `Path` or sequence of `str`):
+            One of [`list_class_names`], a JSON file that holds a list of strings, or the names themselves.
+
+    Raises:
+        ValueError: if `source` is unknown or no list of names.
+    """
+    return _load(source, "class_names", _DATA / "class_names.json", _OPEN_CLIP_CLASS_NAMES)
+
+
+def load_templates(source: str | Path | Sequence[str]) -> list[str]:
+    """
+    Prompt templates, in each of which `{}` stands for the class name.
+
+    Args:
+        source (`str`, `Path` or sequence of `str`):
+            One of [`list_templates`], a JSON file that holds a list of strings, or the templates themselves.
+            CLIP_benchmark's `{c}` is read as `{}`.
+
+    Raises:
+        ValueError: if `source` is unknown or no list of templates, or if a template has no `{}`.
+    """
+    templates = _load(source, "templates", _DATA / "templates.json", _OPEN_CLIP_TEMPLATES)
+    templates = [template.replace("{c}", "{}") for template in templates]
+    for template in templates:
+        if "{}" not in template:
+            raise ValueError(
+                f"The template {template!r} has no place for the class name. Every template must contain {{}}. "
+                "Write e.g. `templates=['a photo of a {}.']`."
+            )
+    return templates
+
+
+def _read(path: Path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _load(source: str | Path | Sequence[str], argument: str, table: Path, open_clip_names: dict) -> list[str]:
+    if isinstance(source, str) and source in open_clip_names:
+        # Imported late: open_clip takes seconds, and only ImageNet needs it.
+        from open_clip import zero_shot_metadata
+
+        items = getattr(zero_shot_metadata, open_clip_names[source])
+        return [item("{}") if callable(item) else item for item in items]
+    if isinstance(source, str | Path):
+        known = _read(table)
+        if str(source) in known:
+            return known[str(source)]
+        if not Path(source).is_file():
+            raise ValueError(
+                f"`{argument}={str(source)!r}` is neither a known name nor a file. Known names are "
+                f"{sorted([*open_clip_names, *known])}. Pass one of them, a JSON file with a list of strings, or the "
+                f"list itself: `{argument}=[...]`."
+            )
+        try:
+            items = _read(Path(source))
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"`{argument}={str(source)!r}` is not valid JSON ({error}). It must hold a list of strings. "
+                'Write e.g. `["cat", "dog"]`.'
+            ) from error
+    else:
+        items = source
+    if not isinstance(items, Sequence) or not items or not all(isinstance(item, str) for item in items):
+        raise ValueError(
+            f"`{argument}` from {str(source)[:80]!r} is no list of strings. A non-empty list of strings is needed. "
+            f"Pass e.g. `{argument}=['...', '...']`, or a JSON file with it."
+        )
+    return list(items)

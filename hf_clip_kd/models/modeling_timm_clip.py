@@ -1,0 +1,261 @@
+"""Student on a timm trunk: [`TimmVisionModel`], usable as the tower of a LLaVA, and [`TimmCLIPModel`] around it."""
+
+import timm
+import torch
+from torch import nn
+from transformers import CLIPTextModel, PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.models.clip.modeling_clip import CLIPOutput, image_text_contrastive_loss
+
+from .configuration_timm_clip import TimmCLIPConfig, TimmVisionConfig
+
+
+class TimmVisionModel(PreTrainedModel):
+    """
+    A timm model behind the interface of [`~transformers.CLIPVisionModel`].
+
+    `last_hidden_state` and `hidden_states[-1]` are the tokens (B, prefix + h * w, hidden_size) of the last level before
+    the trunk's final norm or head, `pooler_output` (B, pooled_size) is the trunk's own pooled feature. `hidden_states`
+    has `num_hidden_layers + 1` entries, numbered as in CLIP; entry 0, the embeddings, is always `None`. Levels of a
+    convnet differ in width and number of tokens.
+    """
+
+    config_class = TimmVisionConfig
+    config: TimmVisionConfig
+    base_model_prefix = "vision_model"
+    main_input_name = "pixel_values"
+    input_modalities = ("image",)
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+
+    def __init__(self, config: TimmVisionConfig):
+        super().__init__(config)
+        self.trunk = timm.create_model(
+            config.architecture,
+            pretrained=False,
+            num_classes=0,
+            in_chans=config.num_channels,
+            **(config.model_args or {}),
+        )
+        # transformers 5 switches checkpointing on by setting this attribute on every module that has it.
+        self.gradient_checkpointing = False
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        # Not super()._init_weights: it would redraw from N(0, 0.02) what timm has just initialised in its own way.
+        # from_pretrained builds on the meta device, so buffers that are not in the checkpoint are computed here.
+        if hasattr(module, "init_non_persistent_buffers"):
+            module.init_non_persistent_buffers()
+
+    def get_input_embeddings(self):
+        """`None`: a trunk has no embedding table, and its first layer bears another name in every architecture."""
+        return None
+
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        output_hidden_states: bool | int | list[int] | None = None,
+        return_dict: bool | None = None,
+        **kwargs,
+    ) -> BaseModelOutputWithPooling | tuple:
+        """
+        Args:
+            pixel_values (`torch.Tensor` of shape `(B, 3, H, W)`):
+                Normalised images.
+            output_hidden_states (`bool`, `int` or `list[int]`, *optional*):
+                `True` for all levels; one index or several for these alone, the other entries being `None`
+                (this is how [`~transformers.LlavaModel`] asks for its `vision_feature_layer`).
+
+        Raises:
+            ValueError: An index is 0 or out of range.
+        """
+        wanted = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        levels = self._levels(wanted)
+        return_dict = self.config.return_dict if return_dict is None else return_dict
+        self._switch_checkpointing(self.gradient_checkpointing and self.training)
+
+        features, tokens = self._run_trunk(pixel_values.to(self.dtype), levels)
+        pooled = self.trunk.forward_head(features, pre_logits=True)
+        hidden = None
+        if wanted is not False:
+            hidden = tuple(tokens.get(level) if level in levels else None for level in range(len(self)))
+        output = BaseModelOutputWithPooling(tokens[len(self) - 1], pooled, hidden)
+        return output if return_dict else output.to_tuple()
+
+    def __len__(self) -> int:
+        """Number of entries of `hidden_states`."""
+        return self.config.num_hidden_layers + 1
+
+    def _levels(self, wanted: bool | int | list[int]) -> set[int]:
+        """The entries of `hidden_states` to fill, as positive indices."""
+        # Tests of identity, because the index 0 equals False.
+        if wanted is False:
+            return set()
+        if wanted is True:
+            return set(range(1, len(self)))
+        indices = [wanted] if isinstance(wanted, int) else list(wanted)
+        levels = {index % len(self) if -len(self) <= index < len(self) else 0 for index in indices}
+        if 0 in levels:
+            raise ValueError(
+                f"output_hidden_states={wanted!r} asks {self.config.architecture} for a level that it does not have; "
+                f"allowed are 1 to {len(self) - 1} and -1 to {1 - len(self)} (there is no level of embeddings); "
+                "use output_hidden_states=-1 (in LlavaConfig: vision_feature_layer=-1)."
+            )
+        return levels
+
+    def _switch_checkpointing(self, enable: bool):
+        if enable == getattr(self, "_trunk_checkpoints", False):
+            return
+        try:
+            self.trunk.set_grad_checkpointing(enable)
+        except (AssertionError, AttributeError) as error:
+            raise ValueError(
+                f"The timm model {self.config.architecture!r} has no gradient checkpointing; "
+                "it is offered by the trunks whose set_grad_checkpointing accepts True; "
+                "set gradient_checkpointing=False for this student."
+            ) from error
+        self._trunk_checkpoints = enable
+
+    def _run_trunk(self, pixel_values: torch.Tensor, levels: set[int]) -> tuple[torch.Tensor, dict[int, torch.Tensor]]:
+        """The trunk's final features, and the tokens of each wanted level and of the last one."""
+        last = len(self) - 1
+        if not hasattr(self.trunk, "forward_intermediates"):
+            features = self.trunk.forward_features(pixel_values)
+            return features, {last: to_tokens(features, getattr(self.trunk, "output_fmt", "NCHW"))}
+        kept = sorted(levels | {last})
+        arguments = {"indices": [level - 1 for level in kept], "norm": False}
+        if self.config.num_prefix_tokens:
+            features, pairs = self.trunk.forward_intermediates(
+                pixel_values, output_fmt="NLC", return_prefix_tokens=True, **arguments
+            )
+            maps = [torch.cat([prefix, patches], dim=1) for patches, prefix in pairs]
+        else:
+            features, maps = self.trunk.forward_intermediates(pixel_values, output_fmt="NCHW", **arguments)
+            maps = [to_tokens(one, "NCHW") for one in maps]
+        return features, dict(zip(kept, maps, strict=True))
+
+
+def to_tokens(features: torch.Tensor, layout: str) -> torch.Tensor:
+    """Features (B, C, H, W), (B, H, W, C) or already (B, N, C) as (B, N, C); `layout` is `"NCHW"` or `"NHWC"`."""
+    if features.ndim == 3:
+        return features
+    return features.flatten(1, 2) if str(layout) == "NHWC" else features.flatten(2).transpose(1, 2)
+
+
+class TimmCLIPModel(PreTrainedModel):
+    """
+    Dual encoder with the methods, names and outputs of [`~transformers.CLIPModel`] and a timm model as image tower.
+
+    Paper: Learning Transferable Visual Models From Natural Language Supervision,
+    https://huggingface.co/papers/2103.00020.
+    """
+
+    config_class = TimmCLIPConfig
+    config: TimmCLIPConfig
+    base_model_prefix = "clip"
+    input_modalities = ("image", "text")
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _no_split_modules = ["CLIPTextEmbeddings", "CLIPEncoderLayer", "TimmVisionModel"]
+
+    def __init__(self, config: TimmCLIPConfig):
+        super().__init__(config)
+        self.projection_dim = config.projection_dim
+        self.text_model = CLIPTextModel._from_config(config.text_config)
+        self.vision_model = TimmVisionModel._from_config(config.vision_config)
+        self.visual_projection = nn.Linear(config.vision_config.pooled_size, config.projection_dim, bias=False)
+        self.text_projection = nn.Linear(config.text_config.hidden_size, config.projection_dim, bias=False)
+        self.logit_scale = nn.Parameter(torch.tensor(config.logit_scale_init_value))
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        # The two towers are models of their own and initialise themselves; only the projections are left.
+        if module is self:
+            for projection in (self.visual_projection, self.text_projection):
+                init.normal_(projection.weight, std=projection.in_features**-0.5 * self.config.initializer_factor)
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.text_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module):
+        self.text_model.set_input_embeddings(value)
+
+    def get_image_features(
+        self, pixel_values: torch.Tensor, return_dict: bool | None = None, **kwargs
+    ) -> BaseModelOutputWithPooling | tuple:
+        """Output of the image tower, its `pooler_output` projected to (B, projection_dim), not normalised."""
+        output = self.vision_model(pixel_values=pixel_values, return_dict=True, **kwargs)
+        output.pooler_output = self.visual_projection(output.pooler_output)
+        return output if self._as_dict(return_dict) else output.to_tuple()
+
+    def get_text_features(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        return_dict: bool | None = None,
+        **kwargs,
+    ) -> BaseModelOutputWithPooling | tuple:
+        """Output of the text tower, its `pooler_output` projected to (B, projection_dim), not normalised."""
+        output = self.text_model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            return_dict=True,
+            **kwargs,
+        )
+        output.pooler_output = self.text_projection(output.pooler_output)
+        return output if self._as_dict(return_dict) else output.to_tuple()
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        return_loss: bool | None = None,
+        return_dict: bool | None = None,
+        output_hidden_states: bool | None = None,
+        **kwargs,
+    ) -> CLIPOutput | tuple:
+        """
+        Args:
+            input_ids (`torch.Tensor` of shape `(T, L)`), pixel_values (`torch.Tensor` of shape `(B, 3, H, W)`):
+                Texts and images, each compared with each.
+            return_loss (`bool`, *optional*):
+                Also return the contrastive loss; needs T = B, text i belonging to image i.
+        """
+        vision_output = self.get_image_features(
+            pixel_values, return_dict=True, output_hidden_states=output_hidden_states, **kwargs
+        )
+        text_output = self.get_text_features(
+            input_ids,
+            attention_mask,
+            position_ids,
+            return_dict=True,
+            # CLIPTextModel takes None for "off", not for "as the config says".
+            **({} if output_hidden_states is None else {"output_hidden_states": output_hidden_states}),
+            **kwargs,
+        )
+        image_embeds = nn.functional.normalize(vision_output.pooler_output, dim=-1)
+        text_embeds = nn.functional.normalize(text_output.pooler_output, dim=-1)
+        logits_per_text = text_embeds @ image_embeds.t() * self.logit_scale.exp()
+        output = CLIPOutput(
+            loss=image_text_contrastive_loss(logits_per_text) if return_loss else None,
+            logits_per_image=logits_per_text.t(),
+            logits_per_text=logits_per_text,
+            text_embeds=text_embeds,
+            image_embeds=image_embeds,
+            text_model_output=text_output,
+            vision_model_output=vision_output,
+        )
+        return output if self._as_dict(return_dict) else output.to_tuple()
+
+    def _as_dict(self, return_dict: bool | None) -> bool:
+        return self.config.return_dict if return_dict is None else return_dict
+
+
+__all__ = ["TimmCLIPModel", "TimmVisionModel"]

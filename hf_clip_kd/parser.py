@@ -1,0 +1,236 @@
+"""Arguments of the recipes: a flag wins over `--config FILE.yaml`, and the file over the default."""
+
+import argparse
+import dataclasses
+import json
+import logging
+import re
+import sys
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from enum import Enum
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+
+from .argument_types import NULL, FlagParser, allowed_words, element_type, optional
+
+logger = logging.getLogger(__name__)
+
+_UNSET = object()
+
+
+class RecipeParser:
+    """Reads dataclasses from flags and one YAML file.
+
+    Each field of each dataclass is a flag and a YAML key of the same name. A value is taken from the flag, else from
+    the file, else from the dataclass. Values of the file pass the flags' converters, as the text that stands in the
+    file: `max_steps: 3.7` is refused, `save_strategy: no` is the word "no", `learning_rate: 1e-3` is a number, and
+    `${...}` is nothing special. A field that holds a dict or a list is a mapping or a list in YAML and JSON on the
+    command line. `null` gives None where None is allowed.
+
+    Args:
+        dataclass_types (`type` or `Sequence[type]`):
+            The dataclasses to fill, with no field in common. Subclasses of [`~transformers.TrainingArguments`] are fine.
+        default_config (`Path`):
+            The YAML file that is read when no `--config` is given.
+        description (`str`, *optional*):
+            What `--help` says first.
+    """
+
+    def __init__(self, dataclass_types: type | Sequence[type], default_config: Path, description: str | None = None):
+        self.dataclass_types = [dataclass_types] if isinstance(dataclass_types, type) else list(dataclass_types)
+        self.default_config = Path(default_config)
+        self._flags = FlagParser(
+            self.dataclass_types, description=description, allow_abbrev=False, exit_on_error=False
+        )
+        self._flags.add_argument(
+            "--config", default=str(default_config), metavar="FILE.yaml", help="File with values for these flags."
+        )
+        self._fields = {field.name: field for dtype in self.dataclass_types for field in dataclasses.fields(dtype)}
+        self._hints = {name: hint for dtype in self.dataclass_types for name, hint in get_type_hints(dtype).items()}
+        for action in self._flags._actions:
+            action.required = False  # the file may hold it
+        self._given: set[str] = set()
+
+    def parse(self, argv: Sequence[str] | None = None) -> tuple[Any, ...]:
+        """One instance of each dataclass.
+
+        Args:
+            argv (`Sequence[str]`, *optional*):
+                The flags; the process's own by default.
+
+        Raises:
+            `ValueError`: a flag, key or value that does not fit, a missing value, or a file that cannot be read.
+        """
+        argv = list(sys.argv[1:] if argv is None else argv)
+        names = [name for name, field in self._fields.items() if field.init]
+        # Unset values stay out of the instances, so that the dataclass supplies its defaults, a fresh one each time.
+        namespace = argparse.Namespace(**dict.fromkeys(names, _UNSET))
+        self._read(argv, namespace, origin="On the command line")
+        config = namespace.config
+        on_file = argparse.Namespace(**dict.fromkeys(names, _UNSET))
+        self._read(self._flags_from_yaml(Path(config)), on_file, origin=f"In {config}")
+        values = {name: getattr(on_file, name) for name in names} | {
+            name: getattr(namespace, name) for name in names if getattr(namespace, name) is not _UNSET
+        }
+        values = {name: value for name, value in values.items() if value is not _UNSET}
+        for name in names:
+            field = self._fields[name]
+            if name not in values and field.default is field.default_factory is dataclasses.MISSING:
+                raise ValueError(
+                    f"`{name}` has no value: it stands neither on the command line nor in {config}. "
+                    f"It takes {allowed_words(self._hints[name])}. Pass `--{name} VALUE` or add `{name}: VALUE` to the file."
+                )
+        self._given = set(values)
+        return tuple(
+            dtype(**{f.name: values[f.name] for f in dataclasses.fields(dtype) if f.name in values})
+            for dtype in self.dataclass_types
+        )
+
+    def save(self, path: str | Path, *instances: Any) -> None:
+        """Write the resolved arguments as a YAML file that `--config` reads back to the same instances.
+
+        Written are all fields of our own dataclasses, and of transformers' fields those that the last
+        [`~RecipeParser.parse`] found in a flag or in the file. Tokens are never written.
+        """
+        recipe = {}
+        for instance in instances:
+            own = _own_fields(type(instance))
+            for field in dataclasses.fields(instance):
+                if field.init and (field.name in own or field.name in self._given) and not _is_secret(field.name):
+                    recipe[field.name] = _plain(getattr(instance, field.name))
+        text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=110)
+        Path(path).write_text(f"# Every argument of this run. Run it again: --config {path}\n{text}", encoding="utf-8")
+
+    def _read(self, argv: list[str], namespace: argparse.Namespace, origin: str) -> None:
+        """Convert flags into `namespace`; `origin` says in errors where they came from."""
+        try:
+            _, unknown = self._flags.parse_known_args(argv, namespace)
+        except argparse.ArgumentError as error:
+            name = (error.argument_name or "").split("/")[0].lstrip("-")
+            if name not in self._hints:
+                raise ValueError(f"{origin}: {error}. Run with `--help` for all flags.") from error
+            allowed = "" if "choose from" in error.message else f" It takes {allowed_words(self._hints[name])}."
+            raise ValueError(
+                f"{origin}, `{name}`: {error.message}.{allowed} "
+                f"Correct it, or leave `{name}` out{self._default_of(name)}."
+            ) from error
+        if unknown:
+            word = unknown[0].split("=")[0]
+            if not word.startswith("-"):
+                raise ValueError(
+                    f"{origin}, {unknown[0]!r} belongs to no flag. Values follow `--flag`; quote those with spaces, "
+                    "and write lists and mappings as one JSON argument: `--losses '{\"clip\": 1}'`."
+                )
+            raise ValueError(f"{origin}, {word!r} is no flag. {self._closest(word, prefix='--')}")
+
+    def _flags_from_yaml(self, path: Path) -> list[str]:
+        """The values of a YAML file as flags, each with the text that stands in the file."""
+        if not path.is_file():
+            there = sorted(str(file) for file in self.default_config.parent.glob("*.yaml"))
+            raise ValueError(
+                f"`--config {path}`: there is no such file. Recipes at hand: {', '.join(there) or 'none'}. "
+                "Pass one of them, or the path of your own copy."
+            )
+        loader = _Loader(path.read_text(encoding="utf-8"))
+        try:
+            root = loader.get_single_node()
+            items = [] if root is None else root.value
+            if root is not None and not isinstance(root, yaml.MappingNode):
+                raise ValueError(
+                    f"{path} holds no mapping. A recipe is a list of `name: value` lines. "
+                    "See `--help` for the names, and write for example `max_steps: 100`."
+                )
+            argv, lines = [], {}
+            for key_node, node in items:
+                key, line = key_node.value, key_node.start_mark.line + 1
+                if key not in self._fields or not self._fields[key].init:
+                    raise ValueError(f"{path}, line {line}: {key!r} is no argument. {self._closest(key)}")
+                if key in lines:
+                    raise ValueError(
+                        f"{path}: `{key}` stands on line {lines[key]} and again on line {line}. "
+                        "A key may stand once. Delete one of the two lines."
+                    )
+                lines[key] = line
+                argv.append(f"--{key}={self._text(path, key, node, loader)}")
+        except yaml.YAMLError as error:
+            raise ValueError(f"{path} is no valid YAML: {error}. Correct that line.") from error
+        return argv
+
+    def _text(self, path: Path, key: str, node: yaml.Node, loader: yaml.Loader) -> str:
+        hint = self._hints[key]
+        if isinstance(node, yaml.ScalarNode):
+            if not node.tag.endswith(":null"):
+                return node.value
+            if not optional(hint):
+                raise ValueError(
+                    f"{path}, line {node.start_mark.line + 1}: `{key}` cannot be empty. It takes {allowed_words(hint)}. "
+                    f"Give it a value, or delete the line{self._default_of(key)}."
+                )
+            return NULL
+        if isinstance(node, yaml.SequenceNode) and element_type(hint) is str:
+            if all(isinstance(child, yaml.ScalarNode) for child in node.value):
+                return json.dumps([child.value for child in node.value])
+        return json.dumps(loader.construct_object(node, deep=True), default=str)
+
+    def _closest(self, word: str, prefix: str = "") -> str:
+        """Parts two and three of an error about an unknown name."""
+        flags = [flag[2:] for flag in self._flags._option_string_actions if flag.startswith("--")]
+        names = flags if prefix else [name for name, field in self._fields.items() if field.init]
+        matches = get_close_matches(word.lstrip("-").replace("-", "_"), names, n=1)
+        if matches:
+            return f"Did you mean `{prefix}{matches[0]}`? Run with `--help` for all names."
+        return "Run with `--help` for all names, and delete or correct this one."
+
+    def _default_of(self, name: str) -> str:
+        default = self._fields[name].default
+        return "" if default is dataclasses.MISSING or default is None else f" (then it is {_plain(default)!r})"
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 that also reads `1e-3` inside a mapping as a number, as YAML 1.2 does."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def _own_fields(dtype: type) -> set[str]:
+    """Names of the fields that a class outside transformers declares."""
+    classes = [base for base in dtype.__mro__ if not base.__module__.startswith("transformers.")]
+    return {name for base in classes for name in base.__dict__.get("__annotations__", {})}
+
+
+def _is_secret(name: str) -> bool:
+    return name == "token" or name.endswith("_token")
+
+
+def _plain(value: Any) -> Any:
+    """`value` in YAML's own types."""
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Path):
+        return str(value)
+    if dataclasses.is_dataclass(value):
+        return _plain(dataclasses.asdict(value))
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def exit_with_one_line(main: Callable[[], Any]) -> None:
+    """Run `main()`; a `ValueError`, which tells the user what to change, becomes one line on stderr and exit code 2.
+
+    Other exceptions keep their traceback. With logging at DEBUG the `ValueError` shows its own, too.
+    """
+    try:
+        main()
+    except ValueError as error:
+        logger.debug("Traceback of the error below", exc_info=True)
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        raise SystemExit(2) from error

@@ -1,0 +1,251 @@
+"""DistillationTrainer: a `transformers.Trainer` whose model is a student with its losses, and whose teacher is frozen."""
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel, Trainer, TrainerCallback
+
+from .distillation_model import DistillationModel
+from .features import CLIPFeatures
+from .teacher import CLIPTeacher
+from .training_args import DistillationTrainingArguments
+
+LOSSES_NAME = "losses.safetensors"
+STUDENT_INPUTS = ("pixel_values", "input_ids", "attention_mask")
+
+
+class ClampScales(TrainerCallback):
+    """Bound the learned scales right after every optimizer step."""
+
+    def on_optimizer_step(self, args, state, control, model=None, **kwargs):
+        model.clamp_scales_()
+
+
+class DistillationTrainer(Trainer):
+    """Train a CLIP-style student on images and captions, with or without a teacher.
+
+    Also exported as `CLIPDistillationTrainer`, because TRL has a class of the same name for language models.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]):
+            The student, for instance from [`load_clip`]. It is saved as a plain model, without heads.
+        args ([`DistillationTrainingArguments`], *optional*):
+            Training arguments; `args.losses` is the objective.
+        teacher_model ([`CLIPTeacher`] or `str`, *optional*):
+            The teacher, or what [`CLIPTeacher`] loads. It is never trained and never saved.
+        train_dataset, eval_dataset:
+            Data sets with the columns that `data_collator` reads.
+        data_collator (`Callable`):
+            Rows to a batch, normally a [`CLIPDataCollator`].
+        eval_data_collator (`Callable`, *optional*, defaults to `data_collator`):
+            The same for `eval_dataset`, normally without random crops.
+        processing_class ([`~transformers.ProcessorMixin`], *optional*):
+            The student's processor, saved beside it.
+        evaluator (`Callable`, *optional*):
+            `evaluator(model, processor) -> dict[str, float]`, run at every evaluation.
+        kwargs: `callbacks`, `optimizers` and the other arguments of [`~transformers.Trainer`].
+
+    Raises:
+        ValueError: if the losses need a teacher and none was given, or do not exist, or no collator was given.
+    """
+
+    _name = "CLIP distillation"
+    _tag_names = ["clip", "knowledge-distillation", "hf_clip_kd"]
+    # Our losses are per-batch means: the Trainer has to divide by the number of accumulation steps.
+    loss_is_scaled_for_ga = False
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        args: DistillationTrainingArguments | None = None,
+        teacher_model: CLIPTeacher | str | None = None,
+        train_dataset=None,
+        eval_dataset=None,
+        data_collator: Callable[[list], dict] | None = None,
+        eval_data_collator: Callable[[list], dict] | None = None,
+        processing_class=None,
+        evaluator: Callable[[Any, Any], dict[str, float]] | None = None,
+        **kwargs,
+    ):
+        args = args or DistillationTrainingArguments("distilled")
+        if data_collator is None:
+            raise ValueError(
+                "`data_collator=None`: images and captions have no default collation. "
+                "Pass `data_collator=CLIPDataCollator(processor, teacher.processor)`."
+            )
+        self.teacher = CLIPTeacher(teacher_model) if isinstance(teacher_model, str) else teacher_model
+        self.evaluator = evaluator
+        self.eval_data_collator = eval_data_collator or data_collator
+        self._loss_parts: dict[str, dict[str, list]] = {"train": defaultdict(list), "eval": defaultdict(list)}
+        super().__init__(
+            model=DistillationModel(
+                model,
+                args.losses,
+                None if self.teacher is None else self.teacher.dims,
+                max_logit_scale=args.max_logit_scale,
+            ),
+            args=args,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            data_collator=data_collator,
+            processing_class=processing_class,
+            **kwargs,
+        )
+        self.add_callback(ClampScales())
+        if self.teacher is not None:
+            self.teacher.to(self.args.device)
+
+    @property
+    def student(self) -> PreTrainedModel:
+        """The student as an ordinary model, in training or after it."""
+        return self.model.student
+
+    def _validate_args(self) -> None:
+        # The parent asks for an eval_dataset whenever there is an eval_strategy; here an evaluator is enough.
+        strategy = self.args.eval_strategy
+        if self.evaluator is not None:
+            self.args.eval_strategy = "no"
+        super()._validate_args()
+        self.args.eval_strategy = strategy
+
+    # ---- Loss ----
+
+    def get_decay_parameter_names(self, model) -> list[str]:
+        """Matrices and kernels decay; vectors (norms, biases, scales, class embeddings) do not, as in CLIP."""
+        return [name for name, parameter in model.named_parameters() if parameter.ndim >= 2]
+
+    def teacher_features(self, inputs: dict[str, torch.Tensor]) -> CLIPFeatures | None:
+        """The teacher's features of a collated batch; it shares the student's view where the batch has no other."""
+        if self.teacher is None:
+            return None
+        own_text = "teacher_input_ids" in inputs
+        with self.accelerator.autocast():
+            return self.teacher(
+                pixel_values=inputs.get("teacher_pixel_values", inputs["pixel_values"]),
+                input_ids=inputs["teacher_input_ids" if own_text else "input_ids"],
+                attention_mask=inputs.get("teacher_attention_mask" if own_text else "attention_mask"),
+            )
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """The weighted sum over the global batch; each part is kept for the log.
+
+        Raises:
+            FloatingPointError: at a non-finite loss, naming the terms that are not finite.
+        """
+        outputs = model(
+            **{key: inputs[key] for key in STUDENT_INPUTS if key in inputs},
+            teacher_features=self.teacher_features(inputs),
+        )
+        if not torch.isfinite(outputs["loss"]):
+            self._raise_non_finite(outputs["losses"])
+        parts = self._loss_parts["train" if model.training else "eval"]
+        for name, part in outputs["losses"].items():
+            parts[name].append(part.detach())
+        return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
+
+    def _raise_non_finite(self, losses: dict[str, torch.Tensor]) -> None:
+        bad = {name: part.item() for name, part in losses.items() if not torch.isfinite(part)}
+        raise FloatingPointError(
+            f"The loss is not finite at step {self.state.global_step}: {bad or 'the weighted sum overflowed'}; all "
+            f"terms: { {name: part.item() for name, part in losses.items()} }; logit scale "
+            f"{self.student.logit_scale.exp().item():.4g}. Lower `learning_rate` or that term's weight, lengthen "
+            "`warmup_steps`, or train in bf16 rather than fp16."
+        )
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the mean of every loss part since the last log, as `loss/NAME` or `eval_loss/NAME`."""
+        for mode, total, prefix in (("train", "loss", "loss/"), ("eval", "eval_loss", "eval_loss/")):
+            if total in logs:
+                # Every process computes the losses of the global batch, so there is nothing to average across them.
+                for name, parts in self._loss_parts[mode].items():
+                    logs[prefix + name] = torch.stack(parts).mean().item()
+                self._loss_parts[mode].clear()
+        if "loss" in logs:
+            logs["logit_scale"] = self.student.logit_scale.exp().item()
+        super().log(logs, start_time)
+
+    # ---- Evaluation ----
+
+    def get_eval_dataloader(self, eval_dataset=None):
+        train_collator, self.data_collator = self.data_collator, self.eval_data_collator
+        try:
+            return super().get_eval_dataloader(eval_dataset)
+        finally:
+            self.data_collator = train_collator
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            return self.compute_loss(model, inputs).detach(), None, None
+
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
+        """Loss on `eval_dataset` where there is one, and the evaluator's metrics where there is one.
+
+        Raises:
+            ValueError: if there is neither.
+        """
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        if dataset is None and self.evaluator is None:
+            raise ValueError(
+                "There is nothing to evaluate: the trainer has no `eval_dataset` and no `evaluator`. Pass one of them, "
+                "e.g. `evaluator=ZeroShotClassificationEvaluator(dataset, class_names)`."
+            )
+        metrics = {} if dataset is None else super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        # A data set named by a dict's key is one of several: the evaluator runs once, with the plain prefix.
+        if self.evaluator is not None and metric_key_prefix == "eval":
+            scores = self.evaluator(self.student, self.processing_class)
+            scores = {f"{metric_key_prefix}_{name}": score for name, score in scores.items()}
+            self.log(dict(scores))
+            metrics.update(scores)
+            if dataset is None:
+                self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    # ---- Saving and loading ----
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        """A folder that plain transformers loads, with the heads and scales in `losses.safetensors` beside it."""
+        if not self.args.should_save:
+            return
+        output_dir = self.args.output_dir if output_dir is None else output_dir
+        os.makedirs(output_dir, exist_ok=True)
+        model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        student_state, training_state = model.split_state_dict(
+            model.state_dict() if state_dict is None else state_dict
+        )
+        model.student.save_pretrained(output_dir, state_dict=student_state)
+        save_file(
+            {name: tensor.contiguous() for name, tensor in training_state.items()},
+            os.path.join(output_dir, LOSSES_NAME),
+            metadata={"format": "pt"},
+        )
+        if self.processing_class is not None:
+            self.processing_class.save_pretrained(output_dir)
+        # JSON instead of the Trainer's pickle: readable, safe to load, and without the Hub token.
+        with open(os.path.join(output_dir, "training_args.json"), "w") as file:
+            json.dump(self.args.to_dict(), file, indent=2, default=str)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
+        # Through `from_pretrained`, because `save_pretrained` may write other key names than the live module has; the
+        # Trainer's plain `load_state_dict(strict=False)` would then silently restart from the initial weights.
+        model = self.model if model is None else model
+        heads = os.path.join(resume_from_checkpoint, LOSSES_NAME)
+        if not os.path.isfile(heads):
+            raise ValueError(
+                f"{resume_from_checkpoint!r} is no checkpoint of this trainer: it has no {LOSSES_NAME}. Give a "
+                "`checkpoint-N` folder of the run, or start from that model with `model_name_or_path`."
+            )
+        saved = type(model.student).from_pretrained(resume_from_checkpoint, dtype=model.student.dtype)
+        model.student.load_state_dict(saved.state_dict(), strict=True)
+        model.load_training_state(load_file(heads))
+
+    def _load_best_model(self) -> None:
+        self._load_from_checkpoint(self.state.best_model_checkpoint)
+
+
+CLIPDistillationTrainer = DistillationTrainer

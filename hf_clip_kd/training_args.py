@@ -1,0 +1,55 @@
+"""Arguments of the distillation trainer."""
+
+from dataclasses import dataclass, field
+
+from transformers import TrainingArguments
+
+
+@dataclass
+class DistillationTrainingArguments(TrainingArguments):
+    # Every field is documented once, in `help`; the optimizer's defaults are CLIP-KD's.
+    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "losses"]
+
+    losses: dict | str | None = field(
+        default_factory=lambda: {"clip": 1.0, "crd": 1.0, "icl": 1.0, "fd": 4.0},
+        metadata={
+            "help": "The objective: loss name to weight, or to its options with the weight among them, e.g. "
+            '`{"clip": 1, "fd": {"weight": 2000, "reduction": "mean"}}`. On the command line, as JSON.'
+        },
+    )
+    max_logit_scale: float = field(
+        default=100.0, metadata={"help": "Learned scales (inverse temperatures) are clamped to at most this."}
+    )
+    learning_rate: float = field(default=1e-3, metadata={"help": "Peak learning rate of AdamW."})
+    weight_decay: float = field(
+        default=0.1, metadata={"help": "Weight decay of matrices; vectors, biases, norms and scales have none."}
+    )
+    adam_beta2: float = field(default=0.98, metadata={"help": "AdamW's beta2."})
+    adam_epsilon: float = field(default=1e-6, metadata={"help": "AdamW's epsilon."})
+    lr_scheduler_type: str = field(default="cosine", metadata={"help": "Schedule of the learning rate."})
+    remove_unused_columns: bool = field(
+        default=False, metadata={"help": "Must stay False: the collator reads `image` and `text`."}
+    )
+    dataloader_drop_last: bool = field(
+        default=True,
+        metadata={"help": "Drop the last, smaller batch; padding it with repeated samples makes false negatives."},
+    )
+    logging_nan_inf_filter: bool = field(
+        default=False, metadata={"help": "Must stay False: a non-finite loss stops the run instead of being hidden."}
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("remove_unused_columns", "logging_nan_inf_filter", "auto_find_batch_size"):
+            if getattr(self, name):
+                why = (
+                    "it would change the number of negatives during the run"
+                    if name == "auto_find_batch_size"
+                    else (self.__dataclass_fields__[name].metadata["help"].removeprefix("Must stay False: "))
+                )
+                raise ValueError(f"`{name}=True` cannot be used for distillation: {why}. Leave it at False.")
+        if not isinstance(self.losses, dict) or not self.losses:
+            raise ValueError(
+                f"`losses={self.losses!r}` is not an objective. Give a mapping of loss names to weights, e.g. "
+                "`losses: {clip: 1.0, fd: 4.0}` in YAML or `--losses '{\"clip\": 1.0}'`."
+            )
