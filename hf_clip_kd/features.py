@@ -65,6 +65,13 @@ class CLIPDims:
     has_text: bool = True
     has_bias: bool = False
 
+    @classmethod
+    def of(cls, model) -> CLIPDims:
+        """The widths of a transformers dual encoder, read from its config (SigLIP keeps them in its text tower)."""
+        config = model.config
+        embed_dim = config.projection_dim if hasattr(config, "projection_dim") else config.text_config.projection_size
+        return cls(embed_dim, has_bias=getattr(model, "logit_bias", None) is not None)
+
 
 def pooled(output) -> Tensor:
     """

@@ -71,8 +71,8 @@ class OpenClipImageProcessor(CLIPImageProcessorPil):
             crop_size={"height": height, "width": width},
             do_center_crop=cfg.resize_mode != "squash",
             resample=PILImageResampling.BILINEAR if cfg.interpolation == "bilinear" else PILImageResampling.BICUBIC,
-            image_mean=list(cfg.mean),
-            image_std=list(cfg.std),
+            image_mean=cfg.mean,
+            image_std=cfg.std,
             fill_color=cfg.fill_color,
         )
 
@@ -150,16 +150,16 @@ def load_open_clip(name: str, tokenizer=None) -> tuple[nn.Module, object]:
         model = open_clip.create_model(arch, pretrained=weights, require_pretrained=True, weights_only=True, **options)
     except (OSError, RuntimeError, ValueError, KeyError, AttributeError, UnpicklingError) as error:
         raise ValueError(
-            f"The weights of the teacher {name!r} could not be loaded: {error} A teacher is {_FORMS}; a file must be an "
+            f"The weights of the teacher {name!r} could not be loaded: {error}. A teacher is {_FORMS}; a file must be an "
             f"open_clip checkpoint of exactly that architecture. Without network, download the weights beforehand "
-            f"and give the file: CLIPTeacher('open_clip:{arch}//path/to/checkpoint.safetensors')."
+            f"and give the file: CLIPTeacher('open_clip:ARCH//path/to/checkpoint.safetensors')."
         ) from error
     if tokenizer is None:
         try:
             tokenizer = open_clip.get_tokenizer(arch)
         except (OSError, RuntimeError, ValueError, ImportError) as error:
             raise ValueError(
-                f"The tokenizer of the teacher {name!r} could not be loaded: {error} It must be in the local Hugging "
+                f"The tokenizer of the teacher {name!r} could not be loaded: {error}. It must be in the local Hugging "
                 "Face cache, or the network must be there. Otherwise pass it: CLIPTeacher(..., processor=tokenizer)."
             ) from error
     return model, tokenizer

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .features import CLIPDims, CLIPFeatures, pooled
-from .models.loading import load_clip
+from .models.loading import list_models, load_clip
 from .teacher_processor import FullLengthTokenizer, NaflexImageProcessor, TeacherProcessor
 
 OPEN_CLIP_PREFIX = "open_clip:"
@@ -186,6 +186,8 @@ class CLIPTeacher(nn.Module):
             # So that `truncation=True` alone never gives more tokens than there are positions.
             tokenizer = copy.deepcopy(tokenizer)
             tokenizer.model_max_length = length
+        # Some text towers (RoBERTa) have positions that no token takes; their tokenizer knows.
+        length = min(length, tokenizer.model_max_length)
         return TeacherProcessor(image_processor, tokenizer, length)
 
     def _embed_dim(self) -> int:
@@ -207,6 +209,12 @@ def _load(source, processor, trust_remote_code: bool) -> tuple[nn.Module, Any, s
 
         model, tokenizer = load_open_clip(name, tokenizer=processor)
         return model, tokenizer, name
+    if name in list_models() or name.endswith(".json"):
+        raise ValueError(
+            f"The teacher {name!r} is a preset, which has random weights and nothing to teach. {_FORMS}. Train it first "
+            "and give its folder; or, to distil from noise on purpose, pass the model: "
+            f"`model, processor = load_clip({name!r})`, then CLIPTeacher(model, processor=processor)."
+        )
     model, found = load_clip(name, trust_remote_code=trust_remote_code)
     return model.float(), processor or found, name
 

@@ -4,5 +4,4 @@ from .collator import CLIPDataCollator
 from .image_text import load_image_text
 from .images import BrokenImageError, BrokenImages, decode_image
 
-
 __all__ = ["BrokenImageError", "BrokenImages", "CLIPDataCollator", "decode_image", "load_image_text"]

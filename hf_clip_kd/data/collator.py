@@ -11,8 +11,7 @@ import torch
 from PIL import Image
 
 from .images import BrokenImageError, BrokenImages, decode_image, image_name
-from .view import UNIFORMS_PER_CROP, ImageView, TextView, random_crop_box, same_rule
-
+from .view import UNIFORMS_PER_CROP, ImageView, TextView, image_view, random_crop_box, same_rule
 
 _CAPTIONS = ("draw", "first", "all")
 
@@ -101,7 +100,7 @@ class CLIPDataCollator:
             teacher = self.teacher_image_processor
             self._views = {"pixel_values": ImageView.of(self.image_processor)}
             if teacher is not None:
-                self._views["teacher_pixel_values"] = ImageView.of(teacher)
+                self._views["teacher_pixel_values"] = image_view(teacher)
             side = max(max(view.size) for view in self._views.values())
             self._min_side = math.ceil(2 * side / math.sqrt(self.crop_scale[0]))
 
@@ -159,10 +158,9 @@ class CLIPDataCollator:
         flips = [numbers[-2] < self.flip for numbers in uniforms]
         pixels, batch = {}, {}
         for key, view in self._views.items():
-            grid = (view.size, view.resample)
-            if grid not in pixels:
-                pixels[grid] = view.crop(images, boxes, flips)
-            batch[key] = view.normalize(pixels[grid])
+            if view.grid not in pixels:
+                pixels[view.grid] = view.crop(images, boxes, flips)
+            batch[key] = view.normalize(pixels[view.grid])
         return batch
 
     def _processed(self, images: list[Image.Image]) -> dict[str, torch.Tensor]:
@@ -183,7 +181,7 @@ class CLIPDataCollator:
         return drawn, list(range(len(captions)))
 
     def _sees_alike(self, student: Any, teacher: Any) -> bool:
-        return ImageView.of(student) == ImageView.of(teacher) if self.train else same_rule(student, teacher)
+        return ImageView.of(student) == image_view(teacher) if self.train else same_rule(student, teacher)
 
 
 def _part(processor: Any, name: str, argument: str) -> Any:

@@ -11,7 +11,6 @@ import datasets
 
 from .sources import Data, base_folder, find_files, read
 
-
 logger = logging.getLogger(__name__)
 
 # What the common sources call their columns, tried in this order when the default name is not there.
@@ -75,23 +74,19 @@ def load_image_text(
     if dataset_name == "shapes":
         from .shapes import load_shapes
 
-        return load_shapes(split, size=max_samples, **load_kwargs)
+        dataset = load_shapes(split, size=max_samples, **load_kwargs)
+        return dataset.cast_column("image", datasets.Image(decode=False))
     files = find_files(dataset_name, data_files)
     dataset = read(
         dataset_name, data_dir=data_dir, files=files, split=split, streaming=streaming, load_kwargs=load_kwargs
     )
-    if not streaming and len(dataset) == 0:
-        raise ValueError(
-            f"The dataset {dataset_name!r} (split {split!r}) is empty: no row was found in "
-            f"{data_dir or data_files or dataset_name}. It must hold at least one image with a caption. Pass the folder "
-            "or the files that hold them: `data_dir=...` or `data_files=...`."
-        )
     image_column = _find_column(dataset, "image", image_column)
     text_column = _find_column(dataset, "text", text_column)
     if max_samples is not None:
         dataset = dataset.take(max_samples)
-    dataset = _set_text(dataset, text_column, label_template)
-    return _set_image(dataset, image_column, lambda: base_folder(dataset_name, data_dir, files))
+    # First the images: a streamed row is decoded by whatever is mapped over it, until it is told not to.
+    dataset = _set_image(dataset, image_column, lambda: base_folder(dataset_name, data_dir, files))
+    return _set_text(dataset, text_column, label_template)
 
 
 def _find_column(dataset: Data, target: str, name: str) -> str:
@@ -152,7 +147,7 @@ def _set_image(dataset: Data, column: str, find_folder: Callable[[], str | None]
             f"`image_column={column!r}` holds {feature}. It must hold images, their bytes, or paths to them. "
             f"Pass another of the columns {list(dataset.features)}: `image_column=...`."
         )
-    return dataset.cast_column("image", datasets.Image(decode=False))
+    return _as_images(dataset)
 
 
 def _absolute(dataset: Data, find_folder: Callable[[], str | None]) -> Data:
@@ -171,6 +166,21 @@ def _absolute(dataset: Data, find_folder: Callable[[], str | None]) -> Data:
         return [None if path is None else os.path.join(folder, path) for path in paths]
 
     return _with_column(dataset, "image", "image", datasets.Value("string"), join)
+
+
+def _as_images(dataset: Data) -> Data:
+    """Paths, bytes or structs as undecoded images, without a look at the files."""
+    undecoded = datasets.Image(decode=False)
+    if isinstance(dataset, datasets.Dataset) or isinstance(dataset.features["image"], datasets.Image):
+        return dataset.cast_column("image", undecoded)
+    # A streamed column is not converted by a cast: its rows would stay strings or bytes.
+    return _with_column(dataset, "image", "image", undecoded, lambda values: [_as_struct(value) for value in values])
+
+
+def _as_struct(value: Any) -> dict[str, Any] | None:
+    if value is None or isinstance(value, dict):
+        return value
+    return {"bytes": None, "path": value} if isinstance(value, str) else {"bytes": value, "path": None}
 
 
 def _with_column(dataset: Data, source: str, target: str, feature: Any, function: Callable) -> Data:

@@ -12,7 +12,6 @@ import torch
 from PIL import Image, ImageOps
 from torch.utils.data import get_worker_info
 
-
 logger = logging.getLogger(__name__)
 
 MAX_PIXELS = 2**26

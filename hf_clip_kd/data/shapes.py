@@ -25,8 +25,8 @@ from .shapes_text import (
 DEFAULT_SIZES = {"train": 40_000, "validation": 2_000, "test": 2_000, "zero_shot": 2_000, "retrieval": 1_000}
 VQA_SPLITS = ("train", "validation", "test")
 MIN_IMAGE_SIZE = 16
-# Pixels drawn at once: the float32 canvas and its temporaries then take some 30 MB whatever the image size.
-BATCH_PIXELS = CHUNK * 32 * 32
+# Pixels drawn at once: few enough that canvas and temporaries stay in the caches of a core, whatever the image size.
+BATCH_PIXELS = 128 * 32 * 32
 
 
 def load_shapes(split="train", size=None, seed=0, image_size=32, vqa=False):

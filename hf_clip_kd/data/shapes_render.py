@@ -76,7 +76,8 @@ def _heart(x, y, r):
     x = np.abs(x)
     side, top = x - 0.47 * r, y + 0.34 * r
     lobe = np.sqrt(side * side + top * top) - 0.5 * r
-    point = np.maximum(x * 0.72 + (y - 0.95 * r) * 0.69, -0.1 * r - y)
+    # Reaches up between the lobes as far as they touch, and not beyond them sideways.
+    point = np.maximum(x * 0.72 + (y - 0.95 * r) * 0.69, np.maximum(x - 0.9 * r, -0.25 * r - y))
     return np.minimum(lobe, point)
 
 
@@ -98,7 +99,7 @@ def _striped(x, y):
 
 def _dotted(x, y):
     x, y = _zigzag(x) + PERIOD / 4, _zigzag(y) + PERIOD / 4
-    return 1.25 - np.sqrt(x * x + y * y)
+    return 1.1 - np.sqrt(x * x + y * y)
 
 
 # Positive where a texture is dark, in units of length.

@@ -114,7 +114,7 @@ def draw_scenes(seed, split, chunk):
 
     middle = np.stack([8 + 16 * (cell % 2), 8 + 16 * (cell // 2)], axis=-1).astype(np.float32)
     center = middle + draws.between(-1.5, 1.5, (*each, 2))
-    radius = np.where(size == 1, draws.between(6.25, 7.25, each), draws.between(3.75, 4.5, each)).astype(np.float32)
+    radius = np.where(size == 1, draws.between(6.25, 7.25, each), draws.between(4, 4.75, each)).astype(np.float32)
 
     base = draws.between(45, 125, (CHUNK, 1, 1, 1))
     segment = draws.between(0, 32, (CHUNK, 2, 4))

@@ -11,7 +11,6 @@ from typing import Any
 
 import datasets
 
-
 Data = datasets.Dataset | datasets.IterableDataset
 
 _BY_SUFFIX = {
@@ -106,6 +105,12 @@ def read(
         if builder in ("csv", "tsv"):
             builder, kwargs = "csv", _csv_options(files, tabs=builder == "tsv") | kwargs
         kwargs["data_files"] = {re.match(r"\w+", split)[0]: files}
+    if dataset_name in _BUILDERS and not (data_dir or files):
+        # Left alone, `datasets` would search the whole working directory.
+        raise ValueError(
+            f"`dataset_name={dataset_name!r}` alone names no data. It says how to read, and must come with a folder or "
+            "with files. Pass `data_dir='/path/to/folder'` or `data_files='/path/to/files-*'`."
+        )
     if data_dir is not None:
         if dataset_name in _BUILDERS and "://" not in data_dir and not os.path.isdir(data_dir):
             raise ValueError(
@@ -115,11 +120,15 @@ def read(
         kwargs["data_dir"] = data_dir
     try:
         dataset = datasets.load_dataset(builder, split=split, streaming=streaming, **kwargs)
-        return dataset._resolve_features() if streaming and dataset.features is None else dataset
+        if streaming and dataset.features is None:
+            dataset = dataset._resolve_features()
     # Readers fail in many ways (no network, no such id or split, a torn archive, pandas, Arrow); all of them are
     # the user's data, and all are said in one sentence.
     except Exception as error:
         raise ValueError(_explain(dataset_name, data_dir, files, split, error)) from error
+    if not streaming and len(dataset) == 0:
+        raise ValueError(_empty(dataset_name, data_dir, files, split))
+    return dataset
 
 
 def _from_disk(path: str, split: str, streaming: bool) -> Data:
@@ -131,6 +140,8 @@ def _from_disk(path: str, split: str, streaming: bool) -> Data:
                 f"`split={next(iter(dataset))!r}`."
             )
         dataset = dataset[split]
+    if len(dataset) == 0:
+        raise ValueError(_empty(path, None, None, split))
     return dataset.to_iterable_dataset() if streaming else dataset
 
 
@@ -162,8 +173,18 @@ def _csv_options(files: list[str], tabs: bool) -> dict[str, Any]:
     }
 
 
+def _empty(dataset_name: str, data_dir: str | None, files: list[str] | None, split: str) -> str:
+    return (
+        f"The dataset {dataset_name!r} (split {split!r}) is empty: no row was found in "
+        f"{data_dir or (files or [dataset_name])[0]!r}. It must hold at least one image with a caption. Pass the folder or "
+        "the files that hold them: `data_dir=...` or `data_files=...`."
+    )
+
+
 def _explain(dataset_name: str, data_dir: str | None, files: list[str] | None, split: str, error: Exception) -> str:
     """The three parts of the error for what `datasets` could not open."""
+    if "corresponds to no data" in str(error):
+        return _empty(dataset_name, data_dir, files, split)
     cause = error.__cause__ or error  # a failure inside a reader is wrapped in "An error occurred while ..."
     reason = " ".join(str(cause).split())[:300] or type(cause).__name__
     place = f", data_dir={data_dir!r}" if data_dir else f", data_files={files[0]!r}" if files else ""

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
-
+from PIL import Image, ImageOps
 
 Box = tuple[int, int, int, int]
 
@@ -78,14 +77,11 @@ class ImageView:
         Raises:
             ValueError: if the processor does not make pictures of one fixed size.
         """
-        centre_crop = getattr(image_processor, "do_center_crop", None)
-        name = "crop_size" if centre_crop else "size"
-        size = getattr(image_processor, name, None) or {}
-        height, width = size.get("height"), size.get("width")
-        if not (height and width):
+        size = _fixed_size(image_processor)
+        if size is None:
             raise ValueError(
-                f"{type(image_processor).__name__} has `{name}={size}`, which gives pictures of no fixed size. A crop "
-                "for training needs a height and a width. Use a processor with `crop_size={'height': 224, 'width': "
+                f"{type(image_processor).__name__} with `size={getattr(image_processor, 'size', None)}` makes pictures "
+                "of no fixed size. A student's must be fixed. Use a processor with `crop_size={'height': 224, 'width': "
                 "224}, do_center_crop=True` or `size={'height': 224, 'width': 224}`."
             )
         # The rule (x * factor - mean) / std, written for x as it is.
@@ -94,11 +90,16 @@ class ImageView:
         mean = image_processor.image_mean if normalize else (0.0, 0.0, 0.0)
         std = image_processor.image_std if normalize else (1.0, 1.0, 1.0)
         return cls(
-            size=(int(height), int(width)),
+            size=size,
             resample=_pil_resample(image_processor.resample),
             mean=tuple(float(m) / factor for m in mean),
             std=tuple(float(s) / factor for s in std),
         )
+
+    @property
+    def grid(self) -> tuple:
+        """Views that agree in this see the same pixels before their mean and std."""
+        return self.size, self.resample
 
     def crop(self, images: list[Image.Image], boxes: list[Box], flips: list[bool]) -> torch.Tensor:
         """Cut and resize in one pass per picture.
@@ -119,6 +120,45 @@ class ImageView:
         mean = torch.tensor(self.mean).view(3, 1, 1)
         std = torch.tensor(self.std).view(3, 1, 1)
         return values.sub_(mean).div_(std)
+
+
+@dataclass(frozen=True)
+class OwnView:
+    """What a vision tower of any image size gets (SigLIP 2 NaFlex): the crop, through its own image processor.
+
+    Args:
+        image_processor: Called with pictures, gives `pixel_values`.
+        size (`(int, int)`, *optional*): Height and width that it needs at most; JPEGs are decoded at twice that.
+    """
+
+    image_processor: Any
+    size: tuple[int, int] = (512, 512)
+
+    @property
+    def grid(self) -> tuple:
+        return (id(self.image_processor),)
+
+    def crop(self, images: list[Image.Image], boxes: list[Box], flips: list[bool]) -> list[Image.Image]:
+        """Cut, and leave the size to the processor."""
+        crops = [image.crop(box) for image, box in zip(images, boxes, strict=True)]
+        return [ImageOps.mirror(crop) if flip else crop for crop, flip in zip(crops, flips, strict=True)]
+
+    def normalize(self, images: list[Image.Image]) -> torch.Tensor:
+        """`pixel_values` as the processor makes them."""
+        return self.image_processor(images, return_tensors="pt")["pixel_values"]
+
+
+def image_view(image_processor: Any) -> ImageView | OwnView:
+    """The view of a student or teacher for training: a picture of one fixed size, or its own rule where it has none."""
+    return ImageView.of(image_processor) if _fixed_size(image_processor) else OwnView(image_processor)
+
+
+def _fixed_size(image_processor: Any) -> tuple[int, int] | None:
+    """(height, width) of the pictures it makes, or `None` where that depends on the picture."""
+    name = "crop_size" if getattr(image_processor, "do_center_crop", None) else "size"
+    size = getattr(image_processor, name, None) or {}
+    height, width = size.get("height"), size.get("width")
+    return (int(height), int(width)) if height and width else None
 
 
 def _pil_resample(value: Any) -> int:
@@ -179,8 +219,10 @@ def same_rule(first: Any, second: Any) -> bool:
     """Whether two image processors treat every picture alike in evaluation: resize, crop, interpolation, backend."""
     if first is second:
         return True
-    if not (hasattr(first, "to_dict") and hasattr(second, "to_dict")):
-        return False
-    names = ("image_processor_type", "processor_class", "feature_extractor_type")
-    rules = [{k: v for k, v in p.to_dict().items() if k not in names} for p in (first, second)]
-    return rules[0] == rules[1] and getattr(first, "backend", None) == getattr(second, "backend", None)
+    return type(first) is type(second) and hasattr(first, "to_dict") and _settings(first) == _settings(second)
+
+
+def _settings(image_processor: Any) -> dict[str, Any]:
+    settings = image_processor.to_dict()
+    settings.pop("processor_class", None)  # the class of the folder it was saved in
+    return settings

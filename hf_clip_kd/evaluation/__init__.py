@@ -1,5 +1,6 @@
 """What a dual encoder is worth: zero-shot classification and retrieval, as CLIP_benchmark defines and names them."""
 
+from .building import build_evaluator
 from .evaluator import Evaluator, SequentialEvaluator
 from .prompts import list_class_names, list_templates, load_class_names, load_templates
 from .results import load_results, save_results
@@ -11,6 +12,7 @@ __all__ = [
     "RetrievalEvaluator",
     "SequentialEvaluator",
     "ZeroShotClassificationEvaluator",
+    "build_evaluator",
     "list_class_names",
     "list_templates",
     "load_class_names",

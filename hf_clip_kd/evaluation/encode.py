@@ -42,7 +42,8 @@ def to_rgb(image: PIL.Image.Image | dict | np.ndarray) -> PIL.Image.Image:
     Args:
         image (`PIL.Image.Image`, `dict` or `np.ndarray`):
             A decoded picture, the stored file of an undecoded [`~datasets.Image`] (`{"bytes": ..., "path": ...}`), or
-            uint8 pixels of shape `(height, width)` or `(height, width, 3)`. The first frame of an animation counts.
+            uint8 pixels of shape `(height, width)` or `(height, width, 3)`. Transparency is laid on white, 16-bit greys
+            are scaled, and the first frame of an animation counts.
 
     Raises:
         OSError or its like from Pillow: if the file is broken.
@@ -53,7 +54,11 @@ def to_rgb(image: PIL.Image.Image | dict | np.ndarray) -> PIL.Image.Image:
         image = PIL.Image.fromarray(image)
     if image.mode.startswith("I"):
         # 16-bit greys: Pillow's own conversion clips everything above 255 to white.
-        image = PIL.Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
+        grey = np.asarray(image).astype(np.float32)
+        image = PIL.Image.fromarray(np.rint(grey / 257 if grey.max() > 255 else grey).clip(0, 255).astype(np.uint8))
+    elif "A" in image.getbands() or image.info.get("transparency") is not None:
+        image = image.convert("RGBA")
+        image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
 
 
@@ -79,7 +84,7 @@ def encode_images(
     Raises:
         ValueError: if more than 5 % of the pictures are broken, or if features are not finite.
     """
-    parameter = next(p for p in model.parameters() if p.is_floating_point())
+    device = next(model.parameters()).device
     features, kept, broken = [], [], []
     for start in tqdm(range(0, len(images), batch_size), desc=description, leave=False):
         pictures = []
@@ -94,7 +99,7 @@ def encode_images(
                 logger.warning("Left out of the evaluation, broken image in %s", broken[-1])
         if pictures:
             pixel_values = processor.image_processor(images=pictures, return_tensors="pt")["pixel_values"]
-            output = model.get_image_features(pixel_values=pixel_values.to(parameter.device, parameter.dtype))
+            output = model.get_image_features(pixel_values=pixel_values.to(device))
             features.append(_unit_norm(pooled(output), "image", start))
     if len(broken) > MAX_BROKEN_SHARE * len(images):
         raise ValueError(
@@ -135,16 +140,12 @@ def encode_texts(
 
 
 def _padding(model: nn.Module, processor) -> dict:
-    """How the model wants its texts padded, as arguments of the tokenizer."""
-    context_length = getattr(processor, "context_length", None)
-    if context_length is not None:
-        return {"padding": "max_length", "max_length": context_length}
-    config = model.config
-    context_length = config.text_config.max_position_embeddings
-    if "siglip" in config.model_type:
-        # SigLIP reads its last position and was trained on full-length texts in which padding is not masked.
-        return {"padding": "max_length", "max_length": context_length, "return_attention_mask": False}
-    return {"padding": "longest", "max_length": context_length}
+    """How the model wants its texts padded, as arguments of the tokenizer: the rule of the training's collator."""
+    context_length = getattr(processor, "context_length", None) or model.config.text_config.max_position_embeddings
+    # CLIP's text tower is causal and pools at the end of the text, so padding behind it changes nothing; others
+    # (SigLIP pools its last position) see what they were trained on only at full length.
+    causal = type(processor.tokenizer).__name__ in ("CLIPTokenizer", "CLIPTokenizerFast")
+    return {"padding": "longest" if causal else "max_length", "max_length": context_length}
 
 
 def _unit_norm(features: Tensor, kind: str, start: int) -> Tensor:

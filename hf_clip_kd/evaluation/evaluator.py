@@ -99,13 +99,16 @@ class SequentialEvaluator(Evaluator):
     def _key(self, evaluator: Evaluator, metric: str) -> str:
         return f"{evaluator.name}/{metric}" if metric in self._shared else metric
 
+    def named(self, evaluator: Evaluator, metrics: dict[str, float]) -> dict[str, float]:
+        """Metrics of one of the `evaluators` under the names they have in the whole."""
+        return {self._key(evaluator, metric): value for metric, value in metrics.items()}
+
     def evaluate(self, model, processor) -> dict[str, float]:
         """The metrics of all evaluators, in their order."""
-        return {
-            self._key(evaluator, metric): value
-            for evaluator in self.evaluators
-            for metric, value in evaluator.evaluate(model, processor).items()
-        }
+        merged = {}
+        for evaluator in self.evaluators:
+            merged |= self.named(evaluator, evaluator.evaluate(model, processor))
+        return merged
 
 
 def check_dataset(dataset: Dataset, columns: dict[str, str], name: str) -> Dataset:

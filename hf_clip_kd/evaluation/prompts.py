@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import shorten
 
 _DATA = Path(__file__).parent / "data"
 # ImageNet's names and prompts come out of open_clip, whose lists the published numbers were made with.
@@ -91,7 +92,7 @@ def _load(source: str | Path | Sequence[str], argument: str, table: Path, open_c
         items = source
     if not isinstance(items, Sequence) or not items or not all(isinstance(item, str) for item in items):
         raise ValueError(
-            f"`{argument}` from {str(source)[:80]!r} is no list of strings. A non-empty list of strings is needed. "
+            f"`{argument}={shorten(str(source), 200)}` is no list of strings. A non-empty list of strings is needed. "
             f"Pass e.g. `{argument}=['...', '...']`, or a JSON file with it."
         )
     return list(items)

@@ -40,6 +40,8 @@ class TimmVisionModel(PreTrainedModel):
         )
         # transformers 5 switches checkpointing on by setting this attribute on every module that has it.
         self.gradient_checkpointing = False
+        self._trunk_checkpoints = False
+        self.last_level = config.num_hidden_layers
         self.post_init()
 
     @torch.no_grad()
@@ -80,13 +82,9 @@ class TimmVisionModel(PreTrainedModel):
         pooled = self.trunk.forward_head(features, pre_logits=True)
         hidden = None
         if wanted is not False:
-            hidden = tuple(tokens.get(level) if level in levels else None for level in range(len(self)))
-        output = BaseModelOutputWithPooling(tokens[len(self) - 1], pooled, hidden)
+            hidden = tuple(tokens[level] if level in levels else None for level in range(self.last_level + 1))
+        output = BaseModelOutputWithPooling(tokens[self.last_level], pooled, hidden)
         return output if return_dict else output.to_tuple()
-
-    def __len__(self) -> int:
-        """Number of entries of `hidden_states`."""
-        return self.config.num_hidden_layers + 1
 
     def _levels(self, wanted: bool | int | list[int]) -> set[int]:
         """The entries of `hidden_states` to fill, as positive indices."""
@@ -94,19 +92,19 @@ class TimmVisionModel(PreTrainedModel):
         if wanted is False:
             return set()
         if wanted is True:
-            return set(range(1, len(self)))
+            return set(range(1, self.last_level + 1))
         indices = [wanted] if isinstance(wanted, int) else list(wanted)
-        levels = {index % len(self) if -len(self) <= index < len(self) else 0 for index in indices}
-        if 0 in levels:
+        levels = {index + self.last_level + 1 if index < 0 else index for index in indices}
+        if not all(1 <= level <= self.last_level for level in levels):
             raise ValueError(
                 f"output_hidden_states={wanted!r} asks {self.config.architecture} for a level that it does not have; "
-                f"allowed are 1 to {len(self) - 1} and -1 to {1 - len(self)} (there is no level of embeddings); "
+                f"allowed are 1 to {self.last_level} and -1 to {-self.last_level} (there is no level of embeddings); "
                 "use output_hidden_states=-1 (in LlavaConfig: vision_feature_layer=-1)."
             )
         return levels
 
     def _switch_checkpointing(self, enable: bool):
-        if enable == getattr(self, "_trunk_checkpoints", False):
+        if enable == self._trunk_checkpoints:
             return
         try:
             self.trunk.set_grad_checkpointing(enable)
@@ -120,11 +118,10 @@ class TimmVisionModel(PreTrainedModel):
 
     def _run_trunk(self, pixel_values: torch.Tensor, levels: set[int]) -> tuple[torch.Tensor, dict[int, torch.Tensor]]:
         """The trunk's final features, and the tokens of each wanted level and of the last one."""
-        last = len(self) - 1
         if not hasattr(self.trunk, "forward_intermediates"):
             features = self.trunk.forward_features(pixel_values)
-            return features, {last: to_tokens(features, getattr(self.trunk, "output_fmt", "NCHW"))}
-        kept = sorted(levels | {last})
+            return features, {self.last_level: to_tokens(features, getattr(self.trunk, "output_fmt", "NCHW"))}
+        kept = sorted(levels | {self.last_level})
         arguments = {"indices": [level - 1 for level in kept], "norm": False}
         if self.config.num_prefix_tokens:
             features, pairs = self.trunk.forward_intermediates(

@@ -1,0 +1,117 @@
+"""From the `evaluation` of a recipe to evaluators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import Any
+
+from datasets import ClassLabel, Dataset
+
+from .evaluator import Evaluator, SequentialEvaluator
+from .prompts import load_class_names
+from .retrieval import RetrievalEvaluator
+from .zero_shot import ZeroShotClassificationEvaluator
+
+_DATA_OPTIONS = (
+    "dataset_name", "data_dir", "data_files", "split", "image_column", "max_samples", "name", "revision",
+    "cache_dir", "seed", "image_size",
+)  # fmt: skip
+_OPTIONS = {
+    "zero_shot": (*_DATA_OPTIONS, "label_column", "class_names", "templates", "batch_size"),
+    "retrieval": (*_DATA_OPTIONS, "text_column", "batch_size"),
+}
+_EXAMPLE = "`evaluation: {zero_shot: {dataset_name: shapes, split: zero_shot}}`"
+
+
+def build_evaluator(evaluation: dict[str, dict], load: Callable[..., Dataset]) -> SequentialEvaluator:
+    """
+    The evaluators that a recipe asks for, each with the name it has there.
+
+    Args:
+        evaluation (`dict[str, dict]`):
+            Name to what is measured. `zero_shot` and `retrieval` are their own task; under another name, for a second
+            data set, `task` says which of the two it is. The rest are arguments of the data set (`dataset_name`,
+            `split`, by default `"test"`, `data_dir`, `data_files`, `image_column`, `max_samples`, ...) and of the
+            evaluator (`label_column`, `class_names`, `templates` or `text_column`, and `batch_size`).
+        load (`Callable`):
+            [`load_image_text`] or its like: takes the arguments of the data set and gives columns `image` and `text`.
+
+    Returns:
+        [`SequentialEvaluator`] whose `evaluators` stand in the order of `evaluation`.
+
+    Raises:
+        ValueError: if an argument is unknown or missing, or the data cannot be used.
+    """
+    if not evaluation:
+        raise ValueError(
+            f"`evaluation={evaluation}` asks for nothing. At least one of {list(_OPTIONS)} is needed. Write e.g. "
+            f"{_EXAMPLE}."
+        )
+    return SequentialEvaluator([_build(name, options, load) for name, options in evaluation.items()])
+
+
+def _build(name: str, options: Any, load: Callable[..., Dataset]) -> Evaluator:
+    if not isinstance(options, dict) or "dataset_name" not in options:
+        raise ValueError(
+            f"`evaluation`, {name!r}: {options!r} names no data. It must be a mapping with `dataset_name`. Write e.g. "
+            f"{_EXAMPLE}."
+        )
+    options = dict(options)
+    task = options.pop("task", name)
+    if task not in _OPTIONS:
+        raise ValueError(
+            f"`evaluation`, {name!r}: {task!r} is no task. Tasks are {list(_OPTIONS)}. Use one of them as the name, or "
+            f"say which it is: `{name}: {{task: zero_shot, ...}}`."
+        )
+    for option in options:
+        if option not in _OPTIONS[task]:
+            close = get_close_matches(option, _OPTIONS[task], n=1)
+            hint = f"Did you mean `{close[0]}`?" if close else "Delete it."
+            raise ValueError(
+                f"`evaluation`, {name!r}: {option!r} is no argument of the task {task!r}. The arguments are "
+                f"{', '.join(_OPTIONS[task])}. {hint}"
+            )
+    data = {"split": "test"} | {key: value for key, value in options.items() if key in _DATA_OPTIONS}
+    rest = {key: value for key, value in options.items() if key not in _DATA_OPTIONS}
+    if task == "retrieval":
+        dataset = _load(name, load, data, rest.pop("text_column", "text"))
+        return RetrievalEvaluator(dataset, name=name, **rest)
+    label_column = rest.pop("label_column", "label")
+    dataset = _load(name, load, data, label_column)
+    class_names = rest.pop("class_names", None)
+    if label_column not in dataset.column_names:
+        # The loader has turned labels that are no `ClassLabel` into text.
+        class_names = class_names and load_class_names(class_names)
+        dataset = dataset.add_column(label_column, _labels_from_text(dataset["text"][:], class_names, label_column))
+    if data["dataset_name"] == "shapes":
+        rest.setdefault("templates", "shapes")
+    return ZeroShotClassificationEvaluator(dataset, class_names, name=name, label_column=label_column, **rest)
+
+
+def _load(name: str, load: Callable[..., Dataset], data: dict, text_column: str) -> Dataset:
+    try:
+        return load(**data, text_column=text_column)
+    except ValueError as error:
+        raise ValueError(f"`evaluation`, {name!r} (which reads column {text_column!r} as text): {error}") from error
+
+
+def _labels_from_text(texts: list[str], class_names: list[str] | None, label_column: str) -> list[int]:
+    """Class indices of class names, or of indices that were read as text."""
+    if class_names is None:
+        raise ValueError(
+            f"`label_column={label_column!r}` holds plain values such as {texts[0]!r} and brings no class names. Names "
+            f"are needed, in the order of the labels (or a {ClassLabel.__name__} column). Pass `class_names`: a JSON "
+            "file, a list, or one that `hf_clip_kd.evaluation.list_class_names()` knows."
+        )
+    position = {class_name: i for i, class_name in enumerate(class_names)}
+    if all(text in position for text in texts):
+        return [position[text] for text in texts]
+    for text in texts:
+        if text is None or not text.isdigit():
+            raise ValueError(
+                f"`label_column={label_column!r}` holds {text!r}, which is no class name. Labels must be among the "
+                f"{len(class_names)} `class_names` ({', '.join(class_names[:3])}, ...) or be their positions. Pass the "
+                "right `class_names` or `label_column`."
+            )
+    return [int(text) for text in texts]

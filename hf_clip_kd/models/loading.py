@@ -1,0 +1,170 @@
+"""[`load_clip`]: one call for every dual encoder, be it a preset, a JSON, a folder or a Hub id."""
+
+import difflib
+import os
+from pathlib import Path
+
+from transformers import (
+    MODEL_MAPPING,
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForZeroShotImageClassification,
+    AutoProcessor,
+    PreTrainedConfig,
+    PreTrainedModel,
+    ProcessorMixin,
+)
+
+from .presets import build_preset, list_models, preset_folder
+
+# Of the arguments of `from_pretrained`, those that say where the files are and so concern the processor as well.
+HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
+REQUIRED_METHODS = ("get_image_features", "get_text_features")
+
+
+def load_clip(
+    name_or_path: str | os.PathLike, *, trust_remote_code: bool = False, **from_pretrained_kwargs
+) -> tuple[PreTrainedModel, ProcessorMixin]:
+    """
+    Loads a dual encoder and its processor, or builds a fresh student.
+
+    Args:
+        name_or_path (`str` or `os.PathLike`):
+            One of [`list_models`] or the path of such a JSON, for random weights (`torch.manual_seed` decides which);
+            else the folder of a saved model or a Hub id. A preset's name comes before a folder of the same name.
+        trust_remote_code (`bool`, *optional*, defaults to `False`):
+            Whether to run code that lies in the folder or Hub repository.
+        from_pretrained_kwargs:
+            Passed to `from_pretrained`, such as `dtype`, `attn_implementation`, `revision` or `device_map`; a preset
+            takes `dtype` and `attn_implementation`.
+
+    Returns:
+        `tuple`: the model in eval mode when loaded and in train mode when fresh, as in transformers, and the processor.
+
+    Raises:
+        ValueError: The name is unknown, the folder holds no dual encoder, or the Hub could not be reached.
+
+    Example:
+
+    ```python
+    >>> model, processor = load_clip("ViT-T-16")
+    ```
+    """
+    name = os.fspath(name_or_path)
+    if name in list_models():
+        return build_preset(preset_folder() / f"{name}.json", **from_pretrained_kwargs)
+    if os.path.isfile(name) and name.endswith(".json"):
+        return build_preset(Path(name), **from_pretrained_kwargs)
+    if os.path.isdir(name):
+        check_folder(name, from_pretrained_kwargs.get("subfolder", ""))
+    elif not is_hub_id(name):
+        raise ValueError(unknown_name(name))
+    return load_pretrained(name, trust_remote_code, from_pretrained_kwargs)
+
+
+def load_pretrained(name: str, trust_remote_code: bool, kwargs: dict) -> tuple[PreTrainedModel, ProcessorMixin]:
+    where = {key: kwargs[key] for key in HUB_ARGUMENTS if key in kwargs} | {"trust_remote_code": trust_remote_code}
+    try:
+        config = AutoConfig.from_pretrained(name, **where)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(cannot_load(name, error)) from error
+
+    model_class = auto_class(config)
+    if type(config) in MODEL_MAPPING:
+        # Checked before the weights are read. Remote code is in no table; it is checked once it is loaded.
+        check_dual_encoder(MODEL_MAPPING[type(config)], name, config)
+    try:
+        model, report = model_class.from_pretrained(
+            name, trust_remote_code=trust_remote_code, output_loading_info=True, **kwargs
+        )
+    except OSError as error:
+        raise ValueError(cannot_load(name, error)) from error
+    check_dual_encoder(type(model), name, config)
+    if missing := sorted(report["missing_keys"]):
+        raise ValueError(
+            f"The weights of {name!r} lack {len(missing)} tensors of {type(model).__name__} (such as {missing[0]}), "
+            "which would stay random; allowed are complete weights of a dual encoder; "
+            "save the whole model with model.save_pretrained and load that folder."
+        )
+    return model, load_processor(name, where)
+
+
+def auto_class(config: PreTrainedConfig) -> type:
+    """`AutoModel`, unless the folder's own code offers only the other class."""
+    offered = getattr(config, "auto_map", None) or {}
+    if type(config) not in MODEL_MAPPING and "AutoModel" not in offered:
+        return AutoModelForZeroShotImageClassification
+    return AutoModel
+
+
+def load_processor(name: str, where: dict) -> ProcessorMixin:
+    try:
+        processor = AutoProcessor.from_pretrained(name, **where)
+        # transformers prefers the torchvision backend whatever was saved; its pixels differ from open_clip's and from
+        # those that a student was trained on by up to one grey level.
+        processor.image_processor = AutoImageProcessor.from_pretrained(name, backend="pil", **where)
+    except (OSError, ValueError) as error:
+        raise ValueError(no_processor(name, str(error).strip().split("\n")[0].rstrip("."))) from error
+    if not hasattr(processor, "tokenizer"):
+        raise ValueError(no_processor(name, "there is no tokenizer"))
+    return processor
+
+
+def no_processor(name: str, reason: str) -> str:
+    return (
+        f"{name!r} has a model but no processor that can be loaded ({reason}); "
+        "an image processor and a tokenizer must lie beside the model; "
+        "call processor.save_pretrained(...) into that folder."
+    )
+
+
+def check_dual_encoder(model_class: type, name: str, config: PreTrainedConfig):
+    if not all(hasattr(model_class, method) for method in REQUIRED_METHODS):
+        raise ValueError(
+            f"{name!r} holds a {config.model_type!r} model ({model_class.__name__}), which is no dual encoder; "
+            f"allowed are models with {' and '.join(REQUIRED_METHODS)}, such as CLIP and SigLIP; "
+            f"give another model or one of the presets {', '.join(list_models())}."
+        )
+
+
+def check_folder(name: str, subfolder: str):
+    if not os.path.isfile(os.path.join(name, subfolder, "config.json")):
+        raise ValueError(
+            f"The folder {name!r} is no saved model, as it has no config.json; "
+            f"allowed are a folder written by save_pretrained, a Hub id and the presets {', '.join(list_models())}; "
+            "give the folder in which config.json lies (a checkpoint may be one level deeper)."
+        )
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether `name` has the form OWNER/NAME and cannot be meant as a path."""
+    return name.count("/") == 1 and not name.startswith((".", "/", "~")) and not name.endswith((".json", "/"))
+
+
+def unknown_name(name: str) -> str:
+    # Compared in lower case, so that "vit-t16" finds "ViT-T-16".
+    presets = {preset.lower(): preset for preset in list_models()}
+    close = [presets[match] for match in difflib.get_close_matches(name.lower(), presets, n=1)]
+    advice = f"did you mean load_clip({close[0]!r})?" if close else "call load_clip with one of these."
+    return (
+        f"There is no preset, file or folder {name!r}; allowed are the presets {', '.join(list_models())}, "
+        f"the path of a JSON or of a saved model, and a Hub id OWNER/NAME; {advice}"
+    )
+
+
+def cannot_load(name: str, error: Exception) -> str:
+    reason = str(error).strip().split("\n")[0].rstrip(".")
+    if os.path.isdir(name):
+        return (
+            f"The folder {name!r} cannot be loaded as a model ({reason}); allowed is what save_pretrained of a dual "
+            "encoder wrote; save it again, or pass trust_remote_code=True if it brings its own code and you trust it."
+        )
+    return (
+        f"{name!r} is no preset and no folder here, and could not be had from the Hugging Face Hub either ({reason}); "
+        f"allowed are the presets {', '.join(list_models())}, a folder and a Hub id; "
+        f"check the name and the network, or run `hf download {name}` where there is one and give that folder."
+    )
+
+
+__all__ = ["load_clip"]

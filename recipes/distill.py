@@ -1,0 +1,163 @@
+"""Train a CLIP-style student, from a teacher or alone, and measure it.
+
+Reads images with captions, gives every random crop to student and teacher, trains with `DistillationTrainer`, and
+leaves a folder that plain transformers loads, with the scores in `results/`.
+
+    accelerate launch recipes/distill.py                                   # the demo, on the embedded world
+    accelerate launch recipes/distill.py --config my_recipe.yaml --seed 1  # a copy of a YAML, with one value changed
+    accelerate launch recipes/distill.py --dataset_name imagefolder --data_dir my_images \
+        --teacher_model_name_or_path open_clip:ViT-B-16/laion2b_s34b_b88k --model_name_or_path ViT-T-16
+"""
+
+import logging
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from transformers import set_seed
+
+import hf_clip_kd as kd
+from hf_clip_kd.evaluation import build_evaluator, save_results
+from hf_clip_kd.parser import RecipeParser, exit_with_one_line
+
+logger = logging.getLogger(__name__)
+
+CONFIGS = Path(__file__).parent / "configs" / "distill"
+
+
+@dataclass
+class DistillArguments:
+    model_name_or_path: str = field(
+        metadata={"help": "The student: a preset of hf_clip_kd/model_configs, a JSON like them, a folder or a Hub id."}
+    )
+    teacher_model_name_or_path: str | None = field(
+        default=None,
+        metadata={
+            "help": "The teacher: a folder or Hub id of a dual encoder, `open_clip:ARCH/TAG`, or "
+            "`open_clip:ARCH//checkpoint.pt`. Without one the student trains alone."
+        },
+    )
+    teacher_recipe: str | None = field(
+        default=None,
+        metadata={"help": "A YAML of this script that makes the teacher's folder when it does not exist yet."},
+    )
+    dataset_name: str = field(
+        default="imagefolder",
+        metadata={"help": "A Hub id, `imagefolder`, `webdataset`, a CSV, Parquet or tar file, or `shapes`."},
+    )
+    data_dir: str | None = field(default=None, metadata={"help": "Folder of the data, for `imagefolder`."})
+    data_files: str | None = field(
+        default=None, metadata={"help": "Files of the data, with `*` and `{00000..00331}`."}
+    )
+    split: str = field(default="train", metadata={"help": "The split to train on, as in `datasets`."})
+    image_column: str = field(default="image", metadata={"help": "Column of the images, or of paths to them."})
+    text_column: str = field(
+        default="text", metadata={"help": "Column of the captions, a string or several, or of class labels."}
+    )
+    label_template: str = field(
+        default="a photo of a {}.", metadata={"help": "Caption of a class, when `text_column` holds class labels."}
+    )
+    max_train_samples: int | None = field(default=None, metadata={"help": "Train on only the first so many images."})
+    streaming: bool = field(default=False, metadata={"help": "Read the data while training, without a local copy."})
+    crop_scale: list[float] = field(
+        default_factory=lambda: [0.9, 1.0], metadata={"help": "Smallest and largest share of the area a crop keeps."}
+    )
+    flip: float = field(default=0.0, metadata={"help": "Probability of a mirrored image."})
+    max_broken_fraction: float = field(
+        default=0.05, metadata={"help": "The run stops when a larger share of the images cannot be read."}
+    )
+    evaluation: dict | None = field(
+        default=None,
+        metadata={
+            "help": "What to measure: `zero_shot` and `retrieval`, each with the arguments of its data "
+            "(`dataset_name`, `split`, ...) and of its evaluator (`class_names`, `templates`)."
+        },
+    )
+    trust_remote_code: bool = field(default=False, metadata={"help": "Whether model code from the Hub may run."})
+
+
+def make_teacher(script: DistillArguments, seed: int) -> kd.CLIPTeacher | None:
+    """The teacher, trained first if it has a recipe and no folder yet."""
+    name = script.teacher_model_name_or_path
+    if name is None:
+        return None
+    if script.teacher_recipe is not None and not Path(name, "config.json").is_file():
+        logger.info("There is no teacher in %s yet: training it with %s.", name, script.teacher_recipe)
+        main(["--config", script.teacher_recipe, "--output_dir", name, "--seed", str(seed)])
+    return kd.CLIPTeacher(name, trust_remote_code=script.trust_remote_code)
+
+
+def print_scores(name: str, scores: dict[str, float]) -> None:
+    width = max(len(metric) for metric in scores)
+    print(f"\n{name}")
+    for metric, value in scores.items():
+        print(f"  {metric:<{width}}  {100 * value:6.2f}")
+
+
+def main(argv: list[str] | None = None) -> dict[str, float]:
+    """Run the recipe and return the scores of the trained student, between 0 and 1."""
+    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    parser = RecipeParser(
+        (DistillArguments, kd.DistillationTrainingArguments), CONFIGS / "demo.yaml", description=__doc__
+    )
+    script, training = parser.parse(argv)
+
+    teacher = make_teacher(script, training.seed)
+    # After the teacher, whose own training would move the generator: the student's weights depend on the seed alone.
+    set_seed(training.seed)
+    student, processor = kd.load_clip(script.model_name_or_path, trust_remote_code=script.trust_remote_code)
+    evaluator = None if script.evaluation is None else build_evaluator(script.evaluation, kd.load_image_text)
+    train_dataset = kd.load_image_text(
+        script.dataset_name,
+        data_dir=script.data_dir,
+        data_files=script.data_files,
+        split=script.split,
+        image_column=script.image_column,
+        text_column=script.text_column,
+        label_template=script.label_template,
+        max_samples=script.max_train_samples,
+        streaming=script.streaming,
+    )
+    collator = kd.CLIPDataCollator(
+        processor,
+        None if teacher is None else teacher.processor,
+        crop_scale=script.crop_scale,
+        flip=script.flip,
+        seed=training.seed,
+        max_broken_fraction=script.max_broken_fraction,
+    )
+    trainer = kd.DistillationTrainer(
+        model=student,
+        teacher_model=teacher,
+        args=training,
+        train_dataset=train_dataset,
+        data_collator=collator,
+        processing_class=processor,
+        evaluator=evaluator,
+    )
+    if trainer.is_world_process_zero():
+        parser.save(Path(training.output_dir) / "recipe.yaml", script, training)
+    trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
+    trainer.save_model()
+    if collator.broken.broken:
+        logger.warning("%s; their names stand in the log above.", collator.broken)
+
+    scores = {}
+    if evaluator is not None and trainer.is_world_process_zero():
+        for part in evaluator.evaluators:
+            metrics = part(trainer.student, processor)
+            save_results(
+                Path(training.output_dir) / "results",
+                dataset=script.evaluation[part.name]["dataset_name"],
+                model=training.output_dir,
+                task=part.task,
+                metrics=metrics,
+                config={"recipe": asdict(script) | training.to_dict(), "torch": torch.__version__},
+            )
+            scores |= metrics
+        print_scores(training.output_dir, scores)
+    return scores
+
+
+if __name__ == "__main__":
+    exit_with_one_line(main)

@@ -1,0 +1,103 @@
+"""Score models on zero-shot classification and retrieval, and store the numbers with the config that made them.
+
+A model is a folder, a Hub id or an open_clip name. Each result goes to `<output_dir>/*.json` in the shape that
+CLIP_benchmark's tools read, and all of them into one table. The block `evaluation` is that of `distill.py`.
+
+    accelerate launch recipes/evaluate.py                                   # the models that the demo left behind
+    accelerate launch recipes/evaluate.py --model_name_or_path open_clip:ViT-B-16/laion2b_s34b_b88k
+    accelerate launch recipes/evaluate.py --model_name_or_path '["outputs/my_student", "openai/clip-vit-base-patch16"]' \
+        --evaluation '{"zero_shot": {"dataset_name": "uoft-cs/cifar10", "image_column": "img", "templates": "cifar10"}}'
+"""
+
+import logging
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+
+import hf_clip_kd as kd
+from hf_clip_kd.evaluation import build_evaluator, save_results
+from hf_clip_kd.parser import RecipeParser, exit_with_one_line
+
+CONFIGS = Path(__file__).parent / "configs" / "evaluate"
+
+
+@dataclass
+class EvaluateArguments:
+    model_name_or_path: str | list[str] = field(
+        metadata={
+            "help": "What to score: a folder, a Hub id, `open_clip:ARCH/TAG`, `open_clip:ARCH//checkpoint.pt`, or a "
+            "list of them."
+        }
+    )
+    evaluation: dict = field(
+        metadata={
+            "help": "What to measure: `zero_shot` and `retrieval`, each with the arguments of its data "
+            "(`dataset_name`, `split`, `image_column`, ...) and of its evaluator (`label_column`, `class_names`, "
+            "`templates` or `text_column`, and `batch_size`)."
+        }
+    )
+    output_dir: str = field(default="outputs/evaluate", metadata={"help": "Folder of the JSON files."})
+    dtype: str = field(
+        default="float32",
+        metadata={"help": "Type of the weights.", "choices": ["float32", "float16", "bfloat16"]},
+    )
+    trust_remote_code: bool = field(default=False, metadata={"help": "Whether model code from the Hub may run."})
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Model and pretrained tag, two columns of CLIP_benchmark, of a name; only open_clip's names have both."""
+    if not name.startswith("open_clip:"):
+        return name, ""
+    architecture, _, tag = name.removeprefix("open_clip:").partition("/")
+    return architecture, tag
+
+
+def table(rows: dict[str, dict[str, float]]) -> str:
+    """Metrics in per cent, one model a line."""
+    metrics = list(dict.fromkeys(metric for scores in rows.values() for metric in scores))
+    headers = [metric.replace("_retrieval_recall", "_R") for metric in metrics]
+    width = max(map(len, ["model", *rows]))
+    lines = ["  ".join([f"{'model':<{width}}", *headers])]
+    for name, scores in rows.items():
+        cells = [f"{100 * scores[metric]:>{len(header)}.1f}" for metric, header in zip(metrics, headers, strict=True)]
+        lines.append("  ".join([f"{name:<{width}}", *cells]))
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
+    """Run the recipe and return the scores of each model, between 0 and 1, under its name."""
+    (args,) = RecipeParser(EvaluateArguments, CONFIGS / "demo.yaml", description=__doc__).parse(argv)
+    state = PartialState()
+    logging.basicConfig(format="%(message)s", level=logging.INFO if state.is_main_process else logging.ERROR)
+    evaluator = build_evaluator(args.evaluation, kd.load_image_text)
+    names = [args.model_name_or_path] if isinstance(args.model_name_or_path, str) else args.model_name_or_path
+    rows: dict[str, dict[str, float]] = {}
+    for name in names:
+        model = kd.CLIPTeacher(
+            name, dtype=getattr(torch, args.dtype), device=state.device, trust_remote_code=args.trust_remote_code
+        )
+        rows[name] = {}
+        for part in evaluator.evaluators:
+            metrics = part(model, model.processor)
+            rows[name] |= evaluator.named(part, metrics)
+            if state.is_main_process:
+                data = args.evaluation[part.name]
+                architecture, pretrained = split_name(name)
+                save_results(
+                    args.output_dir,
+                    dataset=f"{data['dataset_name']}/{data.get('split', 'test')}",
+                    model=architecture,
+                    pretrained=pretrained,
+                    task=part.task,
+                    metrics=metrics,
+                    config=asdict(args) | {"model_name_or_path": name, "torch": torch.__version__},
+                )
+    if state.is_main_process:
+        print(f"\n{table(rows)}\n\nResults with their config: {args.output_dir}/*.json")
+    return rows
+
+
+if __name__ == "__main__":
+    exit_with_one_line(main)
