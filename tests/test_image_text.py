@@ -10,7 +10,6 @@ from PIL import Image
 
 from hf_clip_kd.data import decode_image, load_image_text
 
-
 CAPTIONS = ["a red square", "NA", "7", 'he said "hi"']
 
 
@@ -76,14 +75,19 @@ def test_csv_paths_absolute_upwards_and_from_the_working_directory(folder, monke
             folder / "lists" / "a.csv", ("filepath", "title"), [(f"{start}pictures/{i}.png", t) for i, t in EXPECTED]
         )
         assert contents(load_image_text(path)) == EXPECTED
-    path = write_table(folder / "lists" / "b.csv", ("filepath", "title"), [(f"pictures/{i}.png", t) for i, t in EXPECTED])
+    path = write_table(
+        folder / "lists" / "b.csv", ("filepath", "title"), [(f"pictures/{i}.png", t) for i, t in EXPECTED]
+    )
     monkeypatch.chdir(folder)
     assert contents(load_image_text(path)) == EXPECTED
 
 
 def test_csv_of_only_digits_and_odd_bytes(folder):
     path = write_table(
-        folder / "a.csv", ("filepath", "title"), [("pictures/0.png", "3"), ("pictures/1.png", "caf\u00e9")], encoding="latin1"
+        folder / "a.csv",
+        ("filepath", "title"),
+        [("pictures/0.png", "3"), ("pictures/1.png", "caf\u00e9")],
+        encoding="latin1",
     )
     assert contents(load_image_text(path)) == [(0, "3"), (1, "caf\ufffd")]
 
@@ -192,16 +196,18 @@ def test_shapes():
 @pytest.mark.parametrize("argument, value", [("image_column", "picture"), ("text_column", "words")])
 def test_wrong_columns(folder, argument, value):
     path = write_table(folder / "a.csv", ("filepath", "title"), [("pictures/0.png", "x")])
-    with pytest.raises(ValueError, match=rf"`{argument}='{value}'` is not a column.*\['filepath', 'title'\].*`{argument}="):
+    with pytest.raises(
+        ValueError, match=rf"`{argument}='{value}'` is not a column.*\['filepath', 'title'\].*`{argument}="
+    ):
         load_image_text(path, **{argument: value})
 
 
 def test_columns_that_hold_something_else(folder):
-    datasets.Dataset.from_dict({"image": [1.5], "text": [[[1]]], "title": ["x"]}).to_parquet(folder / "a.parquet")
+    datasets.Dataset.from_dict({"image": [png(0)], "text": [[[1]]], "title": [1.5]}).to_parquet(folder / "a.parquet")
     with pytest.raises(ValueError, match=r"`text_column='text'` holds List.*strings.*`text_column=\.\.\.`"):
         load_image_text(str(folder / "a.parquet"))
-    with pytest.raises(ValueError, match=r"`image_column='image'` holds Value.*images.*`image_column=\.\.\.`"):
-        load_image_text(str(folder / "a.parquet"), text_column="title")
+    with pytest.raises(ValueError, match=r"`image_column='title'` holds Value.*images.*`image_column=\.\.\.`"):
+        load_image_text(str(folder / "a.parquet"), image_column="title")
 
 
 def empty_csv(folder):
@@ -219,7 +225,9 @@ def empty_folder(folder):
 
 
 def torn_tar(folder):
-    path = write_tar(folder / "torn.tar", [("0.png", png(0)), ("0.txt", b"x"), ("1.png", png(1) * 90), ("1.txt", b"y")])
+    path = write_tar(
+        folder / "torn.tar", [("0.png", png(0)), ("0.txt", b"x"), ("1.png", png(1) * 90), ("1.txt", b"y")]
+    )
     data = (folder / "torn.tar").read_bytes()
     (folder / "torn.tar").write_bytes(data[: len(data) // 3])
     return {"dataset_name": path}
@@ -245,8 +253,14 @@ def no_split(folder):
         (no_split, r"split 'validation'.*could not be loaded: .*train.*`split="),
         (lambda folder: {"dataset_name": "nobody/nothing"}, r"'nobody/nothing'.*hf download"),
         (lambda folder: {"dataset_name": "no/such/folder"}, r"'no/such/folder'.*must be an id on the Hub.*data_dir="),
-        (lambda folder: {"dataset_name": "imagefolder", "data_dir": "no/such"}, r"data_dir='no/such'` is not a folder"),
-        (lambda folder: {"dataset_name": "csv", "data_files": "no*.csv"}, r"data_files='no\*\.csv'` names no file.*Pass"),
+        (
+            lambda folder: {"dataset_name": "imagefolder", "data_dir": "no/such"},
+            r"data_dir='no/such'` is not a folder",
+        ),
+        (
+            lambda folder: {"dataset_name": "csv", "data_files": "no*.csv"},
+            r"data_files='no\*\.csv'` names no file.*Pass",
+        ),
         (lambda folder: {"dataset_name": str(folder / "gone.csv")}, r"gone\.csv'` names no file"),
         (lambda folder: {"dataset_name": "imagefolder"}, r"'imagefolder'` alone names no data.*data_dir"),
     ],

@@ -13,7 +13,6 @@ from transformers.image_transforms import convert_to_rgb
 
 from hf_clip_kd.data import BrokenImageError, BrokenImages, decode_image, images
 
-
 RED, WHITE, BLACK = (255, 0, 0), (255, 255, 255), (0, 0, 0)
 
 
@@ -53,7 +52,9 @@ def grey16(values):
 
 def animated(format):
     first, second = Image.new("RGB", (6, 6), RED), Image.new("RGB", (6, 6), (0, 0, 255))
-    return encoded(first, format, save_all=True, append_images=[second], **({"lossless": True} if format == "WEBP" else {}))
+    return encoded(
+        first, format, save_all=True, append_images=[second], **({"lossless": True} if format == "WEBP" else {})
+    )
 
 
 @pytest.mark.parametrize(
@@ -125,7 +126,9 @@ def png_bomb(width, height):
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 99)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 99)) + chunk(b"IEND", b"")
+    )
 
 
 @pytest.mark.parametrize(

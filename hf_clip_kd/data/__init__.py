@@ -3,5 +3,6 @@
 from .collator import CLIPDataCollator
 from .image_text import load_image_text
 from .images import BrokenImageError, BrokenImages, decode_image
+from .shapes import load_shapes
 
-__all__ = ["BrokenImageError", "BrokenImages", "CLIPDataCollator", "decode_image", "load_image_text"]
+__all__ = ["BrokenImageError", "BrokenImages", "CLIPDataCollator", "decode_image", "load_image_text", "load_shapes"]

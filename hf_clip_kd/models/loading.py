@@ -108,6 +108,9 @@ def load_processor(name: str, where: dict) -> ProcessorMixin:
         raise ValueError(no_processor(name, str(error).strip().split("\n")[0].rstrip("."))) from error
     if not hasattr(processor, "tokenizer"):
         raise ValueError(no_processor(name, "there is no tokenizer"))
+    # Without its vocabulary a CLIP tokenizer loads without a word and maps every text to unknown tokens.
+    if len(processor.tokenizer) <= len(set(processor.tokenizer.all_special_ids)) + 1:
+        raise ValueError(no_processor(name, "the tokenizer has no vocabulary"))
     return processor
 
 

@@ -88,11 +88,12 @@ def read_config(path: Path) -> CLIPConfig | TimmCLIPConfig:
     text |= {"bos_token_id": end - 1, "eos_token_id": end, "pad_token_id": end}
     vision = values.pop("vision_config")
     values = {"projection_dim": 512, "logit_scale_init_value": math.log(1 / 0.07), **values}
+    # The towers repeat the width, for the single-tower classes with a projection.
+    text["projection_dim"] = values["projection_dim"]
     if model_type == "timm_clip":
         vision |= measure_trunk(TimmVisionConfig(**vision), path)
     else:
-        # Both towers repeat the width, for the single-tower classes with a projection.
-        vision["projection_dim"] = text["projection_dim"] = values["projection_dim"]
+        vision["projection_dim"] = values["projection_dim"]
     return config_class(vision_config=vision, text_config=text, **values)
 
 
@@ -143,7 +144,9 @@ def measure_trunk(config: TimmVisionConfig, path: Path) -> dict[str, Any]:
                 'most transformers of timm need "model_args": {"img_size": <image_size>}.'
             ) from error
     # Some trunks add their class token late or give only the patches; then there is nothing before the grid.
-    gives_prefix = len(maps) > 1 and "return_prefix_tokens" in inspect.signature(trunk.forward_intermediates).parameters
+    gives_prefix = (
+        len(maps) > 1 and "return_prefix_tokens" in inspect.signature(trunk.forward_intermediates).parameters
+    )
     channels_last = len(maps) == 1 and str(getattr(trunk, "output_fmt", "NCHW")) == "NHWC"
     rows, columns, width = maps[-1].shape[1:] if channels_last else (*maps[-1].shape[2:], maps[-1].shape[1])
     return {
@@ -159,7 +162,8 @@ def measure_trunk(config: TimmVisionConfig, path: Path) -> dict[str, Any]:
 def build_processor(config: CLIPConfig | TimmCLIPConfig) -> CLIPProcessor:
     """CLIP's processor for the image size, vocabulary and context length of `config`."""
     side = config.vision_config.image_size
-    # The Pillow backend computes what open_clip's transform computes; the torchvision one rounds differently.
+    # The Pillow backend computes what open_clip's transform computes; the torchvision one rounds differently. (Where a
+    # centre crop leaves an odd margin, open_clip may round it up; transformers always rounds down.)
     image_processor = CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
     text = config.text_config
     return CLIPProcessor(image_processor, clip_tokenizer(text.vocab_size, text.max_position_embeddings))

@@ -1,0 +1,189 @@
+"""`load_clip`: folders open in plain transformers, and whatever cannot be loaded is refused in one sentence."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from open_clip.transform import image_transform
+from PIL import Image
+from transformers import (
+    AutoModel,
+    AutoModelForZeroShotImageClassification,
+    AutoProcessor,
+    BertConfig,
+    CLIPProcessor,
+    pipeline,
+)
+
+from hf_clip_kd.models import load_clip
+
+TINY_TEXT = {
+    "vocab_size": 600,
+    "max_position_embeddings": 16,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+}
+TEXTS = ["a photo of a red circle", "two small dogs & a cat!"]
+
+
+def write_json(path, architecture="test_resnet", image_size=64, model_args=None, **others):
+    vision = {"architecture": architecture, "image_size": image_size, "model_args": model_args}
+    values = {"model_type": "timm_clip", "projection_dim": 32, "vision_config": vision, "text_config": TINY_TEXT}
+    path.write_text(json.dumps(values | others))
+    return str(path)
+
+
+def picture(side):
+    return Image.effect_mandelbrot((side, side), (-2, -1.5, 1, 1.5), 60).convert("RGB")
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """Folders of the two tiny students, one of each class."""
+    folders = {}
+    for name in ("test-vit", "test-resnet"):
+        torch.manual_seed(0)
+        model, processor = load_clip(name)
+        folders[name] = tmp_path_factory.mktemp(name)
+        model.save_pretrained(folders[name])
+        processor.save_pretrained(folders[name])
+    return folders
+
+
+@pytest.mark.parametrize("name", ["test-vit", "test-resnet"])
+def test_auto_classes_and_pipeline(name, saved):
+    folder = saved[name]
+    model, processor = load_clip(folder)
+    assert type(AutoModel.from_pretrained(folder)) is type(model)
+    assert type(AutoModelForZeroShotImageClassification.from_pretrained(folder)) is type(model)
+    assert isinstance(AutoProcessor.from_pretrained(folder), CLIPProcessor)
+    # At the student's own size nothing is resized, so that the pipeline's torchvision backend makes the same pixels.
+    image = picture(model.config.vision_config.image_size)
+    inputs = processor(images=image, text=TEXTS, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        expected = model(**inputs).logits_per_image.softmax(-1)[0]
+    classify = pipeline("zero-shot-image-classification", model=str(folder))
+    scores = {row["label"]: row["score"] for row in classify(image, candidate_labels=TEXTS, hypothesis_template="{}")}
+    assert [scores[text] for text in TEXTS] == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+WITHOUT_US = """
+import json, sys
+sys.modules["hf_clip_kd"] = None  # makes `import hf_clip_kd` fail
+import torch
+from PIL import Image
+from transformers import CLIPModel, CLIPProcessor, pipeline
+
+folder, texts = sys.argv[1], json.loads(sys.argv[2])
+model, processor = CLIPModel.from_pretrained(folder), CLIPProcessor.from_pretrained(folder)
+image = Image.open(folder + "/picture.png")
+with torch.no_grad():
+    logits = model(**processor(images=image, text=texts, padding=True, return_tensors="pt")).logits_per_image[0]
+rows = pipeline("zero-shot-image-classification", model=folder)(image, candidate_labels=texts, hypothesis_template="{}")
+scores = {row["label"]: row["score"] for row in rows}
+print(json.dumps([logits.tolist(), [scores[text] for text in texts]]))
+"""
+
+
+def test_vit_student_loads_where_this_package_is_not(saved):
+    folder = saved["test-vit"]
+    model, processor = load_clip(folder)
+    image = picture(model.config.vision_config.image_size)
+    image.save(folder / "picture.png")
+    with torch.no_grad():
+        inputs = processor(images=image, text=TEXTS, padding=True, return_tensors="pt")
+        logits = model(**inputs).logits_per_image[0]
+    command = [sys.executable, "-c", WITHOUT_US, str(folder), json.dumps(TEXTS)]
+    output = subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder).stdout
+    their_logits, their_scores = json.loads(output.strip().splitlines()[-1])
+    assert their_logits == pytest.approx(logits.tolist(), abs=1e-5)
+    assert their_scores == pytest.approx(logits.softmax(-1).tolist(), abs=1e-5)
+
+
+# Sizes whose centre crop leaves a margin that both round alike: transformers halves an odd one downwards, torchvision
+# to the even neighbour.
+@pytest.mark.parametrize("size", [(32, 32), (64, 48), (61, 100), (500, 375)])
+def test_pixels_are_those_of_open_clip(size, saved):
+    image = Image.effect_noise(size, 80).convert("RGB")
+    for processor in (load_clip("test-vit")[1], load_clip(saved["test-vit"])[1]):
+        pixels = processor.image_processor(image, return_tensors="pt").pixel_values[0]
+        assert torch.equal(pixels, image_transform(32, is_train=False)(image))
+
+
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [
+        ("ViT-T16", r"no preset, file or folder 'ViT-T16'; allowed .*ViT-T-16.*did you mean load_clip\('ViT-T-16'\)"),
+        ("nothing like it", r"allowed are the presets .*shapes-conv.* call load_clip with one of these"),
+        ("./missing.json", r"no preset, file or folder './missing.json'"),
+        ("somebody/some-clip", r"'somebody/some-clip' is no preset.*Hub.*hf download somebody/some-clip"),
+    ],
+)
+def test_unknown_name(name, match, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ValueError, match=match):
+        load_clip(name)
+
+
+def test_preset_has_no_stored_weights():
+    with pytest.raises(ValueError, match="got revision, but a preset has no stored weights; allowed .* leave"):
+        load_clip("test-vit", revision="main")
+
+
+def test_folder_that_is_no_model(tmp_path):
+    with pytest.raises(ValueError, match="no saved model, as it has no config.json; allowed are .* give the folder"):
+        load_clip(tmp_path)
+    BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"holds a 'bert' model \(BertModel\), which is no dual encoder; allowed"):
+        load_clip(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "no_such_type"}')
+    with pytest.raises(ValueError, match="cannot be loaded as a model .*no_such_type.* save it again"):
+        load_clip(tmp_path)
+
+
+def test_folder_with_a_part_missing(saved, tmp_path):
+    model, processor = load_clip(saved["test-vit"])
+    model.config.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="cannot be loaded as a model .*model.safetensors"):
+        load_clip(tmp_path)
+    state = {key: value for key, value in model.state_dict().items() if "projection" not in key}
+    model.save_pretrained(tmp_path, state_dict=state)
+    with pytest.raises(ValueError, match=r"lack 2 tensors of CLIPModel \(such as text_projection.weight\)"):
+        load_clip(tmp_path)
+    model.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"no processor that can be loaded .*processor.save_pretrained"):
+        load_clip(tmp_path)
+    processor.save_pretrained(tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
+    with pytest.raises(ValueError, match="the tokenizer has no vocabulary.*processor.save_pretrained"):
+        load_clip(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"model_type": "bert"}, "model_type='bert'; allowed are clip and timm_clip; write"),
+        ({"projektion_dim": 3}, "Unknown key projektion_dim in .*x.json; allowed are .*projection_dim.*; correct"),
+        ({"vision_config": {"widht": 3}}, "Unknown key widht in vision_config of .*; allowed are architecture"),
+        ({"architecture": "resnet99"}, "architecture='resnet99' of .* no model of timm .*; allowed is .*; correct"),
+        ({"image_size": 7, "architecture": "vit_tiny_patch16_224"}, "cannot run with image_size=7 .*img_size"),
+        ({"model_args": {"no_such": 1}}, "cannot run with .*no_such.*; allowed is what timm.create_model accepts"),
+    ],
+)
+def test_bad_json(changes, match, tmp_path):
+    with pytest.raises(ValueError, match=match):
+        load_clip(write_json(tmp_path / "x.json", **changes))
+
+
+def test_json_without_a_tower_or_unreadable(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text('{"model_type": "clip", "vision_config": {}}')
+    with pytest.raises(ValueError, match="has no text_config; a student needs .*; add"):
+        load_clip(path)
+    path.write_text("{")
+    with pytest.raises(ValueError, match="is not valid JSON .*; compare it with"):
+        load_clip(path)
