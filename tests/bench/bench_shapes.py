@@ -6,22 +6,17 @@ How many images of the world `shapes` one core makes in a second, captions, draw
 writes outputs/bench/shapes.json.
 """
 
-import json
 import os
-import platform
 import statistics
 import time
-from pathlib import Path
 
 # Before NumPy is imported: the number is one core's.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-import datasets
-import numpy as np
+from report import machine, write
 
 from hf_clip_kd.data.shapes import load_shapes
 
-OUTPUT = Path(__file__).parents[2] / "outputs" / "bench" / "shapes.json"
 IMAGES = 8192
 REPEATS = 7
 
@@ -38,40 +33,22 @@ def measure(images=IMAGES, repeats=REPEATS, **options):
     return rates, cpu_rates
 
 
-def machine():
-    """What the number was measured on."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return {
-        "processor": names[0] if names else platform.processor(),
-        "cores": os.cpu_count(),
-        "threads": 1,
-        "load_average": os.getloadavg()[0],
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "datasets": datasets.__version__,
-    }
-
-
 def main():
     """Measure, write the JSON and return it."""
     rates, cpu_rates = measure()
-    result = {
-        "images_per_second": round(statistics.median(rates)),
-        "images_per_second_spread": [round(min(rates)), round(max(rates))],
-        "images_per_cpu_second": round(statistics.median(cpu_rates)),
-        "images_per_cpu_second_spread": [round(min(cpu_rates)), round(max(cpu_rates))],
-        "images": IMAGES,
-        "image_size": 32,
-        "repeats": REPEATS,
-        "machine": machine(),
-    }
-    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
-    OUTPUT.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
-    return result
+    return write(
+        "shapes",
+        {
+            "images_per_second": round(statistics.median(rates)),
+            "images_per_second_spread": [round(min(rates)), round(max(rates))],
+            "images_per_cpu_second": round(statistics.median(cpu_rates)),
+            "images_per_cpu_second_spread": [round(min(cpu_rates)), round(max(cpu_rates))],
+            "images": IMAGES,
+            "image_size": 32,
+            "repeats": REPEATS,
+            "machine": machine("numpy", "datasets"),
+        },
+    )
 
 
 if __name__ == "__main__":

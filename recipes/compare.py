@@ -1,0 +1,64 @@
+"""Put the runs of one folder side by side, as a table and as `summary.json`.
+
+Every subfolder of the given one that holds `results/*.json` is a row, in the order teacher, alone, distilled, others.
+
+    python recipes/compare.py outputs/demo
+"""
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+from hf_clip_kd.evaluation import load_results
+from hf_clip_kd.parser import exit_with_one_line
+
+ORDER = ("teacher", "alone", "distilled")
+COLUMNS = ("acc1", "image_retrieval_recall@1", "text_retrieval_recall@1")
+
+
+def collect(folder: Path) -> list[dict]:
+    """One row per run: its name, its folder and all its metrics.
+
+    Raises:
+        ValueError: if there is no run in the folder.
+    """
+    rows = []
+    for run in sorted(path.parent for path in folder.glob("*/results")):
+        metrics = {}
+        for result in load_results(run / "results"):
+            metrics |= result["metrics"]
+        rows.append({"name": run.name, **metrics, "folder": str(run)})
+    if not rows:
+        raise ValueError(
+            f"{str(folder)!r} holds no run with results. Give the folder above the runs' `output_dir`s, each with "
+            "`results/*.json`: run `make demo`, or `recipes/distill.py` with an `evaluation`, first."
+        )
+    return sorted(rows, key=lambda row: (ORDER.index(row["name"]) if row["name"] in ORDER else len(ORDER), row["name"]))
+
+
+def table(rows: list[dict]) -> str:
+    """The rows as text, in percent, with the mean of the columns last."""
+    columns = [column for column in COLUMNS if all(column in row for row in rows)]
+    lines = [f"{'':<12}" + "".join(f"{column:>26}" for column in columns) + f"{'mean':>8}"]
+    for row in rows:
+        values = [100 * row[column] for column in columns]
+        cells = "".join(f"{value:>26.1f}" for value in values)
+        lines.append(f"{row['name']:<12}{cells}{sum(values) / len(values):>8.1f}")
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> list[dict]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="Folder whose subfolders are runs.")
+    folder = parser.parse_args(argv).folder
+    rows = collect(folder)
+    temporary = folder / "summary.json.tmp"
+    temporary.write_text(json.dumps({"rows": rows}, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, folder / "summary.json")
+    print("\n" + table(rows) + "\n")
+    return rows
+
+
+if __name__ == "__main__":
+    exit_with_one_line(main)

@@ -1,0 +1,193 @@
+"""
+How much longer a step of `DistillationTrainer` takes than one of a bare PyTorch loop that does the same work.
+
+    python tests/bench/bench_trainer_overhead.py
+
+writes outputs/bench/trainer_overhead.json. Both train the same student from the same teacher on the same batches, which
+lie collated in memory, with the same losses, AdamW, gradient clipping and clamping. Loop against loop is the control.
+"""
+
+import logging
+import math
+import os
+import statistics
+import tempfile
+import time
+
+# Before torch is imported: on one thread, what else runs on the machine disturbs the least.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import torch
+from report import machine, write
+from torch.utils.data import DataLoader
+from transformers import TrainerCallback
+
+import hf_clip_kd as kd
+from hf_clip_kd.features import CLIPDims, CLIPFeatures, pooled
+from hf_clip_kd.losses import LossSum
+
+LOSSES = {"clip": 1.0, "crd": 1.0, "icl": 1.0, "fd": 4.0}
+LEARNING_RATE, WEIGHT_DECAY, MAX_GRAD_NORM, BETAS, EPSILON = 1e-3, 0.1, 1.0, (0.9, 0.98), 1e-6
+BATCH, WARM_UP, STEPS, REPEATS = 256, 2, 14, 7
+
+
+class StepTimes(TrainerCallback):
+    """The moments at which steps end."""
+
+    def __init__(self):
+        self.moments = []
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.moments.append(time.perf_counter())
+
+
+def first(rows):
+    """The collator of batches that are collated already."""
+    return rows[0]
+
+
+def make_student():
+    torch.manual_seed(0)
+    return kd.load_clip("shapes-vit-s")
+
+
+def make_teacher():
+    torch.manual_seed(1)
+    model, processor = kd.load_clip("shapes-vit-s")
+    return kd.CLIPTeacher(model, processor=processor)
+
+
+def make_batches(processor, teacher):
+    rows = kd.load_image_text("shapes", max_samples=BATCH * STEPS)
+    collator = kd.CLIPDataCollator(processor, teacher.processor)
+    return [collator(list(rows.select(range(i * BATCH, (i + 1) * BATCH)))) for i in range(STEPS)]
+
+
+def run_trainer(batches, teacher, folder):
+    """The moments at which steps ended, and the mean loss."""
+    times = StepTimes()
+    student, processor = make_student()
+    args = kd.DistillationTrainingArguments(
+        folder,
+        losses=LOSSES,
+        learning_rate=LEARNING_RATE,
+        weight_decay=WEIGHT_DECAY,
+        max_grad_norm=MAX_GRAD_NORM,
+        adam_beta2=BETAS[1],
+        adam_epsilon=EPSILON,
+        lr_scheduler_type="constant",
+        per_device_train_batch_size=1,  # one row of the data set is a whole batch
+        train_sampling_strategy="sequential",
+        num_train_epochs=1,
+        logging_steps=5,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=True,
+    )
+    trainer = kd.DistillationTrainer(
+        model=student,
+        args=args,
+        teacher_model=teacher,
+        train_dataset=batches,
+        data_collator=first,
+        processing_class=processor,
+        callbacks=[times],
+    )
+    return times.moments, trainer.train().training_loss
+
+
+def run_loop(batches, teacher, folder):
+    """The same, by hand."""
+    student, _ = make_student()
+    losses = LossSum(LOSSES, CLIPDims.of(student), teacher.dims)
+    parameters = [*student.parameters(), *losses.parameters()]
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": WEIGHT_DECAY},
+            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        ],
+        lr=LEARNING_RATE,
+        betas=BETAS,
+        eps=EPSILON,
+        fused=True,  # as in the Trainer
+    )
+
+    def step(batch):
+        # A function, so that a step's tensors are gone before the next one, as in the Trainer.
+        teacher_features = teacher(**batch)
+        features = CLIPFeatures(
+            pooled(student.get_image_features(pixel_values=batch["pixel_values"])),
+            pooled(student.get_text_features(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])),
+            logit_scale=student.logit_scale.exp(),
+        )
+        loss, _ = losses(features, teacher_features)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, MAX_GRAD_NORM)
+        optimizer.step()
+        optimizer.zero_grad()
+        with torch.no_grad():
+            student.logit_scale.clamp_(max=math.log(100))
+        losses.clamp_scales_()
+        return loss.detach()
+
+    student.train()
+    moments, values = [], []
+    for batch in DataLoader(batches, batch_size=1, collate_fn=first):
+        values.append(step(batch))
+        moments.append(time.perf_counter())
+    return moments, torch.stack(values).mean().item()
+
+
+def measure():
+    """Median seconds of a step in each repeat: of the trainer, and of a loop before and a loop after it."""
+    teacher = make_teacher()
+    batches = make_batches(make_student()[1], teacher)
+    runs = {"before": run_loop, "trainer": run_trainer, "after": run_loop}
+    seconds = {name: [] for name in runs}
+    with tempfile.TemporaryDirectory() as folder:
+        run_loop(batches, teacher, folder)
+        for _ in range(REPEATS):
+            mean_losses = {}
+            for name, run in runs.items():
+                moments, mean_losses[name] = run(batches, teacher, folder)
+                steps = [b - a for a, b in zip(moments[WARM_UP:-1], moments[WARM_UP + 1 :], strict=True)]
+                seconds[name].append(statistics.median(steps))
+            if not math.isclose(mean_losses["trainer"], mean_losses["before"], rel_tol=1e-3):
+                raise SystemExit(f"The trainer and the loop did not do the same work: {mean_losses}.")
+    return seconds["trainer"], seconds["before"], seconds["after"]
+
+
+def summary(ratios):
+    """Median, and smallest and largest."""
+    return round(statistics.median(ratios), 4), [round(min(ratios), 4), round(max(ratios), 4)]
+
+
+def main():
+    """Measure, write the JSON and return it."""
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    trainer, before, after = measure()
+    # Against the mean of the loops around it, a drift of the machine's speed cancels.
+    ratio, spread = summary([2 * t / (a + b) for t, a, b in zip(trainer, before, after, strict=True)])
+    # What the same measurement finds where there is no difference: a ratio is known no better than this.
+    control, control_spread = summary([b / a for a, b in zip(before, after, strict=True)])
+    return write(
+        "trainer_overhead",
+        {
+            "ratio": ratio,
+            "spread": spread,
+            "control_ratio": control,
+            "control_spread": control_spread,
+            "repeats": REPEATS,
+            "steps_per_repeat": STEPS - WARM_UP - 1,
+            "trainer_step_seconds": round(statistics.median(trainer), 4),
+            "loop_step_seconds": round(statistics.median(before + after), 4),
+            "batch": BATCH,
+            "losses": LOSSES,
+            "machine": machine("torch", "transformers", "accelerate", threads=torch.get_num_threads()),
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
