@@ -34,7 +34,9 @@ def collect(folder: Path) -> list[dict]:
             f"{str(folder)!r} holds no run with results. Give the folder above the runs' `output_dir`s, each with "
             "`results/*.json`: run `make demo`, or `recipes/distill.py` with an `evaluation`, first."
         )
-    return sorted(rows, key=lambda row: (ORDER.index(row["name"]) if row["name"] in ORDER else len(ORDER), row["name"]))
+    return sorted(
+        rows, key=lambda row: (ORDER.index(row["name"]) if row["name"] in ORDER else len(ORDER), row["name"])
+    )
 
 
 def table(rows: list[dict]) -> str:

@@ -13,16 +13,17 @@ import logging
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import torch
 from transformers import set_seed
 
 import hf_clip_kd as kd
-from hf_clip_kd.evaluation import build_evaluator, save_results
+from hf_clip_kd.evaluation import build_evaluator, measure
 from hf_clip_kd.parser import RecipeParser, exit_with_one_line
 
 logger = logging.getLogger(__name__)
 
 CONFIGS = Path(__file__).parent / "configs" / "distill"
+# Undecoded samples held to shuffle a stream; its shards are shuffled as well.
+SHUFFLE_BUFFER = 5_000
 
 
 @dataclass
@@ -39,7 +40,10 @@ class DistillArguments:
     )
     teacher_recipe: str | None = field(
         default=None,
-        metadata={"help": "A YAML of this script that makes the teacher's folder when it does not exist yet."},
+        metadata={
+            "help": "A YAML of this script, a path or a name in recipes/configs/distill, that makes the teacher's folder "
+            "when it does not exist yet."
+        },
     )
     dataset_name: str = field(
         default="imagefolder",
@@ -83,7 +87,9 @@ def make_teacher(script: DistillArguments, seed: int) -> kd.CLIPTeacher | None:
         return None
     if script.teacher_recipe is not None and not Path(name, "config.json").is_file():
         logger.info("There is no teacher in %s yet: training it with %s.", name, script.teacher_recipe)
-        main(["--config", script.teacher_recipe, "--output_dir", name, "--seed", str(seed)])
+        recipe = Path(script.teacher_recipe)
+        recipe = recipe if recipe.is_file() else CONFIGS / recipe
+        main(["--config", str(recipe), "--output_dir", name, "--seed", str(seed)])
     return kd.CLIPTeacher(name, trust_remote_code=script.trust_remote_code)
 
 
@@ -118,6 +124,9 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         max_samples=script.max_train_samples,
         streaming=script.streaming,
     )
+    if script.streaming:
+        # The Trainer shuffles only what it can index; each epoch draws another order.
+        train_dataset = train_dataset.shuffle(seed=training.seed, buffer_size=SHUFFLE_BUFFER)
     collator = kd.CLIPDataCollator(
         processor,
         None if teacher is None else teacher.processor,
@@ -142,19 +151,20 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     if collator.broken.broken:
         logger.warning("%s; their names stand in the log above.", collator.broken)
 
+    # No process may look for the folder (a teacher's, say) before it is whole.
+    trainer.accelerator.wait_for_everyone()
+
     scores = {}
     if evaluator is not None and trainer.is_world_process_zero():
-        for part in evaluator.evaluators:
-            metrics = part(trainer.student, processor)
-            save_results(
-                Path(training.output_dir) / "results",
-                dataset=script.evaluation[part.name]["dataset_name"],
-                model=training.output_dir,
-                task=part.task,
-                metrics=metrics,
-                config={"recipe": asdict(script) | training.to_dict(), "torch": torch.__version__},
-            )
-            scores |= metrics
+        scores = measure(
+            evaluator,
+            trainer.student,
+            processor,
+            script.evaluation,
+            folder=Path(training.output_dir) / "results",
+            name=training.output_dir,
+            config=asdict(script) | training.to_dict(),
+        )
         print_scores(training.output_dir, scores)
     return scores
 

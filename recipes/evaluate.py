@@ -17,7 +17,7 @@ import torch
 from accelerate import PartialState
 
 import hf_clip_kd as kd
-from hf_clip_kd.evaluation import build_evaluator, save_results
+from hf_clip_kd.evaluation import build_evaluator, measure
 from hf_clip_kd.parser import RecipeParser, exit_with_one_line
 
 CONFIGS = Path(__file__).parent / "configs" / "evaluate"
@@ -78,22 +78,17 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
         model = kd.CLIPTeacher(
             name, dtype=getattr(torch, args.dtype), device=state.device, trust_remote_code=args.trust_remote_code
         )
-        rows[name] = {}
-        for part in evaluator.evaluators:
-            metrics = part(model, model.processor)
-            rows[name] |= evaluator.named(part, metrics)
-            if state.is_main_process:
-                data = args.evaluation[part.name]
-                architecture, pretrained = split_name(name)
-                save_results(
-                    args.output_dir,
-                    dataset=f"{data['dataset_name']}/{data.get('split', 'test')}",
-                    model=architecture,
-                    pretrained=pretrained,
-                    task=part.task,
-                    metrics=metrics,
-                    config=asdict(args) | {"model_name_or_path": name, "torch": torch.__version__},
-                )
+        architecture, pretrained = split_name(name)
+        rows[name] = measure(
+            evaluator,
+            model,
+            model.processor,
+            args.evaluation,
+            folder=args.output_dir if state.is_main_process else None,
+            name=architecture,
+            pretrained=pretrained,
+            config=asdict(args) | {"model_name_or_path": name},
+        )
     if state.is_main_process:
         print(f"\n{table(rows)}\n\nResults with their config: {args.output_dir}/*.json")
     return rows

@@ -3,7 +3,6 @@
 import importlib
 import inspect
 import json
-import os
 import re
 import subprocess
 import sys
@@ -70,7 +69,9 @@ def check_evaluation(evaluation):
         assert set(data) <= options
         if dataset_name == "shapes":
             return load_shapes(data["split"], size=64)
-        named = any(block.get("class_names") for block in evaluation.values() if text_column == block.get("label_column"))
+        named = any(
+            block.get("class_names") for block in evaluation.values() if text_column == block.get("label_column")
+        )
         rows = {"image": [{"bytes": b"", "path": None}], "text": ["0"]} | ({} if named else {"label": [0]})
         classes = {} if named else {"label": ClassLabel(names=["one class"])}
         return Dataset.from_dict(rows, Features({"image": Image(decode=False), "text": Value("string")} | classes))
@@ -268,14 +269,11 @@ def test_bad_input_is_named_with_the_fix(recipe, values, message, tmp_path, monk
     assert not list(Path().glob("out/*.safetensors"))
 
 
-@pytest.mark.parametrize("values", [{"max_stepz": 3}, {"losses": {"fd": 4}}], ids=["typo", "no-teacher"])
-def test_bad_input_is_one_line_and_exit_code_2(values, tmp_path):
-    config = write_yaml(tmp_path / "bad.yaml", **({"losses": {"clip": 1}, "output_dir": str(tmp_path)} | values))
-    done = subprocess.run(
-        [sys.executable, "recipes/distill.py", "--config", config],
-        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path):
+    config = write_yaml(tmp_path / "bad.yaml", losses={"fd": 4}, output_dir=str(tmp_path))
+    command = [sys.executable, "recipes/distill.py", "--config", config]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("error: ") and re.search("max_steps|teacher_model_name_or_path", last)
+    assert last.startswith("error: ") and "teacher_model_name_or_path" in last
     assert "Traceback" not in done.stderr

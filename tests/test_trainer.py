@@ -24,7 +24,13 @@ def make_clip(width=16, projection=12, seed=0):
     return CLIPModel(
         CLIPConfig(
             vision_config={**tower, "image_size": 16, "patch_size": 8},
-            text_config={**tower, "vocab_size": 40, "max_position_embeddings": 8, "eos_token_id": 39, "bos_token_id": 38},
+            text_config={
+                **tower,
+                "vocab_size": 40,
+                "max_position_embeddings": 8,
+                "eos_token_id": 39,
+                "bos_token_id": 38,
+            },
             projection_dim=projection,
         )
     )
@@ -174,7 +180,10 @@ def test_scale_of_a_bfloat16_student_stays_in_float32_and_moves(tmp_path):
 
     def to_bfloat16(rows):
         batch = collate(rows)
-        return batch | {"pixel_values": batch["pixel_values"].bfloat16(), "teacher_pixel_values": batch["pixel_values"]}
+        return batch | {
+            "pixel_values": batch["pixel_values"].bfloat16(),
+            "teacher_pixel_values": batch["pixel_values"],
+        }
 
     trainer.data_collator = to_bfloat16
     trainer.train()

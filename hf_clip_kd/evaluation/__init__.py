@@ -3,7 +3,7 @@
 from .building import build_evaluator
 from .evaluator import Evaluator, SequentialEvaluator
 from .prompts import list_class_names, list_templates, load_class_names, load_templates
-from .results import load_results, save_results
+from .results import load_results, measure, save_results
 from .retrieval import RetrievalEvaluator
 from .zero_shot import ZeroShotClassificationEvaluator
 
@@ -18,5 +18,6 @@ __all__ = [
     "load_class_names",
     "load_results",
     "load_templates",
+    "measure",
     "save_results",
 ]

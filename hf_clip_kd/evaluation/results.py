@@ -6,6 +6,11 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Any
+
+import torch
+
+from .evaluator import SequentialEvaluator
 
 
 def save_results(
@@ -59,3 +64,47 @@ def save_results(
 def load_results(folder: str | Path) -> list[dict]:
     """Every result that [`save_results`] wrote in `folder`, by file name."""
     return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(Path(folder).glob("*.json"))]
+
+
+def measure(
+    evaluator: SequentialEvaluator,
+    model,
+    processor,
+    evaluation: dict[str, dict[str, Any]],
+    *,
+    folder: str | Path | None,
+    name: str,
+    config: dict,
+    pretrained: str = "",
+) -> dict[str, float]:
+    """
+    Runs every part of an evaluator and stores each result in a file of its own.
+
+    Args:
+        evaluator ([`SequentialEvaluator`]): What [`build_evaluator`] made of `evaluation`.
+        model, processor: As [`Evaluator`] takes them.
+        evaluation (`dict[str, dict]`): The recipe's block; it names the data of each part in its file.
+        folder (`str` or `Path`, *optional*): Where the files go; `None` stores nothing (all but the main process).
+        name (`str`): The model's folder, Hub id or architecture; `pretrained` is open_clip's tag.
+        config (`dict`): Every argument that the numbers depend on.
+
+    Returns:
+        `dict[str, float]`: all metrics, under their names in the whole.
+    """
+    scores = {}
+    for part in evaluator.evaluators:
+        metrics = part(model, processor)
+        scores |= evaluator.named(part, metrics)
+        if folder is not None:
+            data = evaluation[part.name]
+            source = data.get("data_dir") or data.get("data_files") or data["dataset_name"]
+            save_results(
+                folder,
+                dataset=f"{source}/{data.get('split', 'test')}",
+                model=name,
+                pretrained=pretrained,
+                task=part.task,
+                metrics=metrics,
+                config=config | {"evaluation": evaluation, "torch": torch.__version__},
+            )
+    return scores
