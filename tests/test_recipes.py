@@ -52,7 +52,7 @@ def teacher_dims(script):
     if name is None:
         return None
     if script.teacher_recipe is not None:
-        values = yaml.safe_load((ROOT / script.teacher_recipe).read_text())
+        values = yaml.safe_load((ROOT / "recipes" / "configs" / "distill" / script.teacher_recipe).read_text())
         return kd.CLIPDims.of(kd.load_clip(values["model_name_or_path"])[0])
     import open_clip
 
@@ -180,7 +180,7 @@ def test_a_run_leaves_a_model_its_heads_its_recipe_and_its_scores(finished):
     merged = {}
     for record in records:
         merged |= record["metrics"]
-        assert record["dataset"].startswith("shapes") and record["config"]["recipe"]["seed"] == 3
+        assert record["dataset"].startswith("shapes") and record["config"]["seed"] == 3
     assert len(records) == 2 and merged == scores
     assert {"acc1", "image_retrieval_recall@1", "text_retrieval_recall@1"} <= set(scores)
     assert all(0 <= score <= 1 for score in scores.values())
