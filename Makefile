@@ -23,8 +23,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: $(INSTALLED) ## Train a teacher, a student alone and a distilled student, and compare them (SEED=0)
-	$(LAUNCH) recipes/distill.py --config $(CONFIGS)/demo_teacher.yaml --seed $(SEED)
+demo: $(INSTALLED) ## Train a teacher, a student alone and a distilled student, and compare them (SEED=0 of the students)
+	$(LAUNCH) recipes/distill.py --config $(CONFIGS)/demo_teacher.yaml
 	$(LAUNCH) recipes/distill.py --config $(CONFIGS)/demo_baseline.yaml --seed $(SEED)
 	$(LAUNCH) recipes/distill.py --config $(CONFIGS)/demo.yaml --seed $(SEED)
 	$(BIN)/python recipes/compare.py outputs/demo

@@ -80,8 +80,8 @@ class DistillArguments:
     trust_remote_code: bool = field(default=False, metadata={"help": "Whether model code from the Hub may run."})
 
 
-def make_teacher(script: DistillArguments, seed: int) -> kd.CLIPTeacher | None:
-    """The teacher, trained first if it has a recipe and no folder yet."""
+def make_teacher(script: DistillArguments) -> kd.CLIPTeacher | None:
+    """The teacher, trained first, with its recipe's own seed, if it has a recipe and no folder yet."""
     name = script.teacher_model_name_or_path
     if name is None:
         return None
@@ -89,7 +89,7 @@ def make_teacher(script: DistillArguments, seed: int) -> kd.CLIPTeacher | None:
         logger.info("There is no teacher in %s yet: training it with %s.", name, script.teacher_recipe)
         recipe = Path(script.teacher_recipe)
         recipe = recipe if recipe.is_file() else CONFIGS / recipe
-        main(["--config", str(recipe), "--output_dir", name, "--seed", str(seed)])
+        main(["--config", str(recipe), "--output_dir", name])
     return kd.CLIPTeacher(name, trust_remote_code=script.trust_remote_code)
 
 
@@ -108,7 +108,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     )
     script, training = parser.parse(argv)
 
-    teacher = make_teacher(script, training.seed)
+    teacher = make_teacher(script)
     # After the teacher, whose own training would move the generator: the student's weights depend on the seed alone.
     set_seed(training.seed)
     student, processor = kd.load_clip(script.model_name_or_path, trust_remote_code=script.trust_remote_code)
