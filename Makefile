@@ -11,7 +11,7 @@ CONFIGS := recipes/configs/distill
 BENCHES := $(sort $(wildcard tests/bench/bench_*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all check style bench clean
+.PHONY: help install demo ablation test test-all check style bench clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -28,6 +28,9 @@ demo: $(INSTALLED) ## Train a teacher, a student alone and a distilled student, 
 	$(LAUNCH) recipes/distill.py --config $(CONFIGS)/demo_baseline.yaml --seed $(SEED)
 	$(LAUNCH) recipes/distill.py --config $(CONFIGS)/demo.yaml --seed $(SEED)
 	$(BIN)/python recipes/compare.py outputs/demo
+
+ablation: $(INSTALLED) ## Train a student under every objective and put the scores into recipes/README.md (40 minutes)
+	$(BIN)/python recipes/ablation.py --write_table true
 
 test: $(INSTALLED) ## Run the fast tests, without the network
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest

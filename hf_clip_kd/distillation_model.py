@@ -1,6 +1,8 @@
 """The one module that a trainer wraps: the student, the losses' heads and every learned scale."""
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -8,19 +10,21 @@ from torch import nn
 
 from .distributed import gather
 from .features import CLIPDims, CLIPFeatures, pooled
-from .losses import LossSum
+from .losses import LossSum, requested
+from .models import check_can_drop_patches, drop_patches, encode_images, token_shape
 
 STUDENT_PREFIX = "student."
+GATHERED = ("image_embeds", "text_embeds", "masked_image_embeds", "synthetic_text_embeds", "token_moments")
 
 
 def gather_features(features: CLIPFeatures) -> CLIPFeatures:
-    """The features of all processes, in rank order; gradients flow back to the process each row came from."""
-    return CLIPFeatures(
-        image_embeds=None if features.image_embeds is None else gather(features.image_embeds),
-        text_embeds=None if features.text_embeds is None else gather(features.text_embeds),
-        logit_scale=features.logit_scale,
-        logit_bias=features.logit_bias,
-    )
+    """
+    The embeddings of all processes, in rank order; gradients flow back to the process each row came from.
+
+    Tokens stay: they are large, and a loss that reads them looks at one image at a time.
+    """
+    rows = {name: gather(value) for name, value in features.tensors().items() if name in GATHERED}
+    return replace(features, **rows, members=tuple(gather_features(member) for member in features.members))
 
 
 class DistillationModel(nn.Module):
@@ -34,7 +38,7 @@ class DistillationModel(nn.Module):
     Args:
         student ([`~transformers.PreTrainedModel`]): A dual encoder with `get_image_features`, `get_text_features` and
             `logit_scale` (a logarithm), such as [`~transformers.CLIPModel`].
-        losses (`dict[str, float | dict]`): See [`LossSum`].
+        losses (`str` or `dict[str, float | dict]`): See [`LossSum`].
         teacher_dims ([`CLIPDims`], *optional*): The teacher's widths; `None` trains without a teacher.
         max_logit_scale (`float`): Upper bound of every learned scale, after the exponential.
     """
@@ -42,9 +46,18 @@ class DistillationModel(nn.Module):
     # The Trainer asks this before it hands `num_items_in_batch` to `forward`.
     accepts_loss_kwargs = False
 
-    def __init__(self, student, losses: dict[str, Any], teacher_dims: CLIPDims | None, max_logit_scale: float = 100.0):
+    def __init__(
+        self, student, losses: str | dict[str, Any], teacher_dims: CLIPDims | None, max_logit_scale: float = 100.0
+    ):
         super().__init__()
+        self.request = requested(losses)
         self.student_dims = CLIPDims.of(student)
+        self.image_grid = None
+        if self.request.layer is not None:
+            token_dim, self.image_grid = token_shape(student, self.request.layer)
+            self.student_dims = replace(self.student_dims, token_dim=token_dim)
+        if self.request.mask_ratio is not None:
+            check_can_drop_patches(student)
         self.losses = LossSum(losses, self.student_dims, teacher_dims)
         self.student = student
         self.max_log_scale = math.log(max_logit_scale)
@@ -73,37 +86,70 @@ class DistillationModel(nn.Module):
         pixel_values: torch.Tensor,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
+        synthetic_input_ids: torch.Tensor | None = None,
+        synthetic_attention_mask: torch.Tensor | None = None,
         teacher_features: CLIPFeatures | None = None,
+        objective: Callable | None = None,
     ) -> dict[str, Any]:
         """
         Args:
             pixel_values (`torch.Tensor` of shape `(b, 3, H, W)`): This process's images.
             input_ids (`torch.LongTensor` of shape `(b, L)`), attention_mask (same shape, *optional*): Their captions.
-            teacher_features ([`CLIPFeatures`], *optional*): The teacher's embeddings of this process's samples.
+            synthetic_input_ids, synthetic_attention_mask (*optional*): Their generated captions, likewise.
+            teacher_features ([`CLIPFeatures`], *optional*): The teacher's features of this process's samples.
+            objective (`Callable`, *optional*): Called with this module, the student's features and the teacher's
+                instead of [`~DistillationModel.objective`], for what needs the heads as a wrapper prepares them here.
 
         Returns:
             `dict`: `loss`, the 0-dim weighted sum over the global batch, and `losses`, each unweighted part by name.
         """
-        # Some text towers (SigLIP's) are trained without a mask and their processors give none.
-        text = (
-            {"input_ids": input_ids}
-            if attention_mask is None
-            else {
-                "input_ids": input_ids,
-                "attention_mask": attention_mask,
-            }
+        features = self.student_features(
+            pixel_values, input_ids, attention_mask, synthetic_input_ids, synthetic_attention_mask
         )
-        features = CLIPFeatures(
-            image_embeds=pooled(self.student.get_image_features(pixel_values=pixel_values)),
-            text_embeds=pooled(self.student.get_text_features(**text)),
+        loss, parts = (objective or type(self).objective)(self, features, teacher_features)
+        return {"loss": loss, "losses": parts}
+
+    def student_features(
+        self,
+        pixel_values: torch.Tensor,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        synthetic_input_ids: torch.Tensor | None = None,
+        synthetic_attention_mask: torch.Tensor | None = None,
+    ) -> CLIPFeatures:
+        """The student's features of this process's samples: all that the losses ask for; arguments as in `forward`."""
+        image_embeds, tokens = encode_images(self.student, pixel_values, self.request.layer)
+        masked = None
+        if self.request.mask_ratio is not None:
+            with drop_patches(self.student, self.request.mask_ratio):
+                masked, _ = encode_images(self.student, pixel_values)
+        synthetic = None
+        if synthetic_input_ids is not None:
+            synthetic = self._encode_texts(synthetic_input_ids, synthetic_attention_mask)
+        return CLIPFeatures(
+            image_embeds=image_embeds,
+            text_embeds=self._encode_texts(input_ids, attention_mask),
             logit_scale=self.logit_scale[0].exp(),
             logit_bias=None if self.logit_bias is None else self.logit_bias[0],
+            masked_image_embeds=masked,
+            synthetic_text_embeds=synthetic,
+            image_tokens=tokens,
+            image_grid=self.image_grid,
         )
+
+    def _encode_texts(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        # Some text towers (SigLIP's) are trained without a mask and their processors give none.
+        mask = {} if attention_mask is None else {"attention_mask": attention_mask}
+        return pooled(self.student.get_text_features(input_ids=input_ids, **mask))
+
+    def objective(
+        self, features: CLIPFeatures, teacher_features: CLIPFeatures | None
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The weighted sum over the batch of all processes and its unweighted parts, from this process's features."""
         # Losses are float32 work: under autocast their matmuls would round the logits to half precision.
-        with torch.autocast(pixel_values.device.type, enabled=False):
+        with torch.autocast(features.image_embeds.device.type, enabled=False):
             teacher = None if teacher_features is None else gather_features(teacher_features)
-            loss, parts = self.losses(gather_features(features), teacher)
-        return {"loss": loss, "losses": parts}
+            return self.losses(gather_features(features), teacher, gather)
 
     def gradient_checkpointing_enable(self, **kwargs) -> None:
         self.student.gradient_checkpointing_enable(**kwargs)

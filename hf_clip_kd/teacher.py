@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import os
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .features import CLIPDims, CLIPFeatures, pooled
+from . import models
+from .features import CLIPDims, CLIPFeatures, FeatureRequest, pooled
 from .models.loading import list_models, load_clip
 from .teacher_processor import FullLengthTokenizer, NaflexImageProcessor, TeacherProcessor
 
@@ -87,6 +89,38 @@ class CLIPTeacher(nn.Module):
         if device is not None:
             self.to(device)
         self.dims = CLIPDims(self._embed_dim(), has_bias=self.logit_bias is not None)
+        self.request, self.image_grid = FeatureRequest(), None
+
+    def prepare(self, request: FeatureRequest) -> None:
+        """
+        Also give what losses ask for beyond the embeddings, and measure its width for `dims`.
+
+        Args:
+            request ([`~hf_clip_kd.features.FeatureRequest`]): From [`~hf_clip_kd.losses.requested`].
+
+        Raises:
+            ValueError: If this model cannot give it.
+        """
+        layer, channels, grid = request.teacher_layer, None, None
+        try:
+            if layer is not None:
+                channels, grid = self._towers.token_shape(self.model, layer)
+            if request.patch_embeds:
+                self._towers.check_patch_embeds(self.model)
+                _, last_grid = self._towers.token_shape(self.model, -1)
+                if grid not in (None, last_grid):
+                    raise ValueError(
+                        f"its tokens at teacher_layer={layer} lie on the grid {grid}, its patch embeddings on {last_grid}; "
+                        "one run reads one grid; give every loss teacher_layer=-1."
+                    )
+                grid = last_grid
+        except ValueError as error:
+            raise ValueError(
+                f"The teacher {self.name_or_path!r} cannot give the patches that the losses read: {error} Or "
+                "leave out the losses that read patches ('patch', 'patch_text', 'relation' of tokens)."
+            ) from error
+        self.request, self.image_grid = request, grid
+        self.dims = replace(self.dims, token_dim=channels)
 
     def train(self, mode: bool = True) -> CLIPTeacher:
         """Does nothing: a teacher stays in eval mode whatever the trainer does."""
@@ -113,9 +147,9 @@ class CLIPTeacher(nn.Module):
         Returns:
             `Tensor` of shape `(batch, embed_dim)`, not normalised.
         """
-        pixel_values = pixel_values.to(self.device)
         if self._is_open_clip:
-            return _full(self.model.encode_image(pixel_values.to(self.dtype), normalize=False))
+            return _full(self.model.encode_image(pixel_values.to(self.device, self.dtype), normalize=False))
+        pixel_values = pixel_values.to(self.device)
         inputs = {"pixel_values": pixel_values}
         if isinstance(self.processor.image_processor, NaflexImageProcessor):
             inputs = NaflexImageProcessor.unpack(pixel_values)
@@ -149,19 +183,53 @@ class CLIPTeacher(nn.Module):
         pixel_values: Tensor | None = None,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        synthetic_input_ids: Tensor | None = None,
+        synthetic_attention_mask: Tensor | None = None,
     ) -> CLIPFeatures:
         """
         Embed a batch; arguments as in [`CLIPTeacher.get_image_features`] and [`CLIPTeacher.get_text_features`].
 
+        Args:
+            synthetic_input_ids, synthetic_attention_mask (*optional*): Generated captions of the images, likewise.
+
         Returns:
-            [`~hf_clip_kd.features.CLIPFeatures`] without gradients; what was not given is `None`.
+            [`~hf_clip_kd.features.CLIPFeatures`] without gradients, with what [`CLIPTeacher.prepare`] was asked for;
+            what was not given is `None`.
         """
-        return CLIPFeatures(
-            image_embeds=None if pixel_values is None else self.get_image_features(pixel_values),
-            text_embeds=None if input_ids is None else self.get_text_features(input_ids, attention_mask),
-            logit_scale=None if self.logit_scale is None else self.logit_scale.exp(),
-            logit_bias=self.logit_bias,
+        features = CLIPFeatures() if pixel_values is None else self._image_features(pixel_values)
+        if input_ids is not None:
+            features.text_embeds = self.get_text_features(input_ids, attention_mask)
+        if synthetic_input_ids is not None:
+            features.synthetic_text_embeds = self.get_text_features(synthetic_input_ids, synthetic_attention_mask)
+        features.logit_scale = None if self.logit_scale is None else self.logit_scale.exp()
+        features.logit_bias = self.logit_bias
+        return features
+
+    @torch.no_grad()
+    def _image_features(self, pixel_values: Tensor) -> CLIPFeatures:
+        """All that is read of images, from one forward pass."""
+        request = self.request
+        if request.teacher_layer is None and not request.patch_embeds:
+            return CLIPFeatures(image_embeds=self.get_image_features(pixel_values))
+        embeds, tokens, patches = self._towers.encode_patches(
+            self.model, pixel_values.to(self.device, self.dtype), request.teacher_layer, request.patch_embeds
         )
+        features = CLIPFeatures(
+            image_embeds=embeds, image_tokens=tokens, patch_embeds=patches, image_grid=self.image_grid
+        ).map(_full)
+        if request.token_moments:
+            tokens = features.image_tokens
+            features.token_moments = torch.stack([tokens.mean(dim=1), tokens.square().mean(dim=1)], dim=1)
+        return features
+
+    @property
+    def _towers(self):
+        """The module whose functions read tokens of this kind of model."""
+        if not self._is_open_clip:
+            return models
+        from . import open_clip_tokens
+
+        return open_clip_tokens
 
     def _make_processor(self, model: nn.Module, processor) -> TeacherProcessor:
         if self._is_open_clip:

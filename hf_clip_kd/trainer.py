@@ -12,11 +12,14 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback
 
 from .distillation_model import DistillationModel
 from .features import CLIPFeatures
+from .grad_cache import cached_losses
+from .losses import requested
 from .teacher import CLIPTeacher
 from .training_args import DistillationTrainingArguments
 
 LOSSES_NAME = "losses.safetensors"
-STUDENT_INPUTS = ("pixel_values", "input_ids", "attention_mask")
+TEXT_INPUTS = ("input_ids", "attention_mask", "synthetic_input_ids", "synthetic_attention_mask")
+STUDENT_INPUTS = ("pixel_values", *TEXT_INPUTS)
 
 
 class ClampScales(TrainerCallback):
@@ -81,7 +84,11 @@ class DistillationTrainer(Trainer):
         self.teacher = CLIPTeacher(teacher_model) if isinstance(teacher_model, str) else teacher_model
         self.evaluator = evaluator
         self.eval_data_collator = eval_data_collator or data_collator
+        if self.teacher is not None:
+            self.teacher.prepare(requested(args.losses))
         self._loss_parts: dict[str, dict[str, list]] = {"train": defaultdict(list), "eval": defaultdict(list)}
+        self._shares: dict[str, list[float]] = {"train": [], "eval": []}
+        self._micro_batches, self._cached_losses = 1, iter(())
         super().__init__(
             model=DistillationModel(
                 model,
@@ -123,29 +130,42 @@ class DistillationTrainer(Trainer):
         """The teacher's features of a collated batch; it shares the student's view where the batch has no other."""
         if self.teacher is None:
             return None
-        own_text = "teacher_input_ids" in inputs
+        # The teacher's texts come together: a mask of the student's does not fit the teacher's ids.
+        prefix = "teacher_" if "teacher_input_ids" in inputs else ""
+        texts = {name: inputs[prefix + name] for name in TEXT_INPUTS if prefix + name in inputs}
         with self.accelerator.autocast():
-            return self.teacher(
-                pixel_values=inputs.get("teacher_pixel_values", inputs["pixel_values"]),
-                input_ids=inputs["teacher_input_ids" if own_text else "input_ids"],
-                attention_mask=inputs.get("teacher_attention_mask" if own_text else "attention_mask"),
-            )
+            return self.teacher(pixel_values=inputs.get("teacher_pixel_values", inputs["pixel_values"]), **texts)
+
+    def get_batch_samples(self, *args):
+        """The micro-batches of one optimizer step; with `grad_cache` they become one batch for the losses."""
+        samples, items = super().get_batch_samples(*args)
+        self._micro_batches, self._cached_losses = len(samples), iter(())
+        if self.args.grad_cache and len(samples) > 1:
+            self._cached_losses = cached_losses(self.model_wrapped, map(self._model_inputs, samples))
+        return samples, items
+
+    def _model_inputs(self, inputs: dict[str, torch.Tensor]) -> dict[str, Any]:
+        inputs = self._prepare_inputs(inputs)
+        student = {key: inputs[key] for key in STUDENT_INPUTS if key in inputs}
+        return student | {"teacher_features": self.teacher_features(inputs)}
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """The weighted sum over the global batch; each part is kept for the log.
 
+        With `grad_cache`, that batch is of all micro-batches of the optimizer step, see [`cached_losses`].
+
         Raises:
             FloatingPointError: at a non-finite loss, naming the terms that are not finite.
         """
-        outputs = model(
-            **{key: inputs[key] for key in STUDENT_INPUTS if key in inputs},
-            teacher_features=self.teacher_features(inputs),
-        )
+        outputs = next(self._cached_losses, None) if model.training else None
+        if outputs is None:
+            outputs = model(**self._model_inputs(inputs))
         if not torch.isfinite(outputs["loss"]):
             self._raise_non_finite(outputs["losses"])
-        parts = self._loss_parts["train" if model.training else "eval"]
+        mode, share = ("train", 1 / self._micro_batches) if model.training else ("eval", 1.0)
         for name, part in outputs["losses"].items():
-            parts[name].append(part.detach())
+            self._loss_parts[mode][name].append(share * part.detach())
+        self._shares[mode].append(share)
         return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
 
     def _raise_non_finite(self, losses: dict[str, torch.Tensor]) -> None:
@@ -163,8 +183,9 @@ class DistillationTrainer(Trainer):
             if total in logs:
                 # Every process computes the losses of the global batch, so there is nothing to average across them.
                 for name, parts in self._loss_parts[mode].items():
-                    logs[prefix + name] = torch.stack(parts).mean().item()
+                    logs[prefix + name] = torch.stack(parts).sum().item() / sum(self._shares[mode])
                 self._loss_parts[mode].clear()
+                self._shares[mode].clear()
         if "loss" in logs:
             logs["logit_scale"] = self.student.logit_scale.exp().item()
         super().log(logs, start_time)

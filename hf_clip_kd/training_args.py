@@ -11,10 +11,19 @@ class DistillationTrainingArguments(TrainingArguments):
     _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "losses"]
 
     losses: dict | str | None = field(
-        default_factory=lambda: {"clip": 1.0, "crd": 1.0, "icl": 1.0, "fd": 4.0},
+        default="clip_kd",
         metadata={
-            "help": "The objective: loss name to weight, or to its options with the weight among them, e.g. "
-            '`{"clip": 1, "fd": {"weight": 2000, "reduction": "mean"}}`. On the command line, as JSON.'
+            "help": "The objective: `clip_kd`, `tinyclip`, `mobileclip`, or loss name to weight, or to its options with "
+            'the weight among them, e.g. `{"clip": 1, "fd": {"weight": 2000, "reduction": "mean"}}`. On the command '
+            "line, as JSON."
+        },
+    )
+    grad_cache: bool = field(
+        default=True,
+        metadata={
+            "help": "With `gradient_accumulation_steps` above 1, train on all micro-batches of a step as on one batch, so "
+            "that each sample has all others as negatives; costs a second forward pass of the student. False "
+            "averages the losses of the small batches."
         },
     )
     max_logit_scale: float = field(
@@ -48,7 +57,7 @@ class DistillationTrainingArguments(TrainingArguments):
                     else (self.__dataclass_fields__[name].metadata["help"].removeprefix("Must stay False: "))
                 )
                 raise ValueError(f"`{name}=True` cannot be used for distillation: {why}. Leave it at False.")
-        if not isinstance(self.losses, dict) or not self.losses:
+        if not isinstance(self.losses, dict | str) or not self.losses:
             raise ValueError(
                 f"`losses={self.losses!r}` is not an objective. Give a mapping of loss names to weights, e.g. "
                 "`losses: {clip: 1.0, fd: 4.0}` in YAML or `--losses '{\"clip\": 1.0}'`."

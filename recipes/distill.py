@@ -58,6 +58,12 @@ class DistillArguments:
     text_column: str = field(
         default="text", metadata={"help": "Column of the captions, a string or several, or of class labels."}
     )
+    synthetic_text_column: str | None = field(
+        default=None,
+        metadata={
+            "help": "Column of generated captions, for `mobileclip` and other losses that learn from them as well."
+        },
+    )
     label_template: str = field(
         default="a photo of a {}.", metadata={"help": "Caption of a class, when `text_column` holds class labels."}
     )
@@ -120,6 +126,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         split=script.split,
         image_column=script.image_column,
         text_column=script.text_column,
+        synthetic_text_column=script.synthetic_text_column,
         label_template=script.label_template,
         max_samples=script.max_train_samples,
         streaming=script.streaming,

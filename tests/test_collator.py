@@ -133,6 +133,80 @@ def test_captions_in_evaluation():
     assert everything["text_image"].tolist() == [0, 0, 1, 2, 2, 2] and len(everything["pixel_values"]) == 3
 
 
+SYNTHETIC = {"synthetic_input_ids", "synthetic_attention_mask"}
+
+
+@pytest.mark.parametrize(
+    "teacher, extra",
+    [
+        (None, set()),
+        (processor(), set()),
+        (
+            processor(tokenizer=clip_tokenizer(2048, 16)),
+            {
+                "teacher_input_ids",
+                "teacher_attention_mask",
+                "teacher_synthetic_input_ids",
+                "teacher_synthetic_attention_mask",
+            },
+        ),
+        (processor(tokenizer=OtherTokenizer()), {"teacher_input_ids", "teacher_synthetic_input_ids"}),
+    ],
+)
+@pytest.mark.parametrize("train", [True, False])
+def test_generated_captions_come_in_every_form_the_captions_do(teacher, extra, train):
+    collator = CLIPDataCollator(processor(), teacher, train=train)
+    batch = collator([row | {"synthetic_text": f"number {i}"} for i, row in enumerate(rows())])
+    assert set(batch) == STUDENT | SYNTHETIC | extra
+    expected = collator([row | {"text": f"number {i}"} for i, row in enumerate(rows())])
+    assert not torch.equal(batch["input_ids"], expected["input_ids"])
+    for name in expected:
+        if name.endswith(("input_ids", "attention_mask")):
+            generated = (
+                f"teacher_synthetic_{name.removeprefix('teacher_')}" if "teacher" in name else f"synthetic_{name}"
+            )
+            assert torch.equal(batch[generated], expected[name])
+
+
+def test_one_of_several_generated_captions_is_drawn_on_its_own():
+    words = ["one", "two", "three"]
+    row = {"image": noise(4, 4), "text": words, "synthetic_text": [*words, "", None]}
+    batch = CLIPDataCollator(processor())([row] * 600)
+    pairs = torch.cat([batch["input_ids"], batch["synthetic_input_ids"]], dim=1)
+    _, counts = pairs.unique(dim=0, return_counts=True)
+    assert len(counts) == 9 and counts.min() > 40, "all pairs of a caption and a generated one, equally often"
+    first = CLIPDataCollator(processor(), train=False)([row] * 3)
+    assert torch.equal(first["synthetic_input_ids"], first["input_ids"])
+
+
+def test_generated_captions_leave_crops_and_captions_of_a_batch_alone():
+    batch = rows(text=["one", "two", "three"])
+    torch.manual_seed(5)
+    plain = CLIPDataCollator(processor())(batch)
+    both = CLIPDataCollator(processor())([row | {"synthetic_text": ["four", "five"]} for row in batch])
+    assert all(torch.equal(both[key], value) for key, value in plain.items())
+
+
+def test_the_draws_of_rows_without_generated_captions_are_pinned():
+    torch.manual_seed(0)
+    collator = CLIPDataCollator(processor())
+    for _ in range(2):  # the second batch shows how much chance the first one took
+        batch = collator([{"image": gradient(40, 40), "text": list("abcdefgh")}] * 6)
+    letters = [clip_tokenizer(2048, 24).decode(ids, skip_special_tokens=True) for ids in batch["input_ids"]]
+    assert letters == list("dfhhcg")
+
+
+@pytest.mark.parametrize("missing", [None, "", [], [" "]])
+def test_a_row_without_its_generated_caption_is_dropped_and_named(missing, caplog):
+    collator = CLIPDataCollator(processor())
+    good = [row | {"synthetic_text": "x"} for row in rows(3)]
+    batch = collator([*good, {"image": noise(9, 9), "text": "a cat", "synthetic_text": missing}])
+    assert {len(value) for value in batch.values()} == {3} and collator.broken.broken == 1
+    assert "no generated caption" in caplog.text
+    nothing = CLIPDataCollator(processor())([BROKEN | {"synthetic_text": "x"}])
+    assert set(nothing) == STUDENT | SYNTHETIC
+
+
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize(
     "bad", [BROKEN, *({"image": noise(9, 9), "text": t} for t in (None, "", "  ", [], ["", None], 1.5))]

@@ -1,6 +1,8 @@
 """What several processes compute on their shares of a batch is what one computes on all of it: values and gradients."""
 
+import math
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,51 +12,91 @@ import torch.multiprocessing as mp
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from hf_clip_kd.distillation_model import gather_features
 from hf_clip_kd.distributed import gather, rank, world_size
-from hf_clip_kd.features import CLIPDims, CLIPFeatures
-from hf_clip_kd.losses import LOSSES, LossSum
+from hf_clip_kd.features import CLIPDims, CLIPFeatures, FeatureRequest
+from hf_clip_kd.losses import LOSSES, LossSum, requested
 
 BATCH, INPUT, STUDENT_DIM, TEACHER_DIM = 12, 5, 8, 6
+STUDENT_GRID, TEACHER_GRID = (2, 2), (3, 3)
+STUDENT_TOKENS, TEACHER_TOKENS = (4, 7), (9, 10)  # tokens, channels
 # How many of the 12 rows each process holds, by number of processes and case.
 SHARES = {2: {"even": [6, 6], "uneven": [9, 3]}, 3: {"even": [4, 4, 4], "uneven": [7, 1, 4]}}
+# Every loss, each other kind of data it can read, and all at once.
+RUNS = {
+    **{name: {name: 1.0} for name in LOSSES},
+    "relation of tokens": {"relation": {"level": "tokens"}},
+    "reinforced by an ensemble": {"reinforced": 1.0},
+    "sum": dict.fromkeys(LOSSES, 0.5),
+}
 LAUNCH_SECONDS = 120
 
 
 class Model(nn.Module):
-    """Two linear towers with a learned scale and bias, gathering their features before the losses."""
+    """Linear towers with a learned scale and bias, gathering their embeddings before the losses as a real run does."""
 
-    def __init__(self, losses):
+    def __init__(self, run):
         super().__init__()
         torch.manual_seed(0)
-        self.image, self.text = nn.Linear(INPUT, STUDENT_DIM), nn.Linear(INPUT, STUDENT_DIM)
+        self.image, self.text, self.masked = (nn.Linear(INPUT, STUDENT_DIM) for _ in range(3))
+        self.tokens = nn.Linear(INPUT, math.prod(STUDENT_TOKENS))
         self.logit_scale, self.logit_bias = nn.Parameter(torch.tensor([2.0])), nn.Parameter(torch.tensor([-3.0]))
-        self.losses = LossSum(losses, CLIPDims(STUDENT_DIM, has_bias=True), CLIPDims(TEACHER_DIM))
+        dims = CLIPDims(TEACHER_DIM, TEACHER_TOKENS[1])
+        members = (dims, dims) if "ensemble" in run else ()
+        self.request = requested(RUNS[run])
+        self.losses = LossSum(
+            RUNS[run], CLIPDims(STUDENT_DIM, STUDENT_TOKENS[1], has_bias=True), replace(dims, members=members)
+        )
         self.double()
 
-    def forward(self, image, text, teacher_image, teacher_text):
+    def forward(self, image, text, synthetic, teacher):
+        wanted = self.request
         student = CLIPFeatures(
-            gather(self.image(image)), gather(self.text(text)), self.logit_scale[0].exp(), self.logit_bias[0]
+            image_embeds=self.image(image),
+            text_embeds=self.text(text),
+            logit_scale=self.logit_scale[0].exp(),
+            logit_bias=self.logit_bias[0],
+            masked_image_embeds=None if wanted.mask_ratio is None else self.masked(image),
+            synthetic_text_embeds=self.text(synthetic),
+            image_tokens=None if wanted.layer is None else self.tokens(image).unflatten(1, STUDENT_TOKENS),
+            image_grid=STUDENT_GRID,
         )
-        teacher = CLIPFeatures(gather(teacher_image), gather(teacher_text), torch.tensor(20.0, dtype=torch.float64))
-        return self.losses(student, teacher)[0]
+        return self.losses(gather_features(student), gather_features(teacher), gather)[0]
 
 
-def global_batch() -> list[torch.Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    widths = INPUT, INPUT, TEACHER_DIM, TEACHER_DIM
-    return [torch.randn(BATCH, width, generator=generator, dtype=torch.float64) for width in widths]
+def random(seed: int, *shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def teacher_of(seed: int, wanted: FeatureRequest) -> CLIPFeatures:
+    """What a teacher gives of the whole batch."""
+    tokens = 2 + random(seed, BATCH, *TEACHER_TOKENS)
+    moments = torch.stack([tokens.mean(dim=1), tokens.square().mean(dim=1)], dim=1)
+    return CLIPFeatures(
+        image_embeds=random(seed + 1, BATCH, TEACHER_DIM),
+        text_embeds=random(seed + 2, BATCH, TEACHER_DIM),
+        logit_scale=torch.tensor(20.0, dtype=torch.float64),
+        synthetic_text_embeds=random(seed + 3, BATCH, TEACHER_DIM),
+        image_tokens=None if wanted.teacher_layer is None else tokens,
+        image_grid=TEACHER_GRID,
+        patch_embeds=random(seed + 4, BATCH, TEACHER_TOKENS[0], TEACHER_DIM) if wanted.patch_embeds else None,
+        token_moments=moments if wanted.token_moments else None,
+    )
 
 
 def share(x: torch.Tensor, sizes: list[int]) -> torch.Tensor:
     return x.split(sizes)[rank()]
 
 
-def train_step(losses: dict, sizes: list[int]) -> dict[str, torch.Tensor]:
+def train_step(run: str, sizes: list[int]) -> dict[str, torch.Tensor]:
     """Value and gradients, by name, of one step on this process's share."""
-    model = Model(losses)
-    # fd and icl leave the student's own scale unused.
+    model = Model(run)
+    # No loss but the sum uses all of the towers, scale and bias.
     wrapped = DistributedDataParallel(model, find_unused_parameters=True) if world_size() > 1 else model
-    value = wrapped(*[share(x, sizes) for x in global_batch()])
+    inputs = [share(random(seed, BATCH, INPUT), sizes) for seed in range(3)]
+    teacher, other = (teacher_of(seed, model.request) for seed in (10, 20))
+    teacher = CLIPFeatures(members=(teacher, other)) if "ensemble" in run else teacher
+    value = wrapped(*inputs, teacher.map(lambda x: share(x, sizes) if x.ndim else x))
     value.backward()
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
     return {"value": value.detach(), **gradients}
@@ -62,7 +104,7 @@ def train_step(losses: dict, sizes: list[int]) -> dict[str, torch.Tensor]:
 
 def gather_step(sizes: list[int], dtype: torch.dtype) -> dict[str, torch.Tensor]:
     """`gather` under a different weighting on every process, so a wrong sum or slice shows."""
-    rows = share(global_batch()[0], sizes).to(dtype).requires_grad_()
+    rows = share(random(0, BATCH, INPUT), sizes).to(dtype).requires_grad_()
     everything = gather(rows)
     weights = [torch.full_like(everything, r + 1) * everything.detach() for r in range(world_size())]
     (weights[rank()] * everything).sum().backward()
@@ -80,9 +122,8 @@ def worker(index: int, world: int, folder: str) -> None:
     for case, sizes in SHARES[world].items():
         for dtype in (torch.float64, torch.bfloat16):
             results[case, "gather", dtype] = gather_step(sizes, dtype)
-        for name in LOSSES:
-            results[case, name] = train_step({name: 1.0}, sizes)
-        results[case, "sum"] = train_step(dict.fromkeys(LOSSES, 0.5), sizes)
+        for run in RUNS:
+            results[case, run] = train_step(run, sizes)
     torch.save(results, Path(folder) / f"rank{index}.pt")
     dist.barrier()
     dist.destroy_process_group()
@@ -105,18 +146,18 @@ def results(request, tmp_path_factory) -> list[dict]:
 
 
 @pytest.mark.parametrize("case", ["even", "uneven"])
-@pytest.mark.parametrize("name", [*LOSSES, "sum"])
-def test_loss_and_gradients_are_those_of_one_process(results, case, name):
-    losses = dict.fromkeys(LOSSES, 0.5) if name == "sum" else {name: 1.0}
-    expected = train_step(losses, [BATCH])
+@pytest.mark.parametrize("run", RUNS)
+def test_loss_and_gradients_are_those_of_one_process(results, case, run):
+    expected = train_step(run, [BATCH])
+    assert len(expected) > 1  # a gradient beside the value
     for result in results:
-        torch.testing.assert_close(result[case, name], expected, rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(result[case, run], expected, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("case", ["even", "uneven"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-14), (torch.bfloat16, 1e-2)])
 def test_gather_returns_all_rows_and_sums_their_gradients(results, case, dtype, tolerance):
-    sizes, rows = SHARES[len(results)][case], global_batch()[0].to(dtype)
+    sizes, rows = SHARES[len(results)][case], random(0, BATCH, INPUT).to(dtype)
     weight_of_all = sum(range(1, len(results) + 1))
     for result, gradient in zip(results, (weight_of_all * rows).split(sizes), strict=True):
         result = result[case, "gather", dtype]

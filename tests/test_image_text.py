@@ -193,7 +193,57 @@ def test_shapes():
     assert all(isinstance(row["text"], str) for row in dataset)
 
 
-@pytest.mark.parametrize("argument, value", [("image_column", "picture"), ("text_column", "words")])
+def test_shapes_with_generated_captions():
+    dataset = load_image_text("shapes", max_samples=3, synthetic_text_column="synthetic_text")
+    assert dataset.column_names == ["image", "text", "synthetic_text"]
+    assert dataset["text"][:] == load_image_text("shapes", max_samples=3)["text"][:]
+    with pytest.raises(
+        ValueError, match=r"synthetic_text_column='other'.*'shapes'.*synthetic_text_column='synthetic_text'"
+    ):
+        load_image_text("shapes", synthetic_text_column="other")
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_generated_captions(folder, streaming):
+    rows = [(f"pictures/{i}.png", text, f"generated {i}") for i, text in EXPECTED]
+    path = write_table(folder / "a.csv", ("filepath", "title", "coca"), rows)
+    dataset = load_image_text(path, synthetic_text_column="coca", streaming=streaming)
+    assert contents(dataset) == EXPECTED
+    assert [row["synthetic_text"] for row in dataset] == [f"generated {i}" for i in range(4)]
+    assert "synthetic_text" not in load_image_text(path, streaming=streaming).features
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_generated_captions_may_be_lists_and_stand_anywhere(folder, streaming):
+    lists = [[f"one {i}", f"two {i}"] for i in range(4)]
+    pictures = [f"pictures/{i}.png" for i in range(4)]
+    # A column `text` of generated captions, beside the alt texts; then the same nested in a struct.
+    data = datasets.Dataset.from_dict({"image": pictures, "text": lists, "alt": CAPTIONS})
+    data.to_parquet(folder / "a.parquet")
+    columns = {"text_column": "alt", "synthetic_text_column": "text"}
+    dataset = load_image_text("parquet", data_files=str(folder / "a.parquet"), streaming=streaming, **columns)
+    assert [(row["text"], row["synthetic_text"]) for row in dataset] == list(zip(CAPTIONS, lists, strict=True))
+    nested = [{"coca": texts, "caption": text} for texts, text in zip(lists, CAPTIONS, strict=True)]
+    datasets.Dataset.from_dict({"image": pictures, "json": nested}).to_parquet(folder / "b.parquet")
+    columns = {"synthetic_text_column": "json.coca"}
+    dataset = load_image_text("parquet", data_files=str(folder / "b.parquet"), streaming=streaming, **columns)
+    assert [(row["text"], row["synthetic_text"]) for row in dataset] == list(zip(CAPTIONS, lists, strict=True))
+
+
+def test_generated_captions_need_a_column_of_their_own(folder):
+    path = write_table(folder / "a.csv", ("filepath", "title"), [("pictures/0.png", "x")])
+    for name in ("title", "filepath"):
+        with pytest.raises(
+            ValueError,
+            match=rf"`synthetic_text_column='{name}'` is also the column of something else.*\['filepath', 'title'\]",
+        ):
+            load_image_text(path, synthetic_text_column=name)
+
+
+@pytest.mark.parametrize(
+    "argument, value",
+    [("image_column", "picture"), ("text_column", "words"), ("synthetic_text_column", "synthetic_text")],
+)
 def test_wrong_columns(folder, argument, value):
     path = write_table(folder / "a.csv", ("filepath", "title"), [("pictures/0.png", "x")])
     with pytest.raises(

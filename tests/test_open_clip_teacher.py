@@ -9,7 +9,10 @@ from open_clip.tokenizer import SimpleTokenizer
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from safetensors.torch import save_file
 from teacher_models import TEXTS, images, word_tokenizer
+from transformers import CLIPConfig, CLIPModel
 
+from hf_clip_kd.features import FeatureRequest
+from hf_clip_kd.models import encode_patches
 from hf_clip_kd.open_clip_teacher import OpenClipImageProcessor
 from hf_clip_kd.teacher import CLIPTeacher
 
@@ -244,3 +247,149 @@ def test_default_tokenizer_of_an_instance_is_clips(archs):
     teacher = CLIPTeacher(open_clip.create_model("tiny-RN"))
     ids = teacher.processor.tokenizer("a dog")["input_ids"]
     assert torch.equal(ids, SimpleTokenizer()("a dog", context_length=20))
+
+
+# ---- Tokens and dense embeddings ----
+
+
+def same_weights_in_transformers(model):
+    """A transformers CLIPModel whose image tower is that of the open_clip model `tiny-ViT`."""
+    visual = model.visual
+    tower = {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 2, "hidden_act": "gelu"}
+    vision = {**tower, "num_attention_heads": 1, "image_size": 32, "patch_size": 8}
+    text = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1}
+    twin = CLIPModel(
+        CLIPConfig(vision_config=vision, text_config={**text, "vocab_size": 50}, projection_dim=24)
+    ).eval()
+    state = {
+        "embeddings.class_embedding": visual.class_embedding,
+        "embeddings.patch_embedding.weight": visual.conv1.weight,
+        "embeddings.position_embedding.weight": visual.positional_embedding,
+    }
+    for part, module in (("pre_layrnorm", visual.ln_pre), ("post_layernorm", visual.ln_post)):
+        state |= {f"{part}.{key}": value for key, value in module.state_dict().items()}
+    names = {"ln_1": "layer_norm1", "ln_2": "layer_norm2", "mlp.c_fc": "mlp.fc1", "mlp.c_proj": "mlp.fc2"}
+    for index, block in enumerate(visual.transformer.resblocks):
+        layer = f"encoder.layers.{index}."
+        for old, new in {**names, "attn.out_proj": "self_attn.out_proj"}.items():
+            module = block.get_submodule(old)
+            state |= {f"{layer}{new}.{key}": value for key, value in module.state_dict().items()}
+        for kind in ("weight", "bias"):
+            parts = getattr(block.attn, f"in_proj_{kind}").chunk(3)
+            for letter, value in zip("qkv", parts, strict=True):
+                state[f"{layer}self_attn.{letter}_proj.{kind}"] = value
+    twin.vision_model.load_state_dict(state, strict=True)
+    twin.visual_projection.load_state_dict({"weight": visual.proj.T})
+    return twin
+
+
+def prepared(model, layer=None, patch_embeds=False):
+    """The open_clip model as a teacher asked for tokens, and a batch of images for it."""
+    teacher = CLIPTeacher(model)
+    teacher.prepare(FeatureRequest(teacher_layer=layer, patch_embeds=patch_embeds))
+    size = model.visual.image_size
+    return teacher, torch.randn(3, 3, *((size, size) if isinstance(size, int) else size))
+
+
+@pytest.mark.parametrize("layer", [1, 2, -1, -2])
+def test_layers_and_patches_are_those_of_transformers(layer, archs):
+    model = open_clip.create_model("tiny-ViT")
+    teacher, pixels = prepared(model, layer, patch_embeds=True)
+    features = teacher(pixels)
+    with torch.no_grad():
+        embeds, tokens, patches = encode_patches(same_weights_in_transformers(model), pixels, layer)
+    torch.testing.assert_close(features.image_embeds, embeds, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(features.image_tokens, tokens, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(features.patch_embeds, patches, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(features.image_embeds, model.encode_image(pixels))
+    assert teacher.dims.token_dim == 64 and features.image_grid == (4, 4)
+
+
+def open_clip_with(name, archs, **vision):
+    """A model as `tiny-ViT` with another image tower."""
+    config = {**OPEN_CLIP_ARCHS["tiny-ViT"], "vision_cfg": vision}
+    (archs / f"{name}.json").write_text(json.dumps(config))
+    open_clip.add_model_config(archs / f"{name}.json")
+    return open_clip.create_model(name).eval()
+
+
+def test_resnet_of_clip(archs):
+    """Its attention pooling averages values: where it attends to all alike, their mean is the embedding."""
+    model = open_clip_with("tiny-RN-64", archs, image_size=64, layers=[1, 1, 1, 1], width=16)
+    pool, stage, seen = model.visual.attnpool, model.visual.layer3, []
+    for block in (stage, model.visual.layer4):
+        torch.nn.init.ones_(block[-1].bn3.weight)
+    for parameter in (pool.q_proj.weight, pool.q_proj.bias, pool.positional_embedding):
+        torch.nn.init.zeros_(parameter)
+    stage.register_forward_hook(lambda module, args, output: seen.append(output))
+    teacher, pixels = prepared(model, -2)
+    features = teacher(pixels)
+    assert torch.equal(features.image_tokens, seen[-1].flatten(2).mT) and features.image_grid == (4, 4)
+    teacher.prepare(FeatureRequest(teacher_layer=-1, patch_embeds=True))
+    features = teacher(pixels)
+    assert features.image_grid == (2, 2) and teacher.dims.token_dim == 512
+    torch.testing.assert_close(features.patch_embeds.mean(dim=1), features.image_embeds, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(features.image_embeds, model.encode_image(pixels))
+
+
+AVERAGING = {
+    "native": {**OPEN_CLIP_VIT, "pool_type": "avg"},
+    "convnet": {"timm_model_name": "test_resnet", "timm_pool": "avg", "timm_proj": "linear", "image_size": 64},
+}
+
+
+@pytest.mark.parametrize(("name", "vision"), AVERAGING.items(), ids=AVERAGING)
+def test_mean_of_patch_embeds_is_the_embedding_where_the_tower_averages(name, vision, archs):
+    model = open_clip_with(f"tiny-{name}", archs, **vision)
+    teacher, pixels = prepared(model, patch_embeds=True)
+    features = teacher(pixels)
+    assert features.patch_embeds.shape[1] > 1
+    torch.testing.assert_close(features.patch_embeds.mean(dim=1), features.image_embeds, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(features.image_embeds, model.encode_image(pixels), rtol=1e-4, atol=1e-5)
+
+
+def test_attention_pooling_of_siglip(archs):
+    model = open_clip.create_model("tiny-sigmoid").eval()
+    trunk, seen = model.visual.trunk, {}
+    for name, module in (("block", trunk.blocks[-2]), ("norm", trunk.norm)):
+        module.register_forward_hook(lambda module, args, output, name=name: seen.update({name: output}))
+    teacher = CLIPTeacher(model, processor=open_clip.get_tokenizer("tiny-sigmoid"))
+    teacher.prepare(FeatureRequest(teacher_layer=-2, patch_embeds=True))
+    pixels = torch.randn(2, 3, 160, 160)
+    features = teacher(pixels)
+    prefix = trunk.num_prefix_tokens
+    assert torch.equal(features.image_tokens, seen["block"][:, prefix:])
+    assert features.image_grid == (10, 10) and features.image_tokens.shape == (2, 100, 64)
+    torch.testing.assert_close(features.image_embeds, model.encode_image(pixels))
+    one = seen["norm"][:, prefix + 7 : prefix + 8]
+    torch.testing.assert_close(features.patch_embeds[:, 7], trunk.fc_norm(trunk.attn_pool(one)))
+
+
+def test_class_token_of_timm(archs):
+    vision = {"timm_model_name": "test_vit", "timm_pool": "token", "timm_proj": "linear", "image_size": 160}
+    model = open_clip_with("tiny-timm-vit", archs, **vision)
+    trunk, seen = model.visual.trunk, []
+    trunk.blocks[-1].norm1.register_forward_hook(lambda module, args, output: seen.append(output))
+    teacher = CLIPTeacher(model)
+    teacher.prepare(FeatureRequest(patch_embeds=True))
+    pixels = torch.randn(2, 3, 160, 160)
+    seen.clear()
+    features = teacher(pixels)
+    attention = trunk.blocks[-1].attn
+    value = attention.proj(attention.qkv(seen[0][:, trunk.num_prefix_tokens :])[..., -64:])
+    torch.testing.assert_close(features.patch_embeds, model.visual.head(trunk.norm(value)))
+
+
+@pytest.mark.parametrize(
+    ("arch", "layer", "patch_embeds", "match"),
+    [
+        ("tiny-ViT", 0, False, "layer=0 does not exist in open_clip's CLIP .*allowed are 1 to 2 and -1 to -2"),
+        ("tiny-RN", 6, False, "layer=6 does not exist in .*'ModifiedResNet'.*allowed are 1 to 5"),
+        ("tiny-coca", None, True, "open_clip's CoCa .* has no embeddings of single patches.*CLIP's ViTs and ResNets"),
+    ],
+)
+def test_open_clip_teachers_that_cannot_give_patches(arch, layer, patch_embeds, match, archs):
+    with pytest.raises(ValueError, match=f"(?s)The teacher .* cannot give .*{match}.*leave out the losses"):
+        prepared(open_clip.create_model(arch), layer, patch_embeds)
+    teacher, pixels = prepared(open_clip.create_model(arch), -2)
+    assert teacher(pixels).image_tokens.shape[1:] == (16 if arch != "tiny-RN" else 4, teacher.dims.token_dim)

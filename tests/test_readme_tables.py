@@ -1,13 +1,17 @@
 """The tables of the READMEs agree with the code."""
 
+import importlib
 import inspect
 import re
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 import hf_clip_kd as kd
+from hf_clip_kd.losses import OBJECTIVES
+from hf_clip_kd.losses.specification import specification
 
 ROOT = Path(__file__).parents[1]
 
@@ -51,6 +55,42 @@ def test_readme_gives_the_size_of_a_student(name):
     assert image == f"{sum(parameters.values()):.2f}"
     assert all_ == f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f}"
     assert plain == ("yes" if type(model).__module__.startswith("transformers.") else "no")
+
+
+def written(recipe):
+    """What stands in recipes/README.md between the markers of a recipe, and the recipe."""
+    if str(ROOT) not in sys.path:
+        sys.path.insert(0, str(ROOT))
+    module = importlib.import_module(f"recipes.{recipe}")
+    start, end = module.MARKERS
+    return module.README.read_text(encoding="utf-8").split(start)[1].split(end)[0].strip(), module
+
+
+def test_recipes_readme_has_the_table_of_losses():
+    text, recipe = written("loss_table")
+    assert text == recipe.table(), "run `python recipes/loss_table.py --write`"
+    rows = {row[1]: row for row in (line[2:-2].split(" | ") for line in text.splitlines()[2:])}
+    assert set(rows) == {f"`{name}`" for name in kd.LOSSES}
+    # Facts that hold whoever writes the docstrings.
+    assert rows["`clip`"][0] == "images and texts" and "a ViT student" in rows["`mfd`"][0]
+    assert rows["`fd`"][3:5] == ["4", "projections between unequal widths"] and rows["`fd`"][7] == "34.23"
+    assert rows["`afd`"][4] == "projections, a scale"
+    assert all(len(row) == len(recipe.HEADER) for row in rows.values())
+
+
+def test_recipes_readme_shows_losses_that_exist():
+    text = (ROOT / "recipes/README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    shown = [yaml.safe_load(block)["losses"], yaml.safe_load(re.search(r"`losses: (\{.*?\})`", text)[1])]
+    for losses in shown:
+        for _, (cls, _, options) in specification(losses).items():
+            cls(kd.CLIPDims(4, token_dim=4), kd.CLIPDims(4, token_dim=4), **options)
+
+
+def test_recipes_readme_has_a_place_for_the_ablation():
+    text, _ = written("ablation")
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    assert {re.match(r"\| `(\w+)`", row)[1] for row in rows} <= {*kd.LOSSES, *OBJECTIVES}
 
 
 def test_recipes_readme_lists_every_recipe():

@@ -209,6 +209,22 @@ def test_a_run_goes_on_from_a_folder(recipe, finished, tmp_path):
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
+def test_generated_captions_reach_the_losses(recipe, finished, tmp_path, caplog):
+    config = write_yaml(
+        tmp_path / "r.yaml",
+        teacher_model_name_or_path=str(finished[0] / "teacher"),
+        losses="mobileclip",
+        output_dir=str(tmp_path),
+        max_steps=1,
+    )
+    runs = []
+    for flags in ([], ["--synthetic_text_column", "synthetic_text"]):
+        recipe.main(["--config", config, *flags, "--output_dir", str(tmp_path / str(len(runs)))])
+        runs.append(weights(tmp_path / str(len(runs))))
+    # The first batch has the same crops and captions in both, so what differs comes from the generated ones.
+    assert any(not torch.equal(runs[0][key], value) for key, value in runs[1].items())
+
+
 def test_own_images_with_a_broken_one(recipe, finished, tmp_path, caplog):
     images = tmp_path / "images"
     for i in range(40):
@@ -241,6 +257,10 @@ BAD = [
     ({"image_column": "picture", "dataset_name": "FILE.csv"}, "image_column='picture'.*columns are.*'filepath'.*Pass"),
     ({"text_column": "caption", "dataset_name": "FILE.csv"}, "text_column='caption'.*columns are.*'title'.*Pass"),
     ({"dataset_name": "EMPTY.csv"}, "EMPTY.csv.*is empty.*at least one image.*Pass"),
+    (
+        {"synthetic_text_column": "coca", "dataset_name": "FILE.csv"},
+        "synthetic_text_column='coca'.*columns are.*'title'.*Pass the one that holds the generated captions",
+    ),
     ({"dataset_name": "imagefolder", "data_dir": "FOLDER"}, "imagefolder.*FOLDER.*data_files"),
     ({"dataset_name": "imagefolder", "data_dir": "nowhere"}, "data_dir='nowhere'.*is not a folder.*Pass"),
     ({"dataset_name": "nobody/no-such-data"}, "'nobody/no-such-data'.*cannot reach the Hub.*hf download"),

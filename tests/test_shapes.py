@@ -19,7 +19,7 @@ from hf_clip_kd.data.shapes import (
 )
 from hf_clip_kd.data.shapes_render import PALETTE
 from hf_clip_kd.data.shapes_scenes import CHUNK, SIZES, SPLITS, TEXTURES, draw_scenes
-from hf_clip_kd.data.shapes_text import captions, questions
+from hf_clip_kd.data.shapes_text import MAX_WORDS, captions, questions, synthetic_captions
 
 
 def digest(dataset):
@@ -176,6 +176,52 @@ def test_captions_are_true():
                 assert text.endswith(corner)
     for names in (SIZES, TEXTURES):
         assert sum(told[name] for name in names) / told["objects"] == pytest.approx(0.6, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    "options", [{"split": "train", "size": CHUNK + 3}, {"split": "test", "size": 20, "vqa": True}]
+)
+def test_a_second_caption_changes_nothing_else(options):
+    plain, both = load_shapes(**options), load_shapes(**options, synthetic_text=True)
+    assert both.column_names == [*plain.column_names, "synthetic_text"]
+    assert digest(both.remove_columns("synthetic_text")) == digest(plain)
+    assert both._fingerprint not in (
+        plain._fingerprint,
+        load_shapes(**options, synthetic_text=False, seed=1)._fingerprint,
+    )
+    repeats = len(QUESTION_TYPES) if options.get("vqa") else 1
+    expected = [text for text in synthetic_captions(draw_scenes(0, options["split"], 0)) for _ in range(repeats)]
+    assert both["synthetic_text"][: CHUNK if repeats == 1 else 20] == expected[: len(both)]
+    differ = [a != b for a, b in zip(both["text"], both["synthetic_text"], strict=True)]
+    assert sum(differ) > 0.95 * len(both)
+
+
+def test_second_captions_are_true_and_pinned():
+    told = Counter()
+    for scenes in scenes_of("train"):
+        for row, text in enumerate(synthetic_captions(scenes)):
+            assert len(text.split()) <= MAX_WORDS
+            phrases = text.split(", ")
+            assert len(set(phrases)) == len(phrases) == min(scenes.count[row], 2)
+            for phrase in phrases:
+                size, texture, color, shape, corner = phrase.removeprefix("a ").replace(" at the ", " ").split(" ", 4)
+                center = [(corner.split()[1] == "right"), (corner.split()[0] == "bottom")]
+                (item,) = [
+                    i
+                    for i in range(scenes.count[row])
+                    if (scenes.color[row, i], scenes.shape[row, i]) == (COLORS.index(color), SHAPES.index(shape))
+                ]
+                assert (SIZES[scenes.size[row, item]], TEXTURES[scenes.texture[row, item]]) == (size, texture)
+                assert ((scenes.center[row, item] > 16) == center).all()
+                told[scenes.count[row], item] += 1
+    for count in range(2, 5):  # every object is as likely to be told of
+        numbers = [told[count, item] for item in range(count)]
+        assert max(numbers) < 1.25 * min(numbers)
+    words = "\n".join(synthetic_captions(draw_scenes(0, "train", 0)))
+    assert (
+        hashlib.sha256(words.encode()).hexdigest()
+        == "f61d53606425c4580b445e8ef459e3f6b17593158fcf89fb44eff53334cc7dc8"
+    )
 
 
 def test_zero_shot_labels():

@@ -7,6 +7,8 @@ from teacher_models import TEXTS, TOWER, images, tiny_clip, tiny_siglip, tiny_si
 from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
+from hf_clip_kd.features import CLIPDims, FeatureRequest
+from hf_clip_kd.models import encode_images, encode_patches, load_clip
 from hf_clip_kd.models.tokenizer import clip_tokenizer
 from hf_clip_kd.teacher import CLIPTeacher
 
@@ -128,3 +130,110 @@ def test_bad_folders(kind, tmp_path):
         tiny_clip()[1].save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=tmp_path.name):
         CLIPTeacher(str(tmp_path))
+
+
+# ---- What losses ask for beyond embeddings ----
+
+ALL = FeatureRequest(layer=-2, teacher_layer=-1, patch_embeds=True, token_moments=True)
+
+
+def preset_teacher(name):
+    model, processor = load_clip(name)
+    return CLIPTeacher(model, processor=processor)
+
+
+def stock_teacher(build):
+    model, processor = build()
+    return CLIPTeacher(model, processor=processor)
+
+
+PATCH_TEACHERS = {
+    "clip": (lambda: stock_teacher(tiny_clip), 32, (4, 4)),
+    "siglip": (lambda: stock_teacher(tiny_siglip), 32, (4, 4)),
+    "xcit of the demo": (lambda: preset_teacher("shapes-xcit"), 64, (4, 4)),
+    "convnet": (lambda: preset_teacher("test-resnet"), 96, (2, 2)),
+}
+
+
+@pytest.mark.parametrize(("build", "channels", "grid"), PATCH_TEACHERS.values(), ids=PATCH_TEACHERS)
+def test_prepared_teacher_gives_what_was_asked(build, channels, grid):
+    teacher = build()
+    plain = teacher.dims
+    side = teacher.model.config.vision_config.image_size
+    pixels = torch.randn(3, 3, side, side)
+    before = teacher(pixels)
+    assert before.image_tokens is before.patch_embeds is before.image_grid is before.token_moments is None
+
+    teacher.prepare(ALL)
+    assert teacher.dims == CLIPDims(plain.embed_dim, token_dim=channels, has_bias=plain.has_bias)
+    features = teacher(pixels)
+    _, tokens, patches = encode_patches(teacher.model, pixels, -1)
+    assert torch.equal(features.image_embeds, before.image_embeds)
+    assert torch.equal(features.image_tokens, tokens) and torch.equal(features.patch_embeds, patches)
+    assert features.image_grid == grid and tokens.shape == (3, grid[0] * grid[1], channels)
+    assert patches.shape == (3, grid[0] * grid[1], plain.embed_dim)
+    assert not any(value.requires_grad for value in features.tensors().values())
+    mean, square = features.token_moments.unbind(dim=1)
+    torch.testing.assert_close(mean, tokens.mean(dim=1))
+    torch.testing.assert_close(square - mean**2, tokens.var(dim=1, correction=0), rtol=1e-4, atol=1e-4)
+
+    teacher.prepare(FeatureRequest(layer=-2))
+    assert teacher.dims == plain and teacher(pixels).image_tokens is None
+
+
+def test_only_what_was_asked():
+    teacher, pixels = stock_teacher(tiny_clip), torch.randn(2, 3, 32, 32)
+    teacher.prepare(FeatureRequest(teacher_layer=-2))
+    features = teacher(pixels)
+    assert torch.equal(features.image_tokens, encode_images(teacher.model, pixels, -2)[1])
+    assert features.patch_embeds is features.token_moments is None
+    teacher.prepare(FeatureRequest(patch_embeds=True))
+    features = teacher(pixels)
+    assert features.image_tokens is None and teacher.dims.token_dim is None
+    assert features.patch_embeds.shape == (2, 16, 24) and features.image_grid == (4, 4)
+
+
+def test_one_image_pass_for_everything():
+    teacher, calls = stock_teacher(tiny_clip), []
+    teacher.prepare(ALL)
+    teacher.model.vision_model.embeddings.register_forward_hook(lambda *_: calls.append(1))
+    teacher(torch.randn(2, 3, 32, 32))
+    assert len(calls) == 1
+
+
+def test_synthetic_captions():
+    teacher = stock_teacher(tiny_clip)
+    texts = teacher.processor.tokenizer(TEXTS, padding=True, return_tensors="pt")
+    features = teacher(synthetic_input_ids=texts["input_ids"], synthetic_attention_mask=texts["attention_mask"])
+    assert torch.equal(features.synthetic_text_embeds, teacher.get_text_features(**texts))
+    assert features.text_embeds is features.image_embeds is None
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_patches_of_a_half_precision_teacher_are_float32(dtype):
+    model, processor = tiny_clip()
+    teacher = CLIPTeacher(model, processor=processor, dtype=dtype)
+    teacher.prepare(ALL)
+    features = teacher(torch.randn(2, 3, 32, 32))
+    assert {value.dtype for value in features.tensors().values()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("build", "request_", "match"),
+    [
+        (lambda: stock_teacher(tiny_siglip2), FeatureRequest(teacher_layer=-2), "siglip2_vision_model' is unknown"),
+        (lambda: stock_teacher(tiny_siglip2), FeatureRequest(patch_embeds=True), "no embeddings of single patches"),
+        (lambda: stock_teacher(tiny_clip), FeatureRequest(teacher_layer=7), "layer=7 does not exist.*0 to 2"),
+        (
+            lambda: preset_teacher("test-resnet"),
+            FeatureRequest(teacher_layer=-2, patch_embeds=True),
+            r"teacher_layer=-2 lie on the grid \(4, 4\), its patch embeddings on \(2, 2\).*teacher_layer=-1",
+        ),
+    ],
+)
+def test_teachers_that_cannot_give_patches_say_so_at_once(build, request_, match):
+    teacher = build()
+    dims = teacher.dims
+    with pytest.raises(ValueError, match=f"(?s)The teacher .* cannot give .*{match}.*leave out the losses"):
+        teacher.prepare(request_)
+    assert teacher.dims == dims

@@ -22,7 +22,8 @@ class CLIPDataCollator:
     In training, one random crop is drawn per picture and given to both models, each at its own size, with its own
     interpolation, mean and std: the teacher must judge what the student sees (a *consistent* teacher,
     [Beyer et al.](https://huggingface.co/papers/2106.05237)). In evaluation, each model's own image processor is called.
-    Rows that cannot be used (a broken image, no caption) are dropped, counted and named in the log.
+    Rows that cannot be used (a broken image, no caption) are dropped, counted and named in the log. Where the rows have
+    a column `synthetic_text`, generated captions, one of them comes with each image as well.
 
     Args:
         processor (`ProcessorMixin`):
@@ -51,7 +52,8 @@ class CLIPDataCollator:
 
     Returns of a call:
         `dict`: `pixel_values` (batch, 3, height, width), `input_ids` and `attention_mask` (texts, length), and
-        `teacher_pixel_values`, `teacher_input_ids`, `teacher_attention_mask` where the teacher's differ.
+        `teacher_pixel_values`, `teacher_input_ids`, `teacher_attention_mask` where the teacher's differ. With generated
+        captions `synthetic_input_ids` and `synthetic_attention_mask`, one text per image, and the teacher's likewise.
         A batch is smaller by its dropped rows: filling the gaps with copies would put false negatives into every
         contrastive loss. Of a batch with no usable row, an earlier one is shown again.
     """
@@ -105,23 +107,27 @@ class CLIPDataCollator:
             self._min_side = math.ceil(2 * side / math.sqrt(self.crop_scale[0]))
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        good = self._usable(rows)
-        images = [image for image, _ in good]
-        uniforms = self._uniforms(len(good)).tolist() if self.train or self.captions == "draw" else [[]] * len(good)
+        synthetic = any("synthetic_text" in row for row in rows)
+        good = self._usable(rows, synthetic)
+        images = [image for image, _, _ in good]
+        random = self.train or self.captions == "draw"
+        uniforms = self._uniforms(len(good), UNIFORMS_PER_CROP + 2) if random else [[]] * len(good)
         batch = self._crops(images, uniforms) if self.train else self._processed(images)
-        texts, owners = self._choose([captions for _, captions in good], uniforms)
-        batch |= self.text_view(texts)
-        if self.teacher_text_view is not None:
-            batch |= {f"teacher_{key}": value for key, value in self.teacher_text_view(texts).items()}
+        texts, owners = self._choose([captions for _, captions, _ in good], uniforms)
+        batch |= self._tokenized(texts)
         if self.captions == "all":
             batch["text_image"] = torch.tensor(owners)
+        if synthetic:
+            # Drawn last and only here: rows without generated captions keep the draws they always had.
+            numbers = self._uniforms(len(good), 1) if self.captions == "draw" else [[0.0]] * len(good)
+            batch |= self._tokenized(_drawn([captions for *_, captions in good], numbers), "synthetic_")
         return batch
 
-    def _usable(self, rows: list[dict[str, Any]]) -> list[tuple[Image.Image, list[str]]]:
+    def _usable(self, rows: list[dict[str, Any]], synthetic: bool) -> list[tuple[Image.Image, list[str], list[str]]]:
         good, kept, broken = [], [], []
         for row in rows:
             try:
-                good.append(self._read(row))
+                good.append(self._read(row, synthetic))
                 kept.append(row)
             except BrokenImageError as error:
                 broken.append((image_name(row), str(error)))
@@ -130,25 +136,29 @@ class CLIPDataCollator:
         if good:
             return good
         # A grey picture without words only where nothing usable has been seen so far: it harms less than a dead run.
-        return [self._read(row) for row in self._last_rows] or [(Image.new("RGB", (64, 64), (127, 127, 127)), [""])]
+        grey = Image.new("RGB", (64, 64), (127, 127, 127)), [""], [""]
+        return [self._read(row, synthetic) for row in self._last_rows] or [grey]
 
-    def _read(self, row: dict[str, Any]) -> tuple[Image.Image, list[str]]:
-        captions = row.get("text")
-        captions = captions if isinstance(captions, (list, tuple)) else [captions]
-        captions = [text for text in captions if isinstance(text, str) and text.strip()]
-        if not captions:
-            raise BrokenImageError("the row has no caption")
-        return decode_image(row.get("image"), min_side=self._min_side if self.train else None), captions
+    def _read(self, row: dict[str, Any], synthetic: bool) -> tuple[Image.Image, list[str], list[str]]:
+        captions = _captions(row.get("text"), "caption")
+        generated = _captions(row.get("synthetic_text"), "generated caption") if synthetic else []
+        return decode_image(row.get("image"), min_side=self._min_side if self.train else None), captions, generated
 
-    def _uniforms(self, count: int) -> torch.Tensor:
-        """All the chance in a batch, (count, numbers per row): whoever keys rows otherwise replaces this alone."""
+    def _uniforms(self, count: int, numbers: int) -> list[list[float]]:
+        """All the chance in a batch, so many numbers for each row: whoever keys rows otherwise replaces this alone."""
         process = torch.initial_seed()  # differs between dataloader workers and between epochs
         if self._generator is None or self._generator[0] != process:
             # Every rank starts from one torch seed; without its number all ranks would crop alike.
             rank = int(os.environ.get("RANK", 0))
             seed = (process * 1_000_003 + self.seed * 7_919 + rank) % 2**63
             self._generator = (process, torch.Generator().manual_seed(seed))
-        return torch.rand(count, UNIFORMS_PER_CROP + 2, generator=self._generator[1])
+        return torch.rand(count, numbers, generator=self._generator[1]).tolist()
+
+    def _tokenized(self, texts: list[str], prefix: str = "") -> dict[str, torch.Tensor]:
+        batch = {prefix + key: value for key, value in self.text_view(texts).items()}
+        if self.teacher_text_view is not None:
+            batch |= {f"teacher_{prefix}{key}": value for key, value in self.teacher_text_view(texts).items()}
+        return batch
 
     def _crops(self, images: list[Image.Image], uniforms: list[list[float]]) -> dict[str, torch.Tensor]:
         boxes = [
@@ -177,11 +187,24 @@ class CLIPDataCollator:
             return [text for text, _ in pairs], [i for _, i in pairs]
         if self.captions == "first":
             return [texts[0] for texts in captions], list(range(len(captions)))
-        drawn = [texts[int(numbers[-1] * len(texts))] for texts, numbers in zip(captions, uniforms, strict=True)]
-        return drawn, list(range(len(captions)))
+        return _drawn(captions, uniforms), list(range(len(captions)))
 
     def _sees_alike(self, student: Any, teacher: Any) -> bool:
         return ImageView.of(student) == image_view(teacher) if self.train else same_rule(student, teacher)
+
+
+def _captions(value: Any, name: str) -> list[str]:
+    """The captions in one cell, which holds one or several."""
+    texts = value if isinstance(value, (list, tuple)) else [value]
+    texts = [text for text in texts if isinstance(text, str) and text.strip()]
+    if not texts:
+        raise BrokenImageError(f"the row has no {name}")
+    return texts
+
+
+def _drawn(captions: list[list[str]], uniforms: list[list[float]]) -> list[str]:
+    """One caption of each image, by the last of its numbers."""
+    return [texts[int(numbers[-1] * len(texts))] for texts, numbers in zip(captions, uniforms, strict=True)]
 
 
 def _part(processor: Any, name: str, argument: str) -> Any:

@@ -18,6 +18,7 @@ _ALIASES = {
     "image": ("filepath", "jpg", "jpeg", "png", "webp", "img"),
     "text": ("title", "caption", "captions", "txt", "json.caption"),
 }
+_HOLDS = {"image": "images", "text": "captions", "synthetic_text": "generated captions"}
 
 
 def load_image_text(
@@ -28,6 +29,7 @@ def load_image_text(
     split: str = "train",
     image_column: str = "image",
     text_column: str = "text",
+    synthetic_text_column: str | None = None,
     label_template: str = "a photo of a {}.",
     max_samples: int | None = None,
     streaming: bool = False,
@@ -55,6 +57,9 @@ def load_image_text(
         image_column, text_column (`str`, *optional*, default to `"image"` and `"text"`):
             Columns of the source; `"json.caption"` reaches into a nested one. Where the defaults are missing, the
             usual names are tried (`filepath` and `title` of open_clip, `jpg` and `txt` of WebDataset).
+        synthetic_text_column (`str`, *optional*):
+            Column of generated captions, a string or a list of strings each, for the losses that learn from them as
+            well. `"shapes"` makes one on demand, `"synthetic_text"`.
         label_template (`str`, *optional*, defaults to `"a photo of a {}."`):
             Caption of a class name, when `text_column` holds class labels.
         max_samples (`int`, *optional*):
@@ -66,7 +71,8 @@ def load_image_text(
 
     Returns:
         `datasets.Dataset`, or `datasets.IterableDataset` when streaming: `image` is a `datasets.Image(decode=False)`,
-        `text` a string or a list of strings (several captions of one image); other columns are kept.
+        `text` a string or a list of strings (several captions of one image), likewise `synthetic_text` where it was
+        asked for; other columns are kept.
 
     Raises:
         ValueError: if the data cannot be found or read, has no such split or columns, or is empty.
@@ -74,7 +80,12 @@ def load_image_text(
     if dataset_name == "shapes":
         from .shapes import load_shapes
 
-        dataset = load_shapes(split, size=max_samples, **load_kwargs)
+        if synthetic_text_column not in (None, "synthetic_text"):
+            raise ValueError(
+                f"`synthetic_text_column={synthetic_text_column!r}` is not a column of 'shapes'. Its generated captions "
+                "are 'synthetic_text'. Pass `synthetic_text_column='synthetic_text'`."
+            )
+        dataset = load_shapes(split, size=max_samples, synthetic_text=synthetic_text_column is not None, **load_kwargs)
         return dataset.cast_column("image", datasets.Image(decode=False))
     files = find_files(dataset_name, data_files)
     dataset = read(
@@ -82,18 +93,28 @@ def load_image_text(
     )
     image_column = _find_column(dataset, "image", image_column)
     text_column = _find_column(dataset, "text", text_column)
+    if synthetic_text_column is not None:
+        synthetic_text_column = _find_column(dataset, "synthetic_text", synthetic_text_column)
+        if synthetic_text_column in (text_column, image_column):
+            raise ValueError(
+                f"`synthetic_text_column={synthetic_text_column!r}` is also the column of something else. It must be one of the "
+                f"columns {list(dataset.features)} that is not yet taken. Pass it, or leave `synthetic_text_column` out."
+            )
     if max_samples is not None:
         dataset = dataset.take(max_samples)
     # First the images: a streamed row is decoded by whatever is mapped over it, until it is told not to.
     dataset = _set_image(dataset, image_column, lambda: base_folder(dataset_name, data_dir, files))
-    return _set_text(dataset, text_column, label_template)
+    if synthetic_text_column is not None:
+        # Before the text, which may replace a column named `text` that is this one.
+        dataset = _set_text(dataset, "synthetic_text", synthetic_text_column, label_template)
+    return _set_text(dataset, "text", text_column, label_template)
 
 
 def _find_column(dataset: Data, target: str, name: str) -> str:
     """The source column to use, or the error that lists them."""
     features = dataset.features or {}
     names = list(features)
-    candidates = (name, *_ALIASES[target]) if name == target else (name,)
+    candidates = (name, *_ALIASES.get(target, ())) if name == target else (name,)
     for candidate in candidates:
         head, _, tail = candidate.partition(".")
         if candidate in names or (tail and isinstance(features.get(head), dict) and tail in features[head]):
@@ -104,31 +125,31 @@ def _find_column(dataset: Data, target: str, name: str) -> str:
     hint = f" For captions made of class names: `text_column={classes[0]!r}`." if classes and target == "text" else ""
     raise ValueError(
         f"`{target}_column={name!r}` is not a column of the dataset. Its columns are {names}. "
-        f"Pass the one that holds the {'images' if target == 'image' else 'captions'}: `{target}_column=...`.{hint}"
+        f"Pass the one that holds the {_HOLDS[target]}: `{target}_column=...`.{hint}"
     )
 
 
-def _set_text(dataset: Data, column: str, template: str) -> Data:
-    """Make `text` of a column of strings, lists of strings, numbers, class labels or a nested field."""
+def _set_text(dataset: Data, target: str, column: str, template: str) -> Data:
+    """Make `target` of a column of strings, lists of strings, numbers, class labels or a nested field."""
     if column not in dataset.features:
         head, _, tail = column.partition(".")
         return _with_column(
-            dataset, head, "text", dataset.features[head][tail], lambda values: [v[tail] for v in values]
+            dataset, head, target, dataset.features[head][tail], lambda values: [v[tail] for v in values]
         )
     feature = dataset.features[column]
     text = datasets.Value("string")
     if isinstance(feature, datasets.ClassLabel):
         names = [template.format(name.replace("_", " ")) for name in feature.names]
-        return _with_column(dataset, column, "text", text, lambda ids: [None if i is None else names[i] for i in ids])
+        return _with_column(dataset, column, target, text, lambda ids: [None if i is None else names[i] for i in ids])
     inner = getattr(feature, "feature", feature)
     if not isinstance(inner, datasets.Value):
         raise ValueError(
-            f"`text_column={column!r}` holds {feature}. It must hold strings, lists of strings or class labels. "
-            f"Pass another of the columns {list(dataset.features)}: `text_column=...`."
+            f"`{target}_column={column!r}` holds {feature}. It must hold strings, lists of strings or class labels. "
+            f"Pass another of the columns {list(dataset.features)}: `{target}_column=...`."
         )
-    dataset = _rename(dataset, column, "text")
+    dataset = _rename(dataset, column, target)
     if inner is feature and inner.dtype not in ("string", "large_string"):
-        dataset = dataset.cast_column("text", text)  # captions such as "7" that a reader took for numbers
+        dataset = dataset.cast_column(target, text)  # captions such as "7" that a reader took for numbers
     return dataset
 
 

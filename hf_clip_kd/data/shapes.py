@@ -20,6 +20,7 @@ from .shapes_text import (
     captions,
     class_labels,
     questions,
+    synthetic_captions,
 )
 
 DEFAULT_SIZES = {"train": 40_000, "validation": 2_000, "test": 2_000, "zero_shot": 2_000, "retrieval": 1_000}
@@ -29,7 +30,7 @@ MIN_IMAGE_SIZE = 16
 BATCH_PIXELS = 128 * 32 * 32
 
 
-def load_shapes(split="train", size=None, seed=0, image_size=32, vqa=False):
+def load_shapes(split="train", size=None, seed=0, image_size=32, vqa=False, synthetic_text=False):
     """
     Make a split of the world `shapes`.
 
@@ -48,11 +49,13 @@ def load_shapes(split="train", size=None, seed=0, image_size=32, vqa=False):
         vqa (`bool`, *optional*, defaults to `False`):
             One row per question instead of one per image: six rows in a row show the same image, one for each type
             of question. Not for `"zero_shot"` and `"retrieval"`, whose number of objects gives answers away.
+        synthetic_text (`bool`, *optional*, defaults to `False`):
+            A second caption of each image in other words, as a captioning model would give; all else stays as it is.
 
     Returns:
         [`~datasets.Dataset`] with the columns `image` (RGB) and `text` (one caption); for `"zero_shot"` also `label`
         (a [`~datasets.ClassLabel`] over `SHAPES_CLASS_NAMES`), with `vqa` also `question`, `answers` (list of the
-        words that count as right, here one) and `question_type`.
+        words that count as right, here one) and `question_type`, with `synthetic_text` also that.
 
     Raises:
         `ValueError`: for a split, size, seed or image size that does not exist.
@@ -72,7 +75,7 @@ def load_shapes(split="train", size=None, seed=0, image_size=32, vqa=False):
     rows = DEFAULT_SIZES[split] if size is None else size
     per_image = len(QUESTION_TYPES) if vqa else 1
     images = -(-rows // per_image)
-    features = _features(split, vqa)
+    features = _features(split, vqa, synthetic_text)
     tables = []
     for chunk in range(-(-images // CHUNK)):
         wanted = min(CHUNK, images - chunk * CHUNK)
@@ -83,17 +86,19 @@ def load_shapes(split="train", size=None, seed=0, image_size=32, vqa=False):
             tables.append(_table(scenes[start : start + batch], image_size, noise, features, vqa))
     table = pa.concat_tables(tables).slice(0, rows)
     # In-memory tables are hashed byte by byte for a fingerprint unless one is given.
-    key = f"shapes-1 {split} {rows} {seed} {image_size} {vqa}"
+    key = f"shapes-1 {split} {rows} {seed} {image_size} {vqa}" + " synthetic_text" * synthetic_text
     fingerprint = hashlib.sha256(key.encode()).hexdigest()[:16]
     return Dataset(table, info=DatasetInfo(features=features), split=NamedSplit(split), fingerprint=fingerprint)
 
 
-def _features(split, vqa):
+def _features(split, vqa, synthetic_text):
     features = {"image": Image(), "text": Value("string")}
     if split == "zero_shot":
         features["label"] = ClassLabel(names=list(SHAPES_CLASS_NAMES))
     if vqa:
         features |= {"question": Value("string"), "answers": List(Value("string")), "question_type": Value("string")}
+    if synthetic_text:
+        features["synthetic_text"] = Value("string")
     return Features(features)
 
 
@@ -107,6 +112,9 @@ def _table(scenes, image_size, noise, features, vqa):
         columns = {"question": asked, "answers": [[answer] for answer in answers], "question_type": types}
         pixels = np.repeat(pixels, len(QUESTION_TYPES), axis=0)
         texts = [text for text in texts for _ in QUESTION_TYPES]
+    if "synthetic_text" in features:
+        repeats = len(QUESTION_TYPES) if vqa else 1
+        columns["synthetic_text"] = [text for text in synthetic_captions(scenes) for _ in range(repeats)]
     arrays = [_encode(pixels), pa.array(texts, pa.string())]
     arrays += [pa.array(columns[name], features[name].pa_type if name == "label" else None) for name in columns]
     return pa.table(arrays, schema=features.arrow_schema)

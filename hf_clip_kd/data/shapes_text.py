@@ -61,6 +61,31 @@ def captions(scenes):
     return texts
 
 
+def synthetic_captions(scenes):
+    """
+    A second caption of at most `MAX_WORDS` words per image, the way a captioning model talks: one or two of the objects
+    with all their attributes and where they are, whatever `captions` says.
+
+    Args:
+        scenes ([`Scenes`]): n scenes.
+
+    Returns:
+        `list[str]` of length n.
+    """
+    phrases = ((scenes.size + 1) * (len(TEXTURES) + 1) + scenes.texture + 1) * len(SHAPES_CLASS_NAMES) + class_labels(
+        scenes
+    )
+    columns = (scenes.count, phrases, scenes.cell, scenes.asked)  # `asked` plays no part in `captions`
+    texts = []
+    for count, phrase, cell, asked in zip(*(c.tolist() for c in columns), strict=True):
+        first = asked[0] * count >> 32
+        # Of several objects, another one: 1 to count - 1 places further on.
+        second = (first + 1 + (asked[1] * (count - 1) >> 32)) % count
+        told = dict.fromkeys((first, second))
+        texts.append(", ".join(f"{PHRASES[phrase[i]]} at the {CELLS[cell[i]]}" for i in told))
+    return texts
+
+
 def class_labels(scenes):
     """Indices into `SHAPES_CLASS_NAMES` of all objects, int64 (n, 4)."""
     return scenes.color * len(SHAPES) + scenes.shape

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields, replace
 from functools import reduce
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..features import CLIPDims, CLIPFeatures
+from ..features import CLIPDims, CLIPFeatures, FeatureRequest
 
 MAX_LOGIT_SCALE = 100.0  # the limit CLIP trains with: beyond it training becomes unstable
 INITIAL_LOGIT_SCALE = 1 / 0.07  # where CLIP starts
+# Which width of CLIPDims each feature must have.
+WIDTHS = {
+    **dict.fromkeys(("image_embeds", "text_embeds", "masked_image_embeds", "synthetic_text_embeds"), "embed_dim"),
+    "patch_embeds": "embed_dim",
+    "image_tokens": "token_dim",
+}
 
 
 class DistillationLoss(nn.Module):
     """
     Maps the features of a student and of a teacher to one number; the base class of all losses.
 
-    A subclass writes [`~DistillationLoss.compute`] and sets `paper`. Its options are keyword-only arguments of
-    `__init__`. It sees the features of the whole batch, already gathered from all processes.
+    A subclass writes [`~DistillationLoss.compute`] and sets `paper` and `default_weight`. Its options are keyword-only
+    arguments of `__init__`. It sees the features of the whole batch, already gathered from all processes; what it wants
+    beyond embeddings it says in [`~DistillationLoss.request`].
 
     Args:
         student ([`CLIPDims`]): Widths of the student's features.
@@ -34,6 +40,12 @@ class DistillationLoss(nn.Module):
     needs_teacher: bool = True
     needs_text: bool = True
     paper: dict[str, str] = {}
+    default_weight: float = 1.0
+
+    @classmethod
+    def request(cls, **options) -> FeatureRequest:
+        """What this loss, built with these options, reads beyond the embeddings of images and texts."""
+        return FeatureRequest()
 
     def __init__(self, student: CLIPDims, teacher: CLIPDims | None = None):
         super().__init__()
@@ -60,17 +72,30 @@ class DistillationLoss(nn.Module):
         Raises:
             ValueError: If a feature has another width than the loss was built for.
         """
+        return self.values(student, teacher).mean()
+
+    def values(self, student: CLIPFeatures, teacher: CLIPFeatures | None = None) -> Tensor:
+        """As `forward`, but with one value per image where the loss is a mean over images; then of shape `(images,)`."""
+        self.check(student, teacher)
+        student, teacher = full_precision(student, teacher)
+        with torch.autocast(device_type=student.image_embeds.device.type, enabled=False):
+            return self.compute(student, teacher)
+
+    def check(self, student: CLIPFeatures, teacher: CLIPFeatures | None) -> None:
+        """Raises a `ValueError` if the teacher is missing, or a feature has another width than the loss was built for."""
         if self.needs_teacher and teacher is None:
             raise missing_teacher([type(self).__name__])
         self._check_width("student", student, self.student_dims)
         if self.needs_teacher:
             self._check_width("teacher", teacher, self.teacher_dims)
-        student, teacher = full_precision(student, teacher)
-        with torch.autocast(device_type=student.image_embeds.device.type, enabled=False):
-            return self.compute(student, teacher)
 
     def compute(self, student: CLIPFeatures, teacher: CLIPFeatures | None) -> Tensor:
-        """The formula: features in fp32 or fp64, the teacher's detached, to a 0-dim `Tensor`."""
+        """
+        The formula: features in fp32 or fp64, the teacher's detached, to a 0-dim `Tensor`.
+
+        A loss that reads tokens, which are of this process's images only, returns one value per image, shape
+        `(images,)`: its mean over all processes is taken outside.
+        """
         raise NotImplementedError
 
     @torch.no_grad()
@@ -81,13 +106,13 @@ class DistillationLoss(nn.Module):
                 parameter.clamp_(max=math.log(MAX_LOGIT_SCALE))
 
     def _check_width(self, owner: str, features: CLIPFeatures, dims: CLIPDims) -> None:
-        for name in ("image_embeds", "text_embeds"):
-            embeds = getattr(features, name)
-            if embeds is not None and embeds.shape[-1] != dims.embed_dim:
+        for name, dim in WIDTHS.items():
+            values, width = getattr(features, name), getattr(dims, dim)
+            if values is not None and width is not None and values.shape[-1] != width:
                 raise ValueError(
-                    f"The {owner}'s `{name}` are {embeds.shape[-1]} wide, but {type(self).__name__} was built for "
-                    f"{owner} features of width {dims.embed_dim}. Build it with "
-                    f"`{owner}=CLIPDims(embed_dim={embeds.shape[-1]})`."
+                    f"The {owner}'s `{name}` are {values.shape[-1]} wide, but {type(self).__name__} was built for "
+                    f"{owner} features of width {width}. Build it with "
+                    f"`{owner}=CLIPDims(..., {dim}={values.shape[-1]})`."
                 )
 
 
@@ -102,11 +127,10 @@ class Projection(nn.Linear):
         return F.linear(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
 
 
-def projection(student: CLIPDims, teacher: CLIPDims) -> nn.Module:
+def projection(student: CLIPDims, teacher: CLIPDims, dim: str = "embed_dim") -> nn.Module:
     """A [`Projection`] of raw student features `(batch, Ds)` to `(batch, Dt)`; nothing at all where `Ds == Dt`."""
-    if student.embed_dim == teacher.embed_dim:
-        return nn.Identity()
-    return Projection(student.embed_dim, teacher.embed_dim)
+    widths = getattr(student, dim), getattr(teacher, dim)
+    return nn.Identity() if widths[0] == widths[1] else Projection(*widths)
 
 
 def full_precision(student: CLIPFeatures, teacher: CLIPFeatures | None) -> tuple[CLIPFeatures, CLIPFeatures | None]:
@@ -115,8 +139,31 @@ def full_precision(student: CLIPFeatures, teacher: CLIPFeatures | None) -> tuple
 
     Features that already are so come back as the same object, and with it their cached unit-norm forms.
     """
-    dtype = reduce(torch.promote_types, (x.dtype for x in _tensors(student).values()), torch.float32)
-    return _convert(student, dtype), None if teacher is None else _convert(teacher, dtype, detach=True)
+    dtype = reduce(torch.promote_types, (x.dtype for x in student.tensors().values()), torch.float32)
+    student = student.map(lambda x: x.to(dtype))
+    return student, None if teacher is None else teacher.map(lambda x: (x.detach() if x.requires_grad else x).to(dtype))
+
+
+def inverse_temperature(features: CLIPFeatures, fixed: float | None, owner: str, option: str) -> Tensor:
+    """
+    The factor on a model's cosine similarities: `fixed` if it is given, else the model's own.
+
+    Args:
+        features ([`CLIPFeatures`]): Of the student or of a teacher.
+        fixed (`float`, *optional*): The option of the loss.
+        owner (`str`), option (`str`): `"student"` or `"teacher"`, and the option's name, for the error.
+
+    Raises:
+        ValueError: If there is neither.
+    """
+    if fixed is not None:
+        return features.image_embeds.new_tensor(fixed)
+    if features.logit_scale is None:
+        raise ValueError(
+            f"The {owner} has no `logit_scale`, and the loss compares its similarities. Give one as an option of the "
+            f"loss, for example `losses={{'crd': {{'{option}': 100.0}}}}`."
+        )
+    return features.logit_scale
 
 
 def contrastive(logits: Tensor) -> Tensor:
@@ -130,14 +177,3 @@ def missing_teacher(names: list[str]) -> ValueError:
         f"The losses {names} need a teacher, and none was given. Pass `teacher_model=...` "
         "(recipe: `teacher_model_name_or_path`), or train without one: `losses={'clip': 1.0}`."
     )
-
-
-def _tensors(features: CLIPFeatures) -> dict[str, Tensor]:
-    values = {field.name: getattr(features, field.name) for field in fields(features)}
-    return {name: value for name, value in values.items() if isinstance(value, Tensor)}
-
-
-def _convert(features: CLIPFeatures, dtype: torch.dtype, detach: bool = False) -> CLIPFeatures:
-    old = _tensors(features)
-    new = {name: (x.detach() if detach and x.requires_grad else x).to(dtype) for name, x in old.items()}
-    return features if all(new[name] is old[name] for name in old) else replace(features, **new)

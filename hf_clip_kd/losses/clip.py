@@ -1,26 +1,48 @@
 """CLIP's contrastive loss."""
 
-from torch import Tensor
+from ..features import CLIPDims, CLIPFeatures
+from .base import inverse_temperature
+from .similarity import Similarities, SimilarityLoss, Term
 
-from ..features import CLIPFeatures
-from .base import DistillationLoss, contrastive
 
-
-class CLIPLoss(DistillationLoss):
+class CLIPLoss(SimilarityLoss):
     """
     Trains the student to find the text of each image, and the image of each text, among all pairs of the batch.
 
     The mean of both directions' cross-entropy over `S = logit_scale * image @ text.T`, shape `(batch, batch)`, with the
-    diagonal as the classes ([CLIP](https://huggingface.co/papers/2103.00020)). It needs no teacher.
+    diagonal as the classes ([CLIP](https://huggingface.co/papers/2103.00020)). It needs no teacher. Default weight 1.
+
+    Reported by [CLIP-KD](https://huggingface.co/papers/2307.12732) for a ViT-T/16 trained with this loss alone on CC3M and
+    CC12M: 30.55 % ImageNet top-1.
 
     Args:
         student ([`CLIPDims`]): Widths of the student's features.
         teacher ([`CLIPDims`], *optional*): Not used.
+        logit_scale (`float`, *optional*):
+            A fixed factor on the similarities; by default the student's own, learned one.
+        synthetic (`bool`, *optional*, defaults to `False`):
+            Adds the same loss on the generated captions, where the batch has them
+            ([MobileCLIP](https://huggingface.co/papers/2311.17049)).
     """
 
     needs_teacher = False
     paper = {"title": "Learning Transferable Visual Models From Natural Language Supervision", "id": "2103.00020"}
 
-    def compute(self, student: CLIPFeatures, teacher: CLIPFeatures | None) -> Tensor:
-        logits = student.logit_scale * student.image @ student.text.T
-        return (contrastive(logits) + contrastive(logits.T)) / 2
+    def __init__(
+        self,
+        student: CLIPDims,
+        teacher: CLIPDims | None = None,
+        *,
+        logit_scale: float | None = None,
+        synthetic: bool = False,
+    ):
+        super().__init__(student, teacher)
+        self.logit_scale = logit_scale
+        self.synthetic = synthetic
+
+    def terms(self, student: CLIPFeatures, teacher: CLIPFeatures | None) -> dict[Term, float]:
+        scale = inverse_temperature(student, self.logit_scale, "student", "logit_scale")
+        terms = {Term(Similarities(student.image, student.text, scale)): 1.0}
+        if self.synthetic and student.synthetic_text is not None:
+            terms[Term(Similarities(student.image, student.synthetic_text, scale))] = 1.0
+        return terms

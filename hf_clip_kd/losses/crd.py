@@ -1,34 +1,48 @@
 """Contrastive relational distillation."""
 
-import torch.nn.functional as F
-from torch import Tensor
-
-from ..features import CLIPFeatures
-from .base import DistillationLoss
+from ..features import CLIPDims, CLIPFeatures
+from .base import inverse_temperature
+from .similarity import Similarities, SimilarityLoss, Term
 
 
-class CRDLoss(DistillationLoss):
+class CRDLoss(SimilarityLoss):
     """
     Makes the student rank all texts for an image, and all images for a text, as the teacher does.
 
     `KL(softmax(T) || softmax(S))` over the rows, mean over the batch, mean of both directions, with
     `S = logit_scale * image @ text.T` of the student and `T` the same of the teacher, each `(batch, batch)` and each
-    with its own scale ([CLIP-KD](https://huggingface.co/papers/2307.12732)). The teacher may have any width.
+    with its own scale ([CLIP-KD](https://huggingface.co/papers/2307.12732)). The teacher may have any width. Default
+    weight 1.
+
+    Reported with the task, ViT-T/16 from ViT-B/16 on CC3M and CC12M: 31.94 % ImageNet top-1, 30.55 % without.
 
     Args:
         student ([`CLIPDims`]): Widths of the student's features.
         teacher ([`CLIPDims`]): Widths of the teacher's features.
+        logit_scale (`float`, *optional*):
+            A fixed factor on the student's similarities; by default its own, learned one.
+        teacher_logit_scale (`float`, *optional*):
+            The same for the teacher.
     """
 
     paper = {"title": "CLIP-KD: An Empirical Study of CLIP Model Distillation", "id": "2307.12732"}
+    divergence = True
 
-    def compute(self, student: CLIPFeatures, teacher: CLIPFeatures) -> Tensor:
-        logits = student.logit_scale * student.image @ student.text.T
-        targets = teacher.logit_scale * teacher.image @ teacher.text.T
-        return (divergence(logits, targets) + divergence(logits.T, targets.T)) / 2
+    def __init__(
+        self,
+        student: CLIPDims,
+        teacher: CLIPDims,
+        *,
+        logit_scale: float | None = None,
+        teacher_logit_scale: float | None = None,
+    ):
+        super().__init__(student, teacher)
+        self.logit_scale = logit_scale
+        self.teacher_logit_scale = teacher_logit_scale
 
-
-def divergence(logits: Tensor, targets: Tensor) -> Tensor:
-    """`KL(softmax(targets) || softmax(logits))` of `(batch, classes)` logits in nats, mean over the rows."""
-    # Logarithms on both sides: a target that underflows to 0 would turn 0 * log 0 into NaN.
-    return F.kl_div(logits.log_softmax(-1), targets.log_softmax(-1), reduction="batchmean", log_target=True)
+    def terms(self, student: CLIPFeatures, teacher: CLIPFeatures) -> dict[Term, float]:
+        scale = inverse_temperature(student, self.logit_scale, "student", "logit_scale")
+        teacher_scale = inverse_temperature(teacher, self.teacher_logit_scale, "teacher", "teacher_logit_scale")
+        logits = Similarities(student.image, student.text, scale)
+        target = Similarities(teacher.image, teacher.text, teacher_scale)
+        return {Term(logits, (target,), divergence=self.divergence): 1.0}

@@ -11,11 +11,14 @@ REDUCTIONS = ("sum", "mean")
 
 class FDLoss(DistillationLoss):
     """
-    Pulls the student's image and text embeddings to the teacher's.
+    The student imitates the direction of the teacher's image and text embeddings.
 
-    Squared distance of the unit-norm embeddings, image and text summed, mean over the batch
-    ([CLIP-KD](https://huggingface.co/papers/2307.12732)). Where the widths differ, a learned `Linear` maps the raw
-    student embeddings `(batch, Ds)` to `(batch, Dt)` before they are normalised.
+    Squared distance of the unit-norm embeddings, image and text summed, mean over the batch: `2 * (1 - cos)` for each,
+    between 0 and 8 together ([CLIP-KD](https://huggingface.co/papers/2307.12732)). Where the widths differ, a learned
+    `Linear` maps the raw student embeddings `(batch, Ds)` to `(batch, Dt)` before they are normalised.
+
+    Default weight 4, that is the published 2000 times the mean over a teacher 512 wide, rounded. Reported, for ViT-T/16
+    taught by ViT-B/16 on CC3M+CC12M, ImageNet top-1: 34.23, and 30.55 for the task alone.
 
     Args:
         student ([`CLIPDims`]): Widths of the student's features.
@@ -24,13 +27,14 @@ class FDLoss(DistillationLoss):
             `"sum"` adds up over the teacher's width, so a weight means the same for every teacher. `"mean"` averages over
             it, as the paper does: its weight of 2000 with a teacher 512 wide is 3.9 with `"sum"`.
         upstream_compat (`bool`, *optional*, defaults to `False`):
-            Computes the published number: makes `"mean"` the default of `reduction`.
+            Computes the published number: makes `"mean"` the default of `reduction`. Its weight is 2000.
 
     Raises:
         ValueError: If `reduction` is neither `"sum"` nor `"mean"`.
     """
 
     paper = {"title": "CLIP-KD: An Empirical Study of CLIP Model Distillation", "id": "2307.12732"}
+    default_weight = 4.0
 
     def __init__(
         self, student: CLIPDims, teacher: CLIPDims, *, reduction: str | None = None, upstream_compat: bool = False
@@ -40,8 +44,8 @@ class FDLoss(DistillationLoss):
             reduction = "mean" if upstream_compat else "sum"
         if reduction not in REDUCTIONS:
             raise ValueError(
-                f"reduction={reduction!r} is no reduction of the loss 'fd'. Allowed are {list(REDUCTIONS)}, for example "
-                "`losses={'fd': {'weight': 4.0, 'reduction': 'sum'}}`."
+                f"reduction={reduction!r} is no reduction of {type(self).__name__}. Allowed are {list(REDUCTIONS)}. Leave "
+                "the option out for the sum, or give `'reduction': 'mean'`."
             )
         self.reduction = reduction
         self.image_proj = projection(student, teacher)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from ..features import CLIPDims, CLIPFeatures
 from .base import DistillationLoss
+from .chunks import chunks
 
 INITIAL_LOGIT_BIAS = -10.0  # as in the paper
 
@@ -16,11 +17,13 @@ class SigLIPLoss(DistillationLoss):
 
     The sum over texts of `softplus(-y * z)`, mean over images, with `z = logit_scale * image @ text.T + logit_bias` of
     shape `(batch, batch)`, `y = 1` for pairs and `-1` for all others ([SigLIP](https://huggingface.co/papers/2303.15343)).
-    It needs no teacher.
+    It needs no teacher. `z` is made in chunks: the memory grows with the batch, not with its square.
 
     A student without a `logit_bias` gets one here, learned and left behind at export: of `batch ** 2` decisions only
     `batch` are positive, and without an offset the first steps would be spent on pushing all similarities down.
     Ranking, and so retrieval and zero-shot classification, does not depend on it.
+
+    Default weight 1.
 
     Args:
         student ([`CLIPDims`]): Widths of the student's features; `has_bias` tells whether the student has a bias.
@@ -35,7 +38,12 @@ class SigLIPLoss(DistillationLoss):
         self.logit_bias = None if student.has_bias else nn.Parameter(torch.tensor([INITIAL_LOGIT_BIAS]))
 
     def compute(self, student: CLIPFeatures, teacher: CLIPFeatures | None) -> Tensor:
-        bias = student.logit_bias if self.logit_bias is None else self.logit_bias
-        logits = student.logit_scale * student.image @ student.text.T + bias.to(student.image.dtype)
-        labels = 2 * torch.eye(len(logits), dtype=logits.dtype, device=logits.device) - 1
-        return F.softplus(-labels * logits).sum(dim=1).mean()
+        image, text, scale = student.image, student.text, student.logit_scale
+        bias = (student.logit_bias if self.logit_bias is None else self.logit_bias).to(image.dtype)
+        index = torch.arange(len(image), device=image.device)
+
+        def total(image: Tensor, own: Tensor) -> Tensor:
+            logits = scale * image @ text.T + bias
+            return F.softplus(torch.where(own[:, None] == index, -logits, logits)).sum()
+
+        return sum(chunks(total, image, index, width=len(text))) / len(image)

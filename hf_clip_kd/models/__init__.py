@@ -12,8 +12,11 @@ from .configuration_timm_clip import TimmCLIPConfig, TimmVisionConfig
 from .layout import TokenLayout, token_layout
 from .loading import load_clip
 from .modeling_timm_clip import TimmCLIPModel, TimmVisionModel
+from .patch_dropping import check_can_drop_patches, drop_patches
+from .patch_embeds import check_patch_embeds, encode_patches
 from .presets import list_models
 from .tokenizer import clip_tokenizer
+from .tokens import encode_images, token_shape
 
 AutoConfig.register(TimmVisionConfig.model_type, TimmVisionConfig, exist_ok=True)
 AutoConfig.register(TimmCLIPConfig.model_type, TimmCLIPConfig, exist_ok=True)
@@ -28,8 +31,14 @@ __all__ = [
     "TimmVisionConfig",
     "TimmVisionModel",
     "TokenLayout",
+    "check_can_drop_patches",
+    "check_patch_embeds",
     "clip_tokenizer",
+    "drop_patches",
+    "encode_images",
+    "encode_patches",
     "list_models",
     "load_clip",
     "token_layout",
+    "token_shape",
 ]

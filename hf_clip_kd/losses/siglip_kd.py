@@ -1,0 +1,116 @@
+"""Distillation by sigmoids."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..features import CLIPDims, CLIPFeatures
+from .base import DistillationLoss, inverse_temperature
+from .chunks import chunks
+from .siglip import INITIAL_LOGIT_BIAS
+
+BISECTIONS = 20  # leaves 2e-4 of an interval of twice the largest scale
+
+
+class SigLIPKDLoss(DistillationLoss):
+    """
+    The student imitates how probable the teacher finds it that an image and a text are a pair, for each two alone.
+
+    The binary divergence `KL(sigmoid(z') || sigmoid(z))`, sum over texts, mean over images, with
+    `z = logit_scale * image @ text.T + logit_bias` of the student and `z'` the same of the teacher, each `(batch, batch)`
+    and made in chunks: the memory grows with the batch, not with its square. It is 0 where `z = z'`, and nowhere less. The
+    sigmoid form is that of [MobileCLIP2](https://huggingface.co/papers/2508.20691)'s code, the divergence is not.
+
+    A student without a `logit_bias` gets one here, learned and left behind at export. A teacher without one, such as
+    CLIP, gets in each batch the bias at which its probabilities add up to as many pairs as there are images.
+
+    Default weight 1. The authors report no number for this loss alone.
+
+    Args:
+        student ([`CLIPDims`]): Widths of the student's features; `has_bias` tells whether the student has a bias.
+        teacher ([`CLIPDims`]): Widths of the teacher's features, which may be others.
+        logit_scale (`float`, *optional*): The student's scale; by default its own, learned one.
+        teacher_logit_scale (`float`, *optional*): The teacher's scale; by default its own.
+        teacher_logit_bias (`float`, *optional*): The teacher's bias; by default its own, or else as above.
+        upstream_compat (`bool`, *optional*, defaults to `False`):
+            Computes the published number, `softplus(-y * z)` with `y = 2 * sigmoid(z') - 1` in place of a label. It has no
+            finite optimum: whatever `y` is, only `z` going to infinity with the sign of `y` brings it down, and a pair
+            the teacher is unsure of, `y = 0`, teaches nothing.
+    """
+
+    paper = {"title": "MobileCLIP2: Improving Multi-Modal Reinforced Training", "id": "2508.20691"}
+
+    def __init__(
+        self,
+        student: CLIPDims,
+        teacher: CLIPDims,
+        *,
+        logit_scale: float | None = None,
+        teacher_logit_scale: float | None = None,
+        teacher_logit_bias: float | None = None,
+        upstream_compat: bool = False,
+    ):
+        super().__init__(student, teacher)
+        self.logit_scale = logit_scale
+        self.teacher_logit_scale = teacher_logit_scale
+        self.teacher_logit_bias = teacher_logit_bias
+        self.distance = unbounded_distance if upstream_compat else divergence
+        self.logit_bias = None if student.has_bias else nn.Parameter(torch.tensor([INITIAL_LOGIT_BIAS]))
+
+    def compute(self, student: CLIPFeatures, teacher: CLIPFeatures) -> Tensor:
+        text, teacher_text = student.text, teacher.text
+        scale = inverse_temperature(student, self.logit_scale, "student", "logit_scale")
+        bias = (student.logit_bias if self.logit_bias is None else self.logit_bias).to(text.dtype)
+        teacher_scale = inverse_temperature(teacher, self.teacher_logit_scale, "teacher", "teacher_logit_scale")
+        teacher_bias = self._teacher_bias(teacher, teacher_scale)
+
+        def total(image: Tensor, teacher_image: Tensor) -> Tensor:
+            logits = scale * image @ text.T + bias
+            targets = teacher_scale * teacher_image @ teacher_text.T + teacher_bias
+            return self.distance(logits, targets).sum()
+
+        return sum(chunks(total, student.image, teacher.image, width=len(text))) / len(text)
+
+    def _teacher_bias(self, teacher: CLIPFeatures, scale: Tensor) -> Tensor | float:
+        if self.teacher_logit_bias is not None:
+            return self.teacher_logit_bias
+        return (
+            calibrated_bias(teacher.image, teacher.text, scale) if teacher.logit_bias is None else teacher.logit_bias
+        )
+
+
+def divergence(logits: Tensor, targets: Tensor) -> Tensor:
+    """`KL(sigmoid(targets) || sigmoid(logits))` in nats, element by element."""
+    # Logarithms on both sides and both ways: 1 - sigmoid(x) would round to 0, and its logarithm be infinite.
+    pair = targets.sigmoid() * (F.logsigmoid(targets) - F.logsigmoid(logits))
+    return pair + (-targets).sigmoid() * (F.logsigmoid(-targets) - F.logsigmoid(-logits))
+
+
+def unbounded_distance(logits: Tensor, targets: Tensor) -> Tensor:
+    """The published form: the teacher's probability, stretched to [-1, 1], as the factor that a label would be."""
+    return F.softplus((1 - 2 * targets.sigmoid()) * logits)
+
+
+@torch.no_grad()
+def calibrated_bias(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
+    """
+    The bias at which `sigmoid(scale * image @ text.T + bias)` adds up to `batch`.
+
+    Args:
+        image, text (`Tensor` of shape `(batch, dim)`): Unit-norm embeddings.
+        scale (0-dim `Tensor`): The factor on their similarities.
+    """
+    batch = len(image)
+
+    def expected_pairs(bias: Tensor) -> Tensor:
+        return sum(chunks(lambda rows: (scale * rows @ text.T + bias).sigmoid().sum(), image, width=batch))
+
+    # At the one end no probability exceeds 1 / batch, at the other none is below 1 / 2.
+    low, high = -scale - math.log(batch), scale
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        too_few = expected_pairs(middle) < batch
+        low, high = torch.where(too_few, middle, low), torch.where(too_few, high, middle)
+    return (low + high) / 2

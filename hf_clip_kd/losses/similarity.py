@@ -1,0 +1,250 @@
+"""Losses that compare softmaxed similarities of a batch, computed in chunks: their memory grows with the batch only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from ..features import CLIPDims, CLIPFeatures
+from .base import INITIAL_LOGIT_SCALE, DistillationLoss
+
+CHUNK_ELEMENTS = 2**22  # of one buffer, 16 MB in fp32: large enough for a fast matrix product, small beside features
+
+
+@dataclass(frozen=True, eq=False)
+class Similarities:
+    """
+    Scaled similarities `scale * queries @ keys.T` of shape `(batch, batch)`, of which only some rows are ever computed.
+
+    Args:
+        queries (`Tensor` of shape `(batch, dim)`): One row for each row.
+        keys (`Tensor` of shape `(batch, dim)`): One row for each column.
+        scale (0-dim `Tensor`): The factor itself, so already exponentiated.
+    """
+
+    queries: Tensor
+    keys: Tensor
+    scale: Tensor
+
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.queries, self.keys, self.scale
+
+    def rows(self, chunk: slice, out: Tensor) -> Tensor:
+        """The rows of `chunk`, written to `out`."""
+        return torch.mm(self.queries[chunk] * self.scale, self.keys.T, out=out)
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """
+    One cross-entropy of similarities against a target, mean over the rows, or over rows and columns.
+
+    Args:
+        logits ([`Similarities`]): The student's, with gradient.
+        targets (`tuple[Similarities, ...]`): Their softmaxes' mean is the target; without any, it is the diagonal.
+        divergence (`bool`): Subtracts the target's entropy, which makes it the KL divergence from the target.
+        columns (`bool`): Takes the mean with the same over the columns, that is of the transposed matrices.
+    """
+
+    logits: Similarities
+    targets: tuple[Similarities, ...] = ()
+    divergence: bool = False
+    columns: bool = True
+
+
+class SimilarityLoss(DistillationLoss):
+    """
+    A loss that is a sum of [`Term`]s; the base class of all that look at a matrix of similarities through a softmax.
+
+    A subclass writes [`~SimilarityLoss.terms`]. [`LossSum`] evaluates the terms of all losses together, so that losses
+    on the same similarities share their computation.
+    """
+
+    def terms(self, student: CLIPFeatures, teacher: CLIPFeatures | None) -> dict[Term, float]:
+        """The terms and the factor on each; features as in [`~DistillationLoss.compute`]."""
+        raise NotImplementedError
+
+    def compute(self, student: CLIPFeatures, teacher: CLIPFeatures | None) -> Tensor:
+        return evaluate([self.terms(student, teacher)], [1.0])[0]
+
+
+class ScaledSimilarityLoss(SimilarityLoss):
+    """
+    A [`SimilarityLoss`] with a learned scale of its own.
+
+    Args:
+        student ([`CLIPDims`]): Widths of the student's features.
+        teacher ([`CLIPDims`]): Widths of the teacher's features.
+        upstream_compat (`bool`, *optional*, defaults to `False`):
+            Computes the published number: the authors' code multiplies by the logarithm of the scale, 2.66, where the
+            scale itself, 14.3, was meant.
+    """
+
+    def __init__(self, student: CLIPDims, teacher: CLIPDims, *, upstream_compat: bool = False):
+        super().__init__(student, teacher)
+        self.upstream_compat = upstream_compat
+        self.logit_scale = nn.Parameter(torch.tensor([math.log(INITIAL_LOGIT_SCALE)]))
+
+    def scale_as(self, features: Tensor) -> Tensor:
+        """The factor on similarities, 0-dim, in the type of `features`."""
+        scale = self.logit_scale[0].to(features.dtype)
+        return scale if self.upstream_compat else scale.exp()
+
+    def clamp_scales_(self) -> None:
+        if not self.upstream_compat:  # there the parameter is the factor itself, and the authors let it grow freely
+            super().clamp_scales_()
+
+
+def evaluate(losses: Sequence[Mapping[Term, float]], weights: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """
+    The weighted sum of several losses, and each of them.
+
+    Where a gradient is wanted, it is computed together with the values, chunk by chunk, since nothing of a chunk is kept:
+    the backward pass only multiplies it.
+
+    Args:
+        losses (`Sequence[Mapping[Term, float]]`): The terms of each loss, and the factor on each term.
+        weights (`Sequence[float]`): The weight of each loss.
+
+    Returns:
+        The sum, a 0-dim `Tensor` that can be differentiated once, and the losses before their weight, detached, of shape
+        `(losses,)`.
+    """
+    inputs = {id(x): x for terms in losses for term in terms for x in term.logits.tensors}
+    return _Evaluation.apply(losses, weights, torch.is_grad_enabled(), *inputs.values())
+
+
+class _Evaluation(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, losses, weights, with_gradient, *inputs):
+        wanted = [with_gradient and needed for needed in ctx.needs_input_grad[3:]]
+        gradients = {id(x): torch.zeros_like(x) for x, needed in zip(inputs, wanted, strict=True) if needed}
+
+        # Losses often look at the same similarities, so the matrix and its softmaxes are computed once for all of them.
+        groups: dict[tuple[int, ...], dict[Term, float]] = {}
+        for terms, weight in zip(losses, weights, strict=True):
+            for term, factor in terms.items():
+                groups.setdefault(tuple(map(id, term.logits.tensors)), {})[term] = weight * factor
+        values: dict[Term, Tensor] = {}
+        for group in groups.values():
+            values |= _evaluate_group(group, gradients)
+
+        parts = torch.stack([sum(factor * values[term] for term, factor in terms.items()) for terms in losses])
+        ctx.mark_non_differentiable(parts)
+        ctx.wanted = wanted
+        ctx.save_for_backward(*gradients.values())
+        return (parts * parts.new_tensor(weights)).sum(), parts
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, upstream, _):
+        gradients = iter(ctx.saved_tensors)
+        return None, None, None, *(upstream * next(gradients) if wanted else None for wanted in ctx.wanted)
+
+
+def _evaluate_group(weights: Mapping[Term, float], gradients: Mapping[int, Tensor]) -> dict[Term, Tensor]:
+    """
+    The value of each term on one matrix of logits; what they, weighted, add to the gradients is added there.
+
+    Args:
+        weights (`Mapping[Term, float]`): The terms, all on the same similarities, and their weight in the total.
+        gradients (`Mapping[int, Tensor]`): The gradient so far of each tensor that wants one, by its `id`.
+    """
+    logits = next(iter(weights)).logits
+    batch = len(logits.queries)
+    rows = min(batch, max(1, CHUNK_ELEMENTS // batch))
+    buffers = logits.queries.new_empty(6, rows, batch)
+    with_gradient = any(id(x) in gradients for x in logits.tensors)
+
+    two_sided = [term for term in weights if term.columns]
+    normalizers = {}  # the columns' logsumexp; that of a row is known as soon as the row is
+    for matrix in {matrix for term in two_sided for matrix in (logits, *term.targets)}:
+        normalizers[matrix] = _column_logsumexp(matrix, buffers[0])
+    values = {term: logits.queries.new_zeros(()) for term in weights}
+    # What a term's rows and columns count in its own value, and in the total.
+    shares = {term: 1 / (2 * batch if term.columns else batch) for term in weights}
+    sides = [sum(weights[t] * shares[t] for t in terms) for terms in (weights, two_sided)]
+
+    for start in range(0, batch, rows):
+        chunk = slice(start, min(start + rows, batch))
+        similarity, log_p, scratch, log_q, log_q_columns, gradient = buffers[:, : chunk.stop - start]
+        logits.rows(chunk, out=similarity)
+        log_probabilities = [torch.log_softmax(similarity, dim=1, out=log_p)]
+        if two_sided:
+            log_probabilities.append(similarity.sub_(normalizers[logits]))
+        if with_gradient:  # of the similarities: each side's softmax minus its targets, here and below
+            torch.exp(log_p, out=gradient).mul_(sides[0])
+            if two_sided:
+                gradient.add_(torch.exp(similarity, out=scratch), alpha=sides[1])
+
+        for term, weight in weights.items():
+            if not term.targets:
+                for log_p_side in log_probabilities[: 1 + term.columns]:
+                    values[term].sub_(log_p_side.diagonal(start).sum(), alpha=shares[term])
+                    if with_gradient:
+                        gradient.diagonal(start).sub_(weight * shares[term])
+                continue
+            log_targets = [log_q, log_q_columns][: 1 + term.columns]
+            _log_targets(term, chunk, normalizers, log_targets, scratch)
+            for log_p_side, log_target in zip(log_probabilities, log_targets, strict=False):
+                if term.divergence:
+                    torch.sub(log_target, log_p_side, out=scratch)
+                else:
+                    torch.neg(log_p_side, out=scratch)
+                target = log_target.exp_()
+                values[term].add_(scratch.mul_(target).sum(), alpha=shares[term])
+                if with_gradient:
+                    gradient.sub_(target, alpha=weight * shares[term])
+
+        if with_gradient:
+            _add_gradients(logits, chunk, gradient, gradients)
+    # None can be negative, but rounding would let a divergence of 0 be.
+    return {term: value.clamp_(min=0) for term, value in values.items()}
+
+
+def _column_logsumexp(matrix: Similarities, buffer: Tensor) -> Tensor:
+    """The logsumexp of each column, shape `(batch,)`, from as many rows at a time as `buffer` has."""
+    total = matrix.queries.new_full((len(matrix.queries),), -math.inf)
+    for start in range(0, len(total), len(buffer)):
+        chunk = slice(start, min(start + len(buffer), len(total)))
+        similarity = matrix.rows(chunk, out=buffer[: chunk.stop - start])
+        top = similarity.amax(dim=0)
+        total = torch.logaddexp(total, similarity.sub_(top).exp_().sum(dim=0).log_().add_(top))
+    return total
+
+
+def _log_targets(term: Term, chunk: slice, normalizers: Mapping[Similarities, Tensor], out: Sequence[Tensor], scratch):
+    """Writes the logarithm of the term's target over the rows, and over the columns if `out` has two, to `out`."""
+    # Logarithms all the way: a target that underflows to 0 would turn 0 * log 0 into NaN.
+    for i, target in enumerate(term.targets):
+        similarity = target.rows(chunk, out=scratch)
+        if i == 0:
+            torch.log_softmax(similarity, dim=1, out=out[0])
+            if term.columns:
+                torch.sub(similarity, normalizers[target], out=out[1])
+        else:
+            torch.logaddexp(out[0], similarity.log_softmax(dim=1), out=out[0])
+            if term.columns:
+                torch.logaddexp(out[1], similarity.sub_(normalizers[target]), out=out[1])
+    if len(term.targets) > 1:
+        for side in out:
+            side.sub_(math.log(len(term.targets)))
+
+
+def _add_gradients(logits: Similarities, chunk: slice, gradient: Tensor, gradients: Mapping[int, Tensor]) -> None:
+    """Adds what the gradient of the similarities in `chunk` means for queries, keys and scale."""
+    queries, keys, scale = (gradients.get(id(x)) for x in logits.tensors)
+    if queries is not None or scale is not None:
+        product = gradient @ logits.keys
+        if scale is not None:
+            scale += (product * logits.queries[chunk]).sum()
+        if queries is not None:
+            queries[chunk] += product.mul_(logits.scale)
+    if keys is not None:
+        keys.addmm_(gradient.T, logits.queries[chunk] * logits.scale)

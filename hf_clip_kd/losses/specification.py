@@ -1,0 +1,150 @@
+"""What a user writes under `losses`, checked: names, shorthands, weights and options."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..features import FeatureRequest
+from .base import DistillationLoss
+from .objectives import OBJECTIVES
+from .table import LOSSES
+
+
+Terms = dict[str, tuple[type[DistillationLoss], float, dict[str, Any]]]
+
+
+def specification(losses: str | Mapping[str, float | Mapping[str, Any]]) -> Terms:
+    """
+    The losses a user asked for: class, weight and options of each by its name, without those of weight 0.
+
+    Args:
+        losses (`str` or `dict`): As [`LossSum`] takes it.
+
+    Raises:
+        ValueError: For an unknown loss or option, or a weight that is no finite number of at least 0, or no loss at all.
+    """
+    terms: Terms = {}
+    for name, spec in expanded(losses).items():
+        cls = resolve(name)
+        weight, options = parse(name, spec, cls.default_weight)
+        check_options(name, cls, options)
+        terms[name] = cls, weight, options
+    terms = {name: term for name, term in terms.items() if term[1] > 0}
+    if not terms:
+        raise ValueError(
+            f"losses={losses!r} leaves nothing to train on. Give at least one of {sorted(LOSSES)} a weight above "
+            "0, for example `losses={'clip': 1.0}`."
+        )
+    return terms
+
+
+def requested(losses: str | Mapping[str, float | Mapping[str, Any]]) -> FeatureRequest:
+    """
+    What the losses read beyond the embeddings of images and texts.
+
+    Raises:
+        ValueError: If two losses ask for different layers or mask ratios, and as for [`LossSum`].
+    """
+    wanted: dict[str, tuple[Any, str]] = {}
+    for name, (cls, _, options) in specification(losses).items():
+        for field, value in vars(cls.request(**options)).items():
+            if value is None or value is False:
+                continue
+            other, owner = wanted.setdefault(field, (value, name))
+            if other != value:
+                raise ValueError(
+                    f"The losses {owner!r} and {name!r} ask for different values of `{field}`: {other} and {value}. One "
+                    f"run computes one of them; give both the same, for example "
+                    f"`losses={{'{owner}': {{'{field}': {other}}}, '{name}': {{'{field}': {other}}}}}`."
+                )
+    return FeatureRequest(**{field: value for field, (value, _) in wanted.items()})
+
+
+def expanded(losses: str | Mapping[str, float | Mapping[str, Any]]) -> dict[str, float | Mapping[str, Any]]:
+    """`losses` with shorthands replaced by what they stand for; a loss that is named besides one wins over its part."""
+    if isinstance(losses, str):
+        losses = {losses: 1.0}
+    if not isinstance(losses, Mapping):
+        raise ValueError(
+            f"losses={losses!r} is no mapping of losses to weights. Write for example `losses={{'clip': 1.0, 'crd': 1.0}}`; "
+            f"the losses are {sorted(LOSSES)}, and {sorted(OBJECTIVES)} stand for several."
+        )
+    parts: dict[str, float | Mapping[str, Any]] = {}
+    for name, spec in losses.items():
+        if name in OBJECTIVES:
+            weight, options = parse(name, spec, 1.0)
+            check_options(name, OBJECTIVES[name], options)
+            for part, values in OBJECTIVES[name](**options).items():
+                parts.setdefault(part, {**values, "weight": weight * values["weight"]})
+        else:
+            parts[name] = spec
+    return parts
+
+
+def resolve(name: str) -> type[DistillationLoss]:
+    """The class of a loss by its name in `LOSSES` or its dotted path; `ValueError` if there is none."""
+    if name in LOSSES:
+        return LOSSES[name]
+    module, _, attribute = str(name).rpartition(".")
+    if not module:
+        close = difflib.get_close_matches(str(name), [*LOSSES, *OBJECTIVES], n=1, cutoff=0.5)
+        hint = f"Did you mean `losses={{'{close[0]}': 1.0}}`?" if close else "For example `losses={'clip': 1.0}`."
+        raise ValueError(
+            f"{name!r} in `losses` is no loss. Allowed are {sorted(LOSSES)}, the shorthands {sorted(OBJECTIVES)}, or the "
+            f"dotted path of a class of your own, `package.module.Class`. {hint}"
+        )
+    try:
+        cls = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"{name!r} in `losses` cannot be imported: {error}. A dotted path must be `package.module.Class` and "
+            f"importable from where the run starts (`PYTHONPATH`); the built-in losses are {sorted(LOSSES)}."
+        ) from error
+    if not (inspect.isclass(cls) and issubclass(cls, DistillationLoss)):
+        raise ValueError(
+            f"{name!r} in `losses` is {cls!r}, not a loss. A dotted path must name a subclass of "
+            "`hf_clip_kd.losses.DistillationLoss`; derive yours from it."
+        )
+    return cls
+
+
+def parse(name: str, spec: float | Mapping[str, Any], default: float) -> tuple[float, dict[str, Any]]:
+    """Weight and options in one value of `losses`."""
+    options = dict(spec) if isinstance(spec, Mapping) else {"weight": spec}
+    weight = options.pop("weight", default)
+    try:
+        value = (
+            math.nan if isinstance(weight, bool) else float(weight)
+        )  # float() also reads "1e8", which YAML leaves a string
+    except (TypeError, ValueError):
+        value = math.nan
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(
+            f"The weight {weight!r} of the loss {name!r} in `losses` is not allowed: it must be a finite number of at "
+            f"least 0, and 0 leaves the loss out. Write for example `losses={{'{name}': 1.0}}`."
+        )
+    return value, options
+
+
+def check_options(name: str, cls: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """`ValueError` if a loss of this class, or a shorthand, does not know one of the options."""
+    parameters = inspect.signature(cls).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    allowed = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    for option in options:
+        if option not in allowed:
+            close = difflib.get_close_matches(str(option), [*allowed, "weight"], n=1)
+            hint = (
+                f"Did you mean {close[0]!r}?"
+                if close
+                else f"Write for example `losses={{'{name}': {{'weight': 1.0}}}}`."
+            )
+            raise ValueError(
+                f"The loss {name!r} in `losses` has no option {option!r}. Allowed are {['weight', *allowed]}. {hint}"
+            )

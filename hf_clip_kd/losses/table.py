@@ -1,0 +1,38 @@
+"""The table of losses: a name in a recipe, the file of that name here, and the class in it."""
+
+from .afd import AFDLoss
+from .affinity import AffinityLoss
+from .cka import CKALoss
+from .clip import CLIPLoss
+from .crd import CRDLoss
+from .cross_kd import CrossKDLoss
+from .fd import FDLoss
+from .gd import GDLoss
+from .icl import ICLLoss
+from .mfd import MFDLoss
+from .patch import PatchLoss
+from .patch_text import PatchTextLoss
+from .reinforced import ReinforcedLoss
+from .relation import RelationLoss
+from .siglip import SigLIPLoss
+from .siglip_kd import SigLIPKDLoss
+from .base import DistillationLoss
+
+LOSSES: dict[str, type[DistillationLoss]] = {
+    "clip": CLIPLoss,
+    "siglip": SigLIPLoss,
+    "crd": CRDLoss,
+    "fd": FDLoss,
+    "mfd": MFDLoss,
+    "gd": GDLoss,
+    "icl": ICLLoss,
+    "afd": AFDLoss,
+    "cross_kd": CrossKDLoss,
+    "affinity": AffinityLoss,
+    "reinforced": ReinforcedLoss,
+    "siglip_kd": SigLIPKDLoss,
+    "relation": RelationLoss,
+    "patch": PatchLoss,
+    "patch_text": PatchTextLoss,
+    "cka": CKALoss,
+}
