@@ -67,6 +67,10 @@ class AblationArguments:
     objectives: list[str] | None = field(
         default=None, metadata={"help": "Names of losses and shorthands to train with, beside `clip`. Default: all."}
     )
+    options: dict = field(
+        default_factory=dict,
+        metadata={"help": "Options of a loss, its weight among them, by its name, where the defaults do not fit."},
+    )
     with_task: bool = field(default=True, metadata={"help": "Train each loss together with `clip`, too."})
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "One run per objective and seed."})
     processes: int = field(default=2, metadata={"help": "Runs at the same time, each with one thread."})
@@ -81,7 +85,7 @@ class AblationArguments:
 
 
 # Fields that say which runs to make and not how: with other values the runs there are still count.
-WHICH = {"objectives", "with_task", "seeds", "processes", "write_table", "teacher_recipe"}
+WHICH = {"objectives", "options", "with_task", "seeds", "processes", "write_table", "teacher_recipe"}
 
 
 # ---- What to run ----
@@ -93,7 +97,8 @@ def planned(args: AblationArguments) -> list[dict[str, Any]]:
     objectives = []
     for name in names:
         both = args.with_task and name in LOSSES and name != TASK
-        for losses in ({name: {}}, {TASK: 1.0, name: {}})[: 1 + both]:
+        spec = args.options.get(name, {})
+        for losses in ({name: spec}, {TASK: 1.0, name: spec})[: 1 + both]:
             terms = {
                 loss: {"weight": weight, **options} for loss, (_, weight, options) in specification(losses).items()
             }

@@ -166,7 +166,7 @@ def test_autocast_loses_no_gradient(dtype):
         (scale * outputs["loss"] / len(batches)).backward()
     for name, expected in gradients(full).items():
         error = (half.get_parameter(name).grad / scale - expected).norm() / expected.norm()
-        assert error < 0.05, name
+        assert error < 0.1, name
 
 
 def test_frozen_parts_stay_frozen():

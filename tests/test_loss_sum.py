@@ -7,7 +7,7 @@ import pytest
 import torch
 from loss_inputs import BATCH, PAIRS, STUDENT, TEACHER, build, features, leaves
 
-from hf_clip_kd.features import FeatureRequest
+from hf_clip_kd.features import CLIPDims, FeatureRequest
 from hf_clip_kd.losses import LOSSES, OBJECTIVES, LossSum, requested
 from hf_clip_kd.losses.specification import specification
 
@@ -194,3 +194,9 @@ def test_tower_without_text():
     with pytest.raises(ValueError, match="the teacher has no text tower.*leave this loss out"):
         LossSum({"clip": 1, "crd": 1}, STUDENT, blind)
     assert LossSum({"clip": 1}, STUDENT, blind).weights == {"clip": 1.0}
+
+
+def test_ensemble_given_to_a_loss_of_one_teacher():
+    ensemble = CLIPDims(16, members=(CLIPDims(16), CLIPDims(24)))
+    with pytest.raises(ValueError, match=r"CRDLoss learns from one teacher.* ensemble of 2\. .*'reinforced': 1\.0"):
+        LossSum({"crd": 1.0}, CLIPDims(16), ensemble)

@@ -63,12 +63,16 @@ def test_parts_are_logged_one_by_one_and_add_up(tmp_path):
         assert entry["logit_scale"] > 1
 
 
-def test_accumulation_averages_micro_batches(tmp_path):
+def test_plain_accumulation_averages_micro_batches(tmp_path):
     # `fd` is a mean over samples, so two half batches must train like one whole one.
     losses = {"fd": 1.0}
     whole = make_trainer(tmp_path, losses=losses)
     halves = make_trainer(
-        tmp_path, losses=losses, per_device_train_batch_size=BATCH // 2, gradient_accumulation_steps=2
+        tmp_path,
+        losses=losses,
+        per_device_train_batch_size=BATCH // 2,
+        gradient_accumulation_steps=2,
+        grad_cache=False,
     )
     halves.model.losses.load_state_dict(whole.model.losses.state_dict())
     whole.train(), halves.train()
@@ -76,9 +80,20 @@ def test_accumulation_averages_micro_batches(tmp_path):
     assert logs(halves, "grad_norm") == pytest.approx(logs(whole, "grad_norm"), rel=1e-3)
 
 
-def test_learned_scales_do_not_decay_and_are_clamped(tmp_path):
+def test_heads_and_scales_are_trained_and_scales_do_not_decay(tmp_path):
+    trainer = make_trainer(tmp_path)
+    before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+    trainer.train()
+    decay = {id(p): group["weight_decay"] for group in trainer.optimizer.param_groups for p in group["params"]}
+    decays = {name: decay[id(p)] for name, p in trainer.model.named_parameters()}
+    assert decays["losses.terms.fd.image_proj.weight"] == trainer.args.weight_decay > 0
+    assert {decays[name] for name in decays if "logit_scale" in name} == {0.0}
+    for name in ("losses.terms.fd.image_proj.weight", "losses.terms.icl.logit_scale", "logit_scale"):
+        assert not torch.equal(trainer.model.get_parameter(name), before[name]), name
+
+
+def test_learned_scales_are_clamped(tmp_path):
     trainer = make_trainer(tmp_path, max_logit_scale=20.0, learning_rate=1.0)
-    assert not any("logit_scale" in name for name in trainer.get_decay_parameter_names(trainer.model))
     trainer.train()
     assert max(logs(trainer, "logit_scale")) <= 20.0 + 1e-4
     torch.testing.assert_close(trainer.student.logit_scale, trainer.model.logit_scale[0].detach(), rtol=0, atol=0)
@@ -127,6 +142,7 @@ def test_saved_folder_is_a_plain_model_with_the_heads_beside_it(tmp_path):
     with torch.no_grad():
         ours = trainer.student.eval()(**batch).logits_per_image
         torch.testing.assert_close(loaded.eval()(**batch).logits_per_image, ours, rtol=0, atol=1e-5)
+    assert not any("losses" in name for name in load_file(tmp_path / "model.safetensors"))
     heads = load_file(tmp_path / "losses.safetensors")
     assert any("fd" in name for name in heads) and heads["logit_scale"].shape == (1,)
     saved = json.loads((tmp_path / "training_args.json").read_text())

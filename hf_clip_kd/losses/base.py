@@ -34,11 +34,12 @@ class DistillationLoss(nn.Module):
         teacher ([`CLIPDims`], *optional*): Widths of the teacher's features; `None` where there is no teacher.
 
     Raises:
-        ValueError: If the loss needs a teacher or a text tower that is not there.
+        ValueError: If the loss needs a teacher or a text tower that is not there, or one teacher and there are several.
     """
 
     needs_teacher: bool = True
     needs_text: bool = True
+    takes_ensemble: bool = False
     paper: dict[str, str] = {}
     default_weight: float = 1.0
 
@@ -51,6 +52,11 @@ class DistillationLoss(nn.Module):
         super().__init__()
         if self.needs_teacher and teacher is None:
             raise missing_teacher([type(self).__name__])
+        if self.needs_teacher and teacher.members and not self.takes_ensemble:
+            raise ValueError(
+                f"{type(self).__name__} learns from one teacher, and the teacher is an ensemble of {len(teacher.members)}. "
+                "Give one of them, or take `losses={'reinforced': 1.0}`, which learns from the mean of several."
+            )
         self.student_dims = student
         self.teacher_dims = teacher if self.needs_teacher else None
         for owner, dims in (("student", self.student_dims), ("teacher", self.teacher_dims)):
@@ -164,11 +170,6 @@ def inverse_temperature(features: CLIPFeatures, fixed: float | None, owner: str,
             f"loss, for example `losses={{'crd': {{'{option}': 100.0}}}}`."
         )
     return features.logit_scale
-
-
-def contrastive(logits: Tensor) -> Tensor:
-    """Mean cross-entropy of each row of the `(batch, batch)` logits with its own index as the class."""
-    return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
 
 
 def missing_teacher(names: list[str]) -> ValueError:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..features import CLIPDims, CLIPFeatures
 from .base import full_precision, missing_teacher
-from .similarity import SimilarityLoss, Term, evaluate
+from .similarity import SimilarityLoss, evaluate
 from .specification import specification
 
 
@@ -66,23 +66,16 @@ class LossSum(nn.Module):
             The weighted sum, a 0-dim `Tensor` in fp32 or fp64, and each loss before its weight, detached, by name.
         """
         student, teacher = full_precision(student, teacher)  # once, so that all losses share the unit-norm forms
-        total, values = 0.0, {}
-        terms: dict[str, dict[Term, float]] = {}
-        for name, weight in self.weights.items():
-            loss = self.terms[module_name(name)]
-            if isinstance(loss, SimilarityLoss):
-                loss.check(student, teacher)
-                with torch.autocast(student.image_embeds.device.type, enabled=False):
-                    terms[name] = loss.terms(student, teacher)
-            else:
-                value = loss.values(student, teacher)
-                values[name] = (gather(value) if value.ndim else value).mean()
-                total = total + weight * values[name]
-        if terms:  # together, so that losses on the same similarities share their computation
+        losses = {name: self.terms[module_name(name)] for name in self.weights}
+        similar = {name: loss for name, loss in losses.items() if isinstance(loss, SimilarityLoss)}
+        others = {name: loss.values(student, teacher) for name, loss in losses.items() if name not in similar}
+        values = {name: (gather(value) if value.ndim else value).mean() for name, value in others.items()}
+        total = sum(self.weights[name] * value for name, value in values.items())
+        if similar:  # together, so that losses on the same similarities share their computation
             with torch.autocast(student.image_embeds.device.type, enabled=False):
-                part, parts = evaluate(list(terms.values()), [self.weights[name] for name in terms])
-            total = total + part
-            values |= zip(terms, parts, strict=True)
+                terms = [loss.checked_terms(student, teacher) for loss in similar.values()]
+                subtotal, parts = evaluate(terms, [self.weights[name] for name in similar])
+            total, values = total + subtotal, values | dict(zip(similar, parts, strict=True))
         return total, {name: values[name].detach() for name in self.weights}
 
     def clamp_scales_(self) -> None:

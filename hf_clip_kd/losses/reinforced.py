@@ -33,6 +33,7 @@ class ReinforcedLoss(SimilarityLoss):
         ValueError: If `teacher_logit_scale` is a list of another length than there are teachers.
     """
 
+    takes_ensemble = True
     paper = {
         "title": "MobileCLIP: Fast Image-Text Models through Multi-Modal Reinforced Training",
         "id": "2311.17049",

@@ -10,6 +10,7 @@ from ..features import CLIPDims, CLIPFeatures, FeatureRequest
 from .base import DistillationLoss
 from .chunks import chunks
 from .resample import resample
+from .tokens import READ_LAYER, check_token_dim, tokens_of
 
 LEVELS = ("batch", "tokens")
 
@@ -48,11 +49,11 @@ class RelationLoss(DistillationLoss):
     default_weight = 10.0
 
     @classmethod
-    def request(cls, *, level: str = "batch", layer: int = -2, teacher_layer: int = -2) -> FeatureRequest:
+    def request(cls, *, level: str = "batch", layer: int = READ_LAYER, teacher_layer: int = READ_LAYER) -> FeatureRequest:
         return FeatureRequest(layer=layer, teacher_layer=teacher_layer) if level == "tokens" else FeatureRequest()
 
     def __init__(
-        self, student: CLIPDims, teacher: CLIPDims, *, level: str = "batch", layer: int = -2, teacher_layer: int = -2
+        self, student: CLIPDims, teacher: CLIPDims, *, level: str = "batch", layer: int = READ_LAYER, teacher_layer: int = READ_LAYER
     ):
         super().__init__(student, teacher)
         if level not in LEVELS:
@@ -60,12 +61,15 @@ class RelationLoss(DistillationLoss):
                 f"level={level!r} is no level of the loss 'relation'. Allowed are {list(LEVELS)}, for example "
                 "`losses={'relation': {'level': 'tokens'}}`."
             )
+        if level == "tokens":
+            check_token_dim("relation", "student", student)
+            check_token_dim("relation", "teacher", teacher)
         self.level = level
 
     def compute(self, student: CLIPFeatures, teacher: CLIPFeatures) -> Tensor:
         if self.level == "tokens":
-            targets = resample(teacher.image_tokens, teacher.image_grid, student.image_grid)
-            return token_distance(student.image_tokens, targets)
+            tokens, targets = tokens_of("relation", "student", student), tokens_of("relation", "teacher", teacher)
+            return token_distance(tokens, resample(targets, teacher.image_grid, student.image_grid))
         value = batch_distance(student.image, teacher.image)
         if student.text is None or teacher.text is None:
             return value

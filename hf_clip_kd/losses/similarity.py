@@ -70,6 +70,11 @@ class SimilarityLoss(DistillationLoss):
         """The terms and the factor on each; features as in [`~DistillationLoss.compute`]."""
         raise NotImplementedError
 
+    def checked_terms(self, student: CLIPFeatures, teacher: CLIPFeatures | None) -> dict[Term, float]:
+        """The same, once the features are known to fit; raises as [`~DistillationLoss.forward`] does."""
+        self.check(student, teacher)
+        return self.terms(student, teacher)
+
     def compute(self, student: CLIPFeatures, teacher: CLIPFeatures | None) -> Tensor:
         return evaluate([self.terms(student, teacher)], [1.0])[0]
 

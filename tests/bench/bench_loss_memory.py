@@ -36,24 +36,23 @@ def ours():
 
 
 def plain():
-    """The four losses as one writes them down, with the student's and the teacher's similarities computed once."""
+    """The four losses as one writes them down with care: every matrix of similarities and its log-softmaxes once."""
     log_scale = torch.tensor(math.log(1 / 0.07), requires_grad=True)
 
     def loss(student, teacher):
         image, text = F.normalize(student.image_embeds, dim=-1), F.normalize(student.text_embeds, dim=-1)
         teacher_image = F.normalize(teacher.image_embeds, dim=-1)
         teacher_text = F.normalize(teacher.text_embeds, dim=-1)
-        labels = torch.arange(len(image))
-
         logits = student.logit_scale * image @ text.T
-        task = (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
         targets = teacher.logit_scale * teacher_image @ teacher_text.T
-        crd = sum(
-            F.kl_div(logits.log_softmax(dim), targets.log_softmax(dim), reduction="sum", log_target=True)
-            for dim in (0, 1)
-        ) / (2 * len(image))
-        del logits, targets
-        scale = log_scale.exp()
+        task = crd = 0.0
+        for dim in (0, 1):
+            log_p = logits.log_softmax(dim)
+            task = task - log_p.diagonal().mean() / 2
+            log_q = targets.log_softmax(dim)
+            crd = crd + F.kl_div(log_p, log_q, reduction="sum", log_target=True) / (2 * len(image))
+        del logits, targets, log_p, log_q  # what the backward pass needs of them, autograd keeps
+        scale, labels = log_scale.exp(), torch.arange(len(image))
         icl = F.cross_entropy(scale * image @ teacher_text.T, labels)
         icl = (icl + F.cross_entropy(scale * text @ teacher_image.T, labels)) / 2
         fd = (image - teacher_image).square().sum(-1).mean() + (text - teacher_text).square().sum(-1).mean()
@@ -62,33 +61,7 @@ def plain():
     return [log_scale], loss
 
 
-def plain_sharing():
-    """The same, but the log-softmaxes are shared between the task and its ranking, too."""
-    log_scale = torch.tensor(math.log(1 / 0.07), requires_grad=True)
-
-    def loss(student, teacher):
-        image, text = F.normalize(student.image_embeds, dim=-1), F.normalize(student.text_embeds, dim=-1)
-        teacher_image = F.normalize(teacher.image_embeds, dim=-1)
-        teacher_text = F.normalize(teacher.text_embeds, dim=-1)
-        labels = torch.arange(len(image))
-        logits = student.logit_scale * image @ text.T
-        targets = teacher.logit_scale * teacher_image @ teacher_text.T
-        total = 0
-        for dim in (0, 1):
-            log_p = logits.log_softmax(dim)
-            total = total - log_p.diagonal().mean() / 2
-            total = total + F.kl_div(log_p, targets.log_softmax(dim), reduction="sum", log_target=True) / (2 * len(image))
-        del logits, targets, log_p
-        scale = log_scale.exp()
-        icl = F.cross_entropy(scale * image @ teacher_text.T, labels)
-        icl = (icl + F.cross_entropy(scale * text @ teacher_image.T, labels)) / 2
-        fd = (image - teacher_image).square().sum(-1).mean() + (text - teacher_text).square().sum(-1).mean()
-        return total + icl + 4 * fd
-
-    return [log_scale], loss
-
-
-IMPLEMENTATIONS = {"ours": ours, "plain": plain, "plain_sharing": plain_sharing}
+IMPLEMENTATIONS = {"ours": ours, "plain": plain}
 
 
 def features(batch, seed, scale, requires_grad=False):
@@ -122,15 +95,78 @@ def child(implementation, batch):
     parameters, loss = IMPLEMENTATIONS[implementation]()
     step(parameters, loss, WARM_UP)
     megabytes, seconds, value = step(parameters, loss, batch)
-    repeats = 0 if batch >= COMPARED else COMPARED // batch  # the fast ones often, so that they say something
-    seconds = statistics.median([seconds, *(step(parameters, loss, batch)[1] for _ in range(repeats))])
-    print(json.dumps({"megabytes": megabytes, "seconds": seconds, "loss": value}))
+    # Short steps several times, so that their time says something; the first one has the peak.
+    seconds = [seconds, *(step(parameters, loss, batch)[1] for _ in range(min(9, COMPARED // batch - 1)))]
+    print(json.dumps({"megabytes": megabytes, "seconds": statistics.median(seconds), "loss": value}))
 
 
 def run(implementation, batch):
     command = [sys.executable, __file__, implementation, str(batch)]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+
+
+def available():
+    """Memory in MB that a new process can take."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("MemAvailable"))
+
+
+def measure(batch, repeats, with_plain):
+    """The runs of either implementation, by its name, in turn."""
+    runs = {"ours": [], "plain": []} if with_plain else {"ours": []}
+    for _ in range(repeats):
+        for implementation, results in runs.items():
+            results.append(run(implementation, batch))
+        losses = [results[-1]["loss"] for results in runs.values()]
+        if not math.isclose(losses[0], losses[-1], rel_tol=1e-4):
+            raise SystemExit(f"The implementations did not do the same work: their losses are {losses}.")
+    return runs
+
+
+def summary(runs):
+    """Median megabytes and seconds of either implementation."""
+    return {
+        f"{implementation}_{key}": round(statistics.median(result[key] for result in results), 3)
+        for implementation, results in runs.items()
+        for key in ("megabytes", "seconds")
+    }
+
+
+def main(batches=BATCHES, compared=COMPARED, repeats=PAIRS):
+    """Measure, write the JSON and return it."""
+    table, plain_megabytes = {}, 0.0
+    for batch in batches:
+        expected, free = 4 * plain_megabytes, available()  # matrices of twice the batch are four times as large
+        runs = measure(batch, repeats if batch == compared else 1, expected < 0.9 * free)
+        table[batch] = summary(runs)
+        if "plain" in runs:
+            plain_megabytes = table[batch]["plain_megabytes"]
+        else:
+            table[batch]["plain"] = f"skipped: would take about {expected:.0f} MB of the {free:.0f} MB available"
+            plain_megabytes = expected
+        if batch == compared:
+            pairs = list(zip(runs["ours"], runs["plain"], strict=True))
+            memory, times = ([a[key] / b[key] for a, b in pairs] for key in ("megabytes", "seconds"))
+    return write(
+        "loss_memory",
+        {
+            "ratio": round(statistics.median(memory), 4),
+            "ratio_spread": [round(min(memory), 4), round(max(memory), 4)],
+            "time_ratio": round(statistics.median(times), 3),
+            "time_ratio_spread": [round(min(times), 3), round(max(times), 3)],
+            "growth_32k_over_16k": round(table[2 * compared]["ours_megabytes"] / table[compared]["ours_megabytes"], 3),
+            "compared_batch": compared,
+            "repeats": repeats,
+            "width": WIDTH,
+            "losses": "clip_kd",
+            "batches": table,
+            "machine": machine("torch", threads=torch.get_num_threads()),
+        },
+    )
 
 
 if __name__ == "__main__":
-    child(sys.argv[1], int(sys.argv[2]))
+    if len(sys.argv) > 1:
+        child(sys.argv[1], int(sys.argv[2]))
+    else:
+        main()
