@@ -147,7 +147,9 @@ def full_precision(student: CLIPFeatures, teacher: CLIPFeatures | None) -> tuple
     """
     dtype = reduce(torch.promote_types, (x.dtype for x in student.tensors().values()), torch.float32)
     student = student.map(lambda x: x.to(dtype))
-    return student, None if teacher is None else teacher.map(lambda x: (x.detach() if x.requires_grad else x).to(dtype))
+    return student, None if teacher is None else teacher.map(
+        lambda x: (x.detach() if x.requires_grad else x).to(dtype)
+    )
 
 
 def inverse_temperature(features: CLIPFeatures, fixed: float | None, owner: str, option: str) -> Tensor:

@@ -49,11 +49,19 @@ class RelationLoss(DistillationLoss):
     default_weight = 10.0
 
     @classmethod
-    def request(cls, *, level: str = "batch", layer: int = READ_LAYER, teacher_layer: int = READ_LAYER) -> FeatureRequest:
+    def request(
+        cls, *, level: str = "batch", layer: int = READ_LAYER, teacher_layer: int = READ_LAYER
+    ) -> FeatureRequest:
         return FeatureRequest(layer=layer, teacher_layer=teacher_layer) if level == "tokens" else FeatureRequest()
 
     def __init__(
-        self, student: CLIPDims, teacher: CLIPDims, *, level: str = "batch", layer: int = READ_LAYER, teacher_layer: int = READ_LAYER
+        self,
+        student: CLIPDims,
+        teacher: CLIPDims,
+        *,
+        level: str = "batch",
+        layer: int = READ_LAYER,
+        teacher_layer: int = READ_LAYER,
     ):
         super().__init__(student, teacher)
         if level not in LEVELS:

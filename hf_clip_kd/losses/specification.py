@@ -14,7 +14,6 @@ from .base import DistillationLoss
 from .objectives import OBJECTIVES
 from .table import LOSSES
 
-
 Terms = dict[str, tuple[type[DistillationLoss], float, dict[str, Any]]]
 
 

@@ -2,6 +2,7 @@
 
 from .afd import AFDLoss
 from .affinity import AffinityLoss
+from .base import DistillationLoss
 from .cka import CKALoss
 from .clip import CLIPLoss
 from .crd import CRDLoss
@@ -16,7 +17,6 @@ from .reinforced import ReinforcedLoss
 from .relation import RelationLoss
 from .siglip import SigLIPLoss
 from .siglip_kd import SigLIPKDLoss
-from .base import DistillationLoss
 
 LOSSES: dict[str, type[DistillationLoss]] = {
     "clip": CLIPLoss,

@@ -71,17 +71,22 @@ def features(batch, seed, scale, requires_grad=False):
 
 
 def step(parameters, loss, batch):
-    """Peak memory in MB above the inputs', seconds, and the loss, of one forward and backward pass."""
+    """Of one forward and backward pass: peak memory in MB above the inputs', wall and CPU seconds, and the loss."""
     student, teacher = features(batch, 0, STUDENT_SCALE, True), features(batch, 1, TEACHER_SCALE)
-    before, start = resident("VmRSS"), time.perf_counter()
+    before, wall, cpu = resident("VmRSS"), time.perf_counter(), time.process_time()
     value = loss(student, teacher)
     value.backward()
-    seconds = time.perf_counter() - start
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     for tensor in (*parameters, student.image_embeds, student.text_embeds, student.logit_scale):
         if not torch.isfinite(tensor.grad).all():
             raise SystemExit("A gradient is missing or not finite.")
         tensor.grad = None
-    return resident("VmHWM") - before, seconds, value.item()
+    return {
+        "megabytes": resident("VmHWM") - before,
+        "seconds": wall,
+        "cpu_seconds": cpu,
+        "loss": value.item(),
+    }
 
 
 def resident(name):
@@ -94,10 +99,11 @@ def child(implementation, batch):
     """What one process measures, printed as JSON."""
     parameters, loss = IMPLEMENTATIONS[implementation]()
     step(parameters, loss, WARM_UP)
-    megabytes, seconds, value = step(parameters, loss, batch)
+    steps = [step(parameters, loss, batch)]
     # Short steps several times, so that their time says something; the first one has the peak.
-    seconds = [seconds, *(step(parameters, loss, batch)[1] for _ in range(min(9, COMPARED // batch - 1)))]
-    print(json.dumps({"megabytes": megabytes, "seconds": statistics.median(seconds), "loss": value}))
+    steps += [step(parameters, loss, batch) for _ in range(min(9, COMPARED // batch - 1))]
+    seconds = {key: statistics.median(s[key] for s in steps) for key in ("seconds", "cpu_seconds")}
+    print(json.dumps(steps[0] | seconds))
 
 
 def run(implementation, batch):
@@ -124,12 +130,18 @@ def measure(batch, repeats, with_plain):
 
 
 def summary(runs):
-    """Median megabytes and seconds of either implementation."""
+    """Medians of either implementation."""
     return {
         f"{implementation}_{key}": round(statistics.median(result[key] for result in results), 3)
         for implementation, results in runs.items()
-        for key in ("megabytes", "seconds")
+        for key in ("megabytes", "seconds", "cpu_seconds")
     }
+
+
+def compare(runs, key):
+    """Median, smallest and largest ratio of ours to the plain run after it."""
+    ratios = [a[key] / b[key] for a, b in zip(runs["ours"], runs["plain"], strict=True)]
+    return round(statistics.median(ratios), 4), [round(min(ratios), 4), round(max(ratios), 4)]
 
 
 def main(batches=BATCHES, compared=COMPARED, repeats=PAIRS):
@@ -145,15 +157,17 @@ def main(batches=BATCHES, compared=COMPARED, repeats=PAIRS):
             table[batch]["plain"] = f"skipped: would take about {expected:.0f} MB of the {free:.0f} MB available"
             plain_megabytes = expected
         if batch == compared:
-            pairs = list(zip(runs["ours"], runs["plain"], strict=True))
-            memory, times = ([a[key] / b[key] for a, b in pairs] for key in ("megabytes", "seconds"))
+            # CPU time is blind to other programs that take the cores.
+            memory, wall, cpu = (compare(runs, key) for key in ("megabytes", "seconds", "cpu_seconds"))
     return write(
         "loss_memory",
         {
-            "ratio": round(statistics.median(memory), 4),
-            "ratio_spread": [round(min(memory), 4), round(max(memory), 4)],
-            "time_ratio": round(statistics.median(times), 3),
-            "time_ratio_spread": [round(min(times), 3), round(max(times), 3)],
+            "ratio": memory[0],
+            "ratio_spread": memory[1],
+            "time_ratio": wall[0],
+            "time_ratio_spread": wall[1],
+            "cpu_time_ratio": cpu[0],
+            "cpu_time_ratio_spread": cpu[1],
             "growth_32k_over_16k": round(table[2 * compared]["ours_megabytes"] / table[compared]["ours_megabytes"], 3),
             "compared_batch": compared,
             "repeats": repeats,

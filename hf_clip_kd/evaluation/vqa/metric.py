@@ -1,0 +1,126 @@
+"""What every VQA metric is: an `evaluate.Metric` that names its protocol, keeps its samples and says how sure it is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from datasets import Features, List, Value
+
+from hf_clip_kd.evaluation.vqa.bootstrap import bootstrap_intervals
+from hf_clip_kd.evaluation.vqa.library import import_evaluate
+from hf_clip_kd.evaluation.vqa.samples import Sample
+
+evaluate = import_evaluate()
+
+_FEATURES = {
+    "answers": List(Value("string")),
+    "choices": List(Value("string")),
+    "category": Value("string"),
+    "image": Value("string"),
+}
+Summary = Callable[[np.ndarray], dict[str, float]]
+
+
+class VQAMetric(evaluate.Metric, ABC):
+    """
+    Scores answers: `metric.compute(predictions=[...], references=[{...}], protocol="llava")`.
+
+    `compute` returns the metrics by name, and with them `benchmark`, `protocol`, `n_samples`, `scores` (one for each
+    sample, in their order), `confidence_intervals` (metric to `[low, high]`) and `bootstrap` (how those were made).
+    Accuracies lie between 0 and 1. Predictions are stripped of white space at their ends first, as every harness
+    strips what the model generates. It takes `n_resamples` (0 leaves the intervals out), `confidence_level` and
+    `seed`.
+
+    Nothing is downloaded. In one process nothing is written either: predictions stay in memory.
+
+    Attributes:
+        benchmark (`str`): Key of the metric in `METRICS`.
+        reference_fields (`tuple[str, ...]`): What a reference is made of: `answers`, `choices`, `category`, `image`.
+        protocols (`tuple[str, ...]`): Ways to score that differ; the first is the default.
+        main_metric (`str`): The number that papers quote.
+        unit (`str`): What the bootstrap draws, `"sample"` or `"image"`.
+    """
+
+    benchmark: str
+    reference_fields: tuple[str, ...] = ("answers",)
+    protocols: tuple[str, ...] = ("llava", "lmms_eval")
+    main_metric: str = "accuracy"
+    unit: str = "sample"
+
+    def __init__(self, *args, num_process: int = 1, keep_in_memory: bool = True, **kwargs):
+        super().__init__(*args, num_process=num_process, keep_in_memory=num_process == 1, **kwargs)
+
+    def _build_data_dir(self):
+        return self._data_dir_root if self.keep_in_memory else super()._build_data_dir()
+
+    def _info(self):
+        return evaluate.MetricInfo(
+            description=type(self).__doc__,
+            citation="",
+            inputs_description=f"A prediction is a text, a reference has {', '.join(self.reference_fields)}.",
+            features=Features(
+                {
+                    "predictions": Value("string"),
+                    "references": {name: _FEATURES[name] for name in self.reference_fields},
+                }
+            ),
+        )
+
+    @abstractmethod
+    def judge(
+        self, predictions: list[str], references: list[dict], protocol: str, seed: int
+    ) -> tuple[np.ndarray, Summary]:
+        """The score of each sample, and the function from the samples' weights to metrics."""
+
+    def units(self, references: list[dict]) -> np.ndarray:
+        """Which unit of the bootstrap each sample belongs to."""
+        return np.arange(len(references))
+
+    def references(self, samples: Sequence[Sample]) -> list[dict]:
+        """What `compute` takes as `references`, from what a reader returns."""
+        return [{name: getattr(sample, name) for name in self.reference_fields} for sample in samples]
+
+    def score(self, samples: Sequence[Sample], answers: Sequence[str], **options) -> dict:
+        """`compute` for the samples of a reader, and one answer for each of them in the same order."""
+        return self.compute(predictions=list(answers), references=self.references(samples), **options)
+
+    def _compute(
+        self,
+        predictions,
+        references,
+        protocol: str | None = None,
+        n_resamples: int = 1000,
+        confidence_level: float = 0.95,
+        seed: int = 0,
+    ) -> dict:
+        protocol = self.protocols[0] if protocol is None else protocol
+        if protocol not in self.protocols:
+            raise ValueError(
+                f"`protocol={protocol!r}` is no way to score {self.benchmark}. The ways are {list(self.protocols)}. "
+                f"Pass one of them: `compute(..., protocol={self.protocols[0]!r})`."
+            )
+        if not 0 < confidence_level < 1 or n_resamples < 0:
+            raise ValueError(
+                f"`confidence_level={confidence_level}`, `n_resamples={n_resamples}` describe no interval. The level "
+                "lies between 0 and 1, the number of draws is 0 or more. Pass e.g. `compute(..., n_resamples=1000)`."
+            )
+        for position, reference in enumerate(references):
+            if not reference["answers"]:
+                raise ValueError(
+                    f"Reference {position} of {self.benchmark} has no answer (test splits hide theirs). Each needs at "
+                    "least one. Score a split with answers, or export: `hf_clip_kd.evaluation.vqa.WRITERS`."
+                )
+        scores, summary = self.judge([text.strip() for text in predictions], references, protocol, seed)
+        result = summary(np.ones(len(scores))) | {
+            "benchmark": self.benchmark,
+            "protocol": protocol,
+            "n_samples": len(scores),
+            "scores": [float(score) for score in scores],
+        }
+        if n_resamples:
+            how = {"n_resamples": n_resamples, "confidence_level": confidence_level, "seed": seed}
+            result["confidence_intervals"] = bootstrap_intervals(summary, self.units(references), **how)
+            result["bootstrap"] = {"unit": self.unit} | how
+        return result

@@ -1,0 +1,96 @@
+"""What a free answer to an MMMU question says: a letter, or the numbers and phrases to compare."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Sequence
+
+_KEY_PHRASES = ("could be ", "so ", "is ", "thus ", "therefore ", "final ", "answer ", "result ")
+_NUMBERS = (
+    re.compile(r"-?\b\d{1,3}(?:,\d{3})+\b"),  # 1,234
+    re.compile(r"-?\d+(?:\.\d+)?[eE][+-]?\d+"),  # 1.2e3
+    re.compile(r"-?(?:\d+\.\d+|\.\d+|\d+\b)(?![eE][+-]?\d+)(?![,\d])"),
+)
+
+
+def letters_of(choices: Sequence[str]) -> list[str]:
+    """A, B, ... for as many options as there are."""
+    return [chr(ord("A") + i) for i in range(len(choices))]
+
+
+def read_choice(text: str, choices: Sequence[str], rng: random.Random, protocol: str = "llava") -> str:
+    """
+    The letter that an answer means, by the rules of the
+    [official script](https://github.com/MMMU-Benchmark/MMMU) ([MMMU](https://huggingface.co/papers/2311.16502)).
+
+    `, . ! ? ; : '` are taken off its ends. Then the first of these that finds a letter decides, and among several the
+    one whose last mention is last: `(A)`; ` A ` between spaces; in an answer of more than five words, the text of an
+    option in any case. Where none does, a letter is drawn from `rng`.
+
+    With `protocol="lmms_eval"` the second rule is `A ` after anything, then there is one for `A.`; and among several
+    of these two rules the last ` A ` between spaces counts, or the first letter of the alphabet.
+    """
+    for mark in ",.!?;:'":
+        text = text.strip(mark)
+    text = f" {text} "
+    letters = letters_of(choices)
+    bracketed, spaced = (lambda letter: f"({letter})"), (lambda letter: f" {letter} ")
+    # What to look for, and where to look for the last mention of several.
+    rules: list[tuple[Callable[[str], str], Callable[[str], str]]] = [(bracketed, bracketed), (spaced, spaced)]
+    if protocol == "lmms_eval":
+        rules = [(bracketed, bracketed), (lambda letter: f"{letter} ", spaced), (lambda letter: f"{letter}.", spaced)]
+    for find, locate in rules:
+        found = [letter for letter in letters if find(letter) in text]
+        if found:
+            return max(found, key=lambda letter: text.rfind(locate(letter)))
+    if len(text.split()) > 5:
+        text = text.lower()
+        mentions = {letter: text.rfind(choice.lower()) for letter, choice in zip(letters, choices, strict=True)}
+        if max(mentions.values()) >= 0:
+            return max(mentions, key=mentions.get)
+    return rng.choice(letters)
+
+
+def normalize_open(text: str) -> list[str | float]:
+    """A number to two decimals; else the text in lower case, with a space on either side of a lone character."""
+    text = text.strip()
+    try:
+        return [round(float(text.replace(",", "")), 2)]
+    except ValueError:
+        text = text.lower()
+        return [f" {text}", f"{text} "] if len(text) == 1 else [text]
+
+
+def read_open(text: str) -> list[str | float]:
+    """
+    What an answer to an open question could mean: of each line the shortest end after a key phrase ("is", "answer",
+    "so", ..., in the last line also "="), or the whole answer if no line has one; and every number in those.
+    """
+    text = text.strip().strip(".").lower()
+    # The published code also splits at a period before a capital, which lower case has none of.
+    lines = text.split("\n")
+    ends = []
+    for i, line in enumerate(lines):
+        phrases = _KEY_PHRASES + (("=",) if i == len(lines) - 1 else ())
+        tails = [line.rsplit(phrase, 1)[-1].strip() for phrase in phrases if phrase in line]
+        shortest = ""
+        for tail in tails:
+            if not shortest or len(tail) < len(shortest):
+                shortest = tail
+        if shortest and shortest not in list(":,.!?;'"):
+            ends.append(shortest)
+    ends = ends or [text]
+    numbers = [number for end in ends for pattern in _NUMBERS for number in pattern.findall(end)]
+    return [meaning for part in ends + numbers for meaning in normalize_open(part)]
+
+
+def open_is_correct(text: str, answers: Sequence[str]) -> bool:
+    """Whether a number that the answer could mean equals an accepted one, or a phrase contains an accepted one."""
+    accepted = [meaning for answer in answers for meaning in normalize_open(answer)]
+    return any(
+        any(isinstance(right, str) and right in meaning for right in accepted)
+        if isinstance(meaning, str)
+        else meaning in accepted
+        for meaning in read_open(text)
+    )
