@@ -20,9 +20,9 @@ you*ve
 """
 _CONTRACTIONS = {word.replace("*", ""): word.replace("*", "'") for word in _SPELLINGS.split()}
 _CONTRACTIONS["somebody'd"] = "somebodyd"  # sic
-_NUMBERS = dict(
-    zip("none zero one two three four five six seven eight nine ten".split(), "0 0 1 2 3 4 5 6 7 8 9 10".split())  # noqa: B905
-)
+_NUMBERS = {"none": "0"} | {
+    word: str(i) for i, word in enumerate("zero one two three four five six seven eight nine ten".split())
+}
 _ARTICLES = {"a", "an", "the"}
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 _DIGIT_COMMA_DIGIT = re.compile(r"\d,\d")

@@ -14,7 +14,8 @@ def read_vqav2(
     VQAv2's `v2_OpenEnded_mscoco_*_questions.json`, with `v2_mscoco_*_annotations.json` where there is one.
 
     Args:
-        questions (`str` or `Path`): `{"data_subtype": "val2014", "questions": [{"question_id", "image_id", "question"}]}`.
+        questions (`str` or `Path`):
+            `{"data_subtype": "val2014", "questions": [{"question_id", "image_id", "question"}]}`.
         annotations (`str` or `Path`, *optional*): Adds the ten answers, and as category the answer type.
         image_folder (`str` or `Path`, *optional*): Holds `COCO_val2014_000000000042.jpg` and the like.
 

@@ -18,7 +18,10 @@ from .samples import SHORT_ANSWER, Sample, Source
 def write_answers(
     path: str | Path, samples: Sequence[Sample], answers: Sequence[str], model_id: str, metadata: dict | None = None
 ) -> None:
-    """LLaVA's answers jsonl, for any benchmark: `{"question_id", "prompt", "text", "answer_id", "model_id", "metadata"}`."""
+    """
+    LLaVA's answers jsonl, for any benchmark: lines `{"question_id", "prompt", "text", "answer_id", "model_id",
+    "metadata"}`.
+    """
     rows = []
     for sample, answer in _pairs(samples, answers):
         seed = f"{model_id}\n{sample.question_id}\n{sample.prompt}\n{answer}"
