@@ -29,7 +29,7 @@ demo: $(INSTALLED) ## Train a teacher, a student alone and a distilled student, 
 	$(LAUNCH) recipes/distill.py --config $(CONFIGS)/demo.yaml --seed $(SEED)
 	$(BIN)/python recipes/compare.py outputs/demo
 
-ablation: $(INSTALLED) ## Train a student under every objective and put the scores into recipes/README.md (40 minutes)
+ablation: $(INSTALLED) ## Train a student under every objective and put the scores into recipes/README.md (one to two hours)
 	$(BIN)/python recipes/ablation.py --write_table true
 
 test: $(INSTALLED) ## Run the fast tests, without the network

@@ -4,7 +4,7 @@ Every loss is trained alone and together with the task loss `clip`, and so are t
 `ablation.json` in the output folder gets each run as it ends; started again, the command trains only what is missing.
 `losses`, `seed` and the logging of single runs are the command's own business; all else of a run can be set.
 
-    python recipes/ablation.py                                              # the demo: about 40 minutes on two cores
+    python recipes/ablation.py                                              # the demo: one to two hours on two cores
     python recipes/ablation.py --objectives '["crd", "fd"]' --seeds '[0]' --output_dir outputs/crd_or_fd
     python recipes/ablation.py --write_table true                           # the table into recipes/README.md
 """
