@@ -52,7 +52,10 @@ def test_bootstrap_of_a_mean_is_the_normal_interval():
 def test_bootstrap_over_images_is_wider_when_both_questions_agree():
     n = 1000
     scores = np.repeat(np.array([1.0, 0.0] * (n // 2)), 2)
-    summary = lambda weights: {"mean": weighted_mean(scores, weights)}  # noqa: E731
+
+    def summary(weights):
+        return {"mean": weighted_mean(scores, weights)}
+
     low, high = bootstrap_intervals(summary, np.repeat(np.arange(n), 2), n_resamples=2000)["mean"]
     assert high - low == pytest.approx(2 * 1.96 * math.sqrt(0.25 / n), rel=0.1)
 

@@ -6,7 +6,8 @@ from typing import Any
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-CHUNK_ELEMENTS = 2**22  # of one matrix that a chunk makes, 16 MiB in fp32
+# Of one matrix that a chunk makes, 16 MiB in fp32: large enough for a fast matrix product, small beside features.
+CHUNK_ELEMENTS = 2**22
 
 
 def chunks(function: Callable[..., Any], *rows: Tensor, width: int) -> Iterator[Any]:

@@ -5,8 +5,7 @@ from torch import Tensor
 
 from ..features import CLIPDims, CLIPFeatures
 from .base import DistillationLoss, projection
-
-REDUCTIONS = ("sum", "mean")
+from .reduction import checked_reduction, reduce_width
 
 
 class FDLoss(DistillationLoss):
@@ -40,14 +39,7 @@ class FDLoss(DistillationLoss):
         self, student: CLIPDims, teacher: CLIPDims, *, reduction: str | None = None, upstream_compat: bool = False
     ):
         super().__init__(student, teacher)
-        if reduction is None:
-            reduction = "mean" if upstream_compat else "sum"
-        if reduction not in REDUCTIONS:
-            raise ValueError(
-                f"reduction={reduction!r} is no reduction of {type(self).__name__}. Allowed are {list(REDUCTIONS)}. Leave "
-                "the option out for the sum, or give `'reduction': 'mean'`."
-            )
-        self.reduction = reduction
+        self.reduction = checked_reduction(self, reduction, upstream_compat)
         self.image_proj = projection(student, teacher)
         self.text_proj = projection(student, teacher)
 
@@ -58,4 +50,4 @@ class FDLoss(DistillationLoss):
 
     def _distance(self, student: Tensor, teacher: Tensor) -> Tensor:
         squared = (F.normalize(student, dim=-1) - teacher).square()
-        return squared.mean() if self.reduction == "mean" else squared.sum(dim=-1).mean()
+        return reduce_width(squared, self.reduction)

@@ -7,7 +7,7 @@ from torch import Tensor
 from ..features import CLIPDims, CLIPFeatures
 from .base import DistillationLoss, inverse_temperature, projection
 from .chunks import chunks
-from .fd import REDUCTIONS
+from .reduction import checked_reduction, reduce_width
 
 
 class GDLoss(DistillationLoss):
@@ -57,16 +57,9 @@ class GDLoss(DistillationLoss):
         upstream_compat: bool = False,
     ):
         super().__init__(student, teacher)
-        if reduction is None:
-            reduction = "mean" if upstream_compat else "sum"
-        if reduction not in REDUCTIONS:
-            raise ValueError(
-                f"reduction={reduction!r} is no reduction of the loss 'gd'. Allowed are {list(REDUCTIONS)}, for example "
-                "`losses={'gd': {'reduction': 'sum'}}`."
-            )
         self.logit_scale = logit_scale
         self.teacher_logit_scale = teacher_logit_scale
-        self.reduction = reduction
+        self.reduction = checked_reduction(self, reduction, upstream_compat)
         self.upstream_compat = upstream_compat
         self.image_proj = projection(student, teacher)
         self.text_proj = projection(student, teacher)
@@ -84,7 +77,7 @@ class GDLoss(DistillationLoss):
             *gradients(teacher.text, teacher.image, teacher_scale),
         ]
         squared = sum((a - b).square() for a, b in zip(own, targets, strict=True))
-        return squared.mean() if self.reduction == "mean" else squared.sum(dim=-1).mean()
+        return reduce_width(squared, self.reduction)
 
 
 def gradients(queries: Tensor, keys: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:

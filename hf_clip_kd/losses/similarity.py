@@ -12,8 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from ..features import CLIPDims, CLIPFeatures
 from .base import INITIAL_LOGIT_SCALE, DistillationLoss
-
-CHUNK_ELEMENTS = 2**22  # of one buffer, 16 MB in fp32: large enough for a fast matrix product, small beside features
+from .chunks import CHUNK_ELEMENTS
 
 
 @dataclass(frozen=True, eq=False)
