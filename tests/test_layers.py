@@ -39,7 +39,8 @@ MAY_IMPORT = {
         "training_args",
         "model_card",
     },
-    "vlm": set(),
+    "vlm": {"models", "data", "open_clip_teacher"},
+    "lmms": {"evaluation"},
     "__init__": None,  # everything
 }
 ONLY_TORCH = {"features", "distributed"}

@@ -1,0 +1,247 @@
+"""Conversations about images to batches for a LLaVA: image tokens put in, labels from the chat template's spans."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jinja2 import TemplateError
+from PIL import Image
+from torch.nn.utils.rnn import pad_sequence
+
+from ..data.images import decode_image
+from .chat_templates import get_chat_template, list_chat_templates
+from .sample_counts import BadSampleError, SampleCounts
+
+IGNORED = -100
+_ROLES = ("system", "user", "assistant")
+_GENERATION = re.compile(r"{%-?\s*generation\s*-?%}")
+# Drawn in two shapes: a processor that treats both alike gives every picture the same number of tokens.
+_PROBES = (Image.new("RGB", (80, 64)), Image.new("RGB", (64, 96)))
+
+
+class LlavaDataCollator:
+    """Turns rows of [`load_instruct`] into one batch for `LlavaForConditionalGeneration`.
+
+    The whole conversation is tokenized once, with as many image tokens for each `<image>` as the tower gives, and the
+    labels are the spans that the chat template marks as generated: answers with the token that ends them. Nothing is
+    tokenized in pieces and no label depends on a token's value, so an EOS that is also the padding is supervised where
+    it ends an answer and nowhere else.
+
+    Args:
+        processor (`LlavaProcessor`):
+            As [`build_llava`] returns it, with a chat template that marks its answers with `{% generation %}`.
+        max_length (`int`, *optional*, defaults to `2048`):
+            Of a sample in tokens, image tokens included. Longer text is cut, and counted.
+        on_bad_sample (`str`, *optional*, defaults to `"error"`):
+            What a sample that cannot be used does: `"error"` ends the run with its id, `"skip"` leaves it out and counts
+            it. Such are: a missing or broken image, more or fewer `<image>` than images, images or all answers behind
+            `max_length`, a role the template has no words for, no answer.
+        template (`str`, *optional*, defaults to `"chat"`):
+            `"chat"` is the processor's chat template, `"plain"` LLaVA's first stage: image, caption, newline; what the
+            person said is left out and there is no EOS.
+        tower_features (`Callable`, *optional*):
+            Stored features for images: called with an image of a row, gives `(layers, tokens, width)`. No image is then
+            decoded. For an image without features it raises a `ValueError`, which makes the sample a bad one.
+        max_masked_fraction (`float`, *optional*, defaults to `0.5`):
+            A run in which a larger share of at least 50 samples is left out stops and says why.
+
+    Attributes:
+        counts ([`SampleCounts`]):
+            What was seen, left out (by reason) and cut, and the share of supervised tokens, over all dataloader workers.
+        num_image_tokens (`int`):
+            What each `<image>` becomes.
+        blank_image (`torch.Tensor` of shape `(1, 3, height, width)`):
+            Pixels of a black image, for a process that has to run the tower with a batch of text alone.
+
+    Returns of a call:
+        `dict`: `input_ids`, `attention_mask` and `labels` (batch, length), padded on the right, labels with -100 where
+        there is no loss, and `pixel_values` (images, 3, height, width), or (images, layers, tokens, width) with
+        `tower_features`, in the order of the image tokens; without `pixel_values` where no row has an image. A batch is
+        smaller by its rows left out. Of one with no usable row, the last usable one is shown again.
+
+    Raises:
+        ValueError: for an unknown option, a processor without a marked chat template or padding token, or one whose
+            images differ in size; in a call for a sample that cannot be used.
+    """
+
+    def __init__(
+        self,
+        processor: Any,
+        *,
+        max_length: int = 2048,
+        on_bad_sample: str = "error",
+        template: str = "chat",
+        tower_features: Callable[[dict[str, Any]], torch.Tensor] | None = None,
+        max_masked_fraction: float = 0.5,
+    ):
+        if on_bad_sample not in ("error", "skip"):
+            raise ValueError(
+                f"`on_bad_sample={on_bad_sample!r}` is unknown. It must be 'error' or 'skip'. Pass 'skip' to leave out "
+                "and count samples that cannot be used."
+            )
+        if template not in ("chat", "plain"):
+            raise ValueError(
+                f"`template={template!r}` is unknown. It must be 'chat', the processor's own chat template, or 'plain', "
+                "captions alone. Another chat template is given to the processor: "
+                f"`build_llava(..., chat_template={list_chat_templates()[0]!r})`."
+            )
+        if processor.tokenizer.pad_token_id is None:
+            raise ValueError(
+                "The processor's tokenizer has no padding token. Any token serves, for padding is masked by position. "
+                "Set `processor.tokenizer.pad_token = processor.tokenizer.eos_token`."
+            )
+        self.processor = processor
+        self.max_length = max_length
+        self.on_bad_sample = on_bad_sample
+        self.jinja = get_chat_template("plain").jinja if template == "plain" else _marked_template(processor)
+        self.tower_features = tower_features
+        self.blank_image = _blank_image(processor)
+        self.num_image_tokens = _num_image_tokens(processor)
+        self.counts = SampleCounts(max_masked_fraction)
+        self._last: dict[str, Any] | None = None
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        samples = []
+        for i, row in enumerate(rows):
+            try:
+                sample = self._sample(row, str(row.get("id", f"(row {i} of a batch, without an id)")))
+            except BadSampleError as error:
+                if self.on_bad_sample == "error":
+                    raise ValueError(f"{error} Or leave such samples out: `on_bad_sample='skip'`.") from error
+                self.counts.skip(error)
+                continue
+            labels = sample["labels"]
+            self.counts.use(len(labels), int((labels != IGNORED).sum()), sample["truncated"])
+            samples.append(sample)
+        if samples:
+            self._last = samples[-1]
+        # Labels of -100 alone would keep the weights still, but the mean over no label is NaN. Before anything usable
+        # was seen, an empty answer to an empty question harms less than a dead run.
+        return self._batch(samples or [self._last or self._nothing()])
+
+    def _sample(self, row: dict[str, Any], name: str) -> dict[str, Any]:
+        """Token ids (length,), labels (length,) and images of one row."""
+        messages, images = row["messages"], row.get("images") or []
+        _check_messages(messages, images, self.processor.image_token, name)
+        ids, labels = self._tokenize(messages, name)
+        cut, labels = ids[self.max_length :], labels[: self.max_length]
+        images_cut = bool((cut == self.processor.image_token_id).any())
+        if images_cut or not (labels != IGNORED).any():
+            raise BadSampleError(
+                "too long",
+                f"The sample {name!r} has {len(ids)} tokens and would lose {'image tokens' if images_cut else 'all answers'} "
+                f"at `max_length={self.max_length}`. Text may be cut, but not every answer and no image. Pass "
+                f"`max_length={len(ids)}` or more.",
+            )
+        return {
+            "input_ids": ids[: self.max_length],
+            "labels": labels,
+            "truncated": len(cut) > 0,
+            "images": [self._image(image, name) for image in images],
+        }
+
+    def _tokenize(self, messages: list[dict[str, str]], name: str) -> tuple[torch.Tensor, torch.Tensor]:
+        token = self.processor.image_token
+        expanded = [{**m, "content": m["content"].replace(token, token * self.num_image_tokens)} for m in messages]
+        try:
+            encoded = self.processor.tokenizer.apply_chat_template(
+                expanded, chat_template=self.jinja, return_dict=True, return_assistant_tokens_mask=True
+            )
+        except TemplateError as error:
+            raise BadSampleError(
+                "no conversation",
+                f"The chat template refuses the sample {name!r}: {error}. Its turns are of "
+                f"{[m['role'] for m in messages]}. Repair it, or choose another template.",
+            ) from error
+        ids, mask = torch.tensor(encoded["input_ids"]), torch.tensor(encoded["assistant_masks"])
+        # An image in an answer is given, not said.
+        return ids, ids.masked_fill((mask == 0) | (ids == self.processor.image_token_id), IGNORED)
+
+    def _image(self, image: Any, name: str) -> Any:
+        try:
+            return decode_image(image) if self.tower_features is None else self.tower_features(image)
+        except ValueError as error:  # of `decode_image` a BrokenImageError
+            path = image.get("path") if isinstance(image, dict) else image
+            raise BadSampleError(
+                "no usable image",
+                f"The image {path!r} of the sample {name!r} cannot be used: {error}. It must be a file that Pillow reads. "
+                "Repair or download it, or correct `image_folder`.",
+            ) from error
+
+    def _nothing(self) -> dict[str, Any]:
+        messages = [{"role": "user", "content": ""}, {"role": "assistant", "content": ""}]
+        return dict(zip(("input_ids", "labels"), self._tokenize(messages, ""), strict=True)) | {"images": []}
+
+    def _batch(self, samples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        def padded(key: str, value: int) -> torch.Tensor:
+            return pad_sequence([sample[key] for sample in samples], batch_first=True, padding_value=value)
+
+        lengths = torch.tensor([len(sample["labels"]) for sample in samples])
+        batch = {"input_ids": padded("input_ids", self.processor.tokenizer.pad_token_id)}
+        batch["attention_mask"] = (torch.arange(lengths.max()) < lengths[:, None]).long()
+        batch["labels"] = padded("labels", IGNORED)
+        images = [image for sample in samples for image in sample["images"]]
+        if images and self.tower_features is not None:
+            batch["pixel_values"] = torch.stack(images)
+        elif images:
+            batch["pixel_values"] = self.processor.image_processor(images, return_tensors="pt")["pixel_values"]
+        return batch
+
+
+def _check_messages(messages: list[dict[str, str]], images: list[Any], token: str, name: str) -> None:
+    """Refuse a sample with unknown turns or no answer, or whose images and `<image>` are not as many."""
+    roles = [message["role"] for message in messages]
+    if not roles or any(role not in _ROLES for role in roles):
+        raise BadSampleError(
+            "no conversation",
+            f"The sample {name!r} has turns of {roles}. They must be of {', '.join(map(repr, _ROLES))}, and at least one "
+            "of 'assistant'. Repair or remove it.",
+        )
+    if not any(m["role"] == "assistant" and m["content"].replace(token, "").strip() for m in messages):
+        raise BadSampleError(
+            "nothing supervised",
+            f"The sample {name!r} has no answer to learn: no text of an assistant. At least one turn must have some. "
+            "Repair or remove it.",
+        )
+    markers = sum(message["content"].count(token) for message in messages)
+    if markers == len(images):
+        return
+    reason = f"{'more' if markers > len(images) else 'fewer'} image tokens than images"
+    if not images:
+        reason = "image token in a text-only sample"
+    raise BadSampleError(
+        reason,
+        f"The sample {name!r} has {markers} {token} in its text and {len(images)} images ({reason}). Each {token} stands "
+        "for one image. Add or remove one of them.",
+    )
+
+
+def _marked_template(processor: Any) -> str:
+    jinja = processor.chat_template or processor.tokenizer.chat_template
+    if not isinstance(jinja, str) or not _GENERATION.search(jinja):
+        raise ValueError(
+            f"The processor's chat template {'does not mark its answers' if jinja else 'is missing'}. Labels come from "
+            "its `{% generation %}` spans. Set `processor.chat_template = get_chat_template(name).jinja`, name one of "
+            f"{', '.join(map(repr, list_chat_templates()))}."
+        )
+    return jinja
+
+
+def _blank_image(processor: Any) -> torch.Tensor:
+    """A black image as the processor makes it, (1, 3, height, width), which must be as large as all others."""
+    blank, other = (processor.image_processor([probe], return_tensors="pt")["pixel_values"] for probe in _PROBES)
+    if blank.shape != other.shape:
+        raise ValueError(
+            f"The processor's images are not all of one size: {tuple(blank.shape)} and {tuple(other.shape)}. A batch "
+            "needs one. Use an image processor that crops or squeezes: `build_llava(..., image_mode='square')`."
+        )
+    return blank
+
+
+def _num_image_tokens(processor: Any) -> int:
+    """How many tokens the processor puts in for an image."""
+    ids = processor(images=_PROBES[0], text=processor.image_token)["input_ids"][0]
+    return list(ids).count(processor.image_token_id)

@@ -1,0 +1,116 @@
+"""What became of the samples of a run: how many were left out and why, how many tokens are supervised."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from torch.utils.data import get_worker_info
+
+logger = logging.getLogger(__name__)
+
+REASONS = (
+    "no usable image",
+    "image token in a text-only sample",
+    "more image tokens than images",
+    "fewer image tokens than images",
+    "no conversation",
+    "too long",
+    "nothing supervised",
+)
+"""Why a sample can be left out."""
+
+MIN_SEEN = 50
+_COLUMNS = ("seen", "truncated", "tokens", "supervised", *REASONS)
+_MAX_NAMED = 20
+_SLOTS = 256
+
+
+class BadSampleError(ValueError):
+    """One sample cannot be used; `reason` is one of `REASONS`, the message says what is allowed and the fix."""
+
+    def __init__(self, reason: str, message: str):
+        super().__init__(message)
+        self.reason = reason
+
+
+class SampleCounts:
+    """Counts samples over all dataloader workers, names the first ones left out, and stops a run that learns nothing.
+
+    The counts live in shared memory, where each worker writes to a place of its own, which needs no lock.
+
+    Args:
+        max_fraction (`float`):
+            The run stops when a larger share of at least 50 samples was left out. `1.0` never stops.
+    """
+
+    def __init__(self, max_fraction: float):
+        if not 0 <= max_fraction <= 1:
+            raise ValueError(
+                f"`max_masked_fraction={max_fraction}` is not a share. It must lie between 0 (stop when any sample is "
+                "left out) and 1 (never stop). Pass for example `max_masked_fraction=0.5`."
+            )
+        self.max_fraction = max_fraction
+        self.counts = torch.zeros(_SLOTS, len(_COLUMNS), dtype=torch.int64).share_memory_()
+        self.named = 0
+
+    @property
+    def seen(self) -> int:
+        """Samples, those left out included."""
+        return self._sum("seen")
+
+    @property
+    def truncated(self) -> int:
+        """Samples that lost the end of their text and are used."""
+        return self._sum("truncated")
+
+    @property
+    def skipped(self) -> dict[str, int]:
+        """Samples left out, by reason; only reasons that occurred."""
+        return {reason: n for reason in REASONS if (n := self._sum(reason))}
+
+    @property
+    def supervised_fraction(self) -> float:
+        """Share of the tokens, image tokens included, that a loss is taken of."""
+        return self._sum("supervised") / max(self._sum("tokens"), 1)
+
+    def __str__(self) -> str:
+        why = ", ".join(f"{n} {reason}" for reason, n in self.skipped.items()) or "none"
+        return (
+            f"{self.seen} samples: {sum(self.skipped.values())} left out ({why}), {self.truncated} truncated; "
+            f"{self.supervised_fraction:.1%} of the tokens are supervised"
+        )
+
+    def use(self, tokens: int, supervised: int, truncated: bool) -> None:
+        """Count a sample that is used."""
+        for column, n in (("seen", 1), ("tokens", tokens), ("supervised", supervised), ("truncated", int(truncated))):
+            self._slot()[_COLUMNS.index(column)] += n
+
+    def skip(self, error: BadSampleError) -> None:
+        """Count a sample that is left out.
+
+        Raises:
+            ValueError: if more than `max_fraction` of at least 50 samples was left out.
+        """
+        slot = self._slot()
+        slot[_COLUMNS.index("seen")] += 1
+        slot[_COLUMNS.index(error.reason)] += 1
+        self.named += 1
+        if self.named <= _MAX_NAMED:
+            logger.warning("Left out a sample: %s", error)
+            if self.named == _MAX_NAMED:
+                logger.warning("Further samples that are left out are counted, not named.")
+        seen, skipped = self.seen, self.skipped
+        if seen >= MIN_SEEN and sum(skipped.values()) > self.max_fraction * seen:
+            raise ValueError(
+                f"Of the first {seen} samples, {sum(skipped.values())} were left out: {skipped}. At most a share of "
+                f"`max_masked_fraction={self.max_fraction}` may be. The last one: {error} Repair the data, or pass a "
+                "larger share."
+            )
+
+    def _slot(self) -> torch.Tensor:
+        worker = get_worker_info()
+        return self.counts[0 if worker is None else 1 + worker.id % (_SLOTS - 1)]
+
+    def _sum(self, column: str) -> int:
+        return int(self.counts[:, _COLUMNS.index(column)].sum())

@@ -1,0 +1,153 @@
+import io
+import json
+
+import pytest
+from datasets import Dataset, Image, List
+from PIL import Image as PILImage
+
+from hf_clip_kd.data.instruct import load_instruct
+
+
+def png(color="red"):
+    file = io.BytesIO()
+    PILImage.new("RGB", (4, 4), color).save(file, "PNG")
+    return file.getvalue()
+
+
+def talk(*turns):
+    """LLaVA's list of turns; who speaks goes round."""
+    return [{"from": ("human", "gpt")[i % 2], "value": turn} for i, turn in enumerate(turns)]
+
+
+def written(folder, samples, name="llava.json"):
+    (folder / name).write_text(
+        json.dumps(samples) if name.endswith("json") else "".join(json.dumps(sample) + "\n" for sample in samples)
+    )
+    return str(folder / name)
+
+
+LLAVA = [
+    {"id": "a", "image": "coco/1.jpg", "conversations": talk("What is it?\n<image>", "A cat.", "Red?", "No.")},
+    {"id": 7, "model": "x", "conversations": talk("Hello there", "Hi")},
+    {"image": ["1.jpg", "2.jpg"], "conversations": talk("Compare <image> and <image>", "Same")},
+    {"id": "d", "image": "3.jpg", "conversations": talk("What is it?", "A dog")},
+    {"id": "e", "image": None, "conversations": [{"from": "gpt", "value": "Hi"}, *talk("Hello", "Yes")]},
+    {
+        "id": "f",
+        "image": ["1.jpg", "2.jpg"],
+        "conversations": [{"from": "system", "value": "S"}, *talk("Same?", "No")],
+    },
+]
+
+
+@pytest.mark.parametrize("name", ["llava.json", "llava.jsonl"])
+def test_llavas_own_files(tmp_path, name):
+    rows = load_instruct(written(tmp_path, LLAVA, name))
+    assert rows.column_names == ["id", "messages", "images", "num_words", "num_images"]
+    assert rows["id"] == ["a", "7", "2", "d", "e", "f"]
+    assert rows["num_images"] == [1, 0, 2, 1, 0, 2]
+    said = [[(message["role"], message["content"]) for message in row] for row in rows["messages"]]
+    assert said == [
+        [("user", "<image>\nWhat is it?"), ("assistant", "A cat."), ("user", "Red?"), ("assistant", "No.")],
+        [("user", "Hello there"), ("assistant", "Hi")],
+        [("user", "Compare <image> and <image>"), ("assistant", "Same")],
+        [("user", "<image>\nWhat is it?"), ("assistant", "A dog")],
+        [("user", "Hello"), ("assistant", "Yes")],
+        [("system", "S"), ("user", "<image>\n<image>\nSame?"), ("assistant", "No")],
+    ]
+    assert rows["num_words"] == [8, 3, 5, 6, 2, 5]
+    assert rows[0]["images"] == [{"bytes": None, "path": str(tmp_path / "coco/1.jpg")}]
+    assert rows[1]["images"] == []
+
+
+def test_image_folder_max_samples_and_splits(tmp_path):
+    file = written(tmp_path, LLAVA)
+    (tmp_path / "pictures").mkdir()
+    rows = load_instruct("json", data_files=file, image_folder=str(tmp_path / "pictures"), max_samples=2)
+    assert len(rows) == 2 and rows[0]["images"][0]["path"] == str(tmp_path / "pictures/coco/1.jpg")
+    assert load_instruct(file, split="validation[4:]")["id"] == ["e", "f"]
+    assert load_instruct(file, split="train[:50%]", max_samples=2)["id"] == ["a", "7"]
+    written(tmp_path, LLAVA[3:])  # a file that changed is read again
+    assert load_instruct(file)["id"] == ["d", "e", "f"]
+
+
+PARTS = [
+    {"role": "user", "content": [{"type": "image", "text": None}, {"type": "text", "text": "What is it?"}]},
+    {"role": "assistant", "content": [{"type": "text", "text": "A cat"}]},
+]
+PLAIN = [{"role": "user", "content": "What is it?"}, {"role": "assistant", "content": "A cat"}]
+
+
+def test_messages_in_a_json_file_may_be_strings_or_parts(tmp_path):
+    file = written(tmp_path, [{"messages": PARTS, "images": ["1.png"]}, {"messages": PLAIN, "images": []}], "m.jsonl")
+    rows = load_instruct(file)
+    assert [row[0]["content"] for row in rows["messages"]] == ["<image>\nWhat is it?", "What is it?"]
+    assert rows["num_images"] == [1, 0]
+
+
+CELL = {"bytes": png(), "path": "1.png"}
+
+
+def test_a_column_of_pictures(tmp_path):
+    data = Dataset.from_dict({"messages": [PLAIN] * 3, "image": [CELL, None, CELL], "id": [5, 6, 7]})
+    data.cast_column("image", Image()).save_to_disk(str(tmp_path / "data"))
+    rows = load_instruct(str(tmp_path / "data"))
+    assert rows["id"] == ["5", "6", "7"] and rows["num_images"] == [1, 0, 1]
+    assert rows["images"] == [[CELL], [], [CELL]]
+    shown = "<image>\nWhat is it?"
+    assert [row[0]["content"] for row in rows["messages"]] == [shown, "What is it?", shown]
+    assert rows.features["images"] == List(Image(decode=False)), "nothing is decoded"
+
+
+@pytest.mark.parametrize("messages", [PARTS, PLAIN])
+def test_a_column_of_lists_of_pictures(tmp_path, messages):
+    data = Dataset.from_dict({"messages": [messages] * 2, "images": [[CELL], [CELL, CELL]]})
+    data.cast_column("images", List(Image())).to_parquet(str(tmp_path / "several.parquet"))
+    rows = load_instruct(str(tmp_path / "several.parquet"))
+    assert rows["images"] == [[CELL], [CELL, CELL]] and rows["id"] == ["0", "1"] and rows["num_images"] == [1, 2]
+    assert rows[0]["messages"][0]["content"] == "<image>\nWhat is it?"
+    assert rows.features["images"] == List(Image(decode=False)), "nothing is decoded"
+    assert len(load_instruct(str(tmp_path / "several.parquet"), max_samples=1)) == 1
+
+
+def test_paths_and_text_alone_in_a_parquet_file(tmp_path):
+    talks = [talk("Is it?", "Yes")] * 2
+    Dataset.from_dict({"conversations": talks, "image": ["a/1.png", None]}).to_parquet(str(tmp_path / "p.parquet"))
+    rows = load_instruct(str(tmp_path / "p.parquet"))
+    assert rows["images"] == [[{"bytes": None, "path": str(tmp_path / "a/1.png")}], []]
+    Dataset.from_dict({"conversations": talks}).to_parquet(str(tmp_path / "t.parquet"))
+    rows = load_instruct(str(tmp_path / "t.parquet"))
+    assert rows["num_images"] == [0, 0] and rows["images"] == [[], []]
+
+
+def bad(folder, **sample):
+    return written(folder, [{"id": "x1", "conversations": talk("q", "a")} | sample])
+
+
+def test_errors(tmp_path):
+    with pytest.raises(ValueError, match="image_folder='nowhere'` is not a folder.*Pass it"):
+        load_instruct(bad(tmp_path), image_folder="nowhere")
+    for path in ("../secret.png", "/etc/secret.png"):
+        with pytest.raises(ValueError, match="secret.png' of the sample 'x1' lies outside of .*Pass one"):
+            load_instruct(bad(tmp_path, image=path))
+    with pytest.raises(ValueError, match=r"image of the sample 0 of .*\(id 'x1'\) is not a path: \[3\].*parquet"):
+        load_instruct(bad(tmp_path, image=[3]))
+    with pytest.raises(ValueError, match="sample 0 of .* has the turn .*'from': 'human'.*Repair it"):
+        load_instruct(bad(tmp_path, conversations=[{"from": "human"}]))
+    with pytest.raises(ValueError, match=r"sample 1 of .* has the fields \['id', 'text'\].*Rename them"):
+        load_instruct(written(tmp_path, [LLAVA[1], {"id": 1, "text": "x"}]))
+    with pytest.raises(ValueError, match="sample 0 of .* is a str.*`conversations`, a list of"):
+        load_instruct(written(tmp_path, ["x"]))
+    with pytest.raises(ValueError, match="holds no sample.*Pass another file"):
+        load_instruct(written(tmp_path, []))
+    (tmp_path / "torn.json").write_text('[{"id": 1')
+    with pytest.raises(ValueError, match="torn.json' is not JSON: .*Repair it"):
+        load_instruct(str(tmp_path / "torn.json"))
+    with pytest.raises(ValueError, match="names no file"):
+        load_instruct(str(tmp_path / "missing.json"))
+    Dataset.from_dict({"text": ["x"]}).to_parquet(str(tmp_path / "x.parquet"))
+    with pytest.raises(ValueError, match=r"columns \['text'\].*Rename them"):
+        load_instruct(str(tmp_path / "x.parquet"))
+    Dataset.from_dict({"messages": [PLAIN], "image": [3]}).to_parquet(str(tmp_path / "n.parquet"))
+    with pytest.raises(ValueError, match="column 'image' holds .*must hold images or paths"):
+        load_instruct(str(tmp_path / "n.parquet"))
