@@ -1,18 +1,24 @@
-"""What a dual encoder is worth: zero-shot classification and retrieval, as CLIP_benchmark defines and names them."""
+"""
+What a dual encoder is worth: zero-shot classification and retrieval, as CLIP_benchmark defines and names them. And what
+it is worth inside a vision-language model: visual question answering, see `hf_clip_kd.evaluation.vqa`.
+"""
 
 from .building import build_evaluator
 from .evaluator import Evaluator, SequentialEvaluator
 from .prompts import list_class_names, list_templates, load_class_names, load_templates
 from .results import load_results, measure, save_results
 from .retrieval import RetrievalEvaluator
+from .vqa import VQAEvaluator, build_vqa_evaluator
 from .zero_shot import ZeroShotClassificationEvaluator
 
 __all__ = [
     "Evaluator",
     "RetrievalEvaluator",
     "SequentialEvaluator",
+    "VQAEvaluator",
     "ZeroShotClassificationEvaluator",
     "build_evaluator",
+    "build_vqa_evaluator",
     "list_class_names",
     "list_templates",
     "load_class_names",

@@ -22,6 +22,7 @@ def save_results(
     metrics: dict[str, float],
     config: dict,
     pretrained: str = "",
+    details: dict | None = None,
 ) -> Path:
     """
     Writes one result as JSON, whole or not at all.
@@ -30,21 +31,19 @@ def save_results(
         folder (`str` or `Path`): Made if it does not exist.
         dataset (`str`): What was measured on.
         model (`str`): Folder, Hub id, or open_clip architecture.
-        task (`str`): `"zeroshot_classification"` or `"zeroshot_retrieval"`.
+        task (`str`): `"zeroshot_classification"`, `"zeroshot_retrieval"` or `"vqa_PROTOCOL"`.
         metrics (`dict[str, float]`): Finite numbers.
         config (`dict`): Every argument that the numbers depend on.
         pretrained (`str`, *optional*, defaults to `""`): open_clip's tag of the weights.
+        details (`dict`, *optional*): What else the file says about the numbers, such as their intervals.
 
     Returns:
-        `Path`: `folder/DATASET_MODEL_PRETRAINED_TASK.json`; a result of the same name is replaced.
+        `Path`: that of [`result_path`]; a result of the same name is replaced.
 
     Raises:
         ValueError: if a metric is not finite, which JSON cannot hold.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    parts = [dataset, model, pretrained, task]
-    path = folder / ("_".join(re.sub(r"[^\w.@-]+", "-", part).strip("-.") for part in parts if part) + ".json")
+    path = result_path(folder, dataset=dataset, model=model, pretrained=pretrained, task=task)
     record = {
         "dataset": dataset,
         "model": model,
@@ -53,12 +52,23 @@ def save_results(
         "metrics": metrics,
         "language": "en",
         "config": config,
-    }
-    text = json.dumps(record, indent=2, allow_nan=False)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    } | (details or {})
+    write_whole(path, json.dumps(record, indent=2, allow_nan=False) + "\n")
     return path
+
+
+def result_path(folder: str | Path, *, dataset: str, model: str, task: str, pretrained: str = "") -> Path:
+    """`folder/DATASET_MODEL_PRETRAINED_TASK.json`, without characters that a file name cannot have."""
+    parts = [dataset, model, pretrained, task]
+    return Path(folder) / ("_".join(re.sub(r"[^\w.@-]+", "-", part).strip("-.") for part in parts if part) + ".json")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file so that nobody ever finds half of it; folders are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
 
 
 def load_results(folder: str | Path) -> list[dict]:

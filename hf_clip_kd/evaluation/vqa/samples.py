@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
+
 # What LLaVA appends to a question; asked otherwise, the same model scores otherwise.
 SHORT_ANSWER = "\nAnswer the question using a single word or phrase."
 OPTION_LETTER = "\nAnswer with the option's letter from the given choices directly."
@@ -22,8 +24,8 @@ class Sample:
     Attributes:
         question_id (`str` or `int`):
             As in LLaVA's files. Not unique in TextVQA and MME, where it names the image; with `prompt` it is.
-        image (`str`, *optional*):
-            Path of the image; `None` for a question without one.
+        image (`str` or `PIL.Image.Image`, *optional*):
+            Path of the image, or the picture itself; `None` for a question without one.
         prompt (`str`):
             What the user says, without image token and chat template.
         answers (`tuple[str, ...]`):
@@ -35,7 +37,7 @@ class Sample:
     """
 
     question_id: str | int
-    image: str | None
+    image: str | PIL.Image.Image | None
     prompt: str
     answers: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()

@@ -1,0 +1,133 @@
+"""Answers of a vision-language model: greedy, in batches, the same whatever the batch size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import PIL.Image
+import torch
+from tqdm.auto import tqdm
+from transformers import GenerationConfig
+
+from hf_clip_kd.evaluation.encode import eval_mode
+from hf_clip_kd.evaluation.vqa.samples import Sample
+
+# LLaVA's lengths: short answers, and those benchmarks whose answers may explain themselves.
+MAX_NEW_TOKENS = 128
+MAX_NEW_TOKENS_LONG = 1024
+
+
+def generate_answers(
+    model,
+    processor,
+    samples: Sequence[Sample],
+    *,
+    batch_size: int = 8,
+    max_new_tokens: int = MAX_NEW_TOKENS,
+    description: str = "answers",
+) -> list[str]:
+    """
+    What a model answers to each sample.
+
+    Decoding is plain greedy: of the model's generation config only the ids of its special tokens count, no sampling
+    and no repetition penalty. Prompts are padded on the left. Answers do not depend on `batch_size` but for rounding:
+    in float32 that changes nothing, in half precision it may turn a word where two are equally likely.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]):
+            Has `generate`. It is put in eval mode, and its modules get their modes back.
+        processor ([`~transformers.ProcessorMixin`]):
+            Has a chat template; the message is the image, where there is one, and then the prompt.
+        samples (sequence of [`Sample`]):
+            Images are files, or pictures in memory. Those with and without one may be mixed.
+        batch_size (`int`, *optional*, defaults to 8):
+            Questions per call of `generate`.
+        max_new_tokens (`int`, *optional*, defaults to 128):
+            Longest answer; a batch ends earlier when all of its answers have ended.
+        description (`str`, *optional*, defaults to `"answers"`):
+            Label of the progress bar.
+
+    Returns:
+        `list[str]`: one answer for each sample in their order, stripped.
+
+    Raises:
+        ValueError: if an image cannot be read, or a prompt holds the image token.
+    """
+    image_token = getattr(processor, "image_token", None)
+    for sample in samples:
+        if image_token and image_token in sample.prompt:
+            raise ValueError(
+                f"The prompt of question {sample.question_id!r} holds the image token {image_token!r}. The place of "
+                "the image is in front of the prompt, and the chat template writes it. Delete it from the prompt: "
+                f"`prompt.replace({image_token!r}, '')`."
+            )
+    # Neighbours of about equal length need little padding. The longest come first, so that a batch that does not fit
+    # into memory fails at once.
+    order = sorted(
+        range(len(samples)), key=lambda i: (samples[i].image is not None, len(samples[i].prompt)), reverse=True
+    )
+    config = _greedy(model, processor.tokenizer, max_new_tokens)
+    answers = [""] * len(samples)
+    with eval_mode(model), torch.no_grad():
+        for start in tqdm(range(0, len(order), batch_size), desc=description, leave=False):
+            batch = order[start : start + batch_size]
+            for position, text in zip(
+                batch, _answer(model, processor, [samples[i] for i in batch], config), strict=True
+            ):
+                answers[position] = text
+    return answers
+
+
+def _answer(model, processor, samples: list[Sample], config: GenerationConfig) -> list[str]:
+    inputs = processor.apply_chat_template(
+        [_conversation(sample) for sample in samples],
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
+        processor_kwargs={"padding": True, "padding_side": "left"},
+    ).to(model.device, dtype=model.dtype)
+    generated = model.generate(**inputs, generation_config=config)
+    texts = processor.batch_decode(generated[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    return [text.strip() for text in texts]
+
+
+def _conversation(sample: Sample) -> list[dict]:
+    content = [{"type": "text", "text": sample.prompt}]
+    if sample.image is not None:
+        content.insert(0, {"type": "image", "image": _picture(sample)})
+    return [{"role": "user", "content": content}]
+
+
+def _picture(sample: Sample) -> PIL.Image.Image:
+    """The image in RGB, its transparency dropped, as LLaVA's scripts and lmms-eval do."""
+    if not isinstance(sample.image, str):
+        return sample.image.convert("RGB")
+    try:
+        with PIL.Image.open(sample.image) as image:
+            return image.convert("RGB")
+    # Decoders raise anything on broken files: OSError, SyntaxError, struct.error, DecompressionBombError ...
+    except Exception as error:
+        raise ValueError(
+            f"The image {sample.image} of question {sample.question_id!r} cannot be read ({error}). Every question "
+            "needs its image, or the score would be that of another benchmark. Fetch the file again."
+        ) from error
+
+
+def _greedy(model, tokenizer, max_new_tokens: int) -> GenerationConfig:
+    own = model.generation_config.eos_token_id
+    ends = {*(own if isinstance(own, list) else [own]), tokenizer.eos_token_id} - {None}
+    # Every field that the model's own config could fill in otherwise is set.
+    return GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        num_beams=1,
+        temperature=1.0,
+        top_k=50,
+        top_p=1.0,
+        repetition_penalty=1.0,
+        no_repeat_ngram_size=0,
+        use_cache=True,  # a model that was trained with checkpointing may have it switched off
+        eos_token_id=sorted(ends) or None,
+        pad_token_id=tokenizer.pad_token_id,
+    )
