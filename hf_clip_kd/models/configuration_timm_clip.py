@@ -21,7 +21,7 @@ class TimmVisionConfig(PreTrainedConfig):
         patch_size (`int`, *optional*, defaults to 32):
             Pixels of input per token and side, `image_size // grid[0]`: the `patch_size` of a `LlavaProcessor`.
         hidden_size (`int`, *optional*, defaults to 512):
-            Width of the tokens in `last_hidden_state`.
+            Width of the tokens in `last_hidden_state`; inside a LLaVA, of the tokens that it reads.
         pooled_size (`int`, *optional*, defaults to 512):
             Width of `pooler_output`; differs from `hidden_size` where the trunk widens its features before pooling.
         num_hidden_layers (`int`, *optional*, defaults to 5):
@@ -30,6 +30,10 @@ class TimmVisionConfig(PreTrainedConfig):
             Tokens before the patches (class token and registers); 0 for a convnet.
         grid (`list[int]`, *optional*, defaults to `[7, 7]`):
             Rows and columns of the patch tokens at `image_size`.
+        feature_layers (`list[int]`, *optional*):
+            Entries of `hidden_states` that a LLaVA reads together (its `vision_feature_layer`). The levels of a convnet
+            differ in grid and width: these are averaged down to the grid of the deepest of them and filled with zeros
+            up to the width of the widest, and `hidden_size`, `grid` and `patch_size` then describe them.
     """
 
     model_type = "timm_clip_vision"
@@ -45,6 +49,7 @@ class TimmVisionConfig(PreTrainedConfig):
     num_hidden_layers: int = 5
     num_prefix_tokens: int = 0
     grid: list[int] | tuple[int, ...] = (7, 7)
+    feature_layers: list[int] | None = None
 
 
 class TimmCLIPConfig(PreTrainedConfig):

@@ -9,6 +9,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.clip.modeling_clip import CLIPOutput, image_text_contrastive_loss
 
 from .configuration_timm_clip import TimmCLIPConfig, TimmVisionConfig
+from .levels import align_levels, to_tokens
 
 
 class TimmVisionModel(PreTrainedModel):
@@ -18,7 +19,7 @@ class TimmVisionModel(PreTrainedModel):
     `last_hidden_state` and `hidden_states[-1]` are the tokens (B, prefix + h * w, hidden_size) of the last level before
     the trunk's final norm or head, `pooler_output` (B, pooled_size) is the trunk's own pooled feature. `hidden_states`
     has `num_hidden_layers + 1` entries, numbered as in CLIP; entry 0, the embeddings, is always `None`. Levels of a
-    convnet differ in width and number of tokens.
+    convnet differ in width and number of tokens, unless `config.feature_layers` asks for one shape.
     """
 
     config_class = TimmVisionConfig
@@ -121,7 +122,8 @@ class TimmVisionModel(PreTrainedModel):
         if not hasattr(self.trunk, "forward_intermediates"):
             features = self.trunk.forward_features(pixel_values)
             return features, {self.last_level: to_tokens(features, getattr(self.trunk, "output_fmt", "NCHW"))}
-        kept = sorted(levels | {self.last_level})
+        aligned = self._levels(self.config.feature_layers or False)
+        kept = sorted(levels | aligned | {self.last_level})
         arguments = {"indices": [level - 1 for level in kept], "norm": False}
         if self.config.num_prefix_tokens:
             features, pairs = self.trunk.forward_intermediates(
@@ -130,15 +132,9 @@ class TimmVisionModel(PreTrainedModel):
             maps = [torch.cat([prefix, patches], dim=1) for patches, prefix in pairs]
         else:
             features, maps = self.trunk.forward_intermediates(pixel_values, output_fmt="NCHW", **arguments)
-            maps = [to_tokens(one, "NCHW") for one in maps]
+            maps = align_levels(dict(zip(kept, maps, strict=True)), aligned)
+            maps = [to_tokens(one, "NCHW") for one in maps.values()]
         return features, dict(zip(kept, maps, strict=True))
-
-
-def to_tokens(features: torch.Tensor, layout: str) -> torch.Tensor:
-    """Features (B, C, H, W), (B, H, W, C) or already (B, N, C) as (B, N, C); `layout` is `"NCHW"` or `"NHWC"`."""
-    if features.ndim == 3:
-        return features
-    return features.flatten(1, 2) if str(layout) == "NHWC" else features.flatten(2).transpose(1, 2)
 
 
 class TimmCLIPModel(PreTrainedModel):

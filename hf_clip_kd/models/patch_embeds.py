@@ -14,7 +14,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from .configuration_timm_clip import TimmVisionConfig
-from .modeling_timm_clip import to_tokens
+from .levels import to_tokens
 from .tokens import check_layer, describe, encode_images, image_output, patches_of
 
 READS_CLASS_TOKEN = ("clip", "metaclip_2")  # types of transformers models

@@ -1,0 +1,34 @@
+"""A stock LLaVA around any vision tower and any causal language model: build, train in two stages, save, load."""
+
+from .adapters import add_lora, merge_adapter, quantization
+from .build import build_llava
+from .chat_templates import get_chat_template, list_chat_templates
+from .checksum import tower_checksum
+from .collator import LlavaDataCollator
+from .feature_cache import FeatureCache, reading_features
+from .feature_scale import FeatureScale, FeatureStatistics, measure_features
+from .saving import load_llava, save_llava
+from .trainable import set_trainable
+from .trainer import LlavaTrainer
+from .training_args import LlavaTrainingArguments
+
+__all__ = [
+    "FeatureCache",
+    "FeatureScale",
+    "FeatureStatistics",
+    "LlavaDataCollator",
+    "LlavaTrainer",
+    "LlavaTrainingArguments",
+    "add_lora",
+    "build_llava",
+    "get_chat_template",
+    "list_chat_templates",
+    "load_llava",
+    "measure_features",
+    "merge_adapter",
+    "quantization",
+    "reading_features",
+    "save_llava",
+    "set_trainable",
+    "tower_checksum",
+]

@@ -1,0 +1,209 @@
+"""[`build_llava`]: any image tower and any causal language model as one stock LLaVA."""
+
+import copy
+import logging
+import os
+
+import torch
+from transformers import (
+    BaseImageProcessor,
+    GenerationConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
+
+from .chat_templates import default_chat_template, get_chat_template
+from .feature_scale import measure_features
+from .image_modes import square_image_processor
+from .image_tokens import ImageTokens, check_layer, measure_image_tokens, name_of
+from .language_model import (
+    IMAGE_TOKEN,
+    add_special_tokens,
+    load_language_model,
+    no_stock_head,
+    probe_logits,
+    stock_head,
+)
+from .towers import load_tower
+
+logger = logging.getLogger(__name__)
+
+
+def build_llava(
+    vision_tower: str | os.PathLike | PreTrainedModel,
+    language_model: str | os.PathLike | PreTrainedModel,
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    image_processor: BaseImageProcessor | None = None,
+    vision_feature_layer: int | list[int] = -2,
+    image_mode: str = "square",
+    chat_template: str | None = None,
+    dtype: torch.dtype | None = None,
+    trust_remote_code: bool = False,
+) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
+    """
+    Puts an image tower in front of a language model, with a fresh projector (https://huggingface.co/papers/2310.03744).
+
+    How many tokens an image becomes, and which of them are patches, is measured on the tower. What is given as an object is
+    copied. With the tower trained and a `vision_feature_layer` before the last, the layers above it get no gradient.
+
+    Args:
+        vision_tower (`str`, `os.PathLike` or [`~transformers.PreTrainedModel`]): See [`load_tower`].
+        language_model (`str`, `os.PathLike` or [`~transformers.PreTrainedModel`]):
+            Folder or Hub id of a causal language model, or the model itself, with `tokenizer`.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`], *optional*): Instead of the language model's own.
+        image_processor ([`~transformers.BaseImageProcessor`], *optional*):
+            Instead of the tower's own; needed for a tower given as an object. Names size, mean, deviation and filter.
+        vision_feature_layer (`int` or `list[int]`, *optional*, defaults to -2):
+            Which of the tower's hidden states to read; several are laid side by side. Levels of a convnet are brought onto
+            one grid and width for it, see [`TimmVisionConfig`].
+        image_mode (`str`, *optional*, defaults to `"square"`): How an image becomes square: `"square"`, `"pad"` or `"crop"`.
+        chat_template (`str`, *optional*): One of [`list_chat_templates`]; without it that of the language model's family.
+        dtype (`torch.dtype`, *optional*): Of all weights. Without it fp32, which holds every tower exactly.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): Whether to run code of the folders or repositories.
+
+    Returns:
+        `tuple`: [`~transformers.LlavaForConditionalGeneration`] in eval mode, greedy, and [`~transformers.LlavaProcessor`].
+
+    Raises:
+        ValueError: One of the two is not there, lacks weights, or the stock LLaVA cannot hold it exactly.
+
+    Example:
+
+    ```python
+    model, processor = build_llava("vit-t16-kd", "Qwen/Qwen2.5-0.5B-Instruct")
+    ```
+    """
+    dtype = dtype or torch.float32
+    layer = vision_feature_layer if isinstance(vision_feature_layer, int) else list(vision_feature_layer)
+    check_layer(layer)
+    tower, own_processor = load_tower(vision_tower, trust_remote_code=trust_remote_code)
+    if image_processor is None and own_processor is None:
+        raise ValueError(
+            f"vision_tower is a {type(vision_tower).__name__} and image_processor is None; a model does not say how its "
+            "images are prepared; pass both: build_llava(model, ..., image_processor=processor.image_processor)."
+        )
+    if isinstance(vision_tower, PreTrainedModel):
+        tower = copy.deepcopy(tower)
+    tower = tower.to(dtype).eval()
+    image_processor = square_image_processor(image_processor or own_processor, image_mode)
+    image_tokens = measure_image_tokens(tower, layer, image_processor.crop_size["height"])
+
+    causal, tokenizer = load_language_model(language_model, tokenizer, dtype, trust_remote_code)
+    template = get_chat_template(chat_template or default_chat_template(causal.config, tokenizer))
+    image_token_id = add_special_tokens(causal, tokenizer, template.end_of_turn)
+    model = assemble(tower, causal, image_tokens, layer, image_token_id)
+    model.generation_config = greedy(tokenizer, template.end_of_turn)
+    tokenizer.chat_template = template.jinja
+    processor = LlavaProcessor(
+        image_processor=image_processor,
+        tokenizer=tokenizer,
+        patch_size=image_tokens.patch_size,
+        vision_feature_select_strategy=image_tokens.select_strategy,
+        num_additional_image_tokens=image_tokens.num_additional_image_tokens,
+        chat_template=template.jinja,
+    )
+    check_counts(model, processor, image_tokens)
+    log_features(model, image_tokens, image_processor.crop_size["height"])
+    return model, processor
+
+
+def assemble(
+    tower: PreTrainedModel,
+    causal: PreTrainedModel,
+    image_tokens: ImageTokens,
+    layer: int | list[int],
+    image_token_id: int,
+) -> LlavaForConditionalGeneration:
+    """The two models in the stock class, which must compute the language model's own logits."""
+    expected = probe_logits(causal)
+    head, tied = stock_head(causal)
+    # LlavaConfig takes the tying over from here.
+    causal.config.tie_word_embeddings = tied
+    config = LlavaConfig(
+        vision_config=tower.config,
+        text_config=causal.config,
+        image_token_index=image_token_id,
+        image_seq_length=image_tokens.count,
+        vision_feature_select_strategy=image_tokens.select_strategy,
+        vision_feature_layer=layer,
+        tie_word_embeddings=tied,
+    )
+    config.dtype = tower.dtype
+    try:
+        # Without memory: its parts are replaced by those that have weights.
+        with torch.device("meta"):
+            model = LlavaForConditionalGeneration(config)
+    except (ValueError, KeyError) as error:
+        raise ValueError(
+            f"The stock LLaVA cannot build {type(tower).__name__} or {type(causal).__name__} from their configurations "
+            f"({error}); allowed are models of transformers and our timm towers; models with code of their own are not."
+        ) from error
+    for built, given in ((model.model.vision_tower, tower), (model.model.language_model, causal.base_model)):
+        if type(built) is not type(given):
+            raise ValueError(
+                f"The stock LLaVA builds a {type(built).__name__} where a {type(given).__name__} was given; allowed are "
+                "models that AutoModel makes of their configuration; give the vision tower or the text model alone."
+            )
+    model.model.vision_tower = tower
+    model.model.language_model = causal.base_model
+    # torch's own initialisation, as in LLaVA; the stock class would draw from N(0, 0.02).
+    model.model.multi_modal_projector = LlavaMultiModalProjector(config).to(device=causal.device, dtype=tower.dtype)
+    model.lm_head = head
+    model.to(causal.device).eval()
+    model.requires_grad_(True)
+    if not torch.equal(probe_logits(model), expected):
+        raise no_stock_head(causal, "text alone gives other logits")
+    return model
+
+
+def greedy(tokenizer: PreTrainedTokenizerBase, end_of_turn: str | None) -> GenerationConfig:
+    ends = {tokenizer.eos_token_id: None}
+    if end_of_turn is not None:
+        ends[tokenizer.convert_tokens_to_ids(end_of_turn)] = None
+    return GenerationConfig(
+        do_sample=False,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=[one for one in ends if one is not None],
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def check_counts(model: LlavaForConditionalGeneration, processor: LlavaProcessor, image_tokens: ImageTokens) -> None:
+    """`ValueError` if processor, tower and measurement do not agree on the number of image tokens."""
+    side = processor.image_processor.crop_size["height"]
+    pixels = torch.zeros(3, side // 2 + 1, side, dtype=torch.uint8)
+    inputs = processor(
+        images=pixels.numpy(), text=IMAGE_TOKEN, return_tensors="pt", input_data_format="channels_first"
+    )
+    written = int((inputs["input_ids"] == model.config.image_token_index).sum())
+    with torch.no_grad():
+        features = model.get_image_features(inputs["pixel_values"].to(device=model.device, dtype=model.dtype))
+    read = features.pooler_output[0].shape[0]
+    if not written == read == image_tokens.count:
+        raise ValueError(
+            f"The processor writes {written} image tokens, {name_of(model.model.vision_tower)} gives {read} and "
+            f"{image_tokens.count} were measured; they must be equal; use an image processor that makes images of one size "
+            "and a tokenizer that keeps '<image>' whole."
+        )
+
+
+def log_features(model: LlavaForConditionalGeneration, image_tokens: ImageTokens, side: int) -> None:
+    noise = torch.randn(4, 3, side, side, generator=torch.Generator().manual_seed(0))
+    statistics = measure_features(model, noise)
+    logger.info(
+        "%s, layer %s: %d tokens per image; features of noise have mean %.3g, std %.3g, largest %.3g",
+        name_of(model.model.vision_tower),
+        model.config.vision_feature_layer,
+        image_tokens.count,
+        statistics.mean,
+        statistics.std,
+        statistics.max,
+    )
+
+
+__all__ = ["build_llava"]

@@ -1,0 +1,178 @@
+"""What a frozen vision tower says of each image, computed once and read from files in every later run."""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from safetensors import safe_open
+from safetensors.torch import save_file
+from tqdm import tqdm
+from transformers import LlavaForConditionalGeneration, LlavaProcessor
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from .checksum import tower_checksum
+
+logger = logging.getLogger(__name__)
+
+SHARD = 2048  # images per file
+
+
+def image_name(image: dict) -> str:
+    """The name of an undecoded image (`{"bytes", "path"}`) in a cache: a hash of its bytes, or else its path."""
+    return image["path"] if image["bytes"] is None else hashlib.sha256(image["bytes"]).hexdigest()
+
+
+class FeatureCache:
+    """
+    The hidden states that a LLaVA reads of its frozen tower, one row per image, in `features-*.safetensors`.
+
+    A file is written under another name first and holds its own list of images, so that a kill at any moment loses at
+    most the file that was being written; [`FeatureCache.add`] goes on from there. Files are mapped into memory.
+
+    Args:
+        folder (`str` or `Path`):
+            Where the files are, or will be.
+        model ([`~transformers.LlavaForConditionalGeneration`]), processor ([`~transformers.LlavaProcessor`]):
+            Whose tower, layers and image processing the features belong to.
+        dtype (`torch.dtype`, *optional*, defaults to the tower's):
+            Of the stored numbers.
+
+    Raises:
+        ValueError: The folder holds features of another tower, layer, image processing or dtype.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        model: LlavaForConditionalGeneration,
+        processor: LlavaProcessor,
+        dtype: torch.dtype | None = None,
+    ):
+        self.folder, self.model, self.image_processor = Path(folder), model, processor.image_processor
+        layers = model.config.vision_feature_layer
+        self.layers = [layers] if isinstance(layers, int) else list(layers)
+        self.dtype = dtype or model.model.vision_tower.dtype
+        self.belongs_to = {
+            "tower": tower_checksum(model.model.vision_tower),
+            "layers": json.dumps(self.layers),
+            "dtype": str(self.dtype),
+            "images": json.dumps(self.image_processor.to_dict(), sort_keys=True, default=str),
+        }
+        self._places: dict[str, tuple[Path, int]] = {}
+        self._open: dict[Path, object] = {}
+        for path in sorted(self.folder.glob("features-*.safetensors")):
+            self._read(path)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __call__(self, image: dict) -> torch.Tensor:
+        """
+        Hidden states (layers, tokens, width) of an undecoded image.
+
+        Raises:
+            ValueError: The image is not in the cache.
+        """
+        name = image_name(image)
+        if name not in self._places:
+            raise ValueError(
+                f"The image {name} is not among the {len(self):,} of the feature cache {self.folder}. All images of the "
+                "training data must be. Call `cache.add(images)` first."
+            )
+        path, row = self._places[name]
+        if path not in self._open:
+            self._open[path] = safe_open(path, framework="pt").__enter__()
+        return self._open[path].get_slice("features")[row]
+
+    def add(self, images: Iterable[dict], decode: Callable[[dict], object], batch_size: int = 32) -> None:
+        """
+        Compute and store what is missing; several processes share the work.
+
+        Args:
+            images (`Iterable[dict]`): Undecoded images; those of one name count once.
+            decode (`Callable`): An undecoded image to an RGB `PIL.Image.Image`. What it raises as a `ValueError` leaves
+                that image out with a warning; the collator meets it again.
+            batch_size (`int`, *optional*, defaults to `32`): Images per forward pass.
+        """
+        missing = {image_name(image): image for image in images}
+        missing = [(name, image) for name, image in missing.items() if name not in self._places]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        state = PartialState()
+        shards = [missing[start : start + SHARD] for start in range(0, len(missing), SHARD)]
+        mine = shards[state.process_index :: state.num_processes]
+        for shard in tqdm(mine, desc="vision features", unit="file", disable=not state.is_main_process):
+            self._write(shard, decode, batch_size)
+        state.wait_for_everyone()
+        for path in sorted(self.folder.glob("features-*.safetensors")):
+            self._read(path)
+
+    @torch.no_grad()
+    def _write(self, shard: list[tuple[str, dict]], decode: Callable, batch_size: int) -> None:
+        names, pictures, features = [], [], []
+        for name, image in shard:
+            try:
+                pictures.append(decode(image))
+                names.append(name)
+            except ValueError as error:
+                logger.warning("No features of the image %s: %s", image.get("path") or name, error)
+        if not names:
+            return
+        core = self.model.model
+        core.vision_tower.eval()
+        for start in range(0, len(pictures), batch_size):
+            pixels = self.image_processor(images=pictures[start : start + batch_size], return_tensors="pt")
+            pixels = pixels["pixel_values"].to(core.vision_tower.device, core.vision_tower.dtype)
+            output = core.vision_tower(pixels, output_hidden_states=self.layers, return_dict=True)
+            states = torch.stack([output.hidden_states[layer] for layer in self.layers], dim=1)
+            features.append(states.to("cpu", self.dtype))
+        digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
+        path = self.folder / f"features-{digest}.safetensors"
+        temporary = path.with_suffix(".tmp")
+        save_file(
+            {"features": torch.cat(features).contiguous()},
+            temporary,
+            metadata=self.belongs_to | {"names": json.dumps(names)},
+        )
+        os.replace(temporary, path)
+
+    def _read(self, path: Path) -> None:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+        differs = [name for name, value in self.belongs_to.items() if metadata.get(name) != value]
+        if differs:
+            told = "; ".join(
+                f"{name}: {metadata.get(name)!s:.80} there, {self.belongs_to[name]:.80} here" for name in differs
+            )
+            raise ValueError(
+                f"The feature cache {self.folder} belongs to another vision tower ({told}). A cache serves one tower, "
+                "with one choice of layers, image processing and dtype. Give another folder, or delete this one."
+            )
+        self._places |= {name: (path, row) for row, name in enumerate(json.loads(metadata["names"]))}
+
+
+@contextlib.contextmanager
+def reading_features(model: LlavaForConditionalGeneration) -> Iterator[None]:
+    """
+    Within it, the model takes for `pixel_values` what a [`FeatureCache`] or the like gives: hidden states
+    (images, layers, tokens, width), one for each of `vision_feature_layer`. Its tower is not called; its weights stay
+    where they are, so a checkpoint holds them.
+    """
+    layers = model.config.vision_feature_layer
+    layers = [layers] if isinstance(layers, int) else list(layers)
+    tower = model.model.vision_tower
+
+    def forward(pixel_values: torch.Tensor, **kwargs) -> BaseModelOutputWithPooling:
+        return BaseModelOutputWithPooling(hidden_states=dict(zip(layers, pixel_values.unbind(dim=1), strict=True)))
+
+    # On the instance, over the class's method: stock LLaVA calls its tower in one place only.
+    tower.forward = forward
+    try:
+        yield
+    finally:
+        del tower.forward

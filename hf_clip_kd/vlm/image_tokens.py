@@ -1,0 +1,154 @@
+"""How many tokens an image becomes and how they lie, measured on the tower instead of believed."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from transformers import PreTrainedModel
+
+from ..models import TimmVisionConfig
+
+
+class ImageTokens(NamedTuple):
+    """
+    What LLaVA's configuration and processor must say about the tokens of one image.
+
+    `count` tokens reach the language model: the `grid` (rows, columns) of patches of `patch_size` pixels, and before them
+    the `num_prefix_tokens` (class token and registers) of the tower, without token 0 if `select_strategy` is `"default"`.
+    `num_additional_image_tokens` is the processor's name for the prefix.
+    """
+
+    count: int
+    grid: tuple[int, int]
+    patch_size: int
+    num_prefix_tokens: int
+    select_strategy: str
+    num_additional_image_tokens: int
+
+
+def measure_image_tokens(tower: PreTrainedModel, layer: int | list[int], image_size: int) -> ImageTokens:
+    """
+    Runs a tower on one black image, as LLaVA will, and counts.
+
+    A class token is dropped (`"default"`); registers stay, as tokens that the language model may read. A
+    [`TimmVisionModel`] has its configuration adapted to what is read: `hidden_size` is the width of the tokens, and levels
+    of different grids or widths are brought together by `feature_layers`.
+
+    Args:
+        tower ([`~transformers.PreTrainedModel`]): The image tower.
+        layer (`int` or `list[int]`): Entries of its `hidden_states`, LLaVA's `vision_feature_layer`.
+        image_size (`int`): Side of the image in pixels.
+
+    Raises:
+        ValueError: The tower has no such layer, does not take this image size, or gives no square grid of tokens.
+    """
+    layers = check_layer(layer)
+    config = tower.config
+    is_timm = config.model_type == TimmVisionConfig.model_type
+    if is_timm:
+        config.feature_layers = None
+        config.image_size = image_size
+    states = read_layers(tower, layer, layers, image_size)
+    if is_timm and config.num_prefix_tokens == 0 and len({state.shape for state in states}) > 1:
+        config.feature_layers = layers
+        states = read_layers(tower, layer, layers, image_size)
+    shapes = {tuple(state.shape[1:]) for state in states}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"The layers {layers} of {name_of(tower)} have tokens of the shapes (number, width) "
+            f"{', '.join(map(str, sorted(shapes)))}; a LLaVA lays them side by side, so they must be equal; read one of "
+            f"them: build_llava(..., vision_feature_layer={layers[-1]})."
+        )
+    ((count, width),) = shapes
+    prefix, side = layout_of(tower, count, image_size, layers)
+    if is_timm:
+        config.hidden_size, config.grid, config.patch_size = width, [side, side], image_size // side
+    if width != config.hidden_size:
+        raise ValueError(
+            f"The tokens of {name_of(tower)} at layer {layers} are {width} wide and its configuration says "
+            f"hidden_size={config.hidden_size}, from which LLaVA builds its projector; allowed are towers of one width; "
+            "take the same architecture from timm: build_llava('timm:NAME', ...)."
+        )
+    drops = has_class_token(tower, prefix)
+    return ImageTokens(
+        count=count - drops,
+        grid=(side, side),
+        patch_size=image_size // side,
+        num_prefix_tokens=prefix,
+        select_strategy="default" if drops else "full",
+        num_additional_image_tokens=prefix,
+    )
+
+
+def check_layer(layer: int | list[int]) -> list[int]:
+    """The layers as a list; `ValueError` if LLaVA cannot be asked for them."""
+    layers = [layer] if isinstance(layer, int) else list(layer)
+    # The libraries test for 0 as for False, and then return no hidden states.
+    if isinstance(layer, bool) or not layers or layers == [0] or not all(type(one) is int for one in layers):
+        raise ValueError(
+            f"vision_feature_layer={layer!r} names no layer that a LLaVA can read; allowed are an integer other than 0 "
+            "or a list of integers; the usual one is the last but one: build_llava(..., vision_feature_layer=-2)."
+        )
+    return layers
+
+
+@torch.no_grad()
+def read_layers(tower: PreTrainedModel, layer, layers: list[int], image_size: int) -> list[torch.Tensor]:
+    """The hidden states (1, N, C) of a black image at each of the layers. The tower stays as it was."""
+    parameter = next(tower.parameters())
+    channels = getattr(tower.config, "num_channels", 3)
+    image = torch.zeros(1, channels, image_size, image_size, device=parameter.device, dtype=parameter.dtype)
+    in_training = [module for module in tower.modules() if module.training]
+    tower.eval()
+    try:
+        # As `LlavaModel` calls it: the indices stand in for True.
+        output = tower(image, output_hidden_states=layer if isinstance(layer, int) else layers, return_dict=True)
+        states = [output.hidden_states[one] for one in layers]
+    except (AssertionError, AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name_of(tower)} cannot give layer {layers} of an image of {image_size}x{image_size} pixels "
+            f"({type(error).__name__}: {error}); allowed are towers that return hidden states of the layer asked for, at "
+            "the size that their image processor makes; check vision_feature_layer and image_processor of build_llava."
+        ) from error
+    finally:
+        for module in in_training:
+            module.training = True
+    if bad := [one for one, state in zip(layers, states, strict=True) if state is None or state.ndim != 3]:
+        raise ValueError(
+            f"{name_of(tower)} gives no tokens (batch, number, width) at layer {bad}; a LLaVA reads those of "
+            "transformers' ViTs and of timm's models; write build_llava('timm:NAME', ...) for a convnet."
+        )
+    return states
+
+
+def layout_of(tower: PreTrainedModel, count: int, image_size: int, layers: list[int]) -> tuple[int, int]:
+    """Of `count` tokens, the number before the patches, and the side of the patches' grid."""
+    config = tower.config
+    if config.model_type == TimmVisionConfig.model_type:
+        prefix = config.num_prefix_tokens
+    else:
+        patch = config.patch_size if isinstance(config.patch_size, int) else config.patch_size[0]
+        prefix = count - (image_size // patch) ** 2
+    side = math.isqrt(max(count - prefix, 0))
+    # The last term is how LlavaProcessor counts, with a whole number of pixels as the size of a patch.
+    if prefix < 0 or side == 0 or side**2 != count - prefix or image_size // (image_size // side) != side:
+        raise ValueError(
+            f"{name_of(tower)} makes {count} tokens of an image of {image_size}x{image_size} pixels at layer {layers}, "
+            "and these are no square grid that divides the image behind class and register tokens; LlavaProcessor can "
+            "count no others; choose another vision_feature_layer, such as -1, or an image size that the tower divides."
+        )
+    return prefix, side
+
+
+def has_class_token(tower: PreTrainedModel, prefix: int) -> bool:
+    """Whether token 0 is a class token. Trunks of timm may have registers alone; stock towers have it first."""
+    if tower.config.model_type == TimmVisionConfig.model_type:
+        return prefix > 0 and getattr(tower.trunk, "cls_token", None) is not None
+    return prefix > 0
+
+
+def name_of(tower: PreTrainedModel) -> str:
+    return f"The tower {getattr(tower.config, 'architecture', type(tower).__name__)}"
+
+
+__all__ = ["ImageTokens", "measure_image_tokens"]

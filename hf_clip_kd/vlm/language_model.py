@@ -1,0 +1,118 @@
+"""The causal language model of a LLaVA: loaded, with room for `<image>`, and its head as the stock class has it."""
+
+import copy
+import os
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.tokenization_utils_base import AddedToken
+
+IMAGE_TOKEN = "<image>"
+PAD_TOKEN = "<|llava_pad|>"
+
+
+def load_language_model(
+    language_model: str | os.PathLike | PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase | None,
+    dtype: torch.dtype,
+    trust_remote_code: bool,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A causal language model in `dtype` and its tokenizer, both free to be changed: objects are copied."""
+    if isinstance(language_model, PreTrainedModel):
+        if tokenizer is None:
+            raise ValueError(
+                f"language_model is a {type(language_model).__name__} and tokenizer is None; a model has no tokenizer in "
+                "it; pass both: build_llava(tower, model, tokenizer=tokenizer)."
+            )
+        return copy.deepcopy(language_model).to(dtype).eval(), copy.deepcopy(tokenizer)
+    name = os.fspath(language_model)
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            name, dtype=dtype, trust_remote_code=trust_remote_code, output_loading_info=True
+        )
+        tokenizer = tokenizer or AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().split("\n")[0].rstrip(".")
+        raise ValueError(
+            f"language_model={name!r} cannot be loaded ({reason}); allowed are a folder or Hub id of a causal language "
+            "model of transformers with its tokenizer, or such a model with tokenizer=...; check the name and the network."
+        ) from error
+    if missing := sorted(report["missing_keys"]):
+        raise ValueError(
+            f"The weights of language_model={name!r} lack {len(missing)} tensors (such as {missing[0]}), which would stay "
+            "random; allowed are complete weights; save the whole model with model.save_pretrained."
+        )
+    return model, copy.deepcopy(tokenizer)
+
+
+def add_special_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, end_of_turn: str | None) -> int:
+    """
+    Gives the tokenizer `<image>` and a padding token, and the model as many embeddings as there are tokens.
+
+    The padding token is never one that ends an answer: whoever masks padding would take the end from the labels. The model
+    grows only if it has no spare rows, as it mostly has.
+
+    Returns:
+        `int`: id of `<image>`.
+
+    Raises:
+        ValueError: The tokenizer does not have the template's token for the end of a turn.
+    """
+    if end_of_turn is not None and end_of_turn not in tokenizer.get_vocab():
+        raise ValueError(
+            f"The chat template ends its turns with {end_of_turn!r}, which is no token of this tokenizer; allowed are "
+            "templates of the language model's own family, and 'vicuna', which needs no token; "
+            "call build_llava(..., chat_template='vicuna')."
+        )
+    image_token = AddedToken(IMAGE_TOKEN, normalized=False, special=True)
+    tokenizer.add_special_tokens({"extra_special_tokens": [image_token]}, replace_extra_special_tokens=False)
+    ends = (tokenizer.eos_token, end_of_turn)
+    if tokenizer.pad_token is None or tokenizer.pad_token in ends:
+        usable = tokenizer.unk_token is not None and tokenizer.unk_token not in (*ends, tokenizer.bos_token)
+        tokenizer.add_special_tokens({"pad_token": tokenizer.unk_token if usable else PAD_TOKEN})
+    needed = max(tokenizer.get_vocab().values()) + 1
+    if needed > model.get_input_embeddings().weight.shape[0]:
+        model.resize_token_embeddings(needed)
+    return tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
+
+
+def stock_head(model: PreTrainedModel) -> tuple[nn.Linear, bool]:
+    """
+    The output head for [`~transformers.LlavaForConditionalGeneration`], and whether it stays tied to the embeddings.
+
+    The stock class can tie only to `embed_tokens`; a model that ties under another name gets a copy.
+
+    Raises:
+        ValueError: The head is more than one matrix.
+    """
+    head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
+    if not isinstance(head, nn.Linear) or head.bias is not None:
+        kind = "with a bias" if isinstance(head, nn.Linear) else f"of type {type(head).__name__}"
+        raise no_stock_head(model, f"its head is one {kind}")
+    if head.weight is not embeddings.weight:
+        return head, False
+    if getattr(model.base_model, "embed_tokens", None) is embeddings:
+        return head, True
+    own = nn.Linear(head.in_features, head.out_features, bias=False, device="meta")
+    own.weight = nn.Parameter(head.weight.detach().clone())
+    return own, False
+
+
+def no_stock_head(model: PreTrainedModel, reason: str) -> ValueError:
+    return ValueError(
+        f"{type(model).__name__} would compute other logits inside a LLaVA ({reason}): the stock class has a plain linear "
+        "head without bias, scale or soft-capping; allowed are models such as Qwen2, Qwen3, Llama, Mistral, SmolLM2, Phi-3 "
+        "and Gemma 1; give one of these as language_model."
+    )
+
+
+@torch.no_grad()
+def probe_logits(model: PreTrainedModel) -> torch.Tensor:
+    """Logits of some tokens from all over the vocabulary, without an image."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    ids = torch.linspace(0, rows - 1, min(rows, 16), device=model.device).long()
+    return model(input_ids=ids[None], use_cache=False).logits
+
+
+__all__ = ["IMAGE_TOKEN", "add_special_tokens", "load_language_model", "no_stock_head", "probe_logits", "stock_head"]

@@ -1,0 +1,94 @@
+"""A trained LLaVA as a folder that loads elsewhere, and back."""
+
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForImageTextToText,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+)
+from transformers.dynamic_module_utils import get_relative_import_files
+
+from ..models import TimmVisionConfig, modeling_timm_llava
+
+# Read by the Auto classes of transformers: file and class to load with `trust_remote_code=True`.
+AUTO_MAP = {
+    "AutoConfig": "modeling_timm_llava.TimmLlavaConfig",
+    "AutoModelForImageTextToText": "modeling_timm_llava.TimmLlavaForConditionalGeneration",
+}
+
+
+def save_llava(
+    model: LlavaForConditionalGeneration, processor: LlavaProcessor, folder: str | os.PathLike, **save_arguments
+) -> None:
+    """
+    Writes model and processor into a folder.
+
+    With a tower of transformers the folder needs nothing but transformers. With a [`TimmVisionModel`] it also holds the
+    code of the tower: it loads with `trust_remote_code=True` where timm is installed, and plainly where this package is.
+
+    Args:
+        model ([`~transformers.LlavaForConditionalGeneration`]), processor ([`~transformers.LlavaProcessor`]):
+            As [`build_llava`] returns them.
+        folder (`str` or `os.PathLike`): Is made if need be.
+        save_arguments: Passed to `model.save_pretrained`, such as `state_dict` or `max_shard_size`.
+    """
+    model.config.__dict__.pop("auto_map", None)
+    if model.config.vision_config.model_type == TimmVisionConfig.model_type:
+        model.config.auto_map = dict(AUTO_MAP)
+        code = modeling_timm_llava.__file__
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        for path in {code, *get_relative_import_files(code)}:
+            shutil.copyfile(path, Path(folder) / Path(path).name)
+    model.save_pretrained(folder, **save_arguments)
+    processor.save_pretrained(folder)
+
+
+def load_llava(
+    folder: str | os.PathLike, *, dtype: torch.dtype | str | None = None, trust_remote_code: bool = False
+) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
+    """
+    Loads what [`save_llava`] wrote, or any other LLaVA.
+
+    Args:
+        folder (`str` or `os.PathLike`): A folder or Hub id.
+        dtype (`torch.dtype` or `str`, *optional*): As in `from_pretrained`; without it that of the file.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): Not needed for what [`save_llava`] wrote.
+
+    Returns:
+        `tuple`: the model in eval mode, and its processor.
+
+    Raises:
+        ValueError: There is no LLaVA, or not all its weights.
+    """
+    name = os.fspath(folder)
+    try:
+        config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
+        if config.model_type != "llava":
+            raise ValueError(f"it holds a model of type {config.model_type!r}")
+        model, report = AutoModelForImageTextToText.from_pretrained(
+            name, dtype=dtype or "auto", trust_remote_code=trust_remote_code, output_loading_info=True
+        )
+        processor = LlavaProcessor.from_pretrained(name)
+        # transformers prefers the torchvision backend whatever was saved; its pixels are not those of training.
+        processor.image_processor = AutoImageProcessor.from_pretrained(name, backend="pil")
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().split("\n")[0].rstrip(".")
+        raise ValueError(
+            f"{name!r} cannot be loaded as a LLaVA ({reason}); allowed are a folder written by save_llava and a Hub id of a "
+            "model of type 'llava'; give the folder in which config.json lies."
+        ) from error
+    if missing := sorted(report["missing_keys"]):
+        raise ValueError(
+            f"The weights of {name!r} lack {len(missing)} tensors (such as {missing[0]}), which would stay random; allowed "
+            "are complete weights; save the model again with save_llava."
+        )
+    return model, processor
+
+
+__all__ = ["load_llava", "save_llava"]

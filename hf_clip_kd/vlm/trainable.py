@@ -1,0 +1,53 @@
+"""Which parts of a LLaVA learn, and at which rate."""
+
+from torch import nn
+from transformers import LlavaForConditionalGeneration
+
+from .training_args import LlavaTrainingArguments
+
+
+def set_trainable(model: LlavaForConditionalGeneration, args: LlavaTrainingArguments) -> None:
+    """Let the parts of `args.stage` learn and freeze the others, as LLaVA's two stages do."""
+    learns = {
+        model.model.multi_modal_projector: True,
+        model.model.language_model: args.stage == "finetune",
+        model.lm_head: args.stage == "finetune",
+        model.model.vision_tower: args.tune_vision_tower,
+    }
+    # The head last: with tied embeddings it is a part of the language model.
+    for part, whether in learns.items():
+        part.requires_grad_(whether)
+
+
+def frozen_parts(model: nn.Module) -> list[nn.Module]:
+    """Vision tower and language model, where they do not learn at all: they belong in eval mode."""
+    core = find_llava(model).model
+    return [
+        part
+        for part in (core.vision_tower, core.language_model)
+        if not any(parameter.requires_grad for parameter in part.parameters())
+    ]
+
+
+def parameter_groups(model: nn.Module, args: LlavaTrainingArguments, decaying: list[str]) -> list[dict]:
+    """
+    Groups for an optimizer: vision tower, projector and the rest, each at its own rate, split by weight decay.
+
+    Args:
+        model (`nn.Module`): A LLaVA, or one wrapped by `peft`.
+        args ([`LlavaTrainingArguments`]): The rates and the weight decay.
+        decaying (`list[str]`): Names of the parameters with weight decay.
+    """
+    rates = {"vision_tower": args.vision_learning_rate, "multi_modal_projector": args.projector_learning_rate}
+    groups: dict[tuple, list] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            rate = next((rate for part, rate in rates.items() if f".{part}." in f".{name}"), None)
+            key = (args.learning_rate if rate is None else rate, args.weight_decay if name in decaying else 0.0)
+            groups.setdefault(key, []).append(parameter)
+    return [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]
+
+
+def find_llava(model: nn.Module) -> LlavaForConditionalGeneration:
+    """The LLaVA itself, below the wrapper that `peft` puts around it."""
+    return next(module for module in model.modules() if isinstance(module, LlavaForConditionalGeneration))

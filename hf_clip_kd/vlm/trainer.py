@@ -1,0 +1,175 @@
+"""LlavaTrainer: a `transformers.Trainer` for the two stages of a LLaVA."""
+
+import json
+import os
+
+import torch
+from peft import PeftModel
+from transformers import LlavaForConditionalGeneration, LlavaProcessor, Trainer, TrainerCallback
+
+from .adapters import add_lora
+from .collator import IGNORED, LlavaDataCollator
+from .feature_scale import FeatureScale
+from .sampler import ModalityLengthSampler
+from .trainable import find_llava, frozen_parts, parameter_groups, set_trainable
+from .training_args import LlavaTrainingArguments
+
+
+class SetSamplerEpoch(TrainerCallback):
+    """Tell the sampler the epoch; accelerate does not reach it through all of its wrappers after a resume."""
+
+    def __init__(self, trainer: "LlavaTrainer"):
+        self.trainer = trainer
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        if self.trainer.sampler is not None:
+            self.trainer.sampler.set_epoch(int(state.epoch or 0))
+
+
+class LlavaTrainer(Trainer):
+    """Train the projector, the language model and, if asked, the vision tower of a LLaVA.
+
+    What does not learn stays in eval mode, so that a frozen tower's BatchNorm does not move. Each part has its own
+    learning rate. Checkpoints are stock LLaVA folders, with `lora` those of `peft`.
+
+    Args:
+        model ([`~transformers.LlavaForConditionalGeneration`]):
+            From [`build_llava`] or [`load_llava`].
+        args ([`LlavaTrainingArguments`]):
+            `args.stage` says what learns.
+        processor ([`~transformers.LlavaProcessor`]):
+            Saved beside the model.
+        train_dataset ([`~datasets.Dataset`]):
+            Rows as [`load_instruct`] gives them.
+        data_collator ([`LlavaDataCollator`]):
+            Rows to a batch.
+        feature_scale ([`FeatureScale`], *optional*):
+            Applied while training, folded into the weights of every checkpoint.
+        kwargs: the other arguments of [`~transformers.Trainer`].
+    """
+
+    _name = "LLaVA"
+    _tag_names = ["llava", "vision-language", "hf_clip_kd"]
+
+    def __init__(
+        self,
+        model: LlavaForConditionalGeneration,
+        args: LlavaTrainingArguments,
+        processor: LlavaProcessor,
+        train_dataset,
+        data_collator: LlavaDataCollator,
+        feature_scale: FeatureScale | None = None,
+        **kwargs,
+    ):
+        set_trainable(model, args)
+        if args.lora is not None:
+            model = add_lora(model, args.lora, args.tune_vision_tower)
+        self.sampler: ModalityLengthSampler | None = None
+        self.feature_scale = feature_scale
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=train_dataset,
+            data_collator=data_collator,
+            processing_class=processor,
+            **kwargs,
+        )
+        self.add_callback(SetSamplerEpoch(self))
+        if feature_scale is not None:
+            feature_scale.attach()
+
+    @property
+    def llava(self) -> LlavaForConditionalGeneration:
+        """The LLaVA itself, below wrappers."""
+        return find_llava(self.model)
+
+    # ---- What learns ----
+
+    def create_optimizer(self, model=None) -> torch.optim.Optimizer:
+        if self.optimizer is None:
+            model = self.model if model is None else model
+            optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, model)
+            groups = parameter_groups(model, self.args, self.get_decay_parameter_names(model))
+            self.optimizer = optimizer_class(groups, **options)
+        return self.optimizer
+
+    def _get_train_sampler(self, train_dataset=None):
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        if not self.args.group_by_modality_length:
+            return super()._get_train_sampler(train_dataset)
+        per_step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        has_image = [count > 0 for count in dataset["num_images"]]
+        self.sampler = ModalityLengthSampler(dataset["num_words"], has_image, per_step, self.args.seed)
+        return self.sampler
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """The mean over supervised tokens.
+
+        Raises:
+            FloatingPointError: at a non-finite loss.
+        """
+        # The Trainer has just set the whole model to train mode.
+        for part in frozen_parts(self.model):
+            part.eval()
+        if "pixel_values" not in inputs and self.args.world_size > 1:
+            inputs = self._with_blank_image(inputs)
+        loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        value = loss[0] if return_outputs else loss
+        if not torch.isfinite(value):
+            raise FloatingPointError(
+                f"The loss is {value.item()} at step {self.state.global_step}. It must be finite. Lower `learning_rate`, "
+                "train in bf16 rather than fp16, or pass `--normalize_features true` if the tower's features are large."
+            )
+        return loss
+
+    def _with_blank_image(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """
+        The batch with an empty image behind the padding of the first sample, where nothing attends to it: every process
+        then runs the tower and the projector, or the others would wait for its gradients for ever.
+        """
+        collator = self.data_collator
+        blank = torch.full(
+            (len(inputs["labels"]), collator.num_image_tokens), self.processing_class.tokenizer.pad_token_id
+        )
+        blank[0] = self.processing_class.image_token_id
+        blank = blank.to(inputs["input_ids"])
+        return inputs | {
+            "input_ids": torch.cat([inputs["input_ids"], blank], dim=1),
+            "attention_mask": torch.cat([inputs["attention_mask"], torch.zeros_like(blank)], dim=1),
+            "labels": torch.cat([inputs["labels"], torch.full_like(blank, IGNORED)], dim=1),
+            "pixel_values": collator.blank_image.to(blank.device),
+        }
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            logs["supervised_fraction"] = self.data_collator.counts.supervised_fraction
+        super().log(logs, start_time)
+
+    # ---- Saving and loading ----
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        """A folder that plain transformers loads, with the feature scale folded in; adapters alone with `lora`."""
+        if not self.args.should_save:
+            return
+        output_dir = self.args.output_dir if output_dir is None else output_dir
+        model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        state_dict = dict(model.state_dict() if state_dict is None else state_dict)
+        if self.feature_scale is not None:
+            self.feature_scale.fold_(state_dict)
+        model.save_pretrained(output_dir, state_dict=state_dict)
+        self.processing_class.save_pretrained(output_dir)
+        # JSON instead of the Trainer's pickle: readable, safe to load, and without the Hub token.
+        with open(os.path.join(output_dir, "training_args.json"), "w") as file:
+            json.dump(self.args.to_dict(), file, indent=2, default=str)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
+        model = self.model if model is None else model
+        if isinstance(model, PeftModel):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            # Through `from_pretrained` and strictly: the Trainer would pass over names that do not fit.
+            saved = type(model).from_pretrained(resume_from_checkpoint, dtype=model.dtype)
+            model.load_state_dict(saved.state_dict(), strict=True)
+        if self.feature_scale is not None:
+            state_dict = dict(model.state_dict())
+            model.load_state_dict(self.feature_scale.unfold_(state_dict))

@@ -1,0 +1,70 @@
+"""Arguments of the training of a vision-language model."""
+
+from dataclasses import dataclass, field
+
+from transformers import TrainingArguments
+
+STAGES = ("pretrain", "finetune")
+
+
+@dataclass
+class LlavaTrainingArguments(TrainingArguments):
+    # Every field is documented once, in `help`; the defaults are what both stages of LLaVA-1.5 share.
+    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "lora"]
+
+    stage: str = field(
+        default="finetune",
+        metadata={
+            "help": "What learns: in `pretrain` the projector alone, in `finetune` the projector and the language model.",
+            "choices": list(STAGES),
+        },
+    )
+    tune_vision_tower: bool = field(
+        default=False, metadata={"help": "Train the vision tower, too. Frozen, it stays in eval mode."}
+    )
+    vision_learning_rate: float | None = field(
+        default=None, metadata={"help": "Peak learning rate of the vision tower; default: `learning_rate`."}
+    )
+    projector_learning_rate: float | None = field(
+        default=None, metadata={"help": "Peak learning rate of the projector; default: `learning_rate`."}
+    )
+    lora: dict | None = field(
+        default=None,
+        metadata={
+            "help": "Train low-rank adapters in place of the language model's own weights, and merge them in the end: "
+            'the arguments of `peft.LoraConfig`, e.g. `{"r": 128, "lora_alpha": 256, "lora_dropout": 0.05}`.'
+        },
+    )
+    group_by_modality_length: bool = field(
+        default=True,
+        metadata={"help": "Batches of samples of like length, each batch with images or without any, as in LLaVA."},
+    )
+    learning_rate: float = field(default=2e-5, metadata={"help": "Peak learning rate of AdamW."})
+    lr_scheduler_type: str = field(default="cosine", metadata={"help": "Schedule of the learning rate."})
+    warmup_steps: float = field(default=0.03, metadata={"help": "Steps of warm-up, or below 1 their share of all."})
+    remove_unused_columns: bool = field(
+        default=False, metadata={"help": "Must stay False: the collator reads `messages` and `images`."}
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.remove_unused_columns:
+            raise ValueError(
+                "`remove_unused_columns=True` would drop `messages` and `images`, which the collator reads. It must "
+                "stay False. Leave it out."
+            )
+        if self.stage not in STAGES:
+            raise ValueError(
+                f"`stage={self.stage!r}` is no stage. The stages are {' and '.join(STAGES)}. Pass `--stage {STAGES[0]}` "
+                "to train the projector alone."
+            )
+        if self.lora is not None and self.stage == "pretrain":
+            raise ValueError(
+                "`lora` with `stage=pretrain`, which does not train the language model. Adapters belong to the second "
+                "stage. Pass `--stage finetune`, or leave `lora` out."
+            )
+        if self.vision_learning_rate is not None and not self.tune_vision_tower:
+            raise ValueError(
+                f"`vision_learning_rate={self.vision_learning_rate}` with a frozen vision tower. It is the rate of a "
+                "tower that learns. Pass `--tune_vision_tower true`, or leave the rate out."
+            )

@@ -1,0 +1,366 @@
+"""Give a vision tower to a LLaVA, train it, and measure what it answers about images.
+
+One run is one stage: `pretrain` trains the projector on captions, `finetune` the projector and the language model on
+conversations. It leaves a folder that `transformers` loads, with answers and scores in `results/`. With `beside`, other
+towers get the very same training, each in a folder next to `output_dir`, and all of them one table and `summary.json`.
+
+    accelerate launch recipes/train_vlm.py                                   # the demo, after that of distill.py
+    accelerate launch recipes/train_vlm.py --config recipes/configs/train_vlm/tinyllava_pretrain.yaml \
+        --vision_tower outputs/my_student --language_model Qwen/Qwen2-0.5B --output_dir outputs/my_vlm/pretrain
+    accelerate launch recipes/train_vlm.py --config recipes/configs/train_vlm/tinyllava_finetune.yaml \
+        --model_name_or_path outputs/my_vlm/pretrain --output_dir outputs/my_vlm/finetune
+"""
+
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import subprocess
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
+
+from hf_clip_kd.data import load_instruct, load_shapes
+from hf_clip_kd.data.images import decode_image
+from hf_clip_kd.data.shapes_instruct import load_shapes_instruct
+from hf_clip_kd.evaluation import VQAEvaluator, build_vqa_evaluator
+from hf_clip_kd.parser import RecipeParser, exit_with_one_line
+from hf_clip_kd.vlm import (
+    FeatureCache,
+    FeatureScale,
+    LlavaDataCollator,
+    LlavaTrainer,
+    LlavaTrainingArguments,
+    build_llava,
+    load_llava,
+    measure_features,
+    merge_adapter,
+    quantization,
+    reading_features,
+    save_llava,
+    tower_checksum,
+)
+
+logger = logging.getLogger(__name__)
+
+RECIPES = Path(__file__).parent
+CONFIGS = RECIPES / "configs" / "train_vlm"
+# Images from which the scale of the tower's features is measured.
+CALIBRATION = 64
+
+
+@dataclass
+class TrainVLMArguments:
+    vision_tower: str | None = field(
+        default=None,
+        metadata={
+            "help": "The tower: a distilled student's folder, a CLIP, SigLIP or ViT folder or Hub id, `open_clip:ARCH/TAG`, "
+            "`timm:NAME`, or a preset with fresh weights. Without one the language model answers blindly."
+        },
+    )
+    language_model: str | None = field(default=None, metadata={"help": "Folder or Hub id of a causal language model."})
+    language_model_recipe: str | None = field(
+        default=None, metadata={"help": "A YAML of `prime_lm.py` that makes that folder when it does not exist yet."}
+    )
+    model_name_or_path: str | None = field(
+        default=None,
+        metadata={"help": "A LLaVA to go on with, in place of tower and language model: the first stage's."},
+    )
+    beside: dict | None = field(
+        default=None,
+        metadata={
+            "help": "Other towers that get the same training, by the name of their row; null is no image at all."
+        },
+    )
+    dataset_name: str = field(
+        default="llava_v1_5_mix665k.json",
+        metadata={"help": "LLaVA's JSON, any data set with `messages` and `images`, or `shapes`."},
+    )
+    image_folder: str | None = field(default=None, metadata={"help": "Where the paths of the images start."})
+    data_files: str | None = field(default=None, metadata={"help": "Files of the data, as in `distill.py`."})
+    split: str = field(default="train", metadata={"help": "The split to train on, as in `datasets`."})
+    max_train_samples: int | None = field(default=None, metadata={"help": "Train on only the first so many samples."})
+    vision_feature_layer: int | list[int] = field(
+        default=-2, metadata={"help": "The tower's hidden state to read, or several to lay side by side."}
+    )
+    image_mode: str = field(
+        default="square",
+        metadata={"help": "How images become square.", "choices": ["square", "pad", "crop"]},
+    )
+    chat_template: str | None = field(
+        default=None, metadata={"help": "Name of a chat template; default: that of the language model's family."}
+    )
+    template: str = field(
+        default="chat",
+        metadata={
+            "help": "`plain` shows image and caption alone, as LLaVA's first stage.",
+            "choices": ["chat", "plain"],
+        },
+    )
+    normalize_features: bool = field(
+        default=False, metadata={"help": "Bring each channel of the tower's features to about unit size."}
+    )
+    max_length: int = field(default=2048, metadata={"help": "Longest sample in tokens, image tokens among them."})
+    on_bad_sample: str = field(
+        default="error",
+        metadata={"help": "What a sample that cannot be used does.", "choices": ["error", "skip"]},
+    )
+    feature_cache: str | None = field(
+        default=None,
+        metadata={"help": "Folder in which the frozen tower's features are kept for this and other runs."},
+    )
+    quantization: str | None = field(
+        default=None, metadata={"help": "Load the language model in `4bit` or `8bit`, for `lora` (QLoRA)."}
+    )
+    dtype: str = field(
+        default="float32",
+        metadata={"help": "Type of the weights.", "choices": ["float32", "bfloat16", "float16"]},
+    )
+    evaluation: dict | None = field(
+        default=None, metadata={"help": "What to measure: benchmark to its files, as in `evaluate_vlm.py`."}
+    )
+    trust_remote_code: bool = field(default=False, metadata={"help": "Whether model code from the Hub may run."})
+
+
+def check(script: TrainVLMArguments, training: LlavaTrainingArguments) -> None:
+    """What can be said before anything is loaded."""
+    if (script.model_name_or_path is None) == (script.language_model is None):
+        raise ValueError(
+            f"`model_name_or_path={script.model_name_or_path!r}` and `language_model={script.language_model!r}`: a run "
+            "starts from a LLaVA, or from a language model with a vision tower. Give one of the two."
+        )
+    if script.model_name_or_path is not None and (script.beside or script.vision_tower):
+        raise ValueError(
+            "`vision_tower` or `beside` with `model_name_or_path`, whose LLaVA has its tower. They belong to a run that "
+            "starts from `language_model`. Leave them out, or give the language model."
+        )
+    if script.quantization is not None and training.lora is None:
+        raise ValueError(
+            f"`quantization={script.quantization}` without `lora`: quantised weights cannot be trained themselves. Add "
+            '`--lora \'{"r": 128, "lora_alpha": 256}\'`, or leave the quantisation out.'
+        )
+    if script.feature_cache is not None and training.tune_vision_tower:
+        raise ValueError(
+            f"`feature_cache={script.feature_cache!r}` with `tune_vision_tower`: stored features are those of a tower that "
+            "does not change. Leave one of the two out."
+        )
+    if script.beside and training.resume_from_checkpoint is not None:
+        raise ValueError(
+            f"`resume_from_checkpoint={training.resume_from_checkpoint!r}` with `beside`: it belongs to one of the towers. "
+            "Resume that tower alone: `--beside null --vision_tower ... --output_dir ...`."
+        )
+
+
+def make_language_model(script: TrainVLMArguments) -> None:
+    """Train the language model first if it has a recipe and no folder yet."""
+    if script.language_model_recipe is None or Path(script.language_model, "config.json").is_file():
+        return
+    logger.info("There is no language model in %s yet: training it.", script.language_model)
+    recipe = Path(script.language_model_recipe)
+    recipe = recipe if recipe.is_file() else RECIPES / "configs" / "prime_lm" / recipe
+    command = [sys.executable, str(RECIPES / "prime_lm.py"), "--config", str(recipe)]
+    if subprocess.run([*command, "--output_dir", script.language_model]).returncode:
+        raise ValueError(
+            f"`language_model_recipe={script.language_model_recipe}` failed; its own message stands above. It must train "
+            f"into {script.language_model}. Run `{' '.join(command[1:])}` by itself."
+        )
+
+
+def load_data(script: TrainVLMArguments):
+    if script.dataset_name == "shapes":
+        return load_shapes_instruct(script.split, script.max_train_samples)
+    return load_instruct(
+        script.dataset_name,
+        image_folder=script.image_folder,
+        data_files=script.data_files,
+        split=script.split,
+        max_samples=script.max_train_samples,
+    )
+
+
+def blind(dataset):
+    """The same conversations without their images."""
+
+    def strip(row):
+        messages = [dict(message, content=message["content"].replace("<image>\n", "")) for message in row["messages"]]
+        return {"messages": messages, "images": [], "num_images": 0}
+
+    return dataset.map(strip, desc="without images")
+
+
+def without_images(evaluator: VQAEvaluator) -> VQAEvaluator:
+    benchmarks = [
+        dataclasses.replace(one, samples=[dataclasses.replace(sample, image=None) for sample in one.samples])
+        for one in evaluator.benchmarks
+    ]
+    return VQAEvaluator(benchmarks, evaluator.writers)
+
+
+def build(script: TrainVLMArguments, tower: str | None, quantize: bool):
+    """A LLaVA and its processor, from the first stage's folder or from its two halves."""
+    dtype = getattr(torch, script.dtype)
+    if script.model_name_or_path is not None:
+        return load_llava(script.model_name_or_path, dtype=dtype, trust_remote_code=script.trust_remote_code)
+    language_model, tokenizer = script.language_model, None
+    if quantize:
+        tokenizer = AutoTokenizer.from_pretrained(language_model)
+        language_model = AutoModelForCausalLM.from_pretrained(
+            language_model, dtype=dtype, quantization_config=quantization(script.quantization, dtype)
+        )
+    return build_llava(
+        # A blind model never calls its tower.
+        "test-vit" if tower is None else tower,
+        language_model,
+        tokenizer=tokenizer,
+        vision_feature_layer=script.vision_feature_layer,
+        image_mode=script.image_mode,
+        chat_template=script.chat_template,
+        dtype=dtype,
+        trust_remote_code=script.trust_remote_code,
+    )
+
+
+def feature_scale(model, processor, dataset) -> FeatureScale:
+    """The scale that normalises the tower's features, measured on the first images of the data."""
+    images = [image for row in dataset.take(CALIBRATION)["images"] for image in row][:CALIBRATION]
+    pixels = processor.image_processor(images=[decode_image(image) for image in images], return_tensors="pt")
+    statistics = measure_features(model, pixels["pixel_values"])
+    logger.info(
+        "Features of %d images: mean %.3g, std %.3g, largest %.3g; each channel is scaled by a power of two.",
+        len(images),
+        statistics.mean,
+        statistics.std,
+        statistics.max,
+    )
+    return FeatureScale(model, statistics.power_of_two_scale())
+
+
+def train(script: TrainVLMArguments, training: LlavaTrainingArguments, tower: str | None, dataset):
+    """Train one LLaVA and leave it in `training.output_dir`; returns it with its processor."""
+    set_seed(training.seed)
+    model, processor = build(script, tower, quantize=script.quantization is not None)
+    before = tower_checksum(model.model.vision_tower)
+    logger.info("The tower %s has the checksum %s.", tower or "", before[:16])
+    cache = None
+    if script.feature_cache is not None and any(dataset["num_images"]):
+        # One folder for all towers of a study.
+        cache = FeatureCache(Path(script.feature_cache) / before[:16], model, processor)
+        cache.add((image for row in dataset.select_columns("images") for image in row["images"]), decode_image)
+    scale = feature_scale(model, processor, dataset) if script.normalize_features and tower is not None else None
+    collator = LlavaDataCollator(
+        processor,
+        max_length=script.max_length,
+        on_bad_sample=script.on_bad_sample,
+        template=script.template,
+        tower_features=cache,
+    )
+    if cache is not None:
+        collator.blank_image = torch.zeros_like(
+            cache(next(image for images in dataset["images"] for image in images))
+        )[None]
+    trainer = LlavaTrainer(
+        model=model,
+        args=training,
+        processor=processor,
+        train_dataset=dataset,
+        data_collator=collator,
+        feature_scale=scale,
+    )
+    with contextlib.nullcontext() if cache is None else reading_features(model):
+        trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
+    logger.info("%s", collator.counts)
+
+    folder = Path(training.output_dir)
+    trainer.save_model(str(folder / "adapter" if training.lora else folder))
+    trainer.accelerator.wait_for_everyone()
+    if training.lora and trainer.is_world_process_zero():
+        plain, processor = build(script, tower, quantize=False)
+        save_llava(merge_adapter(plain, folder / "adapter"), processor, folder)
+    trainer.accelerator.wait_for_everyone()
+    model, processor = load_llava(folder, dtype=getattr(torch, script.dtype))
+    after = tower_checksum(model.model.vision_tower)
+    if (after == before) == training.tune_vision_tower:
+        raise RuntimeError(
+            f"The tower's checksum was {before} and is {after} in {folder}, but tune_vision_tower is "
+            f"{training.tune_vision_tower}."
+        )
+    logger.info("In %s the tower has the checksum %s.", folder, after[:16])
+    return model.to(trainer.args.device), processor
+
+
+def summarize(evaluator: VQAEvaluator, name: str, numbers: dict[str, float]) -> dict:
+    """A row of `summary.json`: the numbers of all benchmarks, and those of `shapes` by type of question."""
+    row = {"name": name, **numbers}
+    shapes = evaluator.results.get("shapes")
+    if shapes:
+        ending = "/accuracy"
+        row["accuracy"] = row.pop("shapes")
+        row["by_type"] = {key.removesuffix(ending): value for key, value in shapes.items() if key.endswith(ending)}
+    return row
+
+
+def table(rows: list[dict]) -> str:
+    """The rows in per cent."""
+    flat = [
+        {key: value for key, value in row.items() if key not in ("name", "by_type")} | row.get("by_type", {})
+        for row in rows
+    ]
+    columns = list(dict.fromkeys(column for row in flat for column in row))
+    lines = [f"{'':<12}" + "".join(f"{column:>{max(9, len(column) + 2)}}" for column in columns)]
+    for row, values in zip(rows, flat, strict=True):
+        cells = (f"{100 * values[column]:.1f}" if column in values else "-" for column in columns)
+        cells = (f"{cell:>{max(9, len(column) + 2)}}" for cell, column in zip(cells, columns, strict=True))
+        lines.append(f"{row['name']:<12}" + "".join(cells))
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> list[dict]:
+    """Run the recipe and return the rows of the table, scores between 0 and 1."""
+    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    parser = RecipeParser((TrainVLMArguments, LlavaTrainingArguments), CONFIGS / "demo.yaml", description=__doc__)
+    script, training = parser.parse(argv)
+    check(script, training)
+    folder = Path(training.output_dir)
+    towers = {folder.name: script.vision_tower}
+    # From the weakest to the strongest, as they stand in the recipe; this run's own tower last.
+    towers = {name: tower for name, tower in (script.beside or {}).items() if name not in towers} | towers
+    evaluator = None if script.evaluation is None else build_vqa_evaluator(script.evaluation, load_shapes)
+    make_language_model(script)
+    dataset = load_data(script)
+
+    rows = []
+    for name, tower in towers.items():
+        seeing = tower is not None or script.model_name_or_path is not None
+        own = dataclasses.replace(training, output_dir=str(folder.parent / name))
+        model, processor = train(script, own, tower, dataset if seeing else blind(dataset))
+        if own.process_index == 0:
+            parser.save(
+                Path(own.output_dir) / "recipe.yaml", dataclasses.replace(script, vision_tower=tower, beside=None), own
+            )
+        if evaluator is not None and own.process_index == 0:
+            measure = evaluator if seeing else without_images(evaluator)
+            numbers = measure(
+                model,
+                processor,
+                folder=Path(own.output_dir) / "results",
+                name=own.output_dir,
+                config=asdict(script) | {"vision_tower": tower} | own.to_dict(),
+            )
+            rows.append(summarize(measure, name, numbers))
+    if rows:
+        oracle = Path(script.language_model or "", "oracle.json")
+        if oracle.is_file():
+            rows.append({"name": "oracle", **json.loads(oracle.read_text())})
+        temporary = folder.parent / "summary.json.tmp"
+        temporary.write_text(json.dumps({"rows": rows}, indent=2) + "\n", encoding="utf-8")
+        os.replace(temporary, folder.parent / "summary.json")
+        print(f"\n{table(rows)}\n")
+    return rows
+
+
+if __name__ == "__main__":
+    exit_with_one_line(main)
