@@ -155,7 +155,8 @@ def assemble(
     model.model.multi_modal_projector = LlavaMultiModalProjector(config).to(device=causal.device, dtype=tower.dtype)
     model.lm_head = head
     model.to(causal.device).eval()
-    model.requires_grad_(True)
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())  # quantised weights are integers
     if not torch.equal(probe_logits(model), expected):
         raise no_stock_head(causal, "text alone gives other logits")
     return model

@@ -25,6 +25,8 @@ def load_language_model(
                 f"language_model is a {type(language_model).__name__} and tokenizer is None; a model has no tokenizer in "
                 "it; pass both: build_llava(tower, model, tokenizer=tokenizer)."
             )
+        if getattr(language_model, "is_quantized", False):  # loaded for this, with types of its own
+            return language_model.eval(), copy.deepcopy(tokenizer)
         return copy.deepcopy(language_model).to(dtype).eval(), copy.deepcopy(tokenizer)
     name = os.fspath(language_model)
     try:
@@ -112,7 +114,12 @@ def probe_logits(model: PreTrainedModel) -> torch.Tensor:
     """Logits of some tokens from all over the vocabulary, without an image."""
     rows = model.get_input_embeddings().weight.shape[0]
     ids = torch.linspace(0, rows - 1, min(rows, 16), device=model.device).long()
-    return model(input_ids=ids[None], use_cache=False).logits
+    # In eval mode bitsandbytes may repack 4-bit weights for inference, after which they let no gradient through.
+    model.train(any(type(module).__name__ == "Linear4bit" for module in model.modules()))
+    try:
+        return model(input_ids=ids[None], use_cache=False).logits
+    finally:
+        model.eval()
 
 
 __all__ = ["IMAGE_TOKEN", "add_special_tokens", "load_language_model", "no_stock_head", "probe_logits", "stock_head"]

@@ -8,10 +8,12 @@ from .training_args import LlavaTrainingArguments
 
 def set_trainable(model: LlavaForConditionalGeneration, args: LlavaTrainingArguments) -> None:
     """Let the parts of `args.stage` learn and freeze the others, as LLaVA's two stages do."""
+    # Adapters learn in place of the language model's own weights.
+    language_model = args.stage == "finetune" and args.lora is None
     learns = {
         model.model.multi_modal_projector: True,
-        model.model.language_model: args.stage == "finetune",
-        model.lm_head: args.stage == "finetune",
+        model.model.language_model: language_model,
+        model.lm_head: language_model,
         model.model.vision_tower: args.tune_vision_tower,
     }
     # The head last: with tied embeddings it is a part of the language model.
