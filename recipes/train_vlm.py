@@ -42,6 +42,7 @@ from hf_clip_kd.vlm import (
     quantization,
     reading_features,
     save_llava,
+    square_image_processor,
     tower_checksum,
 )
 
@@ -87,9 +88,13 @@ class TrainVLMArguments:
     vision_feature_layer: int | list[int] = field(
         default=-2, metadata={"help": "The tower's hidden state to read, or several to lay side by side."}
     )
-    image_mode: str = field(
-        default="square",
-        metadata={"help": "How images become square.", "choices": ["square", "pad", "crop"]},
+    image_mode: str | None = field(
+        default=None,
+        metadata={
+            "help": "How images become square: `square` squeezes, `pad` fills up, `crop` cuts. Default: `square`, or what "
+            "the LLaVA that the run starts from does.",
+            "choices": ["square", "pad", "crop"],
+        },
     )
     chat_template: str | None = field(
         default=None, metadata={"help": "Name of a chat template; default: that of the language model's family."}
@@ -204,7 +209,12 @@ def build(script: TrainVLMArguments, tower: str | None, quantize: bool):
     """A LLaVA and its processor, from the first stage's folder or from its two halves."""
     dtype = getattr(torch, script.dtype)
     if script.model_name_or_path is not None:
-        return load_llava(script.model_name_or_path, dtype=dtype, trust_remote_code=script.trust_remote_code)
+        model, processor = load_llava(
+            script.model_name_or_path, dtype=dtype, trust_remote_code=script.trust_remote_code
+        )
+        if script.image_mode is not None:
+            processor.image_processor = square_image_processor(processor.image_processor, script.image_mode)
+        return model, processor
     language_model, tokenizer = script.language_model, None
     if quantize:
         tokenizer = AutoTokenizer.from_pretrained(language_model)
@@ -217,7 +227,7 @@ def build(script: TrainVLMArguments, tower: str | None, quantize: bool):
         language_model,
         tokenizer=tokenizer,
         vision_feature_layer=script.vision_feature_layer,
-        image_mode=script.image_mode,
+        image_mode=script.image_mode or "square",
         chat_template=script.chat_template,
         dtype=dtype,
         trust_remote_code=script.trust_remote_code,

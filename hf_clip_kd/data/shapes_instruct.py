@@ -9,8 +9,8 @@ from .shapes_text import QUESTION_TYPES
 
 # Patches per side of the symbolic image; each cell has two by two of them.
 SYMBOL_GRID = 4
-# Of a patch: whether an object is there, its four attributes one-hot, and which patch it is.
-SYMBOL_WIDTH = 1 + len(SHAPES) + len(COLORS) + len(SIZES) + len(TEXTURES) + SYMBOL_GRID**2
+# Of a patch: whether an object is there, its four attributes one-hot, and in which half it lies, up or down, left or right.
+SYMBOL_WIDTH = 1 + len(SHAPES) + len(COLORS) + len(SIZES) + len(TEXTURES) + 2 + 2
 
 FEATURES = Features(
     {
@@ -101,11 +101,10 @@ def scene_symbols(scenes):
     known *= (np.arange(MAX_OBJECTS) < scenes.count[:, None])[..., None]
     by_cell = np.zeros((n, len(CELLS), known.shape[-1]), np.float32)
     by_cell[np.arange(n)[:, None], scenes.cell] = known
-    patches = np.arange(SYMBOL_GRID**2)
-    half = SYMBOL_GRID // 2
-    cell_of = patches // SYMBOL_GRID // half * 2 + patches % SYMBOL_GRID // half
-    place = np.broadcast_to(np.eye(SYMBOL_GRID**2, dtype=np.float32), (n, SYMBOL_GRID**2, SYMBOL_GRID**2))
-    return np.concatenate([by_cell[:, cell_of], place], axis=-1)
+    row, column = np.divmod(np.arange(SYMBOL_GRID**2), SYMBOL_GRID) // np.array(SYMBOL_GRID // 2)
+    place = np.concatenate([np.eye(2, dtype=np.float32)[row], np.eye(2, dtype=np.float32)[column]], axis=-1)
+    place = np.broadcast_to(place, (n, *place.shape))
+    return np.concatenate([by_cell[:, 2 * row + column], place], axis=-1)
 
 
 def _stream(split):

@@ -7,6 +7,7 @@ from .checksum import tower_checksum
 from .collator import LlavaDataCollator
 from .feature_cache import FeatureCache, reading_features
 from .feature_scale import FeatureScale, FeatureStatistics, measure_features
+from .image_modes import square_image_processor
 from .saving import load_llava, save_llava
 from .trainable import set_trainable
 from .trainer import LlavaTrainer
@@ -30,5 +31,6 @@ __all__ = [
     "reading_features",
     "save_llava",
     "set_trainable",
+    "square_image_processor",
     "tower_checksum",
 ]
