@@ -50,13 +50,13 @@ QUESTIONS_PER_IMAGE = 6
 @dataclass
 class PrimeArguments:
     hidden_size: int = field(default=96, metadata={"help": "Width of the language model."})
-    num_hidden_layers: int = field(default=2, metadata={"help": "Its depth."})
+    num_hidden_layers: int = field(default=3, metadata={"help": "Its depth."})
     num_attention_heads: int = field(default=3, metadata={"help": "Its heads."})
     initializer_range: float = field(
         default=0.1, metadata={"help": "Deviation of its fresh weights; the usual 0.02 is meant for wide models."}
     )
-    chat_template: str = field(default="qwen2", metadata={"help": "Name of its chat template."})
-    max_train_samples: int = field(default=16_000, metadata={"help": "Number of scenes."})
+    chat_template: str = field(default="short", metadata={"help": "Name of its chat template."})
+    max_train_samples: int = field(default=96_000, metadata={"help": "Questions, six about each scene."})
     max_test_samples: int = field(default=3_000, metadata={"help": "Questions about other scenes, for `oracle.json`."})
 
 
@@ -67,8 +67,8 @@ def make_tokenizer(conversations: list[list[dict]]) -> Qwen2Tokenizer:
     trainer = trainers.BpeTrainer(initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
     # The system prompts and the roles of the templates occur too often to be spelled.
     words = ["You are a helpful assistant.", "system user assistant", "system", "user", "assistant"]
-    # An answer begins after a line break, so it is a word without a space before it.
-    texts = [message["content"] for messages in conversations for message in messages]
+    # With a space in front and without one a word is two different tokens; templates begin an answer either way.
+    texts = [space + message["content"] for messages in conversations for message in messages for space in ("", " ")]
     backend.train_from_iterator([*words, *texts], trainer)
     made = json.loads(backend.to_str())["model"]
     tokenizer = Qwen2Tokenizer(vocab=made["vocab"], merges=[tuple(pair) for pair in made["merges"]])
@@ -147,8 +147,8 @@ def main(argv: list[str] | None = None) -> dict:
     script, training = parser.parse(argv)
     get_chat_template(script.chat_template)
     set_seed(training.seed)
-    dataset = load_shapes_instruct("train", script.max_train_samples, seed=SEED_OF_SCENES)
-    tokenizer = make_tokenizer(dataset.take(500)["messages"])
+    dataset = load_shapes_instruct("train", script.max_train_samples, seed=SEED_OF_SCENES, pixels=False)
+    tokenizer = make_tokenizer(dataset.take(3000)["messages"])
     model, processor = symbolic_llava(script, tokenizer)
     trainer = LlavaTrainer(
         model=model,

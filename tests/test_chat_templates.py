@@ -77,6 +77,11 @@ GOLDEN = {
         "<s>Say no. USER: <image>\nWhat colour is it? ASSISTANT:« red</s>»",
     ),
     "plain": ("vicuna", "<s><image>«red\n»«a square, yes\n»", "<s><image>«red\n»"),
+    "short": (
+        "qwen",
+        "<image>\nWhat colour is it?« red<|im_end|>»What shape?« a square, yes<|im_end|>»",
+        "Say no.<image>\nWhat colour is it?« red<|im_end|>»",
+    ),
 }
 # The Vicuna wording with tokenizers of other families: TinyLLaVA's text for Qwen2, and one whose BOS is its EOS.
 OTHERS = [

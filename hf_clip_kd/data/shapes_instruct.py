@@ -1,10 +1,11 @@
-"""The world `shapes` as a conversation about each image, and what a perfect vision tower would tell of it."""
+"""The world `shapes` as conversations about its images, and what a perfect vision tower would tell of them."""
 
 import numpy as np
-from datasets import Dataset, Features, Image, List, Value
+from datasets import Dataset, Image
 
-from .shapes import load_shapes
-from .shapes_scenes import CELLS, CHUNK, COLORS, MAX_OBJECTS, SHAPES, SIZES, TEXTURES, Draws, draw_scenes
+from .instruct import FEATURES
+from .shapes import MIN_IMAGE_SIZE, load_shapes
+from .shapes_scenes import CELLS, CHUNK, COLORS, MAX_OBJECTS, SHAPES, SIZES, TEXTURES, draw_scenes
 from .shapes_text import QUESTION_TYPES
 
 # Patches per side of the symbolic image; each cell has two by two of them.
@@ -12,28 +13,20 @@ SYMBOL_GRID = 4
 # Of a patch: whether an object is there, its four attributes one-hot, and in which half it lies, up or down, left or right.
 SYMBOL_WIDTH = 1 + len(SHAPES) + len(COLORS) + len(SIZES) + len(TEXTURES) + 2 + 2
 
-FEATURES = Features(
-    {
-        "id": Value("string"),
-        "messages": List({"role": Value("string"), "content": Value("string")}),
-        "images": List(Image(decode=False)),
-        "num_words": Value("int64"),
-        "num_images": Value("int64"),
-    }
-)
 
-
-def load_shapes_instruct(split="train", size=None, seed=0, image_size=32):
+def load_shapes_instruct(split="train", size=None, seed=0, image_size=32, pixels=True):
     """
-    One conversation per image: its questions of all types, in an order drawn per image, each with its answer.
+    One question and its answer per row; six rows in a row, one of each type, are about the same image.
 
     Args:
         split (`str`, *optional*, defaults to `"train"`):
             `"train"`, `"validation"` or `"test"`, as in [`load_shapes`], with the same images and questions.
-        size (`int`, *optional*, defaults to `12000`):
-            Number of images.
+        size (`int`, *optional*):
+            Number of rows; defaults to that of [`load_shapes`].
         seed (`int`, *optional*, defaults to `0`), image_size (`int`, *optional*, defaults to `32`):
             As in [`load_shapes`].
+        pixels (`bool`, *optional*, defaults to `True`):
+            `False` leaves the images undrawn: they have a name and no bytes.
 
     Returns:
         [`~datasets.Dataset`] with the columns of [`load_instruct`]; the `path` of an image is its name, which
@@ -42,26 +35,18 @@ def load_shapes_instruct(split="train", size=None, seed=0, image_size=32):
     Raises:
         ValueError: As in [`load_shapes`].
     """
-    types = len(QUESTION_TYPES)
-    size = 12_000 if size is None else size
-    asked = load_shapes(split, size * types, seed, image_size, vqa=True).cast_column("image", Image(decode=False))
-    questions, answers = asked["question"][:], [answer[0] for answer in asked["answers"][:]]
-    pictures = asked.select(range(0, size * types, types))["image"][:]
-    orders = Draws(seed, _stream(split), 0, stream=2).order(types, (size,))
-
+    # The scene is the same at every size, and the smallest is drawn fastest.
+    asked = load_shapes(split, size, seed, image_size if pixels else MIN_IMAGE_SIZE, vqa=True)
+    asked = asked.cast_column("image", Image(decode=False))
+    columns = (asked["question"][:], asked["answers"][:], asked["question_type"][:], asked["image"][:])
     rows = {name: [] for name in FEATURES}
-    for index, order in enumerate(orders):
-        messages = []
-        for turn, which in enumerate(order.tolist()):
-            marker = "" if turn else "<image>\n"
-            at = index * types + which
-            messages.append({"role": "user", "content": marker + questions[at]})
-            messages.append({"role": "assistant", "content": answers[at]})
-        name = f"shapes/{split}/{seed}/{index}"
-        rows["id"].append(name)
-        rows["messages"].append(messages)
-        rows["images"].append([{"bytes": pictures[index]["bytes"], "path": name}])
-        rows["num_words"].append(sum(len(message["content"].split()) for message in messages))
+    for index, (question, (answer,), kind, image) in enumerate(zip(*columns, strict=True)):
+        name = f"shapes/{split}/{seed}/{index // len(QUESTION_TYPES)}"
+        turns = (("user", f"<image>\n{question}"), ("assistant", answer))
+        rows["id"].append(f"{name}/{kind}")
+        rows["messages"].append([{"role": role, "content": content} for role, content in turns])
+        rows["images"].append([{"bytes": image["bytes"] if pixels else None, "path": name}])
+        rows["num_words"].append(len(question.split()) + 2)
         rows["num_images"].append(1)
     return Dataset.from_dict(rows, features=FEATURES)
 
@@ -105,12 +90,6 @@ def scene_symbols(scenes):
     place = np.concatenate([np.eye(2, dtype=np.float32)[row], np.eye(2, dtype=np.float32)[column]], axis=-1)
     place = np.broadcast_to(place, (n, *place.shape))
     return np.concatenate([by_cell[:, 2 * row + column], place], axis=-1)
-
-
-def _stream(split):
-    from .shapes_scenes import SPLITS
-
-    return SPLITS[split][0]
 
 
 __all__ = ["SYMBOL_GRID", "SYMBOL_WIDTH", "load_shapes_instruct", "symbols_of"]

@@ -24,6 +24,7 @@ _END_OF_TURN = {
     "qwen2": "<|im_end|>",
     "qwen2.5": "<|im_end|>",
     "qwen3": "<|im_end|>",
+    "short": None,
     "smollm2": "<|im_end|>",
     "vicuna": None,
 }
@@ -48,8 +49,8 @@ class ChatTemplate:
             For `tokenizer.chat_template` and `processor.chat_template`. Content is a string or a list of parts.
             Answers and the token that ends them stand in `{% generation %}`, which is where labels come from.
         end_of_turn (`str`, *optional*):
-            The token that ends an answer, at which generation has to stop. `None`: the tokenizer's EOS (`"vicuna"`),
-            or no token at all (`"plain"`).
+            The token that ends an answer, at which generation has to stop. `None`: the tokenizer's EOS (`"vicuna"`,
+            `"short"`), or no token at all (`"plain"`).
     """
 
     name: str
@@ -68,7 +69,8 @@ def get_chat_template(name: str) -> ChatTemplate:
 
     Each writes the text of its model's own template (Qwen3's with thinking off, Llama 3's without the date that 3.1
     added), and can be saved with a processor as it is: shared pieces are put in. `"vicuna"` needs no token of its own
-    and so serves any language model; it has the words of LLaVA-1.5. `"plain"` is for captions, LLaVA's first stage.
+    and so serves any language model; it has the words of LLaVA-1.5. `"plain"` is for captions, LLaVA's first stage,
+    and `"short"` has no words at all, for language models made for one task.
 
     Args:
         name (`str`): One of [`list_chat_templates`].
