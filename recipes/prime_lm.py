@@ -50,7 +50,7 @@ QUESTIONS_PER_IMAGE = 6
 @dataclass
 class PrimeArguments:
     hidden_size: int = field(default=96, metadata={"help": "Width of the language model."})
-    num_hidden_layers: int = field(default=3, metadata={"help": "Its depth."})
+    num_hidden_layers: int = field(default=2, metadata={"help": "Its depth."})
     num_attention_heads: int = field(default=3, metadata={"help": "Its heads."})
     initializer_range: float = field(
         default=0.1, metadata={"help": "Deviation of its fresh weights; the usual 0.02 is meant for wide models."}

@@ -50,6 +50,8 @@ logger = logging.getLogger(__name__)
 
 RECIPES = Path(__file__).parent
 CONFIGS = RECIPES / "configs" / "train_vlm"
+# Rows of the table; others stand behind these.
+ORDER = ("blind", "untrained", "alone", "distilled", "teacher")
 # Images from which the scale of the tower's features is measured.
 CALIBRATION = 64
 
@@ -336,8 +338,8 @@ def main(argv: list[str] | None = None) -> list[dict]:
     check(script, training)
     folder = Path(training.output_dir)
     towers = {folder.name: script.vision_tower}
-    # From the weakest to the strongest, as they stand in the recipe; this run's own tower last.
-    towers = {name: tower for name, tower in (script.beside or {}).items() if name not in towers} | towers
+    towers |= {name: tower for name, tower in (script.beside or {}).items() if name not in towers}
+    towers = dict(sorted(towers.items(), key=lambda item: ORDER.index(item[0]) if item[0] in ORDER else len(ORDER)))
     evaluator = None if script.evaluation is None else build_vqa_evaluator(script.evaluation, load_shapes)
     make_language_model(script)
     dataset = load_data(script)

@@ -120,7 +120,7 @@ def folder(tmp_path_factory):
 
 def test_summary_has_a_row_for_each_tower_and_the_oracle(folder):
     rows = json.loads((folder / "runs" / "summary.json").read_text())["rows"]
-    assert [row["name"] for row in rows] == ["blind", "conv", "student", "oracle"]
+    assert [row["name"] for row in rows] == ["blind", "student", "conv", "oracle"]
     for row in rows:
         assert set(row) == {"name", "accuracy", "by_type"} and set(row["by_type"]) == set(QUESTION_TYPES)
         # Each type is asked equally often.
