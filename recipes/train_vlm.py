@@ -348,22 +348,24 @@ def main(argv: list[str] | None = None) -> list[dict]:
     for name, tower in towers.items():
         seeing = tower is not None or script.model_name_or_path is not None
         own = dataclasses.replace(training, output_dir=str(folder.parent / name))
-        model, processor = train(script, own, tower, dataset if seeing else blind(dataset))
-        if own.process_index == 0:
+        main_process = own.process_index == 0
+        if main_process:
+            Path(own.output_dir).mkdir(parents=True, exist_ok=True)
             parser.save(
                 Path(own.output_dir) / "recipe.yaml", dataclasses.replace(script, vision_tower=tower, beside=None), own
             )
-        if evaluator is not None and own.process_index == 0:
+        model, processor = train(script, own, tower, dataset if seeing else blind(dataset))
+        if evaluator is not None:
             measure = evaluator if seeing else without_images(evaluator)
             numbers = measure(
                 model,
                 processor,
-                folder=Path(own.output_dir) / "results",
+                folder=Path(own.output_dir) / "results" if main_process else None,
                 name=own.output_dir,
                 config=asdict(script) | {"vision_tower": tower} | own.to_dict(),
             )
             rows.append(summarize(measure, name, numbers))
-    if rows:
+    if rows and training.process_index == 0:
         oracle = Path(script.language_model or "", "oracle.json")
         if oracle.is_file():
             rows.append({"name": "oracle", **json.loads(oracle.read_text())})

@@ -1,13 +1,18 @@
-"""Two processes train a LLaVA as one does, also where one of them has a batch without any image."""
+"""Two processes train a LLaVA as one does, also where one of them has a batch without any image, and share questions."""
 
+import json
 import os
 import socket
+from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from test_vlm_trainer import losses, make_model, make_rows, make_trainer
+
+from hf_clip_kd.data import load_shapes
+from hf_clip_kd.evaluation import build_vqa_evaluator
 
 LAUNCH_SECONDS = 120
 # In both steps the first process sees images and the second one none.
@@ -31,6 +36,21 @@ def make_run(folder, batch_size):
     )
 
 
+def evaluate(model, processor, folder):
+    """Twice; the second time the answers are those that the main process has on disk."""
+    evaluator = build_vqa_evaluator({"shapes": {"max_samples": 11, "batch_size": 3}}, load_shapes)
+    model.model.language_model.apply(restless)
+    for _ in range(2):
+        numbers = evaluator(model, processor, folder=folder, weights="of this test")
+    return numbers, evaluator.results["shapes"]["scores"]
+
+
+def restless(module):
+    """Answers of untrained weights are all the same; with larger ones they differ from question to question."""
+    if isinstance(module, torch.nn.Linear):
+        module.weight.data.mul_(4)
+
+
 def worker(rank, port, folder):
     torch.set_num_threads(1)
     os.environ |= {
@@ -44,6 +64,8 @@ def worker(rank, port, folder):
     run = make_run(f"{folder}/run", batch_size=4)
     run.train()
     torch.save({"state": run.model.state_dict(), "losses": losses(run)}, f"{folder}/{rank}.pt")
+    numbers, scores = evaluate(run.model, run.processing_class, f"{folder}/results" if rank == 0 else None)
+    Path(f"{folder}/{rank}.json").write_text(json.dumps([numbers, scores]))
     dist.barrier()
     dist.destroy_process_group()
     os._exit(0)  # gloo's threads abort now and then while the interpreter shuts down; the result file is what counts
@@ -68,3 +90,10 @@ def test_a_batch_without_images_on_one_process(tmp_path):
             torch.testing.assert_close(result["state"][name], value, rtol=1e-5, atol=1e-6, msg=name)
     moved = {name for name, value in single.model.state_dict().items() if not torch.equal(value, before[name])}
     assert any("projector" in name for name in moved) and any("language_model" in name for name in moved)
+
+    expected = evaluate(single.model, single.processing_class, tmp_path / "single_results")
+    for rank in range(2):
+        assert json.loads((tmp_path / f"{rank}.json").read_text()) == [expected[0], expected[1]]
+    (ours,), (alone,) = ((tmp_path / name / "samples").glob("*.jsonl") for name in ("results", "single_results"))
+    assert ours.read_text() == alone.read_text()
+    assert len({json.loads(line)["answer"] for line in ours.read_text().splitlines()}) > 2

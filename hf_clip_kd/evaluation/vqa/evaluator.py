@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import transformers
+from accelerate.utils import broadcast_object_list
 
 from hf_clip_kd.evaluation.results import result_path, save_results, write_whole
 from hf_clip_kd.evaluation.vqa.building import Benchmark
@@ -27,7 +28,8 @@ class VQAEvaluator:
     """
     Measures a vision-language model: `evaluator(model, processor) -> {"gqa": 0.62, "pope": 0.86, ...}`.
 
-    Made by [`build_vqa_evaluator`]. In a distributed run every process measures everything, and one of them writes.
+    Made by [`build_vqa_evaluator`]. Every process of a distributed run must call it; they share the questions, and the main one
+    gets a `folder` and writes.
 
     Args:
         benchmarks (`list[Benchmark]`): What to measure.
@@ -78,7 +80,8 @@ class VQAEvaluator:
             task = f"vqa_{one.protocol}"
             path = None if folder is None else result_path(folder, dataset=one.name, model=name, task=task)
             key = None if weights is None else _key(one, weights)
-            answers = _stored_answers(path, key, one)
+            # The process that writes also reads; the others follow it.
+            (answers,) = broadcast_object_list([_stored_answers(path, key, one)])
             if answers is None:
                 answers = _generate(model, processor, one)
             result = {} if one.metric is None else one.metric.score(one.samples, answers, protocol=one.protocol)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import PIL.Image
 import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
 from tqdm.auto import tqdm
 from transformers import GenerationConfig
 
@@ -27,7 +29,7 @@ def generate_answers(
     description: str = "answers",
 ) -> list[str]:
     """
-    What a model answers to each sample.
+    What a model answers to each sample. Several processes, each with the model, share the samples and all get all answers.
 
     Decoding is plain greedy: of the model's generation config only the ids of its special tokens count, no sampling
     and no repetition penalty. Prompts are padded on the left. Answers do not depend on `batch_size` but for rounding:
@@ -67,14 +69,16 @@ def generate_answers(
         range(len(samples)), key=lambda i: (samples[i].image is not None, len(samples[i].prompt)), reverse=True
     )
     config = _greedy(model, processor.tokenizer, max_new_tokens)
-    answers = [""] * len(samples)
+    state = PartialState()
+    mine = order[state.process_index :: state.num_processes]
+    found = []
     with eval_mode(model), torch.no_grad():
-        for start in tqdm(range(0, len(order), batch_size), desc=description, leave=False):
-            batch = order[start : start + batch_size]
-            for position, text in zip(
-                batch, _answer(model, processor, [samples[i] for i in batch], config), strict=True
-            ):
-                answers[position] = text
+        for start in tqdm(range(0, len(mine), batch_size), desc=description, leave=False):
+            batch = mine[start : start + batch_size]
+            found += zip(batch, _answer(model, processor, [samples[i] for i in batch], config), strict=True)
+    answers = [""] * len(samples)
+    for position, text in gather_object(found):
+        answers[position] = text
     return answers
 
 
