@@ -26,8 +26,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
 from hf_clip_kd.data import load_instruct, load_shapes
 from hf_clip_kd.data.images import decode_image
+from hf_clip_kd.data.instruct import without_images
 from hf_clip_kd.data.shapes_instruct import load_shapes_instruct
-from hf_clip_kd.evaluation import VQAEvaluator, build_vqa_evaluator
+from hf_clip_kd.evaluation import build_vqa_evaluator
+from hf_clip_kd.evaluation.vqa import summary_row, summary_table
 from hf_clip_kd.parser import RecipeParser, exit_with_one_line
 from hf_clip_kd.vlm import (
     FeatureCache,
@@ -189,24 +191,6 @@ def load_data(script: TrainVLMArguments):
     )
 
 
-def blind(dataset):
-    """The same conversations without their images."""
-
-    def strip(row):
-        messages = [dict(message, content=message["content"].replace("<image>\n", "")) for message in row["messages"]]
-        return {"messages": messages, "images": [], "num_images": 0}
-
-    return dataset.map(strip, desc="without images")
-
-
-def without_images(evaluator: VQAEvaluator) -> VQAEvaluator:
-    benchmarks = [
-        dataclasses.replace(one, samples=[dataclasses.replace(sample, image=None) for sample in one.samples])
-        for one in evaluator.benchmarks
-    ]
-    return VQAEvaluator(benchmarks, evaluator.writers)
-
-
 def build(script: TrainVLMArguments, tower: str | None, quantize: bool):
     """A LLaVA and its processor, from the first stage's folder or from its two halves."""
     dtype = getattr(torch, script.dtype)
@@ -304,32 +288,6 @@ def train(script: TrainVLMArguments, training: LlavaTrainingArguments, tower: st
     return model.to(trainer.args.device), processor
 
 
-def summarize(evaluator: VQAEvaluator, name: str, numbers: dict[str, float]) -> dict:
-    """A row of `summary.json`: the numbers of all benchmarks, and those of `shapes` by type of question."""
-    row = {"name": name, **numbers}
-    shapes = evaluator.results.get("shapes")
-    if shapes:
-        ending = "/accuracy"
-        row["accuracy"] = row.pop("shapes")
-        row["by_type"] = {key.removesuffix(ending): value for key, value in shapes.items() if key.endswith(ending)}
-    return row
-
-
-def table(rows: list[dict]) -> str:
-    """The rows in per cent."""
-    flat = [
-        {key: value for key, value in row.items() if key not in ("name", "by_type")} | row.get("by_type", {})
-        for row in rows
-    ]
-    columns = list(dict.fromkeys(column for row in flat for column in row))
-    lines = [f"{'':<12}" + "".join(f"{column:>{max(9, len(column) + 2)}}" for column in columns)]
-    for row, values in zip(rows, flat, strict=True):
-        cells = (f"{100 * values[column]:.1f}" if column in values else "-" for column in columns)
-        cells = (f"{cell:>{max(9, len(column) + 2)}}" for cell, column in zip(cells, columns, strict=True))
-        lines.append(f"{row['name']:<12}" + "".join(cells))
-    return "\n".join(lines)
-
-
 def main(argv: list[str] | None = None) -> list[dict]:
     """Run the recipe and return the rows of the table, scores between 0 and 1."""
     logging.basicConfig(format="%(message)s", level=logging.INFO)
@@ -354,9 +312,9 @@ def main(argv: list[str] | None = None) -> list[dict]:
             parser.save(
                 Path(own.output_dir) / "recipe.yaml", dataclasses.replace(script, vision_tower=tower, beside=None), own
             )
-        model, processor = train(script, own, tower, dataset if seeing else blind(dataset))
+        model, processor = train(script, own, tower, dataset if seeing else without_images(dataset))
         if evaluator is not None:
-            measure = evaluator if seeing else without_images(evaluator)
+            measure = evaluator if seeing else evaluator.without_images()
             numbers = measure(
                 model,
                 processor,
@@ -364,7 +322,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
                 name=own.output_dir,
                 config=asdict(script) | {"vision_tower": tower} | own.to_dict(),
             )
-            rows.append(summarize(measure, name, numbers))
+            rows.append(summary_row(name, numbers, measure.results))
     if rows and training.process_index == 0:
         oracle = Path(script.language_model or "", "oracle.json")
         if oracle.is_file():
@@ -372,7 +330,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
         temporary = folder.parent / "summary.json.tmp"
         temporary.write_text(json.dumps({"rows": rows}, indent=2) + "\n", encoding="utf-8")
         os.replace(temporary, folder.parent / "summary.json")
-        print(f"\n{table(rows)}\n")
+        print(f"\n{summary_table(rows)}\n")
     return rows
 
 

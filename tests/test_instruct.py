@@ -5,7 +5,7 @@ import pytest
 from datasets import Dataset, Image, List
 from PIL import Image as PILImage
 
-from hf_clip_kd.data.instruct import load_instruct
+from hf_clip_kd.data.instruct import load_instruct, without_images
 
 
 def png(color="red"):
@@ -151,3 +151,19 @@ def test_errors(tmp_path):
     Dataset.from_dict({"messages": [PLAIN], "image": [3]}).to_parquet(str(tmp_path / "n.parquet"))
     with pytest.raises(ValueError, match="column 'image' holds .*must hold images or paths"):
         load_instruct(str(tmp_path / "n.parquet"))
+
+
+def test_without_images_leaves_the_words(tmp_path):
+    (tmp_path / "cat.jpg").write_bytes(b"")
+    sample = {
+        "id": "a",
+        "image": ["cat.jpg", "cat.jpg"],
+        "conversations": [
+            {"from": "human", "value": "<image>\n<image>\nWhich cat?"},
+            {"from": "gpt", "value": "Both."},
+        ],
+    }
+    (tmp_path / "data.json").write_text(json.dumps([sample]))
+    (row,) = without_images(load_instruct(str(tmp_path / "data.json")))
+    assert [message["content"] for message in row["messages"]] == ["Which cat?", "Both."]
+    assert (row["images"], row["num_images"], row["id"]) == ([], 0, "a")

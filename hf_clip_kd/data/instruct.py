@@ -89,6 +89,19 @@ def load_instruct(
     return _of_columns(dataset, image_folder or base_folder(dataset_name, data_dir, files))
 
 
+def without_images(dataset: datasets.Dataset) -> datasets.Dataset:
+    """The same conversations with every image and its marker taken out: what a model without eyes learns from."""
+
+    def strip(row: dict[str, Any]) -> dict[str, Any]:
+        messages = [
+            dict(message, content=message["content"].replace(IMAGE_MARKER, "").lstrip("\n"))
+            for message in row["messages"]
+        ]
+        return {"messages": messages, "images": [], "num_images": 0}
+
+    return dataset.map(strip, desc="Taking images out")
+
+
 def _read_json(files: list[str], folder: str, split: str, max_samples: int | None) -> datasets.Dataset:
     """Samples of JSON files. Not by Arrow's reader, to which an `id` or `image` of two types in one file is an error."""
     # Size and time tell `datasets`, which keeps what it read, when a file has changed.

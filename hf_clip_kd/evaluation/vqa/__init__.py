@@ -41,6 +41,7 @@ from .submissions import (
     write_vizwiz,
     write_vqav2,
 )
+from .summary import summary_row, summary_table
 from .textvqa import TextVQA
 from .vizwiz import VizWiz
 from .vqav2 import VQAv2
@@ -146,4 +147,6 @@ __all__ = [
     "normalize_m4c",
     "normalize_vqav2",
     "read_answers",
+    "summary_row",
+    "summary_table",
 ]

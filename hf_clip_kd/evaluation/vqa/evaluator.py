@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,13 @@ class VQAEvaluator:
             if one.metric is not None and one.metric.main_metric in result:
                 numbers[one.name] = result[one.metric.main_metric]
         return numbers
+
+    def without_images(self) -> VQAEvaluator:
+        """The same questions about nothing to see: what is right then, the questions alone give away."""
+        benchmarks = [
+            replace(one, samples=[replace(sample, image=None) for sample in one.samples]) for one in self.benchmarks
+        ]
+        return VQAEvaluator(benchmarks, self.writers)
 
     def _write_submission(self, path: Path, one: Benchmark, answers: list[str], name: str) -> None:
         if one.benchmark in self.writers:
