@@ -39,6 +39,7 @@ from hf_clip_kd.vlm import (
     LlavaTrainingArguments,
     build_llava,
     load_llava,
+    load_tower,
     measure_features,
     merge_adapter,
     quantization,
@@ -299,8 +300,11 @@ def main(argv: list[str] | None = None) -> list[dict]:
     towers |= {name: tower for name, tower in (script.beside or {}).items() if name not in towers}
     towers = dict(sorted(towers.items(), key=lambda item: ORDER.index(item[0]) if item[0] in ORDER else len(ORDER)))
     evaluator = None if script.evaluation is None else build_vqa_evaluator(script.evaluation, load_shapes)
-    make_language_model(script)
     dataset = load_data(script)
+    for tower in filter(None, towers.values()):
+        # Whatever is wrong with the last of them is told before the first one is trained.
+        load_tower(tower, trust_remote_code=script.trust_remote_code)
+    make_language_model(script)
 
     rows = []
     for name, tower in towers.items():

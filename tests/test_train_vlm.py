@@ -174,6 +174,7 @@ BAD = [
     ({"model_name_or_path": "x", "language_model": None}, "`vision_tower` or `beside` with `model_name_or_path`"),
     ({}, "language_model='nowhere' cannot be loaded"),
     ({"vision_tower": "shapes-vit-q"}, "shapes-vit-q"),
+    ({"beside": {"b": None, "c": "outputs/nowhere"}}, "outputs/nowhere"),
     ({"quantization": "4bit"}, "`quantization=4bit` without `lora`"),
     ({"feature_cache": "f", "tune_vision_tower": True}, "`feature_cache='f'` with `tune_vision_tower`"),
     ({"beside": {"a": None}, "resume_from_checkpoint": "c"}, "belongs to one of the towers"),

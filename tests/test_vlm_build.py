@@ -10,9 +10,9 @@ from torch.nn.functional import avg_pool2d
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 from vlm_parts import SIDE, TOWERS, image_processor, language_model, picture, timm_tower
 
+from hf_clip_kd.checksum import tower_checksum
 from hf_clip_kd.models import encode_images, load_clip
 from hf_clip_kd.vlm.build import build_llava
-from hf_clip_kd.vlm.checksum import tower_checksum
 from hf_clip_kd.vlm.saving import load_llava, save_llava
 
 LAYERS = [-2, [-2, -1], -1]

@@ -10,9 +10,9 @@ from teacher_models import tiny_clip
 from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaForConditionalGeneration
 from vlm_parts import image_processor, language_model, picture, timm_tower
 
+from hf_clip_kd.checksum import tower_checksum
 from hf_clip_kd.models import TimmVisionModel
 from hf_clip_kd.vlm.build import build_llava
-from hf_clip_kd.vlm.checksum import tower_checksum
 from hf_clip_kd.vlm.saving import load_llava, save_llava
 
 ELSEWHERE = """

@@ -22,8 +22,8 @@ from transformers import (
 )
 from vlm_parts import SIDE, image_processor, language_model, picture, timm_tower
 
+from hf_clip_kd.checksum import tower_checksum
 from hf_clip_kd.models import TimmVisionModel, load_clip
-from hf_clip_kd.vlm.checksum import tower_checksum
 from hf_clip_kd.vlm.image_tokens import ImageTokens, measure_image_tokens
 from hf_clip_kd.vlm.towers import load_tower
 
@@ -121,7 +121,7 @@ def test_timm_tower_that_is_not_there(tmp_path):
     (tmp_path / "x.safetensors").write_text("nothing")
     for name, message in [
         ("timm:resnet18", "weights .* could not be had .*safetensors"),  # no network here
-        ("resnet18", "vision_tower='timm:resnet18' could not be had"),
+        ("resnet18", "the tower 'timm:resnet18' could not be had"),
         ("timm:resnet_18", "names no model of timm.*resnet18"),
         ("timm:resnet18.nothing", "Invalid pretrained tag"),
         (f"timm:resnet18/{tmp_path}/x.pt", "no .safetensors file"),

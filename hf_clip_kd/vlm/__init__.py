@@ -1,14 +1,15 @@
 """A stock LLaVA around any vision tower and any causal language model: build, train in two stages, save, load."""
 
+from ..checksum import tower_checksum
 from .adapters import add_lora, merge_adapter, quantization
 from .build import build_llava
 from .chat_templates import get_chat_template, list_chat_templates
-from .checksum import tower_checksum
 from .collator import LlavaDataCollator
 from .feature_cache import FeatureCache, reading_features
 from .feature_scale import FeatureScale, FeatureStatistics, measure_features
 from .image_modes import square_image_processor
 from .saving import load_llava, save_llava
+from .towers import load_tower
 from .trainable import set_trainable
 from .trainer import LlavaTrainer
 from .training_args import LlavaTrainingArguments
@@ -25,6 +26,7 @@ __all__ = [
     "get_chat_template",
     "list_chat_templates",
     "load_llava",
+    "load_tower",
     "measure_features",
     "merge_adapter",
     "quantization",

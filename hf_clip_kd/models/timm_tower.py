@@ -13,8 +13,9 @@ from transformers import BaseImageProcessor
 from transformers.image_utils import PILImageResampling
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from ..models import TimmVisionConfig, TimmVisionModel
-from ..models.presets import measure_trunk
+from .configuration_timm_clip import TimmVisionConfig
+from .modeling_timm_clip import TimmVisionModel
+from .presets import measure_trunk
 
 PREFIX = "timm:"
 FORMS = "'timm:NAME', with a name of timm.list_models(pretrained=True), or 'timm:NAME//checkpoint.safetensors'"
@@ -35,7 +36,7 @@ def load_timm_tower(name: str) -> tuple[TimmVisionModel, BaseImageProcessor]:
     if not timm.is_model(architecture):
         close = difflib.get_close_matches(architecture, timm.list_models(), n=5)
         raise ValueError(
-            f"vision_tower={name!r} names no model of timm {timm.__version__}; allowed is {FORMS}; "
+            f"The tower {name!r} names no model of timm {timm.__version__}; allowed is {FORMS}; "
             f"close ones are {', '.join(close) or 'none'}."
         )
     state_dict = read_file(name, path) if path else pretrained_state_dict(name, architecture)
@@ -49,14 +50,14 @@ def read_file(name: str, path: str) -> dict[str, torch.Tensor]:
     found = [candidate for candidate in (path, f"/{path}") if os.path.isfile(candidate)]
     if not found or not path.endswith(".safetensors"):
         raise ValueError(
-            f"There is no .safetensors file {path!r}, which vision_tower={name!r} names; allowed is {FORMS}; "
+            f"There is no .safetensors file {path!r}, which the tower {name!r} names; allowed is {FORMS}; "
             "convert other files with safetensors.torch.save_file(model.state_dict(), 'checkpoint.safetensors')."
         )
     try:
         return load_file(found[0])
     except SafetensorError as error:
         raise ValueError(
-            f"{path!r} of vision_tower={name!r} is no safetensors file ({error}); allowed is {FORMS}; write it again with "
+            f"{path!r} of the tower {name!r} is no safetensors file ({error}); allowed is {FORMS}; write it again with "
             "safetensors.torch.save_file(model.state_dict(), 'checkpoint.safetensors')."
         ) from error
 
@@ -68,7 +69,7 @@ def pretrained_state_dict(name: str, architecture: str) -> dict[str, torch.Tenso
     except Exception as error:  # timm, the Hub and its client have no error class in common
         reason = str(error).strip().split("\n")[0].rstrip(".")
         raise ValueError(
-            f"The weights of vision_tower={name!r} could not be had ({type(error).__name__}: {reason}); allowed is {FORMS}; "
+            f"The weights of the tower {name!r} could not be had ({type(error).__name__}: {reason}); allowed is {FORMS}; "
             f"without network give their file: 'timm:{architecture}//path/to/model.safetensors'."
         ) from error
 
@@ -103,7 +104,7 @@ def tower_of_trunk(
     wrong = sorted(set(own) ^ set(given)) or [key for key in own if own[key].shape != given[key].shape]
     if wrong:
         raise ValueError(
-            f"The weights of vision_tower={origin!r} are not those of timm's {architecture!r}: {len(wrong)} tensors are "
+            f"The weights of the tower {origin!r} are not those of timm's {architecture!r}: {len(wrong)} tensors are "
             f"missing, left over or of another shape (such as {wrong[0]}); a tower must have all its weights and no "
             "others; name the architecture that they were trained as."
         )

@@ -1,0 +1,86 @@
+"""Image towers that transformers loads: a vision model, or the image tower of a dual encoder."""
+
+import os
+
+import torch
+from transformers import MODEL_MAPPING, AutoConfig, AutoImageProcessor, AutoModel, BaseImageProcessor, PreTrainedModel
+
+from .loading import REQUIRED_METHODS
+
+FORMS = (
+    "a model, a preset of list_models(), a folder or Hub id of a dual encoder or a vision transformer, "
+    "'open_clip:ARCH/TAG', and 'timm:NAME' with or without '//checkpoint.safetensors'"
+)
+
+
+def load_pretrained_tower(name: str, trust_remote_code: bool) -> tuple[PreTrainedModel, BaseImageProcessor]:
+    """The image tower in a folder or at a Hub id, in fp32 and with all its weights, and its image processor.
+
+    Raises:
+        ValueError: There is none, it has not all its weights, or no image processor.
+    """
+    try:
+        config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(cannot_load(name, error)) from error
+    # Before the weights are read. Remote code is in no table; it is checked once it is loaded.
+    if type(config) in MODEL_MAPPING:
+        check_is_vision(MODEL_MAPPING[type(config)], repr(name))
+    try:
+        model, report = AutoModel.from_pretrained(
+            name, dtype=torch.float32, trust_remote_code=trust_remote_code, output_loading_info=True
+        )
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ValueError(cannot_load(name, error)) from error
+    tower = image_tower(model, repr(name))
+    prefix = "" if tower is model else "vision_model."
+    if missing := sorted(key for key in report["missing_keys"] if key.startswith(prefix)):
+        raise ValueError(
+            f"The weights of {name!r} lack {len(missing)} tensors of {type(tower).__name__} (such as {missing[0]}), "
+            "which would stay random; a tower must have all its weights; save the whole model with "
+            "model.save_pretrained and give that folder."
+        )
+    try:
+        # transformers prefers the torchvision backend whatever was saved; its pixels are not those of training.
+        image_processor = AutoImageProcessor.from_pretrained(name, backend="pil", trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0].rstrip(".")
+        raise ValueError(
+            f"{name!r} has a tower but no image processor that can be loaded ({reason}); it must lie beside the model; "
+            "call image_processor.save_pretrained(...) into that folder."
+        ) from error
+    return tower, image_processor
+
+
+def cannot_load(name: str, error: Exception) -> str:
+    reason = str(error).strip().split("\n")[0].rstrip(".")
+    where = "The folder" if os.path.isdir(name) else "No folder here, and on the Hugging Face Hub"
+    return (
+        f"{where} {name!r} cannot be loaded as a tower ({reason}); allowed are {FORMS}; check the name and the network, "
+        "or pass trust_remote_code=True if it brings its own code and you trust it."
+    )
+
+
+def image_tower(model: PreTrainedModel, name: str) -> PreTrainedModel:
+    """The image tower in a dual encoder, or the vision model itself."""
+    check_is_vision(type(model), name)
+    return model.vision_model if is_dual_encoder(type(model)) else model
+
+
+def is_dual_encoder(model_class: type) -> bool:
+    return all(hasattr(model_class, method) for method in REQUIRED_METHODS)
+
+
+def is_vision_model(model_class: type) -> bool:
+    return getattr(model_class, "main_input_name", "") == "pixel_values" and not is_dual_encoder(model_class)
+
+
+def check_is_vision(model_class: type, name: str):
+    if not is_dual_encoder(model_class) and not is_vision_model(model_class):
+        raise ValueError(
+            f"The tower {name} holds a {model_class.__name__}, which is neither a dual encoder nor a vision model; "
+            f"allowed are {FORMS}; give the model whose image tower you want."
+        )
+
+
+__all__ = ["image_tower", "is_dual_encoder", "is_vision_model", "load_pretrained_tower"]
