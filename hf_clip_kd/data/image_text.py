@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import datasets
+import numpy as np
 
 from .sources import Data, base_folder, find_files, read
 
@@ -72,7 +73,8 @@ def load_image_text(
     Returns:
         `datasets.Dataset`, or `datasets.IterableDataset` when streaming: `image` is a `datasets.Image(decode=False)`,
         `text` a string or a list of strings (several captions of one image), likewise `synthetic_text` where it was
-        asked for; other columns are kept.
+        asked for; other columns are kept. Without streaming, `__index__` is the row's number (it keys the row's crops, see
+        [`~hf_clip_kd.data.draws.row_uniforms`]); a stream gets it from [`Stream`].
 
     Raises:
         ValueError: if the data cannot be found or read, has no such split or columns, or is empty.
@@ -86,7 +88,7 @@ def load_image_text(
                 "are 'synthetic_text'. Pass `synthetic_text_column='synthetic_text'`."
             )
         dataset = load_shapes(split, size=max_samples, synthetic_text=synthetic_text_column is not None, **load_kwargs)
-        return dataset.cast_column("image", datasets.Image(decode=False))
+        return _numbered(dataset.cast_column("image", datasets.Image(decode=False)))
     files = find_files(dataset_name, data_files)
     dataset = read(
         dataset_name, data_dir=data_dir, files=files, split=split, streaming=streaming, load_kwargs=load_kwargs
@@ -107,7 +109,16 @@ def load_image_text(
     if synthetic_text_column is not None:
         # Before the text, which may replace a column named `text` that is this one.
         dataset = _set_text(dataset, "synthetic_text", synthetic_text_column, label_template)
-    return _set_text(dataset, "text", text_column, label_template)
+    return _numbered(_set_text(dataset, "text", text_column, label_template))
+
+
+def _numbered(dataset: Data) -> Data:
+    """With the column `__index__`, by which a row's crops are found again whatever the order of reading."""
+    if isinstance(dataset, datasets.IterableDataset):
+        return dataset
+    if "__index__" in dataset.column_names:
+        dataset = dataset.remove_columns("__index__")
+    return dataset.add_column("__index__", np.arange(len(dataset)))
 
 
 def _find_column(dataset: Data, target: str, name: str) -> str:
@@ -156,6 +167,9 @@ def _set_text(dataset: Data, target: str, column: str, template: str) -> Data:
 def _set_image(dataset: Data, column: str, find_folder: Callable[[], str | None]) -> Data:
     """Make `image` an undecoded image of a column of images, paths, bytes, or structs of both."""
     feature = dataset.features[column]
+    if isinstance(feature, datasets.Image):
+        # Even before the new name: in a stream that is mapped, too.
+        dataset = dataset.cast_column(column, datasets.Image(decode=False))
     dataset = _rename(dataset, column, "image")
     if isinstance(feature, datasets.Value) and feature.dtype in ("string", "large_string"):
         dataset = _absolute(dataset, find_folder)

@@ -23,6 +23,7 @@ MAX_ASPECT = 100
 _ORIENTATION = 0x0112
 _MAX_NAMED = 100
 _SLOTS = 256
+_KEPT, _KEPT_BYTES = 16, 240
 
 
 class BrokenImageError(ValueError):
@@ -136,8 +137,9 @@ def _grey_to_8_bits(image: Image.Image) -> Image.Image:
 class BrokenImages:
     """Counts the rows that could not be used, names each once in the log, and stops the run when they are too many.
 
-    The counts live in shared memory, so those of all dataloader workers can be read in the main process. Each worker
-    writes to a place of its own, which needs no lock. (Names are logged by the worker that met them.)
+    The counts, and the first names of each worker, live in shared memory, so those of all dataloader workers can be read in
+    the main process. Each worker writes to a place of its own, which needs no lock. (Names are logged by the worker that
+    met them.)
 
     Args:
         max_fraction (`float`, *optional*, defaults to `0.05`):
@@ -155,6 +157,9 @@ class BrokenImages:
         self.max_fraction = max_fraction
         self.min_seen = min_seen
         self.counts = torch.zeros(_SLOTS, 2, dtype=torch.int64).share_memory_()  # per worker: rows seen, rows broken
+        self.kept = torch.zeros(
+            _SLOTS, _KEPT, _KEPT_BYTES, dtype=torch.uint8
+        ).share_memory_()  # name and reason, UTF-8
         self.named: set[str] = set()
 
     @property
@@ -168,6 +173,12 @@ class BrokenImages:
     def __str__(self) -> str:
         return f"{self.broken} of {self.seen} rows skipped as broken"
 
+    @property
+    def names(self) -> list[str]:
+        """`name (reason)` of broken rows, of each worker the first few."""
+        used = self.kept[self.kept[..., 0] > 0].numpy()
+        return sorted({bytes(row).rstrip(b"\0").decode("utf-8", errors="ignore") for row in used})
+
     def add(self, seen: int, broken: list[tuple[str, str]]) -> None:
         """Count one batch.
 
@@ -179,13 +190,14 @@ class BrokenImages:
             ValueError: if more than `max_fraction` of at least `min_seen` rows is broken.
         """
         worker = get_worker_info()
-        slot = self.counts[0 if worker is None else 1 + worker.id % (_SLOTS - 1)]
+        place = 0 if worker is None else 1 + worker.id % (_SLOTS - 1)
+        slot = self.counts[place]
         slot[0] += seen
         if not broken:
             return
         slot[1] += len(broken)
         for name, reason in broken:
-            self._name(name, reason)
+            self._name(name, reason, self.kept[place])
         total = self.seen
         if total >= self.min_seen and self.broken > self.max_fraction * total:
             name, reason = broken[-1]
@@ -195,10 +207,14 @@ class BrokenImages:
                 f"or pass a larger share: `CLIPDataCollator(..., max_broken_fraction=...)`."
             )
 
-    def _name(self, name: str, reason: str) -> None:
+    def _name(self, name: str, reason: str, kept: torch.Tensor) -> None:
         if name in self.named or len(self.named) > _MAX_NAMED:
             return
         self.named.add(name)
+        free = int((kept[:, 0] > 0).sum())  # workers start anew in every epoch, their place remains
+        if free < _KEPT:
+            text = f"{name} ({reason})".encode(errors="replace")[:_KEPT_BYTES]
+            kept[free, : len(text)] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
         if len(self.named) <= _MAX_NAMED:
             logger.warning("Skipped a broken row: %s (%s)", name, reason)
         else:

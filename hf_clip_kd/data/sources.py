@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import csv
 import glob
+import inspect
 import os
 import re
 from pathlib import Path
 from typing import Any
 
 import datasets
+from datasets.packaged_modules.webdataset.webdataset import WebDataset
+
+from .tars import Tars
 
 Data = datasets.Dataset | datasets.IterableDataset
 
@@ -22,6 +26,7 @@ _BY_SUFFIX = {
     ".tar": "webdataset",
 }
 _BUILDERS = ("imagefolder", "csv", "tsv", "parquet", "json", "webdataset", "arrow")
+_SHARDS = 1024  # of data that can be cut anywhere: enough for any number of readers
 _KINDS = (
     "It must be an id on the Hub, a local folder or file, 'shapes', or one of 'imagefolder' (with `data_dir`), 'csv', "
     "'tsv', 'parquet', 'json', 'webdataset' (with `data_files`)"
@@ -119,7 +124,7 @@ def read(
             )
         kwargs["data_dir"] = data_dir
     try:
-        dataset = datasets.load_dataset(builder, split=split, streaming=streaming, **kwargs)
+        dataset = _load(builder, split, streaming, kwargs)
         if streaming and dataset.features is None:
             dataset = dataset._resolve_features()
     # Readers fail in many ways (no network, no such id or split, a torn archive, pandas, Arrow); all of them are
@@ -129,6 +134,30 @@ def read(
     if not streaming and len(dataset) == 0:
         raise ValueError(_empty(dataset_name, data_dir, files, split))
     return dataset
+
+
+def _load(name: str, split: str, streaming: bool, kwargs: dict[str, Any]) -> Data:
+    if name not in _BUILDERS or name == "webdataset":
+        known = inspect.signature(datasets.load_dataset_builder).parameters
+        builder = datasets.load_dataset_builder(name, **{key: kwargs[key] for key in kwargs if key in known})
+        if isinstance(builder, WebDataset):
+            return _load_tars(builder, split, streaming, kwargs)
+    return datasets.load_dataset(name, split=split, streaming=streaming, **kwargs)
+
+
+def _load_tars(found: WebDataset, split: str, streaming: bool, kwargs: dict[str, Any]) -> Data:
+    """The same files through our own reader."""
+    tars = Tars(
+        cache_dir=kwargs.get("cache_dir"),
+        dataset_name=found.dataset_name,
+        data_files=found.config.data_files,
+        hash=f"{found.hash}-{__package__}",
+        token=kwargs.get("token"),
+    )
+    if streaming:
+        return tars.as_streaming_dataset(split)
+    tars.download_and_prepare(num_proc=kwargs.get("num_proc"))
+    return tars.as_dataset(split)
 
 
 def _from_disk(path: str, split: str, streaming: bool) -> Data:
@@ -142,7 +171,7 @@ def _from_disk(path: str, split: str, streaming: bool) -> Data:
         dataset = dataset[split]
     if len(dataset) == 0:
         raise ValueError(_empty(path, None, None, split))
-    return dataset.to_iterable_dataset() if streaming else dataset
+    return dataset.to_iterable_dataset(num_shards=min(_SHARDS, len(dataset))) if streaming else dataset
 
 
 def _numbered(pattern: str) -> list[str]:
