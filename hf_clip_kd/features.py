@@ -99,6 +99,7 @@ class CLIPDims:
         token_dim (`int`, *optional*): Channels of the image tokens that the losses read; `None` where none does.
         has_text (`bool`): Whether the model has a text tower.
         has_bias (`bool`): Whether the model has a `logit_bias`.
+        weight (`float`): What a teacher counts in its ensemble.
         members (`tuple[CLIPDims, ...]`): Widths of each teacher of an ensemble.
     """
 
@@ -106,6 +107,7 @@ class CLIPDims:
     token_dim: int | None = None
     has_text: bool = True
     has_bias: bool = False
+    weight: float = 1.0
     members: tuple[CLIPDims, ...] = ()
 
     @classmethod

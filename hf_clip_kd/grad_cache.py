@@ -13,6 +13,8 @@ from torch.autograd.function import once_differentiable
 
 from .features import CLIPFeatures
 
+LOSSES = "losses."  # in the names of what belongs to the losses of a DistillationModel
+
 
 def cached_losses(model: nn.Module, batches: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """
@@ -133,8 +135,9 @@ def concatenate(parts: list[CLIPFeatures]) -> CLIPFeatures:
 
 @contextmanager
 def unchanged_buffers(model: nn.Module):
-    """Undo what forward passes do to the model's buffers, such as BatchNorm's running statistics."""
-    before = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    """Undo what forward passes do to the model's buffers, such as BatchNorm's running statistics, and not to the losses'."""
+    # Losses run once in a step, in the first pass, so what they keep of it is right.
+    before = [(buffer, buffer.clone()) for name, buffer in model.named_buffers() if LOSSES not in name]
     yield
     for buffer, value in before:
         buffer.copy_(value)

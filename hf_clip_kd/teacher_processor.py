@@ -17,13 +17,32 @@ class TeacherProcessor:
 
     Args:
         image_processor: Called with images, gives `pixel_values`: its own size, mean, std and resize rule.
-        tokenizer: Called with texts, gives `input_ids` and, if the teacher uses one, `attention_mask`.
-        context_length (`int`): The most tokens the teacher's text tower takes.
+        tokenizer (*optional*):
+            Called with texts, gives `input_ids` and, if the teacher uses one, `attention_mask`; `None` for a vision model.
+        context_length (`int`, *optional*): The most tokens the teacher's text tower takes.
     """
 
     image_processor: Any
-    tokenizer: Any
-    context_length: int
+    tokenizer: Any = None
+    context_length: int | None = None
+
+
+def image_size(image_processor) -> tuple[int, int]:
+    """
+    Height and width of the images that a processor of transformers makes.
+
+    Raises:
+        ValueError: They differ from image to image.
+    """
+    size = image_processor.crop_size if getattr(image_processor, "do_center_crop", None) else image_processor.size
+    height, width = size.get("height"), size.get("width")
+    if not (height and width):
+        raise ValueError(
+            f"The image processor {type(image_processor).__name__} of a vision teacher makes images of no fixed size "
+            f"(size={size}). Allowed is one with height and width. Pass it: CLIPTeacher(..., processor="
+            "AutoImageProcessor.from_pretrained('...', size={'height': 224, 'width': 224}))."
+        )
+    return height, width
 
 
 class FullLengthTokenizer:

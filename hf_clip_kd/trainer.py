@@ -11,10 +11,12 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, Trainer, TrainerCallback
 
 from .distillation_model import DistillationModel
+from .exact_data import ExactData
 from .features import CLIPFeatures
 from .grad_cache import cached_losses
 from .losses import requested
-from .teacher import CLIPTeacher
+from .teacher_base import Teacher
+from .teacher_ensemble import load_teacher
 from .training_args import DistillationTrainingArguments
 
 LOSSES_NAME = "losses.safetensors"
@@ -29,7 +31,7 @@ class ClampScales(TrainerCallback):
         model.clamp_scales_()
 
 
-class DistillationTrainer(Trainer):
+class DistillationTrainer(ExactData, Trainer):
     """Train a CLIP-style student on images and captions, with or without a teacher.
 
     Also exported as `CLIPDistillationTrainer`, because TRL has a class of the same name for language models.
@@ -39,8 +41,8 @@ class DistillationTrainer(Trainer):
             The student, for instance from [`load_clip`]. It is saved as a plain model, without heads.
         args ([`DistillationTrainingArguments`], *optional*):
             Training arguments; `args.losses` is the objective.
-        teacher_model ([`CLIPTeacher`] or `str`, *optional*):
-            The teacher, or what [`CLIPTeacher`] loads. It is never trained and never saved.
+        teacher_model ([`Teacher`], `str` or `list`, *optional*):
+            The teacher, or what [`load_teacher`] makes one of, several included. It is never trained and never saved.
         train_dataset, eval_dataset:
             Data sets with the columns that `data_collator` reads.
         data_collator (`Callable`):
@@ -66,7 +68,7 @@ class DistillationTrainer(Trainer):
         self,
         model: PreTrainedModel,
         args: DistillationTrainingArguments | None = None,
-        teacher_model: CLIPTeacher | str | None = None,
+        teacher_model: Teacher | str | list | None = None,
         train_dataset=None,
         eval_dataset=None,
         data_collator: Callable[[list], dict] | None = None,
@@ -81,7 +83,7 @@ class DistillationTrainer(Trainer):
                 "`data_collator=None`: images and captions have no default collation. "
                 "Pass `data_collator=CLIPDataCollator(processor, teacher.processor)`."
             )
-        self.teacher = CLIPTeacher(teacher_model) if isinstance(teacher_model, str) else teacher_model
+        self.teacher = load_teacher(teacher_model) if isinstance(teacher_model, str | list) else teacher_model
         self.evaluator = evaluator
         self.eval_data_collator = eval_data_collator or data_collator
         if self.teacher is not None:
@@ -105,7 +107,7 @@ class DistillationTrainer(Trainer):
         )
         self.add_callback(ClampScales())
         if self.teacher is not None:
-            self.teacher.to(self.args.device)
+            self.teacher.place(self.args.device)
 
     @property
     def student(self) -> PreTrainedModel:
@@ -130,11 +132,8 @@ class DistillationTrainer(Trainer):
         """The teacher's features of a collated batch; it shares the student's view where the batch has no other."""
         if self.teacher is None:
             return None
-        # The teacher's texts come together: a mask of the student's does not fit the teacher's ids.
-        prefix = "teacher_" if "teacher_input_ids" in inputs else ""
-        texts = {name: inputs[prefix + name] for name in TEXT_INPUTS if prefix + name in inputs}
         with self.accelerator.autocast():
-            return self.teacher(pixel_values=inputs.get("teacher_pixel_values", inputs["pixel_values"]), **texts)
+            return self.teacher.of_batch(inputs)
 
     def get_batch_samples(self, *args):
         """The micro-batches of one optimizer step; with `grad_cache` they become one batch for the losses."""

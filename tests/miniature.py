@@ -1,10 +1,10 @@
 """A miniature run: student, teacher, data and trainer."""
 
 import torch
-from torch import nn
 from transformers import CLIPConfig, CLIPModel
 
 from hf_clip_kd.features import CLIPDims, CLIPFeatures, FeatureRequest, pooled
+from hf_clip_kd.teacher_base import Teacher as BaseTeacher
 from hf_clip_kd.trainer import DistillationTrainer
 from hf_clip_kd.training_args import DistillationTrainingArguments
 
@@ -31,7 +31,7 @@ def make_clip(width=16, projection=12, seed=0, **changes):
     )
 
 
-class Teacher(nn.Module):
+class Teacher(BaseTeacher):
     """A frozen CLIP behind the interface that the trainer asks of a teacher."""
 
     def __init__(self, model):

@@ -1,14 +1,24 @@
 """Tiny models of every kind a teacher can be, with random weights and tokenizers built offline."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import torch
 from PIL import Image
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import (
+    AlignConfig,
+    AlignModel,
+    AltCLIPConfig,
+    AltCLIPModel,
+    ChineseCLIPConfig,
+    ChineseCLIPModel,
     CLIPConfig,
     CLIPImageProcessorPil,
     CLIPModel,
     CLIPProcessor,
+    MetaClip2Config,
+    MetaClip2Model,
     PreTrainedTokenizerFast,
     Siglip2Config,
     Siglip2ImageProcessorPil,
@@ -79,3 +89,34 @@ def tiny_siglip2():
     torch.manual_seed(0)
     processor = Siglip2Processor(Siglip2ImageProcessorPil(patch_size=8, max_num_patches=16), character_tokenizer())
     return Siglip2Model(config).eval(), processor
+
+
+def processor(side=32, length=16):
+    """Pictures of `side` pixels and words of a handful, for a model without a processor of its own."""
+    tokenizer = word_tokenizer(lowercase=True)
+    tokenizer.model_max_length = length
+    pictures = CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
+    return SimpleNamespace(image_processor=pictures, tokenizer=tokenizer)
+
+
+def tiny_dual_encoder(kind):
+    """A dual encoder of this family, of another make than CLIP and SigLIP, with a scale that is not its initial one."""
+    text = {**TOWER, "vocab_size": 40, "max_position_embeddings": 16, "bos_token_id": 2, "eos_token_id": 1}
+    vision = {**TOWER, "image_size": 32, "patch_size": 8}
+    efficientnet = {"image_size": 32, "width_coefficient": 0.1, "depth_coefficient": 0.1, "hidden_dim": 48}
+    roberta = {**text, "max_position_embeddings": 18, "project_dim": 32, "pad_token_id": 0}
+    towers = {
+        "metaclip_2": (MetaClip2Model, MetaClip2Config, text, vision, 24),
+        "altclip": (AltCLIPModel, AltCLIPConfig, roberta, vision, 24),
+        "align": (AlignModel, AlignConfig, text, efficientnet, 32),
+        "chinese_clip": (ChineseCLIPModel, ChineseCLIPConfig, text, vision, 24),
+    }
+    model_class, config_class, text, vision, width = towers[kind]
+    torch.manual_seed(0)
+    model = model_class(config_class(text_config=text, vision_config=vision, projection_dim=width)).eval()
+    for name, parameter in model.named_parameters():
+        if kind == "align" and name.startswith("vision_model"):
+            parameter.data.normal_(std=0.3)  # with its own weights nothing would be left of a picture of 32 pixels
+        if name in ("logit_scale", "temperature"):
+            parameter.data.fill_(0.7)
+    return model

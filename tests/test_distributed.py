@@ -28,6 +28,8 @@ RUNS = {
     "relation of tokens": {"relation": {"level": "tokens"}},
     "reinforced by an ensemble": {"reinforced": 1.0},
     "sum": dict.fromkeys(LOSSES, 0.5),
+    "patch by an ensemble": {"patch": 1.0},
+    "sum by an ensemble": dict.fromkeys(LOSSES, 0.5),
 }
 LAUNCH_SECONDS = 120
 

@@ -3,9 +3,19 @@
 import numpy as np
 import pytest
 import torch
-from teacher_models import TEXTS, TOWER, images, tiny_clip, tiny_siglip, tiny_siglip2, word_tokenizer
+from teacher_models import (
+    TEXTS,
+    TOWER,
+    images,
+    processor,
+    tiny_clip,
+    tiny_dual_encoder,
+    tiny_siglip,
+    tiny_siglip2,
+    word_tokenizer,
+)
 from torch import nn
-from transformers import CLIPVisionConfig, CLIPVisionModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModel, FlavaConfig, FlavaModel
 
 from hf_clip_kd.features import CLIPDims, FeatureRequest
 from hf_clip_kd.models import encode_images, encode_patches, load_clip
@@ -47,6 +57,23 @@ def test_transformers_parity(build, from_folder, tmp_path):
     assert teacher.dims.embed_dim == features.image_embeds.shape[1] == features.text_embeds.shape[1]
     assert teacher.dims.has_bias == (model.config.model_type != "clip")
     assert features.logit_scale.ndim == 0
+
+
+@pytest.mark.parametrize("kind", ["metaclip_2", "altclip", "align", "chinese_clip"])
+def test_parity_of_other_dual_encoders(kind):
+    """The logits are the model's own, ALIGN's temperature included, which divides."""
+    model = tiny_dual_encoder(kind)
+    teacher = CLIPTeacher(model, processor=processor())
+    assert teacher.processor.context_length == 16
+    text = teacher.processor.tokenizer(TEXTS, padding="max_length", max_length=16, return_tensors="pt")
+    text = {name: text[name] for name in ("input_ids", "attention_mask")}
+    pixels = teacher.processor.image_processor(images(), return_tensors="pt")["pixel_values"]
+    features = teacher(pixels, **text)
+    with torch.no_grad():
+        expected = model(pixel_values=pixels, **text).logits_per_image
+    torch.testing.assert_close(features.logit_scale * features.image @ features.text.T, expected, rtol=0, atol=1e-5)
+    assert features.logit_scale.item() == pytest.approx(1 / 0.7 if kind == "align" else np.exp(0.7))
+    assert teacher.dims == CLIPDims(features.text_embeds.shape[1])
 
 
 def test_siglip_text_is_lower_case_and_full_length_without_mask():
@@ -103,8 +130,73 @@ def test_half_precision_keeps_the_scale_and_gives_float32():
     assert features.logit_scale.item() == pytest.approx(100.0, abs=1e-4)
 
 
+def test_temperature_of_its_own():
+    model, processor = tiny_clip()
+    teacher = CLIPTeacher(model, processor=processor, logit_scale=70.0)
+    assert teacher(torch.randn(1, 3, 32, 32)).logit_scale.item() == pytest.approx(70.0)
+
+
+def test_precision_of_its_own():
+    """Under the trainer's autocast a teacher computes in its dtype; without one it follows the autocast."""
+    pixels = torch.randn(2, 3, 32, 32)
+    follows, stays = (CLIPTeacher(tiny_clip()[0], processor=tiny_clip()[1], dtype=d) for d in (None, torch.float32))
+    exact = follows(pixels).image_embeds
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(stays(pixels).image_embeds, exact)
+        rounded = follows(pixels).image_embeds
+    assert rounded.dtype == torch.float32 and 1e-5 < (rounded - exact).abs().max() < 1e-1
+
+
+def test_device_of_its_own():
+    model, processor = tiny_clip()
+    free, fixed = (
+        CLIPTeacher(model, processor=processor),
+        CLIPTeacher(tiny_clip()[0], processor=processor, device="cpu"),
+    )
+    for teacher, device in ((free, "meta"), (fixed, "cpu")):
+        teacher.place("meta")
+        assert teacher.device.type == teacher.logit_scale.device.type == device
+    assert free(torch.randn(1, 3, 32, 32, device="meta")).image_embeds.device.type == "meta"
+
+
+@pytest.mark.slow
+def test_compiled():
+    model, processor = tiny_clip()
+    plain, compiled = (CLIPTeacher(model, processor=processor, compile=flag) for flag in (False, True))
+    batch = {"pixel_values": torch.randn(2, 3, 32, 32), "input_ids": torch.tensor([[598, 5, 599]] * 2)}
+    expected, features = plain.of_batch(batch), compiled.of_batch(batch)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+    torch.testing.assert_close(features.image_embeds, expected.image_embeds)
+    torch.testing.assert_close(features.text_embeds, expected.text_embeds)
+
+
+def test_batch_of_a_collator():
+    """What the batch has for the teacher goes before what it has for the student; texts go with their own masks."""
+    teacher = stock_teacher(tiny_clip)
+    mine, students = torch.randn(2, 1, 3, 32, 32)
+    ids, mask = torch.tensor([[598, 5, 599]]), torch.tensor([[1, 1, 0]])
+    shared = teacher.of_batch({"pixel_values": students, "input_ids": ids})
+    assert torch.equal(shared.image_embeds, teacher(students).image_embeds)
+    batch = {
+        "pixel_values": students,
+        "input_ids": ids + 1,
+        "attention_mask": mask,
+        "teacher_pixel_values": mine,
+        "teacher_input_ids": ids,
+    }
+    own = teacher.of_batch(batch)
+    assert torch.equal(own.image_embeds, teacher(mine).image_embeds)
+    assert torch.equal(own.text_embeds, shared.text_embeds)
+
+
 def vision_only():
     return CLIPVisionModel(CLIPVisionConfig(**TOWER, image_size=32, patch_size=8))
+
+
+def tiny_flava():
+    text = {**TOWER, "vocab_size": 40, "max_position_embeddings": 16}
+    sizes = {"image_config": {**TOWER, "image_size": 32, "patch_size": 8}, "multimodal_config": TOWER}
+    return FlavaModel(FlavaConfig(text_config=text, **sizes, projection_dim=24, hidden_size=32))
 
 
 @pytest.mark.parametrize(
@@ -112,7 +204,10 @@ def vision_only():
     [
         (lambda: CLIPTeacher(tiny_clip()[0]), "without image_processor and tokenizer.*AutoProcessor"),
         (lambda: CLIPTeacher(tiny_clip()[0], processor=clip_tokenizer(600)), "without image_processor"),
-        (lambda: CLIPTeacher(vision_only(), processor=tiny_clip()[1]), "CLIPVisionModel.*no image and text"),
+        (lambda: CLIPTeacher(vision_only()), "CLIPVisionModel.*without an image processor.*AutoImageProcessor"),
+        (lambda: CLIPTeacher(nn.Linear(2, 2)), "Linear.*embeds images.*FunctionTeacher"),
+        (lambda: CLIPTeacher(CLIPTextModel(CLIPTextConfig(**TOWER))), "CLIPTextModel.*nor pixel_values"),
+        (lambda: CLIPTeacher(tiny_flava(), processor=processor()), r"\(1, 16, 24\) for one text.*FunctionTeacher"),
         (lambda: CLIPTeacher("ViT-T-16"), "preset, which has random weights.*load_clip"),
         (lambda: CLIPTeacher("no-such-organisation/no-such-model"), "no-such-model"),
     ],
@@ -122,11 +217,11 @@ def test_bad_teachers(build, match):
         build()
 
 
-@pytest.mark.parametrize("kind", ["no model", "no processor", "vision only"])
+@pytest.mark.parametrize("kind", ["no model", "no processor", "vision only, no processor"])
 def test_bad_folders(kind, tmp_path):
     if kind != "no model":
-        (vision_only() if kind == "vision only" else tiny_clip()[0]).save_pretrained(tmp_path)
-    if kind != "no processor":
+        (vision_only() if "vision" in kind else tiny_clip()[0]).save_pretrained(tmp_path)
+    if "no processor" not in kind:
         tiny_clip()[1].save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=tmp_path.name):
         CLIPTeacher(str(tmp_path))

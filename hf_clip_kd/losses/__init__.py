@@ -1,9 +1,10 @@
 """Distillation losses: the table of their names, and their weighted sum. To add one: a file here and a line in `LOSSES`."""
 
 from .base import DistillationLoss
+from .ensemble import EnsembleLoss
 from .loss_sum import LossSum
 from .objectives import OBJECTIVES
 from .specification import requested
 from .table import LOSSES
 
-__all__ = ["LOSSES", "OBJECTIVES", "DistillationLoss", "LossSum", "requested"]
+__all__ = ["LOSSES", "OBJECTIVES", "DistillationLoss", "EnsembleLoss", "LossSum", "requested"]

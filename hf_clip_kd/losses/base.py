@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import reduce
 
 import torch
@@ -55,7 +56,7 @@ class DistillationLoss(nn.Module):
         if self.needs_teacher and teacher.members and not self.takes_ensemble:
             raise ValueError(
                 f"{type(self).__name__} learns from one teacher, and the teacher is an ensemble of {len(teacher.members)}. "
-                "Give one of them, or take `losses={'reinforced': 1.0}`, which learns from the mean of several."
+                "A `LossSum` builds one for each of them; or take `losses={'reinforced': 1.0}`, which learns from their mean."
             )
         self.student_dims = student
         self.teacher_dims = teacher if self.needs_teacher else None
@@ -86,6 +87,16 @@ class DistillationLoss(nn.Module):
         student, teacher = full_precision(student, teacher)
         with torch.autocast(device_type=student.image_embeds.device.type, enabled=False):
             return self.compute(student, teacher)
+
+    def value(
+        self,
+        student: CLIPFeatures,
+        teacher: CLIPFeatures | None = None,
+        gather: Callable[[Tensor], Tensor] = lambda rows: rows,
+    ) -> Tensor:
+        """As `forward`, over the images of all processes; `gather` gives the rows of all of them, with gradient."""
+        values = self.values(student, teacher)
+        return (gather(values) if values.ndim else values).mean()
 
     def check(self, student: CLIPFeatures, teacher: CLIPFeatures | None) -> None:
         """Raises a `ValueError` if the teacher is missing, or a feature has another width than the loss was built for."""
@@ -172,6 +183,11 @@ def inverse_temperature(features: CLIPFeatures, fixed: float | None, owner: str,
             f"loss, for example `losses={{'crd': {{'{option}': 100.0}}}}`."
         )
     return features.logit_scale
+
+
+def serving(cls: type[DistillationLoss], teacher: CLIPDims) -> list[int]:
+    """The indices of those members of an ensemble that have what a loss compares."""
+    return [index for index, member in enumerate(teacher.members) if member.has_text or not cls.needs_text]
 
 
 def missing_teacher(names: list[str]) -> ValueError:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..features import CLIPDims, CLIPFeatures
 from .base import full_precision, missing_teacher
+from .ensemble import build, check_teacher
 from .similarity import SimilarityLoss, evaluate
 from .specification import specification
 
@@ -25,11 +26,13 @@ class LossSum(nn.Module):
             `{"clip": 1, "fd": {"weight": 4, "reduction": "sum"}}`. A loss of weight 0 is left out. A name in
             `OBJECTIVES`, such as `"clip_kd"`, stands for several losses, alone or as a key.
         student ([`CLIPDims`]): Widths of the student's features.
-        teacher ([`CLIPDims`], *optional*): Widths of the teacher's features; `None` where there is no teacher.
+        teacher ([`CLIPDims`], *optional*):
+            Widths of the teacher's features; `None` where there is no teacher. With `members`, every loss learns from each
+            of them that can serve it, see [`EnsembleLoss`].
 
     Raises:
         ValueError: For an unknown loss or option, a weight that is no finite number of at least 0, a sum without any
-            term, or a loss whose teacher is missing.
+            term, or a loss whose teacher is missing or cannot serve it.
     """
 
     def __init__(
@@ -40,9 +43,11 @@ class LossSum(nn.Module):
         orphans = [name for name, (cls, _, _) in terms.items() if cls.needs_teacher]
         if orphans and teacher is None:
             raise missing_teacher(orphans)
+        if teacher is not None:
+            check_teacher({name: cls for name, (cls, _, _) in terms.items()}, teacher)
         self.weights = {name: weight for name, (_, weight, _) in terms.items()}
         self.terms = nn.ModuleDict(
-            {module_name(name): cls(student, teacher, **options) for name, (cls, _, options) in terms.items()}
+            {module_name(name): build(cls, student, teacher, options) for name, (cls, _, options) in terms.items()}
         )
 
     @property
@@ -68,8 +73,7 @@ class LossSum(nn.Module):
         student, teacher = full_precision(student, teacher)  # once, so that all losses share the unit-norm forms
         losses = {name: self.terms[module_name(name)] for name in self.weights}
         similar = {name: loss for name, loss in losses.items() if isinstance(loss, SimilarityLoss)}
-        others = {name: loss.values(student, teacher) for name, loss in losses.items() if name not in similar}
-        values = {name: (gather(value) if value.ndim else value).mean() for name, value in others.items()}
+        values = {name: loss.value(student, teacher, gather) for name, loss in losses.items() if name not in similar}
         total = sum(self.weights[name] * value for name, value in values.items())
         if similar:  # together, so that losses on the same similarities share their computation
             with torch.autocast(student.image_embeds.device.type, enabled=False):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ..features import CLIPDims, CLIPFeatures
-from .base import inverse_temperature
+from .base import inverse_temperature, serving
 from .similarity import Similarities, SimilarityLoss, Term
 
 
@@ -14,7 +14,8 @@ class ReinforcedLoss(SimilarityLoss):
     The cross-entropy of `softmax(S)` against the mean of the teachers' `softmax(T_k)` over the rows, mean over the batch,
     mean of both directions, with `S = logit_scale * image @ text.T` of the student and `T_k` the same of teacher `k`, each
     `(batch, batch)` and each with its own scale; the same on the generated captions is added
-    ([MobileCLIP](https://huggingface.co/papers/2311.17049)). The teachers may have any widths; a single one is allowed.
+    ([MobileCLIP](https://huggingface.co/papers/2311.17049)). The teachers may have any widths and a `weight` in
+    the mean; a single one is allowed, and those without texts are left out.
     Default weight 1; the authors weigh it 0.75 against 0.25 of `clip`, or 1 alone.
 
     Reported by the authors only together with their reinforced data, so there is no number for the loss alone.
@@ -25,7 +26,7 @@ class ReinforcedLoss(SimilarityLoss):
         logit_scale (`float`, *optional*):
             A fixed factor on the student's similarities; by default its own, learned one.
         teacher_logit_scale (`float` or `list[float]`, *optional*):
-            The same for all teachers, or for each of them.
+            The same for all teachers, or for each of them that has texts.
         synthetic (`bool`, *optional*, defaults to `True`):
             Whether to look at the generated captions, where the batch has them.
 
@@ -49,7 +50,10 @@ class ReinforcedLoss(SimilarityLoss):
         synthetic: bool = True,
     ):
         super().__init__(student, teacher)
-        teachers = len(teacher.members) or 1
+        self.serving = serving(type(self), teacher)
+        teachers = len(self.serving) or 1
+        weights = [teacher.members[index].weight for index in self.serving]
+        self.shares = tuple(weight / sum(weights) for weight in weights)
         if not isinstance(teacher_logit_scale, Sequence):
             teacher_logit_scale = [teacher_logit_scale] * teachers
         if len(teacher_logit_scale) != teachers:
@@ -63,7 +67,7 @@ class ReinforcedLoss(SimilarityLoss):
         self.synthetic = synthetic
 
     def terms(self, student: CLIPFeatures, teacher: CLIPFeatures) -> dict[Term, float]:
-        members = teacher.members or (teacher,)
+        members = [teacher.members[index] for index in self.serving] or [teacher]
         scale = inverse_temperature(student, self.logit_scale, "student", "logit_scale")
         scales = [
             inverse_temperature(member, fixed, "teacher", "teacher_logit_scale")
@@ -76,5 +80,5 @@ class ReinforcedLoss(SimilarityLoss):
         for name in captions:
             logits = Similarities(student.image, getattr(student, name), scale)
             targets = (Similarities(m.image, getattr(m, name), t) for m, t in zip(members, scales, strict=True))
-            terms[Term(logits, tuple(targets))] = 1.0
+            terms[Term(logits, tuple(targets), shares=self.shares)] = 1.0
         return terms

@@ -47,6 +47,7 @@ class Term:
     Args:
         logits ([`Similarities`]): The student's, with gradient.
         targets (`tuple[Similarities, ...]`): Their softmaxes' mean is the target; without any, it is the diagonal.
+        shares (`tuple[float, ...]`): What each of the targets counts in their mean, adding up to 1; all the same if empty.
         divergence (`bool`): Subtracts the target's entropy, which makes it the KL divergence from the target.
         columns (`bool`): Takes the mean with the same over the columns, that is of the transposed matrices.
     """
@@ -55,6 +56,7 @@ class Term:
     targets: tuple[Similarities, ...] = ()
     divergence: bool = False
     columns: bool = True
+    shares: tuple[float, ...] = ()
 
 
 class SimilarityLoss(DistillationLoss):
@@ -226,19 +228,18 @@ def _column_logsumexp(matrix: Similarities, buffer: Tensor) -> Tensor:
 def _log_targets(term: Term, chunk: slice, normalizers: Mapping[Similarities, Tensor], out: Sequence[Tensor], scratch):
     """Writes the logarithm of the term's target over the rows, and over the columns if `out` has two, to `out`."""
     # Logarithms all the way: a target that underflows to 0 would turn 0 * log 0 into NaN.
-    for i, target in enumerate(term.targets):
+    shares = term.shares or [1 / len(term.targets)] * len(term.targets)
+    for i, (target, share) in enumerate(zip(term.targets, shares, strict=True)):
         similarity = target.rows(chunk, out=scratch)
         if i == 0:
-            torch.log_softmax(similarity, dim=1, out=out[0])
+            torch.log_softmax(similarity, dim=1, out=out[0]).add_(math.log(share))
             if term.columns:
-                torch.sub(similarity, normalizers[target], out=out[1])
+                torch.sub(similarity, normalizers[target], out=out[1]).add_(math.log(share))
         else:
-            torch.logaddexp(out[0], similarity.log_softmax(dim=1), out=out[0])
+            torch.logaddexp(out[0], similarity.log_softmax(dim=1).add_(math.log(share)), out=out[0])
             if term.columns:
-                torch.logaddexp(out[1], similarity.sub_(normalizers[target]), out=out[1])
-    if len(term.targets) > 1:
-        for side in out:
-            side.sub_(math.log(len(term.targets)))
+                similarity.sub_(normalizers[target]).add_(math.log(share))
+                torch.logaddexp(out[1], similarity, out=out[1])
 
 
 def _add_gradients(logits: Similarities, chunk: slice, gradient: Tensor, gradients: Mapping[int, Tensor]) -> None:
