@@ -16,14 +16,13 @@ from pathlib import Path
 from transformers import set_seed
 
 import hf_clip_kd as kd
+from hf_clip_kd.data.sample_id import probe
 from hf_clip_kd.evaluation import build_evaluator, measure
 from hf_clip_kd.parser import RecipeParser, exit_with_one_line
 
 logger = logging.getLogger(__name__)
 
 CONFIGS = Path(__file__).parent / "configs" / "distill"
-# Undecoded samples held to shuffle a stream; its shards are shuffled as well.
-SHUFFLE_BUFFER = 5_000
 
 
 @dataclass
@@ -31,11 +30,33 @@ class DistillArguments:
     model_name_or_path: str = field(
         metadata={"help": "The student: a preset of hf_clip_kd/model_configs, a JSON like them, a folder or a Hub id."}
     )
-    teacher_model_name_or_path: str | None = field(
+    teacher_model_name_or_path: str | list | None = field(
         default=None,
         metadata={
-            "help": "The teacher: a folder or Hub id of a dual encoder, `open_clip:ARCH/TAG`, or "
-            "`open_clip:ARCH//checkpoint.pt`. Without one the student trains alone."
+            "help": "The teacher: a folder or Hub id of a dual encoder, `open_clip:ARCH/TAG`, `open_clip:ARCH//checkpoint.pt`, "
+            "or, for losses that read no text, a vision model or `timm:NAME`. A list is an ensemble; in it may stand "
+            "mappings of `name`, `weight`, `logit_scale`, `dtype`, `device` and `compile`. Without one the student "
+            "trains alone."
+        },
+    )
+    teacher_dtype: str | None = field(
+        default=None,
+        metadata={
+            "help": "The teacher's precision, `float32`, `bfloat16` or `float16`, whatever the student's; without it float32 "
+            "weights that compute as the student does (`bf16`, `fp16`)."
+        },
+    )
+    teacher_device: str | None = field(
+        default=None, metadata={"help": "Where the teacher stays, `cuda:1` say; without it where the student is."}
+    )
+    teacher_compile: bool = field(
+        default=False, metadata={"help": "Run the teacher through `torch.compile`, whatever the student does."}
+    )
+    init_from_teacher: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "What the student starts with of its teacher: `image` and `text`, towers cut to the student's size; "
+            "instead of `text`, `whole_text`, the teacher's own text tower, or `frozen_text`, the same and not trained."
         },
     )
     teacher_recipe: str | None = field(
@@ -45,6 +66,13 @@ class DistillArguments:
             "when it does not exist yet."
         },
     )
+    teacher_cache: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder that recipes/cache_teacher.py wrote: the teacher's features are read from it, and the crops are "
+            "those it was written with. Where the teacher is named as well, the folder is checked to be its own."
+        },
+    )
     dataset_name: str = field(
         default="imagefolder",
         metadata={"help": "A Hub id, `imagefolder`, `webdataset`, a CSV, Parquet or tar file, or `shapes`."},
@@ -52,6 +80,14 @@ class DistillArguments:
     data_dir: str | None = field(default=None, metadata={"help": "Folder of the data, for `imagefolder`."})
     data_files: str | None = field(
         default=None, metadata={"help": "Files of the data, with `*` and `{00000..00331}`."}
+    )
+    datasets: list[dict] | None = field(
+        default=None,
+        metadata={
+            "help": "Several sources instead of one, mixed: for each the arguments of its data (`dataset_name`, `data_dir`, "
+            "`data_files`, `split`, `streaming`, the columns, ...) and a `weight`, its share among the samples. Needs "
+            "`max_steps`."
+        },
     )
     split: str = field(default="train", metadata={"help": "The split to train on, as in `datasets`."})
     image_column: str = field(default="image", metadata={"help": "Column of the images, or of paths to them."})
@@ -86,17 +122,59 @@ class DistillArguments:
     trust_remote_code: bool = field(default=False, metadata={"help": "Whether model code from the Hub may run."})
 
 
-def make_teacher(script: DistillArguments) -> kd.CLIPTeacher | None:
+def make_teacher(script: DistillArguments) -> kd.Teacher | None:
     """The teacher, trained first, with its recipe's own seed, if it has a recipe and no folder yet."""
     name = script.teacher_model_name_or_path
     if name is None:
         return None
+    if script.teacher_recipe is not None and not isinstance(name, str):
+        raise ValueError(
+            f"`teacher_recipe: {script.teacher_recipe}` makes the folder of one teacher, and teacher_model_name_or_path is "
+            f"the list {name}. It may be given with one folder. Train each teacher first with its own recipe."
+        )
     if script.teacher_recipe is not None and not Path(name, "config.json").is_file():
         logger.info("There is no teacher in %s yet: training it with %s.", name, script.teacher_recipe)
         recipe = Path(script.teacher_recipe)
         recipe = recipe if recipe.is_file() else CONFIGS / recipe
         main(["--config", str(recipe), "--output_dir", name])
-    return kd.CLIPTeacher(name, trust_remote_code=script.trust_remote_code)
+    return kd.load_teacher(
+        name,
+        dtype=script.teacher_dtype,
+        device=script.teacher_device,
+        compile=script.teacher_compile,
+        trust_remote_code=script.trust_remote_code,
+    )
+
+
+def load_data(script: DistillArguments, seed: int):
+    """The rows to train on: a data set that the Trainer shuffles, or an endless stream of one or several sources."""
+    if script.datasets is not None:
+        sources = [{key: value for key, value in source.items() if key != "weight"} for source in script.datasets]
+        weights = [source.get("weight", 1.0) for source in script.datasets]
+        return kd.Stream([kd.load_image_text(**source) for source in sources], weights=weights, seed=seed)
+    dataset = kd.load_image_text(
+        script.dataset_name,
+        data_dir=script.data_dir,
+        data_files=script.data_files,
+        split=script.split,
+        image_column=script.image_column,
+        text_column=script.text_column,
+        synthetic_text_column=script.synthetic_text_column,
+        label_template=script.label_template,
+        max_samples=script.max_train_samples,
+        streaming=script.streaming,
+    )
+    return kd.Stream(dataset, seed=seed) if script.streaming else dataset
+
+
+def open_cache(script: DistillArguments, teacher: kd.Teacher | None, dataset) -> kd.TeacherCache:
+    """The stored features in the place of the teacher, if they belong to this run."""
+    cache = kd.TeacherCache(script.teacher_cache, getattr(teacher, "weights", None))
+    views = {} if teacher is None else {"views": kd.AugmentationCollator(teacher.processor).settings["views"]}
+    sources = [source.dataset for source in dataset.sources] if isinstance(dataset, kd.Stream) else [dataset]
+    samples = [sample for source in sources for sample in probe(source)]
+    cache.check(teacher=teacher, samples=samples, crop_scale=script.crop_scale, flip=script.flip, **views)
+    return cache
 
 
 def print_scores(name: str, scores: dict[str, float]) -> None:
@@ -118,30 +196,19 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     # After the teacher, whose own training would move the generator: the student's weights depend on the seed alone.
     set_seed(training.seed)
     student, processor = kd.load_clip(script.model_name_or_path, trust_remote_code=script.trust_remote_code)
+    if script.init_from_teacher is not None:
+        student, processor = kd.init_from_teacher(student, processor, teacher, script.init_from_teacher)
     evaluator = None if script.evaluation is None else build_evaluator(script.evaluation, kd.load_image_text)
-    train_dataset = kd.load_image_text(
-        script.dataset_name,
-        data_dir=script.data_dir,
-        data_files=script.data_files,
-        split=script.split,
-        image_column=script.image_column,
-        text_column=script.text_column,
-        synthetic_text_column=script.synthetic_text_column,
-        label_template=script.label_template,
-        max_samples=script.max_train_samples,
-        streaming=script.streaming,
-    )
-    if script.streaming:
-        # The Trainer shuffles only what it can index; each epoch draws another order.
-        train_dataset = train_dataset.shuffle(seed=training.seed, buffer_size=SHUFFLE_BUFFER)
-    collator = kd.CLIPDataCollator(
-        processor,
-        None if teacher is None else teacher.processor,
-        crop_scale=script.crop_scale,
-        flip=script.flip,
-        seed=training.seed,
-        max_broken_fraction=script.max_broken_fraction,
-    )
+    train_dataset = load_data(script, training.seed)
+    data_options = {"seed": training.seed, "max_broken_fraction": script.max_broken_fraction}
+    if script.teacher_cache is None:
+        views = None if teacher is None else teacher.processor
+        collator = kd.CLIPDataCollator(
+            processor, views, crop_scale=script.crop_scale, flip=script.flip, **data_options
+        )
+    else:
+        teacher = open_cache(script, teacher, train_dataset)
+        collator = kd.ReplayCollator(processor, teacher, **data_options)
     trainer = kd.DistillationTrainer(
         model=student,
         teacher_model=teacher,
@@ -156,7 +223,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
     trainer.save_model()
     if collator.broken.broken:
-        logger.warning("%s; their names stand in the log above.", collator.broken)
+        logger.warning("%s, among them:\n  %s", collator.broken, "\n  ".join(collator.broken.names))
 
     # No process may look for the folder (a teacher's, say) before it is whole.
     trainer.accelerator.wait_for_everyone()

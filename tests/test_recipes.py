@@ -225,6 +225,23 @@ def test_generated_captions_reach_the_losses(recipe, finished, tmp_path, caplog)
     assert any(not torch.equal(runs[0][key], value) for key, value in runs[1].items())
 
 
+def test_two_teachers(recipe, finished, tmp_path):
+    """A list of teachers, one as a mapping, in YAML; each has a learned scale of its own."""
+    folders = [str(finished[0] / name) for name in ("teacher", "student")]
+    config = write_yaml(
+        tmp_path / "r.yaml",
+        teacher_model_name_or_path=[folders[0], {"name": folders[1], "weight": 0.5, "dtype": "bfloat16"}],
+        teacher_dtype="float32",
+        losses={"clip": 1.0, "icl": 1.0},
+        output_dir=str(tmp_path),
+        max_steps=1,
+    )
+    recipe.main(["--config", config])
+    heads = load_file(tmp_path / "losses.safetensors")
+    assert {f"losses.terms.icl.losses.{k}.logit_scale" for k in (0, 1)} <= heads.keys()
+    assert heads["losses.terms.icl.pulls"].shape == (2,) and heads["losses.terms.icl.steps"] == 1
+
+
 def test_own_images_with_a_broken_one(recipe, finished, tmp_path, caplog):
     images = tmp_path / "images"
     for i in range(40):
@@ -248,6 +265,24 @@ def test_own_images_with_a_broken_one(recipe, finished, tmp_path, caplog):
     assert (tmp_path / "out" / "model.safetensors").is_file()
 
 
+def test_several_sources_are_mixed(recipe, tmp_path, caplog):
+    PILImage.new("RGB", (40, 30), (0, 90, 255)).save(tmp_path / "0.png")
+    (tmp_path / "mine.csv").write_text("filepath,title\n0.png,a blue page\ngone.png,nothing\n")
+    shapes = {"dataset_name": "shapes", "max_samples": 20}
+    config = write_yaml(
+        tmp_path / "mix.yaml",
+        losses={"clip": 1.0},
+        datasets=[shapes | {"weight": 3}, {"dataset_name": str(tmp_path / "mine.csv"), "streaming": True}],
+        max_steps=3,
+        max_broken_fraction=1.0,
+        output_dir=str(tmp_path / "out"),
+    )
+    recipe.main(["--config", config])
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+    # Half of a quarter of the rows; the end of the run says how many there were, and which.
+    assert "rows skipped as broken, among them:" in caplog.text and "gone.png (FileNotFoundError" in caplog.text
+
+
 # ---- Bad input ----
 
 BAD = [
@@ -264,12 +299,22 @@ BAD = [
     ({"dataset_name": "imagefolder", "data_dir": "FOLDER"}, "imagefolder.*FOLDER.*data_files"),
     ({"dataset_name": "imagefolder", "data_dir": "nowhere"}, "data_dir='nowhere'.*is not a folder.*Pass"),
     ({"dataset_name": "nobody/no-such-data"}, "'nobody/no-such-data'.*cannot reach the Hub.*hf download"),
+    ({"datasets": [{"dataset_name": "FILE.csv", "weight": 0}]}, r"`weights=\[0\]`.*above 0"),
     ({"max_stepz": 3}, "bad.yaml, line .*'max_stepz' is no argument. Did you mean `max_steps`"),
     ({"max_steps": 3.7}, "bad.yaml, `max_steps`.*3.7.*It takes"),
     ({"model_name_or_path": "test-vitt"}, "'test-vitt'.*did you mean load_clip\\('test-vit'\\)"),
     ({"model_name_or_path": "FOLDER"}, "FOLDER.* is no saved model.*config.json.*allowed are"),
     ({"model_name_or_path": "nobody/no-such-model"}, "'nobody/no-such-model' is no preset.*Hub.*hf download"),
     ({"teacher_model_name_or_path": "FOLDER"}, "FOLDER.*config.json"),
+    (
+        {"teacher_model_name_or_path": "FOLDER", "teacher_dtype": "half"},
+        "dtype 'half' is unknown; allowed are float32",
+    ),
+    ({"teacher_model_name_or_path": [{"weight": 2}]}, "has no name; allowed are name, weight.*write for example"),
+    (
+        {"teacher_model_name_or_path": ["a"], "teacher_recipe": "x"},
+        "makes the folder of one teacher.*each teacher first",
+    ),
     ({"teacher_model_name_or_path": "nobody/no-such-model"}, "'nobody/no-such-model'.*Hub"),
     ({"teacher_model_name_or_path": "open_clip:ViT-B-61/openai"}, "ViT-B-61.*ViT-B-16"),
     ({"evaluation": {"zero_shott": MEASURED["zero_shot"]}}, "'zero_shott' is no task.*zero_shot"),

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from PIL import Image
 
+from .draws import CAPTION, FLIP, SYNTHETIC_CAPTION, row_uniforms
 from .images import BrokenImageError, BrokenImages, decode_image, image_name
-from .view import UNIFORMS_PER_CROP, ImageView, TextView, image_view, random_crop_box, same_rule
+from .tars import ERROR
+from .view import Box, ImageView, TextView, image_view, random_crop_box, same_rule
+
+MAX_CAPTION = 10_000
+"""Longer captions (in characters) are a page or a dump, not a caption, and take a tokenizer longer than the image."""
 
 _CAPTIONS = ("draw", "first", "all")
 
@@ -28,8 +33,10 @@ class CLIPDataCollator:
     Args:
         processor (`ProcessorMixin`):
             The student's, with `.image_processor` and `.tokenizer`.
-        teacher_processor (`ProcessorMixin`, *optional*):
-            The teacher's. Its tokenizer may be `None` (a teacher without text).
+        teacher_processor (`ProcessorMixin` or `dict` of them, *optional*):
+            The teacher's. Its tokenizer may be `None` (a teacher without text). Of several teachers a `dict`, by what the
+            names of their inputs begin with in a batch (`teacher_0_` and so on), as [`TeacherEnsemble`] has it; those
+            that see alike share one tensor.
         train (`bool`, *optional*, defaults to `True`):
             Random crops and drawn captions, or each processor's own rule and first captions.
         crop_scale (`(float, float)`, *optional*, defaults to `(0.9, 1.0)`):
@@ -43,12 +50,15 @@ class CLIPDataCollator:
             evaluation), or keep `"all"`: then there are more texts than images, and `text_image` (texts,) names the
             image of each.
         seed (`int`, *optional*, defaults to `0`):
-            Crops and captions follow from this, the seed torch gave the process or dataloader worker, and the rank.
+            Crops and drawn captions follow from this and from each row's epoch and `__index__`, see [`row_uniforms`], so
+            that workers, processes and a resumed run draw alike. Rows without an `__index__` draw from a generator that
+            follows from this, the seed torch gave the process or dataloader worker, and the rank.
         max_broken_fraction (`float`, *optional*, defaults to `0.05`):
             The run stops with an error when a larger share of at least 100 rows is broken.
 
     Attributes:
         broken ([`BrokenImages`]): What was seen and dropped, over all dataloader workers.
+        epoch (`int`): The pass over the data, for rows without an `__epoch__` of their own; workers see it change.
 
     Returns of a call:
         `dict`: `pixel_values` (batch, 3, height, width), `input_ids` and `attention_mask` (texts, length), and
@@ -85,45 +95,63 @@ class CLIPDataCollator:
         self.broken = BrokenImages(max_broken_fraction)
         self._last_rows: list[dict[str, Any]] = []
         self._generator: tuple[int, torch.Generator] | None = None
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
         self.image_processor = _part(processor, "image_processor", "processor")
         _part(processor, "tokenizer", "processor")
-        self.text_view = TextView(processor)
-        self.teacher_image_processor = self.teacher_text_view = None
-        if teacher_processor is not None:
-            teacher = _part(teacher_processor, "image_processor", "teacher_processor")
-            if not self._sees_alike(self.image_processor, teacher):
-                self.teacher_image_processor = teacher
-            if getattr(teacher_processor, "tokenizer", None) is not None:
-                view = TextView(teacher_processor)
-                self.teacher_text_view = None if view.agrees_with(self.text_view) else view
-        if train:
-            # In the order of the batch's keys; a JPEG is decoded at twice the size that the largest of them needs.
-            teacher = self.teacher_image_processor
-            self._views = {"pixel_values": ImageView.of(self.image_processor)}
+        # What each sees and reads, by what its names in the batch begin with: the student, and teachers that differ from it.
+        self._image_processors = {"": self.image_processor}
+        self._text_views = {"": TextView(processor)}
+        several = isinstance(teacher_processor, Mapping)
+        for name, teacher in (teacher_processor if several else {"teacher_": teacher_processor}).items():
             if teacher is not None:
-                self._views["teacher_pixel_values"] = image_view(teacher)
+                self._add_teacher(name, teacher)
+        if train:
+            # A JPEG is decoded at twice the size that the largest of them needs.
+            self._views = {name: image_view(one) for name, one in self._image_processors.items()}
+            self._views[""] = ImageView.of(self.image_processor)  # a student's size must be fixed
             side = max(max(view.size) for view in self._views.values())
             self._min_side = math.ceil(2 * side / math.sqrt(self.crop_scale[0]))
 
+    def _add_teacher(self, name: str, teacher: Any) -> None:
+        """Note under `name` what this teacher sees otherwise than the student; teachers that agree share one view."""
+        image_processor = _part(teacher, "image_processor", "teacher_processor")
+        known = [one for one in self._image_processors.values() if self._sees_alike(one, image_processor)]
+        if self.image_processor not in known:
+            self._image_processors[name] = (*known, image_processor)[0]
+        if getattr(teacher, "tokenizer", None) is not None:
+            view = TextView(teacher)
+            alike = [one for one in self._text_views.values() if view.agrees_with(one)]
+            if self._text_views[""] not in alike:
+                self._text_views[name] = (*alike, view)[0]
+
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         synthetic = any("synthetic_text" in row for row in rows)
-        good = self._usable(rows, synthetic)
-        images = [image for image, _, _ in good]
-        random = self.train or self.captions == "draw"
-        uniforms = self._uniforms(len(good), UNIFORMS_PER_CROP + 2) if random else [[]] * len(good)
-        batch = self._crops(images, uniforms) if self.train else self._processed(images)
-        texts, owners = self._choose([captions for _, captions, _ in good], uniforms)
+        kept, good = self._usable(rows, synthetic)
+        images = [image for image, *_ in good]
+        uniforms = self._uniforms(kept, synthetic) if self.train or self.captions == "draw" else []
+        batch = self._crops(images, *self._boxes(kept, good, uniforms)) if self.train else self._processed(images)
+        texts, owners = self._choose([captions for _, captions, *_ in good], uniforms)
         batch |= self._tokenized(texts)
         if self.captions == "all":
             batch["text_image"] = torch.tensor(owners)
         if synthetic:
-            # Drawn last and only here: rows without generated captions keep the draws they always had.
-            numbers = self._uniforms(len(good), 1) if self.captions == "draw" else [[0.0]] * len(good)
-            batch |= self._tokenized(_drawn([captions for *_, captions in good], numbers), "synthetic_")
+            generated = [captions for _, _, captions, *_ in good]
+            drawn = self.captions == "draw"
+            texts = _drawn(generated, uniforms, SYNTHETIC_CAPTION) if drawn else [texts[0] for texts in generated]
+            batch |= self._tokenized(texts, "synthetic_")
         return batch
 
-    def _usable(self, rows: list[dict[str, Any]], synthetic: bool) -> list[tuple[Image.Image, list[str], list[str]]]:
+    @property
+    def epoch(self) -> int:
+        return int(self._epoch)
+
+    @epoch.setter
+    def epoch(self, value: int) -> None:
+        self._epoch.fill_(value)
+
+    def _usable(self, rows: list[dict[str, Any]], synthetic: bool) -> tuple[list[dict], list[tuple]]:
+        """The rows that can be used, and the (image, captions, generated captions) of each."""
         good, kept, broken = [], [], []
         for row in rows:
             try:
@@ -134,51 +162,60 @@ class CLIPDataCollator:
         self.broken.add(len(rows), broken)
         self._last_rows = kept or self._last_rows
         if good:
-            return good
+            return kept, good
         # A grey picture without words only where nothing usable has been seen so far: it harms less than a dead run.
         grey = Image.new("RGB", (64, 64), (127, 127, 127)), [""], [""]
-        return [self._read(row, synthetic) for row in self._last_rows] or [grey]
+        good = [self._read(row, synthetic) for row in self._last_rows]
+        return (self._last_rows, good) if good else ([{}], [grey])
 
     def _read(self, row: dict[str, Any], synthetic: bool) -> tuple[Image.Image, list[str], list[str]]:
-        captions = _captions(row.get("text"), "caption")
-        generated = _captions(row.get("synthetic_text"), "generated caption") if synthetic else []
+        if row.get(ERROR):
+            raise BrokenImageError(row[ERROR])
+        captions = usable_captions(row.get("text"), "caption")
+        generated = usable_captions(row.get("synthetic_text"), "generated caption") if synthetic else []
         return decode_image(row.get("image"), min_side=self._min_side if self.train else None), captions, generated
 
-    def _uniforms(self, count: int, numbers: int) -> list[list[float]]:
-        """All the chance in a batch, so many numbers for each row: whoever keys rows otherwise replaces this alone."""
+    def _uniforms(self, rows: list[dict[str, Any]], synthetic: bool) -> list[list[float]]:
+        """All the chance in a batch, `UNIFORMS_PER_ROW` numbers for each row (see [`row_uniforms`])."""
+        if all("__index__" in row for row in rows):
+            return [row_uniforms(self.seed, row.get("__epoch__", self.epoch), row["__index__"]) for row in rows]
         process = torch.initial_seed()  # differs between dataloader workers and between epochs
         if self._generator is None or self._generator[0] != process:
             # Every rank starts from one torch seed; without its number all ranks would crop alike.
             rank = int(os.environ.get("RANK", 0))
             seed = (process * 1_000_003 + self.seed * 7_919 + rank) % 2**63
             self._generator = (process, torch.Generator().manual_seed(seed))
-        return torch.rand(count, numbers, generator=self._generator[1]).tolist()
+        uniforms = torch.rand(len(rows), SYNTHETIC_CAPTION, generator=self._generator[1])
+        if synthetic:
+            # Drawn last and only here: rows without generated captions keep the draws they always had.
+            uniforms = torch.cat([uniforms, torch.rand(len(rows), 1, generator=self._generator[1])], dim=1)
+        return uniforms.tolist()
 
     def _tokenized(self, texts: list[str], prefix: str = "") -> dict[str, torch.Tensor]:
-        batch = {prefix + key: value for key, value in self.text_view(texts).items()}
-        if self.teacher_text_view is not None:
-            batch |= {f"teacher_{prefix}{key}": value for key, value in self.teacher_text_view(texts).items()}
-        return batch
+        tokens = {view: view(texts) for view in set(self._text_views.values())}
+        views = self._text_views.items()
+        return {f"{name}{prefix}{key}": value for name, view in views for key, value in tokens[view].items()}
 
-    def _crops(self, images: list[Image.Image], uniforms: list[list[float]]) -> dict[str, torch.Tensor]:
+    def _boxes(self, rows: list[dict], good: list[tuple], uniforms: list[list[float]]) -> tuple[list[Box], list[bool]]:
+        """The crop of each picture, and whether it is mirrored."""
         boxes = [
             random_crop_box(*image.size, self.crop_scale, self.crop_ratio, numbers)
-            for image, numbers in zip(images, uniforms, strict=True)
+            for (image, *_), numbers in zip(good, uniforms, strict=True)
         ]
-        flips = [numbers[-2] < self.flip for numbers in uniforms]
-        pixels, batch = {}, {}
-        for key, view in self._views.items():
+        return boxes, [numbers[FLIP] < self.flip for numbers in uniforms]
+
+    def _crops(self, images: list[Image.Image], boxes: list[Box], flips: list[bool]) -> dict[str, torch.Tensor]:
+        pixels, values = {}, {}
+        for view in self._views.values():
             if view.grid not in pixels:
                 pixels[view.grid] = view.crop(images, boxes, flips)
-            batch[key] = view.normalize(pixels[view.grid])
-        return batch
+            if view not in values:
+                values[view] = view.normalize(pixels[view.grid])
+        return {f"{name}pixel_values": values[view] for name, view in self._views.items()}
 
     def _processed(self, images: list[Image.Image]) -> dict[str, torch.Tensor]:
-        batch = {"pixel_values": self.image_processor(images, return_tensors="pt")["pixel_values"]}
-        if self.teacher_image_processor is not None:
-            teacher = self.teacher_image_processor(images, return_tensors="pt")
-            batch["teacher_pixel_values"] = teacher["pixel_values"]
-        return batch
+        values = {id(one): one(images, return_tensors="pt")["pixel_values"] for one in self._image_processors.values()}
+        return {f"{name}pixel_values": values[id(one)] for name, one in self._image_processors.items()}
 
     def _choose(self, captions: list[list[str]], uniforms: list[list[float]]) -> tuple[list[str], list[int]]:
         """The texts of the batch, and the image each belongs to."""
@@ -187,24 +224,27 @@ class CLIPDataCollator:
             return [text for text, _ in pairs], [i for _, i in pairs]
         if self.captions == "first":
             return [texts[0] for texts in captions], list(range(len(captions)))
-        return _drawn(captions, uniforms), list(range(len(captions)))
+        return _drawn(captions, uniforms, CAPTION), list(range(len(captions)))
 
-    def _sees_alike(self, student: Any, teacher: Any) -> bool:
-        return ImageView.of(student) == image_view(teacher) if self.train else same_rule(student, teacher)
+    def _sees_alike(self, first: Any, second: Any) -> bool:
+        return image_view(first) == image_view(second) if self.train else same_rule(first, second)
 
 
-def _captions(value: Any, name: str) -> list[str]:
+def usable_captions(value: Any, name: str) -> list[str]:
     """The captions in one cell, which holds one or several."""
     texts = value if isinstance(value, (list, tuple)) else [value]
     texts = [text for text in texts if isinstance(text, str) and text.strip()]
     if not texts:
         raise BrokenImageError(f"the row has no {name}")
-    return texts
+    short = [text for text in texts if len(text) <= MAX_CAPTION]
+    if not short:
+        raise BrokenImageError(f"the {name} has {len(texts[0]):,} characters: more than {MAX_CAPTION:,}")
+    return short
 
 
-def _drawn(captions: list[list[str]], uniforms: list[list[float]]) -> list[str]:
-    """One caption of each image, by the last of its numbers."""
-    return [texts[int(numbers[-1] * len(texts))] for texts, numbers in zip(captions, uniforms, strict=True)]
+def _drawn(captions: list[list[str]], uniforms: list[list[float]], number: int) -> list[str]:
+    """One caption of each image, by one of its numbers."""
+    return [texts[int(numbers[number] * len(texts))] for texts, numbers in zip(captions, uniforms, strict=True)]
 
 
 def _part(processor: Any, name: str, argument: str) -> Any:

@@ -1,0 +1,52 @@
+"""Rows in batches that never cross the border of a shard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from torch.utils.data import Dataset
+
+
+class ShardedRows(Dataset):
+    """
+    A data set or a stream, read front to back, as (position, row).
+
+    A data set is read by dataloader workers. A stream is read by the main process, which hands them undecoded rows:
+    workers that open a stream share out its files, and with them its order.
+
+    Args:
+        dataset (`datasets.Dataset` or `datasets.IterableDataset`): The rows.
+        shard_size (`int`), batch_size (`int`): Rows of a shard, and of a batch at most.
+
+    Attributes:
+        shards (`int`): How many there are; of a stream, how many were met so far.
+    """
+
+    def __init__(self, dataset: Any, shard_size: int, batch_size: int):
+        self.shard_size, self.batch_size = shard_size, batch_size
+        self.indexed = hasattr(dataset, "__len__")
+        # A stream stays out of the object that workers get.
+        self.dataset, self._stream = (dataset, None) if self.indexed else (None, dataset)
+        self.shards = -(-len(dataset) // shard_size) if self.indexed else 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_stream": None}
+
+    def __getitem__(self, item: int | tuple[int, dict]) -> tuple[int, dict]:
+        return (item, self.dataset[item]) if self.indexed else item
+
+    def batches(self, wanted: Callable[[int], bool] = lambda shard: True) -> Iterator[list]:
+        """What to ask `__getitem__` for, batch by batch, of the shards for which `wanted` holds."""
+        batch: list = []
+        for position, item in enumerate(range(len(self.dataset)) if self.indexed else self._stream):
+            shard = position // self.shard_size
+            self.shards = max(self.shards, shard + 1)
+            full = len(batch) == self.batch_size or position % self.shard_size == 0
+            if batch and full:
+                yield batch
+                batch = []
+            if wanted(shard):
+                batch.append(item if self.indexed else (position, item))
+        if batch:
+            yield batch

@@ -1,0 +1,56 @@
+"""Compare what a cache holds with the same, computed again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+
+def largest_difference(path: Path, stored: dict[str, Tensor], fresh: dict[str, Tensor], tolerance: float) -> float:
+    """
+    Args:
+        path (`Path`): The shard's, for the error.
+        stored, fresh (`dict[str, Tensor]`): A shard, and a run of its rows computed again.
+        tolerance (`float`): What is allowed.
+
+    Returns:
+        `float`: The largest distance of an embedding from its twin, as a share of its norm.
+
+    Raises:
+        ValueError: It is above `tolerance`, or the rows or their crops are not those of the shard.
+    """
+    rows = len(fresh["ids"])
+    start = next(iter((stored["ids"] == fresh["ids"][0]).nonzero().flatten().tolist()), 0)
+    worst = 0.0
+    for name, values in fresh.items():
+        there = stored.get(name, values[:0])
+        if name.endswith("text_ends"):
+            there, values = (
+                there.diff(prepend=there.new_zeros(1))[start : start + rows],
+                values.diff(prepend=values.new_zeros(1)),
+            )
+        elif "text_embeds" in name:
+            ends = stored[f"{name.split('.')[1].removesuffix('_embeds')}_ends"]
+            first = int(ends[start - 1]) if start else 0
+            there = there[first : first + len(values)]
+        else:
+            there = there[start : start + rows]
+        if there.shape != values.shape or (not values.is_floating_point() and not torch.equal(there, values)):
+            raise ValueError(_changed(path, name, "are others"))
+        if values.is_floating_point():
+            there, values = there.float(), values.float()
+            difference = float(((there - values).norm(dim=-1) / values.norm(dim=-1)).max())
+            # Not `>`: what is not a number is not within the tolerance.
+            if not difference <= tolerance:
+                raise ValueError(_changed(path, name, f"differ by {difference:.3g} of their norm"))
+            worst = max(worst, difference)
+    return worst
+
+
+def _changed(path: Path, name: str, how: str) -> str:
+    return (
+        f"{path} is not what the teachers say now: its `{name}` {how}. They must come out again, up to rounding, from the "
+        "same data, teachers and libraries. Delete this file and run recipes/cache_teacher.py again."
+    )

@@ -1,0 +1,175 @@
+"""Ask one or several teachers, once, about every image and caption, for any number of students.
+
+Writes, for each image, the embeddings of some random crops and of all captions into a folder, which distillation then
+reads in the place of the teachers: `recipes/distill.py --teacher_cache FOLDER`. Run it again after it was stopped, and it
+goes on; several processes share the work.
+
+    accelerate launch recipes/cache_teacher.py                    # the demo's teacher, on the embedded world
+    accelerate launch recipes/cache_teacher.py --config my_cache.yaml
+    python recipes/cache_teacher.py --config my_cache.yaml --verify true    # recompute a sample of a finished cache
+"""
+
+import logging
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from torch.utils.data import ConcatDataset
+
+import hf_clip_kd as kd
+from hf_clip_kd.data.sample_id import probe
+from hf_clip_kd.losses import requested
+from hf_clip_kd.parser import RecipeParser, exit_with_one_line
+
+logger = logging.getLogger(__name__)
+
+CONFIGS = Path(__file__).parent / "configs" / "cache_teacher"
+DTYPES = ["float32", "bfloat16", "float16"]
+
+
+@dataclass
+class CacheArguments:
+    teacher_model_name_or_path: str | list = field(
+        metadata={"help": "The teacher or a list of teachers, as for `recipes/distill.py`."}
+    )
+    output_dir: str = field(metadata={"help": "Folder of the cache."})
+    dataset_name: str = field(
+        default="imagefolder",
+        metadata={"help": "A Hub id, `imagefolder`, `webdataset`, a CSV, Parquet or tar file, or `shapes`."},
+    )
+    data_dir: str | None = field(default=None, metadata={"help": "Folder of the data, for `imagefolder`."})
+    data_files: str | None = field(
+        default=None, metadata={"help": "Files of the data, with `*` and `{00000..00331}`."}
+    )
+    split: str = field(default="train", metadata={"help": "The split to read, as in `datasets`."})
+    image_column: str = field(default="image", metadata={"help": "Column of the images, or of paths to them."})
+    text_column: str = field(
+        default="text", metadata={"help": "Column of the captions, a string or several, or of class labels."}
+    )
+    synthetic_text_column: str | None = field(
+        default=None, metadata={"help": "Column of generated captions, where students are to learn from them as well."}
+    )
+    label_template: str = field(
+        default="a photo of a {}.", metadata={"help": "Caption of a class, when `text_column` holds class labels."}
+    )
+    max_train_samples: int | None = field(default=None, metadata={"help": "Read only the first so many images."})
+    streaming: bool = field(default=False, metadata={"help": "Read the data on the way, without a local copy."})
+    datasets: list[dict] | None = field(
+        default=None,
+        metadata={"help": "Several sources instead of one, as for `recipes/distill.py`, one after another."},
+    )
+    augmentations: int = field(
+        default=4, metadata={"help": "Random crops of each image; in epoch e, crop number e modulo this is shown."}
+    )
+    crop_scale: list[float] = field(
+        default_factory=lambda: [0.9, 1.0], metadata={"help": "Smallest and largest share of the area a crop keeps."}
+    )
+    flip: float = field(default=0.0, metadata={"help": "Probability of a mirrored crop."})
+    seed: int = field(default=42, metadata={"help": "Of the crops."})
+    losses: dict | str = field(
+        default="clip_kd",
+        metadata={
+            "help": "What the students will train with: losses on patches need the teacher's patch tokens in the cache, which "
+            "make it some hundred times larger; for all others, embeddings are enough."
+        },
+    )
+    dtype: str = field(default="bfloat16", metadata={"help": "Type of the stored numbers.", "choices": DTYPES})
+    teacher_dtype: str = field(
+        default="float32", metadata={"help": "Type of the teachers' weights.", "choices": DTYPES}
+    )
+    batch_size: int = field(default=32, metadata={"help": "Images per forward pass, each with all its crops."})
+    dataloader_num_workers: int = field(default=0, metadata={"help": "Processes that decode and crop."})
+    shard_size: int = field(default=2048, metadata={"help": "Images per file; at most so many are lost by a kill."})
+    max_broken_fraction: float = field(
+        default=0.05, metadata={"help": "The run stops when a larger share of the images cannot be read."}
+    )
+    verify: bool = field(
+        default=False,
+        metadata={"help": "Recompute a sample of what the folder holds and compare, after what is missing."},
+    )
+    trust_remote_code: bool = field(default=False, metadata={"help": "Whether model code from the Hub may run."})
+
+
+class Chained(torch.utils.data.IterableDataset):
+    """Streams one after another."""
+
+    def __init__(self, sources: list):
+        self.sources = sources
+
+    def __iter__(self):
+        return chain.from_iterable(self.sources)
+
+
+def load_data(args: CacheArguments):
+    """The rows, each once, in an order that does not change."""
+    if args.datasets is None:
+        return kd.load_image_text(
+            args.dataset_name,
+            data_dir=args.data_dir,
+            data_files=args.data_files,
+            split=args.split,
+            image_column=args.image_column,
+            text_column=args.text_column,
+            synthetic_text_column=args.synthetic_text_column,
+            label_template=args.label_template,
+            max_samples=args.max_train_samples,
+            streaming=args.streaming,
+        )
+    sources = [
+        kd.load_image_text(**{key: value for key, value in source.items() if key != "weight"})
+        for source in args.datasets
+    ]
+    return ConcatDataset(sources) if all(hasattr(source, "__len__") for source in sources) else Chained(sources)
+
+
+def has_synthetic(args: CacheArguments) -> bool:
+    sources = args.datasets or [{"synthetic_text_column": args.synthetic_text_column}]
+    return all(source.get("synthetic_text_column") is not None for source in sources)
+
+
+def main(argv: list[str] | None = None) -> kd.TeacherCache:
+    """Run the recipe and return the finished cache."""
+    (args,) = RecipeParser(CacheArguments, CONFIGS / "demo.yaml", description=__doc__).parse(argv)
+    state = PartialState()
+    logging.basicConfig(format="%(message)s", level=logging.INFO if state.is_main_process else logging.ERROR)
+    teacher = kd.load_teacher(
+        args.teacher_model_name_or_path,
+        dtype=args.teacher_dtype,
+        device=state.device,
+        trust_remote_code=args.trust_remote_code,
+    )
+    dataset = load_data(args)
+    collator = kd.AugmentationCollator(
+        teacher.processor,
+        augmentations=args.augmentations,
+        crop_scale=args.crop_scale,
+        flip=args.flip,
+        seed=args.seed,
+        synthetic=has_synthetic(args),
+        max_broken_fraction=args.max_broken_fraction,
+    )
+    writer = kd.CacheWriter(
+        args.output_dir,
+        teacher,
+        collator,
+        dataset,
+        {"rows": len(dataset) if hasattr(dataset, "__len__") else None, "samples": probe(dataset)},
+        request=requested(args.losses),
+        dtype=getattr(torch, args.dtype),
+        shard_size=args.shard_size,
+        batch_size=args.batch_size,
+        num_workers=args.dataloader_num_workers,
+    )
+    cache = writer.write()
+    if collator.broken.broken:
+        logger.warning("%s, among them:\n  %s", collator.broken, "\n  ".join(collator.broken.names))
+    logger.info("%s: %d samples, %d crops each.", args.output_dir, len(cache), args.augmentations)
+    if args.verify:
+        logger.info("Recomputed: embeddings differ by at most %.2g of their norm.", writer.verify())
+    return cache
+
+
+if __name__ == "__main__":
+    exit_with_one_line(main)

@@ -1,0 +1,134 @@
+"""
+What a step with a cached teacher costs beside one that has no teacher but the same loss work, and beside one that asks it.
+
+    python tests/bench/bench_cached_step.py
+
+writes outputs/bench/cached_step.json. A ViT-B/16 teaches a ViT-T/16 at 224 pixels; all three decode, crop and tokenize the
+same pictures in the main process, and train with the same losses. The step without a teacher takes its features from memory.
+"""
+
+import logging
+import os
+import statistics
+import tempfile
+import time
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import torch
+from report import machine, write
+from transformers import TrainerCallback
+
+import hf_clip_kd as kd
+
+STUDENT, TEACHER = "ViT-T-16", {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12}
+LOSSES = {"clip": 1.0, "crd": 1.0, "icl": 1.0, "fd": 4.0}
+BATCH, WARM_UP, STEPS, REPEATS = 32, 1, 4, 3
+VIEWS = {"crop_scale": (0.9, 1.0), "seed": 0}
+
+
+class StepTimes(TrainerCallback):
+    """The moments at which steps end."""
+
+    def __init__(self):
+        self.moments = []
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.moments.append(time.perf_counter())
+
+
+class InMemory:
+    """A teacher whose features lie there already, the same for every batch."""
+
+    def __init__(self, teacher, features):
+        self.dims, self.features = teacher.dims, features
+
+    def prepare(self, request):
+        pass
+
+    def place(self, device):
+        pass
+
+    def of_batch(self, batch):
+        return self.features
+
+
+def make_teacher():
+    from transformers import CLIPConfig, CLIPModel
+
+    torch.manual_seed(1)
+    processor = kd.load_clip(STUDENT)[1]
+    vision = {**TEACHER, "intermediate_size": 3072, "image_size": 224, "patch_size": 16}
+    text = {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 8}
+    model = CLIPModel(CLIPConfig(vision_config=vision, text_config=text, projection_dim=512))
+    return kd.CLIPTeacher(model, processor=processor)
+
+
+def step_seconds(teacher, collator, rows, folder):
+    """Median seconds of a step."""
+    torch.manual_seed(0)
+    student, processor = kd.load_clip(STUDENT)
+    times = StepTimes()
+    args = kd.DistillationTrainingArguments(
+        folder,
+        losses=LOSSES,
+        per_device_train_batch_size=BATCH,
+        train_sampling_strategy="sequential",
+        num_train_epochs=1,
+        logging_steps=STEPS,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=True,
+    )
+    trainer = kd.DistillationTrainer(
+        model=student,
+        args=args,
+        teacher_model=teacher,
+        train_dataset=rows,
+        data_collator=collator,
+        processing_class=processor,
+        callbacks=[times],
+    )
+    trainer.train()
+    moments = times.moments[WARM_UP:]
+    return statistics.median(b - a for a, b in zip(moments[:-1], moments[1:], strict=True))
+
+
+def main():
+    """Measure, write the JSON and return it."""
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    teacher, processor = make_teacher(), kd.load_clip(STUDENT)[1]
+    rows = kd.load_image_text("shapes", max_samples=BATCH * (STEPS + WARM_UP), image_size=224)
+    with tempfile.TemporaryDirectory() as folder:
+        views = kd.AugmentationCollator(teacher.processor, **VIEWS)
+        cache = kd.CacheWriter(f"{folder}/cache", teacher, views, rows, {}, batch_size=BATCH).write()
+        online = kd.CLIPDataCollator(processor, teacher.processor, **VIEWS)
+        features = teacher.of_batch(online([rows[i] for i in range(BATCH)]))
+        runs = {
+            "no_teacher": (InMemory(teacher, features), kd.CLIPDataCollator(processor, **VIEWS)),
+            "cached": (cache, kd.ReplayCollator(processor, cache)),
+            "online": (teacher, online),
+        }
+        seconds = {name: [] for name in runs}
+        for _ in range(REPEATS):
+            for name, (source, collator) in runs.items():
+                seconds[name].append(step_seconds(source, collator, rows, folder))
+    ratios = [cached / alone for cached, alone in zip(seconds["cached"], seconds["no_teacher"], strict=True)]
+    return write(
+        "cached_step",
+        {
+            "ratio": round(statistics.median(ratios), 4),
+            "spread": [round(min(ratios), 4), round(max(ratios), 4)],
+            "online_to_cached": round(statistics.median(seconds["online"]) / statistics.median(seconds["cached"]), 4),
+            "step_seconds": {name: round(statistics.median(values), 4) for name, values in seconds.items()},
+            "batch": BATCH,
+            "repeats": REPEATS,
+            "losses": LOSSES,
+            "machine": machine("torch", "transformers", "accelerate", threads=torch.get_num_threads()),
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
