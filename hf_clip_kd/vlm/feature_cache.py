@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from tqdm import tqdm
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
@@ -134,11 +134,9 @@ class FeatureCache:
         digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
         path = self.folder / f"features-{digest}.safetensors"
         temporary = path.with_suffix(".tmp")
-        save_file(
-            {"features": torch.cat(features).contiguous()},
-            temporary,
-            metadata=self.belongs_to | {"names": json.dumps(names)},
-        )
+        metadata = self.belongs_to | {"names": json.dumps(names)}
+        # Not `save_file`: a kill would leave its own temporary file, which has another name each time.
+        temporary.write_bytes(save({"features": torch.cat(features).contiguous()}, metadata=metadata))
         os.replace(temporary, path)
 
     def _read(self, path: Path) -> None:
