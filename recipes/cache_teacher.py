@@ -19,6 +19,7 @@ from accelerate import PartialState
 from torch.utils.data import ConcatDataset
 
 import hf_clip_kd as kd
+from hf_clip_kd.data.arguments import ImageTextArguments
 from hf_clip_kd.data.sample_id import probe
 from hf_clip_kd.losses import requested
 from hf_clip_kd.parser import RecipeParser, exit_with_one_line
@@ -29,37 +30,12 @@ CONFIGS = Path(__file__).parent / "configs" / "cache_teacher"
 DTYPES = ["float32", "bfloat16", "float16"]
 
 
-@dataclass
-class CacheArguments:
+@dataclass(kw_only=True)
+class CacheArguments(ImageTextArguments):
     teacher_model_name_or_path: str | list = field(
         metadata={"help": "The teacher or a list of teachers, as for `recipes/distill.py`."}
     )
     output_dir: str = field(metadata={"help": "Folder of the cache."})
-    dataset_name: str = field(
-        default="imagefolder",
-        metadata={"help": "A Hub id, `imagefolder`, `webdataset`, a CSV, Parquet or tar file, or `shapes`."},
-    )
-    data_dir: str | None = field(default=None, metadata={"help": "Folder of the data, for `imagefolder`."})
-    data_files: str | None = field(
-        default=None, metadata={"help": "Files of the data, with `*` and `{00000..00331}`."}
-    )
-    split: str = field(default="train", metadata={"help": "The split to read, as in `datasets`."})
-    image_column: str = field(default="image", metadata={"help": "Column of the images, or of paths to them."})
-    text_column: str = field(
-        default="text", metadata={"help": "Column of the captions, a string or several, or of class labels."}
-    )
-    synthetic_text_column: str | None = field(
-        default=None, metadata={"help": "Column of generated captions, where students are to learn from them as well."}
-    )
-    label_template: str = field(
-        default="a photo of a {}.", metadata={"help": "Caption of a class, when `text_column` holds class labels."}
-    )
-    max_train_samples: int | None = field(default=None, metadata={"help": "Read only the first so many images."})
-    streaming: bool = field(default=False, metadata={"help": "Read the data on the way, without a local copy."})
-    datasets: list[dict] | None = field(
-        default=None,
-        metadata={"help": "Several sources instead of one, as for `recipes/distill.py`, one after another."},
-    )
     augmentations: int = field(
         default=4, metadata={"help": "Random crops of each image; in epoch e, crop number e modulo this is shown."}
     )
@@ -104,23 +80,9 @@ class Chained(torch.utils.data.IterableDataset):
 
 def load_data(args: CacheArguments):
     """The rows, each once, in an order that does not change."""
+    sources = args.load_sources()
     if args.datasets is None:
-        return kd.load_image_text(
-            args.dataset_name,
-            data_dir=args.data_dir,
-            data_files=args.data_files,
-            split=args.split,
-            image_column=args.image_column,
-            text_column=args.text_column,
-            synthetic_text_column=args.synthetic_text_column,
-            label_template=args.label_template,
-            max_samples=args.max_train_samples,
-            streaming=args.streaming,
-        )
-    sources = [
-        kd.load_image_text(**{key: value for key, value in source.items() if key != "weight"})
-        for source in args.datasets
-    ]
+        return sources[0]
     return ConcatDataset(sources) if all(hasattr(source, "__len__") for source in sources) else Chained(sources)
 
 

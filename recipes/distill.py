@@ -16,6 +16,7 @@ from pathlib import Path
 from transformers import set_seed
 
 import hf_clip_kd as kd
+from hf_clip_kd.data.arguments import ImageTextArguments
 from hf_clip_kd.data.sample_id import probe
 from hf_clip_kd.evaluation import build_evaluator, measure
 from hf_clip_kd.parser import RecipeParser, exit_with_one_line
@@ -25,8 +26,8 @@ logger = logging.getLogger(__name__)
 CONFIGS = Path(__file__).parent / "configs" / "distill"
 
 
-@dataclass
-class DistillArguments:
+@dataclass(kw_only=True)
+class DistillArguments(ImageTextArguments):
     model_name_or_path: str = field(
         metadata={"help": "The student: a preset of hf_clip_kd/model_configs, a JSON like them, a folder or a Hub id."}
     )
@@ -73,38 +74,6 @@ class DistillArguments:
             "those it was written with. Where the teacher is named as well, the folder is checked to be its own."
         },
     )
-    dataset_name: str = field(
-        default="imagefolder",
-        metadata={"help": "A Hub id, `imagefolder`, `webdataset`, a CSV, Parquet or tar file, or `shapes`."},
-    )
-    data_dir: str | None = field(default=None, metadata={"help": "Folder of the data, for `imagefolder`."})
-    data_files: str | None = field(
-        default=None, metadata={"help": "Files of the data, with `*` and `{00000..00331}`."}
-    )
-    datasets: list[dict] | None = field(
-        default=None,
-        metadata={
-            "help": "Several sources instead of one, mixed: for each the arguments of its data (`dataset_name`, `data_dir`, "
-            "`data_files`, `split`, `streaming`, the columns, ...) and a `weight`, its share among the samples. Needs "
-            "`max_steps`."
-        },
-    )
-    split: str = field(default="train", metadata={"help": "The split to train on, as in `datasets`."})
-    image_column: str = field(default="image", metadata={"help": "Column of the images, or of paths to them."})
-    text_column: str = field(
-        default="text", metadata={"help": "Column of the captions, a string or several, or of class labels."}
-    )
-    synthetic_text_column: str | None = field(
-        default=None,
-        metadata={
-            "help": "Column of generated captions, for `mobileclip` and other losses that learn from them as well."
-        },
-    )
-    label_template: str = field(
-        default="a photo of a {}.", metadata={"help": "Caption of a class, when `text_column` holds class labels."}
-    )
-    max_train_samples: int | None = field(default=None, metadata={"help": "Train on only the first so many images."})
-    streaming: bool = field(default=False, metadata={"help": "Read the data while training, without a local copy."})
     crop_scale: list[float] = field(
         default_factory=lambda: [0.9, 1.0], metadata={"help": "Smallest and largest share of the area a crop keeps."}
     )
@@ -148,23 +117,10 @@ def make_teacher(script: DistillArguments) -> kd.Teacher | None:
 
 def load_data(script: DistillArguments, seed: int):
     """The rows to train on: a data set that the Trainer shuffles, or an endless stream of one or several sources."""
+    sources = script.load_sources()
     if script.datasets is not None:
-        sources = [{key: value for key, value in source.items() if key != "weight"} for source in script.datasets]
-        weights = [source.get("weight", 1.0) for source in script.datasets]
-        return kd.Stream([kd.load_image_text(**source) for source in sources], weights=weights, seed=seed)
-    dataset = kd.load_image_text(
-        script.dataset_name,
-        data_dir=script.data_dir,
-        data_files=script.data_files,
-        split=script.split,
-        image_column=script.image_column,
-        text_column=script.text_column,
-        synthetic_text_column=script.synthetic_text_column,
-        label_template=script.label_template,
-        max_samples=script.max_train_samples,
-        streaming=script.streaming,
-    )
-    return kd.Stream(dataset, seed=seed) if script.streaming else dataset
+        return kd.Stream(sources, weights=[source.get("weight", 1.0) for source in script.datasets], seed=seed)
+    return kd.Stream(sources[0], seed=seed) if script.streaming else sources[0]
 
 
 def open_cache(script: DistillArguments, teacher: kd.Teacher | None, dataset) -> kd.TeacherCache:
