@@ -19,7 +19,7 @@ from accelerate import PartialState
 from torch.utils.data import ConcatDataset
 
 import hf_clip_kd as kd
-from hf_clip_kd.data.arguments import ImageTextArguments
+from hf_clip_kd.data.arguments import ImageTextArguments, RandomCropArguments
 from hf_clip_kd.data.sample_id import probe
 from hf_clip_kd.losses import requested
 from hf_clip_kd.parser import RecipeParser, exit_with_one_line
@@ -31,7 +31,7 @@ DTYPES = ["float32", "bfloat16", "float16"]
 
 
 @dataclass(kw_only=True)
-class CacheArguments(ImageTextArguments):
+class CacheArguments(ImageTextArguments, RandomCropArguments):
     teacher_model_name_or_path: str | list = field(
         metadata={"help": "The teacher or a list of teachers, as for `recipes/distill.py`."}
     )
@@ -39,10 +39,6 @@ class CacheArguments(ImageTextArguments):
     augmentations: int = field(
         default=4, metadata={"help": "Random crops of each image; in epoch e, crop number e modulo this is shown."}
     )
-    crop_scale: list[float] = field(
-        default_factory=lambda: [0.9, 1.0], metadata={"help": "Smallest and largest share of the area a crop keeps."}
-    )
-    flip: float = field(default=0.0, metadata={"help": "Probability of a mirrored crop."})
     seed: int = field(default=42, metadata={"help": "Of the crops."})
     losses: dict | str = field(
         default="clip_kd",
@@ -106,8 +102,7 @@ def main(argv: list[str] | None = None) -> kd.TeacherCache:
     collator = kd.AugmentationCollator(
         teacher.processor,
         augmentations=args.augmentations,
-        crop_scale=args.crop_scale,
-        flip=args.flip,
+        **args.crop,
         seed=args.seed,
         synthetic=has_synthetic(args),
         max_broken_fraction=args.max_broken_fraction,

@@ -16,7 +16,7 @@ from pathlib import Path
 from transformers import set_seed
 
 import hf_clip_kd as kd
-from hf_clip_kd.data.arguments import ImageTextArguments
+from hf_clip_kd.data.arguments import ImageTextArguments, RandomCropArguments
 from hf_clip_kd.data.sample_id import probe
 from hf_clip_kd.evaluation import build_evaluator, measure
 from hf_clip_kd.parser import RecipeParser, exit_with_one_line
@@ -27,7 +27,7 @@ CONFIGS = Path(__file__).parent / "configs" / "distill"
 
 
 @dataclass(kw_only=True)
-class DistillArguments(ImageTextArguments):
+class DistillArguments(ImageTextArguments, RandomCropArguments):
     model_name_or_path: str = field(
         metadata={"help": "The student: a preset of hf_clip_kd/model_configs, a JSON like them, a folder or a Hub id."}
     )
@@ -74,10 +74,6 @@ class DistillArguments(ImageTextArguments):
             "those it was written with. Where the teacher is named as well, the folder is checked to be its own."
         },
     )
-    crop_scale: list[float] = field(
-        default_factory=lambda: [0.9, 1.0], metadata={"help": "Smallest and largest share of the area a crop keeps."}
-    )
-    flip: float = field(default=0.0, metadata={"help": "Probability of a mirrored image."})
     max_broken_fraction: float = field(
         default=0.05, metadata={"help": "The run stops when a larger share of the images cannot be read."}
     )
@@ -129,7 +125,7 @@ def open_cache(script: DistillArguments, teacher: kd.Teacher | None, dataset) ->
     views = {} if teacher is None else {"views": kd.AugmentationCollator(teacher.processor).settings["views"]}
     sources = [source.dataset for source in dataset.sources] if isinstance(dataset, kd.Stream) else [dataset]
     samples = [sample for source in sources for sample in probe(source)]
-    cache.check(teacher=teacher, samples=samples, crop_scale=script.crop_scale, flip=script.flip, **views)
+    cache.check(teacher=teacher, samples=samples, **script.crop, **views)
     return cache
 
 
@@ -159,9 +155,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     data_options = {"seed": training.seed, "max_broken_fraction": script.max_broken_fraction}
     if script.teacher_cache is None:
         views = None if teacher is None else teacher.processor
-        collator = kd.CLIPDataCollator(
-            processor, views, crop_scale=script.crop_scale, flip=script.flip, **data_options
-        )
+        collator = kd.CLIPDataCollator(processor, views, **script.crop, **data_options)
     else:
         teacher = open_cache(script, teacher, train_dataset)
         collator = kd.ReplayCollator(processor, teacher, **data_options)

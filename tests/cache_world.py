@@ -10,7 +10,8 @@ from teacher_models import tiny_clip, tiny_siglip
 import hf_clip_kd as kd
 
 ROWS, CROPS, SEED = 22, 2, 3
-VIEWS = {"crop_scale": (0.3, 1.0), "flip": 0.5, "seed": SEED}
+COLORS = {"color_jitter": (0.3, 0.3, 0.3, 0.1), "gray_scale_prob": 0.2}
+VIEWS = {"crop_scale": (0.3, 1.0), "flip": 0.5, "seed": SEED} | COLORS
 FINGERPRINT = {"rows": ROWS, "samples": []}
 FEATURES = datasets.Features(
     {

@@ -52,7 +52,7 @@ def losses(folder):
 
 def test_cache_then_distil(tmp_path, capfd):
     teacher = save_teacher(tmp_path / "teacher")
-    crops = ["--crop_scale", "[0.5, 1.0]", "--flip", "0.5"]
+    crops = ["--crop_scale", "[0.5, 1.0]", "--flip", "0.5", "--color_jitter", "[0.4, 0.4, 0.4, 0.1]"]
     written = cache(tmp_path / "cache", teacher, *crops, "--augmentations", "1", "--dtype", "float32")
     assert len(written) == 48
     run = ["--teacher_model_name_or_path", teacher, "--save_strategy", "steps", "--save_steps", "6", *crops]

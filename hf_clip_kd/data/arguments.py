@@ -1,6 +1,6 @@
-"""The arguments by which recipes name images with captions."""
+"""The arguments by which recipes name images with captions, and what chance does to the images."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from .image_text import load_image_text
 from .sources import Data
@@ -61,3 +61,26 @@ class ImageTextArguments:
                 streaming=self.streaming,
             )
         ]
+
+
+@dataclass(kw_only=True)
+class RandomCropArguments:
+    crop_scale: list[float] = field(
+        default_factory=lambda: [0.9, 1.0], metadata={"help": "Smallest and largest share of the area a crop keeps."}
+    )
+    flip: float = field(default=0.0, metadata={"help": "Probability of a mirrored image."})
+    color_jitter: list[float] | None = field(
+        default=None,
+        metadata={
+            "help": "How far brightness, contrast, saturation and hue change, `[0.32, 0.32, 0.32, 0.08]` say; without it they stay."
+        },
+    )
+    color_jitter_prob: float = field(
+        default=0.8, metadata={"help": "Probability that an image changes by `color_jitter`."}
+    )
+    gray_scale_prob: float = field(default=0.0, metadata={"help": "Probability that an image loses its colours."})
+
+    @property
+    def crop(self) -> dict:
+        """The arguments of a [`~hf_clip_kd.data.random_crop.RandomCrop`]."""
+        return {field.name: getattr(self, field.name) for field in fields(RandomCropArguments)}

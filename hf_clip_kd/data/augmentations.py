@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import torch
 
-from .collator import _probability, _range, usable_captions
-from .draws import FLIP, row_uniforms
+from .collator import usable_captions
+from .draws import row_uniforms
 from .images import BrokenImageError, BrokenImages, decode_image, image_name
+from .random_crop import Crop, RandomCrop
 from .sample_id import sample_id
 from .tars import ERROR
-from .view import _PROBES, ImageView, OwnView, TextView, image_view, random_crop_box
+from .view import _PROBES, ImageView, OwnView, TextView, image_view
 
 
 class AugmentationCollator:
@@ -28,10 +28,10 @@ class AugmentationCollator:
             each of its teachers.
         augmentations (`int`, *optional*, defaults to `1`):
             Crops of each image.
-        crop_scale, crop_ratio, flip, seed, max_broken_fraction:
-            As for [`CLIPDataCollator`].
         synthetic (`bool`, *optional*, defaults to `False`):
             Whether the rows' generated captions are asked for, too.
+        seed, max_broken_fraction, crop:
+            As for [`CLIPDataCollator`].
 
     Attributes:
         settings (`dict`): All that the outputs depend on beside the rows, in the types of JSON.
@@ -39,9 +39,10 @@ class AugmentationCollator:
 
     Returns of a call, for the rows that can be used:
         `dict`, or `None` if there is no such row: `ids` (rows,) int64; `boxes` (rows, augmentations, 4) float32, the crops as
-        left, top, right, bottom in shares of the picture; `flips` (rows, augmentations) bool; `counts` and
-        `synthetic_counts` (rows,), captions of each row; `views`, for each teacher a `dict` of `pixel_values` (rows *
-        augmentations, 3, height, width), `input_ids` and so on (captions, length), row by row.
+        left, top, right, bottom in shares of the picture; `flips` (rows, augmentations) bool; `colors` (rows, augmentations,
+        5) float32, as [`~hf_clip_kd.data.random_crop.Crop`] has them; `counts` and `synthetic_counts` (rows,), captions of
+        each row; `views`, for each teacher a `dict` of `pixel_values` (rows * augmentations, 3, height, width), `input_ids`
+        and so on (captions, length), row by row.
     """
 
     def __init__(
@@ -49,38 +50,31 @@ class AugmentationCollator:
         processor: Any,
         *,
         augmentations: int = 1,
-        crop_scale: Sequence[float] = (0.9, 1.0),
-        crop_ratio: Sequence[float] = (3 / 4, 4 / 3),
-        flip: float = 0.0,
         seed: int = 0,
         synthetic: bool = False,
         max_broken_fraction: float = 0.05,
+        **crop: Any,
     ):
         if augmentations < 1:
             raise ValueError(
                 f"`augmentations={augmentations}` leaves nothing to see. It must be at least 1. Pass `augmentations=4`."
             )
         self.augmentations, self.seed, self.synthetic = augmentations, seed, synthetic
-        self.crop_scale = _range("crop_scale", crop_scale, upper=1.0)
-        self.crop_ratio = _range("crop_ratio", crop_ratio, upper=math.inf)
-        self.flip = _probability("flip", flip)
+        self.crop = RandomCrop(**crop)
         self.broken = BrokenImages(max_broken_fraction)
         processors = list(processor.values()) if isinstance(processor, dict) else [processor]
         self.image_views = [image_view(processor.image_processor) for processor in processors]
         self.text_views = [
             None if getattr(processor, "tokenizer", None) is None else TextView(processor) for processor in processors
         ]
-        side = max(max(view.size) for view in self.image_views)
-        self.min_side = math.ceil(2 * side / math.sqrt(self.crop_scale[0]))
+        self.min_side = self.crop.min_side(max(max(view.size) for view in self.image_views))
 
     @property
     def settings(self) -> dict[str, Any]:
         return {
+            **{name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self.crop).items()},
             "augmentations": self.augmentations,
             "seed": self.seed,
-            "crop_scale": list(self.crop_scale),
-            "crop_ratio": list(self.crop_ratio),
-            "flip": self.flip,
             "min_side": self.min_side,
             "synthetic": self.synthetic,
             "views": [
@@ -100,19 +94,15 @@ class AugmentationCollator:
         if not good:
             return None
         images, captions, generated, ids, indices = zip(*good, strict=True)
-        numbers = [[row_uniforms(self.seed, epoch, i) for epoch in range(self.augmentations)] for i in indices]
-        boxes = [
-            [random_crop_box(*image.size, self.crop_scale, self.crop_ratio, uniforms) for uniforms in row]
-            for image, row in zip(images, numbers, strict=True)
-        ]
-        flips = [[uniforms[FLIP] < self.flip for uniforms in row] for row in numbers]
-        views = [{"pixel_values": pixels} for pixels in self._pixels(images, boxes, flips)]
-        batch = {
-            "ids": torch.tensor(ids),
-            "boxes": torch.tensor(boxes) / torch.tensor([2 * image.size for image in images])[:, None],
-            "flips": torch.tensor(flips),
-            "views": views,
-        }
+        images = [image for image in images for _ in range(self.augmentations)]
+        numbers = [row_uniforms(self.seed, epoch, i) for i in indices for epoch in range(self.augmentations)]
+        crops = [self.crop.draw(image.size, uniforms) for image, uniforms in zip(images, numbers, strict=True)]
+        boxes, flips, colors = map(torch.tensor, zip(*crops, strict=True))
+        boxes = boxes / torch.tensor([2 * image.size for image in images])
+        views = [{"pixel_values": pixels} for pixels in self._pixels(images, crops)]
+        batch = {"ids": torch.tensor(ids), "views": views}
+        for name, values in (("boxes", boxes), ("flips", flips), ("colors", colors)):
+            batch[name] = values.unflatten(0, (len(ids), self.augmentations))
         for prefix, cells in (("", captions), ("synthetic_", generated))[: 1 + self.synthetic]:
             batch[f"{prefix}counts"] = torch.tensor([len(cell) for cell in cells])
             texts = [text for cell in cells for text in cell]
@@ -129,13 +119,11 @@ class AugmentationCollator:
         image = decode_image(row.get("image"), min_side=self.min_side)
         return image, captions, generated, sample_id(row["image"], captions), row["__index__"]
 
-    def _pixels(self, images: Sequence[Any], boxes: list[list], flips: list[list]) -> list[torch.Tensor]:
-        images = [image for image in images for _ in range(self.augmentations)]
-        boxes, flips = sum(boxes, []), sum(flips, [])
+    def _pixels(self, images: Sequence[Any], crops: Sequence[Crop]) -> list[torch.Tensor]:
         pixels = {view.grid: None for view in self.image_views}
         for view in self.image_views:
             if pixels[view.grid] is None:
-                pixels[view.grid] = view.crop(images, boxes, flips)
+                pixels[view.grid] = view.crop(images, crops)
         return [view.normalize(pixels[view.grid]) for view in self.image_views]
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from PIL import Image
 
-from .draws import CAPTION, FLIP, SYNTHETIC_CAPTION, row_uniforms
+from .draws import CAPTION, SYNTHETIC_CAPTION, UNIFORMS_PER_ROW, row_uniforms
 from .images import BrokenImageError, BrokenImages, decode_image, image_name
+from .random_crop import Crop, RandomCrop
 from .tars import ERROR
-from .view import Box, ImageView, TextView, image_view, random_crop_box, same_rule
+from .view import ImageView, TextView, image_view, same_rule
 
 MAX_CAPTION = 10_000
 """Longer captions (in characters) are a page or a dump, not a caption, and take a tokenizer longer than the image."""
@@ -24,8 +24,8 @@ _CAPTIONS = ("draw", "first", "all")
 class CLIPDataCollator:
     """Turns rows with `image` and `text` into one batch for a student and, where it differs, for its teacher.
 
-    In training, one random crop is drawn per picture and given to both models, each at its own size, with its own
-    interpolation, mean and std: the teacher must judge what the student sees (a *consistent* teacher,
+    In training, one random crop is drawn per picture, with one mirroring and one change of colours, and given to both
+    models, each at its own size, with its own interpolation, mean and std: the teacher must judge what the student sees (a *consistent* teacher,
     [Beyer et al.](https://huggingface.co/papers/2106.05237)). In evaluation, each model's own image processor is called.
     Rows that cannot be used (a broken image, no caption) are dropped, counted and named in the log. Where the rows have
     a column `synthetic_text`, generated captions, one of them comes with each image as well.
@@ -39,12 +39,6 @@ class CLIPDataCollator:
             that see alike share one tensor.
         train (`bool`, *optional*, defaults to `True`):
             Random crops and drawn captions, or each processor's own rule and first captions.
-        crop_scale (`(float, float)`, *optional*, defaults to `(0.9, 1.0)`):
-            Share of the area that a crop keeps, as in `torchvision.transforms.RandomResizedCrop`.
-        crop_ratio (`(float, float)`, *optional*, defaults to `(3/4, 4/3)`):
-            Width / height of a crop.
-        flip (`float`, *optional*, defaults to `0.0`):
-            Probability of a mirrored crop. Off by default: captions say "left" and pictures show writing.
         captions (`str`, *optional*):
             Of several captions of one image: `"draw"` one (default in training), take the `"first"` (default in
             evaluation), or keep `"all"`: then there are more texts than images, and `text_image` (texts,) names the
@@ -55,6 +49,8 @@ class CLIPDataCollator:
             follows from this, the seed torch gave the process or dataloader worker, and the rank.
         max_broken_fraction (`float`, *optional*, defaults to `0.05`):
             The run stops with an error when a larger share of at least 100 rows is broken.
+        crop: `crop_scale`, `crop_ratio`, `flip`, `color_jitter`, `color_jitter_prob` and `gray_scale_prob` of
+            [`RandomCrop`].
 
     Attributes:
         broken ([`BrokenImages`]): What was seen and dropped, over all dataloader workers.
@@ -74,17 +70,13 @@ class CLIPDataCollator:
         teacher_processor: Any | None = None,
         *,
         train: bool = True,
-        crop_scale: Sequence[float] = (0.9, 1.0),
-        crop_ratio: Sequence[float] = (3 / 4, 4 / 3),
-        flip: float = 0.0,
         captions: str | None = None,
         seed: int = 0,
         max_broken_fraction: float = 0.05,
+        **crop: Any,
     ):
         self.train = train
-        self.crop_scale = _range("crop_scale", crop_scale, upper=1.0)
-        self.crop_ratio = _range("crop_ratio", crop_ratio, upper=math.inf)
-        self.flip = _probability("flip", flip)
+        self.crop = RandomCrop(**crop)
         self.captions = captions or ("draw" if train else "first")
         if self.captions not in _CAPTIONS:
             raise ValueError(
@@ -111,7 +103,7 @@ class CLIPDataCollator:
             self._views = {name: image_view(one) for name, one in self._image_processors.items()}
             self._views[""] = ImageView.of(self.image_processor)  # a student's size must be fixed
             side = max(max(view.size) for view in self._views.values())
-            self._min_side = math.ceil(2 * side / math.sqrt(self.crop_scale[0]))
+            self._min_side = self.crop.min_side(side)
 
     def _add_teacher(self, name: str, teacher: Any) -> None:
         """Note under `name` what this teacher sees otherwise than the student; teachers that agree share one view."""
@@ -130,7 +122,7 @@ class CLIPDataCollator:
         kept, good = self._usable(rows, synthetic)
         images = [image for image, *_ in good]
         uniforms = self._uniforms(kept, synthetic) if self.train or self.captions == "draw" else []
-        batch = self._crops(images, *self._boxes(kept, good, uniforms)) if self.train else self._processed(images)
+        batch = self._pixels(images, self._crops(good, uniforms)) if self.train else self._processed(images)
         texts, owners = self._choose([captions for _, captions, *_ in good], uniforms)
         batch |= self._tokenized(texts)
         if self.captions == "all":
@@ -186,9 +178,10 @@ class CLIPDataCollator:
             seed = (process * 1_000_003 + self.seed * 7_919 + rank) % 2**63
             self._generator = (process, torch.Generator().manual_seed(seed))
         uniforms = torch.rand(len(rows), SYNTHETIC_CAPTION, generator=self._generator[1])
-        if synthetic:
+        if synthetic or self.crop.colors_change:
             # Drawn last and only here: rows without generated captions keep the draws they always had.
-            uniforms = torch.cat([uniforms, torch.rand(len(rows), 1, generator=self._generator[1])], dim=1)
+            more = 1 if not self.crop.colors_change else UNIFORMS_PER_ROW - SYNTHETIC_CAPTION
+            uniforms = torch.cat([uniforms, torch.rand(len(rows), more, generator=self._generator[1])], dim=1)
         return uniforms.tolist()
 
     def _tokenized(self, texts: list[str], prefix: str = "") -> dict[str, torch.Tensor]:
@@ -196,19 +189,14 @@ class CLIPDataCollator:
         views = self._text_views.items()
         return {f"{name}{prefix}{key}": value for name, view in views for key, value in tokens[view].items()}
 
-    def _boxes(self, rows: list[dict], good: list[tuple], uniforms: list[list[float]]) -> tuple[list[Box], list[bool]]:
-        """The crop of each picture, and whether it is mirrored."""
-        boxes = [
-            random_crop_box(*image.size, self.crop_scale, self.crop_ratio, numbers)
-            for (image, *_), numbers in zip(good, uniforms, strict=True)
-        ]
-        return boxes, [numbers[FLIP] < self.flip for numbers in uniforms]
+    def _crops(self, good: list[tuple], uniforms: list[list[float]]) -> list[Crop]:
+        return [self.crop.draw(image.size, numbers) for (image, *_), numbers in zip(good, uniforms, strict=True)]
 
-    def _crops(self, images: list[Image.Image], boxes: list[Box], flips: list[bool]) -> dict[str, torch.Tensor]:
+    def _pixels(self, images: list[Image.Image], crops: list[Crop]) -> dict[str, torch.Tensor]:
         pixels, values = {}, {}
         for view in self._views.values():
             if view.grid not in pixels:
-                pixels[view.grid] = view.crop(images, boxes, flips)
+                pixels[view.grid] = view.crop(images, crops)
             if view not in values:
                 values[view] = view.normalize(pixels[view.grid])
         return {f"{name}pixel_values": values[view] for name, view in self._views.items()}
@@ -256,19 +244,3 @@ def _part(processor: Any, name: str, argument: str) -> Any:
             "`CLIPTeacher(...).processor`, or `AutoProcessor.from_pretrained(...)`."
         )
     return part
-
-
-def _range(name: str, value: Sequence[float], upper: float) -> tuple[float, float]:
-    low, high = (float(v) for v in value) if len(value) == 2 else (math.nan, math.nan)
-    if not 0 < low <= high <= upper:
-        raise ValueError(
-            f"`{name}={value}` is not a range. It must be two numbers, the smaller one first, above 0"
-            f"{'' if upper == math.inf else f' and at most {upper:g}'}. Pass for example `{name}=(0.9, 1.0)`."
-        )
-    return low, high
-
-
-def _probability(name: str, value: float) -> float:
-    if not 0 <= value <= 1:
-        raise ValueError(f"`{name}={value}` is not a probability. It must lie between 0 and 1. Pass `{name}=0.5`.")
-    return float(value)

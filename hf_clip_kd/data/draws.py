@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from .view import UNIFORMS_PER_CROP
-
+CROP_TRIES = 10
+UNIFORMS_PER_CROP = 4 * CROP_TRIES
 FLIP = UNIFORMS_PER_CROP
 CAPTION = UNIFORMS_PER_CROP + 1
 SYNTHETIC_CAPTION = UNIFORMS_PER_CROP + 2
-UNIFORMS_PER_ROW = UNIFORMS_PER_CROP + 3
+COLORS = UNIFORMS_PER_CROP + 3  # the first of six: whether they change, the four changes, grey
+UNIFORMS_PER_ROW = UNIFORMS_PER_CROP + 9
 
 _ROWS, _ORDER, _SOURCE = 0, 1, 2  # streams of the generator that share no number
 
@@ -28,7 +29,7 @@ def row_uniforms(seed: int, epoch: int, index: int) -> list[float]:
     Returns:
         `list[float]`: `UNIFORMS_PER_ROW` numbers in [0, 1). The first `UNIFORMS_PER_CROP` are what [`random_crop_box`]
         takes; `[FLIP]` mirrors the crop where it is below `flip`; `[CAPTION]` and `[SYNTHETIC_CAPTION]` choose among a
-        row's captions, `texts[int(u * len(texts))]`.
+        row's captions, `texts[int(u * len(texts))]`; those from `[COLORS]` on change the colours.
     """
     return _uniforms(seed, epoch, _ROWS, index, UNIFORMS_PER_ROW).tolist()
 

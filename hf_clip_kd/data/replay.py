@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import torch
 
 from .collator import CLIPDataCollator
 from .images import BrokenImageError
+from .random_crop import Box, Crop, RandomCrop
 from .sample_id import sample_id
-from .view import Box
 
 
 class ReplayCollator(CLIPDataCollator):
@@ -23,7 +24,7 @@ class ReplayCollator(CLIPDataCollator):
         processor (`ProcessorMixin`):
             The student's, with `.image_processor` and `.tokenizer`.
         cache ([`~hf_clip_kd.TeacherCache`]):
-            The one that the trainer has as its teacher. It decides on crops and flips.
+            The one that the trainer has as its teacher. It decides on crops, mirroring and colours.
         seed, max_broken_fraction:
             As for [`CLIPDataCollator`].
 
@@ -33,8 +34,8 @@ class ReplayCollator(CLIPDataCollator):
     """
 
     def __init__(self, processor: Any, cache: Any, *, seed: int = 0, max_broken_fraction: float = 0.05):
-        crops = {name: cache.settings[name] for name in ("crop_scale", "crop_ratio", "flip")}
-        super().__init__(processor, **crops, seed=seed, max_broken_fraction=max_broken_fraction)
+        crop = {field.name: cache.settings[field.name] for field in fields(RandomCrop)}
+        super().__init__(processor, **crop, seed=seed, max_broken_fraction=max_broken_fraction)
         self.cache = cache
         # Pictures of the size that the teachers' were cut from: a JPEG decoded smaller gives slightly other pixels.
         self._min_side = max(self._min_side, cache.settings["min_side"])
@@ -59,13 +60,15 @@ class ReplayCollator(CLIPDataCollator):
         self._epochs = [row.get("__epoch__", self.epoch) for row in kept]
         return kept, self._good
 
-    def _boxes(self, rows: list[dict], good: list[tuple], uniforms: list) -> tuple[list[Box], list[bool]]:
+    def _crops(self, good: list[tuple], uniforms: list[list[float]]) -> list[Crop]:
         crops = map(self.cache.crop, self._places, self._epochs)
-        boxes, flips = zip(*crops, strict=True)
-        return [_pixels(box, *image.size) for box, (image, *_) in zip(boxes, good, strict=True)], list(flips)
+        return [
+            Crop(_pixels(box, *image.size), flip, colors)
+            for (box, flip, colors), (image, *_) in zip(crops, good, strict=True)
+        ]
 
-    def _crops(self, *args) -> dict[str, torch.Tensor]:
-        return super()._crops(*args) | self.cache.images(self._places, self._epochs)
+    def _pixels(self, *args) -> dict[str, torch.Tensor]:
+        return super()._pixels(*args) | self.cache.images(self._places, self._epochs)
 
     def _tokenized(self, texts: list[str], prefix: str = "") -> dict[str, torch.Tensor]:
         captions = [generated if prefix else given for _, given, generated, _ in self._good]

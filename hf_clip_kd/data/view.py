@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +10,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-Box = tuple[int, int, int, int]
-
-CROP_TRIES = 10
-UNIFORMS_PER_CROP = 4 * CROP_TRIES
+from .random_crop import Crop, recolored
 
 # Tokenizers that agree on these (accents, digits, symbols, an unknown script, truncation) agree on captions.
 _PROBES = (
@@ -23,36 +20,6 @@ _PROBES = (
     "  spaces\tand\nlines ",
     " ".join(["quintessential tobogganing"] * 60),
 )
-
-
-def random_crop_box(width: int, height: int, scale: tuple, ratio: tuple, uniforms: list[float]) -> Box:
-    """Draw one crop as `torchvision.transforms.RandomResizedCrop` does, from numbers drawn beforehand.
-
-    Args:
-        width, height (`int`): Of the picture, in pixels.
-        scale (`(float, float)`): Smallest and largest share of the area to keep.
-        ratio (`(float, float)`): Smallest and largest width / height of the crop (log-uniform).
-        uniforms (`list[float]`): `UNIFORMS_PER_CROP` numbers in [0, 1): the crop depends on nothing else.
-
-    Returns:
-        `(left, top, right, bottom)` in pixels.
-    """
-    log_low, log_high = math.log(ratio[0]), math.log(ratio[1])
-    for i in range(0, UNIFORMS_PER_CROP, 4):
-        area = width * height * (scale[0] + (scale[1] - scale[0]) * uniforms[i])
-        aspect = math.exp(log_low + (log_high - log_low) * uniforms[i + 1])
-        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
-        if 0 < w <= width and 0 < h <= height:
-            left, top = int(uniforms[i + 2] * (width - w + 1)), int(uniforms[i + 3] * (height - h + 1))
-            return left, top, left + w, top + h
-    # No luck in ten tries (a very long picture): the largest centred crop whose shape is allowed.
-    w, h = width, height
-    if width < ratio[0] * height:
-        h = round(width / ratio[0])
-    elif width > ratio[1] * height:
-        w = round(height * ratio[1])
-    left, top = (width - w) // 2, (height - h) // 2
-    return left, top, left + w, top + h
 
 
 @dataclass(frozen=True)
@@ -101,17 +68,17 @@ class ImageView:
         """Views that agree in this see the same pixels before their mean and std."""
         return self.size, self.resample
 
-    def crop(self, images: list[Image.Image], boxes: list[Box], flips: list[bool]) -> torch.Tensor:
-        """Cut and resize in one pass per picture.
+    def crop(self, images: Sequence[Image.Image], crops: Sequence[Crop]) -> torch.Tensor:
+        """Cut and resize in one pass per picture, then change the colours of what is left.
 
         Returns:
             `torch.Tensor` of shape `(batch, height, width, 3)`, uint8.
         """
         height, width = self.size
         batch = np.empty((len(images), height, width, 3), dtype=np.uint8)
-        for out, image, box, flip in zip(batch, images, boxes, flips, strict=True):
-            pixels = np.asarray(image.resize((width, height), self.resample, box=box))
-            out[...] = pixels[:, ::-1] if flip else pixels
+        for out, image, crop in zip(batch, images, crops, strict=True):
+            pixels = np.asarray(recolored(image.resize((width, height), self.resample, box=crop.box), crop.colors))
+            out[...] = pixels[:, ::-1] if crop.flip else pixels
         return torch.from_numpy(batch)
 
     def normalize(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -138,10 +105,10 @@ class OwnView:
     def grid(self) -> tuple:
         return (id(self.image_processor),)
 
-    def crop(self, images: list[Image.Image], boxes: list[Box], flips: list[bool]) -> list[Image.Image]:
+    def crop(self, images: Sequence[Image.Image], crops: Sequence[Crop]) -> list[Image.Image]:
         """Cut, and leave the size to the processor."""
-        crops = [image.crop(box) for image, box in zip(images, boxes, strict=True)]
-        return [ImageOps.mirror(crop) if flip else crop for crop, flip in zip(crops, flips, strict=True)]
+        cut = [recolored(image.crop(crop.box), crop.colors) for image, crop in zip(images, crops, strict=True)]
+        return [ImageOps.mirror(image) if crop.flip else image for image, crop in zip(cut, crops, strict=True)]
 
     def normalize(self, images: list[Image.Image]) -> torch.Tensor:
         """`pixel_values` as the processor makes them."""

@@ -157,11 +157,16 @@ class TeacherCache:
             return None
         return int(self._places[position])
 
-    def crop(self, place: int, epoch: int) -> tuple[list[float], bool]:
-        """The crop of a sample in an epoch, `[left, top, right, bottom]` in shares of its picture, and whether mirrored."""
+    def crop(self, place: int, epoch: int) -> tuple[list[float], bool, tuple[float, ...]]:
+        """
+        The crop of a sample in an epoch: `[left, top, right, bottom]` in shares of its picture, whether it is mirrored, and
+        its colours as [`~hf_clip_kd.data.random_crop.Crop`] has them.
+        """
         shard, row = self._shard(place)
-        number = epoch % self.settings["augmentations"]
-        return shard["boxes"][row, number].tolist(), bool(shard["flips"][row, number])
+        box, flip, colors = (
+            shard[name][row, epoch % self.settings["augmentations"]].tolist() for name in ("boxes", "flips", "colors")
+        )
+        return box, flip, tuple(colors)
 
     def images(self, places: Sequence[int], epochs: Sequence[int]) -> dict[str, Tensor]:
         """

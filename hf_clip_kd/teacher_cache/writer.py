@@ -130,7 +130,7 @@ class CacheWriter:
     def _ask(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """One batch of a shard, as it will be stored; of captions, counts in the place of ends."""
         rows, crops = batch["flips"].shape
-        stored = {name: batch[name] for name in ("ids", "boxes", "flips")}
+        stored = {name: batch[name] for name in ("ids", "boxes", "flips", "colors")}
         for prefix in ("", "synthetic_"):
             if f"{prefix}counts" in batch:
                 stored[f"{prefix}text_ends"] = batch[f"{prefix}counts"]
