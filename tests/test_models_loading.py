@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from hf_clip_kd.models import load_clip
+from hf_clip_kd.models.presets import preset_folder
 
 TINY_TEXT = {
     "vocab_size": 600,
@@ -168,6 +169,10 @@ def test_folder_with_a_part_missing(saved, tmp_path):
     [
         ({"model_type": "bert"}, "model_type='bert'; allowed are clip and timm_clip; write"),
         ({"projektion_dim": 3}, "Unknown key projektion_dim in .*x.json; allowed are .*projection_dim.*; correct"),
+        (
+            {"image_processor": {"size": 3}},
+            "Unknown key size in image_processor of .*; allowed are image_mean, image_std",
+        ),
         ({"vision_config": {"widht": 3}}, "Unknown key widht in vision_config of .*; allowed are architecture"),
         ({"architecture": "resnet99"}, "architecture='resnet99' of .* no model of timm .*; allowed is .*; correct"),
         ({"image_size": 7, "architecture": "vit_tiny_patch16_224"}, "cannot run with image_size=7 .*img_size"),
@@ -177,6 +182,19 @@ def test_folder_with_a_part_missing(saved, tmp_path):
 def test_bad_json(changes, match, tmp_path):
     with pytest.raises(ValueError, match=match):
         load_clip(write_json(tmp_path / "x.json", **changes))
+
+
+def test_a_json_may_have_its_own_pixels(tmp_path):
+    values = json.loads((preset_folder() / "test-vit.json").read_text())
+    pixels = {"image_mean": [0.5, 0.25, 0.5], "image_std": [0.5, 0.125, 0.5], "resample": 2}
+    (tmp_path / "x.json").write_text(json.dumps(values | {"image_processor": pixels}))
+    _, processor = load_clip(tmp_path / "x.json")
+    side = values["vision_config"]["image_size"]
+    gray = processor.image_processor(Image.new("RGB", (side, side), (255, 0, 255)), return_tensors="pt")[
+        "pixel_values"
+    ]
+    expected = torch.tensor([1.0, -2.0, 1.0]).view(1, 3, 1, 1).expand_as(gray)
+    assert torch.allclose(gray, expected) and processor.image_processor.resample == 2
 
 
 def test_json_without_a_tower_or_unreadable(tmp_path):

@@ -19,6 +19,7 @@ from .tokenizer import clip_tokenizer
 MODEL_CLASSES = {"clip": (CLIPConfig, CLIPModel), "timm_clip": (TimmCLIPConfig, TimmCLIPModel)}
 # What `_from_config` of transformers understands besides the configuration.
 BUILD_ARGUMENTS = ("attn_implementation", "dtype")
+PIXEL_KEYS = ("image_mean", "image_std", "resample")
 
 
 def preset_folder() -> Path:
@@ -35,7 +36,8 @@ def build_preset(path: Path, **build_arguments) -> tuple[PreTrainedModel, CLIPPr
     Builds the student that a JSON describes, with fresh weights drawn from torch's global generator.
 
     The JSON is a configuration of transformers: `model_type` (`"clip"` for a ViT, `"timm_clip"` for a timm model),
-    `projection_dim`, `vision_config` and `text_config`, and whatever else should differ from the defaults.
+    `projection_dim`, `vision_config` and `text_config`, and whatever else should differ from the defaults. Beside them,
+    `image_processor` may say what of `image_mean`, `image_std` and `resample` is not CLIP's.
 
     Args:
         path (`Path`):
@@ -52,19 +54,29 @@ def build_preset(path: Path, **build_arguments) -> tuple[PreTrainedModel, CLIPPr
             f"allowed with a preset are {' and '.join(BUILD_ARGUMENTS)}; "
             "leave the others out, or give the folder of a saved model."
         )
-    config = read_config(path)
+    values = read_json(path)
+    pixels = values.pop("image_processor", {})
+    if unknown := sorted(set(pixels) - set(PIXEL_KEYS)):
+        raise ValueError(
+            f"Unknown key {', '.join(unknown)} in image_processor of {path}; allowed are {', '.join(PIXEL_KEYS)} (the size "
+            "follows from vision_config); correct or remove it."
+        )
+    config = read_config(values, path)
     model = MODEL_CLASSES[config.model_type][1]._from_config(config, **build_arguments)
-    return model, build_processor(config)
+    return model, build_processor(config, **pixels)
 
 
-def read_config(path: Path) -> CLIPConfig | TimmCLIPConfig:
-    """The checked configuration in a JSON, with the token ids of the tokenizer and the facts of the trunk filled in."""
+def read_json(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(
             f"{path} is not valid JSON ({error}); a student is one JSON object; compare it with {preset_folder()}."
         ) from error
+
+
+def read_config(values: dict[str, Any], path: Path) -> CLIPConfig | TimmCLIPConfig:
+    """The checked configuration of a JSON, with the token ids of the tokenizer and the facts of the trunk filled in."""
     model_type = values.pop("model_type", None)
     if model_type not in MODEL_CLASSES:
         raise ValueError(
@@ -159,12 +171,13 @@ def measure_trunk(config: TimmVisionConfig, path: Path) -> dict[str, Any]:
     }
 
 
-def build_processor(config: CLIPConfig | TimmCLIPConfig) -> CLIPProcessor:
-    """CLIP's processor for the image size, vocabulary and context length of `config`."""
+def build_processor(config: CLIPConfig | TimmCLIPConfig, **pixels: Any) -> CLIPProcessor:
+    """CLIP's processor for the image size, vocabulary and context length of `config`, with other `PIXEL_KEYS` if given."""
     side = config.vision_config.image_size
     # The Pillow backend computes what open_clip's transform computes; the torchvision one rounds differently. (Where a
     # centre crop leaves an odd margin, open_clip may round it up; transformers always rounds down.)
-    image_processor = CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
+    crop_size = {"height": side, "width": side}
+    image_processor = CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size=crop_size, **pixels)
     text = config.text_config
     return CLIPProcessor(image_processor, clip_tokenizer(text.vocab_size, text.max_position_embeddings))
 
