@@ -28,12 +28,12 @@ class FunctionTeacher(Teacher):
             What it gives, declared: `image_embeds` of width `embed_dim`; `text_embeds` if `has_text`, likewise
             `synthetic_text_embeds` from a second call with the generated captions as `input_ids`; `image_tokens` with
             `image_grid` if `token_dim` is set, of the one layer that it chooses.
-        logit_scale (`float`, *optional*): The factor on its cosine similarities, for losses that compare them.
+        logit_scale (`float`, *optional*): The factor on its cosine similarities; needed where `dims.has_text`.
         logit_bias (`float`, *optional*): Their offset.
         dtype, device (*optional*): As in [`CLIPTeacher`], for an `nn.Module`.
 
     Raises:
-        ValueError: The processor lacks a part; later, an output lacks what was declared or has another width.
+        ValueError: The processor lacks a part, or texts come without a scale; later, an output lacks what was declared or has another width.
 
     Example:
 
@@ -64,6 +64,12 @@ class FunctionTeacher(Teacher):
                 f"The teacher {_name(function)} was given the processor {type(processor).__name__} without "
                 f"{' and '.join(missing)}; with {dims} it needs {' and '.join(needed)}; pass TeacherProcessor("
                 "image_processor, tokenizer, context_length), or declare dims=CLIPDims(..., has_text=False)."
+            )
+        if dims.has_text and logit_scale is None:
+            raise ValueError(
+                f"The teacher {_name(function)} compares images with texts and has logit_scale=None; losses such as 'crd' read "
+                "the factor on its cosine similarities, a number above 0; pass logit_scale=100.0 if it is a trained CLIP, or "
+                "declare dims=CLIPDims(..., has_text=False)."
             )
         if isinstance(function, nn.Module):
             function = function.requires_grad_(False).eval().to(dtype=dtype)

@@ -238,7 +238,7 @@ def test_functions_that_do_not_keep_their_word():
 
     view = TeacherProcessor(crop(), clip_tokenizer(600), 77)
     pixels, ids = torch.randn(2, 3, 4, 4), torch.ones(2, 5, dtype=torch.long)
-    teacher = FunctionTeacher(blind, processor=view, dims=CLIPDims(3))
+    teacher = FunctionTeacher(blind, processor=view, dims=CLIPDims(3), logit_scale=1.0)
     with pytest.raises(ValueError, match="`text_embeds` is missing in what the teacher blind returned.*declare"):
         teacher(pixels, ids)
     teacher = FunctionTeacher(blind, processor=view, dims=CLIPDims(8, has_text=False))
@@ -249,4 +249,8 @@ def test_functions_that_do_not_keep_their_word():
     with pytest.raises(ValueError, match="read image tokens, and the teacher blind declares none.*token_dim="):
         teacher.prepare(FeatureRequest(teacher_layer=-2))
     with pytest.raises(ValueError, match="blind is a function, .*patches cannot be had.*'patch_text'"):
-        FunctionTeacher(blind, processor=view, dims=CLIPDims(3)).prepare(FeatureRequest(patch_embeds=True))
+        FunctionTeacher(blind, processor=view, dims=CLIPDims(3), logit_scale=1.0).prepare(
+            FeatureRequest(patch_embeds=True)
+        )
+    with pytest.raises(ValueError, match="blind compares images with texts and has logit_scale=None.*logit_scale=100"):
+        FunctionTeacher(blind, processor=view, dims=CLIPDims(3))

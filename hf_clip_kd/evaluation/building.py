@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any
 
 from datasets import ClassLabel, Dataset
 
+from .encode import MAX_BROKEN_SHARE
 from .evaluator import Evaluator, SequentialEvaluator
 from .prompts import load_class_names
 from .retrieval import RetrievalEvaluator
 from .zero_shot import ZeroShotClassificationEvaluator
+
+logger = logging.getLogger(__name__)
+
+_ERROR = "__error__"  # the column in which rows of tars say what is wrong with them
 
 _DATA_OPTIONS = (
     "dataset_name", "data_dir", "data_files", "split", "image_column", "max_samples", "name", "revision",
@@ -91,9 +97,23 @@ def _build(name: str, options: Any, load: Callable[..., Dataset]) -> Evaluator:
 
 def _load(name: str, load: Callable[..., Dataset], data: dict, text_column: str) -> Dataset:
     try:
-        return load(**data, text_column=text_column)
+        dataset = load(**data, text_column=text_column)
     except ValueError as error:
         raise ValueError(f"`evaluation`, {name!r} (which reads column {text_column!r} as text): {error}") from error
+    return _without_faults(name, dataset) if _ERROR in dataset.column_names else dataset
+
+
+def _without_faults(name: str, dataset: Dataset) -> Dataset:
+    """The rows of tars that could be read; the others are named in the log."""
+    errors = {row: error for row, error in enumerate(dataset[_ERROR]) if error is not None}
+    for row, error in errors.items():
+        logger.warning("Left out of the evaluation %r, broken row %s: %s", name, dataset["__key__"][row], error)
+    if len(errors) > MAX_BROKEN_SHARE * len(dataset):
+        raise ValueError(
+            f"`evaluation`, {name!r}: {len(errors)} of {len(dataset)} rows are broken, the first {next(iter(errors.values()))}. "
+            f"At most {MAX_BROKEN_SHARE:.0%} may be. Repair the tars, or leave the broken ones out of `data_files`."
+        )
+    return dataset.select([row for row in range(len(dataset)) if row not in errors]).remove_columns(_ERROR)
 
 
 def _labels_from_text(texts: list[str], class_names: list[str] | None, label_column: str) -> list[int]:
