@@ -33,7 +33,7 @@ ablation: $(INSTALLED) ## Train a student under every objective and put the scor
 	$(BIN)/python recipes/ablation.py --write_table true
 
 test: $(INSTALLED) ## Run the fast tests, without the network
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 test-all: $(INSTALLED) ## Run every test, the slow ones too
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m ''

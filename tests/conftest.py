@@ -9,7 +9,9 @@ os.environ |= {
     "HF_HOME": tempfile.mkdtemp(prefix="hf_clip_kd_tests_"),
     "TOKENIZERS_PARALLELISM": "false",
 }
-os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
+# The cores are shared with pytest-xdist's other workers: more threads than cores are many times slower.
+workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+os.environ.setdefault("OMP_NUM_THREADS", str(min(2, max(1, (os.cpu_count() or 1) // workers))))
 
 import random  # noqa: E402
 import shutil  # noqa: E402
