@@ -11,7 +11,7 @@ CONFIGS := recipes/configs/distill
 BENCHES := $(sort $(wildcard tests/bench/bench_*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo ablation test test-all check style bench clean
+.PHONY: help install demo teachers ablation test test-all check style bench clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -28,6 +28,21 @@ demo: $(INSTALLED) ## Train a teacher, a student alone and a distilled student, 
 	$(LAUNCH) recipes/distill.py --config $(CONFIGS)/demo_baseline.yaml --seed $(SEED)
 	$(LAUNCH) recipes/distill.py --config $(CONFIGS)/demo.yaml --seed $(SEED)
 	$(BIN)/python recipes/compare.py outputs/demo
+
+teachers: $(INSTALLED) ## Train students alone, from a like teacher, an unlike one and both, on shapes and digits, three seeds each (20 minutes)
+	$(BIN)/python recipes/write_digits.py
+	set -e; for world in shapes digits; do \
+		case $$world in shapes) first=demo;; digits) first=digits;; esac; \
+		for seed in 0 1 2; do \
+			run="--seed $$seed --output_dir outputs/teachers/$$world"; \
+			$(LAUNCH) recipes/distill.py --config $(CONFIGS)/$$first.yaml $$run/alone-$$seed \
+				--teacher_model_name_or_path null --losses '{"clip": 1}'; \
+			$(LAUNCH) recipes/distill.py --config $(CONFIGS)/$$first.yaml $$run/like-$$seed; \
+			$(LAUNCH) recipes/distill.py --config $(CONFIGS)/$${world}_from_40.yaml $$run/unlike-$$seed; \
+			$(LAUNCH) recipes/distill.py --config $(CONFIGS)/$${world}_ensemble.yaml $$run/both-$$seed; \
+		done; \
+		$(BIN)/python recipes/compare.py outputs/teachers/$$world; \
+	done
 
 ablation: $(INSTALLED) ## Train a student under every objective and put the scores into recipes/README.md (one to two hours)
 	$(BIN)/python recipes/ablation.py --write_table true

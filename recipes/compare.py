@@ -1,6 +1,7 @@
 """Put the runs of one folder side by side, as a table and as `summary.json`.
 
-Every subfolder of the given one that holds `results/*.json` is a row, in the order teacher, alone, distilled, others.
+Every subfolder of the given one that holds `results/*.json` is a row, in the order teacher, alone, distilled, others. Runs with
+several seeds, named NAME-0, NAME-1, ..., are one row of the table: mean and standard deviation.
 
     python recipes/compare.py outputs/demo
 """
@@ -8,6 +9,9 @@ Every subfolder of the given one that holds `results/*.json` is a row, in the or
 import argparse
 import json
 import os
+import re
+import statistics
+from collections import defaultdict
 from pathlib import Path
 
 from hf_clip_kd.evaluation import load_results
@@ -42,12 +46,23 @@ def collect(folder: Path) -> list[dict]:
 def table(rows: list[dict]) -> str:
     """The rows as text, in percent, with the mean of the columns last."""
     columns = [column for column in COLUMNS if all(column in row for row in rows)]
-    lines = [f"{'':<12}" + "".join(f"{column:>26}" for column in columns) + f"{'mean':>8}"]
+    groups = defaultdict(list)
     for row in rows:
         values = [100 * row[column] for column in columns]
-        cells = "".join(f"{value:>26.1f}" for value in values)
-        lines.append(f"{row['name']:<12}{cells}{sum(values) / len(values):>8.1f}")
+        groups[re.sub(r"-\d+$", "", row["name"])].append([*values, statistics.mean(values)])
+    width = max(12, *(len(name) + 2 for name in groups))
+    last = 8 if len(groups) == len(rows) else 14
+    lines = [f"{'':<{width}}" + "".join(f"{column:>26}" for column in columns) + f"{'mean':>{last}}"]
+    for name, runs in groups.items():
+        *cells, mean = (cell(values) for values in zip(*runs, strict=True))
+        lines.append(f"{name:<{width}}" + "".join(f"{text:>26}" for text in cells) + f"{mean:>{last}}")
     return "\n".join(lines)
+
+
+def cell(values: tuple[float, ...]) -> str:
+    """One number, or the mean and standard deviation of several seeds."""
+    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.1f}{spread}"
 
 
 def main(argv: list[str] | None = None) -> list[dict]:

@@ -6,8 +6,10 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import open_clip
 import pytest
 import torch
 import yaml
@@ -46,19 +48,39 @@ def parse(recipe, path, *flags):
 # ---- Every YAML ----
 
 
+def trained_by_recipe():
+    """The model that each recipe without a teacher trains, by the folder it leaves."""
+    recipes = [yaml.safe_load(path.read_text()) for path in DISTILL]
+    return {
+        values["output_dir"]: values["model_name_or_path"]
+        for values in recipes
+        if "teacher_model_name_or_path" not in values
+    }
+
+
 def teacher_dims(script):
     """Widths of the teacher that a recipe names, without its weights."""
     name = script.teacher_model_name_or_path
     if name is None:
         return None
-    if script.teacher_recipe is not None:
-        values = yaml.safe_load((ROOT / "recipes" / "configs" / "distill" / script.teacher_recipe).read_text())
-        return kd.CLIPDims.of(kd.load_clip(values["model_name_or_path"])[0])
-    import open_clip
+    names = [one["name"] if isinstance(one, dict) else one for one in (name if isinstance(name, list) else [name])]
+    dims = [dims_of(name) for name in names]
+    return replace(dims[0], members=tuple(dims)) if isinstance(name, list) else dims[0]
 
+
+def dims_of(name):
+    trained = trained_by_recipe()
+    if name in trained:
+        return kd.CLIPDims.of(kd.load_clip(trained[name])[0])
     architecture, tag = name.removeprefix("open_clip:").split("/")
     assert tag in open_clip.list_pretrained_tags_by_model(architecture)
     return kd.CLIPDims(embed_dim=open_clip.get_model_config(architecture)["embed_dim"])
+
+
+def untrained(name):
+    """The teacher that a recipe names, with random weights."""
+    architecture = name.removeprefix("open_clip:").split("/")[0]
+    return kd.CLIPTeacher(open_clip.create_model(architecture))
 
 
 def check_evaluation(evaluation):
@@ -87,10 +109,14 @@ def test_recipe_builds_all_but_the_download(recipe, path, monkeypatch):
     student, processor = kd.load_clip(script.model_name_or_path)
     assert processor.image_processor.crop_size["height"] == student.config.vision_config.image_size
     dims = teacher_dims(script)
+    if script.init_from_teacher is not None:
+        teacher = untrained(script.teacher_model_name_or_path)
+        student, processor = kd.init_from_teacher(student, processor, teacher, script.init_from_teacher)
     model = kd.DistillationModel(student, training.losses, dims)
     assert model.losses.needs_teacher == (dims is not None)
     heads = sorted(type(head).__name__ for head in model.losses.modules() if hasattr(head, "out_features"))
-    wider = dims is not None and dims.embed_dim != model.student_dims.embed_dim
+    teachers = [] if dims is None else dims.members or [dims]
+    wider = any(teacher.embed_dim != model.student_dims.embed_dim for teacher in teachers)
     assert bool(heads) == (wider and bool({"fd", "icl"} & set(training.losses)))
     check_evaluation(script.evaluation)
 
@@ -112,7 +138,7 @@ def test_full_scale_recipe_trains_as_the_paper(recipe, path):
     assert training.lr_scheduler_type == "cosine" and script.crop_scale == [0.9, 1.0]
     if script.teacher_model_name_or_path is not None:
         published = {"clip": 1, "crd": 1, "icl": 1, "fd": {"weight": 2000, "reduction": "mean"}}
-        assert training.losses == published
+        assert training.losses == (published if script.init_from_teacher is None else "tinyclip")
     assert f"--config recipes/configs/distill/{path.name}" in path.read_text()
     # The stream that the comment offers is as long as 32 epochs of 10 M pairs.
     (steps,) = re.findall(r"max_steps: (\d+)", path.read_text())
