@@ -1,11 +1,13 @@
-"""Write scikit-learn's 1,797 handwritten digits as an image folder: real pictures that need no download.
+"""Write scikit-learn's 1,797 handwritten digits as image folders: real pictures that need no download.
 
-One folder per class, `train/seven/0007.png`, a quarter of them held out in `test/`.
+One folder per class, `images/train/seven/0007.png`, a quarter of them held out in `images/test`. In `few` lie ten pictures of
+each class of the others once more, for a student that has little data.
 
-    python recipes/write_digits.py          # into outputs/digits/images
+    python recipes/write_digits.py          # into outputs/digits
 """
 
 import argparse
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -14,20 +16,25 @@ from sklearn.datasets import load_digits
 
 from hf_clip_kd.parser import exit_with_one_line
 
+FEW = 10
 NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, nargs="?", default=Path("outputs/digits/images"))
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("outputs/digits"))
     root = parser.parse_args(argv).folder
     digits = load_digits()
     held_out = np.random.default_rng(0).permutation(len(digits.images)) < len(digits.images) // 4
+    written = Counter()
     for i, (pixels, digit) in enumerate(zip(digits.images, digits.target, strict=True)):
-        folder = root / ("test" if held_out[i] else "train") / NAMES[digit]
-        folder.mkdir(parents=True, exist_ok=True)
         image = Image.fromarray((pixels * 255 / 16).astype("uint8")).resize((32, 32), Image.Resampling.BICUBIC)
-        image.save(folder / f"{i:04d}.png")
+        folders = ["images/test"] if held_out[i] else ["images/train", "few"][: 1 + (written[digit] < FEW)]
+        written[digit] += not held_out[i]
+        for folder in folders:
+            path = root / folder / NAMES[digit] / f"{i:04d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image.save(path)
 
 
 if __name__ == "__main__":

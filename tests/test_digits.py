@@ -19,6 +19,7 @@ def test_student_learns_handwritten_digits(tmp_path, monkeypatch):
 
     images = {split: set(Path("outputs/digits/images", split).rglob("*.png")) for split in ("train", "test")}
     assert 0.2 <= len(images["test"]) / 1797 <= 0.25
+    assert sum(1 for _ in Path("outputs/digits/few").rglob("*.png")) == 100
     assert not {path.name for path in images["train"]} & {path.name for path in images["test"]}
 
     recipe = importlib.import_module("recipes.distill")
