@@ -32,13 +32,13 @@ demo: $(INSTALLED) ## Train a teacher, a student alone and a distilled student, 
 teachers: $(INSTALLED) ## Train students alone, from a like teacher, an unlike one and both, on shapes and digits, three seeds each (20 minutes)
 	$(BIN)/python recipes/write_digits.py
 	set -e; for world in shapes digits; do \
-		case $$world in shapes) first=demo;; digits) first=digits;; esac; \
+		first=demo; test $$world = shapes || first=digits; \
 		for seed in 0 1 2; do \
 			run="--seed $$seed --output_dir outputs/teachers/$$world"; \
 			$(LAUNCH) recipes/distill.py --config $(CONFIGS)/$$first.yaml $$run/alone-$$seed \
 				--teacher_model_name_or_path null --losses '{"clip": 1}'; \
 			$(LAUNCH) recipes/distill.py --config $(CONFIGS)/$$first.yaml $$run/like-$$seed; \
-			$(LAUNCH) recipes/distill.py --config $(CONFIGS)/$${world}_from_40.yaml $$run/unlike-$$seed; \
+			$(LAUNCH) recipes/distill.py --config $(CONFIGS)/$${world}_from_48.yaml $$run/unlike-$$seed; \
 			$(LAUNCH) recipes/distill.py --config $(CONFIGS)/$${world}_ensemble.yaml $$run/both-$$seed; \
 		done; \
 		$(BIN)/python recipes/compare.py outputs/teachers/$$world; \

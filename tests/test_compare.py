@@ -46,15 +46,15 @@ def test_runs_side_by_side(recipe, tmp_path, capsys):
 def test_seeds_are_one_row(recipe, tmp_path, capsys):
     for name, acc1 in (
         ("alone", 0.1),
-        ("shapes_from_40-0", 0.2),
-        ("shapes_from_40-1", 0.3),
-        ("shapes_from_40-2", 0.4),
+        ("shapes_from_48-0", 0.2),
+        ("shapes_from_48-1", 0.3),
+        ("shapes_from_48-2", 0.4),
     ):
         write(tmp_path, name, acc1)
     assert len(recipe.main([str(tmp_path)])) == 4
     alone, several = [line.split() for line in capsys.readouterr().out.strip().splitlines()[1:]]
     assert alone == ["alone", "10.0", "10.0"]
-    assert several == ["shapes_from_40", "30.0", "±", "10.0", "30.0", "±", "10.0"]
+    assert several == ["shapes_from_48", "30.0", "±", "10.0", "30.0", "±", "10.0"]
 
 
 def test_a_folder_without_runs(recipe, tmp_path):
