@@ -23,6 +23,7 @@ def digests(folder):
 
 @pytest.fixture(scope="module")
 def peaceful(tmp_path_factory):
+    writer(tmp_path_factory.mktemp("warm_up"), ensemble()).write()  # the first one in a process is slower
     folder = tmp_path_factory.mktemp("peaceful")
     start = time.perf_counter()
     writer(folder, ensemble()).write()
@@ -78,18 +79,19 @@ def test_a_kill_at_every_file(tmp_path, peaceful, when):
 
 @pytest.mark.slow
 def test_ten_kills_at_random_moments(tmp_path, peaceful):
-    draws, killed = random.Random(0), 0
-    for number in range(10):
-        folder = tmp_path / str(number)
+    draws, killed, attempts = random.Random(0), 0, 0
+    while killed < 10:
+        attempts += 1
+        assert attempts < 50, "most children finish before they are killed"
+        folder = tmp_path / str(attempts)
         action = write_with(os.replace)
         child = in_a_child(lambda: action(folder))  # noqa: B023
-        time.sleep(draws.uniform(0.1, 1.0) * peaceful[1])
+        time.sleep(draws.uniform(0.0, 1.0) * peaceful[1])
         child.kill()
         child.join()
         killed += child.exitcode == -signal.SIGKILL
         writer(folder, ensemble()).write()
         assert digests(folder) == peaceful[0]
-    assert killed >= 5
 
 
 @pytest.mark.parametrize("options", [{"num_workers": 2}, {"batch_size": 8}])
