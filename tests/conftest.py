@@ -1,12 +1,36 @@
-"""Every test runs offline, seeded and with caches of its own."""
+"""Every test runs without the network, seeded, with caches of its own, and with a Hub on loopback in the place of the public one."""
 
 import os
+import sys
 import tempfile
 
-# Read by the libraries when they are imported, so set before pytest imports any test.
+from minihub import MiniHub
+
+TOKEN = "hf_" + "m" * 34  # the shape of a real one
+assert "huggingface_hub" not in sys.modules, "huggingface_hub was imported before it was told of the Hub on loopback"
+HUB = MiniHub().start()  # each process of pytest-xdist has its own
+HUB.add_user("me", TOKEN, orgs=("lab",))
+HUB.add_user("reader", "hf_" + "r" * 34, role="read")
+
+# Read by the libraries when they are imported, so set before pytest imports any test. With a Hub that is always there,
+# offline mode would only hide which test asks it for something.
+for name in (
+    "HF_HUB_OFFLINE",
+    "TRANSFORMERS_OFFLINE",
+    "HF_DATASETS_OFFLINE",
+    "HF_HUB_CACHE",
+    "HF_TOKEN",
+    "HF_TOKEN_PATH",
+):
+    os.environ.pop(name, None)
 os.environ |= {
-    "HF_HUB_OFFLINE": "1",
+    "HF_ENDPOINT": HUB.url,
     "HF_HOME": tempfile.mkdtemp(prefix="hf_clip_kd_tests_"),
+    "HF_HUB_DISABLE_XET": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "NO_PROXY": "127.0.0.1,localhost",
+    "no_proxy": "127.0.0.1,localhost",
     "TOKENIZERS_PARALLELISM": "false",
 }
 # The cores are shared with pytest-xdist's other workers: more threads than cores are many times slower.
@@ -16,7 +40,7 @@ os.environ.setdefault("OMP_NUM_THREADS", str(min(2, max(1, (os.cpu_count() or 1)
 import random  # noqa: E402
 import shutil  # noqa: E402
 import socket  # noqa: E402
-import sys  # noqa: E402
+import types  # noqa: E402
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
@@ -26,6 +50,7 @@ torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 def pytest_unconfigure():
+    HUB.stop()
     shutil.rmtree(os.environ["HF_HOME"], ignore_errors=True)
 
 
@@ -63,3 +88,38 @@ def no_network(monkeypatch):
         return connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", local_only)
+
+
+@pytest.fixture
+def wipe_cache(tmp_path_factory, monkeypatch):
+    """Call it for an empty cache of the Hub in this process, as somebody has who comes for the first time."""
+
+    def wipe():
+        folder = str(tmp_path_factory.mktemp("hub_cache"))
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", folder)
+        monkeypatch.setenv("HF_HUB_CACHE", folder)
+
+    wipe()
+    return wipe
+
+
+@pytest.fixture
+def hub(monkeypatch, wipe_cache):
+    """
+    An empty [`MiniHub`], its user `me` logged in. The client's waiting between attempts is noted in `hub.slept`, not done.
+
+    Fails the test if the client asked for an endpoint that there is not, or if a token was pushed.
+    """
+    HUB.reset()
+    HUB.slept = []
+    HUB.token = TOKEN
+    clock = types.SimpleNamespace(sleep=HUB.slept.append)
+    monkeypatch.setattr("huggingface_hub.utils._http.time", clock)
+    monkeypatch.setattr("huggingface_hub.file_download.time", clock)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    yield HUB
+    assert HUB.unknown == [], "the client asked for what the Hub on loopback does not know"
+    for repo in HUB.repos.values():
+        for commit in repo.commits.values():
+            leaks = [path for path, file in commit.files.items() if any(t.encode() in file.data for t in HUB.users)]
+            assert not leaks, f"a token was pushed to {repo.id}: {leaks}"
