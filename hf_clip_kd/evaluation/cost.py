@@ -1,0 +1,129 @@
+"""What a model costs: parameters, floating-point operations and measured throughput of its towers."""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from .encode import eval_mode
+from .results import write_whole
+
+COST_NAME = "cost.json"
+
+
+class ParametersRead(TorchDispatchMode):
+    """Which parameters of a model a computation reads, however they are named and whoever reads them."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.sizes = {tensor.untyped_storage().data_ptr(): tensor.numel() for tensor in model.parameters()}
+        self.read: set[int] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        tensors = (leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor))
+        # A transposed or sliced weight has the storage of the parameter.
+        self.read |= {tensor.untyped_storage().data_ptr() for tensor in tensors} & self.sizes.keys()
+        return func(*args, **(kwargs or {}))
+
+    def count(self) -> int:
+        return sum(self.sizes[pointer] for pointer in self.read)
+
+
+@torch.inference_mode()
+def measure_cost(model: nn.Module, processor, *, batch_size: int = 32, seconds: float = 1.0) -> dict[str, Any]:
+    """
+    Counts and times the towers of a dual encoder, or the image side of a vision-language model.
+
+    Operations are those of matrix products, convolutions and attention, two for each multiply-add, of one image of the
+    size that the processor makes, and of one text as long as the context; all else is left out. Throughput is that of
+    the towers alone, without preprocessing: the median over repeated batches.
+
+    Args:
+        model (`nn.Module`): Has `get_image_features(pixel_values=)` and, if it embeds texts,
+            `get_text_features(input_ids=, attention_mask=)`.
+        processor: Has the `image_processor` and the `tokenizer` of the model.
+        batch_size (`int`, *optional*, defaults to 32): Images, or texts, per timed call.
+        seconds (`float`, *optional*, defaults to 1.0): How long each tower is timed, at least; three calls at least.
+
+    Returns:
+        `dict`: `image` and, for a dual encoder, `text`, each with `parameters` (of what the tower reads, its projection
+        included), `flops` of one input and `per_second`; `parameters` of the whole model; `image_size` and
+        `context_length`; and in `measured_on` the device, the number of CPU threads, the batch size, the type of the
+        weights and torch's version.
+    """
+    parameter = next(model.parameters())
+    images = [Image.new("RGB", (64, 64))]
+    pixels = processor.image_processor(images=images, return_tensors="pt")["pixel_values"].to(parameter)
+    cost: dict[str, Any] = {"parameters": sum(tensor.numel() for tensor in model.parameters())}
+    with eval_mode(model):
+        cost["image"] = _cost_of(model, model.get_image_features, {"pixel_values": pixels}, batch_size, seconds)
+        cost["image_size"] = list(pixels.shape[-2:])
+        if hasattr(model, "get_text_features"):
+            length = getattr(processor, "context_length", None) or model.config.text_config.max_position_embeddings
+            tokens = processor.tokenizer(["a"], padding="max_length", max_length=length, return_tensors="pt")
+            tokens = {
+                name: tokens[name].to(parameter.device) for name in ("input_ids", "attention_mask") if name in tokens
+            }
+            cost["text"] = _cost_of(model, model.get_text_features, tokens, batch_size, seconds)
+            cost["context_length"] = length
+    cost["measured_on"] = {
+        "device": _device_name(parameter.device),
+        "threads": torch.get_num_threads(),
+        "batch_size": batch_size,
+        "dtype": str(parameter.dtype).removeprefix("torch."),
+        "torch": torch.__version__,
+    }
+    return cost
+
+
+def save_cost(folder: str | Path, costs: dict[str, dict[str, Any]]) -> Path:
+    """Writes `cost.json` into a run's folder: what [`measure_cost`] found, by the model's role (`student`, `teacher`)."""
+    path = Path(folder) / COST_NAME
+    write_whole(path, json.dumps(costs, indent=2) + "\n")
+    return path
+
+
+def _cost_of(model, call: Callable[..., Any], one: dict[str, Tensor], batch_size: int, seconds: float) -> dict:
+    with FlopCounterMode(display=False) as flops, ParametersRead(model) as parameters:
+        call(**one)
+    batch = {name: tensor.expand(batch_size, *tensor.shape[1:]).contiguous() for name, tensor in one.items()}
+    device = next(iter(batch.values())).device
+    times: list[float] = []
+    call(**batch)  # not timed: the first call allocates and compiles
+    while len(times) < 3 or sum(times) < seconds:
+        _wait(device)
+        start = time.perf_counter()
+        call(**batch)
+        _wait(device)
+        times.append(time.perf_counter() - start)
+    per_second = batch_size / statistics.median(times)
+    return {"parameters": parameters.count(), "flops": flops.get_total_flops(), "per_second": round(per_second, 1)}
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    info = Path("/proc/cpuinfo")
+    names = (
+        [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        if info.is_file()
+        else []
+    )
+    return names[0] if names else platform.processor() or platform.machine()
