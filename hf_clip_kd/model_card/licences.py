@@ -1,0 +1,90 @@
+"""The licence of a model: what its teachers and data allow, as far as it is known."""
+
+from __future__ import annotations
+
+import json
+from fnmatch import fnmatch
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import timm
+
+# From what allows most to what allows least.
+USES = ("any", "non-commercial", "research")
+NON_COMMERCIAL = ("cc-by-nc", "apple-amlr", "fair-noncommercial")
+PERMISSIVE = ("apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0")
+
+
+class Licence(NamedTuple):
+    """What is known of the licence of one teacher or data set."""
+
+    licence: str
+    use: str
+    note: str
+    read_in: str
+
+
+@cache
+def known() -> list[dict[str, Any]]:
+    """The table of `licences.json`: patterns of names, and for each where its licence was read."""
+    return json.loads(Path(__file__).with_name("licences.json").read_text(encoding="utf-8"))
+
+
+def licence_of(name: str) -> Licence | None:
+    """
+    The licence of a teacher or data set by its name, a Hub id or `timm:NAME`; `None` if it is not known.
+
+    What is not in our table but among timm's weights has the licence that timm gives.
+    """
+    for entry in known():
+        if any(fnmatch(name.lower(), pattern.lower()) for pattern in entry["names"]):
+            return Licence(entry["licence"], entry["use"], entry["note"], entry["read_in"])
+    weights = name.removeprefix("timm:").removeprefix("timm/")
+    found = timm.get_pretrained_cfg(weights) if weights != name and timm.is_model(weights.split(".")[0]) else None
+    licence = getattr(found, "license", None)
+    if licence in (None, "unknown"):
+        return None
+    use = "any" if licence in PERMISSIVE else "non-commercial" if licence.startswith(NON_COMMERCIAL) else "unclear"
+    return Licence(licence, use, "", "timm's table of weights")
+
+
+def inherit(sources: dict[str, Licence | None], own: str | None) -> tuple[str | None, list[str]]:
+    """
+    The licence of a model made of `sources`, and what has to be said about it.
+
+    Args:
+        sources (`dict[str, Licence | None]`): Of each teacher, data set and model it starts from, by name.
+        own (`str`, *optional*): What its author chose; by default the strictest of the sources', if all are known.
+
+    Returns:
+        `tuple`: the licence, `None` where nobody can tell, and warnings, one sentence each.
+    """
+    limits = {name: found for name, found in sources.items() if found is not None and found.use in USES[1:]}
+    open_questions = [name for name, found in sources.items() if found is None or found.use == "unclear"]
+    warnings = []
+    for name, found in limits.items():
+        allowed = "research" if found.use == "research" else "non-commercial use"
+        if own is not None and own != found.licence and not own.startswith(NON_COMMERCIAL):
+            warnings.append(
+                f"The licence {own} gives more than {name} allows, which is {found.licence}: {allowed} only."
+            )
+        else:
+            warnings.append(f"Because of {name} ({found.licence}), this model is for {allowed} only.")
+    for name in open_questions:
+        found = sources[name]
+        about = "is not known" if found is None else f"({found.licence}) is left to you"
+        warnings.append(f"What the licence of {name} allows {about}: find out before you share or use the weights.")
+    if own is None and limits:
+        own = max(limits.values(), key=lambda found: USES.index(found.use)).licence
+    elif own is None and sources and not open_questions:
+        own = next(iter(sources.values())).licence
+    return own, warnings
+
+
+def metadata(licence: str | None) -> dict[str, str]:
+    """The keys of a card's metadata that say so."""
+    if licence is None:
+        return {}
+    # timm's own names, such as `dinov3-license`, are no identifiers of the Hub.
+    return {"license": "other", "license_name": licence} if licence.endswith("-license") else {"license": licence}

@@ -1,0 +1,53 @@
+"""Which ways to load a folder work, from the files in it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+# Image towers that `build_llava` takes from the folder of a dual encoder.
+TOWERS = ("clip", "timm_clip", "siglip")
+
+
+def loading(path: Path, config: dict[str, Any], place: str, on_hub: bool) -> dict[str, Any]:
+    """
+    What the templates ask to choose the examples of a card.
+
+    Args:
+        path (`Path`): The folder.
+        config (`dict`): Its `config.json`.
+        place (`str`): The Hub id or folder to write into the examples; `on_hub` says which of the two.
+
+    Returns:
+        `dict`: `place` as a Python string, and as a word of a shell, `shell`; `model_class`, of transformers; `package`, whether it needs hf_clip_kd;
+        `remote`, whether it brings code of its own, and `trust`, the argument that asks for it; `open_clip`, its
+        name there, if it has that format; `vision_class` of a subfolder `vision_model`; `onnx`, the files; `tower`, whether it serves a
+        LLaVA.
+    """
+    remote = "auto_map" in config
+    package = not remote and _needs_package(config)
+    open_clip = (path / "open_clip_config.json").is_file()
+    vision = path / "vision_model" / "config.json"
+    return {
+        # A JSON string is a Python string, whatever stands in it.
+        "place": json.dumps(place),
+        "shell": shlex.quote(place),
+        "model_class": "AutoModel" if package or remote else (config.get("architectures") or ["AutoModel"])[0],
+        "package": package,
+        "remote": remote,
+        "trust": ", trust_remote_code=True" if remote else "",
+        "on_hub": on_hub,
+        "open_clip": json.dumps(("hf-hub:" if on_hub else "local-dir:") + place) if open_clip else None,
+        "vision_class": json.loads(vision.read_text(encoding="utf-8"))["architectures"][0]
+        if vision.is_file()
+        else None,
+        "onnx": sorted(file.name for file in (path / "onnx").glob("*.onnx")),
+        "tower": config.get("model_type") in TOWERS,
+    }
+
+
+def _needs_package(config: dict[str, Any]) -> bool:
+    types = (config.get("model_type", ""), config.get("vision_config", {}).get("model_type", ""))
+    return any(name.startswith("timm_clip") for name in types)

@@ -1,0 +1,103 @@
+"""What a model was made of: teachers, data and weights it starts from, and what those were made of."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import timm
+import yaml
+
+from .markdown import public
+
+# Names of `datasets`' builders; what they read stands in `data_dir` or `data_files`.
+BUILDERS = ("imagefolder", "webdataset", "csv", "json", "parquet", "text")
+
+
+class Source(NamedTuple):
+    """One thing that a model was made of; `hub` is its Hub id, if it has one."""
+
+    role: str
+    name: str
+    hub: str | None = None
+
+
+def read_recipe(folder: Path) -> dict[str, Any]:
+    """The `recipe.yaml` of a run; empty if there is none."""
+    path = folder / "recipe.yaml"
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def sources(recipe: Mapping[str, Any], of: str = "", above: frozenset[str] = frozenset()) -> list[Source]:
+    """All that the recipe of a run names; of a folder on this machine, also what its own recipe names, and so on."""
+    found = []
+    for role, name in _models(recipe):
+        found.append(Source(role + of, public(name), hub_model(name)))
+        own = read_recipe(Path(name)) if name not in above else {}
+        if Path(name, "oracle.json").is_file():  # recipes/prime_lm.py knows one world, and its recipe does not name it
+            own = {"dataset_name": "shapes"} | own
+        found += sources(own, f" of {public(name)}", above | {name})
+    for name in map(data_name, data_entries(recipe)):
+        found.append(Source("data" + of, public(name), hub_data(name)))
+    return list(dict.fromkeys(found))
+
+
+def _models(recipe: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield from (("teacher", name) for name in teacher_names(recipe))
+    for key, role in (
+        ("model_name_or_path", "starting weights"),
+        ("vision_tower", "vision tower"),
+        ("language_model", "language model"),
+    ):
+        # Presets are fresh weights: neither a folder nor a Hub id.
+        name = recipe.get(key)
+        if name and not name.endswith(".json") and (os.path.isdir(name) or hub_model(name)):
+            yield role, name
+
+
+def teacher_names(recipe: Mapping[str, Any]) -> list[str]:
+    """The teachers of a recipe, one, several or none, as it names them."""
+    teachers = recipe.get("teacher_model_name_or_path") or []
+    teachers = [teachers] if isinstance(teachers, str) else teachers
+    return [teacher["name"] if isinstance(teacher, Mapping) else teacher for teacher in teachers]
+
+
+def data_entries(recipe: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The arguments of each data set that a recipe trains on."""
+    return recipe.get("datasets") or ([recipe] if "dataset_name" in recipe else [])
+
+
+def data_name(entry: Mapping[str, Any]) -> str:
+    """What one data set is called: its own name or, of a builder, the files it reads."""
+    name = entry.get("dataset_name") or "imagefolder"
+    return str(entry.get("data_dir") or entry.get("data_files") or name) if name in BUILDERS else name
+
+
+def hub_model(name: str) -> str | None:
+    """The Hub id behind a name of a teacher or tower."""
+    if name.startswith("open_clip:"):
+        import open_clip  # as everywhere, only where it is asked for: it takes seconds
+
+        architecture, _, tag = name.removeprefix("open_clip:").partition("/")
+        return open_clip.get_pretrained_cfg(architecture, tag).get("hf_hub", "").rstrip("/") or None
+    if name.startswith("timm:"):
+        found = timm.get_pretrained_cfg(name.removeprefix("timm:"))
+        return getattr(found, "hf_hub_id", None)
+    card = Path(name, "card.json")
+    if card.is_file():  # a folder that was pushed itself
+        return json.loads(card.read_text(encoding="utf-8")).get("repo_id")
+    return _hub_id(name)
+
+
+def hub_data(name: str) -> str | None:
+    """The Hub id behind a name of a data set."""
+    return None if re.search(r"\.(csv|tsv|jsonl?|parquet|tar|zip)$", name) else _hub_id(name)
+
+
+def _hub_id(name: str) -> str | None:
+    # Relative paths look like Hub ids; a folder that is there is meant.
+    return name if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) and not os.path.exists(name) else None
