@@ -1,0 +1,165 @@
+"""[`export_model`]: one folder that loads wherever people are."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from transformers import PreTrainedModel, ProcessorMixin
+
+from ..models import load_clip
+from .native import to_native, write_native
+from .parity import Probe, ask_model, check, compare, make_probe
+from .remote_code import ask_remote_code, write_remote_code
+from .vlm import is_llava, write_llava
+
+logger = logging.getLogger(__name__)
+
+FORMATS = ("native", "remote-code", "open_clip", "onnx")
+# What a run leaves beside its model and a card is made of.
+FACTS = ("recipe.yaml", "training_args.json", "results", "cost.json", "representation.json", "card.json")
+
+
+def export_model(
+    folder: str | os.PathLike,
+    output_dir: str | os.PathLike,
+    formats: Sequence[str],
+    *,
+    quantize: bool = False,
+    tolerance: float = 1e-4,
+    images: Sequence | None = None,
+    repo_id: str | None = None,
+) -> dict[str, dict[str, float | bool]]:
+    """
+    Makes of a student's folder one that other tools load, too, and checks what they compute.
+
+    At its root lies the model, in fp32: in a class of transformers with the format `native`, with its code with
+    `remote-code`, else as it is; and its processor, `recipe.yaml` and `results`. `native` and `remote-code` add the image
+    tower alone (`vision_model/`), `open_clip` its configuration and weights, `onnx` the towers (`onnx/`). `parity.json`
+    is what this returns. The folder appears whole or not at all. A LLaVA takes one format, `native` or `remote-code`.
+
+    Args:
+        folder (`str` or `os.PathLike`): Of a dual encoder or a LLaVA, with its processor.
+        output_dir (`str` or `os.PathLike`): The new folder; empty or not there yet.
+        formats (sequence of `str`): Of `native`, `remote-code`, `open_clip` and `onnx`.
+        quantize (`bool`, *optional*, defaults to `False`): With `onnx`: towers with 8-bit weights beside the others.
+        tolerance (`float`, *optional*, defaults to 1e-4):
+            The largest difference of a component of a unit-norm embedding. The 8-bit towers have a typical
+            component, 1 / sqrt(D), and the share of equal classes in the report tells what they are worth.
+        images (sequence, *optional*): Pictures to compare on, such as the column of a dataset; else the embedded world's.
+        repo_id (`str`, *optional*): Where the folder will be pushed, for `open_clip`'s `hf-hub:` to find the tokenizer.
+
+    Returns:
+        `dict`: For each format the differences, see [`compare`]; that of the 8-bit towers is `onnx-int8`.
+
+    Raises:
+        ValueError: An unknown format, one that cannot hold the model, or a difference beyond the tolerance.
+
+    Example:
+
+    ```python
+    >>> report = export_model("outputs/demo/distilled", "outputs/demo/exported", ["native", "open_clip"])
+    ```
+    """
+    formats, output = check_formats(formats, quantize), Path(output_dir)
+    if output.exists() and any(output.iterdir()):
+        raise ValueError(
+            f"output_dir={str(output_dir)!r} holds files already; allowed is a new or an empty folder; take another or "
+            "remove it."
+        )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the folder to be, so that renaming it moves no data.
+    with TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as scratch:
+        root = Path(scratch) / "export"
+        root.mkdir()
+        if is_llava(Path(folder)):
+            report = write_llava(root, Path(folder), formats, tolerance)
+        else:
+            report = write_dual_encoder(root, folder, formats, quantize, tolerance, images, repo_id)
+        for name in FACTS:
+            copy_fact(Path(folder) / name, root / name)
+        (root / "parity.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        root.rename(output)
+    return report
+
+
+def write_dual_encoder(root: Path, folder, formats, quantize, tolerance, images, repo_id) -> dict[str, dict]:
+    """The formats, one after the other, each compared before the next; returns the reports."""
+    model, processor = load_clip(folder)
+    model = model.float().eval()
+    probe = make_probe(model, processor, images)
+    expected = ask_model(model, processor, probe)
+    write_root(root, model, processor, formats)
+    report = {}
+    for name in formats:
+        for part, answer, limit in answers(name, root, model, processor, probe, quantize, tolerance, repo_id):
+            report[part] = compare(expected, answer, limit)
+            check(part, report[part])
+            logger.info("Exported %s: %s", part, report[part])
+    return report
+
+
+def check_formats(formats: Sequence[str], quantize: bool) -> list[str]:
+    formats = [formats] if isinstance(formats, str) else list(formats)
+    if unknown := sorted(set(formats) - set(FORMATS)) or (not formats and ["nothing"]):
+        raise ValueError(
+            f"formats={formats!r} names {', '.join(unknown)}; allowed are {', '.join(FORMATS)}; write for example "
+            "formats=['native', 'open_clip']."
+        )
+    if {"native", "remote-code"} <= set(formats):
+        raise ValueError(
+            "formats holds both 'native' and 'remote-code', and the model at the root can have only one form; allowed is "
+            "either; take 'native' where it works, else 'remote-code'."
+        )
+    if quantize and "onnx" not in formats:
+        raise ValueError(
+            f"quantize=True asks for 8-bit ONNX towers, and formats={formats!r} has no 'onnx'; allowed is both or "
+            "neither; add 'onnx'."
+        )
+    return [name for name in FORMATS if name in formats]
+
+
+def write_root(root: Path, model: PreTrainedModel, processor: ProcessorMixin, formats: list[str]) -> None:
+    if "native" in formats:
+        write_native(root, to_native(model), processor)
+    elif "remote-code" in formats:
+        write_remote_code(root, model, processor)
+    else:
+        model.save_pretrained(root)
+        processor.save_pretrained(root)
+
+
+def answers(name: str, root: Path, model, processor, probe: Probe, quantize, tolerance, repo_id):
+    """Writes a format and yields its parts: name, [`Answer`] of what lies in the folder, tolerance."""
+    if name == "native":
+        yield name, ask_model(*load_clip(root), probe), tolerance
+    elif name == "remote-code":
+        yield name, ask_remote_code(root, probe), tolerance
+    elif name == "open_clip":
+        from .open_clip import ask_open_clip, write_open_clip
+
+        write_open_clip(root, model, processor, repo_id)
+        yield name, ask_open_clip(root, probe), tolerance
+    else:
+        from .onnx import INT8_TOLERANCE, ask_onnx, write_onnx
+
+        write_onnx(root, model, probe, quantize)
+        yield name, ask_onnx(root, model, processor, probe), tolerance
+        if quantize:
+            answer = ask_onnx(root, model, processor, probe, "_int8")
+            yield "onnx-int8", answer, INT8_TOLERANCE / answer.real_images.shape[1] ** 0.5
+
+
+def copy_fact(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target)
+    elif source.is_file():
+        shutil.copyfile(source, target)
+
+
+__all__ = ["FORMATS", "export_model"]

@@ -1,0 +1,143 @@
+"""Whether an export computes what the model computes: on real and random inputs, through each side's own preprocessing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+from transformers import PreTrainedModel, ProcessorMixin
+
+from ..data.shapes import load_shapes
+from ..evaluation.encode import to_rgb
+from ..evaluation.prompts import load_class_names, load_templates
+from ..features import pooled
+
+NUM_IMAGES, NUM_RANDOM = 32, 4
+# Of the embedded world's pictures, larger than its students see, so that resizing is compared, too.
+PICTURE_SIDE = 96
+ROWS = ("real_images", "real_texts", "random_images", "random_texts")
+
+
+class Probe(NamedTuple):
+    """What both sides are given."""
+
+    pictures: list[Image.Image]
+    texts: list[str]
+    pixel_values: Tensor
+    input_ids: Tensor
+
+
+class Answer(NamedTuple):
+    """What one side makes of a [`Probe`]: its own inputs of the pictures and texts, unit-norm embeddings, and its scale."""
+
+    pixel_values: Tensor
+    input_ids: Tensor
+    real_images: Tensor
+    real_texts: Tensor
+    random_images: Tensor
+    random_texts: Tensor
+    logit_scale: Tensor
+
+
+def make_probe(model: PreTrainedModel, processor: ProcessorMixin, images: Sequence | None) -> Probe:
+    """
+    Args:
+        images (sequence, *optional*): Pictures as [`to_rgb`] takes them, of which 32 are used; else the embedded world's.
+            Each is cut square: of an odd margin, open_clip and transformers crop one pixel apart.
+    """
+    if images is None:
+        pictures = load_shapes("zero_shot", size=NUM_IMAGES, image_size=PICTURE_SIDE)["image"][:]
+    else:
+        pictures = [square(to_rgb(images[index])) for index in range(min(len(images), NUM_IMAGES))]
+    texts = [
+        template.replace("{}", name) for name in load_class_names("cifar100") for template in load_templates("simple")
+    ]
+    generator = torch.Generator().manual_seed(0)
+    side = model.config.vision_config.image_size
+    text = model.config.text_config
+    length = min(text.max_position_embeddings, processor.tokenizer.model_max_length)
+    # The last two tokens of a CLIP vocabulary are begin and end.
+    ids = torch.randint(text.vocab_size - 2, (NUM_RANDOM, length), generator=generator)
+    ids[:, -1] = processor.tokenizer.eos_token_id
+    return Probe(pictures, texts, torch.randn(NUM_RANDOM, 3, side, side, generator=generator), ids)
+
+
+def square(picture: Image.Image) -> Image.Image:
+    side = min(picture.size)
+    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    return picture.crop((left, top, left + side, top + side))
+
+
+@torch.no_grad()
+def ask(
+    encode_image, encode_text, pixel_values: Tensor, input_ids: Tensor, logit_scale: Tensor, probe: Probe
+) -> Answer:
+    """
+    Args:
+        encode_image, encode_text: From pixels or ids to embeddings, of any norm.
+        pixel_values, input_ids (`torch.Tensor`): This side's own inputs of the probe's pictures and texts.
+        logit_scale (`torch.Tensor`): The factor on cosines, 0-dim.
+    """
+    embeds = [encode_image(pixel_values), encode_text(input_ids)]
+    embeds += [encode_image(probe.pixel_values), encode_text(probe.input_ids)]
+    return Answer(pixel_values, input_ids, *(F.normalize(one.float(), dim=-1) for one in embeds), logit_scale.float())
+
+
+def ask_model(model: PreTrainedModel, processor: ProcessorMixin, probe: Probe) -> Answer:
+    """The answer of a dual encoder of transformers."""
+    model.eval()
+    length = probe.input_ids.shape[1]
+    texts = processor.tokenizer(
+        probe.texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+    )
+    return ask(
+        lambda pixels: pooled(model.get_image_features(pixel_values=pixels)),
+        lambda ids: pooled(model.get_text_features(input_ids=ids)),
+        processor.image_processor(images=probe.pictures, return_tensors="pt")["pixel_values"],
+        texts["input_ids"],
+        model.logit_scale.detach().exp(),
+        probe,
+    )
+
+
+def compare(expected: Answer, found: Answer, tolerance: float) -> dict[str, float | bool]:
+    """
+    The report of one format.
+
+    Returns:
+        `dict`: The largest difference of a component of unit-norm embeddings on each kind of input, and of a pixel of the
+        real images; whether all token ids agree; the relative difference of the scales; how many of the real images get
+        the same class of 100, between 0 and 1; and the tolerance.
+    """
+    classes = [(answer.real_images @ answer.real_texts.T).argmax(dim=-1) for answer in (expected, found)]
+    return {
+        **{row: float((getattr(expected, row) - getattr(found, row)).abs().max()) for row in ROWS},
+        "pixels": float((expected.pixel_values - found.pixel_values).abs().max()),
+        "same_token_ids": torch.equal(expected.input_ids, found.input_ids),
+        "logit_scale": float((found.logit_scale / expected.logit_scale - 1).abs()),
+        "zero_shot_agreement": float((classes[0] == classes[1]).float().mean()),
+        "tolerance": tolerance,
+    }
+
+
+def check(name: str, report: dict[str, float | bool]) -> None:
+    """`ValueError` if a report of [`compare`] goes beyond its tolerance."""
+    tolerance = report["tolerance"]
+    # NaN is not within it.
+    beyond = [key for key in (*ROWS, "pixels", "logit_scale") if not report[key] <= tolerance]
+    wrong = [f"{key} {report[key]:.1e}" for key in beyond]
+    if not report["same_token_ids"]:
+        wrong.append("other token ids")
+    if wrong:
+        raise ValueError(
+            f"The export {name!r} does not compute what the model computes ({', '.join(wrong)}); allowed are differences "
+            f"up to tolerance={tolerance:g} and the same token ids; leave this format out (the 8-bit towers: `quantize`), "
+            "or raise the tolerance if you can live with that. Nothing was written."
+        )
+
+
+__all__ = ["Answer", "Probe", "ask", "ask_model", "check", "compare", "make_probe"]
