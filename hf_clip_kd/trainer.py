@@ -14,6 +14,7 @@ from .distillation_model import DistillationModel
 from .exact_data import ExactData
 from .features import CLIPFeatures
 from .grad_cache import cached_losses
+from .hub_trainer import PushesRuns
 from .losses import requested
 from .teacher_base import Teacher
 from .teacher_ensemble import load_teacher
@@ -31,7 +32,7 @@ class ClampScales(TrainerCallback):
         model.clamp_scales_()
 
 
-class DistillationTrainer(ExactData, Trainer):
+class DistillationTrainer(ExactData, PushesRuns, Trainer):
     """Train a CLIP-style student on images and captions, with or without a teacher.
 
     Also exported as `CLIPDistillationTrainer`, because TRL has a class of the same name for language models.

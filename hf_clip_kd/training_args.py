@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from transformers import TrainingArguments
 
 
-@dataclass
+# No `repr` of its own: it would show the token, which that of transformers hides.
+@dataclass(repr=False)
 class DistillationTrainingArguments(TrainingArguments):
     # Every field is documented once, in `help`; the optimizer's defaults are CLIP-KD's.
     _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "losses"]

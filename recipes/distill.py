@@ -19,7 +19,9 @@ import hf_clip_kd as kd
 from hf_clip_kd.data.arguments import ImageTextArguments, RandomCropArguments
 from hf_clip_kd.data.sample_id import probe
 from hf_clip_kd.evaluation import build_evaluator, measure
+from hf_clip_kd.hub_run import check_run, push_run
 from hf_clip_kd.parser import RecipeParser, exit_with_one_line
+from hf_clip_kd.run_cost import measure_run
 
 logger = logging.getLogger(__name__)
 
@@ -70,8 +72,8 @@ class DistillArguments(ImageTextArguments, RandomCropArguments):
     teacher_cache: str | None = field(
         default=None,
         metadata={
-            "help": "Folder that recipes/cache_teacher.py wrote: the teacher's features are read from it, and the crops are "
-            "those it was written with. Where the teacher is named as well, the folder is checked to be its own."
+            "help": "Folder or Hub id of what recipes/cache_teacher.py wrote: the teacher's features are read from it, and the crops are "
+            "those it was written with. Where the teacher is named as well, the cache is checked to be its own."
         },
     )
     max_broken_fraction: float = field(
@@ -143,6 +145,9 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         (DistillArguments, kd.DistillationTrainingArguments), CONFIGS / "demo.yaml", description=__doc__
     )
     script, training = parser.parse(argv)
+    if training.process_index == 0:
+        # Before the teacher, which may have to be trained first.
+        check_run(training, training.output_dir, script)
 
     teacher = make_teacher(script)
     # After the teacher, whose own training would move the generator: the student's weights depend on the seed alone.
@@ -190,6 +195,9 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
             config=asdict(script) | training.to_dict(),
         )
         print_scores(training.output_dir, scores)
+    if training.push_to_hub and trainer.is_world_process_zero():
+        measure_run(training.output_dir)
+        print(f"\nOn the Hub: {push_run(training, training.output_dir)}")
     return scores
 
 

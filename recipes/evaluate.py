@@ -7,24 +7,30 @@ CLIP_benchmark's tools read, and all of them into one table. The block `evaluati
     accelerate launch recipes/evaluate.py --model_name_or_path open_clip:ViT-B-16/laion2b_s34b_b88k
     accelerate launch recipes/evaluate.py --model_name_or_path '["outputs/my_student", "openai/clip-vit-base-patch16"]' \
         --evaluation '{"zero_shot": {"dataset_name": "uoft-cs/cifar10", "image_column": "img", "templates": "cifar10"}}'
+
+With `--push_to_hub true` the scores of one model go to its repository on the Hub, and into its card.
 """
 
+import json
 import logging
+import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 from accelerate import PartialState
+from huggingface_hub import snapshot_download
 
 import hf_clip_kd as kd
 from hf_clip_kd.evaluation import build_evaluator, measure
+from hf_clip_kd.hub_run import HubArguments, check_run, push_run
 from hf_clip_kd.parser import RecipeParser, exit_with_one_line
 
 CONFIGS = Path(__file__).parent / "configs" / "evaluate"
 
 
-@dataclass
-class EvaluateArguments:
+@dataclass(kw_only=True)
+class EvaluateArguments(HubArguments):
     model_name_or_path: str | list[str] = field(
         metadata={
             "help": "What to score: a folder, a Hub id, `open_clip:ARCH/TAG`, `open_clip:ARCH//checkpoint.pt`, or a "
@@ -54,6 +60,33 @@ def split_name(name: str) -> tuple[str, str]:
     return architecture, tag
 
 
+def check(args: EvaluateArguments, names: list[str]) -> None:
+    """Whether the scores can be pushed, and where to."""
+    if not args.push_to_hub:
+        return
+    if len(names) > 1 or names[0].startswith("open_clip:"):
+        raise ValueError(
+            f"`push_to_hub` with `model_name_or_path={args.model_name_or_path!r}`: scores go to the repository of their model. It "
+            "may be one folder or Hub id. Evaluate it by itself."
+        )
+    if not Path(names[0]).is_dir():
+        args.hub_model_id = args.hub_model_id or names[0]
+    check_run(args, names[0])
+
+
+def folder_with_scores(name: str, output_dir: str) -> Path:
+    """The model's folder, or for one on the Hub a copy without weights, with the new scores among its results."""
+    folder = Path(name)
+    if not folder.is_dir():
+        folder = Path(output_dir, "hub", folder.name)
+        snapshot_download(name, local_dir=folder, allow_patterns=["*.json", "*.yaml", "README.md"])
+    (folder / "results").mkdir(exist_ok=True)
+    for path in Path(output_dir).glob("*.json"):
+        if json.loads(path.read_text(encoding="utf-8"))["model"] == name:
+            shutil.copy(path, folder / "results")
+    return folder
+
+
 def table(rows: dict[str, dict[str, float]]) -> str:
     """Metrics in per cent, one model a line."""
     metrics = list(dict.fromkeys(metric for scores in rows.values() for metric in scores))
@@ -71,8 +104,10 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
     (args,) = RecipeParser(EvaluateArguments, CONFIGS / "demo.yaml", description=__doc__).parse(argv)
     state = PartialState()
     logging.basicConfig(format="%(message)s", level=logging.INFO if state.is_main_process else logging.ERROR)
-    evaluator = build_evaluator(args.evaluation, kd.load_image_text)
     names = [args.model_name_or_path] if isinstance(args.model_name_or_path, str) else args.model_name_or_path
+    if state.is_main_process:
+        check(args, names)
+    evaluator = build_evaluator(args.evaluation, kd.load_image_text)
     rows: dict[str, dict[str, float]] = {}
     for name in names:
         model = kd.CLIPTeacher(
@@ -91,6 +126,9 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
         )
     if state.is_main_process:
         print(f"\n{table(rows)}\n\nResults with their config: {args.output_dir}/*.json")
+        if args.push_to_hub:
+            folder = folder_with_scores(names[0], args.output_dir)
+            print(f"On the Hub: {push_run(args, folder, 'Scores')}")
     return rows
 
 

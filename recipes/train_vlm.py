@@ -30,7 +30,9 @@ from hf_clip_kd.data.instruct import without_images
 from hf_clip_kd.data.shapes_instruct import load_shapes_instruct
 from hf_clip_kd.evaluation import build_vqa_evaluator
 from hf_clip_kd.evaluation.vqa import summary_row, summary_table
+from hf_clip_kd.hub_run import check_run, push_run
 from hf_clip_kd.parser import RecipeParser, exit_with_one_line
+from hf_clip_kd.run_cost import measure_run
 from hf_clip_kd.vlm import (
     FeatureCache,
     FeatureScale,
@@ -162,6 +164,11 @@ def check(script: TrainVLMArguments, training: LlavaTrainingArguments) -> None:
         raise ValueError(
             f"`resume_from_checkpoint={training.resume_from_checkpoint!r}` with `beside`: it belongs to one of the towers. "
             "Resume that tower alone: `--beside null --vision_tower ... --output_dir ...`."
+        )
+    if script.beside and training.push_to_hub:
+        raise ValueError(
+            f"`push_to_hub` with `beside`, which trains {1 + len(script.beside)} models. One run pushes one model. Leave "
+            "push_to_hub out, and push the folder that you want: `python recipes/push.py FOLDER REPO_ID`."
         )
 
 
@@ -296,6 +303,8 @@ def main(argv: list[str] | None = None) -> list[dict]:
     script, training = parser.parse(argv)
     check(script, training)
     folder = Path(training.output_dir)
+    if training.process_index == 0:
+        check_run(training, folder, script)
     towers = {folder.name: script.vision_tower}
     towers |= {name: tower for name, tower in (script.beside or {}).items() if name not in towers}
     towers = dict(sorted(towers.items(), key=lambda item: ORDER.index(item[0]) if item[0] in ORDER else len(ORDER)))
@@ -335,6 +344,9 @@ def main(argv: list[str] | None = None) -> list[dict]:
         temporary.write_text(json.dumps({"rows": rows}, indent=2) + "\n", encoding="utf-8")
         os.replace(temporary, folder.parent / "summary.json")
         print(f"\n{summary_table(rows)}\n")
+    if training.push_to_hub and training.process_index == 0:
+        measure_run(folder)
+        print(f"On the Hub: {push_run(training, folder)}")
     return rows
 
 

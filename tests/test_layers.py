@@ -40,7 +40,11 @@ MAY_IMPORT = {
     "argument_types": set(),
     "training_args": set(),
     "exact_data": set(),
-    "model_card": set(),
+    "model_card": {"evaluation", "losses"},
+    "run_cost": {"evaluation", "models", "vlm"},
+    "hub": set(),
+    "hub_run": {"hub", "model_card"},
+    "hub_trainer": {"hub_run"},
     "grad_cache": {"features", "losses", "distributed"},
     "teacher_cache": {"features", "checksum"},
     "checksum": set(),
@@ -57,10 +61,12 @@ MAY_IMPORT = {
         "exact_data",
         "features",
         "training_args",
-        "model_card",
+        "hub_trainer",
     },
-    "vlm": {"models", "data", "checksum", "open_clip_conversion", "open_clip_teacher"},
+    "vlm": {"hub_trainer", "models", "data", "checksum", "open_clip_conversion", "open_clip_teacher"},
     "lmms": {"evaluation"},
+    "export": {"features", "models", "data", "evaluation", "vlm"},
+    "import_checkpoint": {"models", "export", "open_clip_conversion"},
     "__init__": None,  # everything
 }
 ONLY_TORCH = {"features", "distributed"}

@@ -324,7 +324,7 @@ BAD = [
     ),
     ({"dataset_name": "imagefolder", "data_dir": "FOLDER"}, "imagefolder.*FOLDER.*data_files"),
     ({"dataset_name": "imagefolder", "data_dir": "nowhere"}, "data_dir='nowhere'.*is not a folder.*Pass"),
-    ({"dataset_name": "nobody/no-such-data"}, "'nobody/no-such-data'.*cannot reach the Hub.*hf download"),
+    ({"dataset_name": "nobody/no-such-data"}, "'nobody/no-such-data'.*doesn't exist on the Hub.*Correct the name"),
     ({"datasets": [{"dataset_name": "FILE.csv", "weight": 0}]}, r"`weights=\[0\]`.*above 0"),
     ({"max_stepz": 3}, "bad.yaml, line .*'max_stepz' is no argument. Did you mean `max_steps`"),
     ({"max_steps": 3.7}, "bad.yaml, `max_steps`.*3.7.*It takes"),

@@ -7,6 +7,7 @@ import torch
 from peft import PeftModel
 from transformers import LlavaForConditionalGeneration, LlavaProcessor, Trainer, TrainerCallback
 
+from ..hub_trainer import PushesRuns
 from .adapters import add_lora
 from .collator import IGNORED, LlavaDataCollator
 from .feature_scale import FeatureScale
@@ -26,7 +27,7 @@ class SetSamplerEpoch(TrainerCallback):
             self.trainer.sampler.set_epoch(int(state.epoch or 0))
 
 
-class LlavaTrainer(Trainer):
+class LlavaTrainer(PushesRuns, Trainer):
     """Train the projector, the language model and, if asked, the vision tower of a LLaVA.
 
     What does not learn stays in eval mode, so that a frozen tower's BatchNorm does not move. Each part has its own

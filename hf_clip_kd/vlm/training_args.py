@@ -3,11 +3,13 @@
 from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
+from transformers.trainer_utils import HubStrategy
 
 STAGES = ("pretrain", "finetune")
 
 
-@dataclass
+# No `repr` of its own: it would show the token, which that of transformers hides.
+@dataclass(repr=False)
 class LlavaTrainingArguments(TrainingArguments):
     # Every field is documented once, in `help`; the defaults are what both stages of LLaVA-1.5 share.
     _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "lora"]
@@ -62,6 +64,11 @@ class LlavaTrainingArguments(TrainingArguments):
             raise ValueError(
                 "`lora` with `stage=pretrain`, which does not train the language model. Adapters belong to the second "
                 "stage. Pass `--stage finetune`, or leave `lora` out."
+            )
+        if self.lora is not None and self.push_to_hub and self.hub_strategy != HubStrategy.END:
+            raise ValueError(
+                f"`hub_strategy={self.hub_strategy.value}` with `lora`, whose checkpoints are adapters and no models. Only the "
+                "merged model can be pushed. Pass `--hub_strategy end`."
             )
         if self.vision_learning_rate is not None and not self.tune_vision_tower:
             raise ValueError(
