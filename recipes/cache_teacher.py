@@ -7,6 +7,7 @@ goes on; several processes share the work.
     accelerate launch recipes/cache_teacher.py                    # the demo's teacher, on the embedded world
     accelerate launch recipes/cache_teacher.py --config my_cache.yaml
     python recipes/cache_teacher.py --config my_cache.yaml --verify true    # recompute a sample of a finished cache
+    python recipes/cache_teacher.py --config my_cache.yaml --push_to_hub true --hub_model_id me/my-cache    # a data set
 """
 
 import logging
@@ -21,6 +22,7 @@ from torch.utils.data import ConcatDataset
 import hf_clip_kd as kd
 from hf_clip_kd.data.arguments import ImageTextArguments, RandomCropArguments
 from hf_clip_kd.data.sample_id import probe
+from hf_clip_kd.hub_run import HubArguments, check_run, push_run
 from hf_clip_kd.losses import requested
 from hf_clip_kd.parser import RecipeParser, exit_with_one_line
 
@@ -31,7 +33,7 @@ DTYPES = ["float32", "bfloat16", "float16"]
 
 
 @dataclass(kw_only=True)
-class CacheArguments(ImageTextArguments, RandomCropArguments):
+class CacheArguments(HubArguments, ImageTextArguments, RandomCropArguments):
     teacher_model_name_or_path: str | list = field(
         metadata={"help": "The teacher or a list of teachers, as for `recipes/distill.py`."}
     )
@@ -89,9 +91,12 @@ def has_synthetic(args: CacheArguments) -> bool:
 
 def main(argv: list[str] | None = None) -> kd.TeacherCache:
     """Run the recipe and return the finished cache."""
-    (args,) = RecipeParser(CacheArguments, CONFIGS / "demo.yaml", description=__doc__).parse(argv)
+    parser = RecipeParser(CacheArguments, CONFIGS / "demo.yaml", description=__doc__)
+    (args,) = parser.parse(argv)
     state = PartialState()
     logging.basicConfig(format="%(message)s", level=logging.INFO if state.is_main_process else logging.ERROR)
+    if state.is_main_process:
+        check_run(args, args.output_dir, repo_type="dataset")
     teacher = kd.load_teacher(
         args.teacher_model_name_or_path,
         dtype=args.teacher_dtype,
@@ -119,12 +124,17 @@ def main(argv: list[str] | None = None) -> kd.TeacherCache:
         batch_size=args.batch_size,
         num_workers=args.dataloader_num_workers,
     )
+    if state.is_main_process:
+        # It tells where the images and captions are: they do not travel with the cache.
+        parser.save(Path(args.output_dir) / "recipe.yaml", args)
     cache = writer.write()
     if collator.broken.broken:
         logger.warning("%s, among them:\n  %s", collator.broken, "\n  ".join(collator.broken.names))
     logger.info("%s: %d samples, %d crops each.", args.output_dir, len(cache), args.augmentations)
     if args.verify:
         logger.info("Recomputed: embeddings differ by at most %.2g of their norm.", writer.verify())
+    if args.push_to_hub and state.is_main_process:
+        print(f"On the Hub: {push_run(args, args.output_dir, 'Upload')}")
     return cache
 
 

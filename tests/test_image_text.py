@@ -301,7 +301,10 @@ def no_split(folder):
         (torn_tar, r"torn\.tar.*could not be loaded.*Repair or leave out the file"),
         (torn_parquet, r"torn\.parquet.*could not be loaded.*Repair or leave out the file"),
         (no_split, r"split 'validation'.*could not be loaded: .*train.*`split="),
-        (lambda folder: {"dataset_name": "nobody/nothing"}, r"'nobody/nothing'.*hf download"),
+        (
+            lambda folder: {"dataset_name": "nobody/nothing"},
+            r"'nobody/nothing'.*doesn't exist on the Hub.*Correct the name",
+        ),
         (lambda folder: {"dataset_name": "no/such/folder"}, r"'no/such/folder'.*must be an id on the Hub.*data_dir="),
         (
             lambda folder: {"dataset_name": "imagefolder", "data_dir": "no/such"},
@@ -314,13 +317,20 @@ def no_split(folder):
         (lambda folder: {"dataset_name": str(folder / "gone.csv")}, r"gone\.csv'` names no file"),
         (lambda folder: {"dataset_name": "imagefolder"}, r"'imagefolder'` alone names no data.*data_dir"),
     ],
-    ids="empty-csv zero-bytes empty-folder torn-tar torn-parquet no-split offline no-folder no-data-dir no-match no-file "
+    ids="empty-csv zero-bytes empty-folder torn-tar torn-parquet no-split unknown no-folder no-data-dir no-match no-file "
     "no-arguments".split(),
 )
 def test_what_cannot_be_loaded_says_so_in_one_line(folder, arguments, match):
     with pytest.raises(ValueError, match=match) as info:
         load_image_text(**arguments(folder))
     assert "\n" not in str(info.value)
+
+
+def test_a_hub_out_of_reach_says_how_to_do_without(monkeypatch):
+    for constant in ("huggingface_hub.constants.HF_HUB_OFFLINE", "datasets.config.HF_HUB_OFFLINE"):
+        monkeypatch.setattr(constant, True)
+    with pytest.raises(ValueError, match="'nobody/nothing'.*cannot reach the Hub.*hf download"):
+        load_image_text("nobody/nothing")
 
 
 def test_files_in_several_folders_with_relative_paths(folder):

@@ -10,6 +10,7 @@ from typing import Any
 import datasets
 import numpy as np
 
+from .shared_cache import source_of_cache
 from .sources import Data, base_folder, find_files, read
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,8 @@ def load_image_text(
             - a `.csv`, `.tsv`, `.parquet`, `.jsonl` or `.tar` file, a folder of them, or `"csv"`, `"tsv"`, `"parquet"`,
               `"json"`, `"webdataset"` with `data_files`. Paths of pictures start from the folder of their file;
             - a folder written by `Dataset.save_to_disk`;
+            - a teacher cache, a folder or an id on the Hub: the images and captions that it was written for, from where its
+              `recipe.yaml` says they are, with the columns named there;
             - `"shapes"`, the embedded world, which needs no files.
         data_dir (`str`, *optional*):
             Folder of the data, for `"imagefolder"` and the like.
@@ -89,6 +92,9 @@ def load_image_text(
             )
         dataset = load_shapes(split, size=max_samples, synthetic_text=synthetic_text_column is not None, **load_kwargs)
         return _numbered(dataset.cast_column("image", datasets.Image(decode=False)))
+    source = source_of_cache(dataset_name, split, max_samples)
+    if source is not None:
+        return load_image_text(**source, streaming=streaming, **load_kwargs)
     files = find_files(dataset_name, data_files)
     dataset = read(
         dataset_name, data_dir=data_dir, files=files, split=split, streaming=streaming, load_kwargs=load_kwargs

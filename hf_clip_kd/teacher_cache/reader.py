@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..features import CLIPDims, CLIPFeatures, FeatureRequest
 from . import manifest, shards
+from .shared import local_folder
 
 
 class TeacherCache:
@@ -23,7 +24,7 @@ class TeacherCache:
     mapped into memory and shared by all processes of a machine.
 
     Args:
-        folder (`str` or `Path`): What [`CacheWriter`] wrote.
+        folder (`str` or `Path`): What [`CacheWriter`] wrote, or the id of such a data set on the Hub.
         weights (`Sequence[float]`, *optional*): What each teacher counts; by default all the same.
 
     Attributes:
@@ -43,7 +44,7 @@ class TeacherCache:
     """
 
     def __init__(self, folder: str | Path, weights: Sequence[float] | None = None):
-        self.folder = Path(folder)
+        self.folder = local_folder(folder)
         self.manifest = manifest.read(self.folder)
         self.settings = self.manifest["settings"]
         teachers = len(self.manifest["teachers"])
