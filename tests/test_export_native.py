@@ -117,12 +117,14 @@ def test_a_stock_model_stays_and_its_tower_makes_features(tmp_path):
     (tmp_path / "run" / "recipe.yaml").write_text("seed: 1\n")
     (tmp_path / "run" / "results").mkdir()
     (tmp_path / "run" / "results" / "a.json").write_text("{}")
-    (tmp_path / "run" / "training_args.json").write_text('{"hub_token": "secret"}')
+    (tmp_path / "run" / "training_args.json").write_text("{}")
+    (tmp_path / "run" / "losses.safetensors").write_bytes(b"")
     export_model(tmp_path / "run", tmp_path / "out", "native")
     exported = load_clip(tmp_path / "out")[0].state_dict()
     assert all(torch.equal(value, exported[key]) for key, value in model.state_dict().items())
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert {"recipe.yaml", "results", "parity.json", "vision_model"} <= names and "training_args.json" not in names
+    assert {"recipe.yaml", "training_args.json", "results", "parity.json", "vision_model"} <= names
+    assert "losses.safetensors" not in names
     features = pipeline("image-feature-extraction", model=str(tmp_path / "out" / "vision_model"), pool=True)
     picture = images(1, (32, 32))[0]
     pixels = processor.image_processor(picture, return_tensors="pt")["pixel_values"]

@@ -309,18 +309,18 @@ def test_recipe_checks_the_right_to_write_before_an_export(hub, folder, push_rec
 
 
 def test_recipe_pushes_an_export_in_one_commit(hub, folder, push_recipe, monkeypatch):
-    def export_model(source, target, formats, *, quantize=False):
+    def export_model(source, target, formats, *, quantize=False, repo_id):
         shutil.copytree(source, target)
-        (Path(target) / "exported.json").write_text(json.dumps([formats, quantize]))
+        (Path(target) / "exported.json").write_text(json.dumps([formats, quantize, repo_id]))
         (Path(target) / "parity.json").write_text("{}")
 
     monkeypatch.setattr("hf_clip_kd.export.export_model", export_model)
     push_recipe.main([str(folder), "me/student", "--export", "native,onnx", "--quantize"])
-    assert json.loads(hub.files("me/student")["exported.json"]) == [["native", "onnx"], True]
+    assert json.loads(hub.files("me/student")["exported.json"]) == [["native", "onnx"], True, "me/student"]
     assert hub.titles("me/student") == ["Upload"]
     # Another time, the first export is replaced.
     push_recipe.main([str(folder), "me/student", "--export", "native", "--message", "Again"])
-    assert json.loads(hub.files("me/student")["exported.json"]) == [["native"], False]
+    assert json.loads(hub.files("me/student")["exported.json"]) == [["native"], False, "me/student"]
     assert hub.titles("me/student") == ["Again", "Upload"]
 
 
