@@ -133,6 +133,7 @@ def test_committed_card_compares_teacher_alone_and_distilled():
 
 def test_collect_takes_a_run_over_and_refuses_a_foreign_recipe(recipe, tmp_path, monkeypatch):
     monkeypatch.setattr(recipe, "measure_run", lambda run, folder: None)
+    monkeypatch.chdir(tmp_path)  # away from a demo's teacher that may lie in the repository
     for name in ("alone", "distilled"):
         shutil.copytree(CARDS / f"runs/demo_{name}", tmp_path / "demo" / name)
         (tmp_path / "demo" / name / "card.json").unlink()
