@@ -11,7 +11,9 @@ from torch import nn
 from .distributed import gather
 from .features import CLIPDims, CLIPFeatures, pooled
 from .losses import LossSum, requested
+from .losses.base import MAX_LOG_SCALE
 from .models import check_can_drop_patches, drop_patches, encode_images, token_shape
+from .sharded import whole_values
 
 STUDENT_PREFIX = "student."
 GATHERED = ("image_embeds", "text_embeds", "masked_image_embeds", "synthetic_text_embeds", "token_moments")
@@ -25,6 +27,20 @@ def gather_features(features: CLIPFeatures) -> CLIPFeatures:
     """
     rows = {name: gather(value) for name, value in features.tensors().items() if name in GATHERED}
     return replace(features, **rows, members=tuple(gather_features(member) for member in features.members))
+
+
+@torch.no_grad()
+def variance(embeds: torch.Tensor) -> torch.Tensor:
+    """
+    How far embeddings spread on the unit sphere: the variance of their directions, summed over the axes.
+
+    Args:
+        embeds (`torch.Tensor` of shape `(batch, dim)`): Of any length.
+
+    Returns:
+        0-dim `torch.Tensor`, between 0, where all point the same way, and 1.
+    """
+    return nn.functional.normalize(embeds.float(), dim=-1).var(dim=0, correction=0).sum()
 
 
 class DistillationModel(nn.Module):
@@ -63,6 +79,7 @@ class DistillationModel(nn.Module):
         self.max_log_scale = math.log(max_logit_scale)
         self.logit_scale = self._take_over("logit_scale")
         self.logit_bias = self._take_over("logit_bias") if self.student_dims.has_bias else None
+        self.embedding_variance: dict[str, torch.Tensor] = {}
         self.clamp_scales_()
 
     def _take_over(self, name: str) -> nn.Parameter:
@@ -77,9 +94,14 @@ class DistillationModel(nn.Module):
         """Bound all learned scales from above and copy the student's own into its buffers."""
         self.losses.clamp_scales_()
         self.logit_scale.clamp_(max=self.max_log_scale)
-        self.student.logit_scale.copy_(self.logit_scale[0])
-        if self.logit_bias is not None:
-            self.student.logit_bias.copy_(self.logit_bias[0])
+        own = {"logit_scale": self.logit_scale, "logit_bias": self.logit_bias}
+        own = {name: parameter for name, parameter in own.items() if parameter is not None}
+        for name, value in zip(own, whole_values(own.values()), strict=True):
+            getattr(self.student, name).copy_(value[0])
+
+    def scale_bounds(self) -> dict[nn.Parameter, float]:
+        """The upper bound of every learned scale, both as logarithms."""
+        return dict.fromkeys(self.losses.bounded_scales(), MAX_LOG_SCALE) | {self.logit_scale: self.max_log_scale}
 
     def forward(
         self,
@@ -149,7 +171,17 @@ class DistillationModel(nn.Module):
         # Losses are float32 work: under autocast their matmuls would round the logits to half precision.
         with torch.autocast(features.image_embeds.device.type, enabled=False):
             teacher = None if teacher_features is None else gather_features(teacher_features)
-            return self.losses(gather_features(features), teacher, gather)
+            student = gather_features(features)
+            if self.training:
+                embeds = {"image": student.image_embeds, "text": student.text_embeds}
+                self.embedding_variance = {name: variance(x) for name, x in embeds.items()}
+            return self.losses(student, teacher, gather)
+
+    @property
+    def _no_split_modules(self) -> list[str]:
+        # FSDP reads here which blocks to cut up one by one, and wants no name that this student has not.
+        present = {type(module).__name__ for module in self.student.modules()}
+        return sorted(present.intersection(self.student._no_split_modules or ()))
 
     def gradient_checkpointing_enable(self, **kwargs) -> None:
         self.student.gradient_checkpointing_enable(**kwargs)

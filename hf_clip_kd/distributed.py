@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 
@@ -63,3 +65,45 @@ def gather(x: Tensor) -> Tensor:
         `Tensor` of shape `(sum of all batches, ...)`; `x` itself on one process.
     """
     return x if world_size() == 1 else _Gather.apply(x)
+
+
+def gather_objects(value: Any) -> list[Any]:
+    """A picklable value of each process, in rank order, on all of them. All processes must call this together."""
+    values = [value] * world_size()
+    if world_size() > 1:
+        dist.all_gather_object(values, value)
+    return values
+
+
+def anywhere(flag: bool, device: torch.device) -> bool:
+    """Whether `flag` is set on any process, the same answer on all of them. All processes must call this together."""
+    if world_size() == 1:
+        return flag
+    answer = torch.tensor(int(flag), device=device)
+    dist.all_reduce(answer, dist.ReduceOp.MAX)
+    return bool(answer)
+
+
+def fewest(number: int, device: torch.device) -> int:
+    """The smallest `number` of all processes, the same on all of them. All processes must call this together."""
+    if world_size() == 1:
+        return number
+    answer = torch.tensor(number, device=device)
+    dist.all_reduce(answer, dist.ReduceOp.MIN)
+    return int(answer)
+
+
+def shard_(module: nn.Module) -> None:
+    """
+    Cut a frozen module into pieces, one for each process, and bring them together only while its `forward` runs.
+
+    Args:
+        module (`nn.Module`): On the device that it will compute on; all processes must call it, and this, together.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh(next(module.parameters()).device.type, (world_size(),))
+    # FSDP knows no parameters of 0 dimensions; every process keeps those.
+    whole = {parameter for parameter in module.parameters() if parameter.ndim == 0}
+    fully_shard(module, mesh=mesh, reshard_after_forward=True, ignored_params=whole)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .checksum import tower_checksum
 from .features import CLIPDims, CLIPFeatures, FeatureRequest
 
 PREFIX = "teacher_"
@@ -63,6 +64,10 @@ class Teacher(nn.Module):
         texts = prefix if f"{prefix}input_ids" in batch else ""
         inputs = {name: batch[texts + name] for name in TEXT_INPUTS if texts + name in batch}
         return self(pixel_values=batch.get(f"{prefix}pixel_values", batch["pixel_values"]), **inputs)
+
+    def identity(self) -> dict[str, Any]:
+        """What tells this teacher from another, in JSON's types: a run is resumed only with the same."""
+        return {"weights": tower_checksum(self)[:16], "dtype": str(self.own_dtype)}
 
     def place(self, device: str | torch.device) -> None:
         """Go to `device`, unless this teacher was given one of its own."""

@@ -64,6 +64,10 @@ class TeacherEnsemble(Teacher):
         for member in self.members:
             member.prepare(request)
 
+    def identity(self) -> dict[str, Any]:
+        """As [`Teacher.identity`], of all members, with their weights."""
+        return super().identity() | {"member_weights": self.weights}
+
     def of_batch(self, batch: dict[str, Tensor], prefix: str = PREFIX) -> CLIPFeatures:
         """The features of a collated batch; those of the teachers are its `members`, in order."""
         views = zip(self.processor, self.members, strict=True)

@@ -1,8 +1,6 @@
 """DistillationTrainer: a `transformers.Trainer` whose model is a student with its losses, and whose teacher is frozen."""
 
-import json
 import os
-from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -10,15 +8,27 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, Trainer, TrainerCallback
 
+from .alarms import Alarms
+from .average import KeepsAverage
+from .bounded_scales import bound_parameters
 from .distillation_model import DistillationModel
+from .distributed import fewest
+from .engines import ChecksEngine
 from .exact_data import ExactData
 from .features import CLIPFeatures
 from .grad_cache import cached_losses
+from .guards import GuardsSteps
 from .hub_trainer import PushesRuns
+from .loss_parts import LogsParts
 from .losses import requested
+from .losses.specification import specification
+from .sharded import whole_copy
+from .stopping import StopsWhenTold
 from .teacher_base import Teacher
 from .teacher_ensemble import load_teacher
+from .teacher_sharding import shard_teacher
 from .training_args import DistillationTrainingArguments
+from .watching import WatchesRuns
 
 LOSSES_NAME = "losses.safetensors"
 TEXT_INPUTS = ("input_ids", "attention_mask", "synthetic_input_ids", "synthetic_attention_mask")
@@ -26,13 +36,15 @@ STUDENT_INPUTS = ("pixel_values", *TEXT_INPUTS)
 
 
 class ClampScales(TrainerCallback):
-    """Bound the learned scales right after every optimizer step."""
+    """Bound the learned scales right after every optimizer step, and show the student its own."""
 
     def on_optimizer_step(self, args, state, control, model=None, **kwargs):
         model.clamp_scales_()
 
 
-class DistillationTrainer(ExactData, PushesRuns, Trainer):
+class DistillationTrainer(
+    StopsWhenTold, LogsParts, GuardsSteps, KeepsAverage, WatchesRuns, ExactData, PushesRuns, ChecksEngine, Trainer
+):
     """Train a CLIP-style student on images and captions, with or without a teacher.
 
     Also exported as `CLIPDistillationTrainer`, because TRL has a class of the same name for language models.
@@ -89,8 +101,8 @@ class DistillationTrainer(ExactData, PushesRuns, Trainer):
         self.eval_data_collator = eval_data_collator or data_collator
         if self.teacher is not None:
             self.teacher.prepare(requested(args.losses))
-        self._loss_parts: dict[str, dict[str, list]] = {"train": defaultdict(list), "eval": defaultdict(list)}
-        self._shares: dict[str, list[float]] = {"train": [], "eval": []}
+        if args.channels_last:
+            model.to(memory_format=torch.channels_last)
         self._micro_batches, self._cached_losses = 1, iter(())
         super().__init__(
             model=DistillationModel(
@@ -107,8 +119,11 @@ class DistillationTrainer(ExactData, PushesRuns, Trainer):
             **kwargs,
         )
         self.add_callback(ClampScales())
+        self.add_callback(Alarms(self.args.max_logit_scale))
         if self.teacher is not None:
             self.teacher.place(self.args.device)
+            if self.args.teacher_sharded:
+                shard_teacher(self.teacher)
 
     @property
     def student(self) -> PreTrainedModel:
@@ -129,16 +144,25 @@ class DistillationTrainer(ExactData, PushesRuns, Trainer):
         """Matrices and kernels decay; vectors (norms, biases, scales, class embeddings) do not, as in CLIP."""
         return [name for name, parameter in model.named_parameters() if parameter.ndim >= 2]
 
+    def create_optimizer(self, model=None) -> torch.optim.Optimizer:
+        made_here = self.optimizer is None
+        optimizer = super().create_optimizer(model)
+        if made_here:
+            bound_parameters(optimizer, self.model.scale_bounds())
+        return optimizer
+
     def teacher_features(self, inputs: dict[str, torch.Tensor]) -> CLIPFeatures | None:
         """The teacher's features of a collated batch; it shares the student's view where the batch has no other."""
         if self.teacher is None:
             return None
-        with self.accelerator.autocast():
+        with self.clock("teacher"), self.accelerator.autocast():
             return self.teacher.of_batch(inputs)
 
     def get_batch_samples(self, *args):
         """The micro-batches of one optimizer step; with `grad_cache` they become one batch for the losses."""
         samples, items = super().get_batch_samples(*args)
+        # Where one process has run out of data, the others would wait for it for ever.
+        samples = samples[: fewest(len(samples), self.args.device)]
         self._micro_batches, self._cached_losses = len(samples), iter(())
         if self.args.grad_cache and len(samples) > 1:
             self._cached_losses = cached_losses(self.model_wrapped, map(self._model_inputs, samples))
@@ -147,47 +171,30 @@ class DistillationTrainer(ExactData, PushesRuns, Trainer):
     def _model_inputs(self, inputs: dict[str, torch.Tensor]) -> dict[str, Any]:
         inputs = self._prepare_inputs(inputs)
         student = {key: inputs[key] for key in STUDENT_INPUTS if key in inputs}
+        if self.args.channels_last:
+            student["pixel_values"] = student["pixel_values"].contiguous(memory_format=torch.channels_last)
         return student | {"teacher_features": self.teacher_features(inputs)}
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """The weighted sum over the global batch; each part is kept for the log.
 
         With `grad_cache`, that batch is of all micro-batches of the optimizer step, see [`cached_losses`].
-
-        Raises:
-            FloatingPointError: at a non-finite loss, naming the terms that are not finite.
+        One that is not finite skips the step or stops the run, see [`GuardsSteps`].
         """
         outputs = next(self._cached_losses, None) if model.training else None
         if outputs is None:
             outputs = model(**self._model_inputs(inputs))
-        if not torch.isfinite(outputs["loss"]):
-            self._raise_non_finite(outputs["losses"])
+        if model.training:
+            outputs["loss"] = self.guarded(outputs["loss"], outputs["losses"])
         mode, share = ("train", 1 / self._micro_batches) if model.training else ("eval", 1.0)
-        for name, part in outputs["losses"].items():
-            self._loss_parts[mode][name].append(share * part.detach())
-        self._shares[mode].append(share)
+        self.note_parts(mode, outputs["losses"], share)
         return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
 
-    def _raise_non_finite(self, losses: dict[str, torch.Tensor]) -> None:
-        bad = {name: part.item() for name, part in losses.items() if not torch.isfinite(part)}
-        raise FloatingPointError(
-            f"The loss is not finite at step {self.state.global_step}: {bad or 'the weighted sum overflowed'}; all "
-            f"terms: { {name: part.item() for name, part in losses.items()} }; logit scale "
-            f"{self.student.logit_scale.exp().item():.4g}. Lower `learning_rate` or that term's weight, lengthen "
-            "`warmup_steps`, or train in bf16 rather than fp16."
-        )
-
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the mean of every loss part since the last log, as `loss/NAME` or `eval_loss/NAME`."""
-        for mode, total, prefix in (("train", "loss", "loss/"), ("eval", "eval_loss", "eval_loss/")):
-            if total in logs:
-                # Every process computes the losses of the global batch, so there is nothing to average across them.
-                for name, parts in self._loss_parts[mode].items():
-                    logs[prefix + name] = torch.stack(parts).sum().item() / sum(self._shares[mode])
-                self._loss_parts[mode].clear()
-                self._shares[mode].clear()
+        """Add the logit scale, and how far the embeddings spread."""
         if "loss" in logs:
             logs["logit_scale"] = self.student.logit_scale.exp().item()
+            logs |= {f"embedding_variance/{name}": x.item() for name, x in self.model.embedding_variance.items()}
         super().log(logs, start_time)
 
     # ---- Evaluation ----
@@ -219,7 +226,7 @@ class DistillationTrainer(ExactData, PushesRuns, Trainer):
         metrics = {} if dataset is None else super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         # A data set named by a dict's key is one of several: the evaluator runs once, with the plain prefix.
         if self.evaluator is not None and metric_key_prefix == "eval":
-            scores = self.evaluator(self.student, self.processing_class)
+            scores = self.evaluator(whole_copy(self.student), self.processing_class)
             scores = {f"{metric_key_prefix}_{name}": score for name, score in scores.items()}
             self.log(dict(scores))
             metrics.update(scores)
@@ -228,6 +235,15 @@ class DistillationTrainer(ExactData, PushesRuns, Trainer):
         return metrics
 
     # ---- Saving and loading ----
+
+    def run_identity(self) -> dict[str, Any]:
+        """The objective and the teacher, besides what any run is known by."""
+        losses = {
+            name: {"weight": weight, **options}
+            for name, (_, weight, options) in specification(self.args.losses).items()
+        }
+        teacher = None if self.teacher is None else self.teacher.identity()
+        return super().run_identity() | {"losses": losses, "teacher": teacher}
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         """A folder that plain transformers loads, with the heads and scales in `losses.safetensors` beside it."""
@@ -245,11 +261,10 @@ class DistillationTrainer(ExactData, PushesRuns, Trainer):
             os.path.join(output_dir, LOSSES_NAME),
             metadata={"format": "pt"},
         )
+        self._save_average(output_dir)
         if self.processing_class is not None:
             self.processing_class.save_pretrained(output_dir)
-        # JSON instead of the Trainer's pickle: readable, safe to load, and without the Hub token.
-        with open(os.path.join(output_dir, "training_args.json"), "w") as file:
-            json.dump(self.args.to_dict(), file, indent=2, default=str)
+        self._save_arguments(output_dir)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
         # Through `from_pretrained`, because `save_pretrained` may write other key names than the live module has; the
@@ -267,6 +282,7 @@ class DistillationTrainer(ExactData, PushesRuns, Trainer):
 
     def _load_best_model(self) -> None:
         self._load_from_checkpoint(self.state.best_model_checkpoint)
+        self._load_average(self.state.best_model_checkpoint)
 
 
 CLIPDistillationTrainer = DistillationTrainer

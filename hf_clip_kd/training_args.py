@@ -4,10 +4,15 @@ from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
 
+from .average import AverageArguments
+from .checkpoint_arguments import CheckpointArguments
+from .engines import build_models_whole, check_launch
+from .guards import GuardArguments
+
 
 # No `repr` of its own: it would show the token, which that of transformers hides.
 @dataclass(repr=False)
-class DistillationTrainingArguments(TrainingArguments):
+class DistillationTrainingArguments(CheckpointArguments, GuardArguments, AverageArguments, TrainingArguments):
     # Every field is documented once, in `help`; the optimizer's defaults are CLIP-KD's.
     _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "losses"]
 
@@ -27,8 +32,19 @@ class DistillationTrainingArguments(TrainingArguments):
             "averages the losses of the small batches."
         },
     )
+    teacher_sharded: bool = field(
+        default=False,
+        metadata={
+            "help": "Share out the frozen teacher over the processes, whatever engine trains the student; for teachers of which "
+            "no GPU can hold its own. Each block is gathered in every forward pass."
+        },
+    )
     max_logit_scale: float = field(
         default=100.0, metadata={"help": "Learned scales (inverse temperatures) are clamped to at most this."}
+    )
+    channels_last: bool = field(
+        default=False,
+        metadata={"help": "Lay the student's kernels and images out with the channels last: faster convnets on GPUs."},
     )
     learning_rate: float = field(default=1e-3, metadata={"help": "Peak learning rate of AdamW."})
     weight_decay: float = field(
@@ -45,11 +61,16 @@ class DistillationTrainingArguments(TrainingArguments):
         metadata={"help": "Drop the last, smaller batch; padding it with repeated samples makes false negatives."},
     )
     logging_nan_inf_filter: bool = field(
-        default=False, metadata={"help": "Must stay False: a non-finite loss stops the run instead of being hidden."}
+        default=False,
+        metadata={
+            "help": "Must stay False: a non-finite loss skips its step or stops the run instead of being hidden."
+        },
     )
 
     def __post_init__(self):
         super().__post_init__()
+        check_launch(self)
+        build_models_whole()
         for name in ("remove_unused_columns", "logging_nan_inf_filter", "auto_find_batch_size"):
             if getattr(self, name):
                 why = (
@@ -58,6 +79,11 @@ class DistillationTrainingArguments(TrainingArguments):
                     else (self.__dataclass_fields__[name].metadata["help"].removeprefix("Must stay False: "))
                 )
                 raise ValueError(f"`{name}=True` cannot be used for distillation: {why}. Leave it at False.")
+        if self.fp16 and self.use_cpu:
+            raise ValueError(
+                "`fp16=True` with `use_cpu=True`, where transformers would train in float32 without a word. CPUs have `bf16`. "
+                "Pass `--bf16 true` instead."
+            )
         if not isinstance(self.losses, dict | str) or not self.losses:
             raise ValueError(
                 f"`losses={self.losses!r}` is not an objective. Give a mapping of loss names to weights, e.g. "

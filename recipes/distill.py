@@ -22,6 +22,7 @@ from hf_clip_kd.evaluation import build_evaluator, measure
 from hf_clip_kd.hub_run import check_run, push_run
 from hf_clip_kd.parser import RecipeParser, exit_with_one_line
 from hf_clip_kd.run_cost import measure_run
+from hf_clip_kd.sharded import whole_copy
 
 logger = logging.getLogger(__name__)
 
@@ -184,10 +185,11 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     trainer.accelerator.wait_for_everyone()
 
     scores = {}
+    student = whole_copy(trainer.student)  # together: under ZeRO-3 and FSDP each process has a part
     if evaluator is not None and trainer.is_world_process_zero():
         scores = measure(
             evaluator,
-            trainer.student,
+            student,
             processor,
             script.evaluation,
             folder=Path(training.output_dir) / "results",

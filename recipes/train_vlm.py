@@ -160,10 +160,11 @@ def check(script: TrainVLMArguments, training: LlavaTrainingArguments) -> None:
             f"`feature_cache={script.feature_cache!r}` with `tune_vision_tower`: stored features are those of a tower that "
             "does not change. Leave one of the two out."
         )
-    if script.beside and training.resume_from_checkpoint is not None:
+    if script.beside and training.resume_from_checkpoint not in (None, "auto"):
         raise ValueError(
             f"`resume_from_checkpoint={training.resume_from_checkpoint!r}` with `beside`: it belongs to one of the towers. "
-            "Resume that tower alone: `--beside null --vision_tower ... --output_dir ...`."
+            "Resume all of them with `--resume_from_checkpoint auto`, or that tower alone: `--beside null --vision_tower ... "
+            "--output_dir ...`."
         )
     if script.beside and training.push_to_hub:
         raise ValueError(

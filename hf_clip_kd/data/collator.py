@@ -60,6 +60,7 @@ class CLIPDataCollator:
         `dict`: `pixel_values` (batch, 3, height, width), `input_ids` and `attention_mask` (texts, length), and
         `teacher_pixel_values`, `teacher_input_ids`, `teacher_attention_mask` where the teacher's differ. With generated
         captions `synthetic_input_ids` and `synthetic_attention_mask`, one text per image, and the teacher's likewise.
+        Of rows with an `__index__` also `sample_index`, by which a message can name them.
         A batch is smaller by its dropped rows: filling the gaps with copies would put false negatives into every
         contrastive loss. Of a batch with no usable row, an earlier one is shown again.
     """
@@ -132,6 +133,8 @@ class CLIPDataCollator:
             drawn = self.captions == "draw"
             texts = _drawn(generated, uniforms, SYNTHETIC_CAPTION) if drawn else [texts[0] for texts in generated]
             batch |= self._tokenized(texts, "synthetic_")
+        if all("__index__" in row for row in kept):
+            batch["sample_index"] = torch.tensor([row["__index__"] for row in kept])
         return batch
 
     @property

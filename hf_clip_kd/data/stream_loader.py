@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import torch
 from torch.utils.data import DataLoader
 
 STATE = "__state__"
@@ -25,6 +26,8 @@ class StreamLoader(DataLoader):
     """
 
     def __init__(self, stream: Any, batch_size: int, collate_fn: Callable, *, num_workers: int = 0, **kwargs: Any):
+        # A generator of its own for the seeds of workers: to begin anew after a resume must not move that of the model.
+        kwargs["generator"] = torch.Generator().manual_seed(stream.seed)
         super().__init__(stream, batch_size, collate_fn=_Stated(collate_fn), num_workers=num_workers, **kwargs)
         self._next = 0
         self._states: dict[int, tuple] = {}

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..features import CLIPDims, CLIPFeatures, FeatureRequest
 
 MAX_LOGIT_SCALE = 100.0  # the limit CLIP trains with: beyond it training becomes unstable
+MAX_LOG_SCALE = math.log(MAX_LOGIT_SCALE)
 INITIAL_LOGIT_SCALE = 1 / 0.07  # where CLIP starts
 # Which width of CLIPDims each feature must have.
 WIDTHS = {
@@ -115,12 +116,15 @@ class DistillationLoss(nn.Module):
         """
         raise NotImplementedError
 
+    def bounded_scales(self) -> list[nn.Parameter]:
+        """The learned scales, stored as logarithms, whose factor may be at most 100."""
+        return [parameter for name, parameter in self.named_parameters() if name.endswith("logit_scale")]
+
     @torch.no_grad()
     def clamp_scales_(self) -> None:
-        """Limits the learned scales, stored as logarithms, to a factor of at most 100; call it after each step."""
-        for name, parameter in self.named_parameters():
-            if name.endswith("logit_scale"):
-                parameter.clamp_(max=math.log(MAX_LOGIT_SCALE))
+        """Limits [`~DistillationLoss.bounded_scales`]; call it after each step."""
+        for parameter in self.bounded_scales():
+            parameter.clamp_(max=MAX_LOG_SCALE)
 
     def _check_width(self, owner: str, features: CLIPFeatures, dims: CLIPDims) -> None:
         for name, dim in WIDTHS.items():

@@ -88,9 +88,8 @@ class EnsembleLoss(DistillationLoss):
         newest = (1 / self.steps).clamp_min(1 - MEMORY)
         self.pulls.lerp_(pulls.to(self.pulls), newest.to(self.pulls))
 
-    def clamp_scales_(self) -> None:
-        for loss in self.losses:
-            loss.clamp_scales_()
+    def bounded_scales(self) -> list[nn.Parameter]:
+        return [scale for loss in self.losses for scale in loss.bounded_scales()]
 
     def extra_repr(self) -> str:
         return f"teachers={self.serving}"

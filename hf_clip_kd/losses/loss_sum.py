@@ -82,6 +82,10 @@ class LossSum(nn.Module):
             total, values = total + subtotal, values | dict(zip(similar, parts, strict=True))
         return total, {name: values[name].detach() for name in self.weights}
 
+    def bounded_scales(self) -> list[nn.Parameter]:
+        """The learned scales of all losses, stored as logarithms, whose factor may be at most 100."""
+        return [scale for loss in self.terms.values() for scale in loss.bounded_scales()]
+
     def clamp_scales_(self) -> None:
         """Limits the learned scales of all losses; call it after each step of the optimizer."""
         for loss in self.terms.values():

@@ -102,9 +102,9 @@ class ScaledSimilarityLoss(SimilarityLoss):
         scale = self.logit_scale[0].to(features.dtype)
         return scale if self.upstream_compat else scale.exp()
 
-    def clamp_scales_(self) -> None:
-        if not self.upstream_compat:  # there the parameter is the factor itself, and the authors let it grow freely
-            super().clamp_scales_()
+    def bounded_scales(self) -> list[nn.Parameter]:
+        # With `upstream_compat` the parameter is the factor itself, and the authors let it grow freely.
+        return [] if self.upstream_compat else super().bounded_scales()
 
 
 def evaluate(losses: Sequence[Mapping[Term, float]], weights: Sequence[float]) -> tuple[Tensor, Tensor]:

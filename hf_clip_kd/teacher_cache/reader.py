@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -117,6 +119,11 @@ class TeacherCache:
 
     def place(self, device: torch.device | str) -> None:
         """Does nothing: features arrive where the batch is."""
+
+    def identity(self) -> dict[str, Any]:
+        """As [`Teacher.identity`]: the teachers that filled the cache, and how."""
+        text = json.dumps(self.manifest, sort_keys=True)
+        return {"cache": hashlib.sha256(text.encode()).hexdigest()[:16], "member_weights": self.weights}
 
     def of_batch(self, batch: dict[str, Tensor]) -> CLIPFeatures:
         """

@@ -1,13 +1,17 @@
 """LlavaTrainer: a `transformers.Trainer` for the two stages of a LLaVA."""
 
-import json
-import os
+from typing import Any
 
 import torch
 from peft import PeftModel
 from transformers import LlavaForConditionalGeneration, LlavaProcessor, Trainer, TrainerCallback
 
+from ..alarms import Alarms
+from ..engines import ChecksEngine
+from ..guards import GuardsSteps
 from ..hub_trainer import PushesRuns
+from ..stopping import StopsWhenTold
+from ..watching import WatchesRuns
 from .adapters import add_lora
 from .collator import IGNORED, LlavaDataCollator
 from .feature_scale import FeatureScale
@@ -27,7 +31,7 @@ class SetSamplerEpoch(TrainerCallback):
             self.trainer.sampler.set_epoch(int(state.epoch or 0))
 
 
-class LlavaTrainer(PushesRuns, Trainer):
+class LlavaTrainer(GuardsSteps, WatchesRuns, StopsWhenTold, PushesRuns, ChecksEngine, Trainer):
     """Train the projector, the language model and, if asked, the vision tower of a LLaVA.
 
     What does not learn stays in eval mode, so that a frozen tower's BatchNorm does not move. Each part has its own
@@ -76,6 +80,7 @@ class LlavaTrainer(PushesRuns, Trainer):
             **kwargs,
         )
         self.add_callback(SetSamplerEpoch(self))
+        self.add_callback(Alarms())
         if feature_scale is not None:
             feature_scale.attach()
 
@@ -104,24 +109,18 @@ class LlavaTrainer(PushesRuns, Trainer):
         return self.sampler
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """The mean over supervised tokens.
-
-        Raises:
-            FloatingPointError: at a non-finite loss.
-        """
+        """The mean over supervised tokens; one that is not finite skips the step or stops the run, see [`GuardsSteps`]."""
         # The Trainer has just set the whole model to train mode.
         for part in frozen_parts(self.model):
             part.eval()
         if "pixel_values" not in inputs and self.args.world_size > 1:
             inputs = self._with_blank_image(inputs)
         loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        value = loss[0] if return_outputs else loss
-        if not torch.isfinite(value):
-            raise FloatingPointError(
-                f"The loss is {value.item()} at step {self.state.global_step}. It must be finite. Lower `learning_rate`, "
-                "train in bf16 rather than fp16, or pass `--normalize_features true` if the tower's features are large."
-            )
-        return loss
+        if not model.training:
+            return loss
+        value, *outputs = loss if return_outputs else (loss,)
+        guarded = self.guarded(value, {"tokens": value})
+        return (guarded, *outputs) if return_outputs else guarded
 
     def _with_blank_image(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """
@@ -148,6 +147,12 @@ class LlavaTrainer(PushesRuns, Trainer):
 
     # ---- Saving and loading ----
 
+    def run_identity(self) -> dict[str, Any]:
+        """What learns, and how the features are scaled, besides what any run is known by."""
+        scale = None if self.feature_scale is None else self.feature_scale.scale.log2().int().tolist()
+        learns = {name: getattr(self.args, name) for name in ("stage", "tune_vision_tower", "lora")}
+        return super().run_identity() | learns | {"feature_scale": scale}
+
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         """A folder that plain transformers loads, with the feature scale folded in; adapters alone with `lora`."""
         if not self.args.should_save:
@@ -159,9 +164,7 @@ class LlavaTrainer(PushesRuns, Trainer):
             self.feature_scale.fold_(state_dict)
         model.save_pretrained(output_dir, state_dict=state_dict)
         self.processing_class.save_pretrained(output_dir)
-        # JSON instead of the Trainer's pickle: readable, safe to load, and without the Hub token.
-        with open(os.path.join(output_dir, "training_args.json"), "w") as file:
-            json.dump(self.args.to_dict(), file, indent=2, default=str)
+        self._save_arguments(output_dir)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
         model = self.model if model is None else model

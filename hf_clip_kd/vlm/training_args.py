@@ -5,12 +5,16 @@ from dataclasses import dataclass, field
 from transformers import TrainingArguments
 from transformers.trainer_utils import HubStrategy
 
+from ..checkpoint_arguments import CheckpointArguments
+from ..engines import build_models_whole, check_launch
+from ..guards import GuardArguments
+
 STAGES = ("pretrain", "finetune")
 
 
 # No `repr` of its own: it would show the token, which that of transformers hides.
 @dataclass(repr=False)
-class LlavaTrainingArguments(TrainingArguments):
+class LlavaTrainingArguments(GuardArguments, CheckpointArguments, TrainingArguments):
     # Every field is documented once, in `help`; the defaults are what both stages of LLaVA-1.5 share.
     _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "lora"]
 
@@ -50,6 +54,8 @@ class LlavaTrainingArguments(TrainingArguments):
 
     def __post_init__(self):
         super().__post_init__()
+        check_launch(self)
+        build_models_whole()
         if self.remove_unused_columns:
             raise ValueError(
                 "`remove_unused_columns=True` would drop `messages` and `images`, which the collator reads. It must "

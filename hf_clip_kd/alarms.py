@@ -1,0 +1,67 @@
+"""Warnings about runs that go on but learn nothing: read from the log, each said once until all is well again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+from transformers import TrainerCallback
+
+logger = logging.getLogger(__name__)
+
+# Unit vectors whose variance is below this have cosines above 0.999 with each other: all inputs look alike.
+MIN_VARIANCE = 1e-3
+# Below a factor of 1 the softmax of cosines is flat, whatever the embeddings are.
+MIN_LOGIT_SCALE = 1.0
+# fp16's scale halves at every overflow; below 1 it makes gradients smaller than they are, and they vanish.
+MIN_LOSS_SCALE = 1.0
+
+
+class Alarms(TrainerCallback):
+    """
+    Looks at every log for collapsed embeddings and for scales that ran away.
+
+    Args:
+        max_logit_scale (`float`): Where learned scales are clamped.
+    """
+
+    def __init__(self, max_logit_scale: float = float("inf")):
+        self.max_logit_scale = max_logit_scale
+        self.ringing: set[str] = set()
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        found = dict(self.check(logs))
+        for name in found.keys() - self.ringing:
+            if state.is_world_process_zero:
+                logger.warning("ALARM at step %d: %s", state.global_step, found[name])
+        if "loss" in logs:  # other entries have no scales
+            self.ringing = set(found)
+
+    def check(self, logs: dict[str, float]) -> Iterator[tuple[str, str]]:
+        """The name and the text of each alarm that a log gives reason for."""
+        for name, value in logs.items():
+            if name.startswith("embedding_variance/") and value < MIN_VARIANCE:
+                yield (
+                    name,
+                    f"the student's {name.split('/')[1]} embeddings collapse: their variance is {value:.2g}, and that of healthy "
+                    f"ones is above {MIN_VARIANCE:g}, 1 being the most. Lower `learning_rate`, or give `clip` more weight.",
+                )
+        scale = logs.get("logit_scale")
+        if scale is not None and scale < MIN_LOGIT_SCALE:
+            yield (
+                "logit_scale",
+                f"the logit scale fell to {scale:.4g}: below {MIN_LOGIT_SCALE:g} the losses hardly tell pairs apart. Lower "
+                "`learning_rate`, or lengthen `warmup_steps`.",
+            )
+        if scale is not None and scale >= 0.999 * self.max_logit_scale:
+            yield (
+                "logit_scale bound",
+                f"the logit scale is at its bound {self.max_logit_scale:g}, as late in a long run; early it means that the "
+                "student knows its few pairs by heart. Look at the scores on other data, or raise `max_logit_scale`.",
+            )
+        if logs.get("loss_scale", MIN_LOSS_SCALE) < MIN_LOSS_SCALE:
+            yield (
+                "loss_scale",
+                f"fp16's loss scale fell to {logs['loss_scale']:.2g}: from {MIN_LOSS_SCALE:g} down, gradients vanish before they "
+                "fit. Train with `bf16`, or lower `learning_rate`.",
+            )

@@ -1,0 +1,98 @@
+"""A checkpoint is complete or not there: what marks a whole one, how a torn one is found, and which is the last that is whole."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+MARK = "checkpoint.json"
+NAME = re.compile(r"checkpoint-(\d+)")
+
+
+def mark_whole(folder: Path, run: dict[str, Any]) -> None:
+    """
+    Declare a checkpoint complete, once all its files are on the disk itself and not only on their way.
+
+    Args:
+        folder (`Path`): With all files of all processes.
+        run (`dict`): What the run is, for [`read_run`]; in JSON's types.
+    """
+    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    for path in [*files.values(), *(path for path in folder.rglob("*") if path.is_dir())]:
+        _to_disk(path)
+    mark = {"run": run, "files": {name: path.stat().st_size for name, path in files.items()}}
+    temporary = folder / f"{MARK}.tmp"
+    temporary.write_text(json.dumps(mark, indent=2) + "\n", encoding="utf-8")
+    _to_disk(temporary)
+    os.replace(temporary, folder / MARK)
+    for path in (folder, folder.parent):
+        _to_disk(path)
+
+
+def fault(folder: Path) -> str | None:
+    """What makes a checkpoint a torn one, in words; `None` if it is whole."""
+    try:
+        files = json.loads((folder / MARK).read_text(encoding="utf-8"))["files"]
+    except FileNotFoundError:
+        return f"it has no {MARK}, which is written last"
+    except (ValueError, KeyError):
+        return f"its {MARK} is damaged"
+    for name, size in files.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != size:
+            return f"{name} has {path.stat().st_size:,} bytes of {size:,}"
+    return None
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """What the run of a whole checkpoint is, as [`mark_whole`] was told."""
+    return json.loads((folder / MARK).read_text(encoding="utf-8"))["run"]
+
+
+def last_whole(output_dir: Path) -> Path | None:
+    """The newest whole checkpoint of a run. Torn ones that are newer are moved aside, to `torn-checkpoint-N`, and named."""
+    found = [(int(match[1]), path) for path in output_dir.glob("checkpoint-*") if (match := NAME.fullmatch(path.name))]
+    for _, folder in sorted(found, reverse=True):
+        reason = fault(folder)
+        if reason is None:
+            return folder
+        aside = _unused(folder.with_name(f"torn-{folder.name}"))
+        folder.rename(aside)
+        logger.warning(
+            "%s is torn: %s. It is now %s, which can be deleted; the last whole checkpoint is used instead.",
+            folder,
+            reason,
+            aside.name,
+        )
+    return None
+
+
+def differences(then: Any, now: Any, name: str = "") -> list[str]:
+    """`name was X, is Y` for each value that is another one in the second of two structures."""
+    if not (isinstance(then, dict) and isinstance(now, dict)):
+        return [] if then == now else [f"{name} was {then!s:.60}, is {now!s:.60}"]
+    keys = dict.fromkeys([*then, *now])
+    return [line for key in keys for line in differences(then.get(key), now.get(key), f"{name}.{key}".lstrip("."))]
+
+
+def _unused(path: Path) -> Path:
+    count, free = 1, path
+    while free.exists():
+        count, free = count + 1, path.with_name(f"{path.name}-{count + 1}")
+    return free
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

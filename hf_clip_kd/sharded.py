@@ -1,0 +1,57 @@
+"""Weights of which every process holds a piece, as ZeRO-3 and FSDP 2 keep them, in one piece again."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+def is_sharded(module: nn.Module) -> bool:
+    """Whether ZeRO-3 or FSDP 2 has cut the module's weights into pieces."""
+    return any(hasattr(p, "ds_id") or hasattr(p, "full_tensor") for p in module.parameters())
+
+
+def whole_values(parameters: Iterable[Tensor]) -> list[Tensor]:
+    """
+    The values of parameters in one piece, the same on every process; copies, so that nothing changes a model by them.
+
+    Args:
+        parameters (`Iterable[Tensor]`): Plain ones, or those of a model under ZeRO-3 or FSDP 2, where all processes must call
+            this together.
+    """
+    parameters = list(parameters)
+    cut = [parameter for parameter in parameters if hasattr(parameter, "ds_id")]
+    with torch.no_grad(), _gathered(cut) if cut else contextlib.nullcontext():
+        return [p.full_tensor().clone() if hasattr(p, "full_tensor") else p.detach().clone() for p in parameters]
+
+
+def whole_copy(module: nn.Module) -> nn.Module:
+    """
+    A model as it would be on one process, the same on every one; the module itself where nothing is sharded.
+
+    Args:
+        module ([`~transformers.PreTrainedModel`]): What a model under ZeRO-3 or FSDP 2 was made of; all processes must call this
+            together.
+    """
+    if not is_sharded(module):
+        return module
+    # The run's own random numbers must not depend on whether somebody looked at the model.
+    with torch.random.fork_rng(devices=[]):
+        copy = type(module)(module.config)
+    names, parameters = zip(*module.named_parameters(), strict=True)
+    state = dict(module.named_buffers()) | dict(zip(names, whole_values(parameters), strict=True))
+    own = copy.state_dict()
+    copy.load_state_dict({name: state[name] for name in own}, strict=True)
+    return copy.to(device=next(iter(state.values())).device, dtype=parameters[0].dtype).train(module.training)
+
+
+def _gathered(parameters: list[Tensor]):
+    import deepspeed
+
+    return deepspeed.zero.GatheredParameters(parameters)
+
+
+__all__ = ["is_sharded", "whole_copy", "whole_values"]

@@ -1,0 +1,183 @@
+"""Runs of the miniature trainer under every engine, several processes on gloo; each leaves in a file what came out."""
+
+import os
+import socket
+import time
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import DistributedType
+from miniature import ALL_LOSSES, Pairs, Teacher, collate, make_args, make_clip
+
+from hf_clip_kd.losses.base import DistillationLoss
+from hf_clip_kd.sharded import is_sharded, whole_copy, whole_values
+from hf_clip_kd.trainer import DistillationTrainer
+
+WINDOW, STEPS = 12, 20
+LAUNCH_SECONDS = 560
+
+
+def zero(stage):
+    config = {"stage": stage}
+    if stage == 3:
+        config["stage3_param_persistence_threshold"] = 0  # else all of so small a model stays whole
+        config["stage3_gather_16bit_weights_on_model_save"] = True
+    keys = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping")
+    return {**dict.fromkeys(keys, "auto"), "zero_allow_untested_optimizer": True, "zero_optimization": config}
+
+
+ENGINES = {
+    "ddp": {},
+    "zero1": {"deepspeed": zero(1)},
+    "zero2": {"deepspeed": zero(2)},
+    "zero3": {"deepspeed": zero(3)},
+    "fsdp2": {"fsdp": True, "fsdp_config": {"version": 2, "auto_wrap_policy": "TRANSFORMER_BASED_WRAP"}},
+}
+
+
+class Tide(DistillationLoss):
+    """Raises the student's scale for ten steps, then lowers it: where it is held at a bound, it falls at once."""
+
+    needs_teacher = False
+
+    def __init__(self, student, teacher):
+        super().__init__(student, teacher)
+        self.calls = 0
+
+    def compute(self, student, teacher):
+        self.calls += 1
+        return student.logit_scale.log() * (-1 if self.calls <= 10 else 1) + 0 * student.image_embeds.sum()
+
+
+# What the trainer is given beside the engine. `twin` is one process on the same micro-batches.
+RUNS = {
+    "plain": {},
+    "grad_cache": {"gradient_accumulation_steps": 2},
+    "accumulation": {"gradient_accumulation_steps": 2, "grad_cache": False},
+    "bound": {"losses": {"clip": 0.01, "engine_runs.Tide": 1.0}, "max_logit_scale": 15.0, "learning_rate": 1e-2},
+    "sharded_teacher": {"teacher_sharded": True},
+}
+
+
+def make_run(folder, processes=1, **settings):
+    """A trainer that sees the same 12 pairs in each of its 20 steps, however they are split."""
+    micro_batches = settings.get("gradient_accumulation_steps", 1)
+    defaults = {
+        "per_device_train_batch_size": WINDOW // micro_batches // processes,
+        "max_steps": STEPS,
+        "learning_rate": 1e-3,
+        "losses": ALL_LOSSES,
+    }
+    args = make_args(folder, **defaults | settings)
+    # After the arguments, as in the recipes: from here on ZeRO-3 would cut up what is built.
+    student, teacher = make_clip(), Teacher(make_clip(24, 20, seed=1))
+    return DistillationTrainer(student, args, teacher, Pairs(WINDOW * STEPS), data_collator=collate)
+
+
+def weights(module):
+    names, parameters = zip(*module.named_parameters(), strict=True)
+    return dict(zip(names, whole_values(parameters), strict=True)) | dict(module.named_buffers())
+
+
+def outcome(run, folder):
+    """Train, save, and tell what came of it."""
+    teacher = weights(run.teacher)
+    run.train()
+    log = [entry for entry in run.state.log_history if "loss" in entry]
+    run.save_model(folder)
+    trained = {id(p) for group in run.optimizer.param_groups for p in group["params"]}
+    after = weights(run.teacher)
+    pixels, ids = (torch.stack([Pairs(4)[i][key] for i in range(4)]) for key in ("pixel_values", "input_ids"))
+    with torch.no_grad():
+        student = whole_copy(run.student)
+        logits = student(pixel_values=pixels, input_ids=ids).logits_per_image
+    return {
+        "loss": [entry["loss"] for entry in log],
+        "grad_norm": [float(entry["grad_norm"]) for entry in log],
+        "logit_scale": [entry["logit_scale"] for entry in log],
+        "state": weights(run.model),
+        "logits": logits,
+        "wrapped": type(run.model_wrapped).__name__,
+        "sharded": is_sharded(run.model),
+        "held": sum((p.to_local() if hasattr(p, "to_local") else p).numel() for p in run.teacher.parameters()),
+        "teacher moved": [name for name in teacher if not torch.equal(teacher[name], after[name])],
+        "teacher trained": [name for name, p in run.teacher.named_parameters() if p.requires_grad or id(p) in trained],
+        "teacher trains": run.teacher.model.training,
+    }
+
+
+def fsdp_on_cpu():
+    """Accelerate knows no FSDP on CPUs, though torch does: it would make plain DDP of it."""
+    init = AcceleratorState.__init__
+
+    def patched(self, *args, fsdp_plugin=None, **kwargs):
+        init(self, *args, fsdp_plugin=fsdp_plugin, **kwargs)
+        if fsdp_plugin is not None:
+            self.distributed_type, self.fsdp_plugin = DistributedType.FSDP, fsdp_plugin
+            PartialState._shared_state["distributed_type"] = self.distributed_type
+
+    AcceleratorState.__init__ = patched
+
+
+def forget_engine():
+    AcceleratorState._reset_state(True)
+    for name in list(os.environ):
+        if name.startswith(("ACCELERATE_", "FSDP_")):
+            del os.environ[name]
+
+
+def join(rank, processes, port):
+    """Become one of several processes, as torchrun would make it."""
+    torch.set_num_threads(1)
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(processes),
+        "LOCAL_WORLD_SIZE": str(processes),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def leave():
+    dist.barrier()
+    dist.destroy_process_group()
+    time.sleep(0.5)
+    os._exit(0)  # gloo's threads abort now and then while the interpreter shuts down; the result file is what counts
+
+
+def train_all(rank, processes, port, folder, engine):
+    join(rank, processes, port)
+    if engine.startswith("zero"):
+        import deepspeed
+
+        # Else DeepSpeed compiles its own communication through shared memory for a minute.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    fsdp_on_cpu()
+    for name, settings in RUNS.items():
+        run = make_run(f"{folder}/{name}", processes, **ENGINES[engine], **settings)
+        torch.save(outcome(run, f"{folder}/{name}"), f"{folder}/{name}{rank}.pt")
+        forget_engine()
+    leave()
+
+
+def launch(function, processes, folder, *args):
+    """`function(rank, processes, port, folder, *args)` on as many processes; its result files are what counts."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        port = server.getsockname()[1]
+    context = mp.spawn(function, (processes, port, str(folder), *args), nprocs=processes, join=False)
+    deadline = time.monotonic() + LAUNCH_SECONDS
+    try:
+        while not context.join(timeout=max(0.0, deadline - time.monotonic())) and time.monotonic() < deadline:
+            pass
+    except mp.ProcessExitedException:
+        pass  # see `leave`; where there is no result, the reader of the file says so
+    finally:
+        for process in context.processes:
+            process.kill()
+    return Path(folder)

@@ -1,0 +1,212 @@
+"""Every file of accelerate_configs/ starts what it says, and launches that would quietly train something else are refused."""
+
+import importlib.util
+import os
+import types
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.commands.launch import (
+    _validate_launch_command,
+    launch_command_parser,
+    prepare_deepspeed_cmd_env,
+    prepare_multi_gpu_env,
+)
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+from miniature import make_args, make_clip
+
+import hf_clip_kd as kd
+from hf_clip_kd.distillation_model import DistillationModel
+from hf_clip_kd.engines import ChecksEngine, check_launch
+
+CONFIGS = {path.stem: path for path in (Path(__file__).parents[1] / "accelerate_configs").glob("*.yaml")}
+NAMES = {"cpu", "single_gpu", "multi_gpu", "multi_cpu", "zero1", "zero2", "zero3", "fsdp2", "two_nodes"}
+without_deepspeed = pytest.mark.skipif(
+    importlib.util.find_spec("deepspeed") is None, reason="deepspeed is not installed"
+)
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """Takes what the launcher hands to a process, and nothing else of its kind."""
+
+    def become(values):
+        for name in os.environ:
+            if name.startswith(("ACCELERATE_", "FSDP_")):
+                monkeypatch.delenv(name)
+        for name, value in values.items():
+            monkeypatch.setenv(name, value)
+
+    return become
+
+
+def launched(name, *flags):
+    """The launcher's arguments, as `accelerate launch --config_file accelerate_configs/NAME.yaml script.py` makes them."""
+    args = launch_command_parser().parse_args(["--config_file", str(CONFIGS[name]), *flags, "script.py"])
+    return _validate_launch_command(args)[0]
+
+
+def test_there_is_a_file_for_each_way():
+    assert set(CONFIGS) == NAMES
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_accelerate_reads_it(name):
+    config = load_config_from_file(str(CONFIGS[name]))  # unknown keys are an error
+    text = CONFIGS[name].read_text()
+    assert text.startswith("# ") and f"--config_file accelerate_configs/{name}.yaml" in text
+    assert config.mixed_precision == "no", "the recipe decides"
+    assert config.num_processes == {"cpu": 1, "single_gpu": 1, "multi_cpu": 2, "two_nodes": 16}.get(name, 8)
+    assert config.num_machines == (2 if name == "two_nodes" else 1)
+
+
+@pytest.mark.parametrize("name", ["multi_gpu", "multi_cpu", "two_nodes"])
+def test_several_processes_are_started(name):
+    args = launched(name)
+    assert args.multi_gpu and args.num_processes == yaml.safe_load(CONFIGS[name].read_text())["num_processes"]
+    assert args.use_cpu == (name == "multi_cpu")
+
+
+def test_two_nodes_take_rank_and_address():
+    args = launched("two_nodes", "--machine_rank", "1", "--main_process_ip", "10.0.0.7")
+    environment = prepare_multi_gpu_env(args)
+    assert (args.nnodes, args.node_rank, args.nproc_per_node) == ("2", 1, "8")
+    assert args.rdzv_endpoint == "10.0.0.7:29500"
+    assert "ACCELERATE_USE_FSDP" not in environment
+
+
+@without_deepspeed
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_zero_builds_its_plugin(stage, environment):
+    from accelerate.utils import DeepSpeedPlugin
+
+    args = launched(f"zero{stage}")
+    assert args.use_deepspeed and args.num_processes == 8
+    args.deepspeed_fields_from_accelerate_config = ",".join(
+        yaml.safe_load(CONFIGS[f"zero{stage}"].read_text())["deepspeed_config"]
+    )
+    environment(prepare_deepspeed_cmd_env(args)[1])
+    plugin = DeepSpeedPlugin()
+    assert plugin.zero_stage == stage and not plugin.zero3_init_flag
+    config = plugin.deepspeed_config
+    assert config["zero_optimization"]["stage"] == stage
+    assert config["gradient_accumulation_steps"] == config["gradient_clipping"] == "auto", "the recipe decides"
+    assert config["zero_optimization"]["stage3_gather_16bit_weights_on_model_save"] == (stage == 3)
+
+
+@pytest.mark.parametrize("student", ["shapes-vit-t", "shapes-conv", "shapes-xcit"])
+def test_fsdp_builds_its_plugin_and_finds_the_blocks(student, environment):
+    args = launched("fsdp2")
+    assert args.use_fsdp and args.num_processes == 8
+    environment(prepare_multi_gpu_env(args))
+    plugin = FullyShardedDataParallelPlugin()
+    assert plugin.fsdp_version == 2 and plugin.reshard_after_forward
+    assert type(plugin.cpu_offload).__name__ == "OffloadPolicy", "none"
+    assert "FULL" in str(plugin.state_dict_type)
+    model = DistillationModel(kd.load_clip(student)[0], {"clip": 1}, None)
+    plugin.set_auto_wrap_policy(model)
+    found = {cls.__name__ for cls in plugin.auto_wrap_policy.keywords["transformer_layer_cls"]}
+    assert "CLIPEncoderLayer" in found
+    assert all(parameter.ndim > 0 for parameter in model.parameters()), "FSDP and DeepSpeed refuse them"
+
+
+# ---- What is refused ----
+
+
+def process(world_size, **values):
+    even = types.SimpleNamespace(even_batches=True)
+    return types.SimpleNamespace(world_size=world_size, deepspeed=None, fsdp=None, accelerator_config=even, **values)
+
+
+@pytest.fixture
+def alone(monkeypatch):
+    for name in ("WORLD_SIZE", "RANK", "MASTER_ADDR", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP"):
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+def test_processes_that_would_never_meet_are_refused(alone, tmp_path):
+    check_launch(process(1))
+    alone.setenv("WORLD_SIZE", "2")
+    check_launch(process(2))
+    with pytest.raises(ValueError, match=r"2 processes were started .* trains with 1.*--use_cpu true"):
+        check_launch(process(1))
+
+
+def test_unequal_numbers_of_batches_are_refused(alone):
+    alone.setenv("WORLD_SIZE", "2")
+    args = process(2)
+    args.accelerator_config.even_batches = False
+    with pytest.raises(ValueError, match="even_batches: false.*wait for the others for ever.*Leave it out"):
+        check_launch(args)
+
+
+def test_one_process_in_the_place_of_several_is_refused(alone, tmp_path):
+    # What accelerate's `distributed_type: MULTI_CPU` leaves behind without MPI.
+    alone.setenv("MASTER_ADDR", "127.0.0.1")
+    with pytest.raises(ValueError, match=r"MASTER_ADDR=127.0.0.1 .* RANK.* is not set.*torchrun"):
+        make_args(tmp_path)
+    alone.setenv("RANK", "0")
+    check_launch(process(1))
+
+
+class Made:
+    def create_accelerator_and_postprocess(self):
+        self.accelerator = types.SimpleNamespace(distributed_type=self.made)
+
+
+class Checked(ChecksEngine, Made):
+    def __init__(self, args, made):
+        self.args, self.made = args, made
+        self.create_accelerator_and_postprocess()
+
+
+@pytest.mark.parametrize(
+    ("argument", "variable", "fix"),
+    [
+        ("deepspeed", "ACCELERATE_USE_DEEPSPEED", "unset ACCELERATE_USE_CPU"),
+        ("fsdp", "ACCELERATE_USE_FSDP", "It needs GPUs"),
+    ],
+)
+def test_an_engine_that_was_asked_for_and_is_not_there_is_refused(alone, argument, variable, fix):
+    plain, engine = DistributedType.MULTI_CPU, DistributedType[argument.upper()]
+    Checked(process(2), plain)
+    asked = process(2)
+    setattr(asked, argument, {"some": "config"})
+    Checked(asked, engine)
+    with pytest.raises(ValueError, match=rf"{argument}.*made MULTI_CPU of it.*{fix}"):
+        Checked(asked, plain)
+    alone.setenv(variable, "true")
+    with pytest.raises(ValueError, match=fix):
+        Checked(process(2), plain)
+
+
+def test_a_teacher_without_blocks_is_not_shared_out(monkeypatch):
+    from hf_clip_kd import teacher_sharding
+
+    monkeypatch.setattr(teacher_sharding, "world_size", lambda: 2)
+    teacher = types.SimpleNamespace(identity=dict)
+    with pytest.raises(ValueError, match="no weights to share out.*Leave `teacher_sharded` out"):
+        teacher_sharding.shard_teacher(teacher)
+
+
+def test_a_wrong_answer_of_the_shared_out_teacher_is_found(monkeypatch):
+    from miniature import Teacher
+
+    from hf_clip_kd import teacher_sharding
+
+    monkeypatch.setattr(teacher_sharding, "world_size", lambda: 2)
+    cut = []
+    monkeypatch.setattr(teacher_sharding, "shard_", cut.append)
+    inputs = {"pixel_values": torch.randn(3, 3, 16, 16), "input_ids": torch.tensor([[3, 4, 39]] * 3)}
+    right, wrong = (Teacher(make_clip()) for _ in range(2))
+    for teacher in (right, wrong):
+        teacher_sharding.shard_teacher(teacher)
+    assert len(cut) == 8, "each of two layers of two towers, twice"
+    right(**inputs), right(**inputs)
+    wrong.model.text_projection.weight.data *= 2
+    with pytest.raises(RuntimeError, match=r"`text_embeds` of the first batch are wrong.*At most 0.05 is rounding"):
+        wrong(**inputs)

@@ -1,0 +1,123 @@
+"""Each switch that makes training faster, with every loss, against the plain run."""
+
+import pytest
+import torch
+from every_loss import make_run
+from miniature import BATCH, STEPS, Pairs, logs, make_args, make_clip
+from safetensors.torch import load_file
+
+from hf_clip_kd.losses import LOSSES
+from hf_clip_kd.models import load_clip
+
+# All losses at once: the log has the value of each, and each moves the weights that all the later ones are computed from.
+SPLITS = {
+    "one batch": {},
+    "grad_cache": {"per_device_train_batch_size": BATCH // 2, "gradient_accumulation_steps": 2},
+}
+every_split = pytest.mark.parametrize("split", SPLITS.values(), ids=SPLITS)
+
+
+def trained(folder, student=None, **changes):
+    run = make_run(folder, LOSSES, student, **changes)
+    run.train()
+    assert len(logs(run, "loss")) == STEPS
+    return run
+
+
+def assert_same_run(run, plain, tolerance):
+    for key in ("loss", "grad_norm", *(f"loss/{name}" for name in LOSSES)):
+        assert logs(run, key) == pytest.approx(logs(plain, key), rel=tolerance, abs=tolerance), key
+    for name, value in plain.model.state_dict().items():
+        torch.testing.assert_close(run.model.state_dict()[name], value, rtol=tolerance, atol=tolerance, msg=name)
+
+
+@pytest.mark.slow
+@every_split
+def test_compiled_student_and_teacher(tmp_path, split):
+    # The graphs and their gradients, without the minutes that making machine code takes.
+    plain = trained(tmp_path, learning_rate=1e-3, **split)
+    torch._dynamo.reset()
+    run = trained(tmp_path, learning_rate=1e-3, torch_compile_backend="aot_eager", compile_teacher=True, **split)
+    assert type(run.model_wrapped).__name__ == "OptimizedModule"
+    assert_same_run(run, plain, 1e-4)
+
+
+@every_split
+def test_bfloat16(tmp_path, split):
+    plain, run = (trained(tmp_path, learning_rate=1e-3, bf16=bf16, **split) for bf16 in (False, True))
+    for name in LOSSES:
+        assert logs(run, f"loss/{name}") == pytest.approx(logs(plain, f"loss/{name}"), rel=5e-2, abs=5e-2), name
+    assert logs(run, "loss") != logs(plain, "loss")
+    assert all(value.dtype != torch.bfloat16 for value in run.model.state_dict().values())
+
+
+@every_split
+def test_activation_checkpointing(tmp_path, split):
+    plain, run = (
+        trained(tmp_path, make_clip(attention_dropout=0.2), activation_checkpointing=on, **split)
+        for on in (False, True)
+    )
+    assert_same_run(run, plain, 1e-6)
+
+
+def test_fused_optimizer(tmp_path):
+    options = {"learning_rate": 1e-3, "weight_decay": 0.1}
+    plain, run = (trained(tmp_path, optim=optim, **options) for optim in ("adamw_torch", "adamw_torch_fused"))
+    assert_same_run(run, plain, 1e-4)
+
+
+def test_attention_in_one_kernel(tmp_path):
+    runs = []
+    for attention in ("eager", "sdpa"):
+        student = make_clip()
+        student.set_attn_implementation(attention)
+        runs.append(trained(tmp_path, student, learning_rate=1e-3))
+    assert_same_run(*runs, 1e-4)
+
+
+# ---- fp16 ----
+
+
+def test_float16_on_a_cpu_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="`fp16=True` with `use_cpu=True`.*Pass `--bf16 true`"):
+        make_args(tmp_path, fp16=True)
+
+
+# ---- Channels last ----
+
+
+class LargerPairs(Pairs):
+    """As the smallest convnet wants them."""
+
+    def __getitem__(self, index):
+        row = super().__getitem__(index)
+        return row | {"pixel_values": row["pixel_values"].repeat(1, 4, 4)}
+
+
+CONV_LOSSES = [name for name in LOSSES if name != "mfd"]  # which hides patches, and convnets have none
+
+
+def test_channels_last(tmp_path):
+    runs = []
+    for channels_last in (False, True):
+        torch.manual_seed(0)
+        student, _ = load_clip("test-resnet")
+        run = make_run(
+            tmp_path / str(channels_last),
+            CONV_LOSSES,
+            student,
+            dataset=LargerPairs(),
+            learning_rate=1e-3,
+            channels_last=channels_last,
+        )
+        run.train()
+        runs.append(run)
+    plain, run = runs
+    kernels = [p for p in run.student.parameters() if p.ndim == 4 and p.shape[1] > 1 and p.shape[2] > 1]
+    assert kernels and all(p.is_contiguous(memory_format=torch.channels_last) for p in kernels)
+    for key in ("loss", *(f"loss/{name}" for name in CONV_LOSSES)):
+        assert logs(run, key) == pytest.approx(logs(plain, key), rel=1e-4, abs=1e-4), key
+    run.save_model()
+    saved = load_file(tmp_path / "True" / "model.safetensors")
+    for name, value in saved.items():
+        assert torch.equal(value, run.student.state_dict()[name]), name
