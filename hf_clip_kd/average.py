@@ -11,7 +11,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from .distributed import rank
+from .sharded import is_sharded, own_pieces, put_pieces, whole_values
+
 AVERAGE_NAME = "ema.safetensors"
+PART_NAME = "ema_{}.safetensors"  # of one process
 
 
 # No `repr` of its own: it would hide that of the arguments it is mixed into.
@@ -45,58 +49,65 @@ class Average:
     """
     An exponential moving average of a module's trained parameters and of its floating buffers, such as BatchNorm's.
 
-    It is kept in float32 at least: half precision would round away what one step adds.
+    It is kept in float32 at least: half precision would round away what one step adds. Of weights that are sharded over
+    processes, each averages its own part.
 
     Args:
-        model (`nn.Module`): The module, whole on this process.
+        model (`nn.Module`): The module, after an engine has taken hold of it.
         decay (`float`): Share of the old average after each step, once there have been enough of them.
     """
 
     def __init__(self, model: nn.Module, decay: float):
         self.model = model
         self.decay = decay
-        frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
-        state = model.state_dict()
-        self.names = [name for name, x in state.items() if x.is_floating_point() and name not in frozen]
-        self.values = [_full(x).clone(memory_format=torch.preserve_format) for x in self._live()]
-
-    def _live(self) -> list[Tensor]:
-        state = self.model.state_dict()
-        return [state[name] for name in self.names]
+        self.sharded = is_sharded(model)
+        saved = model.state_dict().keys()
+        live = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        live |= {name: x for name, x in model.named_buffers() if name in saved and x.is_floating_point()}
+        # The tensors themselves: under FSDP 2 the module has others in their place during its passes.
+        self.names, self.live = list(live), list(live.values())
+        self.values = [_full(x).clone(memory_format=torch.preserve_format) for x in own_pieces(self.live)]
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the weights after step number `step`, the first being 1."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self.values, [_full(x) for x in self._live()], 1 - decay)
+        torch._foreach_lerp_(self.values, [_full(x) for x in own_pieces(self.live)], 1 - decay)
 
-    @torch.no_grad()
     def leave(self) -> None:
         """Put the average in the place of the model's own weights."""
-        for live, average in zip(self._live(), self.values, strict=True):
-            live.copy_(average)
+        put_pieces(self.model, self.live, self.values)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """The model with its average, and afterwards with its own weights again, bit for bit."""
-        own = [x.clone(memory_format=torch.preserve_format) for x in self._live()]
+        own = [x.clone(memory_format=torch.preserve_format) for x in own_pieces(self.live)]
         self.leave()
         yield
-        with torch.no_grad():
-            for live, value in zip(self._live(), own, strict=True):
-                live.copy_(value)
+        put_pieces(self.model, self.live, own)
 
-    def save(self, path: str) -> None:
-        state = {name: value.contiguous() for name, value in zip(self.names, self.values, strict=True)}
-        save_file(state, path, metadata={"format": "pt"})
+    def save(self, folder: str) -> None:
+        """
+        Leave the average in a folder; all processes together.
 
-    def load(self, path: str) -> None:
+        It is `ema.safetensors`, and where the weights are sharded each process's part besides, from which a run goes on.
+        """
+        values = self.values
+        if self.sharded:
+            _write(self.names, self.values, os.path.join(folder, PART_NAME.format(rank())))
+            with self.in_place():
+                values = whole_values(self.live)
+        if rank() == 0:
+            _write(self.names, values, os.path.join(folder, AVERAGE_NAME))
+
+    def load(self, folder: str) -> None:
         """
         Go on from a saved average.
 
         Raises:
             ValueError: if there is none, or one of other weights.
         """
+        path = os.path.join(folder, PART_NAME.format(rank()) if self.sharded else AVERAGE_NAME)
         state = load_file(path) if os.path.isfile(path) else {}
         if set(state) != set(self.names):
             what = f"averages {len(state)} tensors, and this run trains {len(self.names)}" if state else "is not there"
@@ -116,20 +127,11 @@ class KeepsAverage:
     def _prepare_for_training(self, max_steps, train_dataloader, resume_from_checkpoint):
         prepared = super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
         if self.args.ema_decay is not None:
-            if self.is_fsdp_enabled or self._is_zero3():
-                raise ValueError(
-                    f"`ema_decay={self.args.ema_decay}` with weights that are sharded over processes. An average needs them whole "
-                    "on each. Launch with DDP or ZeRO 1 or 2, or leave `ema_decay` out."
-                )
             self.average = Average(self.model, self.args.ema_decay)
             self._averaged_step = self.state.global_step
             if resume_from_checkpoint is not None:
-                self.average.load(os.path.join(resume_from_checkpoint, AVERAGE_NAME))
+                self.average.load(resume_from_checkpoint)
         return prepared
-
-    def _is_zero3(self) -> bool:
-        plugin = self.accelerator.state.deepspeed_plugin if self.is_deepspeed_enabled else None
-        return plugin is not None and plugin.zero_stage == 3
 
     def _maybe_log_save_evaluate(self, *args, **kwargs):
         # Called after each step, before anybody reads the average, and once more at the end of an epoch.
@@ -152,13 +154,22 @@ class KeepsAverage:
     def _evaluates_average(self) -> bool:
         return self.average is not None and self.args.ema_evaluate
 
-    def _save_average(self, folder: str) -> None:
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        # First, since the parent may push the folder.
         if self.average is not None:
-            self.average.save(os.path.join(folder, AVERAGE_NAME))
+            folder = self.args.output_dir if output_dir is None else output_dir
+            os.makedirs(folder, exist_ok=True)
+            self.average.save(folder)
+        super().save_model(output_dir, _internal_call)
 
     def _load_average(self, folder: str) -> None:
         if self.average is not None:
-            self.average.load(os.path.join(folder, AVERAGE_NAME))
+            self.average.load(folder)
+
+
+def _write(names: list[str], values: list[Tensor], path: str) -> None:
+    state = {name: value.contiguous() for name, value in zip(names, values, strict=True)}
+    save_file(state, path, metadata={"format": "pt"})
 
 
 def _full(x: Tensor) -> Tensor:

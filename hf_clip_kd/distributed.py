@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -9,10 +11,23 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+_alone = False
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """This process as if it were the only one, for what the processes of a run do not do together."""
+    global _alone
+    _alone = True
+    try:
+        yield
+    finally:
+        _alone = False
+
 
 def world_size() -> int:
     """Number of processes of the run; 1 without a process group."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() and not _alone else 1
 
 
 def rank() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,8 @@ import torch
 from accelerate.utils import gather_object
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from transformers import TrainerCallback
+from transformers.trainer_callback import ExportableState
 
 logger = logging.getLogger(__name__)
 
@@ -31,18 +34,33 @@ class GuardArguments:
     )
 
 
+class SkippedSteps(TrainerCallback, ExportableState):
+    """How many steps a run has skipped, in its checkpoints as well: a run that is resumed has no more of them than another."""
+
+    def __init__(self):
+        self.count = 0
+
+    def state(self) -> dict[str, Any]:
+        return {"args": {}, "attributes": {"count": self.count}}
+
+
 class GuardsSteps:
     """
     Mixed into a [`~transformers.Trainer`] whose `compute_loss` returns what [`GuardsSteps.guarded`] makes of its loss.
 
     A step whose loss or gradient is not finite is skipped, or ends the run, on all processes alike: what one process
     finds in its loss reaches the others with the gradients, which they average anyway, so that finite steps cost no
-    message. DeepSpeed steps inside of the backward pass: there nothing can be skipped, and the run stops before it.
+    message. DeepSpeed steps inside of the backward pass: there nothing can be skipped. The run stops before a loss that is not
+    finite is learned from, and after a gradient that is not, so that no checkpoint has it.
     """
 
-    _skipped = 0
     _steps_since_log = 0
     _skipped_since_log = 0
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._skipped = SkippedSteps()
+        self.add_callback(self._skipped)
 
     def _prepare_for_training(self, *args, **kwargs):
         if self.is_deepspeed_enabled and self.args.max_skipped_steps:
@@ -51,6 +69,8 @@ class GuardsSteps:
                 "look at the gradients. It may be 0, and a loss that is not finite stops the run. Leave it out, or launch with "
                 "DDP or FSDP."
             )
+        saved = self.state.stateful_callbacks.get("SkippedSteps", self._skipped.state())
+        self._skipped.count = saved["attributes"]["count"]
         return super()._prepare_for_training(*args, **kwargs)
 
     def get_batch_samples(self, *args):
@@ -79,7 +99,10 @@ class GuardsSteps:
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch=None) -> Tensor:
         loss = super().training_step(model, inputs, num_items_in_batch)
-        if not self.accelerator.sync_gradients or self.is_deepspeed_enabled:
+        if not self.accelerator.sync_gradients:
+            return loss
+        if self.is_deepspeed_enabled:
+            self._check_engine(model)
             return loss
         self._steps_since_log += 1
         norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
@@ -88,13 +111,19 @@ class GuardsSteps:
         # The gradients are those of all processes together, so that all of them are here.
         return self._reject(model, loss)
 
+    def _check_engine(self, model: nn.Module) -> None:
+        """DeepSpeed has stepped by now, unless fp16's loss scale was too large."""
+        norm = model.get_global_grad_norm()
+        if norm is not None and not math.isfinite(norm) and not getattr(model.optimizer, "overflow", False):
+            self._stop(gather_object([self._report()]), model)
+
     def _reject(self, model: nn.Module, loss: Tensor) -> Tensor:
         reports = gather_object([self._report()])
         scaler = self.accelerator.scaler
         if scaler is not None and not any(report["found"] for report in reports):
             return loss  # no fault: the scaler skips the step and tries a smaller scale
-        self._skipped, self._skipped_since_log = self._skipped + 1, self._skipped_since_log + 1
-        if self._skipped > self.args.max_skipped_steps:
+        self._skipped.count, self._skipped_since_log = self._skipped.count + 1, self._skipped_since_log + 1
+        if self._skipped.count > self.args.max_skipped_steps:
             self._stop(reports, model)
         logger.warning("%s\nThe step is skipped, %d of %d.", self._message(reports, model), *self._skips())
         if scaler is None:  # which must see what it shall skip
@@ -107,7 +136,7 @@ class GuardsSteps:
         """Take what this step has noted for the log back."""
 
     def _skips(self) -> tuple[int, int]:
-        return self._skipped, self.args.max_skipped_steps
+        return self._skipped.count, self.args.max_skipped_steps
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Makes `loss` the mean of the steps that counted; adds `skipped_steps` if there are any, and fp16's `loss_scale`."""
@@ -116,8 +145,8 @@ class GuardsSteps:
                 counted = self._steps_since_log - self._skipped_since_log
                 logs["loss"] = logs["loss"] * self._steps_since_log / counted if counted else float("nan")
             self._steps_since_log = self._skipped_since_log = 0
-            if self._skipped:
-                logs["skipped_steps"] = self._skipped
+            if self._skipped.count:
+                logs["skipped_steps"] = self._skipped.count
             if self.accelerator.scaler is not None:
                 logs["loss_scale"] = self.accelerator.scaler.get_scale()
         super().log(logs, start_time)
@@ -143,7 +172,8 @@ class GuardsSteps:
             found = guilty[0]["found"]
             lines = [f"The loss is not finite at step {step}: {found['bad']}; all terms: {found['all terms']}."]
         else:
-            lines = [f"The gradient is not finite at step {step}: of {_shown(_bad_parameters(model))}."]
+            bad = _bad_parameters(model)  # none are left where DeepSpeed has stepped
+            lines = [f"The gradient is not finite at step {step}" + (f": of {_shown(bad)}." if bad else ".")]
         for report in guilty or reports:
             name = "samples with inputs that are not finite" if report["suspects"] else "samples"
             lines.append(f"Rank {report['rank']}: {name} {_shown(report['suspects'] or report['samples'])}.")

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback
 
 from .alarms import Alarms
 from .average import KeepsAverage
+from .batch_fit import FitsBatches
 from .bounded_scales import bound_parameters
 from .distillation_model import DistillationModel
 from .distributed import fewest
@@ -43,7 +44,16 @@ class ClampScales(TrainerCallback):
 
 
 class DistillationTrainer(
-    StopsWhenTold, LogsParts, GuardsSteps, KeepsAverage, WatchesRuns, ExactData, PushesRuns, ChecksEngine, Trainer
+    StopsWhenTold,
+    FitsBatches,
+    LogsParts,
+    GuardsSteps,
+    KeepsAverage,
+    WatchesRuns,
+    ExactData,
+    PushesRuns,
+    ChecksEngine,
+    Trainer,
 ):
     """Train a CLIP-style student on images and captions, with or without a teacher.
 
@@ -261,12 +271,14 @@ class DistillationTrainer(
             os.path.join(output_dir, LOSSES_NAME),
             metadata={"format": "pt"},
         )
-        self._save_average(output_dir)
         if self.processing_class is not None:
             self.processing_class.save_pretrained(output_dir)
         self._save_arguments(output_dir)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
+        if self.is_fsdp_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
         # Through `from_pretrained`, because `save_pretrained` may write other key names than the live module has; the
         # Trainer's plain `load_state_dict(strict=False)` would then silently restart from the initial weights.
         model = self.model if model is None else model
@@ -281,7 +293,10 @@ class DistillationTrainer(
         model.load_training_state(load_file(heads))
 
     def _load_best_model(self) -> None:
-        self._load_from_checkpoint(self.state.best_model_checkpoint)
+        if self.is_deepspeed_enabled or self.is_fsdp_enabled:
+            super()._load_best_model()
+        else:
+            self._load_from_checkpoint(self.state.best_model_checkpoint)
         self._load_average(self.state.best_model_checkpoint)
 
 

@@ -60,6 +60,14 @@ class DistillationTrainingArguments(CheckpointArguments, GuardArguments, Average
         default=True,
         metadata={"help": "Drop the last, smaller batch; padding it with repeated samples makes false negatives."},
     )
+    auto_find_batch_size: bool = field(
+        default=False,
+        metadata={
+            "help": "Try before the first step what fits the memory, and if need be cut each batch into micro-batches that do, with "
+            "the objective of the whole batch. `per_device_train_batch_size` and `gradient_accumulation_steps` change, their "
+            "product does not."
+        },
+    )
     logging_nan_inf_filter: bool = field(
         default=False,
         metadata={
@@ -71,14 +79,21 @@ class DistillationTrainingArguments(CheckpointArguments, GuardArguments, Average
         super().__post_init__()
         check_launch(self)
         build_models_whole()
-        for name in ("remove_unused_columns", "logging_nan_inf_filter", "auto_find_batch_size"):
+        for name in ("remove_unused_columns", "logging_nan_inf_filter"):
             if getattr(self, name):
-                why = (
-                    "it would change the number of negatives during the run"
-                    if name == "auto_find_batch_size"
-                    else (self.__dataclass_fields__[name].metadata["help"].removeprefix("Must stay False: "))
-                )
-                raise ValueError(f"`{name}=True` cannot be used for distillation: {why}. Leave it at False.")
+                why = self.__dataclass_fields__[name].metadata["help"].removeprefix("Must stay False: ")
+                raise ValueError(f"`{name}=True` cannot be used for distillation: {why} Leave it at False.")
+        if self.auto_find_batch_size and not self.grad_cache:
+            raise ValueError(
+                "`auto_find_batch_size=True` with `grad_cache=False`: a batch that is cut up would lose its negatives. Micro-batches "
+                "must train as one batch. Leave `grad_cache` out."
+            )
+        if self.auto_find_batch_size and self.teacher_sharded:
+            raise ValueError(
+                "`auto_find_batch_size=True` with `teacher_sharded=True`: each process tries by itself what fits, and no process has "
+                "that teacher alone. Only one of them can be given. Halve `per_device_train_batch_size` and double "
+                "`gradient_accumulation_steps` by hand."
+            )
         if self.fp16 and self.use_cpu:
             raise ValueError(
                 "`fp16=True` with `use_cpu=True`, where transformers would train in float32 without a word. CPUs have `bf16`. "

@@ -37,6 +37,7 @@ os.environ |= {
 workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
 os.environ.setdefault("OMP_NUM_THREADS", str(min(2, max(1, (os.cpu_count() or 1) // workers))))
 
+import gc  # noqa: E402
 import random  # noqa: E402
 import shutil  # noqa: E402
 import socket  # noqa: E402
@@ -52,6 +53,14 @@ torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 def pytest_unconfigure():
     HUB.stop()
     shutil.rmtree(os.environ["HF_HOME"], ignore_errors=True)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def short_garbage_collection():
+    """Every Trainer collects garbage several times, and looks at all there is in the process: what stays need not be looked at."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

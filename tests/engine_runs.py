@@ -1,16 +1,12 @@
 """Runs of the miniature trainer under every engine, several processes on gloo; each leaves in a file what came out."""
 
 import os
-import socket
-import time
-from pathlib import Path
 
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
 from miniature import ALL_LOSSES, Pairs, Teacher, collate, make_args, make_clip
+from processes import join, leave
 
 from hf_clip_kd.losses.base import DistillationLoss
 from hf_clip_kd.sharded import is_sharded, whole_copy, whole_values
@@ -59,10 +55,12 @@ RUNS = {
     "accumulation": {"gradient_accumulation_steps": 2, "grad_cache": False},
     "bound": {"losses": {"clip": 0.01, "engine_runs.Tide": 1.0}, "max_logit_scale": 15.0, "learning_rate": 1e-2},
     "sharded_teacher": {"teacher_sharded": True},
+    # Evaluated in between, with the average in the place of the weights, which go on as if nothing had been.
+    "average": {"ema_decay": 0.9, "eval_strategy": "steps", "eval_steps": 5},
 }
 
 
-def make_run(folder, processes=1, **settings):
+def make_run(folder, processes=1, student=None, dataset=None, **settings):
     """A trainer that sees the same 12 pairs in each of its 20 steps, however they are split."""
     micro_batches = settings.get("gradient_accumulation_steps", 1)
     defaults = {
@@ -73,8 +71,9 @@ def make_run(folder, processes=1, **settings):
     }
     args = make_args(folder, **defaults | settings)
     # After the arguments, as in the recipes: from here on ZeRO-3 would cut up what is built.
-    student, teacher = make_clip(), Teacher(make_clip(24, 20, seed=1))
-    return DistillationTrainer(student, args, teacher, Pairs(WINDOW * STEPS), data_collator=collate)
+    student, teacher = student or make_clip(), Teacher(make_clip(24, 20, seed=1))
+    data = Pairs(WINDOW * STEPS) if dataset is None else dataset
+    return DistillationTrainer(student, args, teacher, data, Pairs(WINDOW), data_collator=collate)
 
 
 def weights(module):
@@ -109,6 +108,49 @@ def outcome(run, folder):
     }
 
 
+def resumed(folder, processes, engine):
+    """The whole of a run, and of one that goes on from its middle, to the last bit."""
+    found = []
+    for checkpoint in (None, f"{folder}/checkpoint-4"):
+        settings = {
+            "max_steps": 8,
+            "save_strategy": "steps",
+            "save_steps": 4,
+            "ema_decay": 0.9,
+            "optim": "adamw_torch",
+        }
+        # Dropout, so that the random numbers count; a window of two micro-batches.
+        settings |= {"gradient_accumulation_steps": 2, "max_logit_scale": 14.3, "lr_scheduler_type": "cosine"}
+        run = make_run(folder, processes, make_clip(attention_dropout=0.2), ema_evaluate=False, **settings, **engine)
+        run.train(resume_from_checkpoint=checkpoint)
+        log = [entry["loss"] for entry in run.state.log_history if "loss" in entry]
+        found.append({"state": weights(run.model), "average": run.average.values, "loss": log[4:]})
+        forget_engine()
+    return found
+
+
+class OneBad(Pairs):
+    """A number that is none, in the third step."""
+
+    def __getitem__(self, index):
+        row = super().__getitem__(index)
+        return row | {"pixel_values": row["pixel_values"] * float("nan")} if index == 2 * WINDOW + 1 else row
+
+
+def guarded(folder, processes, skips, engine):
+    """What a run with a bad sample says, and how many of its steps counted."""
+    run = make_run(folder, processes, dataset=OneBad(WINDOW * STEPS), max_skipped_steps=skips, max_steps=5, **engine)
+    said = ""
+    try:
+        run.train()
+    except FloatingPointError as error:
+        said = str(error)
+    finite = all(bool(value.isfinite().all()) for value in weights(run.model).values())
+    skipped = [entry["skipped_steps"] for entry in run.state.log_history if "skipped_steps" in entry]
+    forget_engine()
+    return {"said": said, "finite": finite, "skipped": skipped[-1:], "steps": run.state.global_step}
+
+
 def fsdp_on_cpu():
     """Accelerate knows no FSDP on CPUs, though torch does: it would make plain DDP of it."""
     init = AcceleratorState.__init__
@@ -129,27 +171,6 @@ def forget_engine():
             del os.environ[name]
 
 
-def join(rank, processes, port):
-    """Become one of several processes, as torchrun would make it."""
-    torch.set_num_threads(1)
-    os.environ |= {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": str(processes),
-        "LOCAL_WORLD_SIZE": str(processes),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "OMP_NUM_THREADS": "1",
-    }
-
-
-def leave():
-    dist.barrier()
-    dist.destroy_process_group()
-    time.sleep(0.5)
-    os._exit(0)  # gloo's threads abort now and then while the interpreter shuts down; the result file is what counts
-
-
 def train_all(rank, processes, port, folder, engine):
     join(rank, processes, port)
     if engine.startswith("zero"):
@@ -162,22 +183,8 @@ def train_all(rank, processes, port, folder, engine):
         run = make_run(f"{folder}/{name}", processes, **ENGINES[engine], **settings)
         torch.save(outcome(run, f"{folder}/{name}"), f"{folder}/{name}{rank}.pt")
         forget_engine()
+    torch.save(resumed(f"{folder}/resumed", processes, ENGINES[engine]), f"{folder}/resumed{rank}.pt")
+    # DeepSpeed's engine steps before anybody can skip anything.
+    skips = 0 if engine.startswith("zero") else 1
+    torch.save(guarded(f"{folder}/guarded", processes, skips, ENGINES[engine]), f"{folder}/guarded{rank}.pt")
     leave()
-
-
-def launch(function, processes, folder, *args):
-    """`function(rank, processes, port, folder, *args)` on as many processes; its result files are what counts."""
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        port = server.getsockname()[1]
-    context = mp.spawn(function, (processes, port, str(folder), *args), nprocs=processes, join=False)
-    deadline = time.monotonic() + LAUNCH_SECONDS
-    try:
-        while not context.join(timeout=max(0.0, deadline - time.monotonic())) and time.monotonic() < deadline:
-            pass
-    except mp.ProcessExitedException:
-        pass  # see `leave`; where there is no result, the reader of the file says so
-    finally:
-        for process in context.processes:
-            process.kill()
-    return Path(folder)

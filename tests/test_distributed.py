@@ -1,14 +1,13 @@
 """What several processes compute on their shares of a batch is what one computes on all of it: values and gradients."""
 
 import math
-import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import join, launch, leave
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -31,7 +30,6 @@ RUNS = {
     "patch by an ensemble": {"patch": 1.0},
     "sum by an ensemble": dict.fromkeys(LOSSES, 0.5),
 }
-LAUNCH_SECONDS = 120
 
 
 class Model(nn.Module):
@@ -117,9 +115,9 @@ def gather_step(sizes: list[int], dtype: torch.dtype) -> dict[str, torch.Tensor]
     }
 
 
-def worker(index: int, world: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=index, world_size=world)
+def worker(index: int, world: int, port: int, folder: str) -> None:
+    join(index, world, port)
+    dist.init_process_group("gloo")
     results = {}
     for case, sizes in SHARES[world].items():
         for dtype in (torch.float64, torch.bfloat16):
@@ -127,23 +125,14 @@ def worker(index: int, world: int, folder: str) -> None:
         for run in RUNS:
             results[case, run] = train_step(run, sizes)
     torch.save(results, Path(folder) / f"rank{index}.pt")
-    dist.barrier()
-    dist.destroy_process_group()
-    os._exit(0)  # gloo's threads abort now and then while the interpreter shuts down; the result file is what counts
+    leave()
 
 
 @pytest.fixture(scope="module", params=SHARES, ids=lambda world: f"{world}processes")
 def results(request, tmp_path_factory) -> list[dict]:
     """What each process of one launch computed."""
     world, folder = request.param, tmp_path_factory.mktemp("gloo")
-    context = mp.spawn(worker, (world, str(folder)), nprocs=world, join=False)
-    try:
-        context.join(timeout=LAUNCH_SECONDS)
-        for process in context.processes:
-            process.join(LAUNCH_SECONDS)
-    finally:
-        for process in context.processes:
-            process.kill()
+    launch(worker, world, folder)
     return [torch.load(folder / f"rank{r}.pt", weights_only=False) for r in range(world)]
 
 

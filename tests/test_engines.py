@@ -4,7 +4,8 @@ import importlib.util
 
 import pytest
 import torch
-from engine_runs import ENGINES, RUNS, STEPS, launch, make_run, train_all
+from engine_runs import ENGINES, LAUNCH_SECONDS, RUNS, STEPS, make_run, train_all, weights
+from processes import launch
 from safetensors.torch import load_file
 from transformers import CLIPModel
 
@@ -27,12 +28,12 @@ CASES = [
 def several(request, tmp_path_factory):
     """What each process of one launch found, by run, and where the runs were saved."""
     engine, processes = request.param
-    folder = launch(train_all, processes, tmp_path_factory.mktemp("engines"), engine)
-    found = {
-        name: [torch.load(folder / f"{name}{rank}.pt", weights_only=True) for rank in range(processes)]
-        for name in RUNS
-    }
-    return engine, found, folder
+    folder = launch(train_all, processes, tmp_path_factory.mktemp("engines"), engine, seconds=LAUNCH_SECONDS)
+    return engine, {name: read(folder, name, processes) for name in RUNS}, folder
+
+
+def read(folder, name, processes):
+    return [torch.load(folder / f"{name}{rank}.pt", weights_only=True) for rank in range(processes)]
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +91,32 @@ def test_the_teacher_stays_out_of_it(several, alone, name):
     assert held == [whole] * len(held) if name != "sharded_teacher" else max(held) < 0.8 * whole
     for result in several[1][name]:
         assert result["teacher moved"] == [] and result["teacher trained"] == [] and not result["teacher trains"]
+
+
+def test_the_average_is_that_of_one_process(several, alone):
+    # At the end it is in the place of the weights.
+    for result in several[1]["average"]:
+        for name, value in weights(alone["average"].model).items():
+            torch.testing.assert_close(result["state"][name], value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_a_resumed_run_is_the_undisturbed_one_to_the_last_bit(several):
+    _, found, folder = several
+    for whole, resumed in read(folder, "resumed", len(found["plain"])):
+        assert len(resumed["loss"]) == 4 and resumed["loss"] == whole["loss"]
+        assert all(torch.equal(value, whole["state"][name]) for name, value in resumed["state"].items())
+        assert all(map(torch.equal, resumed["average"], whole["average"]))
+
+
+def test_a_number_that_is_none_is_skipped_or_stops_the_run(several):
+    engine, found, folder = several
+    for result in read(folder, "guarded", len(found["plain"])):
+        assert result["finite"]
+        if "zero" in engine:
+            assert "loss is not finite at step 2" in result["said"] and "Rank" in result["said"]
+            assert result["steps"] == 2
+        else:
+            assert result["said"] == "" and result["skipped"] == [1] and result["steps"] == 5
 
 
 def test_a_scale_is_held_at_its_bound_and_comes_down_again(alone):

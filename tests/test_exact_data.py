@@ -2,14 +2,12 @@
 
 import json
 import os
-import socket
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from miniature import logs, make_args
+from processes import join, launch, leave
 from test_stream import write_tars
 
 from hf_clip_kd.data import CLIPDataCollator, Stream, load_image_text
@@ -101,33 +99,21 @@ def test_a_stream_with_other_readers_is_not_resumed(tmp_path):
         other.train(resume_from_checkpoint=str(tmp_path / "whole" / f"checkpoint-{SAVED}"))
 
 
-def worker(index, folder):
+def worker(index, processes, port, folder):
     """Of two processes, one that finds two samples, and one that finds a hundred."""
-    torch.set_num_threads(1)
-    os.environ |= {"RANK": str(index), "LOCAL_RANK": str(index), "WORLD_SIZE": "2", "ACCELERATE_USE_CPU": "true"}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": (Path(folder) / "port").read_text()}
+    join(index, processes, port)
+    os.environ["ACCELERATE_USE_CPU"] = "true"
     run = trainer("stream", Path(folder), Path(folder) / "out", save_strategy="no", max_steps=15)
     run.train()
     result = {"trace": run.trace, "steps": run.state.global_step, "world": run.args.world_size}
     (Path(folder) / f"{index}.json").write_text(json.dumps(result))
-    dist.barrier()
-    dist.destroy_process_group()
-    os._exit(0)
+    leave()
 
 
 @pytest.mark.slow
 def test_a_process_whose_shards_are_short_goes_on(tmp_path):
     write_tars(tmp_path, (1, 40))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        (tmp_path / "port").write_text(str(free.getsockname()[1]))
-    context = mp.spawn(worker, (str(tmp_path),), nprocs=2, join=False)
-    try:
-        for process in context.processes:
-            process.join(120)
-    finally:
-        for process in context.processes:
-            process.kill()
+    launch(worker, 2, tmp_path)
     results = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
     assert [(result["steps"], result["world"]) for result in results] == [(15, 2)] * 2
     assert [sum(map(len, result["trace"])) for result in results] == [15 * BATCH] * 2

@@ -1,22 +1,18 @@
 """DistillationTrainer with GradCache: accumulated micro-batches, on one process and on two, train as one batch."""
 
 import copy
-import os
-import socket
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from miniature import ALL_LOSSES, Pairs, logs, make_clip, make_trainer
+from processes import join, launch, leave
 from test_grad_cache import expected_step, gradients, make_batches, make_model, window_step
 from torch.nn.parallel import DistributedDataParallel
 
 from hf_clip_kd.losses import LOSSES
 
 WINDOW, STEPS = 12, 3
-LAUNCH_SECONDS = 120
 # Rows of each micro-batch of each of two processes.
 SHARES = [[5, 3], [1, 3]]
 
@@ -123,22 +119,8 @@ def test_non_finite_loss_names_its_term(tmp_path):
         run.train()
 
 
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]
-
-
-def worker(rank: int, port: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    os.environ |= {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "OMP_NUM_THREADS": "1",  # which accelerate would set otherwise
-    }
+def worker(rank: int, processes: int, port: int, folder: str) -> None:
+    join(rank, processes, port)
     # The Trainer starts the process group.
     run = make_run(f"{folder}/run", micro_batches=3, processes=2)
     if rank == 1:  # as from another seed
@@ -159,23 +141,14 @@ def worker(rank: int, port: int, folder: str) -> None:
         torch.manual_seed(rank)
         results[name] = window_step(wrapped, batches), gradients(model)
     torch.save(results, f"{folder}/rank{rank}.pt")
-    dist.barrier()
-    dist.destroy_process_group()
-    os._exit(0)  # gloo's threads abort now and then while the interpreter shuts down; the result file is what counts
+    leave()
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory) -> list[dict]:
     """What each of two processes computed."""
     folder = tmp_path_factory.mktemp("gloo")
-    context = mp.spawn(worker, (free_port(), str(folder)), nprocs=2, join=False)
-    try:
-        context.join(timeout=LAUNCH_SECONDS)
-        for process in context.processes:
-            process.join(LAUNCH_SECONDS)
-    finally:
-        for process in context.processes:
-            process.kill()
+    launch(worker, 2, folder)
     return [torch.load(Path(folder) / f"rank{rank}.pt", weights_only=False) for rank in range(2)]
 
 

@@ -1,16 +1,13 @@
 """Every guard against its injected fault: steps are skipped or the run stops, and the message says why and by whom."""
 
 import logging
-import os
-import socket
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from loss_inputs import PAIRS, build, features
 from miniature import ALL_LOSSES, BATCH, STEPS, Pairs, collate, logs, make_clip, make_trainer
+from processes import join, launch, leave
 from safetensors.torch import load_file
 from torch.utils.data import Subset
 from transformers import TrainerCallback, TrainerControl, TrainerState
@@ -19,7 +16,6 @@ from hf_clip_kd.alarms import Alarms
 from hf_clip_kd.distillation_model import variance
 from hf_clip_kd.losses import LOSSES
 
-LAUNCH_SECONDS = 120
 BAD_ROW = 11  # of the second batch
 
 
@@ -188,16 +184,8 @@ def test_a_bad_loss_counts_under_the_scaler_too(tmp_path):
 # ---- Two processes ----
 
 
-def worker(rank: int, port: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    os.environ |= {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "OMP_NUM_THREADS": "1",
-    }
+def worker(rank: int, processes: int, port: int, folder: str) -> None:
+    join(rank, processes, port)
     run = make_run(f"{folder}/run", per_device_train_batch_size=BATCH // 2, max_skipped_steps=1)
     messages = []
     handler = logging.Handler()
@@ -220,23 +208,11 @@ def worker(rank: int, port: int, folder: str) -> None:
         {"state": run.model.state_dict(), "messages": messages, "error": error, "step": run.state.global_step},
         f"{folder}/rank{rank}.pt",
     )
-    dist.barrier()
-    dist.destroy_process_group()
-    os._exit(0)  # gloo's threads abort now and then while the interpreter shuts down; the result file is what counts
+    leave()
 
 
 def test_processes_skip_and_stop_together(tmp_path):
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        port = server.getsockname()[1]
-    context = mp.spawn(worker, (port, str(tmp_path)), nprocs=2, join=False)
-    try:
-        context.join(timeout=LAUNCH_SECONDS)
-        for process in context.processes:
-            process.join(LAUNCH_SECONDS)
-    finally:
-        for process in context.processes:
-            process.kill()
+    launch(worker, 2, tmp_path)
     results = [torch.load(Path(tmp_path) / f"rank{rank}.pt", weights_only=False) for rank in range(2)]
     single = make_run(tmp_path / "single", max_skipped_steps=1)
     single.train()

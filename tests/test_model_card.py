@@ -375,7 +375,7 @@ def test_no_local_path_of_a_recipe_gets_out(run):
     folder = run(
         dataset_name="imagefolder",
         data_dir="/home/me/pictures",
-        teacher_model_name_or_path="/work/secret/teacher",
+        teacher_model_name_or_path="/srv/secret/teacher",
         output_dir="/data/me/student",
         hub_token="hf_" + "a" * 34,
     )

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from engine_runs import join, launch, leave
 from miniature import ALL_LOSSES, Teacher, make_clip
+from processes import join, launch, leave
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.nn.parallel import DistributedDataParallel
 

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from engine_runs import join, launch, leave
 from miniature import Pairs, Teacher, make_args, make_clip
+from processes import join, launch, leave
 
 from hf_clip_kd.trainer import DistillationTrainer
 

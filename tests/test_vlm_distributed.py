@@ -1,20 +1,16 @@
 """Two processes train a LLaVA as one does, also where one of them has a batch without any image, and share questions."""
 
 import json
-import os
-import socket
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import join, launch, leave
 from test_vlm_trainer import losses, make_model, make_rows, make_trainer
 
 from hf_clip_kd.data import load_shapes
 from hf_clip_kd.evaluation import build_vqa_evaluator
 
-LAUNCH_SECONDS = 120
 # In both steps the first process sees images and the second one none.
 TEXT_ONLY = (4, 5, 6, 7, 12, 13, 14, 15)
 
@@ -51,34 +47,18 @@ def restless(module):
         module.weight.data.mul_(4)
 
 
-def worker(rank, port, folder):
-    torch.set_num_threads(1)
-    os.environ |= {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "OMP_NUM_THREADS": "1",
-    }
+def worker(rank, processes, port, folder):
+    join(rank, processes, port)
     run = make_run(f"{folder}/run", batch_size=4)
     run.train()
     torch.save({"state": run.model.state_dict(), "losses": losses(run)}, f"{folder}/{rank}.pt")
     numbers, scores = evaluate(run.model, run.processing_class, f"{folder}/results" if rank == 0 else None)
     Path(f"{folder}/{rank}.json").write_text(json.dumps([numbers, scores]))
-    dist.barrier()
-    dist.destroy_process_group()
-    os._exit(0)  # gloo's threads abort now and then while the interpreter shuts down; the result file is what counts
+    leave()
 
 
 def test_a_batch_without_images_on_one_process(tmp_path):
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        port = server.getsockname()[1]
-    context = mp.spawn(worker, (port, str(tmp_path)), nprocs=2, join=False)
-    context.join(timeout=LAUNCH_SECONDS)
-    for process in context.processes:
-        process.join(LAUNCH_SECONDS)
+    launch(worker, 2, tmp_path)
     results = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
     single = make_run(tmp_path / "single", batch_size=8)
