@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import nn
+from transformers import TrainerCallback
 
 BOUND = "upper_bound"
 
@@ -41,4 +42,11 @@ def _bound(optimizer: torch.optim.Optimizer, args, kwargs) -> None:
                 parameter.clamp_(max=group[BOUND])
 
 
-__all__ = ["bound_parameters"]
+class ClampScales(TrainerCallback):
+    """Bound the learned scales right after every optimizer step, and show the student its own."""
+
+    def on_optimizer_step(self, args, state, control, model=None, **kwargs):
+        model.clamp_scales_()
+
+
+__all__ = ["ClampScales", "bound_parameters"]

@@ -179,9 +179,8 @@ class DistillationModel(nn.Module):
 
     @property
     def _no_split_modules(self) -> list[str]:
-        # FSDP reads here which blocks to cut up one by one, and wants no name that this student has not.
-        present = {type(module).__name__ for module in self.student.modules()}
-        return sorted(present.intersection(self.student._no_split_modules or ()))
+        # FSDP reads here which blocks to cut up one by one.
+        return self.student._no_split_modules
 
     def gradient_checkpointing_enable(self, **kwargs) -> None:
         self.student.gradient_checkpointing_enable(**kwargs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from accelerate.utils import DistributedType
+from torch import nn
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled, unset_hf_deepspeed_config
 
 ON_CPU = (
@@ -61,6 +62,16 @@ def build_models_whole() -> None:
         unset_hf_deepspeed_config()
 
 
+def blocks(model: nn.Module) -> list[str]:
+    """
+    The classes of the blocks that FSDP cuts up one by one.
+
+    accelerate would take all the names that the model's class knows, and stop at the first one that is not in this model.
+    """
+    present = {type(module).__name__ for module in model.modules()}
+    return sorted(present.intersection(model._no_split_modules or ()))
+
+
 class ChecksEngine:
     """Mixed into a [`~transformers.Trainer`]: refuses to run without the engine that was asked for."""
 
@@ -86,5 +97,11 @@ class ChecksEngine:
                     f"{self.accelerator.distributed_type.value} of it, which trains without it. {fix}"
                 )
 
+    def _prepare_for_training(self, *args):
+        plugin = getattr(self.accelerator.state, "fsdp_plugin", None)
+        if plugin is not None and plugin.transformer_cls_names_to_wrap is None:
+            plugin.transformer_cls_names_to_wrap = blocks(self.model)
+        return super()._prepare_for_training(*args)
 
-__all__ = ["ChecksEngine", "build_models_whole", "check_launch"]
+
+__all__ = ["ChecksEngine", "blocks", "build_models_whole", "check_launch"]

@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import PreTrainedModel, Trainer, TrainerCallback
+from transformers import PreTrainedModel, Trainer
 
 from .alarms import Alarms
 from .average import KeepsAverage
 from .batch_fit import FitsBatches
-from .bounded_scales import bound_parameters
+from .bounded_scales import ClampScales, bound_parameters
 from .distillation_model import DistillationModel
 from .distributed import fewest
 from .engines import ChecksEngine
@@ -34,13 +34,6 @@ from .watching import WatchesRuns
 LOSSES_NAME = "losses.safetensors"
 TEXT_INPUTS = ("input_ids", "attention_mask", "synthetic_input_ids", "synthetic_attention_mask")
 STUDENT_INPUTS = ("pixel_values", *TEXT_INPUTS)
-
-
-class ClampScales(TrainerCallback):
-    """Bound the learned scales right after every optimizer step, and show the student its own."""
-
-    def on_optimizer_step(self, args, state, control, model=None, **kwargs):
-        model.clamp_scales_()
 
 
 class DistillationTrainer(

@@ -1,7 +1,9 @@
 """Runs of the miniature trainer under every engine, several processes on gloo; each leaves in a file what came out."""
 
+import importlib.util
 import os
 
+import pytest
 import torch
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
@@ -14,6 +16,11 @@ from hf_clip_kd.trainer import DistillationTrainer
 
 WINDOW, STEPS = 12, 20
 LAUNCH_SECONDS = 560
+
+
+without_deepspeed = pytest.mark.skipif(
+    importlib.util.find_spec("deepspeed") is None, reason="deepspeed is not installed"
+)
 
 
 def zero(stage):
@@ -32,6 +39,15 @@ ENGINES = {
     "zero3": {"deepspeed": zero(3)},
     "fsdp2": {"fsdp": True, "fsdp_config": {"version": 2, "auto_wrap_policy": "TRANSFORMER_BASED_WRAP"}},
 }
+
+
+def engine_cases(*processes):
+    """Each engine with each number of processes, for `pytest.mark.parametrize` and fixtures."""
+    return [
+        pytest.param((engine, count), id=f"{engine}-{count}processes", marks=[without_deepspeed] * ("zero" in engine))
+        for engine in ENGINES
+        for count in processes
+    ]
 
 
 class Tide(DistillationLoss):
@@ -171,14 +187,20 @@ def forget_engine():
             del os.environ[name]
 
 
-def train_all(rank, processes, port, folder, engine):
-    join(rank, processes, port)
+def prepare(engine):
+    """What an engine needs on a CPU; called once in each process."""
     if engine.startswith("zero"):
         import deepspeed
 
         # Else DeepSpeed compiles its own communication through shared memory for a minute.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    fsdp_on_cpu()
+    if engine.startswith("fsdp"):
+        fsdp_on_cpu()
+
+
+def train_all(rank, processes, port, folder, engine):
+    join(rank, processes, port)
+    prepare(engine)
     for name, settings in RUNS.items():
         run = make_run(f"{folder}/{name}", processes, **ENGINES[engine], **settings)
         torch.save(outcome(run, f"{folder}/{name}"), f"{folder}/{name}{rank}.pt")

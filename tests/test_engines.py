@@ -1,30 +1,18 @@
 """The same training on one process and on several, under DDP, ZeRO-1, 2, 3 and FSDP 2, with a teacher outside of it all."""
 
-import importlib.util
-
 import pytest
 import torch
-from engine_runs import ENGINES, LAUNCH_SECONDS, RUNS, STEPS, make_run, train_all, weights
+from engine_runs import LAUNCH_SECONDS, RUNS, STEPS, engine_cases, make_run, train_all, weights
 from processes import launch
 from safetensors.torch import load_file
 from transformers import CLIPModel
 
 from hf_clip_kd.trainer import LOSSES_NAME
 
-without_deepspeed = pytest.mark.skipif(
-    importlib.util.find_spec("deepspeed") is None, reason="deepspeed is not installed"
-)
 pytestmark = pytest.mark.slow
-CASES = [
-    pytest.param(
-        (engine, processes), id=f"{engine}-{processes}processes", marks=[without_deepspeed] * ("zero" in engine)
-    )
-    for engine in ENGINES
-    for processes in (2, 3)
-]
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(scope="module", params=engine_cases(2, 3))
 def several(request, tmp_path_factory):
     """What each process of one launch found, by run, and where the runs were saved."""
     engine, processes = request.param

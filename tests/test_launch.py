@@ -20,7 +20,7 @@ from miniature import make_args, make_clip
 
 import hf_clip_kd as kd
 from hf_clip_kd.distillation_model import DistillationModel
-from hf_clip_kd.engines import ChecksEngine, check_launch
+from hf_clip_kd.engines import ChecksEngine, blocks, check_launch
 
 CONFIGS = {path.stem: path for path in (Path(__file__).parents[1] / "accelerate_configs").glob("*.yaml")}
 NAMES = {"cpu", "single_gpu", "multi_gpu", "multi_cpu", "zero1", "zero2", "zero3", "fsdp2", "two_nodes"}
@@ -107,6 +107,7 @@ def test_fsdp_builds_its_plugin_and_finds_the_blocks(student, environment):
     assert type(plugin.cpu_offload).__name__ == "OffloadPolicy", "none"
     assert "FULL" in str(plugin.state_dict_type)
     model = DistillationModel(kd.load_clip(student)[0], {"clip": 1}, None)
+    plugin.transformer_cls_names_to_wrap = blocks(model)  # as the trainers do
     plugin.set_auto_wrap_policy(model)
     found = {cls.__name__ for cls in plugin.auto_wrap_policy.keywords["transformer_layer_cls"]}
     assert "CLIPEncoderLayer" in found

@@ -228,7 +228,5 @@ def test_bad_arguments(tmp_path):
         make_trainer(tmp_path).evaluate()
     with pytest.raises(ValueError, match="is not an objective"):
         make_args(tmp_path, losses={})
-    with pytest.raises(ValueError, match="auto_find_batch_size=True"):
-        make_args(tmp_path, auto_find_batch_size=True)
     with pytest.raises(ValueError, match="remove_unused_columns=True"):
         make_args(tmp_path, remove_unused_columns=True)

@@ -150,7 +150,12 @@ def test_each_part_has_its_rate(tmp_path):
     assert any("proj.weight" in name for name in decaying) and not any(name.endswith("bias") for name in decaying)
     of = {id(parameter): group for group in groups for parameter in group["params"]}
     assert len(of) == sum(len(group["params"]) for group in groups)
-    for name, parameter in model.named_parameters():
+    learning = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    frozen = {name for name, _ in model.named_parameters()} - set(learning)
+    assert frozen and all("encoder.layers.1." in name or "post_layernorm" in name for name in frozen), (
+        "behind layer -2"
+    )
+    for name, parameter in learning.items():
         part = "vision" if "vision_tower" in name else "projector" if "projector" in name else "learning"
         group = of[id(parameter)]
         assert group["lr"] == rates["learning_rate" if part == "learning" else f"{part}_learning_rate"], name

@@ -12,6 +12,8 @@ from transformers import (
     LlavaForConditionalGeneration,
     LlavaProcessor,
 )
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import PrefixChange
 from transformers.dynamic_module_utils import get_relative_import_files
 
 from ..models import TimmVisionConfig, modeling_timm_llava
@@ -47,6 +49,19 @@ def save_llava(
             shutil.copyfile(path, Path(folder) / Path(path).name)
     model.save_pretrained(folder, **save_arguments)
     processor.save_pretrained(folder)
+
+
+def keep_names(model: LlavaForConditionalGeneration) -> None:
+    """
+    Let the model be saved under the names that a LLaVA's folder has, also when its class is another one by then.
+
+    transformers finds by the class how the names in a folder differ from those of the live modules, and FSDP 2 puts a class of
+    its own in the place of the model's. A loaded model knows it already.
+    """
+    if getattr(model, "_weight_conversions", None) is None:
+        found = get_model_conversion_mapping(model, add_legacy=False)
+        # Without those that transformers leaves out for a model that was not loaded.
+        model._weight_conversions = [one for one in found if not isinstance(one, PrefixChange)] or None
 
 
 def load_llava(
@@ -91,4 +106,4 @@ def load_llava(
     return model, processor
 
 
-__all__ = ["load_llava", "save_llava"]
+__all__ = ["keep_names", "load_llava", "save_llava"]

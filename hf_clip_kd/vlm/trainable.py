@@ -1,5 +1,6 @@
 """Which parts of a LLaVA learn, and at which rate."""
 
+import torch
 from torch import nn
 from transformers import LlavaForConditionalGeneration
 
@@ -19,6 +20,25 @@ def set_trainable(model: LlavaForConditionalGeneration, args: LlavaTrainingArgum
     # The head last: with tied embeddings it is a part of the language model.
     for part, whether in learns.items():
         part.requires_grad_(whether)
+
+
+def freeze_unread(model: nn.Module) -> None:
+    """
+    Freeze what of a learning vision tower does not reach the features that are read, such as the layers behind
+    `vision_feature_layer`. It would have no gradient: DDP waits for it, and FSDP can resume no optimizer that never saw it.
+    """
+    llava = find_llava(model)
+    tower, config = llava.model.vision_tower, llava.config.vision_config
+    side, (first, *_) = config.image_size, tower.parameters()
+    pixels = torch.zeros(1, getattr(config, "num_channels", 3), side, side, device=first.device, dtype=first.dtype)
+    in_training = [module for module in tower.modules() if module.training]
+    tower.eval()
+    total = sum(x.sum() for x in llava.get_image_features(pixels).pooler_output)
+    parameters = [parameter for parameter in tower.parameters() if parameter.requires_grad]
+    for parameter, gradient in zip(parameters, torch.autograd.grad(total, parameters, allow_unused=True), strict=True):
+        parameter.requires_grad_(gradient is not None)
+    for module in in_training:
+        module.training = True
 
 
 def frozen_parts(model: nn.Module) -> list[nn.Module]:

@@ -16,7 +16,8 @@ from .adapters import add_lora
 from .collator import IGNORED, LlavaDataCollator
 from .feature_scale import FeatureScale
 from .sampler import ModalityLengthSampler
-from .trainable import find_llava, frozen_parts, parameter_groups, set_trainable
+from .saving import keep_names
+from .trainable import find_llava, freeze_unread, frozen_parts, parameter_groups, set_trainable
 from .training_args import LlavaTrainingArguments
 
 
@@ -67,8 +68,11 @@ class LlavaTrainer(GuardsSteps, WatchesRuns, StopsWhenTold, PushesRuns, ChecksEn
         **kwargs,
     ):
         set_trainable(model, args)
+        keep_names(model)
         if args.lora is not None:
             model = add_lora(model, args.lora, args.tune_vision_tower)
+        if args.tune_vision_tower:
+            freeze_unread(model)
         self.sampler: ModalityLengthSampler | None = None
         self.feature_scale = feature_scale
         super().__init__(
@@ -168,6 +172,10 @@ class LlavaTrainer(GuardsSteps, WatchesRuns, StopsWhenTold, PushesRuns, ChecksEn
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
         model = self.model if model is None else model
+        if self.is_fsdp_enabled:
+            # Of the file that only FSDP reads, in which the scale is not folded.
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
         if isinstance(model, PeftModel):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
