@@ -101,17 +101,19 @@ class _Window:
 
     def replay(self, model, student: CLIPFeatures, teacher: None) -> tuple[Tensor, dict[str, Tensor]]:
         """Pass 2: the loss of the window with the gradient of its next micro-batch."""
-        gradients = self.gradients.pop(0)
-        inputs = student.tensors()
-        gradients = [*(gradients[name] for name in inputs), *self.shared]
-        return _Known.apply(self.loss, gradients, *inputs.values(), *_parameters(model.losses)), self.parts
+        found, features = self.gradients.pop(0), student.tensors()
+        inputs = [*features.values(), *_parameters(model.losses)]
+        known = zip([*(found[name] for name in features), *self.shared], inputs, strict=True)
+        # Only what the losses read; torch.compile traces no gradient that is None.
+        gradients, inputs = zip(*((gradient, x) for gradient, x in known if gradient is not None), strict=True)
+        return _Known.apply(self.loss, gradients, *inputs), self.parts
 
 
 class _Known(torch.autograd.Function):
     """A value whose gradients are known already."""
 
     @staticmethod
-    def forward(ctx, value: Tensor, gradients: list[Tensor | None], *inputs: Tensor) -> Tensor:
+    def forward(ctx, value: Tensor, gradients: tuple[Tensor, ...], *inputs: Tensor) -> Tensor:
         ctx.gradients = gradients
         return value.clone()
 
@@ -119,7 +121,7 @@ class _Known(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         # In fp32 with the factor of a GradScaler already in it; autograd then rounds to the type of the input.
-        return None, None, *(None if gradient is None else grad * gradient for gradient in ctx.gradients)
+        return None, None, *(grad * gradient for gradient in ctx.gradients)
 
 
 def concatenate(parts: list[CLIPFeatures]) -> CLIPFeatures:

@@ -56,6 +56,13 @@ class DistillArguments(ImageTextArguments, RandomCropArguments):
     teacher_compile: bool = field(
         default=False, metadata={"help": "Run the teacher through `torch.compile`, whatever the student does."}
     )
+    attn_implementation: str | None = field(
+        default=None,
+        metadata={
+            "help": "How a student of transformers attends: `sdpa` (the default), in which PyTorch picks the kernel, `eager`, or "
+            "`flash_attention_2` where that package is and with `bf16` or `fp16`."
+        },
+    )
     init_from_teacher: list[str] | None = field(
         default=None,
         metadata={
@@ -153,7 +160,10 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     teacher = make_teacher(script)
     # After the teacher, whose own training would move the generator: the student's weights depend on the seed alone.
     set_seed(training.seed)
-    student, processor = kd.load_clip(script.model_name_or_path, trust_remote_code=script.trust_remote_code)
+    attention = {} if script.attn_implementation is None else {"attn_implementation": script.attn_implementation}
+    student, processor = kd.load_clip(
+        script.model_name_or_path, trust_remote_code=script.trust_remote_code, **attention
+    )
     if script.init_from_teacher is not None:
         student, processor = kd.init_from_teacher(student, processor, teacher, script.init_from_teacher)
     evaluator = None if script.evaluation is None else build_evaluator(script.evaluation, kd.load_image_text)

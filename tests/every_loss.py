@@ -19,7 +19,7 @@ def collate(rows):
     return batch
 
 
-def make_run(folder, names, student=None, compile_teacher=False, dataset=None, **changes):
+def make_run(folder, names, student=None, compile_teacher=False, dataset=None, dtype=None, **changes):
     """A trainer with these losses, the same at every call but for `changes` of the arguments."""
     trainer_only = {key: changes.pop(key) for key in ("eval_dataset", "evaluator", "callbacks") if key in changes}
     student = make_clip() if student is None else student
@@ -34,7 +34,7 @@ def make_run(folder, names, student=None, compile_teacher=False, dataset=None, *
     return DistillationTrainer(
         model=student,
         args=make_args(folder, **settings | changes),
-        teacher_model=CLIPTeacher(model, processor=processor, compile=compile_teacher),
+        teacher_model=CLIPTeacher(model, processor=processor, dtype=dtype, compile=compile_teacher),
         train_dataset=Pairs(BATCH * STEPS) if dataset is None else dataset,
         data_collator=collate,
         **trainer_only,

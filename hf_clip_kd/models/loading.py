@@ -43,7 +43,8 @@ def load_clip(
         `tuple`: the model in eval mode when loaded and in train mode when fresh, as in transformers, and the processor.
 
     Raises:
-        ValueError: The name is unknown, the folder holds no dual encoder, or the Hub could not be reached.
+        ValueError: The name is unknown, the folder holds no dual encoder, the Hub could not be reached, or a package is
+            missing.
 
     Example:
 
@@ -52,15 +53,26 @@ def load_clip(
     ```
     """
     name = os.fspath(name_or_path)
+    try:
+        return load_any(name, trust_remote_code, from_pretrained_kwargs)
+    except ImportError as error:
+        reason = str(error).strip().split("\n")[0].rstrip(".")
+        raise ValueError(
+            f"{name!r} cannot be loaded as asked ({reason}); allowed is what the installed packages can do; "
+            "install that package, or leave `attn_implementation` out."
+        ) from error
+
+
+def load_any(name: str, trust_remote_code: bool, kwargs: dict) -> tuple[PreTrainedModel, ProcessorMixin]:
     if name in list_models():
-        return build_preset(preset_folder() / f"{name}.json", **from_pretrained_kwargs)
+        return build_preset(preset_folder() / f"{name}.json", **kwargs)
     if os.path.isfile(name) and name.endswith(".json"):
-        return build_preset(Path(name), **from_pretrained_kwargs)
+        return build_preset(Path(name), **kwargs)
     if os.path.isdir(name):
-        check_folder(name, from_pretrained_kwargs.get("subfolder", ""))
+        check_folder(name, kwargs.get("subfolder", ""))
     elif not is_hub_id(name):
         raise ValueError(unknown_name(name))
-    return load_pretrained(name, trust_remote_code, from_pretrained_kwargs)
+    return load_pretrained(name, trust_remote_code, kwargs)
 
 
 def load_pretrained(name: str, trust_remote_code: bool, kwargs: dict) -> tuple[PreTrainedModel, ProcessorMixin]:
