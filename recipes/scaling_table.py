@@ -57,7 +57,7 @@ def settings():
 
 def table() -> str:
     """The table of recipes/README.md."""
-    header = ["teacher → student", "GPUs", "global batch", "embeddings, MB", "gradients, MB", "TFLOP"]
+    header = ["teacher → student", "GPUs", "global batch", "embeddings, MB", "gradients, MB", "GFLOP"]
     header += [*ENGINES, "teacher", "sharded", "features"]
     rows = [header, ["---"] + ["--:"] * (len(header) - 1)]
     for name, one in settings():
@@ -69,7 +69,7 @@ def table() -> str:
                 f"{one.processes * one.batch:,}",
                 f"{one.gathered_bytes() / 1e6:,.0f}",
                 f"{one.gradient_bytes() / 1e6:,.0f}",
-                f"{one.similarity_flops() / 1e12:,.2f}",
+                f"{one.similarity_flops() / 1e9:,.0f}",
                 *(f"{size / 1e6:,.0f}" for size in (*held, one.feature_bytes())),
             ]
         )

@@ -12,10 +12,7 @@ import torch.multiprocessing as mp
 
 def launch(function, processes, folder, *args, seconds=120):
     """`function(rank, processes, port, folder, *args)` on as many processes; its result files are what counts."""
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        port = server.getsockname()[1]
-    context = mp.spawn(function, (processes, port, str(folder), *args), nprocs=processes, join=False)
+    context = mp.spawn(function, (processes, free_port(), str(folder), *args), nprocs=processes, join=False)
     deadline = time.monotonic() + seconds
     try:
         while not context.join(timeout=max(0.0, deadline - time.monotonic())) and time.monotonic() < deadline:
@@ -26,6 +23,12 @@ def launch(function, processes, folder, *args, seconds=120):
         for process in context.processes:
             process.kill()
     return Path(folder)
+
+
+def free_port():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
 
 
 def join(rank, processes, port):

@@ -1,7 +1,9 @@
 """Every file of accelerate_configs/ starts what it says, and launches that would quietly train something else are refused."""
 
-import importlib.util
+import json
 import os
+import subprocess
+import sys
 import types
 from pathlib import Path
 
@@ -16,7 +18,10 @@ from accelerate.commands.launch import (
     prepare_multi_gpu_env,
 )
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+from engine_runs import without_deepspeed
 from miniature import make_args, make_clip
+from processes import free_port
+from vlm_parts import language_model
 
 import hf_clip_kd as kd
 from hf_clip_kd.distillation_model import DistillationModel
@@ -24,9 +29,6 @@ from hf_clip_kd.engines import ChecksEngine, blocks, check_launch
 
 CONFIGS = {path.stem: path for path in (Path(__file__).parents[1] / "accelerate_configs").glob("*.yaml")}
 NAMES = {"cpu", "single_gpu", "multi_gpu", "multi_cpu", "zero1", "zero2", "zero3", "fsdp2", "two_nodes"}
-without_deepspeed = pytest.mark.skipif(
-    importlib.util.find_spec("deepspeed") is None, reason="deepspeed is not installed"
-)
 
 
 @pytest.fixture
@@ -211,3 +213,100 @@ def test_a_wrong_answer_of_the_shared_out_teacher_is_found(monkeypatch):
     wrong.model.text_projection.weight.data *= 2
     with pytest.raises(RuntimeError, match=r"`text_embeds` of the first batch are wrong.*At most 0.05 is rounding"):
         wrong(**inputs)
+
+
+# ---- What really starts ----
+
+RECIPES = {
+    "distill.py": {
+        "model_name_or_path": "test-vit",
+        "teacher_recipe": "null",
+        "losses": '{"clip": 1, "fd": 1}',
+        "max_train_samples": "64",
+    },
+    "train_vlm.py": {
+        "vision_tower": "test-vit",
+        "beside": "null",
+        "normalize_features": "false",
+        "feature_cache": "null",
+        "language_model_recipe": "null",
+        "max_train_samples": "32",
+    },
+}
+COMMON = {"evaluation": "null", "max_steps": "2", "logging_steps": "1", "learning_rate": "1e-3", "use_cpu": "true"}
+PROCESSES = {name: 1 if name in ("cpu", "single_gpu") else 2 for name in NAMES}
+
+
+def start(config, recipe, folder, processes, *flags):
+    """`accelerate launch` as a user types it, on as many processes as this machine has room for."""
+    settings = RECIPES[recipe] | COMMON | {"per_device_train_batch_size": str(8 // processes)}
+    settings |= {"output_dir": str(folder / "run"), "save_strategy": "no", "report_to": "none"}
+    if recipe == "train_vlm.py":
+        settings |= {"language_model": str(folder / "language_model")}
+    else:
+        settings |= {"teacher_model_name_or_path": str(folder / "teacher")}
+    arguments = [word for name, value in settings.items() for word in (f"--{name}", value)]
+    root = Path(__file__).parents[1]
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CONFIGS[config]), *flags]
+    command += ["--num_processes", str(processes), str(root / "recipes" / recipe), *arguments]
+    keep = {name: value for name, value in os.environ.items() if not name.startswith(("ACCELERATE_", "FSDP_"))}
+    path = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return subprocess.Popen(
+        command, env=keep | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(process):
+    try:
+        return process.communicate(timeout=500)[1]
+    finally:
+        process.kill()
+
+
+def losses(folder):
+    lines = (folder / "run" / "metrics.jsonl").read_text().splitlines()
+    return [entry["loss"] for entry in map(json.loads, lines) if "loss" in entry]
+
+
+@pytest.fixture(scope="module")
+def on_one_process(tmp_path_factory):
+    found = {}
+    for recipe in RECIPES:
+        folder = prepared(tmp_path_factory.mktemp("cpu"))
+        process = start("cpu", recipe, folder, 1)
+        said = finish(process)
+        assert process.returncode == 0, said
+        found[recipe] = losses(folder)
+    return found
+
+
+def prepared(folder):
+    parts = {"language_model": language_model("qwen2"), "teacher": kd.load_clip("test-vit")}
+    for name, (model, processor) in parts.items():
+        model.save_pretrained(folder / name)
+        processor.save_pretrained(folder / name)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize(
+    "config", [pytest.param(name, marks=[without_deepspeed] * ("zero" in name)) for name in sorted(NAMES - {"cpu"})]
+)
+def test_each_file_starts_both_recipes(config, recipe, on_one_process, tmp_path):
+    prepared(tmp_path)
+    if config == "two_nodes":  # both of them here
+        port = ["--main_process_ip", "127.0.0.1", "--main_process_port", str(free_port())]
+        nodes = [start(config, recipe, tmp_path, 2, "--machine_rank", str(rank), *port) for rank in range(2)]
+        said = [finish(process) for process in nodes]
+        codes = [process.returncode for process in nodes]
+    else:
+        process = start(config, recipe, tmp_path, PROCESSES[config], "--main_process_port", "0")
+        said, codes = [finish(process)], [process.returncode]
+    if config == "fsdp2":
+        assert codes != [0] and "FSDP was asked for" in said[0] and "It needs GPUs" in said[0]
+        return
+    assert not any(codes), said
+    assert len(losses(tmp_path)) == 2
+    if recipe == "distill.py":  # whose processes share out the samples of a step as one process has them
+        assert losses(tmp_path) == pytest.approx(on_one_process[recipe], rel=1e-5)
