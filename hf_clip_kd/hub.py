@@ -18,17 +18,20 @@ logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 # Kinds of files that others can use; pickles, logs and states of an optimizer are not among them.
 PUBLIC = (".json", ".safetensors", ".md", ".yaml", ".jinja", ".txt", ".model", ".py", ".onnx", ".data", ".png")
-# What belongs to the run and not to its result: `losses.safetensors` (heads, learned scales) and `trainer_state.json` serve to
-# go on training here, and a benchmark's `samples` are its owner's.
+# What belongs to the run and not to its result: `losses.safetensors` (heads, learned scales), the average and
+# `trainer_state.json` serve to go on training here, a bad batch to find out why, and a benchmark's `samples` are its owner's.
 PRIVATE = (
     ".*",
     "_*",
     "checkpoint-*",
+    "torn-checkpoint-*",
+    "non_finite",
     "adapter",
     "runs",
     "samples",
     "submissions",
     "losses.safetensors",
+    "ema*.safetensors",
     "trainer_state.json",
 )
 BINARY = (".safetensors", ".onnx", ".data", ".png")

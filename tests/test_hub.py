@@ -24,6 +24,9 @@ ROOT = Path(__file__).parents[1]
 PRIVATE = (
     "checkpoint-5/model.safetensors",
     "losses.safetensors",
+    "ema.safetensors",
+    "non_finite/step_3_rank_0.safetensors",
+    "torn-checkpoint-7/model.safetensors",
     "optimizer.pt",
     "training_args.bin",
     "trainer_state.json",
