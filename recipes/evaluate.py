@@ -23,6 +23,7 @@ from huggingface_hub import snapshot_download
 
 import hf_clip_kd as kd
 from hf_clip_kd.evaluation import build_evaluator, measure
+from hf_clip_kd.evaluation.representation import NOT_SHARES
 from hf_clip_kd.hub_run import HubArguments, check_run, push_run
 from hf_clip_kd.parser import RecipeParser, exit_with_one_line
 
@@ -39,9 +40,9 @@ class EvaluateArguments(HubArguments):
     )
     evaluation: dict = field(
         metadata={
-            "help": "What to measure: `zero_shot` and `retrieval`, each with the arguments of its data "
+            "help": "What to measure: `zero_shot`, `retrieval` and `representation`, each with the arguments of its data "
             "(`dataset_name`, `split`, `image_column`, ...) and of its evaluator (`label_column`, `class_names`, "
-            "`templates` or `text_column`, and `batch_size`)."
+            "`templates` or `text_column`, `batch_size`, and for a representation `teacher`)."
         }
     )
     output_dir: str = field(default="outputs/evaluate", metadata={"help": "Folder of the JSON files."})
@@ -88,15 +89,22 @@ def folder_with_scores(name: str, output_dir: str) -> Path:
 
 
 def table(rows: dict[str, dict[str, float]]) -> str:
-    """Metrics in per cent, one model a line."""
+    """Metrics in per cent but for those that are no shares, one model a line."""
     metrics = list(dict.fromkeys(metric for scores in rows.values() for metric in scores))
     headers = [metric.replace("_retrieval_recall", "_R") for metric in metrics]
     width = max(map(len, ["model", *rows]))
     lines = ["  ".join([f"{'model':<{width}}", *headers])]
     for name, scores in rows.items():
-        cells = [f"{100 * scores[metric]:>{len(header)}.1f}" for metric, header in zip(metrics, headers, strict=True)]
+        cells = [
+            f"{shown(metric, scores[metric]) if metric in scores else '-':>{len(header)}}"
+            for metric, header in zip(metrics, headers, strict=True)
+        ]
         lines.append("  ".join([f"{name:<{width}}", *cells]))
     return "\n".join(lines)
+
+
+def shown(metric: str, value: float) -> str:
+    return f"{value:.2f}" if metric.rpartition("/")[2] in NOT_SHARES else f"{100 * value:.1f}"
 
 
 def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:

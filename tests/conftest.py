@@ -51,6 +51,7 @@ torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 def pytest_unconfigure():
+    gc.unfreeze()
     HUB.stop()
     shutil.rmtree(os.environ["HF_HOME"], ignore_errors=True)
 

@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "teacher_function": {"features", "teacher_base"},
     "teacher_ensemble": {"features", "teacher", "teacher_base"},
     "inherit": {"models", "open_clip_conversion"},
-    "evaluation": {"features"},
+    "evaluation": {"data", "features", "models", "open_clip_tokens", "teacher", "teacher_vision"},
     "data": set(),
     "parser": {"argument_types"},
     "argument_types": set(),
@@ -105,6 +105,7 @@ MAY_IMPORT = {
         "open_clip_teacher",
     },
     "lmms": {"evaluation"},
+    "study": {"evaluation", "losses", "model_card", "watching"},
     "export": {"features", "models", "data", "evaluation", "vlm"},
     "import_checkpoint": {"models", "export", "open_clip_conversion"},
     "__init__": None,  # everything

@@ -70,7 +70,8 @@ def test_compiled_student_and_teacher(tmp_path, objective, split):
 
     plain = run()
     torch._dynamo.reset()
-    compiled = run(torch_compile_backend="aot_eager", compile_teacher=True)
+    # The teacher does not know the losses.
+    compiled = run(torch_compile_backend="aot_eager", compile_teacher=len(objective) > 1)
     assert type(compiled.model_wrapped).__name__ == "OptimizedModule"
     assert_same_run(compiled, plain, 1e-6)
 

@@ -1,11 +1,13 @@
 """
 What a dual encoder is worth: zero-shot classification and retrieval, as CLIP_benchmark defines and names them. And what
-it is worth inside a vision-language model: visual question answering, see `hf_clip_kd.evaluation.vqa`.
+it is worth inside a vision-language model: visual question answering, see `hf_clip_kd.evaluation.vqa`. And how it sees, see
+`hf_clip_kd.evaluation.representation`.
 """
 
 from .building import build_evaluator
 from .evaluator import Evaluator, SequentialEvaluator
 from .prompts import list_class_names, list_templates, load_class_names, load_templates
+from .representation import RepresentationEvaluator
 from .results import load_results, measure, save_results
 from .retrieval import RetrievalEvaluator
 from .vqa import VQAEvaluator, build_vqa_evaluator
@@ -13,6 +15,7 @@ from .zero_shot import ZeroShotClassificationEvaluator
 
 __all__ = [
     "Evaluator",
+    "RepresentationEvaluator",
     "RetrievalEvaluator",
     "SequentialEvaluator",
     "VQAEvaluator",

@@ -12,6 +12,7 @@ from datasets import ClassLabel, Dataset
 from .encode import MAX_BROKEN_SHARE
 from .evaluator import Evaluator, SequentialEvaluator
 from .prompts import load_class_names
+from .representation import RepresentationEvaluator, object_masks
 from .retrieval import RetrievalEvaluator
 from .zero_shot import ZeroShotClassificationEvaluator
 
@@ -23,10 +24,22 @@ _DATA_OPTIONS = (
     "dataset_name", "data_dir", "data_files", "split", "image_column", "max_samples", "name", "revision",
     "cache_dir", "seed", "image_size",
 )  # fmt: skip
+# What a representation may be measured on, and the columns where it is looked for if the recipe names none.
+_REPRESENTATION_COLUMNS = {
+    "label_column": "label",
+    "text_column": "text",
+    "mask_column": "mask",
+    "question_column": "question",
+    "answers_column": "answers",
+    "question_type_column": "question_type",
+}
 _OPTIONS = {
     "zero_shot": (*_DATA_OPTIONS, "label_column", "class_names", "templates", "batch_size"),
     "retrieval": (*_DATA_OPTIONS, "text_column", "batch_size"),
-}
+    "representation": (
+        *_DATA_OPTIONS, "vqa", "teacher", "layer", "templates", "batch_size", *_REPRESENTATION_COLUMNS,
+    ),
+}  # fmt: skip
 _EXAMPLE = "`evaluation: {zero_shot: {dataset_name: shapes, split: zero_shot}}`"
 
 
@@ -36,10 +49,11 @@ def build_evaluator(evaluation: dict[str, dict], load: Callable[..., Dataset]) -
 
     Args:
         evaluation (`dict[str, dict]`):
-            Name to what is measured. `zero_shot` and `retrieval` are their own task; under another name, for a second
-            data set, `task` says which of the two it is. The rest are arguments of the data set (`dataset_name`,
+            Name to what is measured. `zero_shot`, `retrieval` and `representation` are their own task; under another name,
+            for a second data set, `task` says which of them it is. The rest are arguments of the data set (`dataset_name`,
             `split`, by default `"test"`, `data_dir`, `data_files`, `image_column`, `max_samples`, ...) and of the
-            evaluator (`label_column`, `class_names`, `templates` or `text_column`, and `batch_size`).
+            evaluator (`label_column`, `class_names`, `templates` or `text_column`, and `batch_size`; for a representation
+            `teacher`, `layer`, `templates` and its columns, if none is named those of [`load_shapes`] that are there).
         load (`Callable`):
             [`load_image_text`] or its like: takes the arguments of the data set and gives columns `image` and `text`.
 
@@ -78,11 +92,16 @@ def _build(name: str, options: Any, load: Callable[..., Dataset]) -> Evaluator:
                 f"`evaluation`, {name!r}: {option!r} is no argument of the task {task!r}. The arguments are "
                 f"{', '.join(_OPTIONS[task])}. {hint}"
             )
-    data = {"split": "test"} | {key: value for key, value in options.items() if key in _DATA_OPTIONS}
-    rest = {key: value for key, value in options.items() if key not in _DATA_OPTIONS}
+    data_options = (*_DATA_OPTIONS, "vqa")
+    data = {"split": "test"} | {key: value for key, value in options.items() if key in data_options}
+    rest = {key: value for key, value in options.items() if key not in data_options}
+    if data["dataset_name"] == "shapes" and task != "retrieval":
+        rest.setdefault("templates", "shapes")
     if task == "retrieval":
         dataset = _load(name, load, data, rest.pop("text_column", "text"))
         return RetrievalEvaluator(dataset, name=name, **rest)
+    if task == "representation":
+        return _representation(name, load, data, rest)
     label_column = rest.pop("label_column", "label")
     dataset = _load(name, load, data, label_column)
     class_names = rest.pop("class_names", None)
@@ -90,9 +109,20 @@ def _build(name: str, options: Any, load: Callable[..., Dataset]) -> Evaluator:
         # The loader has turned labels that are no `ClassLabel` into text.
         class_names = class_names and load_class_names(class_names)
         dataset = dataset.add_column(label_column, _labels_from_text(dataset["text"][:], class_names, label_column))
-    if data["dataset_name"] == "shapes":
-        rest.setdefault("templates", "shapes")
     return ZeroShotClassificationEvaluator(dataset, class_names, name=name, label_column=label_column, **rest)
+
+
+def _representation(name: str, load: Callable[..., Dataset], data: dict, rest: dict) -> RepresentationEvaluator:
+    named = {argument: rest.pop(argument) for argument in _REPRESENTATION_COLUMNS if argument in rest}
+    # The loader wants captions, and makes them of the labels or the questions where there are none.
+    source = next((named[key] for key in ("text_column", "label_column", "question_column") if key in named), "text")
+    dataset = _load(name, load, data, source)
+    if (data["dataset_name"], data["split"]) == ("shapes", "zero_shot"):
+        dataset = dataset.add_column("mask", object_masks("zero_shot", len(dataset), data.get("seed", 0)))
+    there = dataset.column_names
+    columns = named or {key: column for key, column in _REPRESENTATION_COLUMNS.items() if column in there}
+    moved = {key: "text" for key, column in columns.items() if column == source and column not in there}
+    return RepresentationEvaluator(dataset, name=name, **columns | moved, **rest)
 
 
 def _load(name: str, load: Callable[..., Dataset], data: dict, text_column: str) -> Dataset:

@@ -85,28 +85,49 @@ def encode_images(
         ValueError: if more than 5 % of the pictures are broken, or if features are not finite.
     """
     device = next(model.parameters()).device
-    features, kept, broken = [], [], []
+    features, kept = [], []
+    for positions, pictures in readable(images, batch_size=batch_size, description=description):
+        pixel_values = processor.image_processor(images=pictures, return_tensors="pt")["pixel_values"]
+        output = model.get_image_features(pixel_values=pixel_values.to(device))
+        features.append(_unit_norm(pooled(output), "image", positions[0]))
+        kept += positions
+    return torch.cat(features), torch.tensor(kept)
+
+
+def readable(
+    images: Sequence, *, batch_size: int, description: str = "images"
+) -> Iterator[tuple[list[int], list[PIL.Image.Image]]]:
+    """
+    Batches of pictures, without those that cannot be decoded, which are named in the log.
+
+    Args:
+        images (sequence), batch_size (`int`), description (`str`): As in [`encode_images`].
+
+    Yields:
+        `tuple`: positions in `images`, ascending, and the pictures there in RGB; at least one.
+
+    Raises:
+        ValueError: at the end, if more than 5 % of the pictures are broken.
+    """
+    broken = []
     for start in tqdm(range(0, len(images), batch_size), desc=description, leave=False):
-        pictures = []
+        positions, pictures = [], []
         for position, image in enumerate(images[start : start + batch_size], start):
             try:
                 pictures.append(to_rgb(image))
-                kept.append(position)
+                positions.append(position)
             # Decoders raise anything on broken files: OSError, SyntaxError, struct.error, DecompressionBombError ...
             except Exception as error:
                 where = (image.get("path") if isinstance(image, dict) else None) or "no file name"
                 broken.append(f"row {position} ({where}): {error}")
                 logger.warning("Left out of the evaluation, broken image in %s", broken[-1])
         if pictures:
-            pixel_values = processor.image_processor(images=pictures, return_tensors="pt")["pixel_values"]
-            output = model.get_image_features(pixel_values=pixel_values.to(device))
-            features.append(_unit_norm(pooled(output), "image", start))
+            yield positions, pictures
     if len(broken) > MAX_BROKEN_SHARE * len(images):
         raise ValueError(
             f"{len(broken)} of {len(images)} images to evaluate on are broken, the first in {broken[0]}. At most "
             f"{MAX_BROKEN_SHARE:.0%} may be. Repair or remove them, or check that the image column holds images."
         )
-    return torch.cat(features), torch.tensor(kept)
 
 
 def encode_texts(

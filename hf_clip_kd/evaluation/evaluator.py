@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from datasets import Dataset, Image
@@ -25,6 +27,7 @@ class Evaluator(ABC):
         primary_metric (`str`): The key that selects the best model.
         greater_is_better (`bool`): Whether a larger `primary_metric` is better.
         task (`str`): CLIP_benchmark's name of the task, for the results file.
+        details (`Mapping[str, Any]`): What else the results file says about the last call.
     """
 
     name: str
@@ -32,6 +35,7 @@ class Evaluator(ABC):
     primary_metric: str
     greater_is_better: bool = True
     task: str
+    details: Mapping[str, Any] = MappingProxyType({})
 
     @abstractmethod
     def evaluate(self, model, processor) -> dict[str, float]:

@@ -116,5 +116,6 @@ def measure(
                 task=part.task,
                 metrics=metrics,
                 config=config | {"evaluation": evaluation, "torch": torch.__version__},
+                details=dict(part.details),
             )
     return scores

@@ -1,0 +1,245 @@
+"""All diagnostics of one set of images, as an evaluator."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from datasets import ClassLabel, Dataset
+from torch import Tensor
+
+from ...teacher import CLIPTeacher
+from ..encode import encode_texts
+from ..evaluator import Evaluator, check_dataset
+from ..prompts import load_templates
+from .cka import linear_cka
+from .layers import READ_LAYER, check_patches
+from .patch_text import points_at
+from .probes import knn_probe, linear_probe
+from .question_probe import Question, question_probe
+from .reading import Reading, read_images
+from .tokens import TokenStatistics
+
+logger = logging.getLogger(__name__)
+
+PROBES = {"linear_probe": linear_probe, "knn_probe": knn_probe}
+NOT_SHARES = ("effective_rank", "token_norm", "token_norm_cv")  # the metrics that are no number between 0 and 1
+
+
+class RepresentationEvaluator(Evaluator):
+    """
+    What the image tower of a model has learned, without a vision-language model: how it sees, not what it scores.
+
+    Each image counts once, however many rows show it. What is measured depends on what there is:
+
+    - always, of the tokens that a vision-language model would read: see [`TokenStatistics`];
+    - with a `teacher`: `cka`, [`linear_cka`] of the embeddings with the teacher's, and `cka_tokens`, that of the tokens with
+      the teacher's at the same `layer`; `details["representation_maps"]["cka"]` holds that of every layer of the teacher (rows)
+      with every layer of the model (columns), see [`MinibatchCKA`];
+    - with labels: `linear_probe` and `knn_probe` of the embeddings, and the same of the mean token, `linear_probe_tokens` and
+      `knn_probe_tokens`;
+    - with class names or captions, for models that embed patches: `patch_text_acc1`, the share of images whose own class or
+      caption is nearest to one of their patches, see [`align_patches`]; and with masks `patch_text_pointing`, the share of images
+      in which the patch nearest to their own text lies on the object, see [`points_at`];
+    - with questions: `question_probe/TYPE` for each type of question, and their mean `question_probe`, see [`question_probe`].
+
+    Args:
+        dataset ([`~datasets.Dataset`]):
+            Rows with an image each, and with whatever columns are named below.
+        teacher ([`CLIPTeacher`], `str` or `Path`, *optional*):
+            Whom to compare with; a name is loaded anew for each call and given up after it.
+        layer (`int`, *optional*, defaults to -2):
+            Which layer's tokens are read, counted from the end; LLaVA reads the last but one.
+        image_column (`str`, *optional*, defaults to `"image"`):
+            Column of the images.
+        label_column (`str`, *optional*):
+            Column of classes, of any type; a [`~datasets.ClassLabel`] also brings their names.
+        text_column (`str`, *optional*):
+            Column of captions, a string or a list of strings per row; of several the first counts. Not read where there are
+            class names.
+        mask_column (`str`, *optional*):
+            Column of masks of the object that class or caption names, rows of 0 and 1.
+        question_column, answers_column, question_type_column (`str`, *optional*):
+            Columns of the question, its accepted answer or list of them, and its type; without types, all are of one, `"all"`.
+        templates (`str`, `Path` or sequence of `str`, *optional*, defaults to `"simple"`):
+            Prompts for the class names, see [`ZeroShotClassificationEvaluator`].
+        batch_size (`int`, *optional*, defaults to `128`):
+            Images or texts per forward pass.
+        name (`str`, *optional*, defaults to `"representation"`):
+            Tells this evaluator from others in a [`SequentialEvaluator`].
+
+    Raises:
+        ValueError: if the dataset is empty or lacks a column, or there are questions without answers.
+
+    Example:
+
+    ```python
+    >>> evaluator = RepresentationEvaluator(load_shapes("zero_shot"), teacher="my-teacher", label_column="label")
+    >>> evaluator(model, processor)["cka"], evaluator.details["representation_maps"]["cka"]
+    ```
+    """
+
+    task = "representation"
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        teacher: CLIPTeacher | str | os.PathLike | None = None,
+        layer: int = READ_LAYER,
+        image_column: str = "image",
+        label_column: str | None = None,
+        text_column: str | None = None,
+        mask_column: str | None = None,
+        question_column: str | None = None,
+        answers_column: str | None = None,
+        question_type_column: str | None = None,
+        templates: str | Path | Sequence[str] = "simple",
+        batch_size: int = 128,
+        name: str = "representation",
+    ):
+        if (question_column is None) != (answers_column is None):
+            raise ValueError(
+                f"`question_column={question_column!r}` and `answers_column={answers_column!r}` of evaluator {name!r}: a probe "
+                "needs both questions and answers. Both columns must be named, or none. Pass the other one as well."
+            )
+        columns = {
+            "image_column": image_column,
+            "label_column": label_column,
+            "text_column": text_column,
+            "mask_column": mask_column,
+            "question_column": question_column,
+            "answers_column": answers_column,
+            "question_type_column": question_type_column,
+        }
+        dataset = check_dataset(dataset, {key: column for key, column in columns.items() if column is not None}, name)
+        self.name, self.teacher, self.layer, self.batch_size = name, teacher, layer, batch_size
+        self.rows, image_of_row = unique_images(dataset, image_column)
+        self.images = dataset.select(self.rows)[image_column]
+        self.labels = None if label_column is None else dataset.select(self.rows)[label_column][:]
+        self.prompts, self.own_text = _texts(dataset.select(self.rows), label_column, text_column, templates)
+        self.masks = None if mask_column is None else dataset.select(self.rows)[mask_column][:]
+        self.questions: list[Question] = []
+        if question_column is not None:
+            kinds = dataset[question_type_column] if question_type_column is not None else ["all"] * len(dataset)
+            asked = zip(image_of_row, dataset[question_column], dataset[answers_column], kinds, strict=True)
+            self.questions = [
+                Question(image, text, (answers,) if isinstance(answers, str) else tuple(answers), kind)
+                for image, text, answers, kind in asked
+            ]
+        self.kinds = sorted({question.kind for question in self.questions})
+        self.metric_names = self._metric_names()
+        self.primary_metric = next(
+            metric for metric in ("question_probe", "linear_probe", "effective_rank") if metric in self.metric_names
+        )
+
+    def _metric_names(self) -> tuple[str, ...]:
+        with_teacher = ("cka", "cka_tokens") if self.teacher is not None else ()
+        probes = () if self.labels is None else (*PROBES, *(f"{probe}_tokens" for probe in PROBES))
+        texts = ("patch_text_acc1",) if self.prompts else ()
+        texts += ("patch_text_pointing",) if self.prompts and self.masks else ()
+        asked = ("question_probe", *(f"question_probe/{kind}" for kind in self.kinds)) if self.kinds else ()
+        return (*with_teacher, *TokenStatistics.metric_names, *probes, *texts, *asked)
+
+    def evaluate(self, model, processor) -> dict[str, float]:
+        """The metrics of `model`; those of patches and texts are left out if it embeds no patches."""
+        teacher = self.teacher
+        if isinstance(teacher, str | os.PathLike):
+            teacher = CLIPTeacher(teacher, device=next(model.parameters()).device)
+        reading = read_images(
+            model,
+            processor,
+            self.images,
+            layer=self.layer,
+            batch_size=self.batch_size,
+            teacher=teacher,
+            texts=self._embedded_texts(model, processor),
+            keep_tokens=bool(self.questions),
+            description=f"{self.name}: images",
+        )
+        metrics = self._compared(reading) if teacher is not None else {}
+        metrics |= reading.statistics.compute()
+        if self.labels is not None:
+            labels = [self.labels[position] for position in reading.kept]
+            for suffix, features in (("", reading.embeds), ("_tokens", reading.token_means)):
+                metrics |= {f"{name}{suffix}": probe(features, labels) for name, probe in PROBES.items()}
+        return metrics | self._aligned(reading) | self._answered(reading)
+
+    def _embedded_texts(self, model, processor) -> tuple[Tensor, Tensor] | None:
+        """Texts of unit norm and which is whose, as [`read_images`] takes them; `None` where the model or the data has none."""
+        if not self.prompts:
+            return None
+        try:
+            check_patches(model)
+        except ValueError as error:
+            logger.warning("%s: no metrics of patches and texts: %s", self.name, error)
+            return None
+        flat = [prompt for prompts in self.prompts for prompt in prompts]
+        features = encode_texts(model, processor, flat, batch_size=self.batch_size, description=f"{self.name}: texts")
+        features = F.normalize(features.unflatten(0, (len(self.prompts), -1)).mean(dim=1), dim=-1)
+        return features.to(next(model.parameters()).device), torch.tensor(self.own_text)
+
+    def _compared(self, reading: Reading) -> dict[str, float]:
+        layers = reading.cka.compute()
+        self.details = {"representation_maps": {"cka": layers.tolist()}}
+        cka = linear_cka(reading.embeds, reading.teacher_embeds)
+        return {"cka": cka, "cka_tokens": layers[self.layer, self.layer].item()}
+
+    def _aligned(self, reading: Reading) -> dict[str, float]:
+        if reading.near_texts is None:
+            return {}
+        own = torch.tensor(self.own_text)[reading.kept]
+        metrics = {"patch_text_acc1": (reading.near_texts == own).double().mean().item()}
+        if self.masks is not None:
+            near = zip(reading.kept, reading.near_patches.tolist(), strict=True)
+            hits = [points_at(patch, reading.grid, self.masks[position]) for position, patch in near]
+            metrics["patch_text_pointing"] = sum(hits) / len(hits)
+        return metrics
+
+    def _answered(self, reading: Reading) -> dict[str, float]:
+        if not self.questions:
+            return {}
+        place = {position: i for i, position in enumerate(reading.kept)}
+        asked = [one._replace(image=place[one.image]) for one in self.questions if one.image in place]
+        shares = {
+            f"question_probe/{kind}": question_probe(reading.tokens, [one for one in asked if one.kind == kind])
+            for kind in self.kinds
+        }
+        return {"question_probe": sum(shares.values()) / len(shares)} | shares
+
+
+def unique_images(dataset: Dataset, image_column: str) -> tuple[list[int], list[int]]:
+    """
+    The first row of each image, in an order that is random and always the same, and for each row the place of its image there.
+
+    Random, since batches and the halves of a probe must not depend on how the rows were sorted.
+    """
+    first: dict[tuple, int] = {}
+    keys = []
+    for row, image in enumerate(dataset[image_column]):
+        keys.append((image["path"], hashlib.sha256(image["bytes"] or b"").digest()))
+        first.setdefault(keys[-1], row)
+    order = torch.randperm(len(first), generator=torch.Generator().manual_seed(0)).tolist()
+    rows = [list(first.values())[i] for i in order]
+    place = {keys[row]: i for i, row in enumerate(rows)}
+    return rows, [place[key] for key in keys]
+
+
+def _texts(
+    dataset: Dataset, label_column: str | None, text_column: str | None, templates: str | Path | Sequence[str]
+) -> tuple[list[list[str]], list[int]]:
+    """The prompts of every text that an image may be near to, and for each row which text is its own."""
+    if label_column is not None and isinstance(dataset.features[label_column], ClassLabel):
+        templates, names = load_templates(templates), dataset.features[label_column].names
+        prompts = [[template.replace("{}", name) for template in templates] for name in names]
+        return prompts, dataset[label_column][:]
+    if text_column is None:
+        return [], []
+    captions = [text if isinstance(text, str) else text[0] for text in dataset[text_column]]
+    position = {caption: i for i, caption in enumerate(dict.fromkeys(captions))}
+    return [[caption] for caption in position], [position[caption] for caption in captions]

@@ -1,0 +1,21 @@
+"""Where the object of each image of the world `shapes` lies."""
+
+from __future__ import annotations
+
+from ...data.shapes_instruct import SYMBOL_GRID, scene_symbols
+from ...data.shapes_scenes import CHUNK, draw_scenes
+
+
+def object_masks(split: str, size: int, seed: int = 0) -> list[list[list[int]]]:
+    """
+    The quarter of the image that has the object in it, or the quarters with objects.
+
+    Args:
+        split (`str`), size (`int`), seed (`int`, *optional*, defaults to 0): As in [`load_shapes`].
+
+    Returns:
+        `list`: for each image 4 rows of 4 numbers, 1 in quarters with an object.
+    """
+    chunks = range(-(-size // CHUNK))
+    there = [mask for chunk in chunks for mask in scene_symbols(draw_scenes(seed, split, chunk))[..., 0]]
+    return [mask.reshape(SYMBOL_GRID, SYMBOL_GRID).astype(int).tolist() for mask in there[:size]]

@@ -1,0 +1,94 @@
+"""What the YAML of a study may say."""
+
+from dataclasses import dataclass, field
+
+RECIPE = "A YAML of `{}`, a path or a name in recipes/configs/study; or a mapping with `recipe` and arguments that differ from it."
+
+
+@dataclass(kw_only=True)
+class StudyArguments:
+    # Every field is documented once, in `help`.
+    name: str = field(metadata={"help": "Of the study, for its report."})
+    output_dir: str = field(
+        metadata={"help": "Folder of the study. Several runs of this script may share one, and its work."}
+    )
+    procedural: bool = field(
+        default=False, metadata={"help": "Whether its data are made by a program, as `shapes` is."}
+    )
+
+    teachers: dict = field(
+        metadata={
+            "help": "Name to `model`, whatever `distill.py` takes for a teacher, or to `recipe`, the YAML of `distill.py` that trains "
+            "it, with arguments that differ from it. `seconds` may say how long that takes."
+        }
+    )
+    students: dict = field(metadata={"help": "Name to the `model_name_or_path` of `distill.py`."})
+    objectives: dict = field(metadata={"help": "Name to the `losses` of `distill.py`."})
+    durations: dict = field(metadata={"help": "Name to a factor: times the steps, or epochs, that `distill` says."})
+    data: dict = field(metadata={"help": "Name to the arguments of the data, which `distill` and `cache` get alike."})
+    language_models: dict = field(
+        metadata={"help": "Name to a folder or Hub id, or to a mapping with `recipe`, a YAML of `prime_lm.py`."}
+    )
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Of the cells that name none."})
+    cells: list[dict] = field(
+        metadata={
+            "help": "Blocks of the grid: axis (`teacher`, `student`, `objective`, `duration`, `data`, `language_model`, `seed`) to a "
+            "value or a list of them. A block stands for all combinations; the first value there is may be left out. What several "
+            "blocks ask for is made once. Teacher null is a student alone."
+        }
+    )
+
+    distill: str | dict = field(metadata={"help": RECIPE.format("distill.py") + " It trains the students."})
+    cache: str | dict | None = field(
+        default=None,
+        metadata={"help": RECIPE.format("cache_teacher.py") + " Without it every student asks its teacher anew."},
+    )
+    evaluate: str | dict = field(metadata={"help": RECIPE.format("evaluate.py") + " It scores students and teachers."})
+    representation: dict | None = field(
+        default=None,
+        metadata={
+            "help": "More blocks of `evaluation`, by the name of an image set, that are compared with the cell's teacher: "
+            "`classification` and `vqa` in the report."
+        },
+    )
+    reference_teacher: str | None = field(
+        default=None, metadata={"help": "The teacher that students without one are compared with there."}
+    )
+    vlm: list = field(
+        metadata={"help": "Stages of the vision-language model, one after another. " + RECIPE.format("train_vlm.py")}
+    )
+    vqa: str | dict | None = field(
+        default=None,
+        metadata={
+            "help": RECIPE.format("evaluate_vlm.py") + " Without it the last stage of `vlm` has an `evaluation`."
+        },
+    )
+    references: dict = field(
+        default_factory=dict,
+        metadata={"help": "Other towers that get the same vision-language model, by name; null answers blindly."},
+    )
+
+    processes: int = field(default=2, metadata={"help": "Stages at the same time, each a process of its own."})
+    threads: int = field(default=1, metadata={"help": "Threads of each (`OMP_NUM_THREADS`)."})
+    accelerate_config: str | None = field(
+        default=None,
+        metadata={
+            "help": "A file for `accelerate launch --config_file`; without one the stages are plain Python processes."
+        },
+    )
+    estimates: dict = field(
+        default_factory=dict,
+        metadata={
+            "help": "Kind of stage to its seconds (of a student: at the factor 1), for `--dry_run` and the time left until enough "
+            "stages have ended."
+        },
+    )
+    dry_run: bool = field(default=False, metadata={"help": "List the cells with what they cost, and start nothing."})
+
+    def __post_init__(self):
+        for name in ("processes", "threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"`{name}={getattr(self, name)}` runs nothing. It must be at least 1, and no more than there are cores. "
+                    f"Pass `--{name} 1`."
+                )

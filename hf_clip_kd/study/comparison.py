@@ -1,0 +1,92 @@
+"""The conditions of a sweep against the one that they are compared with, metric by metric."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+from statistics import mean, stdev
+
+import numpy as np
+
+from .cells import Study, Sweep, outcomes, scores
+from .metrics import CKA, METRICS, Metric
+from .statistics import Estimate, contrast, holm
+
+LEVEL = 0.05
+NO_TEACHER = "no teacher"
+
+
+@dataclass(frozen=True)
+class Score:
+    """One condition's score in one metric."""
+
+    values: list[float] = field(metadata={"help": "One for each seed, in per cent where the metric is."})
+    difference: Estimate | None = field(
+        metadata={"help": "To the reference; `None` for itself, and where it has no score."}
+    )
+    adjusted: float = field(metadata={"help": "The p-value after Holm's correction for the conditions of the sweep."})
+
+    @property
+    def mark(self) -> str:
+        """`▲` if clearly more than the reference, `▼` if clearly less; of one seed nothing is clear."""
+        if self.difference is None or self.difference.seeds < 2 or not self.adjusted < LEVEL:
+            return ""
+        return "▲" if self.difference.value > 0 else "▼"
+
+    def show(self, metric: Metric) -> str:
+        """`36.4 ± 0.3 ▲`; without `±` of one seed."""
+        spread = f" ± {metric.show(stdev(self.values))}" if len(self.values) > 1 else ""
+        return f"{metric.show(mean(self.values))}{spread} {self.mark}".strip()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All scores of a sweep."""
+
+    sweep: Sweep = field(metadata={"help": "What is compared."})
+    reference: str = field(metadata={"help": "The row that the others are compared with."})
+    rows: dict[str, dict[Metric, Score]] = field(metadata={"help": "Name of a condition to its scores."})
+
+    def best(self, metric: Metric) -> str | None:
+        """The condition, other than the reference, with the highest mean."""
+        scored = {
+            name: mean(row[metric].values)
+            for name, row in self.rows.items()
+            if name != self.reference and metric in row
+        }
+        return max(scored, key=scored.get, default=None)
+
+
+@functools.cache
+def compare(study: Study, axis: str) -> Comparison | None:
+    """
+    The main sweep of an axis, `None` where the axis does not vary.
+
+    Compares with the same student without a teacher where teachers or objectives differ, else with the first of the sweep.
+
+    Differences are paired by seed, and by question for VQA, see [`contrast`]; p-values are corrected within a metric.
+    """
+    if (sweep := study.main_sweep(axis)) is None:
+        return None
+    conditions = {str(value): cells for value, cells in sweep.cells.items()}
+    alone = study.without_teacher(sweep.fixed) if sweep.axis in ("teacher", "objective") else []
+    conditions = {NO_TEACHER: alone} | conditions if alone else conditions
+    reference = next(iter(conditions))
+    rows: dict[str, dict[Metric, Score]] = {name: {} for name in conditions}
+    for metric in METRICS:
+        found = {name: list(scores(cells, metric).values()) for name, cells in conditions.items()}
+        found = {name: values for name, values in found.items() if values}
+        # Without a teacher CKA is that with some other one.
+        comparable = reference in found and not (reference == NO_TEACHER and metric in CKA.values())
+        others = [name for name in found if name != reference] if comparable else []
+        differences = {name: _difference(conditions[reference], conditions[name], metric) for name in others}
+        tested = [name for name, one in differences.items() if one is not None and not np.isnan(one.p_value)]
+        adjusted = dict(zip(tested, holm([differences[name].p_value for name in tested]), strict=True))
+        for name, values in found.items():
+            rows[name][metric] = Score(values, differences.get(name), float(adjusted.get(name, np.nan)))
+    return Comparison(sweep, reference, rows)
+
+
+def _difference(reference: list[dict], cells: list[dict], metric: Metric) -> Estimate | None:
+    pair = outcomes([reference, cells], metric)
+    return contrast(pair, [-1, 1]) if pair.size else None

@@ -1,0 +1,50 @@
+"""What a study will take: from what its YAML expects of each kind of stage, corrected by what was measured."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from .stages import Stage
+
+
+class Forecast:
+    """
+    Seconds of stages that have not run.
+
+    A kind of stage takes what the study expects, times how much longer than expected those of its kind have taken, or, if none has
+    ended, all kinds together. One of which nothing is expected takes the mean of its kind.
+
+    Args:
+        processes (`int`): Stages at the same time.
+    """
+
+    def __init__(self, processes: int):
+        self.processes = processes
+        self.measured: dict[str, list[tuple[float, float | None]]] = defaultdict(list)
+
+    def learn(self, stage: Stage, seconds: float) -> None:
+        """What a stage has taken."""
+        self.measured[stage.kind].append((seconds, stage.seconds))
+
+    def seconds(self, stage: Stage) -> float:
+        """What a stage will take; 0 for one of which nothing is known."""
+        if stage.seconds is None:
+            own = [seconds for seconds, _ in self.measured[stage.kind]]
+            return sum(own) / len(own) if own else 0.0
+        return stage.seconds * self._ratio([stage.kind], default=self._ratio(list(self.measured), default=1.0))
+
+    def left(self, stages: Iterable[Stage]) -> float:
+        """Seconds until all of them have ended, if no process ever waits for another."""
+        return sum(map(self.seconds, stages)) / self.processes
+
+    def _ratio(self, kinds: list[str], default: float) -> float:
+        pairs = [pair for kind in kinds for pair in self.measured[kind] if pair[1]]
+        return sum(seconds for seconds, _ in pairs) / sum(expected for _, expected in pairs) if pairs else default
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `3.5 h`: a time as people say it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,65 @@
+"""Figure 3 of the paper: zero-shot, VQA and likeness to the teacher as training gets longer."""
+
+from __future__ import annotations
+
+from statistics import mean, stdev
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ..cells import Study, Sweep, scores
+from ..metrics import CKA, VQA, ZERO_SHOT, Metric
+from .canvas import MARKERS, LeftOut, legend, panels, same_span
+
+MOST_LINES = 4  # as many as can be told apart
+
+
+def draw(study: Study, narrow: bool) -> Figure:
+    """
+    Mean and standard deviation over the seeds against epochs, one line for each row of cells that differ in duration.
+
+    Raises:
+        LeftOut: if all cells were trained equally long.
+    """
+    sweeps = study.sweeps("duration")[:MOST_LINES]
+    if not sweeps:
+        raise LeftOut("All cells of this study were trained equally long, so nothing can be said of duration.")
+    shown = [metric for metric in (ZERO_SHOT, VQA, *CKA.values()) if any(lines(sweep, metric) for sweep in sweeps)]
+    figure, axes = panels(len(shown), narrow, height=2.5, columns=2)
+    ends = {cells[0]["epochs"] for sweep in sweeps for cells in sweep.cells.values()}
+    for one, metric in zip(axes, shown, strict=True):
+        for number, sweep in enumerate(sweeps):
+            _line(one, sweep, metric, sweep.label(sweeps) or "student", f"C{number}", MARKERS[number])
+        one.set_xscale("log", base=2)
+        one.set_xticks(sorted(ends), [f"{end:g}" for end in sorted(ends)])
+        one.minorticks_off()
+        one.set(title=metric.title + (", %" if metric.percent else ""), xlabel="epochs")
+    # The paper's point is that one of two rises and the other does not: they need one scale.
+    for group in ((ZERO_SHOT, VQA), CKA.values()):
+        if alike := [one for one, metric in zip(axes, shown, strict=True) if metric in group]:
+            same_span(alike)
+    if len(sweeps) > 1:
+        legend(figure, axes[0], narrow)
+    return figure
+
+
+def lines(sweep: Sweep, metric: Metric) -> dict[float, list[float]]:
+    """Epochs to the scores of the seeds, where there are any."""
+    found = {cells[0]["epochs"]: list(scores(cells, metric).values()) for cells in sweep.cells.values()}
+    return {epochs: values for epochs, values in found.items() if values}
+
+
+def _line(axes: Axes, sweep: Sweep, metric: Metric, label: str, colour: str, marker: str) -> None:
+    found = lines(sweep, metric)
+    spread = [stdev(values) if len(values) > 1 else 0 for values in found.values()]
+    axes.errorbar(
+        list(found),
+        [mean(values) for values in found.values()],
+        spread,
+        color=colour,
+        marker=marker,
+        capsize=3,
+        label=label,
+    )
+    for epochs, values in found.items():
+        axes.plot([epochs] * len(values), values, ".", color=colour, alpha=0.5, markersize=3)

@@ -1,0 +1,64 @@
+"""Which cheap number of a student tells best what it is worth inside a vision-language model."""
+
+from __future__ import annotations
+
+import functools
+import math
+import textwrap
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ..cells import Study, condition
+from ..metrics import VQA, probes
+from ..statistics import Estimate, rank_correlation
+from .canvas import LeftOut, ink, panels
+
+FEWEST_CONDITIONS = 4
+MOST_ROWS = 15
+
+
+@functools.cache
+def ranked(study: Study) -> dict[str, tuple[int, Estimate]]:
+    """
+    Each probe to the number of its cells and its rank correlation with VQA over them, the strongest first.
+
+    Over all cells that have both; cells without a teacher have no likeness to one. A probe that is measured in fewer than
+    half of the cells is left out, and so is one that never changes.
+    """
+    cells = [cell for cell in study.cells if VQA.of(cell) is not None]
+    found = {}
+    for name in dict.fromkeys(name for cell in cells for name in probes(cell)):
+        some = [cell for cell in cells if name in probes(cell)]
+        conditions = [condition(cell) for cell in some]
+        if len(some) < len(cells) / 2 or len(set(conditions)) < FEWEST_CONDITIONS:
+            continue
+        x, y = np.array([probes(cell)[name] for cell in some]), np.array([VQA.of(cell) for cell in some])
+        estimate = rank_correlation(x, y, conditions)
+        if math.isfinite(estimate.value):
+            found[name] = len(some), estimate
+    return dict(sorted(found.items(), key=lambda item: -abs(item[1][1].value)))
+
+
+def draw(study: Study, narrow: bool) -> Figure:
+    """
+    The strongest probes with their intervals.
+
+    Raises:
+        LeftOut: if too few conditions have both VQA and a probe.
+    """
+    found = dict(list(ranked(study).items())[:MOST_ROWS])
+    if not found:
+        raise LeftOut(
+            f"Fewer than {FEWEST_CONDITIONS} conditions of this study have both VQA and a probe, too few to rank probes by."
+        )
+    names = [textwrap.fill(name, 24) if narrow else name for name in found]
+    lines = 1 + max(name.count("\n") for name in names)
+    figure, (axes,) = panels(1, narrow, height=0.9 + (0.1 + 0.17 * lines) * len(found))
+    for row, (_, estimate) in enumerate(found.values()):
+        axes.plot([estimate.low, estimate.high], [row, row], color="C0", linewidth=1.5)
+        axes.plot(estimate.value, row, "o", color="C0")
+    axes.axvline(0, color=ink(), linewidth=0.8)
+    axes.set(xlim=(-1.05, 1.05), xlabel="rank correlation with VQA", yticks=range(len(found)), yticklabels=names)
+    axes.invert_yaxis()
+    return figure

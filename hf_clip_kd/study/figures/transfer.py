@@ -1,0 +1,69 @@
+"""Figure 2 of the paper: what a student lacks to the teacher that it was distilled from."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from ..cells import Study, outcomes
+from ..metrics import VQA, ZERO_SHOT, Metric
+from ..statistics import Estimate, contrast
+from .canvas import LeftOut, ink, panels
+
+
+@functools.cache
+def gaps(study: Study, metric: Metric) -> dict[str, tuple[float, Estimate]]:
+    """Teacher, weakest first, to its own score and how far its student's lies from it; the interval is that of the
+    seeds, and of the questions where those of the teacher are known."""
+    sweep = study.main_sweep("teacher", fewest=1)
+    found = {}
+    for teacher, cells in (sweep.cells if sweep else {}).items():
+        score = study.teacher_score(teacher, metric)
+        students = outcomes([cells], metric)
+        if not students.size or not math.isfinite(score):
+            continue
+        own = np.asarray(study.record["teachers"][teacher].get("vqa_correct") or [], float)
+        if len(own) == students.shape[2]:  # question by question
+            found[teacher] = score, contrast(students - 100 * own, [1])
+        else:
+            found[teacher] = score, contrast(students.mean(axis=2, keepdims=True) - score, [1])
+    return found
+
+
+def draw(study: Study, narrow: bool) -> Figure:
+    """
+    One bar for each teacher, zero-shot and VQA beside each other.
+
+    Raises:
+        LeftOut: if there is no teacher whose own scores are known.
+    """
+    shown = {metric: found for metric in (ZERO_SHOT, VQA) if (found := gaps(study, metric))}
+    if not shown:
+        raise LeftOut(
+            "No teacher of this study was measured itself, so there is no gap between teacher and student to show."
+        )
+    most = max(map(len, shown.values()))
+    figure, axes = panels(len(shown), narrow, height=1.1 + 0.42 * most)
+    colours = plt.rcParams["axes.prop_cycle"].by_key()["color"]
+    for one, (metric, found), colour in zip(axes, shown.items(), colours, strict=False):
+        estimates = [estimate for _, estimate in found.values()]
+        values = [estimate.value for estimate in estimates]
+        reach = [0 if math.isnan(estimate.low) else estimate.high - estimate.value for estimate in estimates]
+        one.barh(range(len(values)), values, xerr=reach, height=0.6, color=colour, ecolor=ink(), capsize=3)
+        one.axvline(0, color=ink(), linewidth=0.8)
+        labels = [
+            f"{teacher}\n{metric.show(score)} → {metric.show(score + estimate.value)}"
+            for teacher, (score, estimate) in found.items()
+        ]
+        one.set(
+            title=metric.title, xlabel="student less teacher, points", yticks=range(len(values)), yticklabels=labels
+        )
+        plt.setp(one.get_yticklabels(), multialignment="right")
+        one.grid(axis="y", visible=False)
+        one.tick_params(axis="y", length=0)
+        one.invert_yaxis()
+    return figure

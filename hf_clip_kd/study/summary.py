@@ -1,0 +1,64 @@
+"""The numbers of a report for programs: to quote them, or to ask whether another study falls within their intervals."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from .cells import Study
+from .comparison import Score, compare
+from .figures.probes import ranked
+from .metrics import CKA, VQA, ZERO_SHOT, Metric
+from .statistics import Estimate
+from .tables import TITLES
+from .trends import doubling, teachers_slope
+
+
+def summary(study: Study) -> dict[str, Any]:
+    """
+    Every estimate of the report, as JSON takes it; shares are in per cent, what is not known is `None`.
+
+    Returns:
+        `dict`: `teacher_slopes` and `duration_doublings` by metric, `comparisons` by axis, condition and metric, `probes`
+        by name; each with `value`, `low`, `high` (95%), `p_value` and `seeds`.
+    """
+    comparisons = {}
+    for axis in TITLES:
+        if (comparison := compare(study, axis)) is not None:
+            comparisons[axis] = {
+                name: {metric.title: _score(score) for metric, score in row.items()}
+                for name, row in comparison.rows.items()
+            }
+    return {
+        "study": study.record["name"],
+        "cells": len(study.cells),
+        "failed": len(study.failed),
+        "teacher_slopes": _estimates({metric: teachers_slope(study, metric) for metric in (ZERO_SHOT, VQA)}),
+        "duration_doublings": _estimates(
+            {metric: doubling(study, metric) for metric in (ZERO_SHOT, VQA, *CKA.values())}
+        ),
+        "comparisons": comparisons,
+        "probes": {name: _plain(estimate) for name, (_, estimate) in ranked(study).items()},
+    }
+
+
+def _estimates(found: dict[Metric, Estimate | None]) -> dict[str, Any]:
+    return {metric.title: _plain(estimate) for metric, estimate in found.items() if estimate is not None}
+
+
+def _score(score: Score) -> dict[str, Any]:
+    difference = None if score.difference is None else _plain(score.difference)
+    return {
+        "seeds": [round(value, 6) for value in score.values],
+        "difference": difference,
+        "adjusted_p": _number(score.adjusted),
+    }
+
+
+def _plain(estimate: Estimate) -> dict[str, Any]:
+    return {name: _number(value) for name, value in dataclasses.asdict(estimate).items()}
+
+
+def _number(value: float) -> float | None:
+    return round(value, 6) if math.isfinite(value) else None

@@ -1,0 +1,124 @@
+"""Rerun the paper: teachers × objectives × durations × data → students → vision-language models → VQA, in one command.
+
+Every cell of a grid is a student: distilled, scored, given to a LLaVA, trained, and asked questions. Each step is a process of its
+own; what cells share (teachers, their caches, the language model) is made once. `OUTPUT/cells/*.json` gets each cell as it ends,
+and in the end there is a report. Stopped or killed, the same command goes on where it was, within a training from its last
+checkpoint. A stage that fails is reported, with what depends on it, and does not stop the rest; the next run tries it again.
+
+    python recipes/study.py                                                   # the demo: ten minutes on two cores
+    python recipes/study.py --config recipes/configs/study/miniature.yaml --dry_run true      # the cells, and what they cost
+    python recipes/study.py --config recipes/configs/study/miniature.yaml --seeds '[3, 4, 5]' --output_dir outputs/study/again
+    sbatch --array=1-8 recipes/study.sbatch recipes/configs/study/paper.yaml  # several runs that share the work
+"""
+
+import logging
+import signal
+import subprocess
+import sys
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+
+from tqdm import tqdm
+
+from hf_clip_kd.parser import RecipeParser, exit_with_one_line
+from hf_clip_kd.study.arguments import StudyArguments
+from hf_clip_kd.study.collect import write_cell, write_study
+from hf_clip_kd.study.cost import Forecast, duration
+from hf_clip_kd.study.plan import Plan
+from hf_clip_kd.study.schedule import LOG, Ended, Schedule
+from hf_clip_kd.study.stages import with_needed
+
+RECIPES = Path(__file__).parent
+CONFIGS = RECIPES / "configs" / "study"
+# Without tqdm's own guess, which takes all stages for equally long.
+BAR = "{desc}: {n_fmt}/{total_fmt} |{bar}| {elapsed}{postfix}"
+
+
+def dry_run(plan: Plan, root: Path, forecast: Forecast) -> str:
+    """The cells, each with the stages that it is the first to need and what they will take; `?` where the YAML has no estimate."""
+    counted: set[str] = set()
+    width = max(len(str(cell)) for cell in plan.cells)
+    lines = [f"{'cell':<{width}}  {'stages':>6}  {'to do':>5}  {'takes':>7}"]
+    groups = {str(cell): plan.awaited_by(cell) for cell in plan.cells} | {"references": list(plan.references.values())}
+    for name, stages in groups.items():
+        own = [stage for stage in with_needed(stages) if stage.id not in counted]
+        counted |= {stage.id for stage in own}
+        missing = [stage for stage in own if stage.record(root) is None]
+        takes = duration(sum(map(forecast.seconds, missing))) + "?" * any(not forecast.seconds(one) for one in missing)
+        lines.append(f"{name:<{width}}  {len(own):>6}  {len(missing):>5}  {takes:>7}")
+    missing = [stage for stage in plan.stages if stage.record(root) is None]
+    kinds = Counter(stage.kind for stage in missing)
+    lines += [
+        "",
+        f"{len(plan.cells)} cells, {len(plan.stages)} stages, {len(missing)} of them to do: "
+        + ", ".join(f"{number} {kind}" for kind, number in kinds.items()),
+        f"One after another {duration(sum(map(forecast.seconds, missing)))}, {forecast.processes} at a time about "
+        f"{duration(forecast.left(missing))}",
+    ]
+    return "\n".join(lines)
+
+
+def run(plan: Plan, root: Path, schedule: Schedule, forecast: Forecast) -> dict[str, Ended]:
+    """Run all stages, write each cell as it ends, and return how each stage has ended."""
+    ended: dict[str, Ended] = {}
+    unwritten = {cell: {stage.id for stage in plan.awaited_by(cell)} for cell in plan.cells}
+    stages = plan.stages
+    write_study(plan, root)
+    with tqdm(total=len(stages), desc="stages", bar_format=BAR) as bar, closing(schedule.run(stages)) as ends:
+        for one in ends:
+            ended[one.stage.id] = one
+            if one.seconds is not None:
+                forecast.learn(one.stage, one.seconds)
+            if one.outcome != "done":
+                bar.write(f"{one.stage.id} {one.outcome}: {one.error}. See {root / one.stage.folder / LOG}")
+            elif not one.earlier:
+                bar.write(f"{one.stage.id} done in {duration(one.seconds)}")
+            for cell in [cell for cell, awaited in unwritten.items() if awaited <= ended.keys()]:
+                del unwritten[cell]
+                record = write_cell(plan, cell, root, ended)
+                bar.write(f"{cell}: {record['status']}, {len(plan.cells) - len(unwritten)} of {len(plan.cells)} cells")
+                write_study(plan, root)
+            left = forecast.left(stage for stage in stages if stage.id not in ended)
+            bar.set_postfix_str(f"about {duration(left)} left")
+            bar.update()
+    write_study(plan, root)
+    return ended
+
+
+def main(argv: list[str] | None = None) -> Path:
+    """Run the study and return its folder. Ends with exit code 1 if a stage failed."""
+    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    parser = RecipeParser(StudyArguments, CONFIGS / "demo.yaml", description=__doc__)
+    (study,) = parser.parse(argv)
+    root = Path(study.output_dir)
+    plan, forecast = Plan(study, CONFIGS), Forecast(study.processes)
+    if study.dry_run:
+        print(dry_run(plan, root, forecast))
+        return root
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    root.mkdir(parents=True, exist_ok=True)
+    parser.save(root / "recipe.yaml", study)
+    schedule = Schedule(
+        root, RECIPES, processes=study.processes, threads=study.threads, accelerate_config=study.accelerate_config
+    )
+    ended = run(plan, root, schedule, forecast)
+    failed = [one for one in ended.values() if one.outcome == "failed"]
+    # Of what is there: a cell that failed is missing in the report and named in it.
+    report = subprocess.run([sys.executable, str(RECIPES / "study_report.py"), str(root)])
+    for one in failed:
+        print(f"{one.stage.id} failed: {one.error}. See {root / one.stage.folder / LOG}")
+    if failed:
+        sys.exit(
+            f"error: {len(failed)} of {len(ended)} stages failed. Mend them and run the same command again: it goes on."
+        )
+    if report.returncode:
+        sys.exit(
+            f"error: the report failed, see above. All cells are there: `python recipes/study_report.py {root}` makes it alone."
+        )
+    return root
+
+
+if __name__ == "__main__":
+    exit_with_one_line(main)
