@@ -33,9 +33,11 @@ os.environ |= {
     "no_proxy": "127.0.0.1,localhost",
     "TOKENIZERS_PARALLELISM": "false",
 }
-# The cores are shared with pytest-xdist's other workers: more threads than cores are many times slower.
+# The cores are shared with pytest-xdist's other workers: more threads than cores are many times slower. Set anew in each
+# worker, which is given the environment of the process that started it, and that has all cores to itself.
 workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
-os.environ.setdefault("OMP_NUM_THREADS", str(min(2, max(1, (os.cpu_count() or 1) // workers))))
+if workers > 1 or "OMP_NUM_THREADS" not in os.environ:
+    os.environ["OMP_NUM_THREADS"] = str(min(2, max(1, (os.cpu_count() or 1) // workers)))
 
 import gc  # noqa: E402
 import random  # noqa: E402
