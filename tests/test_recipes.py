@@ -102,7 +102,14 @@ def check_evaluation(evaluation):
     assert [part.name for part in evaluator.evaluators] == list(evaluation)
 
 
-@pytest.mark.parametrize("path", DISTILL, ids=lambda path: path.stem)
+# The weights of a ViT-B/16 take their time to be drawn.
+LARGE = {"vit_s16_inherits_vit_b16_cc12m"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem in LARGE)) for path in DISTILL],
+)
 def test_recipe_builds_all_but_the_download(recipe, path, monkeypatch):
     monkeypatch.chdir(ROOT)
     script, training = parse(recipe, path)

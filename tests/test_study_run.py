@@ -43,6 +43,7 @@ def test_dry_run_lists_cells_with_their_cost_and_starts_nothing(tmp_path, capsys
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_what_is_wrong_is_told_in_one_line(tmp_path):
     path = write_study(tmp_path, cells=[{"teacher": "nobody"}])
     done = subprocess.run([sys.executable, STUDY, "--config", path], capture_output=True, text=True)

@@ -152,6 +152,7 @@ list(Schedule(Path({root!r}), Path({recipes!r}), processes=1, threads=1).run([st
 """
 
 
+@pytest.mark.slow
 def test_what_a_killed_runner_left_running_is_not_started_twice(tmp_path, recipes):
     one, out = stage("shared", sleep=2), tmp_path / "out"
     code = RUNNER.format(tests=str(ROOT / "tests"), root=str(out), recipes=str(recipes))
