@@ -92,11 +92,7 @@ def gather_objects(value: Any) -> list[Any]:
 
 def anywhere(flag: bool, device: torch.device) -> bool:
     """Whether `flag` is set on any process, the same answer on all of them. All processes must call this together."""
-    if world_size() == 1:
-        return flag
-    answer = torch.tensor(int(flag), device=device)
-    dist.all_reduce(answer, dist.ReduceOp.MAX)
-    return bool(answer)
+    return not fewest(int(not flag), device)
 
 
 def fewest(number: int, device: torch.device) -> int:

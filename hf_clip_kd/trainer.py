@@ -164,8 +164,9 @@ class DistillationTrainer(
     def get_batch_samples(self, *args):
         """The micro-batches of one optimizer step; with `grad_cache` they become one batch for the losses."""
         samples, items = super().get_batch_samples(*args)
-        # Where one process has run out of data, the others would wait for it for ever.
-        samples = samples[: fewest(len(samples), self.args.device)]
+        if not hasattr(self.train_dataset, "__len__"):
+            # Where one process has run out of its stream, the others would wait for it for ever.
+            samples = samples[: fewest(len(samples), self.args.device)]
         self._micro_batches, self._cached_losses = len(samples), iter(())
         if self.args.grad_cache and len(samples) > 1:
             self._cached_losses = cached_losses(self.model_wrapped, map(self._model_inputs, samples))
