@@ -181,6 +181,14 @@ def test_student_card_says_what_it_was_made_of(run):
         assert absent not in text
 
 
+def test_diagnostics_are_no_scores(run):
+    folder = run()
+    before = render_card(folder)
+    record = {"dataset": "shapes/test", "task": "representation", "metrics": {"effective_rank": 31.5, "cka": 0.8}}
+    (folder / "results" / "representation.json").write_text(json.dumps(record))
+    assert render_card(folder) == before
+
+
 @pytest.mark.parametrize("name", kd.LOSSES)
 def test_every_loss_is_explained_by_its_docstring(run, name):
     text = render_card(run(losses={name: 0.125}))

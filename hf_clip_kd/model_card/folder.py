@@ -7,10 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..evaluation import load_results
+
 from .loading import loading
 from .markdown import Markdown, code, plain, public, table
-from .scores import own_scores
+from .scores import own_scores, scores_in
 from .sources import Source, data_entries, data_name, read_recipe, sources
 
 FACTS_NAME = "card.json"
@@ -68,7 +68,7 @@ class CardFolder:
             )
         self.recipe = self._json("training_args.json") | read_recipe(folder)
         self.facts = self._json(FACTS_NAME)
-        self.scores = [own_scores(record) for record in load_results(folder / "results")]
+        self.scores = [own_scores(record) for record in scores_in(folder / "results")]
         self.cost, self.parity = self._json("cost.json"), self._json("parity.json")
         self.representation = self._json("representation.json")
 

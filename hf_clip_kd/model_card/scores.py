@@ -30,6 +30,11 @@ class ScoreTable(NamedTuple):
     rows: Markdown
 
 
+def scores_in(folder: Path) -> list[dict[str, Any]]:
+    """The results in a folder that are scores; diagnostics of the representation say what a model is like, not how good."""
+    return [one for one in load_results(folder) if one["task"] in TASKS or one["task"].startswith("vqa_")]
+
+
 def own_scores(record: dict[str, Any]) -> dict[str, Any]:
     """Of one result file, what a card repeats: what was measured on what, and the numbers."""
     kept = ("task", "metrics", "main_metric", "n_samples", "protocol", "confidence_intervals")
@@ -39,7 +44,7 @@ def own_scores(record: dict[str, Any]) -> dict[str, Any]:
 
 def compared_scores(run: Path) -> list[dict[str, Any]]:
     """Of the results of another run, what stands in a column."""
-    records = map(own_scores, load_results(run / "results"))
+    records = map(own_scores, scores_in(run / "results"))
     return [{key: record[key] for key in ("task", "dataset", "metrics")} for record in records]
 
 
