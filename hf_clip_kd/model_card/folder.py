@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-
 from .loading import loading
 from .markdown import Markdown, code, plain, public, table
 from .scores import own_scores, scores_in
