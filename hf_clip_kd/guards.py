@@ -112,9 +112,10 @@ class GuardsSteps:
         return self._reject(model, loss)
 
     def _check_engine(self, model: nn.Module) -> None:
-        """DeepSpeed has stepped by now, unless fp16's loss scale was too large."""
+        """DeepSpeed is through with the step by now; in float32 it left such a one out, in bf16 it may have taken it."""
         norm = model.get_global_grad_norm()
-        if norm is not None and not math.isfinite(norm) and not getattr(model.optimizer, "overflow", False):
+        # With fp16 it is the loss scale that is too large, as it often is.
+        if norm is not None and not math.isfinite(norm) and not self.args.fp16:
             self._stop(gather_object([self._report()]), model)
 
     def _reject(self, model: nn.Module, loss: Tensor) -> Tensor:

@@ -153,9 +153,14 @@ class OneBad(Pairs):
         return row | {"pixel_values": row["pixel_values"] * float("nan")} if index == 2 * WINDOW + 1 else row
 
 
-def guarded(folder, processes, skips, engine):
-    """What a run with a bad sample says, and how many of its steps counted."""
-    run = make_run(folder, processes, dataset=OneBad(WINDOW * STEPS), max_skipped_steps=skips, max_steps=5, **engine)
+def guarded(folder, processes, skips, engine, spoil=False):
+    """What a run with a bad sample says, or one with a bad gradient and a good loss, and how many of its steps counted."""
+    data = Pairs(WINDOW * STEPS) if spoil else OneBad(WINDOW * STEPS)
+    run = make_run(folder, processes, dataset=data, max_skipped_steps=skips, max_steps=5, **engine)
+    if spoil:
+        run.model.student.visual_projection.weight.register_hook(
+            lambda gradient: gradient * float("inf") if run.state.global_step == 2 else gradient
+        )
     said = ""
     try:
         run.train()
@@ -209,4 +214,7 @@ def train_all(rank, processes, port, folder, engine):
     # DeepSpeed's engine steps before anybody can skip anything.
     skips = 0 if engine.startswith("zero") else 1
     torch.save(guarded(f"{folder}/guarded", processes, skips, ENGINES[engine]), f"{folder}/guarded{rank}.pt")
+    if engine != "fsdp2":  # whose gradients are made where no hook of a test comes
+        found = guarded(f"{folder}/spoilt", processes, skips, ENGINES[engine], spoil=True)
+        torch.save(found, f"{folder}/spoilt{rank}.pt")
     leave()

@@ -107,6 +107,17 @@ def test_a_number_that_is_none_is_skipped_or_stops_the_run(several):
             assert result["said"] == "" and result["skipped"] == [1] and result["steps"] == 5
 
 
+def test_a_bad_gradient_of_a_good_loss_stops_deepspeed_too(several):
+    engine, found, folder = several
+    if engine == "fsdp2":
+        pytest.skip("no hook reaches its gradients")
+    for result in read(folder, "spoilt", len(found["plain"])):
+        if "zero" in engine:
+            assert "gradient is not finite at step 2" in result["said"] and result["steps"] == 2
+        else:
+            assert result["said"] == "" and result["skipped"] == [1] and result["finite"]
+
+
 def test_a_scale_is_held_at_its_bound_and_comes_down_again(alone):
     # That it does on several processes is part of the curve; held only in the model, ZeRO's copies would be far beyond.
     scale = curve(alone["bound"], "logit_scale")

@@ -126,6 +126,16 @@ def test_stops_at_the_first_step_above_the_count(tmp_path):
         assert torch.equal(value, before[name]), name
 
 
+def test_a_resumed_run_has_no_more_skips_than_another(tmp_path):
+    dataset = Numbered()
+    dataset.pairs.pixels[3 * BATCH] = float("nan")
+    options = {"dataset": dataset, "max_skipped_steps": 1, "save_strategy": "steps", "save_steps": 2}
+    for checkpoint in (None, str(tmp_path / "checkpoint-2")):
+        run = make_run(tmp_path, **options)
+        with pytest.raises(FloatingPointError, match="not finite at step 3.* Allowed are 1 such"):
+            run.train(resume_from_checkpoint=checkpoint)
+
+
 @pytest.mark.parametrize("optim", ["adamw_torch", "adamw_torch_fused"])
 def test_optimizers_leave_weights_without_gradient_alone(tmp_path, optim):
     """Neither momentum nor weight decay moves them."""
