@@ -123,7 +123,7 @@ def render_card(folder: str | Path) -> str:
         "code": code,
         "shown": shown,
     }
-    text = environment().get_template(f"{card.kind}.md.jinja").render(context)
+    text = environment("card_templates").get_template(f"{card.kind}.md.jinja").render(context)
     # Sections that are left out leave empty lines.
     return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
 

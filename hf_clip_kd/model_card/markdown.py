@@ -77,10 +77,13 @@ def count(number: float) -> str:
     return f"{number:.3g}"
 
 
-def environment() -> jinja2.Environment:
-    """Renders `hf_clip_kd/card_templates`; a name that has no value is an error."""
+def environment(folder: str) -> jinja2.Environment:
+    """
+    Renders the templates in a folder of `hf_clip_kd`. What they print is escaped, unless we wrote it as Markdown ourselves; a name
+    that has no value is an error.
+    """
     return jinja2.Environment(
-        loader=jinja2.PackageLoader("hf_clip_kd", "card_templates"),
+        loader=jinja2.PackageLoader("hf_clip_kd", folder),
         finalize=printed,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -9,11 +9,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markdown_it import MarkdownIt
 
 from ..evaluation.results import write_whole
-from ..model_card.markdown import Markdown, plain, printed
+from ..model_card.markdown import Markdown, environment, plain
 from .cells import AXES, Study, read_study
 from .figures import FIGURES, LeftOut, save
 from .findings import findings
@@ -82,7 +81,7 @@ def picture(name: str, title: str) -> Markdown:
 
 def _markdown(study: Study, figures: list[dict[str, Any]]) -> str:
     text = (
-        _environment()
+        environment("study/templates")
         .get_template("report.md.jinja")
         .render(
             title=_title(study),
@@ -122,7 +121,7 @@ def _html(text: str, folder: Path, study: Study) -> str:
         rf'(src|srcset)="({FOLDER}/[^"]+\.svg)"', lambda match: f'{match[1]}="{_data(folder / match[2])}"', body
     )
     return (
-        _environment()
+        environment("study/templates")
         .get_template("report.html.jinja")
         .render(title=Markdown(plain(_title(study))), body=Markdown(body))
     )
@@ -130,14 +129,3 @@ def _html(text: str, folder: Path, study: Study) -> str:
 
 def _data(path: Path) -> str:
     return f"data:image/svg+xml;base64,{base64.b64encode(path.read_bytes()).decode()}"
-
-
-def _environment() -> jinja2.Environment:
-    """Whatever a template prints is escaped, unless we wrote it as Markdown ourselves; a name without a value is an error."""
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("hf_clip_kd", "study/templates"),
-        finalize=printed,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
