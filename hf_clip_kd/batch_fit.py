@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 from typing import Any
 
 import torch
-from accelerate.utils.memory import should_reduce_batch_size
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 from .distributed import alone, anywhere
 from .grad_cache import cached_losses, unchanged_buffers
@@ -78,9 +77,7 @@ class FitsBatches:
         else:
             fits = True
         self.model.zero_grad()
-        gc.collect()
-        if self.args.device.type != "cpu":
-            torch.get_device_module(self.args.device).empty_cache()
+        clear_device_cache(garbage_collection=True)
         return fits
 
     def _try_step(self, inputs: dict[str, Any], count: int) -> None:

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
+
+from .distributed import gather_objects
 
 logger = logging.getLogger(__name__)
 
@@ -116,10 +117,10 @@ class GuardsSteps:
         norm = model.get_global_grad_norm()
         # With fp16 it is the loss scale that is too large, as it often is.
         if norm is not None and not math.isfinite(norm) and not self.args.fp16:
-            self._stop(gather_object([self._report()]), model)
+            self._stop(gather_objects(self._report()), model)
 
     def _reject(self, model: nn.Module, loss: Tensor) -> Tensor:
-        reports = gather_object([self._report()])
+        reports = gather_objects(self._report())
         scaler = self.accelerator.scaler
         if scaler is not None and not any(report["found"] for report in reports):
             return loss  # no fault: the scaler skips the step and tries a smaller scale

@@ -4,7 +4,6 @@ import hashlib
 import multiprocessing
 import os
 import random
-import socket
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from miniature import Pairs, Teacher, collate, make_args, make_clip
+from processes import free_port
 from test_stream import write_tars
 
 import hf_clip_kd.checkpoints
@@ -182,9 +182,7 @@ class Launch:
         if kind == "stream" and not (folder.parent / "tars").exists():
             (folder.parent / "tars").mkdir()
             write_tars(folder.parent / "tars", (5, 7, 4, 6))
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         for board in folder.glob("board-*"):
             board.unlink()
         self.boards = [Board(folder / f"board-{rank}") for rank in range(processes)]

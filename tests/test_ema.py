@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from every_loss import make_run
-from miniature import BATCH, STEPS, Pairs, logs, make_args, make_clip, make_trainer
+from miniature import BATCH, STEPS, Pairs, best_of, logs, make_args, make_clip, make_trainer
 from safetensors.torch import load_file
 from torch import nn
 from transformers import CLIPModel, TrainerCallback
@@ -132,18 +132,11 @@ def test_evaluation_sees_the_average_and_gives_the_weights_back(tmp_path, option
 
 
 def test_best_model_is_the_average_of_its_checkpoint(tmp_path):
-    weights, scores = Weights(), iter([0.1, 0.9, 0.2, 0.3])
+    weights = Weights()
     run = make_trainer(
         tmp_path,
         ema_decay=DECAY,
-        evaluator=lambda model, processor: {"acc1": next(scores)},
-        eval_strategy="steps",
-        eval_steps=1,
-        save_strategy="steps",
-        save_steps=1,
-        load_best_model_at_end=True,
-        metric_for_best_model="acc1",
-        greater_is_better=True,
+        **best_of(0.1, 0.9, 0.2, 0.3),
         callbacks=[weights],
     )
     run.train()

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from teacher_models import images, tiny_clip
+from tiny_text import TINY_TEXT
 from transformers import (
     AutoModel,
     CLIPModel,
@@ -20,14 +21,6 @@ from hf_clip_kd.models import load_clip
 
 SIDE = 32
 VIT = {"img_size": SIDE, "depth": 2, "embed_dim": 32, "num_heads": 2, "patch_size": 8}
-TEXT = {
-    "vocab_size": 600,
-    "max_position_embeddings": 16,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-}
 
 
 def student(folder, architecture="vit_tiny_patch16_224", **model_args):
@@ -35,7 +28,9 @@ def student(folder, architecture="vit_tiny_patch16_224", **model_args):
     vision = {"architecture": architecture, "image_size": SIDE, "model_args": model_args}
     path = folder / "student.json"
     path.write_text(
-        json.dumps({"model_type": "timm_clip", "projection_dim": 24, "vision_config": vision, "text_config": TEXT})
+        json.dumps(
+            {"model_type": "timm_clip", "projection_dim": 24, "vision_config": vision, "text_config": TINY_TEXT}
+        )
     )
     torch.manual_seed(0)
     model, processor = load_clip(path)
@@ -46,8 +41,8 @@ def student(folder, architecture="vit_tiny_patch16_224", **model_args):
 
 @torch.no_grad()
 def assert_same(model, other):
-    ids = torch.randint(0, TEXT["vocab_size"] - 2, (3, 9), generator=torch.Generator().manual_seed(1))
-    ids[:, -1] = TEXT["vocab_size"] - 1
+    ids = torch.randint(0, TINY_TEXT["vocab_size"] - 2, (3, 9), generator=torch.Generator().manual_seed(1))
+    ids[:, -1] = TINY_TEXT["vocab_size"] - 1
     inputs = {
         "input_ids": ids,
         "pixel_values": torch.randn(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1)),

@@ -13,6 +13,7 @@ MAX_LINES = 300
 MAY_IMPORT = {
     "features": set(),
     "distributed": set(),
+    "eval_mode": set(),
     "losses": {"features"},
     "models": set(),
     "open_clip_teacher": set(),
@@ -34,7 +35,7 @@ MAY_IMPORT = {
     "teacher_function": {"features", "teacher_base"},
     "teacher_ensemble": {"features", "teacher", "teacher_base"},
     "inherit": {"models", "open_clip_conversion"},
-    "evaluation": {"data", "features", "models", "open_clip_tokens", "teacher", "teacher_vision"},
+    "evaluation": {"data", "eval_mode", "features", "models", "open_clip_tokens", "teacher", "teacher_vision"},
     "data": set(),
     "parser": {"argument_types"},
     "argument_types": set(),
@@ -45,7 +46,7 @@ MAY_IMPORT = {
     "teacher_sharding": {"distributed", "features", "teacher_base", "teacher_ensemble"},
     "batch_fit": {"distributed", "grad_cache"},
     "training_args": {"engines", "average", "checkpoint_arguments", "guards"},
-    "guards": set(),
+    "guards": {"distributed"},
     "alarms": set(),
     "loss_parts": set(),
     "average": {"distributed", "sharded"},
@@ -91,6 +92,7 @@ MAY_IMPORT = {
         "hub_trainer",
     },
     "vlm": {
+        "eval_mode",
         "engines",
         "alarms",
         "guards",

@@ -7,6 +7,7 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from tiny_text import TINY_TEXT
 from transformers import (
     AutoModel,
     BertConfig,
@@ -18,14 +19,6 @@ from transformers import (
 
 from hf_clip_kd.models import TimmCLIPModel, TimmVisionConfig, TimmVisionModel, list_models, load_clip, token_layout
 
-TINY_TEXT = {
-    "vocab_size": 600,
-    "max_position_embeddings": 16,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-}
 TEXTS = ["a photo of a red circle", "two small dogs & a cat!"]
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from open_clip.transform import image_transform
 from PIL import Image
+from tiny_text import TINY_TEXT
 from transformers import (
     AutoModel,
     AutoModelForZeroShotImageClassification,
@@ -20,14 +21,6 @@ from transformers import (
 from hf_clip_kd.models import load_clip
 from hf_clip_kd.models.presets import preset_folder
 
-TINY_TEXT = {
-    "vocab_size": 600,
-    "max_position_embeddings": 16,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-}
 TEXTS = ["a photo of a red circle", "two small dogs & a cat!"]
 
 

@@ -5,7 +5,19 @@ import json
 
 import pytest
 import torch
-from miniature import ALL_LOSSES, BATCH, LEARNING_RATE, STEPS, Pairs, collate, logs, make_args, make_clip, make_trainer
+from miniature import (
+    ALL_LOSSES,
+    BATCH,
+    LEARNING_RATE,
+    STEPS,
+    Pairs,
+    best_of,
+    collate,
+    logs,
+    make_args,
+    make_clip,
+    make_trainer,
+)
 from safetensors.torch import load_file
 from torch import nn
 from transformers import CLIPModel
@@ -177,17 +189,9 @@ def test_resume_with_other_losses_is_refused(tmp_path):
 
 
 def test_best_model_is_loaded_at_the_end(tmp_path):
-    scores = iter([0.1, 0.9, 0.2, 0.3])
     trainer = make_trainer(
         tmp_path,
-        evaluator=lambda model, processor: {"acc1": next(scores)},
-        eval_strategy="steps",
-        eval_steps=1,
-        save_strategy="steps",
-        save_steps=1,
-        load_best_model_at_end=True,
-        metric_for_best_model="acc1",
-        greater_is_better=True,
+        **best_of(0.1, 0.9, 0.2, 0.3),
     )
     trainer.train()
     best = CLIPModel.from_pretrained(tmp_path / "checkpoint-2").state_dict()

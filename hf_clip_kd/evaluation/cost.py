@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from .encode import eval_mode
+from ..eval_mode import eval_mode
 from .results import write_whole
 
 COST_NAME = "cost.json"

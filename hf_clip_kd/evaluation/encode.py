@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
 import datasets
 import numpy as np
@@ -20,19 +19,6 @@ logger = logging.getLogger(__name__)
 
 MAX_BROKEN_SHARE = 0.05
 _DECODER = datasets.Image()
-
-
-@contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Puts `model` in eval mode and gives each of its modules its own mode back, also after an error."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        # Module by module: `model.train()` would also wake up parts that are frozen in eval mode.
-        for module, mode in modes:
-            module.training = mode
 
 
 def to_rgb(image: PIL.Image.Image | dict | np.ndarray) -> PIL.Image.Image:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from datasets import Dataset, Image
 
-from .encode import eval_mode
+from ..eval_mode import eval_mode
 
 
 class Evaluator(ABC):

@@ -63,6 +63,12 @@ def result_path(folder: str | Path, *, dataset: str, model: str, task: str, pret
     return Path(folder) / ("_".join(re.sub(r"[^\w.@-]+", "-", part).strip("-.") for part in parts if part) + ".json")
 
 
+def data_name(block: dict[str, Any]) -> str:
+    """What a result calls the data of a block of `evaluation`: where they are, and their split."""
+    source = block.get("data_dir") or block.get("data_files") or block["dataset_name"]
+    return f"{source}/{block.get('split', 'test')}"
+
+
 def write_whole(path: Path, text: str) -> None:
     """Writes a file so that nobody ever finds half of it; folders are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -106,11 +112,9 @@ def measure(
         metrics = part(model, processor)
         scores |= evaluator.named(part, metrics)
         if folder is not None:
-            data = evaluation[part.name]
-            source = data.get("data_dir") or data.get("data_files") or data["dataset_name"]
             save_results(
                 folder,
-                dataset=f"{source}/{data.get('split', 'test')}",
+                dataset=data_name(evaluation[part.name]),
                 model=name,
                 pretrained=pretrained,
                 task=part.task,

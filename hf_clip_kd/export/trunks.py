@@ -59,12 +59,7 @@ def to_clip(tower: TimmVisionModel) -> CLIPVisionModel:
         **norm("post_layernorm", trunk.norm),
     }
     for index, block in enumerate(trunk.blocks):
-        layer = f"encoder.layers.{index}"
-        state |= query_key_value(f"{layer}.self_attn", block.attn)
-        state |= linear(f"{layer}.self_attn.out_proj", *scaled(block.attn.proj, block.ls1))
-        state |= linear(f"{layer}.mlp.fc1", block.mlp.fc1.weight, block.mlp.fc1.bias)
-        state |= linear(f"{layer}.mlp.fc2", *scaled(block.mlp.fc2, block.ls2))
-        state |= norm(f"{layer}.layer_norm1", block.norm1) | norm(f"{layer}.layer_norm2", block.norm2)
+        state |= encoder_block(f"encoder.layers.{index}", block, "self_attn", "self_attn.out_proj", "layer_norm")
     return filled(CLIPVisionModel(config), state)
 
 
@@ -87,13 +82,21 @@ def to_dinov2(tower: TimmVisionModel) -> Dinov2Model:
     }
     for index, block in enumerate(trunk.blocks):
         layer = f"encoder.layer.{index}"
-        state |= query_key_value(f"{layer}.attention", block.attn)
-        state |= linear(f"{layer}.attention.o_proj", *scaled(block.attn.proj, block.ls1))
-        state |= linear(f"{layer}.mlp.fc1", block.mlp.fc1.weight, block.mlp.fc1.bias)
-        state |= linear(f"{layer}.mlp.fc2", *scaled(block.mlp.fc2, block.ls2))
-        state |= norm(f"{layer}.norm1", block.norm1) | norm(f"{layer}.norm2", block.norm2)
+        state |= encoder_block(layer, block, "attention", "attention.o_proj", "norm")
         state |= {f"{layer}.layer_scale{part}.lambda1": torch.ones(width) for part in (1, 2)}
     return filled(Dinov2Model(config), state)
+
+
+def encoder_block(layer: str, block, attention: str, out: str, norms: str) -> dict[str, torch.Tensor]:
+    """A block of timm's under the names that a class of transformers has for its parts; layer scales go into the weights."""
+    return {
+        **query_key_value(f"{layer}.{attention}", block.attn),
+        **linear(f"{layer}.{out}", *scaled(block.attn.proj, block.ls1)),
+        **linear(f"{layer}.mlp.fc1", block.mlp.fc1.weight, block.mlp.fc1.bias),
+        **linear(f"{layer}.mlp.fc2", *scaled(block.mlp.fc2, block.ls2)),
+        **norm(f"{layer}.{norms}1", block.norm1),
+        **norm(f"{layer}.{norms}2", block.norm2),
+    }
 
 
 def sizes(tower: TimmVisionModel) -> dict[str, int | str]:

@@ -15,7 +15,7 @@ import torch
 import transformers
 
 from ..evaluation.cost import COST_NAME
-from ..evaluation.results import load_results, write_whole
+from ..evaluation.results import data_name, load_results, write_whole
 from ..watching import METRICS_NAME
 from .grid import Cell
 from .plan import Measured, Plan
@@ -184,9 +184,8 @@ def _results(stage: Stage, root: Path) -> list[tuple[str, dict[str, Any]]]:
     written = {(record["task"], record["dataset"]): record for record in load_results(root / stage.output)}
     found = []
     for name, block in stage.arguments["evaluation"].items():
-        source = block.get("data_dir") or block.get("data_files") or block["dataset_name"]
         task = block.get("task", name)
-        record = written.get((TASKS.get(task, task), f"{source}/{block.get('split', 'test')}"))
+        record = written.get((TASKS.get(task, task), data_name(block)))
         if record is not None:
             found.append((name, record))
     return found

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from transformers import LlavaForConditionalGeneration
 
+from ..eval_mode import eval_mode
+
 # Also under the name that it has while adapters are trained.
 FIRST_WEIGHT = re.compile(r"multi_modal_projector\.(modules_to_save\.default\.)?linear_1\.weight$")
 
@@ -50,19 +52,15 @@ def measure_features(model: LlavaForConditionalGeneration, pixel_values: torch.T
         seen.append(args[0].float().cpu())
         raise StopForward
 
-    tower = model.model.vision_tower
-    in_training = [module for module in tower.modules() if module.training]
-    tower.eval()
     # In front of the hooks that scale, and before the projector runs.
     handle = model.model.multi_modal_projector.register_forward_pre_hook(look, prepend=True)
     try:
-        model.get_image_features(pixel_values.to(device=model.device, dtype=model.dtype))
+        with eval_mode(model.model.vision_tower):
+            model.get_image_features(pixel_values.to(device=model.device, dtype=model.dtype))
     except StopForward:
         pass
     finally:
         handle.remove()
-        for module in in_training:
-            module.training = True
     (features,) = seen
     return FeatureStatistics(
         mean=features.mean().item(),

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from transformers import PreTrainedModel
 
+from ..eval_mode import eval_mode
 from ..models import TimmVisionConfig
 
 
@@ -95,14 +96,11 @@ def check_layer(layer: int | list[int]) -> list[int]:
 @torch.no_grad()
 def read_layers(tower: PreTrainedModel, layer, layers: list[int], image_size: int) -> list[torch.Tensor]:
     """The hidden states (1, N, C) of a black image at each of the layers. The tower stays as it was."""
-    parameter = next(tower.parameters())
-    channels = getattr(tower.config, "num_channels", 3)
-    image = torch.zeros(1, channels, image_size, image_size, device=parameter.device, dtype=parameter.dtype)
-    in_training = [module for module in tower.modules() if module.training]
-    tower.eval()
+    which = layer if isinstance(layer, int) else layers
     try:
-        # As `LlavaModel` calls it: the indices stand in for True.
-        output = tower(image, output_hidden_states=layer if isinstance(layer, int) else layers, return_dict=True)
+        with eval_mode(tower):
+            # As `LlavaModel` calls it: the indices stand in for True.
+            output = tower(black_image(tower, image_size), output_hidden_states=which, return_dict=True)
         states = [output.hidden_states[one] for one in layers]
     except (AssertionError, AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(
@@ -110,15 +108,19 @@ def read_layers(tower: PreTrainedModel, layer, layers: list[int], image_size: in
             f"({type(error).__name__}: {error}); allowed are towers that return hidden states of the layer asked for, at "
             "the size that their image processor makes; check vision_feature_layer and image_processor of build_llava."
         ) from error
-    finally:
-        for module in in_training:
-            module.training = True
     if bad := [one for one, state in zip(layers, states, strict=True) if state is None or state.ndim != 3]:
         raise ValueError(
             f"{name_of(tower)} gives no tokens (batch, number, width) at layer {bad}; a LLaVA reads those of "
             "transformers' ViTs and of timm's models; write build_llava('timm:NAME', ...) for a convnet."
         )
     return states
+
+
+def black_image(tower: PreTrainedModel, side: int) -> torch.Tensor:
+    """Pixels (1, C, side, side) that the tower takes, all zero."""
+    parameter = next(tower.parameters())
+    channels = getattr(tower.config, "num_channels", 3)
+    return torch.zeros(1, channels, side, side, device=parameter.device, dtype=parameter.dtype)
 
 
 def layout_of(tower: PreTrainedModel, count: int, image_size: int, layers: list[int]) -> tuple[int, int]:

@@ -4,6 +4,8 @@ import torch
 from torch import nn
 from transformers import LlavaForConditionalGeneration
 
+from ..eval_mode import eval_mode
+from .image_tokens import black_image
 from .training_args import LlavaTrainingArguments
 
 
@@ -28,17 +30,13 @@ def freeze_unread(model: nn.Module) -> None:
     `vision_feature_layer`. It would have no gradient: DDP waits for it, and FSDP can resume no optimizer that never saw it.
     """
     llava = find_llava(model)
-    tower, config = llava.model.vision_tower, llava.config.vision_config
-    side, (first, *_) = config.image_size, tower.parameters()
-    pixels = torch.zeros(1, getattr(config, "num_channels", 3), side, side, device=first.device, dtype=first.dtype)
-    in_training = [module for module in tower.modules() if module.training]
-    tower.eval()
-    total = sum(x.sum() for x in llava.get_image_features(pixels).pooler_output)
+    tower = llava.model.vision_tower
     parameters = [parameter for parameter in tower.parameters() if parameter.requires_grad]
-    for parameter, gradient in zip(parameters, torch.autograd.grad(total, parameters, allow_unused=True), strict=True):
+    with eval_mode(tower):
+        features = llava.get_image_features(black_image(tower, llava.config.vision_config.image_size)).pooler_output
+    gradients = torch.autograd.grad(sum(x.sum() for x in features), parameters, allow_unused=True)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.requires_grad_(gradient is not None)
-    for module in in_training:
-        module.training = True
 
 
 def frozen_parts(model: nn.Module) -> list[nn.Module]:

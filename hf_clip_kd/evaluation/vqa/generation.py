@@ -11,8 +11,9 @@ from accelerate.utils import gather_object
 from tqdm.auto import tqdm
 from transformers import GenerationConfig
 
-from hf_clip_kd.evaluation.encode import eval_mode
 from hf_clip_kd.evaluation.vqa.samples import Sample
+
+from ...eval_mode import eval_mode
 
 # LLaVA's lengths: short answers, and those benchmarks whose answers may explain themselves.
 MAX_NEW_TOKENS = 128
