@@ -1,17 +1,18 @@
-"""What simple classifiers find in frozen features."""
+"""What simple classifiers find in frozen features.
+
+scikit-learn takes a second to import, which every process would wait for: it is imported where something is probed.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.base import ClassifierMixin
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import KFold, cross_val_score
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from sklearn.base import ClassifierMixin
 
 FOLDS = 5
 NEIGHBOURS = 20
@@ -31,6 +32,10 @@ def linear_probe(features: Tensor, labels: Sequence) -> float:
     Returns:
         `float`: Share of right ones, each judged by the classifier that did not see its fifth of the samples.
     """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     return held_out_accuracy(make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)), features, labels)
 
 
@@ -45,6 +50,8 @@ def knn_probe(features: Tensor, labels: Sequence) -> float:
     Returns:
         `float`: Share of right ones, each among the neighbours in the other four fifths of the samples.
     """
+    from sklearn.neighbors import KNeighborsClassifier
+
     neighbours = min(NEIGHBOURS, len(features) - -(-len(features) // FOLDS))
     vote = KNeighborsClassifier(neighbours, metric="cosine", weights=lambda distance: np.exp(-distance / TEMPERATURE))
     return held_out_accuracy(vote, features, labels)
@@ -52,6 +59,8 @@ def knn_probe(features: Tensor, labels: Sequence) -> float:
 
 def held_out_accuracy(classifier: ClassifierMixin, features: Tensor, labels: Sequence) -> float:
     """Accuracy over all samples by cross-validation in 5 random, fixed parts."""
+    from sklearn.model_selection import KFold, cross_val_score
+
     parts = KFold(FOLDS, shuffle=True, random_state=0)
     scores = cross_val_score(classifier, features.cpu().double().numpy(), np.asarray(labels), cv=parts)
     sizes = [len(held_out) for _, held_out in parts.split(labels)]
