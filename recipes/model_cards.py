@@ -5,6 +5,7 @@ beside it. Without flags nothing is read but that, and the same cards come out.
 
     python recipes/model_cards.py
     python recipes/model_cards.py --collect outputs/demo/distilled outputs/vlm_demo/distilled    # of finished runs, first
+    python recipes/model_cards.py --study outputs/study/miniature                                # and of a study's students
 """
 
 import argparse
@@ -19,8 +20,10 @@ from hf_clip_kd.evaluation import load_results
 from hf_clip_kd.model_card import render_card, write_card
 from hf_clip_kd.parser import exit_with_one_line
 from hf_clip_kd.run_cost import measure_run
+from hf_clip_kd.study.students import collect_students
 
 CARDS = Path(__file__).parents[1] / "model_cards"
+STUDY_CONFIGS = Path(__file__).parent / "configs" / "study"
 COPIED = ("config.json", "recipe.yaml", "training_args.json", "representation.json", "parity.json")
 # How the runs of one folder stand in each other's tables, in this order.
 LABELS = {
@@ -42,7 +45,11 @@ scores say nothing about photographs. In per cent; `accuracy` is of the answers 
 
 {table}
 
-`python recipes/model_cards.py` writes these files from `runs/`; with `--collect FOLDER ...` it first takes over the runs in these folders.
+Those named `miniature` are students of one seed of the study whose [report](miniature/report.md) has the spread over seeds; a second run
+of it, with other seeds, is compared with the first in [reproduction.md](miniature/reproduction.md).
+
+`python recipes/model_cards.py` writes these files from `runs/`; with `--collect FOLDER ...` it first takes over the runs in these folders,
+with `--study FOLDER` one student of each condition of a study.
 """
 
 
@@ -119,8 +126,12 @@ def main(argv: list[str] | None = None) -> dict[str, str]:
     parser.add_argument(
         "--collect", type=Path, nargs="+", default=[], metavar="FOLDER", help="Folders of finished runs."
     )
-    for run in parser.parse_args(argv).collect:
+    parser.add_argument("--study", type=Path, metavar="FOLDER", help="Output folder of a finished study.")
+    given = parser.parse_args(argv)
+    for run in given.collect:
         collect(run)
+    if given.study is not None:
+        collect_students(given.study, STUDY_CONFIGS, CARDS / "runs")
     texts = render()
     for name, text in texts.items():
         (CARDS / name).write_text(text, encoding="utf-8")

@@ -14,6 +14,9 @@ import pytest
 import yaml
 from tiny_study import TINY, write_study
 
+from hf_clip_kd.model_card import render_card
+from hf_clip_kd.study.students import collect_students
+
 ROOT = Path(__file__).parents[1]
 STUDY = ROOT / "recipes/study.py"
 if str(ROOT) not in sys.path:
@@ -57,6 +60,18 @@ def test_the_slurm_template_is_a_script_that_runs_it():
     assert "exec python recipes/study.py" in text and "#SBATCH --signal=B:TERM@" in text
 
 
+def test_cards_of_a_study_that_has_not_run_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="holds no study.json"):
+        collect_students(tmp_path, ROOT / "recipes/configs/study", tmp_path / "runs")
+    path = write_study(tmp_path, **SMALL)
+    (arguments,) = study.RecipeParser(study.StudyArguments, path, description="").parse([])
+    (tmp_path / "out").mkdir()
+    study.write_study(study.Plan(arguments, ROOT / "recipes/configs/study"), tmp_path / "out")
+    with pytest.raises(ValueError, match="student-.* has not ended, and a card needs it"):
+        collect_students(tmp_path / "out", ROOT / "recipes/configs/study", tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
 # ---- The whole way ----
 
 
@@ -93,6 +108,12 @@ def test_a_study_that_is_killed_and_started_again_gives_the_same_jsons(tmp_path)
     assert [cell["status"] for cell in cells] == ["done", "done"] and study["references"].keys() == {"oracle"}
     assert all(cell["vqa_correct"] and cell["representation_maps"]["vqa"]["cka"] for cell in cells)
     assert (tmp_path / "whole/out/report.html").stat().st_size > 10_000
+
+    alone, distilled = collect_students(tmp_path / "whole/out", ROOT / "recipes/configs/study", tmp_path / "runs")
+    assert (alone.name, distilled.name) == ("tiny_alone", "tiny_L_clip_kd")
+    text = render_card(distilled)
+    assert "|  | teacher | student alone | this model |" in text and "Visual question answering" in text
+    assert "visual-question-answering" not in text and "| `effective rank` |" in text
 
     path = write_study(tmp_path / "killed", **SMALL)
     for seconds, end in ((25, kill_all), (35, kill_all), (30, lambda process: process.send_signal(signal.SIGTERM))):

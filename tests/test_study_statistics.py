@@ -123,3 +123,9 @@ def test_too_little_to_rank(x, y, groups):
 def test_two_conditions_have_a_correlation_and_no_interval():
     found = rank_correlation([1, 2, 3], [1, 2, 3], ["a", "a", "b"])
     assert found.value == pytest.approx(1) and np.isnan(found.low)
+
+
+def test_rank_correlation_of_conditions_in_one_order_has_no_interval():
+    """Every draw of them is in that order, too, so the draws cannot say how sure it is."""
+    found = rank_correlation(np.arange(5), np.arange(5), range(5))
+    assert found.value == 1 and np.isnan([found.low, found.high]).all() and not found.clear

@@ -168,7 +168,7 @@ def card_data(card: CardFolder, licence: str | None) -> CardData:
         datasets=data,
         library_name=LIBRARY if card.loading()["package"] else "transformers",
         pipeline_tag="image-text-to-text" if vlm else "zero-shot-image-classification",
-        eval_results=eval_results(card.scores) or None,
+        eval_results=eval_results(card.scores, vlm) or None,
         **common,
     )
 

@@ -122,6 +122,11 @@ class CardFolder:
         return bool(data) and set(data) == {"shapes"}
 
     @property
+    def answers_questions(self) -> bool:
+        """Whether its scores are those of visual question answering, too."""
+        return any(record["task"].startswith("vqa_") for record in self.scores)
+
+    @property
     def pretrained(self) -> bool:
         """Whether it, or its teacher, comes from elsewhere and may know more than its data."""
         return any(not source.role.startswith("data") for source in self.origins)

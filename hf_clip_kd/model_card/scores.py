@@ -98,10 +98,15 @@ def _note(record: dict[str, Any]) -> str:
     return unit + (" In brackets, 95 % bootstrap intervals." if record.get("confidence_intervals") else "")
 
 
-def eval_results(scores: list[dict[str, Any]]) -> list[EvalResult]:
-    """The entries of `model-index`: all metrics of classification and retrieval, of VQA the one that papers quote."""
+def eval_results(scores: list[dict[str, Any]], vlm: bool) -> list[EvalResult]:
+    """
+    The entries of `model-index`: all metrics of classification and retrieval, of VQA the one that papers quote, and that only for
+    the vision-language model itself, which its tower is not.
+    """
     results = []
     for record in scores:
+        if not vlm and record["task"] not in TASKS:
+            continue
         name, _, split = record["dataset"].rpartition("/") if record["task"] in TASKS else (record["dataset"], "", "")
         main = record.get("main_metric")
         for metric, value in record["metrics"].items():

@@ -125,7 +125,8 @@ def rank_correlation(
 
     Returns:
         [`Estimate`] in [-1, 1], without a p-value, its `seeds` being the number of groups; nan for fewer than three cells or a
-        constant, and without an interval for fewer than three groups.
+        constant, and without an interval for fewer than three groups, or where every draw gives the same: of few groups in one
+        order the bootstrap cannot say how sure that is.
     """
     x, y = np.asarray(x, float), np.asarray(y, float)
     members = np.unique([str(group) for group in groups], return_inverse=True)[1]
@@ -139,6 +140,8 @@ def rank_correlation(
     counts = rng.multinomial(size, np.full(size, 1 / size), size=n_resamples)[:, members]
     tail = 50 * (1 - CONFIDENCE)
     low, high = np.nanpercentile(_weighted_spearman(x, y, counts), [tail, 100 - tail])
+    if np.isclose(low, high):
+        low = high = np.nan
     return Estimate(value, float(low), float(high), np.nan, size)
 
 

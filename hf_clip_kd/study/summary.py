@@ -20,7 +20,7 @@ def summary(study: Study) -> dict[str, Any]:
     Every estimate of the report, as JSON takes it; shares are in per cent, what is not known is `None`.
 
     Returns:
-        `dict`: `teacher_slopes` and `duration_doublings` by metric, `comparisons` by axis, condition and metric, `probes`
+        `dict`: `seeds`; `teacher_slopes` and `duration_doublings` by metric, `comparisons` by axis, condition and metric, `probes`
         by name; each with `value`, `low`, `high` (95%), `p_value` and `seeds`.
     """
     comparisons = {}
@@ -32,6 +32,7 @@ def summary(study: Study) -> dict[str, Any]:
             }
     return {
         "study": study.record["name"],
+        "seeds": sorted({cell["axes"]["seed"] for cell in study.cells}),
         "cells": len(study.cells),
         "failed": len(study.failed),
         "teacher_slopes": _estimates({metric: teachers_slope(study, metric) for metric in (ZERO_SHOT, VQA)}),

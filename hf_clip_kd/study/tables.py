@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isnan
 from typing import Any
 
 from ..model_card.markdown import Markdown, code, table
@@ -57,7 +58,7 @@ def probe_table(study: Study) -> Markdown | None:
             cells,
             estimate.seeds,
             signed(estimate.value),
-            f"{signed(estimate.low)} to {signed(estimate.high)}",
+            "–" if isnan(estimate.low) else f"{signed(estimate.low)} to {signed(estimate.high)}",
         )
         for name, (cells, estimate) in list(ranked(study).items())[:MOST_ROWS]
     ]

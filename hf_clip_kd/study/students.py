@@ -1,0 +1,123 @@
+"""From a study to the folders that model cards are made of: a student of each condition, with its scores and its teacher's."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ..evaluation.cost import COST_NAME, save_cost
+from ..evaluation.results import write_whole
+from ..model_card import write_card
+from .arguments import StudyArguments
+from .collect import blocks
+from .grid import Cell
+from .metrics import IMAGES
+from .plan import Measured, Plan
+
+COPIED = ("config.json", "recipe.yaml", "training_args.json")
+
+
+def collect_students(root: Path, configs: Path, runs: Path) -> list[Path]:
+    """
+    Takes over what the card of a student needs, of the first seed of every condition.
+
+    Args:
+        root (`Path`): Output folder of a study, with its stages.
+        configs (`Path`): Folder in which the names of YAMLs start.
+        runs (`Path`): Where the folders go; those of an earlier study of this name are replaced.
+
+    Returns:
+        `list[Path]`: the folders, `NAME_TEACHER_OBJECTIVE_...` with the axes that vary.
+
+    Raises:
+        ValueError: if there is no `study.json`, or a stage that a card needs has not ended.
+    """
+    path = root / "study.json"
+    if not path.is_file():
+        raise ValueError(
+            f"`--study {root}` holds no study.json. It must be the output folder of a study. Run `python recipes/study.py` first."
+        )
+    plan = Plan(StudyArguments(**json.loads(path.read_text(encoding="utf-8"))["config"]), configs)
+    for old in runs.glob(f"{plan.study.name}_*"):
+        shutil.rmtree(old)
+    firsts: dict[Cell, Cell] = {}
+    for cell in plan.cells:
+        firsts.setdefault(replace(cell, seed=0), cell)
+    return [_collect(plan, cell, root, runs / "_".join(_words(plan, cell))) for cell in firsts.values()]
+
+
+def _collect(plan: Plan, cell: Cell, root: Path, folder: Path) -> Path:
+    measured = plan.cells[cell]
+    _need(measured, root)
+    folder.mkdir(parents=True)
+    for name in COPIED:
+        shutil.copyfile(root / measured.training.output / name, folder / name)
+    _copy_results(measured, root, folder)
+    write_whole(folder / "representation.json", json.dumps(_representation(measured, root), indent=1) + "\n")
+    others = {"teacher": plan.teachers.get((cell.teacher, cell.language_model))} | {
+        "student alone": _alone(plan, cell) if cell.teacher else None
+    }
+    beside = {label: other for label, other in others.items() if other is not None}
+    costs = {"this model": measured} | {label: other for label, other in beside.items() if label == "teacher"}
+    save_cost(folder, {label: _cost(other, root) for label, other in costs.items()})
+    with TemporaryDirectory() as temporary:
+        for label, other in beside.items():
+            _need(other, root)
+            _copy_results(other, root, Path(temporary, label))
+        compare = {label: Path(temporary, label) for label in beside}
+        write_card(folder, name=folder.name.replace("_", "-"), compare=compare).unlink()
+    return folder
+
+
+def _words(plan: Plan, cell: Cell) -> list[str]:
+    """What tells it from the others, which is not its seed."""
+    varying = [axis for axis in cell.axes if axis != "seed" and len({other.axes[axis] for other in plan.cells}) > 1]
+    return [plan.study.name, *(str(cell.axes[axis]) for axis in varying if cell.axes[axis] is not None)]
+
+
+def _alone(plan: Plan, cell: Cell) -> Measured | None:
+    """The same student without a teacher, if the study has one."""
+    same = ("student", "duration", "data", "language_model", "seed")
+    return next(
+        (
+            measured
+            for other, measured in plan.cells.items()
+            if other.teacher is None and all(other.axes[axis] == cell.axes[axis] for axis in same)
+        ),
+        None,
+    )
+
+
+def _need(measured: Measured, root: Path) -> None:
+    missing = [stage.id for stage in measured.stages if stage.record(root) is None]
+    if missing:
+        raise ValueError(
+            f"`--study {root}`: {', '.join(missing)} has not ended, and a card needs it. Run `recipes/study.py` again: it goes on."
+        )
+
+
+def _copy_results(measured: Measured, root: Path, folder: Path) -> None:
+    vqa = root / measured.vqa.output
+    sources = [root / measured.evaluate.output, vqa if measured.vqa.kind == "vqa" else vqa / "results"]
+    (folder / "results").mkdir(parents=True)
+    for source in sources:
+        for path in source.glob("*.json"):
+            shutil.copyfile(path, folder / "results" / path.name)
+
+
+def _representation(measured: Measured, root: Path) -> dict[str, Any]:
+    """What describes the frozen tower, one row for each number with a column for each set of images."""
+    rows: dict[str, dict[str, float]] = {}
+    for images, numbers in blocks(measured, root)["representation"].items():
+        for name, value in numbers.items():
+            rows.setdefault(name.replace("_", " "), {})[IMAGES.get(images, images)] = value
+    return {"the frozen image tower": rows}
+
+
+def _cost(measured: Measured, root: Path) -> dict[str, Any]:
+    """Of the architecture: the study measures each once."""
+    return json.loads((root / measured.cost.output / COST_NAME).read_text(encoding="utf-8"))["this model"]
