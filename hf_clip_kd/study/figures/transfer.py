@@ -52,7 +52,7 @@ def draw(study: Study, narrow: bool) -> Figure:
     for one, (metric, found), colour in zip(axes, shown.items(), colours, strict=False):
         estimates = [estimate for _, estimate in found.values()]
         values = [estimate.value for estimate in estimates]
-        reach = [0 if math.isnan(estimate.low) else estimate.high - estimate.value for estimate in estimates]
+        reach = [estimate.high - estimate.value for estimate in estimates]  # nan, which is not drawn, of one seed
         one.barh(range(len(values)), values, xerr=reach, height=0.6, color=colour, ecolor=ink(), capsize=3)
         one.axvline(0, color=ink(), linewidth=0.8)
         labels = [
@@ -66,4 +66,7 @@ def draw(study: Study, narrow: bool) -> Figure:
         one.grid(axis="y", visible=False)
         one.tick_params(axis="y", length=0)
         one.invert_yaxis()
+    ends = [end for one in axes for end in one.get_xlim()]
+    for one in axes:  # a point is as long in one panel as in the other
+        one.set_xlim(min(ends), max(ends))
     return figure
