@@ -5,10 +5,11 @@ beside it. Without flags nothing is read but that, and the same cards come out.
 
     python recipes/model_cards.py
     python recipes/model_cards.py --collect outputs/demo/distilled outputs/vlm_demo/distilled    # of finished runs, first
-    python recipes/model_cards.py --study outputs/study/miniature                                # and of a study's students
+    python recipes/model_cards.py --study outputs/study/miniature       # the students of a study, and its report
 """
 
 import argparse
+import json
 import logging
 import shutil
 from pathlib import Path
@@ -20,6 +21,7 @@ from hf_clip_kd.evaluation import load_results
 from hf_clip_kd.model_card import render_card, write_card
 from hf_clip_kd.parser import exit_with_one_line
 from hf_clip_kd.run_cost import measure_run
+from hf_clip_kd.study.report import write_report
 from hf_clip_kd.study.students import collect_students
 
 CARDS = Path(__file__).parents[1] / "model_cards"
@@ -87,6 +89,24 @@ def collect(run: Path, cards: Path = CARDS) -> Path:
     return folder
 
 
+def collect_study(study: Path, cards: Path = CARDS) -> Path:
+    """
+    Takes over one student of each condition and the JSONs of a study, makes its report anew, and returns its folder.
+
+    Raises:
+        ValueError: As [`collect_students`].
+    """
+    collect_students(study, STUDY_CONFIGS, cards / "runs")
+    record = json.loads((study / "study.json").read_text(encoding="utf-8"))
+    folder = cards / record["name"]
+    shutil.rmtree(folder / "cells", ignore_errors=True)
+    (folder / "cells").mkdir(parents=True)
+    for name in ("study.json", *(f"cells/{cell}.json" for cell in record["cells"])):
+        shutil.copyfile(study / name, folder / name)
+    write_report(folder)
+    return folder
+
+
 def check_recipe(run: Path, results: list[dict[str, Any]]) -> None:
     """`ValueError` where `recipe.yaml` says other than what the results were made with: a later run began to overwrite it."""
     recipe = yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))
@@ -131,7 +151,7 @@ def main(argv: list[str] | None = None) -> dict[str, str]:
     for run in given.collect:
         collect(run)
     if given.study is not None:
-        collect_students(given.study, STUDY_CONFIGS, CARDS / "runs")
+        collect_study(given.study)
     texts = render()
     for name, text in texts.items():
         (CARDS / name).write_text(text, encoding="utf-8")
