@@ -4,6 +4,7 @@ import itertools
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import made_up_study as made_up
 import matplotlib.pyplot as plt
@@ -23,6 +24,8 @@ from hf_clip_kd.study.report import write_report
 from hf_clip_kd.study.statistics import Estimate
 from hf_clip_kd.study.trends import doubling, teachers_own_slope, teachers_slope
 from recipes import study_report
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -247,11 +250,17 @@ def crowded(tmp_path_factory) -> Study:
     return read_study(folder)
 
 
+@pytest.fixture(scope="module")
+def committed() -> Study:
+    return read_study(ROOT / "model_cards/miniature")
+
+
 @pytest.mark.parametrize("narrow", [False, True], ids=["page", "phone"])
 @pytest.mark.parametrize("name", FIGURES)
-def test_no_text_of_a_figure_overlaps_another_or_is_cut_off(crowded, name, narrow):
+@pytest.mark.parametrize("which", ["crowded", pytest.param("committed", marks=pytest.mark.slow)])
+def test_no_text_of_a_figure_overlaps_another_or_is_cut_off(which, name, narrow, request):
     with plt.rc_context(style(dark=False)):
-        figure = FIGURES[name].draw(crowded, narrow)
+        figure = FIGURES[name].draw(request.getfixturevalue(which), narrow)
         figure.canvas.draw()
         shown_ticks(figure)
         found, (width, height) = texts(figure), figure.canvas.get_width_height()

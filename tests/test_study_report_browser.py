@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import made_up_study as made_up
 import pytest
@@ -40,12 +41,21 @@ addEventListener("load", () => {{
 </script>"""
 
 
+def made_up_report(folder):
+    made_up.write(folder, made_up.cells())
+    write_report(folder)
+    return folder / "report.html"
+
+
+def committed_report(folder):
+    return Path(__file__).parents[1] / "model_cards/miniature/report.html"
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no browser")
-def test_the_page_on_a_phone_and_on_a_desk_in_light_and_dark(tmp_path):
-    folder = made_up.write(tmp_path / "study", made_up.cells())
-    write_report(folder)
-    page = html.escape((folder / "report.html").read_text(), quote=True)
+@pytest.mark.parametrize("report", [made_up_report, committed_report])
+def test_the_page_on_a_phone_and_on_a_desk_in_light_and_dark(report, tmp_path):
+    page = html.escape(report(tmp_path / "study").read_text(), quote=True)
     (tmp_path / "frames.html").write_text(FRAMES.format(page=page))
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=20000", "--dump-dom"]
     shown = subprocess.run(

@@ -19,7 +19,7 @@ def folders(tmp_path_factory):
     """Two runs of one made-up study, and one with a single seed."""
     root = tmp_path_factory.mktemp("studies")
     for name, seeds in (("first", (0, 1, 2)), ("second", (3, 4, 5)), ("single", (6,))):
-        made_up.write(root / name, made_up.cells(seeds))
+        made_up.write(root / name, made_up.cells(seeds, questions=100))
         (root / name / "summary.json").write_text(json.dumps(summary(read_study(root / name))))
     return root
 

@@ -12,7 +12,7 @@ from .cells import Study, scores
 from .comparison import compare
 from .figures.cost import cost_of
 from .figures.probes import ranked
-from .metrics import CKA, VQA, ZERO_SHOT, Metric, signed
+from .metrics import CKA, QUESTION_PROBE, VQA, ZERO_SHOT, Metric, signed
 from .statistics import Estimate
 from .trends import doubling, teachers_own_slope, teachers_slope
 
@@ -36,10 +36,11 @@ def moved(estimate: Estimate, metric: Metric) -> str:
 
 def about_teachers(study: Study) -> str | None:
     """Both slopes over the strength of the teacher, and whether the paper's finding is there."""
-    fits = {metric: fit for metric in (ZERO_SHOT, VQA) if (fit := teachers_slope(study, metric)) is not None}
+    shown = (ZERO_SHOT, VQA, QUESTION_PROBE)
+    fits = {metric: fit for metric in shown if (fit := teachers_slope(study, metric)) is not None}
     if not fits:
         return None
-    said = " and ".join(f"the student's {metric.title} {moved(fit, metric)}" for metric, fit in fits.items())
+    said = "; ".join(f"the student's {metric.title} {moved(fit, metric)}" for metric, fit in fits.items())
     own = teachers_own_slope(study, VQA)
     own = "" if own is None else f" (The teachers' own VQA accuracy changes by {signed(own)} points.)"
     teachers, seeds = len(study.main_sweep("teacher").cells), next(iter(fits.values())).seeds
@@ -78,7 +79,7 @@ def verdict(fits: dict[Metric, Estimate]) -> str:
 
 
 def about_duration(study: Study) -> str | None:
-    found = {metric: doubling(study, metric) for metric in (ZERO_SHOT, VQA, *CKA.values())}
+    found = {metric: doubling(study, metric) for metric in (ZERO_SHOT, VQA, QUESTION_PROBE, *CKA.values())}
     said = [
         f"{metric.title.replace(',', ' on')} {moved(fit, metric)}" for metric, fit in found.items() if fit is not None
     ]

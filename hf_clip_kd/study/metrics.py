@@ -48,9 +48,11 @@ IMAGES = {"classification": "classification images", "vqa": "VQA images"}
 CKA = {
     images: Metric(f"CKA, {name}", ("representation", images), "cka", percent=False) for images, name in IMAGES.items()
 }
+# What the tokens hold, whether or not a language model learns to read it.
+QUESTION_PROBE = Metric("question probe", ("representation", "vqa"), "question_probe")
 RANK = Metric("effective rank, VQA images", ("representation", "vqa"), "effective_rank", percent=False)
 # The columns of the tables.
-METRICS = (ZERO_SHOT, IMAGE_RETRIEVAL, TEXT_RETRIEVAL, VQA, *CKA.values(), RANK)
+METRICS = (ZERO_SHOT, IMAGE_RETRIEVAL, TEXT_RETRIEVAL, VQA, QUESTION_PROBE, *CKA.values(), RANK)
 
 
 def question_types(cell: dict[str, Any]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from typing import Any
 from .cells import Study
 from .comparison import Score, compare
 from .figures.probes import ranked
-from .metrics import CKA, VQA, ZERO_SHOT, Metric
+from .metrics import CKA, QUESTION_PROBE, VQA, ZERO_SHOT, Metric
 from .statistics import Estimate
 from .tables import TITLES
 from .trends import doubling, teachers_slope
@@ -35,9 +35,11 @@ def summary(study: Study) -> dict[str, Any]:
         "seeds": sorted({cell["axes"]["seed"] for cell in study.cells}),
         "cells": len(study.cells),
         "failed": len(study.failed),
-        "teacher_slopes": _estimates({metric: teachers_slope(study, metric) for metric in (ZERO_SHOT, VQA)}),
+        "teacher_slopes": _estimates(
+            {metric: teachers_slope(study, metric) for metric in (ZERO_SHOT, VQA, QUESTION_PROBE)}
+        ),
         "duration_doublings": _estimates(
-            {metric: doubling(study, metric) for metric in (ZERO_SHOT, VQA, *CKA.values())}
+            {metric: doubling(study, metric) for metric in (ZERO_SHOT, VQA, QUESTION_PROBE, *CKA.values())}
         ),
         "comparisons": comparisons,
         "probes": {name: _plain(estimate) for name, (_, estimate) in ranked(study).items()},
