@@ -8,7 +8,7 @@ from statistics import mean
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..cells import Study
+from ..cells import Study, condition
 from ..metrics import question_types
 from .canvas import LeftOut, ink, panels
 
@@ -26,14 +26,14 @@ def rows(study: Study) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
         for name, vqa in references(study).items()
         if name != "oracle"
     }
-    students = {}
-    for axis in ("teacher", "objective"):
-        sweep = study.main_sweep(axis, fewest=1)
+    students, shown = {}, set()
+    for axis, fewest in {"teacher": 1, "objective": 1, "duration": 2, "data": 2}.items():
+        sweep = study.main_sweep(axis, fewest=fewest)
         for value, cells in (sweep.cells if sweep else {}).items():
-            teacher, objective = (
-                (value, sweep.fixed["objective"]) if axis == "teacher" else (sweep.fixed["teacher"], value)
-            )
-            students[f"{objective} from {teacher}"] = averaged(cells)
+            if (same := condition(cells[0])) not in shown and cells[0]["axes"]["teacher"] is not None:
+                shown.add(same)
+                name = "{objective} from {teacher}".format(**cells[0]["axes"])
+                students[f"{name}, {value}" if axis in ("duration", "data") else name] = averaged(cells)
     sweep = study.main_sweep("teacher", fewest=1)
     alone = averaged(study.without_teacher(sweep.fixed) if sweep else study.cells)
     students = {name: types for name, types in students.items() if types}
