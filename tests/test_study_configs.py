@@ -15,6 +15,7 @@ from transformers import SiglipConfig
 import hf_clip_kd as kd
 from hf_clip_kd.data.shapes import load_shapes
 from hf_clip_kd.evaluation import build_evaluator
+from hf_clip_kd.losses import requested
 from hf_clip_kd.parser import RecipeParser
 from hf_clip_kd.study.arguments import StudyArguments
 from hf_clip_kd.study.plan import Plan
@@ -70,8 +71,15 @@ def test_every_stage_is_taken_by_its_recipe(plan, tmp_path):
 
 
 @functools.cache
-def dims_of(preset):
-    return kd.CLIPDims.of(kd.load_clip(preset)[0])
+def teacher_of(preset):
+    model, processor = kd.load_clip(preset)
+    return kd.CLIPTeacher(model, processor=processor)
+
+
+def dims_of(preset, losses):
+    teacher = teacher_of(preset)
+    teacher.prepare(requested(losses))
+    return teacher.dims
 
 
 def teacher_dims(stage):
@@ -81,7 +89,7 @@ def teacher_dims(stage):
         return None
     if not isinstance(name, str):  # a stage trains it
         (teacher,) = [need for need in stage.needs if need.kind == "teacher"]
-        return dims_of(teacher.arguments["model_name_or_path"])
+        return dims_of(teacher.arguments["model_name_or_path"], stage.arguments["losses"])
     if name.startswith("open_clip:"):
         architecture, tag = name.removeprefix("open_clip:").split("/")
         assert tag in open_clip.list_pretrained_tags_by_model(architecture)
