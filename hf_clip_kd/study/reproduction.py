@@ -127,8 +127,9 @@ def _scores(first: dict[str, Any], second: dict[str, Any]) -> Iterator[tuple[str
     for axis, rows in first["comparisons"].items():
         for name, row in rows.items():
             others = second["comparisons"].get(axis, {}).get(name, {})
-            for metric in row.keys() & others.keys():
-                yield f"{axis}: {name}, {metric}", row[metric], others[metric]
+            for metric in row:
+                if metric in others:
+                    yield f"{axis}: {name}, {metric}", row[metric], others[metric]
 
 
 def _repeated(estimate: dict[str, Any] | None) -> bool:
