@@ -110,6 +110,7 @@ def unequal(rank, processes, port, folder):
     leave()
 
 
+@pytest.mark.slow
 def test_processes_cut_alike(tmp_path):
     launch(unequal, 2, tmp_path)
     whole = make_trainer(tmp_path / "whole", dataset=Pairs())

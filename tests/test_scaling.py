@@ -63,7 +63,8 @@ def measure(rank, processes, port, folder):
     leave()
 
 
-@pytest.mark.parametrize("processes", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 3])
 def test_paper_and_measurement_agree(processes, tmp_path):
     launch(measure, processes, tmp_path)
     for rank in range(processes):
