@@ -71,6 +71,13 @@ def test_means_are_compared_as_by_welch(summaries):
     assert again.within == (p_value > 0.05) and again.first.value == pytest.approx(np.mean(rows[0]))
 
 
+def test_a_score_in_two_tables_counts_once_and_one_that_never_moves_agrees_with_itself():
+    row = {"VQA accuracy": {"seeds": [1.0, 1.0], "difference": None}}
+    summaries = [{"comparisons": {"teacher": {"L": row}, "objective": {"clip_kd": row}}}] * 2
+    (again,) = means_again(*summaries)
+    assert again.what == "teacher: L, VQA accuracy" and again.reach == 0 and again.within
+
+
 @pytest.mark.parametrize(
     ("first", "second", "message"),
     [

@@ -135,7 +135,7 @@ def blocks(measured: Measured, root: Path) -> dict[str, Any]:
 
 def vqa_block(stage: Stage, root: Path) -> tuple[dict[str, float], list[float] | None]:
     """Metrics, and the score of every question, or `None` if one has none; of several benchmarks each with its name in front."""
-    folder = root / stage.output if stage.kind == "vqa" else root / stage.output / "results"
+    folder = vqa_folder(stage, root)
     records = (
         [record for record in load_results(folder) if record["task"].startswith("vqa_")] if stage.record(root) else []
     )
@@ -161,6 +161,11 @@ def vqa_block(stage: Stage, root: Path) -> tuple[dict[str, float], list[float] |
     ]
     whole = [int(score) if score in (0, 1) else score for score in scores]
     return metrics, None if not scores or None in scores else whole
+
+
+def vqa_folder(stage: Stage, root: Path) -> Path:
+    """Where the stage that asks leaves its results: a training that evaluates has them below its model."""
+    return root / stage.output if stage.kind == "vqa" else root / stage.output / "results"
 
 
 def machine(processes: int, threads: int) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from .cells import Study, scores
 from .comparison import compare
 from .figures.cost import cost_of
 from .figures.probes import ranked
-from .metrics import CKA, QUESTION_PROBE, VQA, ZERO_SHOT, Metric, signed
+from .metrics import VQA, ZERO_SHOT, Metric, signed
 from .statistics import Estimate
-from .trends import doubling, teachers_own_slope, teachers_slope
+from .trends import OVER_DURATIONS, OVER_TEACHERS, doubling, teachers_own_slope, teachers_slope
 
 
 def bounds(estimate: Estimate, digits: int = 2) -> str:
@@ -36,8 +36,7 @@ def moved(estimate: Estimate, metric: Metric) -> str:
 
 def about_teachers(study: Study) -> str | None:
     """Both slopes over the strength of the teacher, and whether the paper's finding is there."""
-    shown = (ZERO_SHOT, VQA, QUESTION_PROBE)
-    fits = {metric: fit for metric in shown if (fit := teachers_slope(study, metric)) is not None}
+    fits = {metric: fit for metric in OVER_TEACHERS if (fit := teachers_slope(study, metric)) is not None}
     if not fits:
         return None
     said = "; ".join(f"the student's {metric.title} {moved(fit, metric)}" for metric, fit in fits.items())
@@ -79,7 +78,7 @@ def verdict(fits: dict[Metric, Estimate]) -> str:
 
 
 def about_duration(study: Study) -> str | None:
-    found = {metric: doubling(study, metric) for metric in (ZERO_SHOT, VQA, QUESTION_PROBE, *CKA.values())}
+    found = {metric: doubling(study, metric) for metric in OVER_DURATIONS}
     said = [
         f"{metric.title.replace(',', ' on')} {moved(fit, metric)}" for metric, fit in found.items() if fit is not None
     ]

@@ -55,21 +55,21 @@ def trends_again(first: dict[str, Any], second: dict[str, Any]) -> list[Again]:
 
 
 def differences_again(first: dict[str, Any], second: dict[str, Any]) -> list[Again]:
-    """The differences to the reference row of each table."""
-    return [
-        _again(what, one["difference"], other["difference"])
-        for what, one, other in _scores(first, second)
-        if _repeated(one["difference"]) and _repeated(other["difference"])
-    ]
+    """The differences to the reference row of each table; one that stands in two tables counts once."""
+    found = {}
+    for what, metric, one, other in _scores(first, second):
+        if _repeated(one["difference"]) and _repeated(other["difference"]):
+            same = (metric, *one["seeds"], one["difference"]["value"])
+            found.setdefault(same, _again(what, one["difference"], other["difference"]))
+    return list(found.values())
 
 
 def means_again(first: dict[str, Any], second: dict[str, Any]) -> list[Again]:
-    """The mean scores over the seeds, with Welch's interval of their difference."""
+    """The mean scores over the seeds, with Welch's interval of their difference; a row of two tables counts once."""
     found = {}
-    for what, one, other in _scores(first, second):
+    for what, metric, one, other in _scores(first, second):
         if min(len(one["seeds"]), len(other["seeds"])) > 1:
-            # A row that stands in two tables, as the student alone does, is one row.
-            found.setdefault((what.partition(": ")[2], *one["seeds"]), (what, one["seeds"], other["seeds"]))
+            found.setdefault((metric, *one["seeds"]), (what, one["seeds"], other["seeds"]))
     return [Again(what, _mean(one), _mean(other), _welch(one, other)) for what, one, other in found.values()]
 
 
@@ -122,14 +122,14 @@ def write_reproduction(first: Path, second: Path) -> tuple[Path, str]:
     return path, text
 
 
-def _scores(first: dict[str, Any], second: dict[str, Any]) -> Iterator[tuple[str, dict, dict]]:
-    """`objective: fd, VQA accuracy` with what both summaries say of it."""
+def _scores(first: dict[str, Any], second: dict[str, Any]) -> Iterator[tuple[str, str, dict, dict]]:
+    """`objective: fd, VQA accuracy`, its metric, and what both summaries say of it."""
     for axis, rows in first["comparisons"].items():
         for name, row in rows.items():
             others = second["comparisons"].get(axis, {}).get(name, {})
             for metric in row:
                 if metric in others:
-                    yield f"{axis}: {name}, {metric}", row[metric], others[metric]
+                    yield f"{axis}: {name}, {metric}", metric, row[metric], others[metric]
 
 
 def _repeated(estimate: dict[str, Any] | None) -> bool:
@@ -152,6 +152,8 @@ def _mean(values: list[float]) -> Estimate:
 
 
 def _welch(one: list[float], other: list[float]) -> float:
+    if not np.ptp(one) and not np.ptp(other):  # no seed moves it, so chance explains nothing
+        return 0.0
     interval = stats.ttest_ind(one, other, equal_var=False).confidence_interval(CONFIDENCE)
     return float(interval.high - interval.low) / 2
 

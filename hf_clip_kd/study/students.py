@@ -13,7 +13,7 @@ from ..evaluation.cost import COST_NAME, save_cost
 from ..evaluation.results import write_whole
 from ..model_card import write_card
 from .arguments import StudyArguments
-from .collect import blocks
+from .collect import blocks, vqa_folder
 from .grid import Cell
 from .metrics import IMAGES
 from .plan import Measured, Plan
@@ -28,7 +28,7 @@ def collect_students(root: Path, configs: Path, runs: Path) -> list[Path]:
     Args:
         root (`Path`): Output folder of a study, with its stages.
         configs (`Path`): Folder in which the names of YAMLs start.
-        runs (`Path`): Where the folders go; those of an earlier study of this name are replaced.
+        runs (`Path`): Where the folders go; one of the same name is replaced.
 
     Returns:
         `list[Path]`: the folders, `NAME_TEACHER_OBJECTIVE_...` with the axes that vary.
@@ -42,8 +42,6 @@ def collect_students(root: Path, configs: Path, runs: Path) -> list[Path]:
             f"`--study {root}` holds no study.json. It must be the output folder of a study. Run `python recipes/study.py` first."
         )
     plan = Plan(StudyArguments(**json.loads(path.read_text(encoding="utf-8"))["config"]), configs)
-    for old in runs.glob(f"{plan.study.name}_*"):
-        shutil.rmtree(old)
     firsts: dict[Cell, Cell] = {}
     for cell in plan.cells:
         firsts.setdefault(replace(cell, seed=0), cell)
@@ -52,22 +50,22 @@ def collect_students(root: Path, configs: Path, runs: Path) -> list[Path]:
 
 def _collect(plan: Plan, cell: Cell, root: Path, folder: Path) -> Path:
     measured = plan.cells[cell]
-    _need(measured, root)
+    teacher = plan.teachers.get((cell.teacher, cell.language_model))
+    alone = _alone(plan, cell) if cell.teacher is not None else None
+    beside = {label: one for label, one in (("teacher", teacher), ("student alone", alone)) if one is not None}
+    for one in (measured, *beside.values()):
+        _need(one, root)
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for name in COPIED:
         shutil.copyfile(root / measured.training.output / name, folder / name)
     _copy_results(measured, root, folder)
     write_whole(folder / "representation.json", json.dumps(_representation(measured, root), indent=1) + "\n")
-    others = {"teacher": plan.teachers.get((cell.teacher, cell.language_model))} | {
-        "student alone": _alone(plan, cell) if cell.teacher else None
-    }
-    beside = {label: other for label, other in others.items() if other is not None}
-    costs = {"this model": measured} | {label: other for label, other in beside.items() if label == "teacher"}
-    save_cost(folder, {label: _cost(other, root) for label, other in costs.items()})
+    costs = {"this model": measured} | ({} if teacher is None else {"teacher": teacher})
+    save_cost(folder, {label: _cost(one, root) for label, one in costs.items()})
     with TemporaryDirectory() as temporary:
-        for label, other in beside.items():
-            _need(other, root)
-            _copy_results(other, root, Path(temporary, label))
+        for label, one in beside.items():
+            _copy_results(one, root, Path(temporary, label))
         compare = {label: Path(temporary, label) for label in beside}
         write_card(folder, name=folder.name.replace("_", "-"), compare=compare).unlink()
     return folder
@@ -101,10 +99,8 @@ def _need(measured: Measured, root: Path) -> None:
 
 
 def _copy_results(measured: Measured, root: Path, folder: Path) -> None:
-    vqa = root / measured.vqa.output
-    sources = [root / measured.evaluate.output, vqa if measured.vqa.kind == "vqa" else vqa / "results"]
     (folder / "results").mkdir(parents=True)
-    for source in sources:
+    for source in (root / measured.evaluate.output, vqa_folder(measured.vqa, root)):
         for path in source.glob("*.json"):
             shutil.copyfile(path, folder / "results" / path.name)
 

@@ -9,10 +9,10 @@ from typing import Any
 from .cells import Study
 from .comparison import Score, compare
 from .figures.probes import ranked
-from .metrics import CKA, QUESTION_PROBE, VQA, ZERO_SHOT, Metric
+from .metrics import Metric
 from .statistics import Estimate
 from .tables import TITLES
-from .trends import doubling, teachers_slope
+from .trends import OVER_DURATIONS, OVER_TEACHERS, doubling, teachers_slope
 
 
 def summary(study: Study) -> dict[str, Any]:
@@ -35,12 +35,8 @@ def summary(study: Study) -> dict[str, Any]:
         "seeds": sorted({cell["axes"]["seed"] for cell in study.cells}),
         "cells": len(study.cells),
         "failed": len(study.failed),
-        "teacher_slopes": _estimates(
-            {metric: teachers_slope(study, metric) for metric in (ZERO_SHOT, VQA, QUESTION_PROBE)}
-        ),
-        "duration_doublings": _estimates(
-            {metric: doubling(study, metric) for metric in (ZERO_SHOT, VQA, QUESTION_PROBE, *CKA.values())}
-        ),
+        "teacher_slopes": _estimates({metric: teachers_slope(study, metric) for metric in OVER_TEACHERS}),
+        "duration_doublings": _estimates({metric: doubling(study, metric) for metric in OVER_DURATIONS}),
         "comparisons": comparisons,
         "probes": {name: _plain(estimate) for name, (_, estimate) in ranked(study).items()},
     }

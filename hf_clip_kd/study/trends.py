@@ -7,8 +7,12 @@ import functools
 import numpy as np
 
 from .cells import Study, outcomes, scores
-from .metrics import Metric
+from .metrics import CKA, QUESTION_PROBE, VQA, ZERO_SHOT, Metric
 from .statistics import Estimate, contrast, slope_weights
+
+# What is followed over teachers and over durations; likeness to different teachers is no trend.
+OVER_TEACHERS = (ZERO_SHOT, VQA, QUESTION_PROBE)
+OVER_DURATIONS = (*OVER_TEACHERS, *CKA.values())
 
 
 @functools.cache
