@@ -3,21 +3,20 @@
 Importing this package registers its models with transformers' Auto classes.
 """
 
-from .data import AugmentationCollator, CLIPDataCollator, ReplayCollator, Stream, load_image_text, load_instruct
-from .distillation_model import DistillationModel
+from .data import CLIPDataCollator, Stream, load_image_text, load_instruct
+from .distillation import (
+    CLIPDistillationTrainer,
+    DistillationModel,
+    DistillationTrainer,
+    DistillationTrainingArguments,
+)
 from .evaluation import RetrievalEvaluator, SequentialEvaluator, ZeroShotClassificationEvaluator
-from .features import CLIPDims, CLIPFeatures
-from .inherit import init_from_teacher
 from .losses import LOSSES, LossSum
+from .losses.features import CLIPDims, CLIPFeatures
 from .models import TimmCLIPConfig, TimmCLIPModel, list_models, load_clip
-from .teacher import CLIPTeacher
-from .teacher_base import Teacher
-from .teacher_cache import CacheWriter, TeacherCache
-from .teacher_ensemble import TeacherEnsemble, load_teacher
-from .teacher_function import FunctionTeacher
-from .teacher_processor import TeacherProcessor
-from .trainer import CLIPDistillationTrainer, DistillationTrainer
-from .training_args import DistillationTrainingArguments
+from .models.inherit import init_from_teacher
+from .teachers import CLIPTeacher, FunctionTeacher, Teacher, TeacherEnsemble, TeacherProcessor, load_teacher
+from .teachers.cache import AugmentationCollator, CacheWriter, ReplayCollator, TeacherCache
 from .vlm import LlavaDataCollator, LlavaTrainer, LlavaTrainingArguments, build_llava, load_llava, save_llava
 
 __all__ = [

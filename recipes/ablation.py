@@ -32,7 +32,7 @@ import hf_clip_kd as kd
 from hf_clip_kd.evaluation import SequentialEvaluator, build_evaluator
 from hf_clip_kd.losses import LOSSES, OBJECTIVES, DistillationLoss
 from hf_clip_kd.losses.specification import specification
-from hf_clip_kd.parser import RecipeParser, exit_with_one_line
+from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
 
 logger = logging.getLogger(__name__)
 

@@ -21,10 +21,10 @@ from torch.utils.data import ConcatDataset
 
 import hf_clip_kd as kd
 from hf_clip_kd.data.arguments import ImageTextArguments, RandomCropArguments
-from hf_clip_kd.data.sample_id import probe
-from hf_clip_kd.hub_run import HubArguments, check_run, push_run
+from hf_clip_kd.hub.run import HubArguments, check_run, push_run
 from hf_clip_kd.losses import requested
-from hf_clip_kd.parser import RecipeParser, exit_with_one_line
+from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
+from hf_clip_kd.teachers.cache.sample_id import probe
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from hf_clip_kd.evaluation import load_results
-from hf_clip_kd.parser import exit_with_one_line
+from hf_clip_kd.recipe_io.parser import exit_with_one_line
 
 ORDER = ("teacher", "alone", "distilled")
 COLUMNS = ("acc1", "image_retrieval_recall@1", "text_retrieval_recall@1")

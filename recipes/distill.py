@@ -17,12 +17,13 @@ from transformers import set_seed
 
 import hf_clip_kd as kd
 from hf_clip_kd.data.arguments import ImageTextArguments, RandomCropArguments
-from hf_clip_kd.data.sample_id import probe
 from hf_clip_kd.evaluation import build_evaluator, measure
-from hf_clip_kd.hub_run import check_run, push_run
-from hf_clip_kd.parser import RecipeParser, exit_with_one_line
-from hf_clip_kd.run_cost import measure_run
-from hf_clip_kd.sharded import whole_copy
+from hf_clip_kd.evaluation.cost import measure_run
+from hf_clip_kd.hub.run import check_run, push_run
+from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
+from hf_clip_kd.teachers.cache.sample_id import probe
+from hf_clip_kd.training.sharded import whole_copy
+from hf_clip_kd.vlm.saving import load_folder
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +33,9 @@ CONFIGS = Path(__file__).parent / "configs" / "distill"
 @dataclass(kw_only=True)
 class DistillArguments(ImageTextArguments, RandomCropArguments):
     model_name_or_path: str = field(
-        metadata={"help": "The student: a preset of hf_clip_kd/model_configs, a JSON like them, a folder or a Hub id."}
+        metadata={
+            "help": "The student: a preset of hf_clip_kd/models/configs, a JSON like them, a folder or a Hub id."
+        }
     )
     teacher_model_name_or_path: str | list | None = field(
         default=None,
@@ -208,7 +211,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         )
         print_scores(training.output_dir, scores)
     if training.push_to_hub and trainer.is_world_process_zero():
-        measure_run(training.output_dir)
+        measure_run(training.output_dir, load_folder)
         print(f"\nOn the Hub: {push_run(training, training.output_dir)}")
     return scores
 

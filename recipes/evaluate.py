@@ -24,8 +24,8 @@ from huggingface_hub import snapshot_download
 import hf_clip_kd as kd
 from hf_clip_kd.evaluation import build_evaluator, measure
 from hf_clip_kd.evaluation.representation import NOT_SHARES
-from hf_clip_kd.hub_run import HubArguments, check_run, push_run
-from hf_clip_kd.parser import RecipeParser, exit_with_one_line
+from hf_clip_kd.hub.run import HubArguments, check_run, push_run
+from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
 
 CONFIGS = Path(__file__).parent / "configs" / "evaluate"
 

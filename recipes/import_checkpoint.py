@@ -10,8 +10,8 @@ The embeddings are compared with those of the checkpoint's own model before anyt
 import argparse
 import logging
 
-from hf_clip_kd.import_checkpoint import LAYOUTS, import_checkpoint
-from hf_clip_kd.parser import exit_with_one_line
+from hf_clip_kd.export.importing import LAYOUTS, import_checkpoint
+from hf_clip_kd.recipe_io.parser import exit_with_one_line
 
 
 def main(argv: list[str] | None = None) -> str:

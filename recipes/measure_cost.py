@@ -12,8 +12,9 @@ from pathlib import Path
 import torch
 
 import hf_clip_kd as kd
-from hf_clip_kd.evaluation.cost import measure_cost, save_cost
-from hf_clip_kd.parser import RecipeParser, exit_with_one_line
+from hf_clip_kd.evaluation.cost import measure_cost
+from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
+from hf_clip_kd.recipe_io.results import save_cost
 
 CONFIGS = Path(__file__).parent / "configs" / "measure_cost"
 

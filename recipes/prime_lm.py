@@ -29,9 +29,9 @@ from transformers import (
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from hf_clip_kd.data import load_shapes
-from hf_clip_kd.data.shapes_instruct import SYMBOL_GRID, SYMBOL_WIDTH, load_shapes_instruct, symbols_of
+from hf_clip_kd.data.shapes.instruct import SYMBOL_GRID, SYMBOL_WIDTH, load_shapes_instruct, symbols_of
 from hf_clip_kd.evaluation.vqa import METRICS, READERS
-from hf_clip_kd.parser import RecipeParser, exit_with_one_line
+from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
 from hf_clip_kd.vlm import (
     LlavaDataCollator,
     LlavaTrainer,

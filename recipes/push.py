@@ -13,10 +13,11 @@ import logging
 import shutil
 from pathlib import Path
 
-from hf_clip_kd.hub import check_push, push_folder, repo_type_of
-from hf_clip_kd.model_card import write_card
-from hf_clip_kd.parser import exit_with_one_line
-from hf_clip_kd.run_cost import measure_run
+from hf_clip_kd.evaluation.cost import measure_run
+from hf_clip_kd.hub.cards import write_card
+from hf_clip_kd.hub.push import check_push, push_folder, repo_type_of
+from hf_clip_kd.recipe_io.parser import exit_with_one_line
+from hf_clip_kd.vlm.saving import load_folder
 
 
 def read_flags(argv: list[str] | None) -> argparse.Namespace:
@@ -73,7 +74,7 @@ def main(argv: list[str] | None = None) -> str:
     # An export takes long; whether it can be pushed is known before.
     repo_id = check_push(args.repo_id, **where)
     if is_run(folder) and not (folder / "cost.json").is_file():
-        measure_run(folder)
+        measure_run(folder, load_folder)
     if args.export is not None:
         from hf_clip_kd.export import export_model
 

@@ -21,13 +21,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from hf_clip_kd.parser import RecipeParser, exit_with_one_line
-from hf_clip_kd.study.arguments import StudyArguments
-from hf_clip_kd.study.collect import write_cell, write_study
-from hf_clip_kd.study.cost import Forecast, duration
-from hf_clip_kd.study.plan import Plan
-from hf_clip_kd.study.schedule import LOG, Ended, Schedule
-from hf_clip_kd.study.stages import with_needed
+from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
+from hf_clip_kd.study.running.arguments import StudyArguments
+from hf_clip_kd.study.running.collect import write_cell, write_study
+from hf_clip_kd.study.running.forecast import Forecast, duration
+from hf_clip_kd.study.running.plan import Plan
+from hf_clip_kd.study.running.schedule import LOG, Ended, Schedule
+from hf_clip_kd.study.running.stages import with_needed
 
 RECIPES = Path(__file__).parent
 CONFIGS = RECIPES / "configs" / "study"

@@ -9,8 +9,8 @@ Reads `summary.json` of both folders, which the report leaves there, and writes 
 import argparse
 from pathlib import Path
 
-from hf_clip_kd.parser import exit_with_one_line
-from hf_clip_kd.study.reproduction import write_reproduction
+from hf_clip_kd.recipe_io.parser import exit_with_one_line
+from hf_clip_kd.study.report.reproduction import write_reproduction
 
 
 def main(argv: list[str] | None = None) -> Path:

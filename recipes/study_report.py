@@ -9,8 +9,8 @@ while the study is at work.
 import argparse
 from pathlib import Path
 
-from hf_clip_kd.parser import exit_with_one_line
-from hf_clip_kd.study.report import write_report
+from hf_clip_kd.recipe_io.parser import exit_with_one_line
+from hf_clip_kd.study.report.report import write_report
 
 
 def main(argv: list[str] | None = None) -> list[Path]:

@@ -25,14 +25,14 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
 from hf_clip_kd.data import load_instruct, load_shapes
-from hf_clip_kd.data.images import decode_image
 from hf_clip_kd.data.instruct import without_images
-from hf_clip_kd.data.shapes_instruct import load_shapes_instruct
+from hf_clip_kd.data.reading.images import decode_image
+from hf_clip_kd.data.shapes.instruct import load_shapes_instruct
 from hf_clip_kd.evaluation import build_vqa_evaluator
+from hf_clip_kd.evaluation.cost import measure_run
 from hf_clip_kd.evaluation.vqa import summary_row, summary_table
-from hf_clip_kd.hub_run import check_run, push_run
-from hf_clip_kd.parser import RecipeParser, exit_with_one_line
-from hf_clip_kd.run_cost import measure_run
+from hf_clip_kd.hub.run import check_run, push_run
+from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
 from hf_clip_kd.vlm import (
     FeatureCache,
     FeatureScale,
@@ -50,6 +50,7 @@ from hf_clip_kd.vlm import (
     square_image_processor,
     tower_checksum,
 )
+from hf_clip_kd.vlm.saving import load_folder
 
 logger = logging.getLogger(__name__)
 
@@ -346,7 +347,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
         os.replace(temporary, folder.parent / "summary.json")
         print(f"\n{summary_table(rows)}\n")
     if training.push_to_hub and training.process_index == 0:
-        measure_run(folder)
+        measure_run(folder, load_folder)
         print(f"On the Hub: {push_run(training, folder)}")
     return rows
 

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from hf_clip_kd.parser import exit_with_one_line
+from hf_clip_kd.recipe_io.parser import exit_with_one_line
 
 FEW = 10
 NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]

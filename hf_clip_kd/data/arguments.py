@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, fields
 
 from .image_text import load_image_text
-from .sources import Data
+from .reading.sources import Data
 
 
 @dataclass(kw_only=True)
@@ -82,5 +82,5 @@ class RandomCropArguments:
 
     @property
     def crop(self) -> dict:
-        """The arguments of a [`~hf_clip_kd.data.random_crop.RandomCrop`]."""
+        """The arguments of a [`~hf_clip_kd.data.transforms.random_crop.RandomCrop`]."""
         return {field.name: getattr(self, field.name) for field in fields(RandomCropArguments)}

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from PIL import Image
 
-from .draws import CAPTION, SYNTHETIC_CAPTION, UNIFORMS_PER_ROW, row_uniforms
-from .images import BrokenImageError, BrokenImages, decode_image, image_name
-from .random_crop import Crop, RandomCrop
-from .tars import ERROR
-from .view import ImageView, TextView, image_view, same_rule
+from .reading.images import BrokenImageError, BrokenImages, decode_image, image_name
+from .reading.tars import ERROR
+from .transforms.keyed_random import CAPTION, SYNTHETIC_CAPTION, UNIFORMS_PER_ROW, row_uniforms
+from .transforms.random_crop import Crop, RandomCrop
+from .transforms.view import ImageView, TextView, image_view, same_rule
 
 MAX_CAPTION = 10_000
 """Longer captions (in characters) are a page or a dump, not a caption, and take a tokenizer longer than the image."""

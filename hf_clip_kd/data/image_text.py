@@ -10,8 +10,8 @@ from typing import Any
 import datasets
 import numpy as np
 
-from .shared_cache import source_of_cache
-from .sources import Data, base_folder, find_files, read
+from .reading.cached import source_of_cache
+from .reading.sources import Data, base_folder, find_files, read
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def load_image_text(
         `datasets.Dataset`, or `datasets.IterableDataset` when streaming: `image` is a `datasets.Image(decode=False)`,
         `text` a string or a list of strings (several captions of one image), likewise `synthetic_text` where it was
         asked for; other columns are kept. Without streaming, `__index__` is the row's number (it keys the row's crops, see
-        [`~hf_clip_kd.data.draws.row_uniforms`]); a stream gets it from [`Stream`].
+        [`~hf_clip_kd.data.transforms.keyed_random.row_uniforms`]); a stream gets it from [`Stream`].
 
     Raises:
         ValueError: if the data cannot be found or read, has no such split or columns, or is empty.

@@ -14,7 +14,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .sources import base_folder, find_files, read
+from .reading.sources import base_folder, find_files, read
 
 IMAGE_MARKER = "<image>"
 

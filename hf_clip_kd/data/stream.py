@@ -10,10 +10,10 @@ import datasets
 import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
 
-from .draws import order, source_uniform
-from .sources import Data
+from .reading.sources import Data
+from .reading.tars import ERROR
 from .stream_loader import STATE, StreamLoader
-from .tars import ERROR
+from .transforms.keyed_random import order, source_uniform
 
 Position = tuple[int, int, int]  # of the next row of one reader: pass, shard among the reader's own, row in the shard
 
@@ -43,7 +43,7 @@ class Stream(IterableDataset):
             where all sources can be indexed.
 
     Yields:
-        `dict`: a row with its key for [`~hf_clip_kd.data.draws.row_uniforms`]: `__epoch__`, the pass over its source, and
+        `dict`: a row with its key for [`~hf_clip_kd.data.transforms.keyed_random.row_uniforms`]: `__epoch__`, the pass over its source, and
         `__index__`, its number there (in a stream, `shard * 2**32 + row in the shard`).
 
     Raises:

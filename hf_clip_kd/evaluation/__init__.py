@@ -4,11 +4,11 @@ it is worth inside a vision-language model: visual question answering, see `hf_c
 `hf_clip_kd.evaluation.representation`.
 """
 
-from .building import build_evaluator
-from .evaluator import Evaluator, SequentialEvaluator
+from ..recipe_io.results import load_results, save_results
+from .build import build_evaluator
+from .evaluator import Evaluator, SequentialEvaluator, measure
 from .prompts import list_class_names, list_templates, load_class_names, load_templates
 from .representation import RepresentationEvaluator
-from .results import load_results, measure, save_results
 from .retrieval import RetrievalEvaluator
 from .vqa import VQAEvaluator, build_vqa_evaluator
 from .zero_shot import ZeroShotClassificationEvaluator

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import statistics
 import time
@@ -11,16 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..eval_mode import eval_mode
-from .results import write_whole
-
-COST_NAME = "cost.json"
+from ..models.eval_mode import eval_mode
+from ..recipe_io.results import save_cost
 
 
 class ParametersRead(TorchDispatchMode):
@@ -88,11 +86,28 @@ def measure_cost(model: nn.Module, processor, *, batch_size: int = 32, seconds: 
     return cost
 
 
-def save_cost(folder: str | Path, costs: dict[str, dict[str, Any]]) -> Path:
-    """Writes `cost.json` into a run's folder: what [`measure_cost`] found, by the model's role (`student`, `teacher`)."""
-    path = Path(folder) / COST_NAME
-    write_whole(path, json.dumps(costs, indent=2) + "\n")
-    return path
+def measure_run(folder: str | Path, load: Callable[[Path], tuple], output_dir: str | Path | None = None) -> Path:
+    """
+    Measures a finished run for its card, from its folders alone, and writes `cost.json`.
+
+    The file has the cost of the folder's model and, where the recipe names one in a folder, of its teacher.
+
+    Args:
+        folder (`str` or `Path`): Of a dual encoder or a LLaVA.
+        load (`Callable[[Path], tuple]`): Gives the model and the processor in a folder, such as `export.load_folder`.
+        output_dir (`str` or `Path`, *optional*, defaults to `folder`): Where the file goes.
+
+    Returns:
+        `Path`: that of the file.
+    """
+    folder = Path(folder)
+    models = {"this model": folder}
+    recipe = folder / "recipe.yaml"
+    values = yaml.safe_load(recipe.read_text(encoding="utf-8")) if recipe.is_file() else {}
+    teacher = values.get("teacher_model_name_or_path")
+    if isinstance(teacher, str) and Path(teacher, "config.json").is_file():
+        models["teacher"] = Path(teacher)
+    return save_cost(output_dir or folder, {role: measure_cost(*load(model)) for role, model in models.items()})
 
 
 def _cost_of(model, call: Callable[..., Any], one: dict[str, Tensor], batch_size: int, seconds: float) -> dict:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ..features import pooled
+from ..models.towers.tokens import pooled
 
 logger = logging.getLogger(__name__)
 

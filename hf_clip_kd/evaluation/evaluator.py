@@ -5,13 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import torch
 from datasets import Dataset, Image
 
-from ..eval_mode import eval_mode
+from ..models.eval_mode import eval_mode
+from ..recipe_io.results import data_name, save_results
 
 
 class Evaluator(ABC):
@@ -151,3 +153,46 @@ def check_dataset(dataset: Dataset, columns: dict[str, str], name: str) -> Datas
         if isinstance(dataset.features[column], Image):
             dataset = dataset.cast_column(column, Image(decode=False))
     return dataset
+
+
+def measure(
+    evaluator: SequentialEvaluator,
+    model,
+    processor,
+    evaluation: dict[str, dict[str, Any]],
+    *,
+    folder: str | Path | None,
+    name: str,
+    config: dict,
+    pretrained: str = "",
+) -> dict[str, float]:
+    """
+    Runs every part of an evaluator and stores each result in a file of its own.
+
+    Args:
+        evaluator ([`SequentialEvaluator`]): What [`build_evaluator`] made of `evaluation`.
+        model, processor: As [`Evaluator`] takes them.
+        evaluation (`dict[str, dict]`): The recipe's block; it names the data of each part in its file.
+        folder (`str` or `Path`, *optional*): Where the files go; `None` stores nothing (all but the main process).
+        name (`str`): The model's folder, Hub id or architecture; `pretrained` is open_clip's tag.
+        config (`dict`): Every argument that the numbers depend on.
+
+    Returns:
+        `dict[str, float]`: all metrics, under their names in the whole.
+    """
+    scores = {}
+    for part in evaluator.evaluators:
+        metrics = part(model, processor)
+        scores |= evaluator.named(part, metrics)
+        if folder is not None:
+            save_results(
+                folder,
+                dataset=data_name(evaluation[part.name]),
+                model=name,
+                pretrained=pretrained,
+                task=part.task,
+                metrics=metrics,
+                config=config | {"evaluation": evaluation, "torch": torch.__version__},
+                details=dict(part.details),
+            )
+    return scores

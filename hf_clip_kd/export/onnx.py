@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, ProcessorMixin
 
-from ..features import pooled
+from ..models.towers.tokens import pooled
 from .parity import Answer, Probe, ask_model
 
 FOLDER = "onnx"

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 from ..data.shapes import load_shapes
 from ..evaluation.encode import to_rgb
 from ..evaluation.prompts import load_class_names, load_templates
-from ..features import pooled
+from ..models.towers.tokens import pooled
 
 NUM_IMAGES, NUM_RANDOM = 32, 4
 # Of the embedded world's pictures, larger than its students see, so that resizing is compared, too.

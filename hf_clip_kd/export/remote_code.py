@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, ProcessorMixin
 from transformers.dynamic_module_utils import get_relative_import_files
 
-from ..models import TimmCLIPModel, modeling_timm_clip
+from ..models import TimmCLIPModel
+from ..models.timm_clip import modeling_timm_clip
 from .elsewhere import run_elsewhere
 from .native import VISION_FOLDER
 from .parity import Answer, Probe

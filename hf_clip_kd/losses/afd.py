@@ -3,8 +3,8 @@
 import torch
 import torch.nn.functional as F
 
-from ..features import CLIPDims, CLIPFeatures
 from .base import Projection
+from .features import CLIPDims, CLIPFeatures
 from .similarity import ScaledSimilarityLoss, Similarities, Term
 
 

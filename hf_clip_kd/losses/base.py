@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..features import CLIPDims, CLIPFeatures, FeatureRequest
+from .features import CLIPDims, CLIPFeatures, FeatureRequest
 
 MAX_LOGIT_SCALE = 100.0  # the limit CLIP trains with: beyond it training becomes unstable
 MAX_LOG_SCALE = math.log(MAX_LOGIT_SCALE)

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..features import CLIPFeatures
 from .base import DistillationLoss
+from .features import CLIPFeatures
 
 
 class CKALoss(DistillationLoss):

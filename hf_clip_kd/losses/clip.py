@@ -1,7 +1,7 @@
 """CLIP's contrastive loss."""
 
-from ..features import CLIPDims, CLIPFeatures
 from .base import inverse_temperature
+from .features import CLIPDims, CLIPFeatures
 from .similarity import Similarities, SimilarityLoss, Term
 
 

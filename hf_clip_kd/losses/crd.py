@@ -1,7 +1,7 @@
 """Contrastive relational distillation."""
 
-from ..features import CLIPDims, CLIPFeatures
 from .base import inverse_temperature
+from .features import CLIPDims, CLIPFeatures
 from .similarity import Similarities, SimilarityLoss, Term
 
 

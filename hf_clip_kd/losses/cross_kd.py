@@ -1,7 +1,7 @@
 """Distillation across the two models' spaces."""
 
-from ..features import CLIPDims, CLIPFeatures
 from .base import inverse_temperature
+from .features import CLIPDims, CLIPFeatures
 from .icl import ICLLoss
 from .similarity import Similarities, Term
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..features import CLIPDims, CLIPFeatures
 from .base import DistillationLoss, serving
+from .features import CLIPDims, CLIPFeatures
 from .table import LOSSES
 
 logger = logging.getLogger(__name__)

@@ -3,8 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..features import CLIPDims, CLIPFeatures
 from .base import DistillationLoss, projection
+from .features import CLIPDims, CLIPFeatures
 from .reduction import checked_reduction, reduce_width
 
 

@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..features import CLIPDims, CLIPFeatures
 from .base import DistillationLoss, inverse_temperature, projection
 from .chunks import chunks
+from .features import CLIPDims, CLIPFeatures
 from .reduction import checked_reduction, reduce_width
 
 

@@ -3,8 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..features import CLIPDims, CLIPFeatures
 from .base import projection
+from .features import CLIPDims, CLIPFeatures
 from .similarity import ScaledSimilarityLoss, Similarities, Term
 
 

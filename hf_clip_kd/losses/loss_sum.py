@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..features import CLIPDims, CLIPFeatures
 from .base import full_precision, missing_teacher
 from .ensemble import build, check_teacher
+from .features import CLIPDims, CLIPFeatures
 from .similarity import SimilarityLoss, evaluate
 from .specification import specification
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from ..features import CLIPDims, CLIPFeatures, FeatureRequest
 from .fd import FDLoss
+from .features import CLIPDims, CLIPFeatures, FeatureRequest
 
 
 class MFDLoss(FDLoss):

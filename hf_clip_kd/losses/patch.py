@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..features import CLIPDims, CLIPFeatures, FeatureRequest
 from .base import DistillationLoss, projection
+from .features import CLIPDims, CLIPFeatures, FeatureRequest
 from .resample import resample
 from .tokens import READ_LAYER, check_token_dim, tokens_of
 

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..features import CLIPDims, CLIPFeatures, FeatureRequest
 from .base import DistillationLoss, Projection, inverse_temperature
 from .chunks import chunks
+from .features import CLIPDims, CLIPFeatures, FeatureRequest
 from .resample import resample
 from .tokens import READ_LAYER, check_token_dim, tokens_of
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from ..features import CLIPDims, CLIPFeatures
 from .base import inverse_temperature, serving
+from .features import CLIPDims, CLIPFeatures
 from .similarity import Similarities, SimilarityLoss, Term
 
 

@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..features import CLIPDims, CLIPFeatures
 from .base import DistillationLoss
 from .chunks import chunks
+from .features import CLIPDims, CLIPFeatures
 
 INITIAL_LOGIT_BIAS = -10.0  # as in the paper
 

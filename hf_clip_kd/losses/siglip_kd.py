@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..features import CLIPDims, CLIPFeatures
 from .base import DistillationLoss, inverse_temperature
 from .chunks import chunks
+from .features import CLIPDims, CLIPFeatures
 from .siglip import INITIAL_LOGIT_BIAS
 
 BISECTIONS = 20  # leaves 2e-4 of an interval of twice the largest scale

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from ..features import CLIPDims, CLIPFeatures
 from .base import INITIAL_LOGIT_SCALE, DistillationLoss
 from .chunks import CHUNK_ELEMENTS
+from .features import CLIPDims, CLIPFeatures
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,8 +9,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..features import FeatureRequest
 from .base import DistillationLoss
+from .features import FeatureRequest
 from .objectives import OBJECTIVES
 from .table import LOSSES
 

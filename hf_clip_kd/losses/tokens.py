@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from ..features import CLIPDims, CLIPFeatures
+from .features import CLIPDims, CLIPFeatures
 
 READ_LAYER = -2  # the entry of `hidden_states` that LLaVA reads
 

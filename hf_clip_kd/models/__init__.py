@@ -8,15 +8,15 @@ from transformers import (
     CLIPProcessor,
 )
 
-from .configuration_timm_clip import TimmCLIPConfig, TimmVisionConfig
-from .layout import TokenLayout, token_layout
 from .loading import load_clip
-from .modeling_timm_clip import TimmCLIPModel, TimmVisionModel
-from .patch_dropping import check_can_drop_patches, drop_patches
-from .patch_embeds import check_patch_embeds, encode_patches
 from .presets import list_models
+from .timm_clip.configuration_timm_clip import TimmCLIPConfig, TimmVisionConfig
+from .timm_clip.modeling_timm_clip import TimmCLIPModel, TimmVisionModel
 from .tokenizer import clip_tokenizer
-from .tokens import encode_images, token_shape
+from .towers.layout import TokenLayout, token_layout
+from .towers.patch_dropping import check_can_drop_patches, drop_patches
+from .towers.patch_embeds import check_patch_embeds, encode_patches
+from .towers.tokens import encode_images, token_shape
 
 AutoConfig.register(TimmVisionConfig.model_type, TimmVisionConfig, exist_ok=True)
 AutoConfig.register(TimmCLIPConfig.model_type, TimmCLIPConfig, exist_ok=True)

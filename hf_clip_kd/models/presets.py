@@ -12,8 +12,8 @@ import torch
 from transformers import CLIPConfig, CLIPModel, CLIPProcessor, PreTrainedConfig, PreTrainedModel
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from .configuration_timm_clip import TimmCLIPConfig, TimmVisionConfig
-from .modeling_timm_clip import TimmCLIPModel
+from .timm_clip.configuration_timm_clip import TimmCLIPConfig, TimmVisionConfig
+from .timm_clip.modeling_timm_clip import TimmCLIPModel
 from .tokenizer import clip_tokenizer
 
 MODEL_CLASSES = {"clip": (CLIPConfig, CLIPModel), "timm_clip": (TimmCLIPConfig, TimmCLIPModel)}
@@ -23,11 +23,11 @@ PIXEL_KEYS = ("image_mean", "image_std", "resample")
 
 
 def preset_folder() -> Path:
-    return Path(__file__).parents[1] / "model_configs"
+    return Path(__file__).parent / "configs"
 
 
 def list_models() -> list[str]:
-    """Names of the presets that [`load_clip`] builds, one per file of `hf_clip_kd/model_configs`."""
+    """Names of the presets that [`load_clip`] builds, one per file of `hf_clip_kd/models/configs`."""
     return sorted(path.stem for path in preset_folder().glob("*.json"))
 
 

@@ -1,6 +1,7 @@
 """A stock LLaVA around any vision tower and any causal language model: build, train in two stages, save, load."""
 
-from ..checksum import tower_checksum
+from ..models.load_tower import load_tower
+from ..models.towers.checksum import tower_checksum
 from .adapters import add_lora, merge_adapter, quantization
 from .build import build_llava
 from .chat_templates import get_chat_template, list_chat_templates
@@ -9,7 +10,6 @@ from .feature_cache import FeatureCache, reading_features
 from .feature_scale import FeatureScale, FeatureStatistics, measure_features
 from .image_modes import square_image_processor
 from .saving import load_llava, save_llava
-from .towers import load_tower
 from .trainable import set_trainable
 from .trainer import LlavaTrainer
 from .training_args import LlavaTrainingArguments

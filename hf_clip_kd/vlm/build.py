@@ -16,6 +16,7 @@ from transformers import (
 )
 from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
+from ..models.load_tower import load_tower
 from .chat_templates import default_chat_template, get_chat_template
 from .feature_scale import measure_features
 from .image_modes import square_image_processor
@@ -28,7 +29,6 @@ from .language_model import (
     probe_logits,
     stock_head,
 )
-from .towers import load_tower
 
 logger = logging.getLogger(__name__)
 

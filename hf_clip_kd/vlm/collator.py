@@ -11,7 +11,7 @@ from jinja2 import TemplateError
 from PIL import Image
 from torch.nn.utils.rnn import pad_sequence
 
-from ..data.images import decode_image
+from ..data.reading.images import decode_image
 from .chat_templates import get_chat_template, list_chat_templates
 from .sample_counts import BadSampleError, SampleCounts
 

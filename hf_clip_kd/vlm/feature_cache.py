@@ -16,7 +16,7 @@ from tqdm import tqdm
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from ..checksum import tower_checksum
+from ..models.towers.checksum import tower_checksum
 
 logger = logging.getLogger(__name__)
 

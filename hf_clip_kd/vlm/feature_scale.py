@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from transformers import LlavaForConditionalGeneration
 
-from ..eval_mode import eval_mode
+from ..models.eval_mode import eval_mode
 
 # Also under the name that it has while adapters are trained.
 FIRST_WEIGHT = re.compile(r"multi_modal_projector\.(modules_to_save\.default\.)?linear_1\.weight$")

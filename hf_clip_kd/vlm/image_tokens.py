@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from transformers import PreTrainedModel
 
-from ..eval_mode import eval_mode
 from ..models import TimmVisionConfig
+from ..models.eval_mode import eval_mode
 
 
 class ImageTokens(NamedTuple):

@@ -16,7 +16,8 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import PrefixChange
 from transformers.dynamic_module_utils import get_relative_import_files
 
-from ..models import TimmVisionConfig, modeling_timm_llava
+from ..models import TimmVisionConfig, load_clip
+from ..models.timm_clip import modeling_timm_llava
 
 # Read by the Auto classes of transformers: file and class to load with `trust_remote_code=True`.
 AUTO_MAP = {
@@ -106,4 +107,18 @@ def load_llava(
     return model, processor
 
 
-__all__ = ["keep_names", "load_llava", "save_llava"]
+def load_folder(folder: str | os.PathLike) -> tuple:
+    """
+    Load the model and the processor in a folder, be it a LLaVA or a dual encoder.
+
+    Args:
+        folder (`str` or `os.PathLike`): Of this machine.
+
+    Raises:
+        ValueError: As [`load_llava`] and [`load_clip`] do.
+    """
+    vlm = AutoConfig.from_pretrained(folder).model_type == "llava"
+    return load_llava(folder) if vlm else load_clip(folder)
+
+
+__all__ = ["keep_names", "load_folder", "load_llava", "save_llava"]

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from transformers import LlavaForConditionalGeneration
 
-from ..eval_mode import eval_mode
+from ..models.eval_mode import eval_mode
 from .image_tokens import black_image
 from .training_args import LlavaTrainingArguments
 

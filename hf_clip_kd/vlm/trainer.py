@@ -6,12 +6,12 @@ import torch
 from peft import PeftModel
 from transformers import LlavaForConditionalGeneration, LlavaProcessor, Trainer, TrainerCallback
 
-from ..alarms import Alarms
-from ..engines import ChecksEngine
-from ..guards import GuardsSteps
-from ..hub_trainer import PushesRuns
-from ..stopping import StopsWhenTold
-from ..watching import WatchesRuns
+from ..training.alarms import Alarms
+from ..training.guard import GuardsSteps
+from ..training.launch import ChecksEngine
+from ..training.pushing import PushesRuns
+from ..training.stopping import StopsWhenTold
+from ..training.throughput import WatchesRuns
 from .adapters import add_lora
 from .collator import IGNORED, LlavaDataCollator
 from .feature_scale import FeatureScale

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from transformers import TrainingArguments
 from transformers.trainer_utils import HubStrategy
 
-from ..checkpoint_arguments import CheckpointArguments
-from ..engines import build_models_whole, check_launch
-from ..guards import GuardArguments
+from ..training.arguments import CheckpointArguments
+from ..training.guard import GuardArguments
+from ..training.launch import build_models_whole, check_launch
 
 STAGES = ("pretrain", "finetune")
 

@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from report import machine, write
 
-from hf_clip_kd.features import CLIPDims, CLIPFeatures
 from hf_clip_kd.losses import LossSum
+from hf_clip_kd.losses.features import CLIPDims, CLIPFeatures
 
 WIDTH, STUDENT_SCALE, TEACHER_SCALE = 512, 1 / 0.07, 100.0
 BATCHES = [1024, 2048, 4096, 8192, 16384, 32768]

@@ -23,8 +23,9 @@ from torch.utils.data import DataLoader
 from transformers import TrainerCallback
 
 import hf_clip_kd as kd
-from hf_clip_kd.features import CLIPDims, CLIPFeatures, pooled
 from hf_clip_kd.losses import LossSum
+from hf_clip_kd.losses.features import CLIPDims, CLIPFeatures
+from hf_clip_kd.models.towers.tokens import pooled
 
 LOSSES = {"clip": 1.0, "crd": 1.0, "icl": 1.0, "fd": 4.0}
 LEARNING_RATE, WEIGHT_DECAY, MAX_GRAD_NORM, BETAS, EPSILON = 1e-3, 0.1, 1.0, (0.9, 0.98), 1e-6

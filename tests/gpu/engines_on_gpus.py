@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 from engine_runs import ENGINES, forget_engine, make_run  # noqa: E402
 
 TOLERANCE = 1e-5

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 from every_loss import make_run  # noqa: E402
 from miniature import STEPS, logs, make_clip, make_trainer  # noqa: E402
 

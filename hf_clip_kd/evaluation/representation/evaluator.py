@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from datasets import ClassLabel, Dataset
 from torch import Tensor
 
-from ...teacher import CLIPTeacher
+from ...teachers.clip import CLIPTeacher
 from ..encode import encode_texts
 from ..evaluator import Evaluator, check_dataset
 from ..prompts import load_templates

@@ -7,10 +7,9 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from ... import models
-from ...features import pooled
-from ...models.tokens import describe, patches_of
-from ...teacher import CLIPTeacher
-from ...teacher_vision import VisionTower, check_tokens
+from ...models.towers.tokens import describe, patches_of, pooled
+from ...teachers.clip import CLIPTeacher
+from ...teachers.vision import VisionTower, check_tokens
 
 READ_LAYER = -2  # the entry of `hidden_states` that a LLaVA reads
 
@@ -43,7 +42,7 @@ def read_tower(model: nn.Module, pixel_values: Tensor) -> TowerOutput:
     """
     model, pixel_values = unwrapped(model), placed(model, pixel_values)
     if is_open_clip(model):
-        from ... import open_clip_tokens
+        from ...models.open_clip import tokens as open_clip_tokens
 
         depth = open_clip_tokens.depth(model.visual)
         embeds, _, maps = open_clip_tokens.run(model.visual, pixel_values, list(range(1, depth + 1)))
@@ -102,6 +101,6 @@ def towers(model: nn.Module):
     """The module whose functions read patches of this kind of model."""
     if not is_open_clip(model):
         return models
-    from ... import open_clip_tokens
+    from ...models.open_clip import tokens as open_clip_tokens
 
     return open_clip_tokens

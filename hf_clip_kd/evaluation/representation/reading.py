@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...teacher import CLIPTeacher
+from ...teachers.clip import CLIPTeacher
 from ..encode import readable
 from .cka import MinibatchCKA
 from .layers import TowerOutput, read_patches, read_tower

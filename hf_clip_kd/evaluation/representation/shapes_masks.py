@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ...data.shapes_instruct import SYMBOL_GRID, scene_symbols
-from ...data.shapes_scenes import CHUNK, draw_scenes
+from ...data.shapes.instruct import SYMBOL_GRID, scene_symbols
+from ...data.shapes.scenes import CHUNK, draw_scenes
 
 
 def object_masks(split: str, size: int, seed: int = 0) -> list[list[list[int]]]:

@@ -14,7 +14,7 @@ import inspect
 from collections.abc import Callable, Iterable
 
 from .bootstrap import bootstrap_intervals
-from .building import build_benchmark
+from .build import build_benchmark
 from .evaluator import VQAEvaluator
 from .generation import generate_answers
 from .gqa import GQA

@@ -14,9 +14,9 @@ import torch
 import transformers
 from accelerate.utils import broadcast_object_list
 
-from hf_clip_kd.evaluation.results import result_path, save_results, write_whole
-from hf_clip_kd.evaluation.vqa.building import Benchmark
+from hf_clip_kd.evaluation.vqa.build import Benchmark
 from hf_clip_kd.evaluation.vqa.generation import generate_answers
+from hf_clip_kd.recipe_io.results import result_path, save_results, write_whole
 
 logger = logging.getLogger(__name__)
 

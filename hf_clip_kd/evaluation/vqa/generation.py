@@ -13,7 +13,7 @@ from transformers import GenerationConfig
 
 from hf_clip_kd.evaluation.vqa.samples import Sample
 
-from ...eval_mode import eval_mode
+from ...models.eval_mode import eval_mode
 
 # LLaVA's lengths: short answers, and those benchmarks whose answers may explain themselves.
 MAX_NEW_TOKENS = 128

@@ -1,0 +1,164 @@
+"""
+`shapes`, a small world of images with captions, class prompts, questions and answers, made on the spot: no download.
+
+Each image shows one to four coloured, textured shapes on a restless background, one in each quarter of the image at
+most. An image is fixed by (split, seed, index) on every platform.
+"""
+
+import hashlib
+
+import numpy as np
+import pyarrow as pa
+from datasets import ClassLabel, Dataset, DatasetInfo, Features, Image, List, NamedSplit, Value
+
+from .render import render
+from .scenes import CHUNK, COLORS, SHAPES, SPLITS, Draws, draw_scenes
+from .text import (
+    QUESTION_TYPES,
+    SHAPES_CLASS_NAMES,
+    SHAPES_TEMPLATES,
+    captions,
+    class_labels,
+    questions,
+    synthetic_captions,
+)
+
+DEFAULT_SIZES = {"train": 40_000, "validation": 2_000, "test": 2_000, "zero_shot": 2_000, "retrieval": 1_000}
+VQA_SPLITS = ("train", "validation", "test")
+MIN_IMAGE_SIZE = 16
+# Pixels drawn at once: few enough that canvas and temporaries stay in the caches of a core, whatever the image size.
+BATCH_PIXELS = 128 * 32 * 32
+
+
+def load_shapes(split="train", size=None, seed=0, image_size=32, vqa=False, synthetic_text=False):
+    """
+    Make a split of the world `shapes`.
+
+    The first k rows of a longer data set are the data set of size k, and another `image_size` shows the same scenes.
+
+    Args:
+        split (`str`, *optional*, defaults to `"train"`):
+            `"train"`, `"validation"`, `"test"` (1 to 4 objects per image), `"zero_shot"` (one object, with its class;
+            each run of 64 images holds each class once) or `"retrieval"` (2 to 4 objects). They share no image.
+        size (`int`, *optional*):
+            Number of rows; defaults to 40,000 for `"train"`, 1,000 for `"retrieval"` and 2,000 for the others.
+        seed (`int`, *optional*, defaults to `0`):
+            Another seed makes another world of the same kind.
+        image_size (`int`, *optional*, defaults to `32`):
+            Side of the images in pixels, at least 16. Below 32 textures get hard to see.
+        vqa (`bool`, *optional*, defaults to `False`):
+            One row per question instead of one per image: six rows in a row show the same image, one for each type
+            of question. Not for `"zero_shot"` and `"retrieval"`, whose number of objects gives answers away.
+        synthetic_text (`bool`, *optional*, defaults to `False`):
+            A second caption of each image in other words, as a captioning model would give; all else stays as it is.
+
+    Returns:
+        [`~datasets.Dataset`] with the columns `image` (RGB) and `text` (one caption); for `"zero_shot"` also `label`
+        (a [`~datasets.ClassLabel`] over `SHAPES_CLASS_NAMES`), with `vqa` also `question`, `answers` (list of the
+        words that count as right, here one) and `question_type`, with `synthetic_text` also that.
+
+    Raises:
+        `ValueError`: for a split, size, seed or image size that does not exist.
+
+    Example:
+
+    ```python
+    >>> from hf_clip_kd.data.shapes import load_shapes
+    >>> load_shapes("zero_shot", size=64)
+    Dataset({
+        features: ['image', 'text', 'label'],
+        num_rows: 64
+    })
+    ```
+    """
+    _check(split, size, seed, image_size, vqa)
+    rows = DEFAULT_SIZES[split] if size is None else size
+    per_image = len(QUESTION_TYPES) if vqa else 1
+    images = -(-rows // per_image)
+    features = _features(split, vqa, synthetic_text)
+    tables = []
+    for chunk in range(-(-images // CHUNK)):
+        wanted = min(CHUNK, images - chunk * CHUNK)
+        scenes = draw_scenes(seed, split, chunk)[:wanted]
+        noise = Draws(seed, SPLITS[split][0], chunk, stream=1)
+        batch = max(1, BATCH_PIXELS // image_size**2)
+        for start in range(0, wanted, batch):
+            tables.append(_table(scenes[start : start + batch], image_size, noise, features, vqa))
+    table = pa.concat_tables(tables).slice(0, rows)
+    # In-memory tables are hashed byte by byte for a fingerprint unless one is given.
+    key = f"shapes-1 {split} {rows} {seed} {image_size} {vqa}" + " synthetic_text" * synthetic_text
+    fingerprint = hashlib.sha256(key.encode()).hexdigest()[:16]
+    return Dataset(table, info=DatasetInfo(features=features), split=NamedSplit(split), fingerprint=fingerprint)
+
+
+def _features(split, vqa, synthetic_text):
+    features = {"image": Image(), "text": Value("string")}
+    if split == "zero_shot":
+        features["label"] = ClassLabel(names=list(SHAPES_CLASS_NAMES))
+    if vqa:
+        features |= {"question": Value("string"), "answers": List(Value("string")), "question_type": Value("string")}
+    if synthetic_text:
+        features["synthetic_text"] = Value("string")
+    return Features(features)
+
+
+def _table(scenes, image_size, noise, features, vqa):
+    """The rows of some scenes of one chunk; `noise` continues where the scenes before them have left it."""
+    pixels = render(scenes, image_size, noise.bytes(len(scenes.count), image_size * image_size * 3))
+    texts = captions(scenes)
+    columns = {"label": class_labels(scenes)[:, 0]} if "label" in features else {}
+    if vqa:
+        asked, answers, types = zip(*questions(scenes), strict=True)
+        columns = {"question": asked, "answers": [[answer] for answer in answers], "question_type": types}
+        pixels = np.repeat(pixels, len(QUESTION_TYPES), axis=0)
+        texts = [text for text in texts for _ in QUESTION_TYPES]
+    if "synthetic_text" in features:
+        repeats = len(QUESTION_TYPES) if vqa else 1
+        columns["synthetic_text"] = [text for text in synthetic_captions(scenes) for _ in range(repeats)]
+    arrays = [_encode(pixels), pa.array(texts, pa.string())]
+    arrays += [pa.array(columns[name], features[name].pa_type if name == "label" else None) for name in columns]
+    return pa.table(arrays, schema=features.arrow_schema)
+
+
+def _encode(pixels):
+    """
+    uint8 (n, S, S, 3) as the column of a [`~datasets.Image`]: PPM, a header before the pixels as they are. It costs
+    nothing to write, decodes three times as fast as PNG, and PNG could hardly make noise smaller.
+    """
+    n, height, width, _ = pixels.shape
+    header = np.frombuffer(b"P6 %d %d 255\n" % (width, height), dtype=np.uint8)
+    files = np.concatenate([np.broadcast_to(header, (n, len(header))), pixels.reshape(n, -1)], axis=1)
+    offsets = np.arange(n + 1, dtype=np.int32) * files.shape[1]
+    encoded = pa.BinaryArray.from_buffers(pa.binary(), n, [None, pa.py_buffer(offsets), pa.py_buffer(files)])
+    return pa.StructArray.from_arrays([encoded, pa.nulls(n, pa.string())], ["bytes", "path"])
+
+
+def _check(split, size, seed, image_size, vqa):
+    if split not in SPLITS:
+        raise ValueError(
+            f"load_shapes got split={split!r}, which the world `shapes` does not have. "
+            f"Its splits are {', '.join(map(repr, SPLITS))}. Use for example load_shapes('train')."
+        )
+    if vqa and split not in VQA_SPLITS:
+        raise ValueError(
+            f"load_shapes got vqa=True with split={split!r}, whose number of objects gives answers away. "
+            f"Questions exist for {', '.join(map(repr, VQA_SPLITS))}. Use load_shapes('test', vqa=True)."
+        )
+    if size is not None and size < 1:
+        raise ValueError(
+            f"load_shapes got size={size}, and a data set needs rows. "
+            f"It must be at least 1. Leave it out for the default: load_shapes({split!r}) has {DEFAULT_SIZES[split]:,}."
+        )
+    if seed < 0:
+        raise ValueError(
+            f"load_shapes got seed={seed}, which cannot seed anything. "
+            f"It must be an integer of at least 0. Use for example load_shapes({split!r}, seed=0)."
+        )
+    if image_size < MIN_IMAGE_SIZE:
+        raise ValueError(
+            f"load_shapes got image_size={image_size}, at which shapes cannot be told apart. "
+            f"It must be at least {MIN_IMAGE_SIZE} pixels. Use load_shapes({split!r}, image_size=32)."
+        )
+
+
+__all__ = ["COLORS", "QUESTION_TYPES", "SHAPES", "SHAPES_CLASS_NAMES", "SHAPES_TEMPLATES", "load_shapes"]

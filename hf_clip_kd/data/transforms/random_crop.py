@@ -1,0 +1,152 @@
+"""What chance does to a picture before any model sees it: one crop, mirrored or not, in other colours or not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+from torchvision.transforms import functional as F
+
+from .keyed_random import COLORS, FLIP, UNIFORMS_PER_CROP
+
+Box = tuple[int, int, int, int]
+Colors = tuple[float, float, float, float, float]
+
+UNCHANGED: Colors = (1.0, 1.0, 1.0, 0.0, 0.0)
+
+
+class Crop(NamedTuple):
+    """
+    What is done to one picture: `box` is left, top, right and bottom in pixels; `colors` are the factors of brightness,
+    contrast and saturation, the turn of the hue (in turns, -0.5 to 0.5), and 1 for grey or else 0.
+    """
+
+    box: Box
+    flip: bool = False
+    colors: Colors = UNCHANGED
+
+
+@dataclass(frozen=True)
+class RandomCrop:
+    """
+    Draws a [`Crop`] for each picture, as torchvision's `RandomResizedCrop`, `ColorJitter` and `RandomGrayscale` would.
+
+    Args:
+        crop_scale (`(float, float)`, *optional*, defaults to `(0.9, 1.0)`):
+            Share of the area that a crop keeps.
+        crop_ratio (`(float, float)`, *optional*, defaults to `(3/4, 4/3)`):
+            Width / height of a crop.
+        flip (`float`, *optional*, defaults to `0.0`):
+            Probability of a mirrored crop. Off by default: captions say "left" and pictures show writing.
+        color_jitter (`Sequence[float]`, *optional*):
+            How far brightness, contrast, saturation (each at least 0: a factor between 1 - x and 1 + x) and hue (0 to 0.5,
+            in turns) change, in this order. Off by default: captions name colours.
+        color_jitter_prob (`float`, *optional*, defaults to `0.8`):
+            Probability that a picture's colours change by `color_jitter`.
+        gray_scale_prob (`float`, *optional*, defaults to `0.0`):
+            Probability that a picture loses its colours.
+
+    Raises:
+        ValueError: For what is no range or no probability.
+    """
+
+    crop_scale: Sequence[float] = (0.9, 1.0)
+    crop_ratio: Sequence[float] = (3 / 4, 4 / 3)
+    flip: float = 0.0
+    color_jitter: Sequence[float] | None = None
+    color_jitter_prob: float = 0.8
+    gray_scale_prob: float = 0.0
+
+    def __post_init__(self):
+        _check_range("crop_scale", self.crop_scale, upper=1.0)
+        _check_range("crop_ratio", self.crop_ratio, upper=math.inf)
+        for name in ("flip", "color_jitter_prob", "gray_scale_prob"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(
+                    f"`{name}={getattr(self, name)}` is not a probability. It must lie between 0 and 1. Pass `{name}=0.5`."
+                )
+        jitter = self.color_jitter
+        if jitter is not None and not (len(jitter) == 4 and min(jitter) >= 0 and jitter[3] <= 0.5):
+            raise ValueError(
+                f"`color_jitter={jitter}` does not say how far colours change. It must be four numbers of at least 0, for "
+                "brightness, contrast, saturation and hue, the last at most 0.5. Pass `color_jitter=(0.32, 0.32, 0.32, 0.08)`."
+            )
+
+    @property
+    def colors_change(self) -> bool:
+        return self.color_jitter is not None or self.gray_scale_prob > 0
+
+    def min_side(self, side: int) -> int:
+        """The shortest side that a picture must have to be cut for a model that sees `side` pixels: twice what it shows."""
+        return math.ceil(2 * side / math.sqrt(self.crop_scale[0]))
+
+    def draw(self, size: tuple[int, int], uniforms: Sequence[float]) -> Crop:
+        """
+        The crop of a picture of `size` (width, height) in pixels, by its numbers (see [`row_uniforms`]).
+        """
+        box = random_crop_box(*size, self.crop_scale, self.crop_ratio, uniforms)
+        colors = self._colors(uniforms[COLORS:]) if self.colors_change else UNCHANGED
+        return Crop(box, uniforms[FLIP] < self.flip, colors)
+
+    def _colors(self, uniforms: Sequence[float]) -> Colors:
+        jitter, *numbers, gray = uniforms
+        factors = UNCHANGED[:4]
+        if self.color_jitter is not None and jitter < self.color_jitter_prob:
+            low = [max(0.0, 1 - x) for x in self.color_jitter[:3]] + [-self.color_jitter[3]]
+            high = [1 + x for x in self.color_jitter[:3]] + [self.color_jitter[3]]
+            factors = (a + (b - a) * u for a, b, u in zip(low, high, numbers, strict=True))
+        # In the precision in which a teacher cache stores them, so that a crop is the same when it is shown again.
+        return tuple(float(np.float32(x)) for x in (*factors, gray < self.gray_scale_prob))
+
+
+def random_crop_box(width: int, height: int, scale: Sequence, ratio: Sequence, uniforms: Sequence[float]) -> Box:
+    """Draw one crop as `torchvision.transforms.RandomResizedCrop` does, from numbers drawn beforehand.
+
+    Args:
+        width, height (`int`): Of the picture, in pixels.
+        scale (`(float, float)`): Smallest and largest share of the area to keep.
+        ratio (`(float, float)`): Smallest and largest width / height of the crop (log-uniform).
+        uniforms (`Sequence[float]`): `UNIFORMS_PER_CROP` numbers in [0, 1): the crop depends on nothing else.
+
+    Returns:
+        `(left, top, right, bottom)` in pixels.
+    """
+    log_low, log_high = math.log(ratio[0]), math.log(ratio[1])
+    for i in range(0, UNIFORMS_PER_CROP, 4):
+        area = width * height * (scale[0] + (scale[1] - scale[0]) * uniforms[i])
+        aspect = math.exp(log_low + (log_high - log_low) * uniforms[i + 1])
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            left, top = int(uniforms[i + 2] * (width - w + 1)), int(uniforms[i + 3] * (height - h + 1))
+            return left, top, left + w, top + h
+    # No luck in ten tries (a very long picture): the largest centred crop whose shape is allowed.
+    w, h = width, height
+    if width < ratio[0] * height:
+        h = round(width / ratio[0])
+    elif width > ratio[1] * height:
+        w = round(height * ratio[1])
+    left, top = (width - w) // 2, (height - h) // 2
+    return left, top, left + w, top + h
+
+
+def recolored(image: Image.Image, colors: Colors) -> Image.Image:
+    """The picture in other colours, by torchvision's functions on Pillow pictures, always in the order of [`Crop`]."""
+    brightness, contrast, saturation, hue, gray = colors
+    changes = ((F.adjust_brightness, brightness), (F.adjust_contrast, contrast), (F.adjust_saturation, saturation))
+    for change, factor in changes:
+        image = change(image, factor) if factor != 1 else image
+    image = F.adjust_hue(image, hue) if hue else image
+    return F.rgb_to_grayscale(image, 3) if gray else image
+
+
+def _check_range(name: str, value: Sequence[float], upper: float) -> None:
+    low, high = value if len(value) == 2 else (math.nan, math.nan)
+    if not 0 < low <= high <= upper:
+        raise ValueError(
+            f"`{name}={value}` is not a range. It must be two numbers, the smaller one first, above 0"
+            f"{'' if upper == math.inf else f' and at most {upper:g}'}. Pass for example `{name}=(0.9, 1.0)`."
+        )

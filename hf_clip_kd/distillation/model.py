@@ -1,0 +1,211 @@
+"""The one module that a trainer wraps: the student, the losses' heads and every learned scale."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..losses import LossSum, requested
+from ..losses.base import MAX_LOG_SCALE
+from ..losses.features import CLIPDims, CLIPFeatures
+from ..models import check_can_drop_patches, drop_patches, encode_images, token_shape
+from ..models.towers.tokens import pooled
+from ..training.distributed import gather
+from ..training.sharded import whole_values
+
+STUDENT_PREFIX = "student."
+GATHERED = ("image_embeds", "text_embeds", "masked_image_embeds", "synthetic_text_embeds", "token_moments")
+
+
+def gather_features(features: CLIPFeatures) -> CLIPFeatures:
+    """
+    The embeddings of all processes, in rank order; gradients flow back to the process each row came from.
+
+    Tokens stay: they are large, and a loss that reads them looks at one image at a time.
+    """
+    rows = {name: gather(value) for name, value in features.tensors().items() if name in GATHERED}
+    return replace(features, **rows, members=tuple(gather_features(member) for member in features.members))
+
+
+@torch.no_grad()
+def variance(embeds: torch.Tensor) -> torch.Tensor:
+    """
+    How far embeddings spread on the unit sphere: the variance of their directions, summed over the axes.
+
+    Args:
+        embeds (`torch.Tensor` of shape `(batch, dim)`): Of any length.
+
+    Returns:
+        0-dim `torch.Tensor`, between 0, where all point the same way, and 1.
+    """
+    return nn.functional.normalize(embeds.float(), dim=-1).var(dim=0, correction=0).sum()
+
+
+class DistillationModel(nn.Module):
+    """A student together with everything else that has a gradient.
+
+    DDP, ZeRO and FSDP then see the heads and scales, and a checkpoint holds them. The student's `logit_scale` (and
+    `logit_bias`) live here as parameters of shape (1,), in float32 whatever the student's dtype: bfloat16 cannot hold
+    their updates, and DeepSpeed and FSDP 2 refuse 0-dim parameters. The student keeps a 0-dim buffer of the same name,
+    brought up to date after every optimizer step, so that its own `forward` and `save_pretrained` stay right.
+
+    Args:
+        student ([`~transformers.PreTrainedModel`]): A dual encoder with `get_image_features`, `get_text_features` and
+            `logit_scale` (a logarithm), such as [`~transformers.CLIPModel`].
+        losses (`str` or `dict[str, float | dict]`): See [`LossSum`].
+        teacher_dims ([`CLIPDims`], *optional*): The teacher's widths; `None` trains without a teacher.
+        max_logit_scale (`float`): Upper bound of every learned scale, after the exponential.
+    """
+
+    # The Trainer asks this before it hands `num_items_in_batch` to `forward`.
+    accepts_loss_kwargs = False
+
+    def __init__(
+        self, student, losses: str | dict[str, Any], teacher_dims: CLIPDims | None, max_logit_scale: float = 100.0
+    ):
+        super().__init__()
+        self.request = requested(losses)
+        self.student_dims = CLIPDims.of(student)
+        self.image_grid = None
+        if self.request.layer is not None:
+            token_dim, self.image_grid = token_shape(student, self.request.layer)
+            self.student_dims = replace(self.student_dims, token_dim=token_dim)
+        if self.request.mask_ratio is not None:
+            check_can_drop_patches(student)
+        self.losses = LossSum(losses, self.student_dims, teacher_dims)
+        self.student = student
+        self.max_log_scale = math.log(max_logit_scale)
+        self.logit_scale = self._take_over("logit_scale")
+        self.logit_bias = self._take_over("logit_bias") if self.student_dims.has_bias else None
+        self.embedding_variance: dict[str, torch.Tensor] = {}
+        self.clamp_scales_()
+
+    def _take_over(self, name: str) -> nn.Parameter:
+        value = getattr(self.student, name).detach()
+        dtype = torch.promote_types(value.dtype, torch.float32)
+        delattr(self.student, name)
+        self.student.register_buffer(name, value.reshape(()).clone())
+        return nn.Parameter(value.reshape(1).to(dtype, copy=True))
+
+    @torch.no_grad()
+    def clamp_scales_(self) -> None:
+        """Bound all learned scales from above and copy the student's own into its buffers."""
+        self.losses.clamp_scales_()
+        self.logit_scale.clamp_(max=self.max_log_scale)
+        own = {"logit_scale": self.logit_scale, "logit_bias": self.logit_bias}
+        own = {name: parameter for name, parameter in own.items() if parameter is not None}
+        for name, value in zip(own, whole_values(own.values()), strict=True):
+            getattr(self.student, name).copy_(value[0])
+
+    def scale_bounds(self) -> dict[nn.Parameter, float]:
+        """The upper bound of every learned scale, both as logarithms."""
+        return dict.fromkeys(self.losses.bounded_scales(), MAX_LOG_SCALE) | {self.logit_scale: self.max_log_scale}
+
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        synthetic_input_ids: torch.Tensor | None = None,
+        synthetic_attention_mask: torch.Tensor | None = None,
+        teacher_features: CLIPFeatures | None = None,
+        objective: Callable | None = None,
+    ) -> dict[str, Any]:
+        """
+        Args:
+            pixel_values (`torch.Tensor` of shape `(b, 3, H, W)`): This process's images.
+            input_ids (`torch.LongTensor` of shape `(b, L)`), attention_mask (same shape, *optional*): Their captions.
+            synthetic_input_ids, synthetic_attention_mask (*optional*): Their generated captions, likewise.
+            teacher_features ([`CLIPFeatures`], *optional*): The teacher's features of this process's samples.
+            objective (`Callable`, *optional*): Called with this module, the student's features and the teacher's
+                instead of [`~DistillationModel.objective`], for what needs the heads as a wrapper prepares them here.
+
+        Returns:
+            `dict`: `loss`, the 0-dim weighted sum over the global batch, and `losses`, each unweighted part by name.
+        """
+        features = self.student_features(
+            pixel_values, input_ids, attention_mask, synthetic_input_ids, synthetic_attention_mask
+        )
+        loss, parts = (objective or type(self).objective)(self, features, teacher_features)
+        return {"loss": loss, "losses": parts}
+
+    def student_features(
+        self,
+        pixel_values: torch.Tensor,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        synthetic_input_ids: torch.Tensor | None = None,
+        synthetic_attention_mask: torch.Tensor | None = None,
+    ) -> CLIPFeatures:
+        """The student's features of this process's samples: all that the losses ask for; arguments as in `forward`."""
+        image_embeds, tokens = encode_images(self.student, pixel_values, self.request.layer)
+        masked = None
+        if self.request.mask_ratio is not None:
+            with drop_patches(self.student, self.request.mask_ratio):
+                masked, _ = encode_images(self.student, pixel_values)
+        synthetic = None
+        if synthetic_input_ids is not None:
+            synthetic = self._encode_texts(synthetic_input_ids, synthetic_attention_mask)
+        return CLIPFeatures(
+            image_embeds=image_embeds,
+            text_embeds=self._encode_texts(input_ids, attention_mask),
+            logit_scale=self.logit_scale[0].exp(),
+            logit_bias=None if self.logit_bias is None else self.logit_bias[0],
+            masked_image_embeds=masked,
+            synthetic_text_embeds=synthetic,
+            image_tokens=tokens,
+            image_grid=self.image_grid,
+        )
+
+    def _encode_texts(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        # Some text towers (SigLIP's) are trained without a mask and their processors give none.
+        mask = {} if attention_mask is None else {"attention_mask": attention_mask}
+        return pooled(self.student.get_text_features(input_ids=input_ids, **mask))
+
+    def objective(
+        self, features: CLIPFeatures, teacher_features: CLIPFeatures | None
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The weighted sum over the batch of all processes and its unweighted parts, from this process's features."""
+        # Losses are float32 work: under autocast their matmuls would round the logits to half precision.
+        with torch.autocast(features.image_embeds.device.type, enabled=False):
+            teacher = None if teacher_features is None else gather_features(teacher_features)
+            student = gather_features(features)
+            if self.training:
+                embeds = {"image": student.image_embeds, "text": student.text_embeds}
+                self.embedding_variance = {name: variance(x) for name, x in embeds.items()}
+            return self.losses(student, teacher, gather)
+
+    @property
+    def _no_split_modules(self) -> list[str]:
+        # FSDP reads here which blocks to cut up one by one.
+        return self.student._no_split_modules
+
+    def gradient_checkpointing_enable(self, **kwargs) -> None:
+        self.student.gradient_checkpointing_enable(**kwargs)
+
+    def activation_checkpointing_enable(self, **kwargs) -> None:
+        self.student.activation_checkpointing_enable(**kwargs)
+
+    def split_state_dict(self, state_dict: dict[str, torch.Tensor]) -> tuple[dict, dict]:
+        """Separate what the exported student holds from what only training needs (heads and scales)."""
+        student = {k.removeprefix(STUDENT_PREFIX): v for k, v in state_dict.items() if k.startswith(STUDENT_PREFIX)}
+        training = {k: v for k, v in state_dict.items() if not k.startswith(STUDENT_PREFIX)}
+        return student, training
+
+    def load_training_state(self, state_dict: dict[str, torch.Tensor]) -> None:
+        """Restore what [`~DistillationModel.split_state_dict`] set apart as training state.
+
+        Raises:
+            ValueError: if the stored heads are not those of this run's losses.
+        """
+        own = set(self.split_state_dict(self.state_dict())[1])
+        if own != set(state_dict):
+            raise ValueError(
+                f"The checkpoint's heads and scales {sorted(state_dict)} are not those of this run, {sorted(own)}: it "
+                "was trained with other losses. Resume with the same `losses`, or start anew from the saved student "
+                "with `model_name_or_path`."
+            )
+        self.load_state_dict(state_dict, strict=False)

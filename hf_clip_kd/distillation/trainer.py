@@ -1,0 +1,297 @@
+"""DistillationTrainer: a `transformers.Trainer` whose model is a student with its losses, and whose teacher is frozen."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel, Trainer
+
+from ..losses import requested
+from ..losses.features import CLIPFeatures
+from ..losses.specification import specification
+from ..teachers import load_teacher
+from ..teachers.base import Teacher
+from ..training.alarms import Alarms
+from ..training.distributed import fewest
+from ..training.ema import KeepsAverage
+from ..training.exact_data import ExactData
+from ..training.guard import GuardsSteps
+from ..training.launch import ChecksEngine
+from ..training.meters import LogsParts
+from ..training.pushing import PushesRuns
+from ..training.sharded import whole_copy
+from ..training.stopping import StopsWhenTold
+from ..training.throughput import WatchesRuns
+from .batch_fit import FitsBatches
+from .grad_cache import cached_losses
+from .model import DistillationModel
+from .scales import ClampScales, bound_parameters
+from .teacher_sharding import shard_teacher
+from .training_args import DistillationTrainingArguments
+
+LOSSES_NAME = "losses.safetensors"
+TEXT_INPUTS = ("input_ids", "attention_mask", "synthetic_input_ids", "synthetic_attention_mask")
+STUDENT_INPUTS = ("pixel_values", *TEXT_INPUTS)
+
+
+class DistillationTrainer(
+    StopsWhenTold,
+    FitsBatches,
+    LogsParts,
+    GuardsSteps,
+    KeepsAverage,
+    WatchesRuns,
+    ExactData,
+    PushesRuns,
+    ChecksEngine,
+    Trainer,
+):
+    """Train a CLIP-style student on images and captions, with or without a teacher.
+
+    Also exported as `CLIPDistillationTrainer`, because TRL has a class of the same name for language models.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]):
+            The student, for instance from [`load_clip`]. It is saved as a plain model, without heads.
+        args ([`DistillationTrainingArguments`], *optional*):
+            Training arguments; `args.losses` is the objective.
+        teacher_model ([`Teacher`], `str` or `list`, *optional*):
+            The teacher, or what [`load_teacher`] makes one of, several included. It is never trained and never saved.
+        train_dataset, eval_dataset:
+            Data sets with the columns that `data_collator` reads.
+        data_collator (`Callable`):
+            Rows to a batch, normally a [`CLIPDataCollator`].
+        eval_data_collator (`Callable`, *optional*, defaults to `data_collator`):
+            The same for `eval_dataset`, normally without random crops.
+        processing_class ([`~transformers.ProcessorMixin`], *optional*):
+            The student's processor, saved beside it.
+        evaluator (`Callable`, *optional*):
+            `evaluator(model, processor) -> dict[str, float]`, run at every evaluation.
+        kwargs: `callbacks`, `optimizers` and the other arguments of [`~transformers.Trainer`].
+
+    Raises:
+        ValueError: if the losses need a teacher and none was given, or do not exist, or no collator was given.
+    """
+
+    _name = "CLIP distillation"
+    _tag_names = ["clip", "knowledge-distillation", "hf_clip_kd"]
+    # Our losses are per-batch means: the Trainer has to divide by the number of accumulation steps.
+    loss_is_scaled_for_ga = False
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        args: DistillationTrainingArguments | None = None,
+        teacher_model: Teacher | str | list | None = None,
+        train_dataset=None,
+        eval_dataset=None,
+        data_collator: Callable[[list], dict] | None = None,
+        eval_data_collator: Callable[[list], dict] | None = None,
+        processing_class=None,
+        evaluator: Callable[[Any, Any], dict[str, float]] | None = None,
+        **kwargs,
+    ):
+        args = args or DistillationTrainingArguments("distilled")
+        if data_collator is None:
+            raise ValueError(
+                "`data_collator=None`: images and captions have no default collation. "
+                "Pass `data_collator=CLIPDataCollator(processor, teacher.processor)`."
+            )
+        self.teacher = load_teacher(teacher_model) if isinstance(teacher_model, str | list) else teacher_model
+        self.evaluator = evaluator
+        self.eval_data_collator = eval_data_collator or data_collator
+        if self.teacher is not None:
+            self.teacher.prepare(requested(args.losses))
+        if args.channels_last:
+            model.to(memory_format=torch.channels_last)
+        self._micro_batches, self._cached_losses = 1, iter(())
+        super().__init__(
+            model=DistillationModel(
+                model,
+                args.losses,
+                None if self.teacher is None else self.teacher.dims,
+                max_logit_scale=args.max_logit_scale,
+            ),
+            args=args,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            data_collator=data_collator,
+            processing_class=processing_class,
+            **kwargs,
+        )
+        self.add_callback(ClampScales())
+        self.add_callback(Alarms(self.args.max_logit_scale))
+        if self.teacher is not None:
+            self.teacher.place(self.args.device)
+            if self.args.teacher_sharded:
+                shard_teacher(self.teacher)
+
+    @property
+    def student(self) -> PreTrainedModel:
+        """The student as an ordinary model, in training or after it."""
+        return self.model.student
+
+    def _validate_args(self) -> None:
+        # The parent asks for an eval_dataset whenever there is an eval_strategy; here an evaluator is enough.
+        strategy = self.args.eval_strategy
+        if self.evaluator is not None:
+            self.args.eval_strategy = "no"
+        super()._validate_args()
+        self.args.eval_strategy = strategy
+
+    # ---- Loss ----
+
+    def get_decay_parameter_names(self, model) -> list[str]:
+        """Matrices and kernels decay; vectors (norms, biases, scales, class embeddings) do not, as in CLIP."""
+        return [name for name, parameter in model.named_parameters() if parameter.ndim >= 2]
+
+    def create_optimizer(self, model=None) -> torch.optim.Optimizer:
+        made_here = self.optimizer is None
+        optimizer = super().create_optimizer(model)
+        if made_here:
+            bound_parameters(optimizer, self.model.scale_bounds())
+        return optimizer
+
+    def teacher_features(self, inputs: dict[str, torch.Tensor]) -> CLIPFeatures | None:
+        """The teacher's features of a collated batch; it shares the student's view where the batch has no other."""
+        if self.teacher is None:
+            return None
+        with self.clock("teacher"), self.accelerator.autocast():
+            return self.teacher.of_batch(inputs)
+
+    def get_batch_samples(self, *args):
+        """The micro-batches of one optimizer step; with `grad_cache` they become one batch for the losses."""
+        samples, items = super().get_batch_samples(*args)
+        if not hasattr(self.train_dataset, "__len__"):
+            # Where one process has run out of its stream, the others would wait for it for ever.
+            samples = samples[: fewest(len(samples), self.args.device)]
+        self._micro_batches, self._cached_losses = len(samples), iter(())
+        if self.args.grad_cache and len(samples) > 1:
+            self._cached_losses = cached_losses(self.model_wrapped, map(self._model_inputs, samples))
+        return samples, items
+
+    def _model_inputs(self, inputs: dict[str, torch.Tensor]) -> dict[str, Any]:
+        inputs = self._prepare_inputs(inputs)
+        student = {key: inputs[key] for key in STUDENT_INPUTS if key in inputs}
+        if self.args.channels_last:
+            student["pixel_values"] = student["pixel_values"].contiguous(memory_format=torch.channels_last)
+        return student | {"teacher_features": self.teacher_features(inputs)}
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """The weighted sum over the global batch; each part is kept for the log.
+
+        With `grad_cache`, that batch is of all micro-batches of the optimizer step, see [`cached_losses`].
+        One that is not finite skips the step or stops the run, see [`GuardsSteps`].
+        """
+        outputs = next(self._cached_losses, None) if model.training else None
+        if outputs is None:
+            outputs = model(**self._model_inputs(inputs))
+        if model.training:
+            outputs["loss"] = self.guarded(outputs["loss"], outputs["losses"])
+        mode, share = ("train", 1 / self._micro_batches) if model.training else ("eval", 1.0)
+        self.note_parts(mode, outputs["losses"], share)
+        return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the logit scale, and how far the embeddings spread."""
+        if "loss" in logs:
+            logs["logit_scale"] = self.student.logit_scale.exp().item()
+            logs |= {f"embedding_variance/{name}": x.item() for name, x in self.model.embedding_variance.items()}
+        super().log(logs, start_time)
+
+    # ---- Evaluation ----
+
+    def get_eval_dataloader(self, eval_dataset=None):
+        train_collator, self.data_collator = self.data_collator, self.eval_data_collator
+        try:
+            return super().get_eval_dataloader(eval_dataset)
+        finally:
+            self.data_collator = train_collator
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            return self.compute_loss(model, inputs).detach(), None, None
+
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
+        """Loss on `eval_dataset` where there is one, and the evaluator's metrics where there is one.
+
+        Raises:
+            ValueError: if there is neither.
+        """
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        if dataset is None and self.evaluator is None:
+            raise ValueError(
+                "There is nothing to evaluate: the trainer has no `eval_dataset` and no `evaluator`. Pass one of them, "
+                "e.g. `evaluator=ZeroShotClassificationEvaluator(dataset, class_names)`."
+            )
+        metrics = {} if dataset is None else super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        # A data set named by a dict's key is one of several: the evaluator runs once, with the plain prefix.
+        if self.evaluator is not None and metric_key_prefix == "eval":
+            scores = self.evaluator(whole_copy(self.student), self.processing_class)
+            scores = {f"{metric_key_prefix}_{name}": score for name, score in scores.items()}
+            self.log(dict(scores))
+            metrics.update(scores)
+            if dataset is None:
+                self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    # ---- Saving and loading ----
+
+    def run_identity(self) -> dict[str, Any]:
+        """The objective and the teacher, besides what any run is known by."""
+        losses = {
+            name: {"weight": weight, **options}
+            for name, (_, weight, options) in specification(self.args.losses).items()
+        }
+        teacher = None if self.teacher is None else self.teacher.identity()
+        return super().run_identity() | {"losses": losses, "teacher": teacher}
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        """A folder that plain transformers loads, with the heads and scales in `losses.safetensors` beside it."""
+        if not self.args.should_save:
+            return
+        output_dir = self.args.output_dir if output_dir is None else output_dir
+        os.makedirs(output_dir, exist_ok=True)
+        model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        student_state, training_state = model.split_state_dict(
+            model.state_dict() if state_dict is None else state_dict
+        )
+        model.student.save_pretrained(output_dir, state_dict=student_state)
+        save_file(
+            {name: tensor.contiguous() for name, tensor in training_state.items()},
+            os.path.join(output_dir, LOSSES_NAME),
+            metadata={"format": "pt"},
+        )
+        if self.processing_class is not None:
+            self.processing_class.save_pretrained(output_dir)
+        self._save_arguments(output_dir)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
+        if self.is_fsdp_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        # Through `from_pretrained`, because `save_pretrained` may write other key names than the live module has; the
+        # Trainer's plain `load_state_dict(strict=False)` would then silently restart from the initial weights.
+        model = self.model if model is None else model
+        heads = os.path.join(resume_from_checkpoint, LOSSES_NAME)
+        if not os.path.isfile(heads):
+            raise ValueError(
+                f"{resume_from_checkpoint!r} is no checkpoint of this trainer: it has no {LOSSES_NAME}. Give a "
+                "`checkpoint-N` folder of the run, or start from that model with `model_name_or_path`."
+            )
+        saved = type(model.student).from_pretrained(resume_from_checkpoint, dtype=model.student.dtype)
+        model.student.load_state_dict(saved.state_dict(), strict=True)
+        model.load_training_state(load_file(heads))
+
+    def _load_best_model(self) -> None:
+        if self.is_deepspeed_enabled or self.is_fsdp_enabled:
+            super()._load_best_model()
+        else:
+            self._load_from_checkpoint(self.state.best_model_checkpoint)
+        self._load_average(self.state.best_model_checkpoint)
+
+
+CLIPDistillationTrainer = DistillationTrainer

@@ -1,0 +1,1 @@
+"""Pushing a folder to the Hub, with its card."""

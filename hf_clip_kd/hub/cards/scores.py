@@ -1,0 +1,128 @@
+"""The results of a run beside those of others: as tables, and as the `model-index` of a card's metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from huggingface_hub import EvalResult
+
+from ...recipe_io.results import load_results
+from .markdown import Markdown, code, plain, public, table
+
+# CLIP_benchmark's names of tasks to the Hub's, and to ours in headings.
+TASKS = {
+    "zeroshot_classification": ("zero-shot-image-classification", "Zero-shot classification"),
+    "zeroshot_retrieval": ("image-text-retrieval", "Zero-shot retrieval"),
+}
+VQA = ("visual-question-answering", "Visual question answering")
+# MME counts points; all other metrics are fractions.
+POINTS = ("score", "perception", "cognition", "total")
+THIS = "this model"
+
+
+class ScoreTable(NamedTuple):
+    """One benchmark, as Markdown."""
+
+    title: Markdown
+    note: str
+    rows: Markdown
+
+
+def scores_in(folder: Path) -> list[dict[str, Any]]:
+    """The results in a folder that are scores; diagnostics of the representation say what a model is like, not how good."""
+    return [one for one in load_results(folder) if one["task"] in TASKS or one["task"].startswith("vqa_")]
+
+
+def own_scores(record: dict[str, Any]) -> dict[str, Any]:
+    """Of one result file, what a card repeats: what was measured on what, and the numbers."""
+    kept = ("task", "metrics", "main_metric", "n_samples", "protocol", "confidence_intervals")
+    name, split = dataset(record)
+    return {key: record[key] for key in kept if key in record} | {"dataset": f"{name}/{split}" if split else name}
+
+
+def compared_scores(run: Path) -> list[dict[str, Any]]:
+    """Of the results of another run, what stands in a column."""
+    records = map(own_scores, scores_in(run / "results"))
+    return [{key: record[key] for key in ("task", "dataset", "metrics")} for record in records]
+
+
+def dataset(record: dict[str, Any]) -> tuple[str, str]:
+    """Name and split of the data that a result was measured on; of a path only its last part."""
+    name, _, split = record["dataset"].rpartition("/")
+    # A benchmark of VQA has one name; of the others the split stands last.
+    return (public(name), plain(split)) if name and record["task"] in TASKS else (public(record["dataset"]), "")
+
+
+def score_tables(scores: list[dict[str, Any]], others: dict[str, list[dict[str, Any]]]) -> list[ScoreTable]:
+    """A table of each benchmark of this model, with a column for each other model that was measured on it."""
+    tables = []
+    for record in scores:
+        columns = {
+            label: other["metrics"]
+            for label, theirs in others.items()
+            for other in theirs
+            if (other["task"], other["dataset"]) == (record["task"], record["dataset"])
+        }
+        columns[THIS] = record["metrics"]
+        intervals = record.get("confidence_intervals", {})
+        rows = [
+            [
+                code(metric),
+                *(_value(column, metric, intervals if label == THIS else {}) for label, column in columns.items()),
+            ]
+            for metric in record["metrics"]
+        ]
+        title = Markdown(f"{TASKS.get(record['task'], VQA)[1]} on {code(record['dataset'])}")
+        tables.append(ScoreTable(title, _note(record), table(["", *columns], rows)))
+    return tables
+
+
+def _value(metrics: dict[str, float], metric: str, intervals: dict[str, Sequence[float]]) -> str:
+    if metric not in metrics:
+        return "–"
+    scale = 1 if is_points(metric) else 100
+    low_high = " to ".join(f"{scale * end:.1f}" for end in intervals.get(metric, ()))
+    return f"{scale * metrics[metric]:.1f}" + (f" ({low_high})" if low_high else "")
+
+
+def is_points(metric: str) -> bool:
+    return metric.rpartition("/")[2] in POINTS
+
+
+def _note(record: dict[str, Any]) -> str:
+    unit = "Points." if all(map(is_points, record["metrics"])) else "Per cent."
+    if "n_samples" in record:
+        unit += f" {record['n_samples']} questions, protocol {record.get('protocol', 'of the benchmark')}."
+    return unit + (" In brackets, 95 % bootstrap intervals." if record.get("confidence_intervals") else "")
+
+
+def eval_results(scores: list[dict[str, Any]], vlm: bool) -> list[EvalResult]:
+    """
+    The entries of `model-index`: all metrics of classification and retrieval, of VQA the one that papers quote, and that only for
+    the vision-language model itself, which its tower is not.
+    """
+    results = []
+    for record in scores:
+        if not vlm and record["task"] not in TASKS:
+            continue
+        name, _, split = record["dataset"].rpartition("/") if record["task"] in TASKS else (record["dataset"], "", "")
+        main = record.get("main_metric")
+        for metric, value in record["metrics"].items():
+            if main not in (None, metric):
+                continue
+            kind = "accuracy" if "acc" in metric else "recall" if "recall" in metric else metric.replace("/", "_")
+            results.append(
+                EvalResult(
+                    task_type=TASKS.get(record["task"], VQA)[0],
+                    task_name=TASKS.get(record["task"], VQA)[1],
+                    dataset_type=plain(name).replace(" ", "-"),
+                    dataset_name=f"{name}, procedural images" if name == "shapes" else name,
+                    dataset_split=split or None,
+                    metric_type=kind,
+                    metric_name=metric,
+                    metric_value=round(value, 4),
+                )
+            )
+    return results

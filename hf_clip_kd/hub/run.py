@@ -1,0 +1,88 @@
+"""The Hub for recipes and trainers: the same arguments everywhere, and a run's folder with its card in one push."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from transformers.trainer_utils import HubStrategy
+
+from .cards import write_card
+from .push import check_push, holds_token, push_folder, repo_type_of
+
+
+@dataclass(kw_only=True)
+class HubArguments:
+    # Named as in transformers' TrainingArguments; every field is documented once, in `help`.
+    push_to_hub: bool = field(default=False, metadata={"help": "Push what the run leaves behind to the Hub."})
+    hub_model_id: str | None = field(
+        default=None,
+        metadata={"help": "Where to: `namespace/name`; by default one's own namespace and the folder's name."},
+    )
+    hub_private_repo: bool | None = field(
+        default=None, metadata={"help": "Whether a new repository is private; default: what the namespace has."}
+    )
+    hub_revision: str | None = field(default=None, metadata={"help": "The branch, made if need be."})
+
+
+def check_run(args: Any, folder: str | Path, script: Any = None, repo_type: str = "model") -> None:
+    """
+    Before anything is trained: whether what `args` ask for can be pushed in the end. Completes `args.hub_model_id`.
+
+    Args:
+        args ([`HubArguments`] or [`~transformers.TrainingArguments`]): Nothing is done without `push_to_hub`.
+        folder (`str` or `Path`): The one that will be pushed; it names the repository where `hub_model_id` does not.
+        script (*optional*): The recipe's other arguments, which its `recipe.yaml` will show.
+        repo_type (`str`, *optional*, defaults to `"model"`): Or `"dataset"`.
+
+    Raises:
+        ValueError: As [`check_push`], at a `hub_strategy` that pushes the states of optimizers, or at a token among the
+            arguments that will be shown.
+    """
+    if not args.push_to_hub:
+        return
+    strategy = getattr(args, "hub_strategy", HubStrategy.END)
+    if strategy not in (HubStrategy.END, HubStrategy.EVERY_SAVE):
+        raise ValueError(
+            f"`hub_strategy={HubStrategy(strategy).value}` would push the optimizer's state, in pickles. It may be `every_save` "
+            "(the model of each checkpoint) or `end`. Pass `--hub_strategy every_save`."
+        )
+    # Arguments of transformers do not show their own.
+    if holds_token(repr((args, script)).encode()):
+        raise ValueError(
+            "An argument of this run holds a token, and the recipe.yaml that is pushed shows all arguments. They may hold none. "
+            "Take it out, and give it by HF_TOKEN or `hf auth login`."
+        )
+    args.hub_model_id = check_push(_repo_id(args, folder), repo_type=repo_type, **_options(args))
+
+
+def push_run(args: Any, folder: str | Path, message: str = "End of training") -> str:
+    """
+    Writes the card of a folder and pushes both.
+
+    Args:
+        args, folder: As for [`check_run`].
+        message (`str`, *optional*): Title of the commit.
+
+    Returns:
+        `str`: Where it is to be seen.
+
+    Raises:
+        PushError: With the command that finishes it.
+    """
+    repo_id = _repo_id(args, folder)
+    write_card(folder, repo_id=repo_id)
+    return push_folder(folder, repo_id, repo_type=repo_type_of(folder), message=message, **_options(args))
+
+
+def _repo_id(args: Any, folder: str | Path) -> str:
+    return args.hub_model_id or Path(folder).absolute().name
+
+
+def _options(args: Any) -> dict[str, Any]:
+    return {
+        "private": args.hub_private_repo,
+        "revision": args.hub_revision,
+        "token": getattr(args, "hub_token", None),
+    }

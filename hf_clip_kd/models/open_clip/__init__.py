@@ -1,0 +1,1 @@
+"""Models of open_clip: loading, tokens, and conversion into stock classes."""

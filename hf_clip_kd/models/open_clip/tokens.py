@@ -1,0 +1,127 @@
+"""Tokens and dense embeddings of open_clip image towers; layers are numbered as in transformers.
+
+Like open_clip itself, imported only when a teacher asks for it.
+"""
+
+from __future__ import annotations
+
+import torch
+from open_clip.modified_resnet import ModifiedResNet
+from open_clip.timm_model import TimmModel
+from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+from torch import Tensor, nn
+
+from ..towers.patch_embeds import alone, has_value_path, no_patch_embeds, reads_class_token, trunk_patch_embeds
+
+
+def encode_patches(
+    model: nn.Module, pixel_values: Tensor, layer: int | None = None, patch_embeds: bool = True
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """
+    [`~hf_clip_kd.models.encode_patches`] for an open_clip model, with the same arguments, results and errors.
+
+    There is no layer 0. A ResNet of CLIP has 5 layers, stem and stages; its patch embeddings are the value path of its
+    attention pooling (MaskCLIP, https://huggingface.co/papers/2112.01071).
+    """
+    last = depth(model.visual)
+    wanted = [last]
+    if layer is not None:
+        check_layer(model, layer)
+        layer %= last + 1
+        wanted.append(layer)
+    if patch_embeds:
+        check_patch_embeds(model)
+        check_layer(model, -2)
+        wanted.append(last - 1)
+    wanted = sorted(set(wanted))
+    embeds, features, maps = run(model.visual, pixel_values, wanted)
+    tokens = {index: one.flatten(2).transpose(1, 2) for index, one in zip(wanted, maps, strict=True)}
+    patches = patch_embeddings(model.visual, features, tokens[last], tokens[last - 1]) if patch_embeds else None
+    return embeds, None if layer is None else tokens[layer], patches
+
+
+@torch.no_grad()
+def token_shape(model: nn.Module, layer: int) -> tuple[int, tuple[int, int]]:
+    """[`~hf_clip_kd.models.token_shape`] for an open_clip model in eval mode, with the same arguments and results."""
+    check_layer(model, layer)
+    weight = next(model.visual.parameters())
+    size = model.visual.image_size
+    image = torch.zeros(
+        1, 3, *((size, size) if isinstance(size, int) else size), device=weight.device, dtype=weight.dtype
+    )
+    last = depth(model.visual)
+    wanted = sorted({last, layer % (last + 1)})
+    _, _, maps = run(model.visual, image, wanted)
+    channels, rows, columns = maps[0].shape[1:]
+    return channels, (rows, columns)
+
+
+def check_patch_embeds(model: nn.Module) -> None:
+    """`ValueError` if [`encode_patches`] has no embeddings of patches for this model."""
+    visual = model.visual
+    if isinstance(visual, TimmModel):
+        # abs_attn and rot_attn pool maps of a fixed size.
+        can = not hasattr(visual.head, "pool")
+        can = can and (not reads_class_token(visual.trunk) or has_value_path(visual.trunk))
+    elif isinstance(visual, VisionTransformer):
+        simple = type(visual.transformer.resblocks[-1]) is ResidualAttentionBlock or visual.pool_type == "avg"
+        can = visual.attn_pool is None and simple
+    else:
+        can = isinstance(visual, ModifiedResNet)
+    if not can:
+        raise no_patch_embeds(describe(model))
+
+
+def check_layer(model: nn.Module, layer: int) -> None:
+    """`ValueError` if the image tower has no such layer."""
+    last = depth(model.visual)
+    if not 1 <= (layer + last + 1 if layer < 0 else layer) <= last:
+        raise ValueError(
+            f"layer={layer} does not exist in {describe(model)}, which has {last} layers; allowed are 1 to {last} and "
+            f"-1 to {-last}; for the last but one give losses={{'patch': {{'teacher_layer': -2}}}}."
+        )
+
+
+def describe(model: nn.Module) -> str:
+    visual = model.visual
+    return (
+        f"open_clip's {type(model).__name__} with the image tower {type(getattr(visual, 'trunk', visual)).__name__!r}"
+    )
+
+
+def depth(visual: nn.Module) -> int:
+    """Number of layers whose outputs `forward_intermediates` gives."""
+    if isinstance(visual, TimmModel):
+        return len(visual.trunk.feature_info)
+    return 5 if isinstance(visual, ModifiedResNet) else len(visual.transformer.resblocks)
+
+
+def run(visual: nn.Module, pixel_values: Tensor, layers: list[int]) -> tuple[Tensor, Tensor | None, list[Tensor]]:
+    """Embeddings, a timm trunk's final features, and maps (B, C, rows, columns) of the layers, in rising order.
+
+    The last layer must be among them: open_clip's ResNet stops at the last one asked for.
+    """
+    arguments = {"indices": [layer - 1 for layer in layers], "output_fmt": "NCHW"}
+    if isinstance(visual, TimmModel):
+        features, maps = visual.trunk.forward_intermediates(pixel_values, **arguments)
+        return visual.head(visual.trunk.forward_head(features)), features, maps
+    output = visual.forward_intermediates(pixel_values, **arguments)
+    return output["image_features"], None, output["image_intermediates"]
+
+
+def patch_embeddings(visual: nn.Module, features: Tensor | None, final: Tensor, before_last: Tensor) -> Tensor:
+    """(B, N, D) from the patches that leave and those that enter the last layer."""
+    if isinstance(visual, TimmModel):
+        return trunk_patch_embeds(
+            visual.trunk, features, final.shape[1], before_last, lambda x: visual.head(visual.trunk.forward_head(x))
+        )
+    if isinstance(visual, ModifiedResNet):
+        return visual.attnpool.c_proj(visual.attnpool.v_proj(final))
+    patches = final
+    if visual.pool_type == "tok":
+        block = visual.transformer.resblocks[-1]
+        patches = alone(lambda x: block.ls_1(block.attention(block.ln_1(x))), before_last)
+    return visual.ln_post(patches) @ visual.proj
+
+
+__all__ = ["encode_patches", "token_shape"]

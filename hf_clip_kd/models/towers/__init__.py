@@ -1,0 +1,1 @@
+"""Reading any image tower: tokens, grid, patches in the joint space, and dropped patches."""

@@ -1,0 +1,160 @@
+"""Dense embeddings: each patch of an image on its own in the joint space of a dual encoder.
+
+One idea serves all towers: what the head would make of a patch if it were the only token of the image. Attention over
+one token returns its value, so for a tower that reads a class token this is the value path of MaskCLIP; pooling by
+averaging returns the token itself.
+"""
+
+from collections.abc import Callable
+
+import torch
+from timm.models.eva import EvaBlock
+from timm.models.vision_transformer import Block
+from torch import nn
+from transformers import PreTrainedModel
+
+from ..timm_clip.configuration_timm_clip import TimmVisionConfig
+from ..timm_clip.levels import to_tokens
+from .tokens import check_layer, describe, encode_images, image_output, patches_of
+
+READS_CLASS_TOKEN = ("clip", "metaclip_2")  # types of transformers models
+POOLS_BY_ATTENTION = ("siglip",)
+ROWS = 16384  # one-token sequences at once: fused attention kernels bound the number of sequences
+
+
+def encode_patches(
+    model: PreTrainedModel, pixel_values: torch.Tensor, layer: int | None = None, patch_embeds: bool = True
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+    """
+    As [`encode_images`], and from the same forward pass an embedding of every patch.
+
+    - CLIP, MetaCLIP 2 and ViTs of timm that read a class token: the value path of the last attention, the final norm
+      and the projection (MaskCLIP, https://huggingface.co/papers/2112.01071).
+    - SigLIP: the attention-pooling head over this patch alone.
+    - Trunks of timm that pool by averaging: their head over this patch alone. Where it is linear, the mean over the
+      patches is the embedding of the image.
+    - XCiT and CaiT: the patch after the final norm, projected. Their class attention reads patches through weights of
+      its own, which this leaves out.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]), pixel_values, layer: As in [`encode_images`].
+        patch_embeds (`bool`, *optional*, defaults to `True`): `False` leaves them out.
+
+    Returns:
+        `tuple`: embeddings (B, D), tokens (B, N, C) at `layer` or `None`, and patch embeddings (B, P, D), not normalised,
+        on the grid of the last layer, row by row, or `None`.
+
+    Raises:
+        ValueError: As in [`encode_images`], or this model has no embeddings of patches.
+    """
+    if not patch_embeds:
+        return *encode_images(model, pixel_values, layer), None
+    check_patch_embeds(model)
+    if isinstance(model.config.vision_config, TimmVisionConfig):
+        return encode_with_timm(model, pixel_values, layer)
+    layers = (-2,) if layer is None else (-2, layer)
+    output = image_output(model, pixel_values, *layers)
+    if model.config.model_type in POOLS_BY_ATTENTION:
+        patches = alone(model.vision_model.head, output.last_hidden_state)
+    else:
+        last = model.vision_model.encoder.layers[-1]
+        values = alone(lambda x: last.self_attn(last.layer_norm1(x))[0], patches_of(model, output.hidden_states[-2]))
+        patches = model.visual_projection(model.vision_model.post_layernorm(values))
+    tokens = None if layer is None else patches_of(model, output.hidden_states[layer])
+    return output.pooler_output, tokens, patches
+
+
+def check_patch_embeds(model: PreTrainedModel) -> None:
+    """
+    Raises:
+        ValueError: [`encode_patches`] has no embeddings of patches for this model.
+    """
+    if isinstance(model.config.vision_config, TimmVisionConfig):
+        can = not reads_class_token(model.vision_model.trunk) or has_value_path(model.vision_model.trunk)
+    else:
+        can = model.config.model_type in READS_CLASS_TOKEN + POOLS_BY_ATTENTION
+    if not can:
+        raise no_patch_embeds(describe(model))
+
+
+def no_patch_embeds(tower: str) -> ValueError:
+    return ValueError(
+        f"{tower} has no embeddings of single patches; models that have them are CLIP, MetaCLIP 2 and SigLIP of "
+        "transformers, CLIP's ViTs and ResNets of open_clip, and towers of timm that pool by averaging or attention or "
+        "are a VisionTransformer, EVA, XCiT or CaiT; leave 'patch_text' out of `losses`, or take one of these."
+    )
+
+
+def encode_with_timm(model: PreTrainedModel, pixel_values: torch.Tensor, layer: int | None):
+    """[`encode_patches`] of a [`TimmCLIPModel`]."""
+    tower = model.vision_model
+    trunk, prefix = tower.trunk, tower.config.num_prefix_tokens
+    wanted = [-2] * reads_class_token(trunk) + ([] if layer is None else [layer])
+    for one in wanted:
+        check_layer(model, one)
+    features, tokens = tower._run_trunk(pixel_values.to(tower.dtype), tower._levels(wanted))
+    tokens = {index: states[:, prefix:] for index, states in tokens.items()}
+    depth = tower.last_level
+
+    def head(features: torch.Tensor) -> torch.Tensor:
+        return model.visual_projection(trunk.forward_head(features, pre_logits=True))
+
+    patches = trunk_patch_embeds(trunk, features, tokens[depth].shape[1], tokens.get(depth - 1), head)
+    return head(features), None if layer is None else tokens[layer % (depth + 1)], patches
+
+
+def trunk_patch_embeds(
+    trunk: nn.Module,
+    features: torch.Tensor,
+    count: int,
+    before_last: torch.Tensor | None,
+    head: Callable[[torch.Tensor], torch.Tensor],
+) -> torch.Tensor:
+    """
+    Args:
+        trunk (`nn.Module`): A model of timm.
+        features (`torch.Tensor`): What its `forward_features` returned: maps or tokens.
+        count (`int`): Number P of patches among them.
+        before_last (`torch.Tensor` of shape `(B, P, C)`, *optional*): Patches that enter the last block; read where the
+            trunk reads a class token.
+        head (`Callable`): From `features` to embeddings (B, D).
+
+    Returns:
+        `torch.Tensor` of shape `(B, P, D)`.
+    """
+    if features.ndim == 4:
+        layout = str(getattr(trunk, "output_fmt", "NCHW"))
+        shape = (-1, 1, 1, features.shape[-1]) if layout == "NHWC" else (-1, features.shape[1], 1, 1)
+        return alone(lambda x: head(x.reshape(shape)), to_tokens(features, layout))
+    # In the places of the prefix tokens stands the patch as well: a head skips them or reads only them.
+    prefix = features.shape[1] - count
+    if not reads_class_token(trunk):
+        return alone(lambda x: head(x.expand(-1, prefix + 1, -1)), features[:, prefix:])
+    return alone(lambda x: head(trunk.norm(value(trunk.blocks[-1], x)).expand(-1, prefix + 1, -1)), before_last)
+
+
+def alone(function: Callable[[torch.Tensor], torch.Tensor], tokens: torch.Tensor) -> torch.Tensor:
+    """`function`, from sequences (rows, 1, C) to (rows, ..., D), over each of the tokens (B, N, C): (B, N, D)."""
+    rows = tokens.reshape(-1, 1, tokens.shape[-1])
+    return torch.cat([function(part) for part in rows.split(ROWS)]).reshape(*tokens.shape[:2], -1)
+
+
+def reads_class_token(trunk: nn.Module) -> bool:
+    """Whether a timm trunk returns its class token, and its last block is what carries the patches into it."""
+    class_attention = hasattr(trunk, "cls_attn_blocks") or hasattr(trunk, "blocks_token_only")  # XCiT, CaiT
+    return getattr(trunk, "global_pool", None) == "token" and not class_attention
+
+
+def has_value_path(trunk: nn.Module) -> bool:
+    return hasattr(trunk, "blocks") and type(trunk.blocks[-1]) in (Block, EvaBlock)
+
+
+def value(block: Block | EvaBlock, token: torch.Tensor) -> torch.Tensor:
+    """What the attention of a block adds to tokens that attend to themselves alone."""
+    attended = block.attn(block.norm1(token))
+    if isinstance(block, Block):
+        return block.ls1(attended)
+    return attended if block.gamma_1 is None else block.gamma_1 * attended
+
+
+__all__ = ["check_patch_embeds", "encode_patches"]

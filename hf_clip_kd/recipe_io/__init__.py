@@ -1,0 +1,1 @@
+"""Arguments that a recipe reads, and result files that it writes."""

@@ -1,0 +1,1 @@
+"""From the JSONs of a study to its tables, figures and findings."""

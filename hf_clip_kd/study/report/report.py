@@ -1,0 +1,131 @@
+"""The report of a study, made from its JSONs alone: Markdown, one HTML file that needs nothing beside it, and figures."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from markdown_it import MarkdownIt
+
+from ...hub.cards.markdown import Markdown, environment, plain
+from ...recipe_io.results import write_whole
+from .cells import AXES, Study, read_study
+from .figures import FIGURES, LeftOut, save
+from .findings import findings
+from .summary import summary
+from .tables import failures, probe_table, sweep_tables
+
+FOLDER = "figures"
+# Which of a figure's forms a reader gets, the first that fits: a phone's width, and the colours that are set there.
+FORMS = {
+    "-narrow-dark": "(max-width: 600px) and (prefers-color-scheme: dark)",
+    "-narrow": "(max-width: 600px)",
+    "-dark": "(prefers-color-scheme: dark)",
+}
+
+
+def write_report(folder: str | Path) -> list[Path]:
+    """
+    Writes `report.md`, `report.html`, `summary.json` and `figures/` into the output folder of a study, also while it runs.
+
+    The same JSONs give the same bytes.
+
+    Args:
+        folder (`str` or `Path`): With `study.json` and `cells/*.json`, as `recipes/study.py` leaves it.
+
+    Returns:
+        `list[Path]`: what was written.
+
+    Raises:
+        ValueError: as [`read_study`].
+    """
+    folder = Path(folder)
+    study = read_study(folder)
+    figures, paths = _figures(study, folder / FOLDER)
+    text = _markdown(study, figures)
+    pages = {
+        "report.md": text,
+        "report.html": _html(text, folder, study),
+        "summary.json": json.dumps(summary(study), indent=1) + "\n",
+    }
+    for name, page in pages.items():
+        write_whole(folder / name, page)
+    return [*(folder / name for name in pages), *paths]
+
+
+def _figures(study: Study, folder: Path) -> tuple[list[dict[str, Any]], list[Path]]:
+    """What the template shows of each figure, and the files."""
+    shown, paths = [], []
+    for name, figure in FIGURES.items():
+        one: dict[str, Any] = {"title": Markdown(figure.title), "caption": Markdown(figure.caption), "picture": None}
+        try:
+            paths += save(lambda narrow, draw=figure.draw: draw(study, narrow), folder, name)
+            one |= {"picture": picture(name, figure.title), "png": Markdown(f"{FOLDER}/{name}.png")}
+        except LeftOut as reason:
+            for old in folder.glob(f"{name}*"):  # of an earlier report, which this one would contradict
+                old.unlink()
+            one["left_out"] = Markdown(reason)
+        shown.append(one)
+    return shown, paths
+
+
+def picture(name: str, title: str) -> Markdown:
+    """A figure in the form that fits the reader's screen."""
+    sources = [f'<source media="{media}" srcset="{FOLDER}/{name}{form}.svg">' for form, media in FORMS.items()]
+    return Markdown("\n".join(["<picture>", *sources, f'<img src="{FOLDER}/{name}.svg" alt="{title}">', "</picture>"]))
+
+
+def _markdown(study: Study, figures: list[dict[str, Any]]) -> str:
+    text = (
+        environment("study/report/templates")
+        .get_template("report.md.jinja")
+        .render(
+            title=_title(study),
+            procedural=study.record["procedural"],
+            cells=len(study.cells),
+            missing=study.missing,
+            failed=failures(study),
+            failed_count=len(study.failed),
+            axes=list(_axes(study.cells)),
+            findings=findings(study),
+            figures=figures,
+            tables=sweep_tables(study),
+            probes=probe_table(study),
+            machine=study.record["machine"],
+        )
+    )
+    return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
+
+
+def _title(study: Study) -> str:
+    return f"Do better teachers make better students? The study “{study.record['name']}”"
+
+
+def _axes(cells: list[dict]) -> Iterable[str]:
+    """`teacher: S, M, L` for each axis that has a value."""
+    for axis in (*AXES, "seed"):
+        values = dict.fromkeys(str(cell["axes"][axis]) for cell in cells if cell["axes"].get(axis) is not None)
+        if values:
+            yield f"{axis.replace('_', ' ')}: {', '.join(values)}"
+
+
+def _html(text: str, folder: Path, study: Study) -> str:
+    """The Markdown as one page with its figures inside."""
+    body = MarkdownIt("commonmark", {"html": True}).enable("table").render(text)
+    body = re.sub(r' <a href="[^"]+\.png">PNG</a>', "", body)  # a file that this page may have been taken away from
+    body = re.sub(
+        rf'(src|srcset)="({FOLDER}/[^"]+\.svg)"', lambda match: f'{match[1]}="{_data(folder / match[2])}"', body
+    )
+    return (
+        environment("study/report/templates")
+        .get_template("report.html.jinja")
+        .render(title=Markdown(plain(_title(study))), body=Markdown(body))
+    )
+
+
+def _data(path: Path) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(path.read_bytes()).decode()}"

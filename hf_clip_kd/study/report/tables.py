@@ -1,0 +1,76 @@
+"""The tables of the report: what each teacher, objective, duration and data mix makes of the student."""
+
+from __future__ import annotations
+
+from math import isnan
+from typing import Any
+
+from ...hub.cards.markdown import Markdown, code, table
+from .cells import Study
+from .comparison import Comparison, compare
+from .figures.probes import MOST_ROWS, ranked
+from .metrics import METRICS, signed
+
+TITLES = {
+    "teacher": "Teachers",
+    "objective": "Objectives",
+    "duration": "Durations",
+    "data": "Data",
+    "student": "Students",
+    "language_model": "Language models",
+}
+
+
+def sweep_tables(study: Study) -> list[dict[str, Any]]:
+    """For each axis that varies: its title, the table, and in words what was the same in all rows."""
+    found = []
+    for axis, title in TITLES.items():
+        if (comparison := compare(study, axis)) is not None:
+            fixed = comparison.sweep.fixed.items()
+            same = ", ".join(f"{name.replace('_', ' ')} {code(value)}" for name, value in fixed if value)
+            found.append(
+                {
+                    "title": title,
+                    "table": score_table(comparison),
+                    "same": Markdown(same),
+                    "reference": code(comparison.reference),
+                }
+            )
+    return found
+
+
+def score_table(comparison: Comparison) -> Markdown:
+    """Mean ± standard deviation of each condition, with the marks of [`Score`]."""
+    metrics = [metric for metric in METRICS if any(metric in row for row in comparison.rows.values())]
+    rows = [
+        [code(name), max((len(score.values) for score in row.values()), default=0)]
+        + [row[metric].show(metric) if metric in row else "–" for metric in metrics]
+        for name, row in comparison.rows.items()
+    ]
+    return table([comparison.sweep.axis.replace("_", " "), "seeds", *(metric.title for metric in metrics)], rows)
+
+
+def probe_table(study: Study) -> Markdown | None:
+    """The rank correlation of each probe with VQA, the strongest first."""
+    rows = [
+        (
+            code(name),
+            cells,
+            estimate.seeds,
+            signed(estimate.value),
+            "–" if isnan(estimate.low) else f"{signed(estimate.low)} to {signed(estimate.high)}",
+        )
+        for name, (cells, estimate) in list(ranked(study).items())[:MOST_ROWS]
+    ]
+    header = ["probe", "cells", "conditions", "rank correlation", "95% interval"]
+    return table(header, rows) if rows else None
+
+
+def failures(study: Study) -> Markdown | None:
+    """The cells that ended with an error."""
+    rows = [(code(cell["id"]), _axes(cell), cell["error"].strip().splitlines()[-1][:200]) for cell in study.failed]
+    return table(["cell", "what", "error"], rows) if rows else None
+
+
+def _axes(cell: dict) -> str:
+    return ", ".join(f"{axis} {value}" for axis, value in cell["axes"].items() if value is not None)

@@ -1,0 +1,219 @@
+"""From what the stages left to `cells/*.json` and `study.json`, all that the report reads."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+import transformers
+
+from ...recipe_io.results import COST_NAME, METRICS_NAME, data_name, load_results, write_whole
+from .grid import Cell
+from .plan import Measured, Plan
+from .schedule import Ended
+from .stages import Stage, with_needed
+
+REPRESENTATION = "representation"
+# What a recipe calls a task, and what a result calls it where that is something else.
+TASKS = {"zero_shot": "zeroshot_classification", "retrieval": "zeroshot_retrieval"}
+# Sums of points and not shares: the most there is of them.
+MOST = {"mme": 2000.0}
+
+
+def cell_id(plan: Plan, cell: Cell) -> str:
+    """Readable, and another one for every change that could change its numbers."""
+    words = [
+        cell.teacher or "alone",
+        cell.student,
+        cell.objective,
+        cell.duration,
+        cell.data,
+        cell.language_model,
+        f"s{cell.seed}",
+    ]
+    measured = plan.cells[cell]
+    hashes = "".join(stage.id.rpartition("-")[2][:4] for stage in (measured.evaluate, measured.vqa))
+    return "_".join([*words, hashes])
+
+
+def write_cell(plan: Plan, cell: Cell, root: Path, ended: dict[str, Ended]) -> dict[str, Any]:
+    """
+    Writes the file of a cell whose stages have ended, whole or not at all.
+
+    Args:
+        root (`Path`): Folder of the study.
+        ended (`dict[str, Ended]`): How each stage has ended, by its id.
+
+    Returns:
+        `dict`: what the file holds. A cell is `failed` if one of its own stages is; what was measured of it is there.
+    """
+    measured = plan.cells[cell]
+    failed = any(ended[stage.id].outcome != "done" for stage in measured.stages)
+    epochs, steps = _length(measured.training, root)
+    teacher = plan.teachers.get((cell.teacher, cell.language_model))
+    record = {
+        "id": cell_id(plan, cell),
+        "study": plan.study.name,
+        "axes": cell.axes,
+        "epochs": epochs,
+        "steps": steps,
+        "status": "failed" if failed else "done",
+    }
+    if failed:
+        # What was skipped has what failed among all that it needs.
+        causes = [ended[stage.id] for stage in with_needed(measured.stages) if ended[stage.id].outcome == "failed"]
+        record["error"] = "; ".join(f"{one.stage.id}: {one.error}" for one in causes)
+    record |= blocks(measured, root) | {"teacher": None if teacher is None else blocks(teacher, root)}
+    write_whole(root / "cells" / f"{record['id']}.json", json.dumps(record, indent=1, allow_nan=False) + "\n")
+    return record
+
+
+def write_study(plan: Plan, root: Path) -> Path:
+    """Writes `study.json`, with what is known by now of teachers and references."""
+    study = plan.study
+    config = {name: value for name, value in asdict(study).items() if name != "dry_run"}
+    language_models = list(dict.fromkeys(cell.language_model for cell in plan.cells))
+    teachers: dict[str, Any] = {}
+    for language_model in language_models:
+        for (name, read_by), measured in plan.teachers.items():
+            if read_by == language_model:
+                teachers.setdefault(name, blocks(measured, root))
+    references = {name: vqa_block(stage, root)[0] for name, stage in plan.references.items()}
+    for stage in plan.stages:
+        oracle = root / stage.output / "oracle.json"
+        if stage.kind == "language_model" and oracle.is_file():
+            references.setdefault("oracle", _oracle(oracle))
+    record = {
+        "name": study.name,
+        "procedural": study.procedural,
+        "cells": [cell_id(plan, cell) for cell in plan.cells],
+        "teachers": teachers,
+        "references": {name: metrics for name, metrics in references.items() if metrics},
+        "machine": machine(study.processes, study.threads),
+        "config": config,
+    }
+    path = root / "study.json"
+    write_whole(path, json.dumps(record, indent=1, allow_nan=False) + "\n")
+    return path
+
+
+def blocks(measured: Measured, root: Path) -> dict[str, Any]:
+    """The numbers of one tower, `student` (zero-shot and retrieval, whosever they are), `vqa`, `representation`, `cost` and so on."""
+    results = _results(measured.evaluate, root)
+    representation, maps, scores = {}, {}, {}
+    counts = Counter(
+        metric for _, record in results for metric in record["metrics"] if record["task"] != REPRESENTATION
+    )
+    for name, record in results:
+        if record["task"] == REPRESENTATION:
+            representation[name] = record["metrics"]
+            maps[name] = record.get("representation_maps", {})
+        else:
+            scores |= {
+                metric if counts[metric] == 1 else f"{name}/{metric}": value
+                for metric, value in record["metrics"].items()
+            }
+    vqa, correct = vqa_block(measured.vqa, root)
+    return {
+        "student": scores,
+        "vqa": vqa,
+        "vqa_correct": correct,
+        "representation": representation,
+        "representation_maps": maps,
+        "cost": _cost(measured.cost, root),
+    }
+
+
+def vqa_block(stage: Stage, root: Path) -> tuple[dict[str, float], list[float] | None]:
+    """Metrics, and the score of every question, or `None` if one has none; of several benchmarks each with its name in front."""
+    folder = vqa_folder(stage, root)
+    records = (
+        [record for record in load_results(folder) if record["task"].startswith("vqa_")] if stage.record(root) else []
+    )
+    if not records:
+        return {}, None
+    several = len(records) > 1
+    metrics = {
+        f"{record['dataset']}/{metric}" if several else metric: value
+        for record in records
+        for metric, value in record["metrics"].items()
+    }
+    shares = [
+        record["metrics"][record["main_metric"]] / MOST.get(record["benchmark"], 1.0)
+        for record in records
+        if record["main_metric"] in record["metrics"]
+    ]
+    if shares:
+        metrics.setdefault("accuracy", mean(shares))
+    scores = [
+        json.loads(line)["score"]
+        for path in sorted((folder / "samples").glob("*.jsonl"))
+        for line in path.read_text(encoding="utf-8").splitlines()
+    ]
+    whole = [int(score) if score in (0, 1) else score for score in scores]
+    return metrics, None if not scores or None in scores else whole
+
+
+def vqa_folder(stage: Stage, root: Path) -> Path:
+    """Where the stage that asks leaves its results: a training that evaluates has them below its model."""
+    return root / stage.output if stage.kind == "vqa" else root / stage.output / "results"
+
+
+def machine(processes: int, threads: int) -> dict[str, Any]:
+    """Where the numbers come from, as far as it may matter to them."""
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "processes": processes,
+        "threads": threads,
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+
+
+def _results(stage: Stage, root: Path) -> list[tuple[str, dict[str, Any]]]:
+    """What `evaluate.py` wrote, each with the name that it has in `evaluation`, in the order there."""
+    if stage.record(root) is None:
+        return []
+    written = {(record["task"], record["dataset"]): record for record in load_results(root / stage.output)}
+    found = []
+    for name, block in stage.arguments["evaluation"].items():
+        task = block.get("task", name)
+        record = written.get((TASKS.get(task, task), data_name(block)))
+        if record is not None:
+            found.append((name, record))
+    return found
+
+
+def _length(training: Stage | None, root: Path) -> tuple[float | None, int | None]:
+    """Epochs and steps of a training that has ended."""
+    if training is None or training.record(root) is None:
+        return None, None
+    lines = (root / training.output / METRICS_NAME).read_text(encoding="utf-8").splitlines()
+    last, arguments = json.loads(lines[-1]), training.arguments
+    if "datasets" in arguments or arguments.get("streaming"):
+        # A stream has no end: the Trainer takes all that it reads for one epoch.
+        return arguments.get("num_train_epochs", last["epoch"]), last["step"]
+    return last["epoch"], last["step"]
+
+
+def _cost(stage: Stage, root: Path) -> dict[str, float]:
+    if stage.record(root) is None:
+        return {}
+    cost = json.loads((root / stage.output / COST_NAME).read_text(encoding="utf-8"))["this model"]
+    text = {"text_parameters": cost["text"]["parameters"]} if "text" in cost else {}
+    return {"vision_parameters": cost["image"]["parameters"], **text, "images_per_second": cost["image"]["per_second"]}
+
+
+def _oracle(path: Path) -> dict[str, float]:
+    scores = json.loads(path.read_text(encoding="utf-8"))
+    return {"accuracy": scores["accuracy"]} | {f"{kind}/accuracy": value for kind, value in scores["by_type"].items()}

@@ -1,0 +1,130 @@
+"""From the blocks of a study to its cells."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass, field
+from difflib import get_close_matches
+from itertools import product
+from typing import Any
+
+from ...losses.specification import specification
+from .arguments import StudyArguments
+
+# Axis to the field of `StudyArguments` that names its values.
+AXES = {
+    "teacher": "teachers",
+    "student": "students",
+    "objective": "objectives",
+    "duration": "durations",
+    "data": "data",
+    "language_model": "language_models",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One student: how it is trained, and the language model that reads it."""
+
+    teacher: str | None = field(metadata={"help": "Its name in the study; `None` for a student alone."})
+    student: str
+    objective: str
+    duration: str
+    data: str
+    seed: int
+    language_model: str
+
+    @property
+    def axes(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        words = [self.teacher or "alone", self.student, self.objective, self.duration, self.data, self.language_model]
+        return " ".join([*words, f"seed {self.seed}"])
+
+
+def cells_of(study: StudyArguments) -> list[Cell]:
+    """
+    All cells, each once, in the order of the blocks and in it by seed: an early look compares whole columns.
+
+    Raises:
+        ValueError: for an unknown axis or value, or an objective that does not go with the teacher.
+    """
+    if not study.cells:
+        raise ValueError(
+            "`cells` is empty, so there is nothing to run. It must hold one block at least. Write for example `cells: [{}]`."
+        )
+    _check_names(study)
+    found: dict[Cell, None] = {}
+    for block in study.cells:
+        for cell in _combinations(study, block):
+            found.setdefault(cell)
+    cells = list(found)
+    for cell in cells:
+        _check_objective(study, cell)
+    seeds = list(dict.fromkeys(cell.seed for cell in cells))
+    return sorted(cells, key=lambda cell: seeds.index(cell.seed))
+
+
+def _combinations(study: StudyArguments, block: dict[str, Any]) -> list[Cell]:
+    for axis in block:
+        if axis not in (*AXES, "seed"):
+            close = get_close_matches(axis, [*AXES, "seed"], n=1)
+            hint = f"Did you mean `{close[0]}`?" if close else "Delete it."
+            raise ValueError(
+                f"`cells`: {axis!r} in {block} is no axis. The axes are {', '.join(AXES)} and seed. {hint}"
+            )
+    values = {axis: _listed(block.get(axis, next(iter(getattr(study, field))))) for axis, field in AXES.items()}
+    for axis, field_name in AXES.items():
+        known = list(getattr(study, field_name))
+        for value in values[axis]:
+            if value not in known and not (axis == "teacher" and value is None):
+                raise ValueError(
+                    f"`cells`: the {axis} {value!r} in {block} is not defined. `{field_name}` has {known}. Correct it, or add it there."
+                )
+    values["seed"] = _listed(block.get("seed", study.seeds))
+    for seed in values["seed"]:
+        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+            raise ValueError(
+                f"`cells`: {seed!r} in {block} is no seed. Seeds are integers of at least 0. Write for example `seed: [0, 1, 2]`."
+            )
+    return [Cell(**dict(zip(values, combination, strict=True))) for combination in product(*values.values())]
+
+
+def _listed(value: Any) -> list:
+    return value if isinstance(value, list) else [value]
+
+
+def _check_names(study: StudyArguments) -> None:
+    """Names become parts of file names and of columns."""
+    for field_name in (*AXES.values(), "references"):
+        if not getattr(study, field_name) and field_name != "references":
+            raise ValueError(
+                f"`{field_name}` is empty, and every cell needs one of them. It maps names to what they mean. Add one."
+            )
+        for name in getattr(study, field_name):
+            if not isinstance(name, str) or not re.fullmatch(r"[\w.+-]+", name):
+                raise ValueError(
+                    f"`{field_name}`: {name!r} cannot be a name. Names are letters, digits and any of `_.+-`. Rename it, in quotes if it "
+                    "is a number: `'2': ...`."
+                )
+    if study.reference_teacher not in (None, *study.teachers):
+        raise ValueError(
+            f"`reference_teacher={study.reference_teacher}` is not defined. `teachers` has {list(study.teachers)}. Correct it, or "
+            "leave it out."
+        )
+
+
+def _check_objective(study: StudyArguments, cell: Cell) -> None:
+    losses = study.objectives[cell.objective]
+    needs_teacher = any(cls.needs_teacher for cls, _, _ in specification(losses).values())
+    if needs_teacher and cell.teacher is None:
+        raise ValueError(
+            f"`cells`: the objective {cell.objective!r} ({losses}) with the teacher null. It needs a teacher. Name one, or an objective "
+            "such as `alone: {clip: 1.0}`."
+        )
+    if not needs_teacher and cell.teacher is not None:
+        raise ValueError(
+            f"`cells`: the objective {cell.objective!r} ({losses}) with the teacher {cell.teacher!r}, whom it does not ask. A student "
+            "alone has no teacher. Write `teacher: null`."
+        )

@@ -1,0 +1,203 @@
+"""From a cell to the stages that make and measure it; equal stages are one stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+
+from ...losses.specification import requested
+from .arguments import StudyArguments
+from .grid import Cell, cells_of
+from .stages import Stage, with_needed
+
+SHARED = ("language_model", "teacher", "cache")  # kinds of stages that many others need
+Model = str | PurePosixPath  # a name that a recipe takes, or a folder that a stage makes
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The stages that make and measure one tower; each may serve other towers' cells, too."""
+
+    evaluate: Stage = field(metadata={"help": "Zero-shot, retrieval and representation."})
+    vqa: Stage = field(metadata={"help": "The one that leaves the VQA results."})
+    cost: Stage
+    training: Stage | None = field(metadata={"help": "`None` for what was trained by others."})
+
+    @property
+    def stages(self) -> list[Stage]:
+        return [stage for stage in (self.training, self.evaluate, self.vqa, self.cost) if stage is not None]
+
+
+class Plan:
+    """
+    What a study runs.
+
+    Args:
+        study ([`StudyArguments`]): What its YAML says.
+        configs (`Path`): Folder in which the names of YAMLs start.
+
+    Attributes:
+        cells (`dict[Cell, Measured]`): Each student.
+        teachers (`dict[tuple[str, str], Measured]`): Each teacher by itself, by its name and that of the language model.
+        references (`dict[str, Stage]`): The VQA of the other towers, by name, with the first language model.
+
+    Raises:
+        ValueError: for what the grid or a YAML says wrong.
+    """
+
+    def __init__(self, study: StudyArguments, configs: Path):
+        self.study, self.configs = study, configs
+        self.cells: dict[Cell, Measured] = {cell: self._student(cell) for cell in cells_of(study)}
+        named = dict.fromkeys((cell.teacher, cell.language_model) for cell in self.cells if cell.teacher is not None)
+        self.teachers: dict[tuple[str, str], Measured] = {pair: self._teacher(*pair) for pair in named}
+        first = next(iter(self.cells)).language_model
+        self.references = {name: self._vqa(tower, first, ()) for name, tower in study.references.items()}
+
+    @property
+    def stages(self) -> list[Stage]:
+        """All: first what others wait for, the longest before the others, then the teachers, and then cell after cell."""
+        teachers = [stage for measured in self.teachers.values() for stage in measured.stages]
+        cells = [stage for measured in self.cells.values() for stage in measured.stages]
+        awaited = {need.id: need for stage in [*cells, *teachers] for need in stage.needs if need.kind in SHARED}
+        first = sorted(awaited.values(), key=lambda stage: -(stage.seconds or 0))
+        costs = [stage for stage in [*cells, *teachers] if stage.kind == "cost"]
+        return with_needed([*first, *costs, *teachers, *cells, *self.references.values()])
+
+    def awaited_by(self, cell: Cell) -> list[Stage]:
+        """What must have ended for the cell's file: its own stages and its teacher's."""
+        teacher = self.teachers.get((cell.teacher, cell.language_model))
+        return [*self.cells[cell].stages, *(teacher.stages if teacher is not None else [])]
+
+    # ---- Models ----
+
+    def _student(self, cell: Cell) -> Measured:
+        study = self.study
+        preset = study.students[cell.student]
+        arguments, seconds = self._recipe("distill", study.distill, "student")
+        arguments |= study.data[cell.data]
+        arguments |= {"model_name_or_path": preset, "losses": study.objectives[cell.objective], "seed": cell.seed}
+        arguments |= _prolonged(arguments, study.durations[cell.duration], cell.duration)
+        needs: tuple[Stage, ...] = ()
+        if cell.teacher is not None:
+            teacher, needs = self._teacher_model(cell.teacher)
+            arguments["teacher_model_name_or_path"] = teacher
+            if study.cache is not None:
+                cache = self._cache(cell, teacher, needs)
+                arguments["teacher_cache"], needs = cache.output, (*needs, cache)
+        seconds = None if seconds is None else seconds * study.durations[cell.duration]
+        training = Stage("student", arguments | {"evaluation": None}, needs, seconds)
+        evaluate = self._evaluate(training.output, (training,), cell.teacher or study.reference_teacher)
+        vqa = self._vqa(training.output, cell.language_model, (training,), seed=cell.seed)
+        return Measured(evaluate, vqa, self._cost(preset), training)
+
+    def _teacher(self, name: str, language_model: str) -> Measured:
+        model, made_by = self._teacher_model(name)
+        # Its size is that of what it was before its training.
+        size = made_by[0].arguments["model_name_or_path"] if made_by else model
+        evaluate, vqa = self._evaluate(model, made_by, None), self._vqa(model, language_model, made_by)
+        return Measured(evaluate, vqa, self._cost(size), next(iter(made_by), None))
+
+    def _teacher_model(self, name: str) -> tuple[Model, tuple[Stage, ...]]:
+        entry = self.study.teachers[name]
+        if not isinstance(entry, dict) or ("model" in entry) == ("recipe" in entry):
+            raise ValueError(
+                f"`teachers`, {name!r}: {entry!r} does not say what it is. A teacher has a `model`, its folder or name, or a `recipe`, "
+                f"the YAML that trains it. Write for example `{name}: {{model: openai/clip-vit-base-patch16}}`."
+            )
+        if "model" in entry:
+            return entry["model"], ()
+        arguments, seconds = self._recipe("teachers", entry, "teacher")
+        stage = Stage("teacher", arguments | {"evaluation": None}, (), seconds)
+        return stage.output, (stage,)
+
+    def _cache(self, cell: Cell, teacher: Model, needs: tuple[Stage, ...]) -> Stage:
+        arguments, seconds = self._recipe("cache", self.study.cache, "cache")
+        losses = self.study.objectives[cell.objective]
+        request = requested(losses)
+        tokens = (
+            request.layer is not None
+            or request.teacher_layer is not None
+            or request.patch_embeds
+            or request.token_moments
+        )
+        arguments |= self.study.data[cell.data]
+        # One cache of embeddings serves all objectives that read no more.
+        arguments |= {"teacher_model_name_or_path": teacher, "losses": losses if tokens else "clip_kd"}
+        return Stage("cache", arguments, needs, seconds)
+
+    def _language_model(self, name: str) -> tuple[Model, tuple[Stage, ...]]:
+        entry = self.study.language_models[name]
+        if isinstance(entry, str):
+            return entry, ()
+        arguments, seconds = self._recipe("language_models", entry, "language_model")
+        stage = Stage("language_model", arguments, (), seconds)
+        return stage.output, (stage,)
+
+    # ---- Measuring ----
+
+    def _evaluate(self, model: Model, needs: tuple[Stage, ...], teacher: str | None) -> Stage:
+        arguments, seconds = self._recipe("evaluate", self.study.evaluate, "evaluate")
+        blocks = {name: dict(block) for name, block in (self.study.representation or {}).items()}
+        if teacher is not None and blocks:
+            compared, made_by = self._teacher_model(teacher)
+            needs = (*needs, *(stage for stage in made_by if stage not in needs))
+            blocks = {name: block | {"teacher": compared} for name, block in blocks.items()}
+        arguments["evaluation"] = (arguments.get("evaluation") or {}) | blocks
+        return Stage("evaluate", arguments | {"model_name_or_path": model}, needs, seconds)
+
+    def _vqa(
+        self, tower: Model | None, language_model: str, needs: tuple[Stage, ...], seed: int | None = None
+    ) -> Stage:
+        """The last stage of a vision-language model: the one that answers questions."""
+        model, made_by = self._language_model(language_model)
+        start: dict[str, Any] = {"vision_tower": tower, "language_model": model}
+        needs = (*needs, *made_by)
+        for spec in self.study.vlm:
+            arguments, seconds = self._recipe("vlm", spec, "vlm")
+            arguments = {
+                name: value
+                for name, value in arguments.items()
+                if name not in ("vision_tower", "language_model", "beside")
+            }
+            arguments |= start | ({} if seed is None else {"seed": seed})
+            stage = Stage("vlm", arguments, needs, seconds)
+            start, needs = {"model_name_or_path": stage.output}, (stage,)
+        if self.study.vqa is None:
+            return stage
+        arguments, seconds = self._recipe("vqa", self.study.vqa, "vqa")
+        return Stage("vqa", arguments | start, needs, seconds)
+
+    def _cost(self, model: Model) -> Stage:
+        return Stage("cost", {"model_name_or_path": model}, (), self.study.estimates.get("cost"))
+
+    # ---- YAMLs ----
+
+    def _recipe(self, argument: str, spec: str | dict[str, Any], kind: str) -> tuple[dict[str, Any], float | None]:
+        """The arguments that a YAML and what differs from it give, and the seconds that the study expects."""
+        values = {"recipe": spec} if isinstance(spec, str) else dict(spec)
+        name, seconds = values.pop("recipe", None), values.pop("seconds", self.study.estimates.get(kind))
+        path = next((path for path in (Path(str(name)), self.configs / str(name)) if path.is_file()), None)
+        if name is None or path is None:
+            there = sorted(str(file.relative_to(self.configs)) for file in self.configs.glob("*/*.yaml"))
+            raise ValueError(
+                f"`{argument}`: {spec!r} names no YAML. It must be a path, or a name in {self.configs}, such as {', '.join(there)}; "
+                "with arguments that differ, a mapping: `{recipe: NAME, max_steps: 100}`. Correct it."
+            )
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        # Where it writes is the study's business.
+        return {key: value for key, value in (loaded | values).items() if key != "output_dir"}, seconds
+
+
+def _prolonged(arguments: dict[str, Any], factor: Any, name: str) -> dict[str, Any]:
+    """The length of a training, as steps or epochs, whichever its YAML says."""
+    if not isinstance(factor, int | float) or isinstance(factor, bool) or not factor > 0:
+        raise ValueError(
+            f"`durations`, {name!r}: {factor!r} is no factor. It must be a number above 0. Write for example `{name}: 2`."
+        )
+    lengths = {key: arguments[key] for key in ("max_steps", "num_train_epochs") if arguments.get(key, -1) > 0} or {
+        "num_train_epochs": 3
+    }
+    return {key: round(factor * value) if key == "max_steps" else factor * value for key, value in lengths.items()}

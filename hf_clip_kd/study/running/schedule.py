@@ -1,0 +1,194 @@
+"""Runs the stages of a study as processes, several at once, each after what it needs; what is done is not done again."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from ...recipe_io.results import write_whole
+from .stages import DONE, KINDS, Stage
+
+LOCK, LOG = "stage.lock", "log.txt"
+POLL_SECONDS, GRACE_SECONDS = 0.2, 120.0
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a stage has ended."""
+
+    stage: Stage
+    outcome: str = field(metadata={"help": "`done`, `failed`, or `skipped` because what it needs failed."})
+    seconds: float | None = field(default=None, metadata={"help": "What it took, if it ran."})
+    earlier: bool = field(default=False, metadata={"help": "Whether another run of the study had done it."})
+    error: str | None = field(default=None, metadata={"help": "Why it failed."})
+
+
+@dataclass
+class _Running:
+    stage: Stage
+    process: subprocess.Popen
+    lock: IO
+    started: float
+
+
+class Schedule:
+    """
+    Several runs of a study may work in one folder, on one machine or many: each stage is locked by the process that runs it, and
+    the lock outlives a runner that was killed as long as its process does.
+
+    Args:
+        root (`Path`): Folder of the study.
+        recipes (`Path`): Folder of the scripts.
+        processes (`int`): Stages at the same time.
+        threads (`int`): Threads of each.
+        accelerate_config (`str`, *optional*): File for `accelerate launch`.
+    """
+
+    def __init__(
+        self, root: Path, recipes: Path, *, processes: int, threads: int, accelerate_config: str | None = None
+    ):
+        self.root, self.recipes = root, recipes
+        self.processes, self.threads, self.accelerate_config = processes, threads, accelerate_config
+        self.running: list[_Running] = []
+
+    def run(self, stages: list[Stage]) -> Iterator[Ended]:
+        """
+        Each stage as it ends. Left early, by an exception or `close`, it lets the running ones save and stops them.
+
+        Args:
+            stages (`list[Stage]`): None before what it needs; those in front are started first.
+        """
+        waiting, outcomes = list(stages), {}
+        try:
+            while waiting or self.running:
+                ended = self._ended()
+                outcomes |= {one.stage.id: one.outcome for one in ended}
+                for stage in list(waiting):
+                    one = self._settled(stage, outcomes)
+                    if one is not None:
+                        ended.append(one)
+                        outcomes[stage.id] = one.outcome
+                    if one is not None or self._started(stage, outcomes):
+                        waiting.remove(stage)
+                yield from ended
+                if not ended:
+                    time.sleep(POLL_SECONDS)
+        finally:
+            self._stop()
+
+    def command(self, stage: Stage) -> list[str]:
+        """What runs a stage; its arguments stand in its folder."""
+        kind = KINDS[stage.kind]
+        launch = [sys.executable]
+        if self.accelerate_config is not None and kind.launched:
+            # Port 0: a free one, since there may be several at once.
+            launch = [*launch, "-m", "accelerate.commands.launch", "--config_file", self.accelerate_config]
+            launch += ["--main_process_port", "0", "--num_cpu_threads_per_process", str(self.threads)]
+        return [*launch, str(self.recipes / kind.script), "--config", str(stage.write_arguments(self.root))]
+
+    def _settled(self, stage: Stage, outcomes: dict[str, str]) -> Ended | None:
+        """Of a stage that need not run, why."""
+        record = stage.record(self.root)
+        if record is not None:
+            return Ended(stage, "done", record["seconds"], earlier=True)
+        missing = [need for need in stage.needs if outcomes.get(need.id) in ("failed", "skipped")]
+        return Ended(stage, "skipped", error=f"{missing[0].id} {outcomes[missing[0].id]}") if missing else None
+
+    def _started(self, stage: Stage, outcomes: dict[str, str]) -> bool:
+        """Starts a stage if its time has come, and nobody else has started it."""
+        if len(self.running) >= self.processes or any(outcomes.get(need.id) != "done" for need in stage.needs):
+            return False
+        folder = self.root / stage.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / LOCK, "w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            return False
+        if stage.record(self.root) is not None:  # the other one has just ended it: the next look settles that
+            lock.close()
+            return False
+        environment = os.environ | {
+            "OMP_NUM_THREADS": str(self.threads),
+            "TQDM_DISABLE": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+        }
+        with open(folder / LOG, "a", encoding="utf-8") as log:
+            process = subprocess.Popen(
+                self.command(stage),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env=environment,
+                pass_fds=(lock.fileno(),),
+                start_new_session=True,  # Ctrl-C is for this process, which lets the others save
+            )
+        self.running.append(_Running(stage, process, lock, time.monotonic()))
+        return True
+
+    def _ended(self) -> list[Ended]:
+        found = [one for one in self.running if one.process.poll() is not None]
+        self.running = [one for one in self.running if one not in found]
+        return [self._finish(one) for one in found]
+
+    def _finish(self, one: _Running) -> Ended:
+        stage, seconds, folder = one.stage, round(time.monotonic() - one.started, 1), self.root / one.stage.folder
+        code = one.process.returncode
+        try:
+            if code != 0 or not stage.is_whole(self.root):
+                return Ended(stage, "failed", seconds, error=_why(code, folder / LOG))
+            for path in stage.temporary(self.root):
+                shutil.rmtree(path)
+            # Last: from now on it is done for every run of the study.
+            record = {"id": stage.id, "kind": stage.kind, "seconds": seconds}
+            write_whole(folder / DONE, json.dumps(record, indent=2) + "\n")
+            return Ended(stage, "done", seconds)
+        finally:
+            one.lock.close()
+
+    def _stop(self) -> None:
+        """SIGTERM, at which trainings save and exit; SIGKILL for what takes too long about it."""
+        for number, patience in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, GRACE_SECONDS)):
+            deadline = time.monotonic() + patience
+            for one in self.running:
+                _signal(one, number)
+            while self.running and time.monotonic() < deadline:
+                self.running = [one for one in self.running if _alive(one)]
+                time.sleep(POLL_SECONDS)
+
+
+def _signal(one: _Running, number: int) -> bool:
+    """Signals a process and all that it has started; whether any of them is there."""
+    try:
+        os.killpg(one.process.pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _alive(one: _Running) -> bool:
+    one.process.poll()  # a process that nobody has asked about stays in the table
+    alive = _signal(one, 0)
+    if not alive:
+        one.lock.close()
+    return alive
+
+
+def _why(code: int, log: Path) -> str:
+    """The last thing that a stage said."""
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    if code == 0:
+        return f"stopped before its end; run the study again to go on ({lines[-1] if lines else 'it said nothing'})"
+    ended = f"exit code {code}" if code > 0 else signal.Signals(-code).name
+    return f"{ended}: {lines[-1] if lines else 'it said nothing'}"

@@ -1,0 +1,142 @@
+"""A stage: one script with its arguments, known by a hash of all that its outcome depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+
+from ...recipe_io.results import write_whole
+
+ARGUMENTS, DONE = "arguments.yaml", "stage.json"
+STAGES = PurePosixPath("stages")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What stages of one kind have in common."""
+
+    script: str = field(metadata={"help": "Its file in recipes/."})
+    output: str = field(metadata={"help": "Where it writes, seen from its folder."})
+    product: str = field(
+        metadata={
+            "help": "What only a finished one leaves there: a training that is told to stop saves a checkpoint and exits with code 0, too."
+        }
+    )
+    resumes: bool = field(default=False, metadata={"help": "Whether it goes on from its last checkpoint."})
+    launched: bool = field(
+        default=True, metadata={"help": "Whether several processes can share it, by `accelerate launch`."}
+    )
+
+
+KINDS = {
+    "teacher": Kind("distill.py", ".", "config.json", resumes=True),
+    "student": Kind("distill.py", ".", "config.json", resumes=True),
+    "cache": Kind("cache_teacher.py", ".", "index.safetensors"),
+    "evaluate": Kind("evaluate.py", "results", "."),
+    "language_model": Kind("prime_lm.py", ".", "config.json", resumes=True, launched=False),
+    # In a folder of its own, since it leaves a summary beside its output.
+    "vlm": Kind("train_vlm.py", "vlm", "config.json", resumes=True),
+    "vqa": Kind("evaluate_vlm.py", "results", "."),
+    "cost": Kind("measure_cost.py", ".", "cost.json", launched=False),
+}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """
+    One process of a study.
+
+    Raises:
+        TypeError: if the arguments hold what JSON cannot.
+    """
+
+    kind: str = field(metadata={"help": "Key of `KINDS`."})
+    arguments: dict[str, Any] = field(
+        hash=False,
+        compare=False,
+        metadata={
+            "help": "Of the script. A `PurePosixPath` is seen from the study's folder, and as such part of the hash."
+        },
+    )
+    needs: tuple[Stage, ...] = field(
+        default=(), hash=False, compare=False, metadata={"help": "What must have ended before, and not with an error."}
+    )
+    seconds: float | None = field(
+        default=None, hash=False, compare=False, metadata={"help": "What it is expected to take, if anybody has said."}
+    )
+    id: str = field(init=False, metadata={"help": "Its kind and the first digits of the hash."})
+
+    def __post_init__(self):
+        told = json.dumps([self.kind, self.arguments], sort_keys=True, default=_relative)
+        object.__setattr__(self, "id", f"{self.kind}-{hashlib.sha256(told.encode()).hexdigest()[:12]}")
+
+    @property
+    def folder(self) -> PurePosixPath:
+        """Its folder, seen from the study's."""
+        return STAGES / self.id
+
+    @property
+    def output(self) -> PurePosixPath:
+        """What it makes, seen from the study's folder: a model, a cache, a folder of results."""
+        return self.folder / KINDS[self.kind].output
+
+    def write_arguments(self, root: Path) -> Path:
+        """Writes the YAML for `--config`, from which the stage can be run by hand, too."""
+        path = root / self.folder / ARGUMENTS
+        # Where it writes, and that it goes on where it was: nothing that its outcome depends on.
+        own: dict[str, Any] = {"output_dir": self.output}
+        if KINDS[self.kind].resumes:
+            own["resume_from_checkpoint"] = "auto"
+        if self.arguments.get("feature_cache") is not None:
+            own["feature_cache"] = self.folder / "features"  # of one tower, which no other stage reads
+        placed = {name: _placed(value, root) for name, value in (self.arguments | own).items()}
+        write_whole(path, yaml.safe_dump(placed, sort_keys=False, allow_unicode=True, width=110))
+        return path
+
+    def record(self, root: Path) -> dict[str, Any] | None:
+        """What was written of it when it was done, or `None`."""
+        path = root / self.folder / DONE
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    def is_whole(self, root: Path) -> bool:
+        """Whether its folder holds what only a finished stage leaves there."""
+        return (root / self.output / KINDS[self.kind].product).exists()
+
+    def temporary(self, root: Path) -> list[Path]:
+        """Folders for which a finished stage has no more use."""
+        return [*(root / self.output).glob("checkpoint-*"), *(root / self.folder).glob("features")]
+
+
+def with_needed(stages: list[Stage]) -> list[Stage]:
+    """The stages and all that they need, each once, none before what it needs."""
+    ordered: dict[str, Stage] = {}
+
+    def add(stage: Stage) -> None:
+        for needed in stage.needs:
+            add(needed)
+        ordered.setdefault(stage.id, stage)
+
+    for stage in stages:
+        add(stage)
+    return list(ordered.values())
+
+
+def _relative(value: Any) -> str:
+    if isinstance(value, PurePosixPath):
+        return f"<study>/{value}"
+    raise TypeError(f"{value!r} cannot be an argument of a stage: {type(value).__name__} is nothing that JSON holds.")
+
+
+def _placed(value: Any, root: Path) -> Any:
+    if isinstance(value, PurePosixPath):
+        return str(root / value)
+    if isinstance(value, dict):
+        return {key: _placed(item, root) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_placed(item, root) for item in value]
+    return value

@@ -1,0 +1,141 @@
+"""Rows to what a teacher is asked before any training: several random crops of each picture, and all of its captions."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from ...data.collator import usable_captions
+from ...data.reading.images import BrokenImageError, BrokenImages, decode_image, image_name
+from ...data.reading.tars import ERROR
+from ...data.transforms.keyed_random import row_uniforms
+from ...data.transforms.random_crop import Crop, RandomCrop
+from ...data.transforms.view import _PROBES, ImageView, OwnView, TextView, image_view
+from .sample_id import sample_id
+
+
+class AugmentationCollator:
+    """
+    Turns rows into the crops that [`CLIPDataCollator`] would draw of them in the epochs 0, 1, ..., seen by several teachers.
+
+    Args:
+        processor (`TeacherProcessor` or `dict` of them):
+            A teacher's, with `.image_processor` and `.tokenizer` (`None` for one without text); for an ensemble, one for
+            each of its teachers.
+        augmentations (`int`, *optional*, defaults to `1`):
+            Crops of each image.
+        synthetic (`bool`, *optional*, defaults to `False`):
+            Whether the rows' generated captions are asked for, too.
+        seed, max_broken_fraction, crop:
+            As for [`CLIPDataCollator`].
+
+    Attributes:
+        settings (`dict`): All that the outputs depend on beside the rows, in the types of JSON.
+        broken ([`BrokenImages`]): What was seen and dropped.
+
+    Returns of a call, for the rows that can be used:
+        `dict`, or `None` if there is no such row: `ids` (rows,) int64; `boxes` (rows, augmentations, 4) float32, the crops as
+        left, top, right, bottom in shares of the picture; `flips` (rows, augmentations) bool; `colors` (rows, augmentations,
+        5) float32, as [`~hf_clip_kd.data.transforms.random_crop.Crop`] has them; `counts` and `synthetic_counts` (rows,), captions of
+        each row; `views`, for each teacher a `dict` of `pixel_values` (rows * augmentations, 3, height, width), `input_ids`
+        and so on (captions, length), row by row.
+    """
+
+    def __init__(
+        self,
+        processor: Any,
+        *,
+        augmentations: int = 1,
+        seed: int = 0,
+        synthetic: bool = False,
+        max_broken_fraction: float = 0.05,
+        **crop: Any,
+    ):
+        if augmentations < 1:
+            raise ValueError(
+                f"`augmentations={augmentations}` leaves nothing to see. It must be at least 1. Pass `augmentations=4`."
+            )
+        self.augmentations, self.seed, self.synthetic = augmentations, seed, synthetic
+        self.crop = RandomCrop(**crop)
+        self.broken = BrokenImages(max_broken_fraction)
+        processors = list(processor.values()) if isinstance(processor, dict) else [processor]
+        self.image_views = [image_view(processor.image_processor) for processor in processors]
+        self.text_views = [
+            None if getattr(processor, "tokenizer", None) is None else TextView(processor) for processor in processors
+        ]
+        self.min_side = self.crop.min_side(max(max(view.size) for view in self.image_views))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {
+            **{name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self.crop).items()},
+            "augmentations": self.augmentations,
+            "seed": self.seed,
+            "min_side": self.min_side,
+            "synthetic": self.synthetic,
+            "views": [
+                {"images": _image_settings(view), "texts": None if text is None else _text_settings(text)}
+                for view, text in zip(self.image_views, self.text_views, strict=True)
+            ],
+        }
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any] | None:
+        good, broken = [], []
+        for row in rows:
+            try:
+                good.append(self._read(row))
+            except BrokenImageError as error:
+                broken.append((image_name(row), str(error)))
+        self.broken.add(len(rows), broken)
+        if not good:
+            return None
+        images, captions, generated, ids, indices = zip(*good, strict=True)
+        images = [image for image in images for _ in range(self.augmentations)]
+        numbers = [row_uniforms(self.seed, epoch, i) for i in indices for epoch in range(self.augmentations)]
+        crops = [self.crop.draw(image.size, uniforms) for image, uniforms in zip(images, numbers, strict=True)]
+        boxes, flips, colors = map(torch.tensor, zip(*crops, strict=True))
+        boxes = boxes / torch.tensor([2 * image.size for image in images])
+        views = [{"pixel_values": pixels} for pixels in self._pixels(images, crops)]
+        batch = {"ids": torch.tensor(ids), "views": views}
+        for name, values in (("boxes", boxes), ("flips", flips), ("colors", colors)):
+            batch[name] = values.unflatten(0, (len(ids), self.augmentations))
+        for prefix, cells in (("", captions), ("synthetic_", generated))[: 1 + self.synthetic]:
+            batch[f"{prefix}counts"] = torch.tensor([len(cell) for cell in cells])
+            texts = [text for cell in cells for text in cell]
+            for view, tokenize in zip(views, self.text_views, strict=True):
+                tokens = {} if tokenize is None else tokenize(texts)
+                view.update({prefix + name: values for name, values in tokens.items()})
+        return batch
+
+    def _read(self, row: dict[str, Any]) -> tuple:
+        if row.get(ERROR):
+            raise BrokenImageError(row[ERROR])
+        captions = usable_captions(row.get("text"), "caption")
+        generated = usable_captions(row.get("synthetic_text"), "generated caption") if self.synthetic else []
+        image = decode_image(row.get("image"), min_side=self.min_side)
+        return image, captions, generated, sample_id(row["image"], captions), row["__index__"]
+
+    def _pixels(self, images: Sequence[Any], crops: Sequence[Crop]) -> list[torch.Tensor]:
+        pixels = {view.grid: None for view in self.image_views}
+        for view in self.image_views:
+            if pixels[view.grid] is None:
+                pixels[view.grid] = view.crop(images, crops)
+        return [view.normalize(pixels[view.grid]) for view in self.image_views]
+
+
+def _image_settings(view: ImageView | OwnView) -> dict[str, Any]:
+    return asdict(view) if isinstance(view, ImageView) else view.image_processor.to_dict()
+
+
+def _text_settings(view: TextView) -> dict[str, Any]:
+    """What tells two tokenizers apart: their length, their padding, and what they make of odd texts."""
+    ids = view(list(_PROBES))["input_ids"].tolist()
+    return {
+        "context_length": view.context_length,
+        "padding": view.padding,
+        "ids": hashlib.sha256(repr(ids).encode()).hexdigest(),
+    }

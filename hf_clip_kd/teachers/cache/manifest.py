@@ -1,0 +1,90 @@
+"""What a cache belongs to: teachers, their views, the data and the stored type, in one JSON file that is never rewritten."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ...models.towers.checksum import tower_checksum
+from .shards import write_whole
+
+NAME = "cache.json"
+
+
+def members_of(teacher: Any) -> list[Any]:
+    """The teachers of an ensemble, or the one."""
+    return list(getattr(teacher, "members", [teacher]))
+
+
+def describe(teacher: Any) -> dict[str, Any]:
+    """What a cache must know of a teacher, once it is gone, and what tells it from another."""
+    return {
+        "weights": tower_checksum(teacher),
+        "dtype": str(next((tensor.dtype for tensor in teacher.state_dict().values()), None)),
+        "dims": {name: value for name, value in asdict(teacher.dims).items() if name not in ("weight", "members")},
+        "logit_scale": None if teacher.logit_scale is None else teacher.logit_scale.item(),
+        "logit_bias": None if teacher.logit_bias is None else teacher.logit_bias.item(),
+        "image_grid": getattr(teacher, "image_grid", None),
+    }
+
+
+def claim(folder: Path, manifest: dict[str, Any]) -> None:
+    """
+    Make `folder` a cache of `manifest`, or find that it already is one.
+
+    Raises:
+        ValueError: It is a cache of something else; the message names what differs.
+    """
+    path = folder / NAME
+    if path.is_file():
+        refuse_if_different(folder, read(folder), manifest)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(manifest, indent=2, sort_keys=True, default=str)
+    write_whole(path, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """
+    Raises:
+        ValueError: The folder is no cache.
+    """
+    path = folder / NAME
+    if not path.is_file():
+        raise ValueError(
+            f"The teacher cache {str(folder)!r} does not exist: there is no {path}. It must be a folder that "
+            "recipes/cache_teacher.py wrote. Write it first: `python recipes/cache_teacher.py --output_dir FOLDER ...`."
+        )
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def refuse_if_different(folder: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
+    """`ValueError` that names every value of the cache in `folder` which is another one in this run."""
+    found = differences(there, json.loads(json.dumps(here, default=str)))
+    if found:
+        raise ValueError(
+            f"The teacher cache {str(folder)!r} belongs to something else: {'; '.join(found)}. A cache serves the teachers, "
+            "preprocessing, data and dtype it was written with. Restore them, or write another cache: "
+            "`python recipes/cache_teacher.py --output_dir ANOTHER_FOLDER ...`."
+        )
+
+
+def differences(there: Any, here: Any, name: str = "") -> list[str]:
+    """`name: value there in the cache, value here` for each leaf that differs."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        names = dict.fromkeys([*here, *there])
+        pairs = [(f"{name}.{key}".lstrip("."), there.get(key), here.get(key)) for key in names]
+    elif isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
+        pairs = [(f"{name}[{i}]", *values) for i, values in enumerate(zip(there, here, strict=True))]
+    else:
+        return [] if there == here else [f"{name} is {there!s:.80} in the cache, {here!s:.80} here"]
+    return [line for key, old, new in pairs for line in differences(old, new, key)]
+
+
+def part(there: Any, here: Any) -> Any:
+    """Of `there`, the keys that `here` has as well."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        return {key: part(value, here[key]) for key, value in there.items() if key in here}
+    return there

@@ -1,0 +1,81 @@
+"""The crops of a teacher cache once more, for a student that learns from what is stored there."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import torch
+
+from ...data.collator import CLIPDataCollator
+from ...data.reading.images import BrokenImageError
+from ...data.transforms.random_crop import Box, Crop, RandomCrop
+from .sample_id import sample_id
+
+
+class ReplayCollator(CLIPDataCollator):
+    """
+    A [`CLIPDataCollator`] that cuts each picture as it was cut for a teacher cache, and adds what the teachers said of it.
+
+    In epoch e a picture is seen in crop number `e % augmentations`. Which of several captions is read is drawn as ever: the
+    cache holds all of them. A sample that the cache lacks is dropped and counted as a broken one.
+
+    Args:
+        processor (`ProcessorMixin`):
+            The student's, with `.image_processor` and `.tokenizer`.
+        cache ([`~hf_clip_kd.TeacherCache`]):
+            The one that the trainer has as its teacher. It decides on crops, mirroring and colours.
+        seed, max_broken_fraction:
+            As for [`CLIPDataCollator`].
+
+    Returns of a call:
+        `dict`: as [`CLIPDataCollator`] without a teacher, and `teacher_0_image_embeds` (batch, dim) and so on, as
+        [`~hf_clip_kd.TeacherCache.of_batch`] reads them.
+    """
+
+    def __init__(self, processor: Any, cache: Any, *, seed: int = 0, max_broken_fraction: float = 0.05):
+        crop = {field.name: cache.settings[field.name] for field in fields(RandomCrop)}
+        super().__init__(processor, **crop, seed=seed, max_broken_fraction=max_broken_fraction)
+        self.cache = cache
+        # Pictures of the size that the teachers' were cut from: a JPEG decoded smaller gives slightly other pixels.
+        self._min_side = max(self._min_side, cache.settings["min_side"])
+        self._good: list[tuple] = []
+        self._places: list[int] = []
+        self._epochs: list[int] = []
+
+    def _read(self, row: dict[str, Any], synthetic: bool) -> tuple:
+        sample = super()._read(row, synthetic)
+        place = self.cache.find(sample_id(row["image"], sample[1]))
+        if place is None:
+            raise BrokenImageError(
+                f"the teacher cache {str(self.cache.folder)!r} does not hold this image and caption"
+            )
+        return *sample, place
+
+    def _usable(self, rows: list[dict[str, Any]], synthetic: bool) -> tuple[list[dict], list[tuple]]:
+        kept, good = super()._usable(rows, synthetic)
+        # The grey picture in the place of a first batch without any usable row borrows the words of some sample.
+        self._good = [sample if len(sample) == 4 else (*sample, 0) for sample in good]
+        self._places = [place for *_, place in self._good]
+        self._epochs = [row.get("__epoch__", self.epoch) for row in kept]
+        return kept, self._good
+
+    def _crops(self, good: list[tuple], uniforms: list[list[float]]) -> list[Crop]:
+        crops = map(self.cache.crop, self._places, self._epochs)
+        return [
+            Crop(_pixels(box, *image.size), flip, colors)
+            for (box, flip, colors), (image, *_) in zip(crops, good, strict=True)
+        ]
+
+    def _pixels(self, *args) -> dict[str, torch.Tensor]:
+        return super()._pixels(*args) | self.cache.images(self._places, self._epochs)
+
+    def _tokenized(self, texts: list[str], prefix: str = "") -> dict[str, torch.Tensor]:
+        captions = [generated if prefix else given for _, given, generated, _ in self._good]
+        numbers = [cell.index(text) for cell, text in zip(captions, texts, strict=True)]
+        return super()._tokenized(texts, prefix) | self.cache.texts(self._places, numbers, prefix)
+
+
+def _pixels(box: list[float], width: int, height: int) -> Box:
+    """A crop in shares of a picture, in its pixels."""
+    return tuple(round(share * side) for share, side in zip(box, (width, height) * 2, strict=True))

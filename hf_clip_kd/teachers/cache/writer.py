@@ -1,0 +1,180 @@
+"""Ask the teachers, once for each sample, crop and caption, and keep what they say."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import asdict
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from ...losses.features import FeatureRequest
+from . import manifest, shards
+from .reader import TeacherCache
+from .source import ShardedRows
+from .verify import largest_difference
+
+IMAGE_FEATURES = ("image_embeds", "image_tokens", "patch_embeds")
+TEXT_FEATURES = ("text_embeds", "synthetic_text_embeds")
+
+
+class CacheWriter:
+    """
+    Writes the cache that [`TeacherCache`] reads; several processes share the work.
+
+    The rows are cut into shards of `shard_size`, one file each. A kill loses the file that was being written; the next call
+    goes on from there, and the finished cache has the same bytes as one written in peace: no batch crosses the border of
+    a shard, and nothing but the inputs enters a file.
+
+    Args:
+        folder (`str` or `Path`): Where the files are, or will be.
+        teacher ([`CLIPTeacher`], [`TeacherEnsemble`] or the like): Whose features, on the device it is to compute on.
+        collator ([`~hf_clip_kd.data.AugmentationCollator`]): Rows to what it sees, built with its `processor`.
+        dataset (`datasets.Dataset` or `datasets.IterableDataset`): The rows, in an order that does not change.
+        fingerprint (`dict`): What tells these data from others, as JSON.
+        request ([`FeatureRequest`], *optional*): What the losses read beside the embeddings; patches make a cache large.
+        dtype (`torch.dtype`, *optional*, defaults to `torch.bfloat16`): Of the stored numbers.
+        shard_size (`int`, *optional*, defaults to `2048`): Rows per file; at most so many are lost by a kill.
+        batch_size (`int`, *optional*, defaults to `32`): Rows per forward pass, each with all its crops.
+        num_workers (`int`, *optional*, defaults to `0`): Processes that decode and crop.
+
+    Raises:
+        ValueError: The folder is the cache of other teachers, preprocessing, data or dtype, or a teacher cannot give what
+            is requested.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        teacher: Any,
+        collator: Callable[[list[dict]], dict[str, Any] | None],
+        dataset: Any,
+        fingerprint: dict[str, Any],
+        *,
+        request: FeatureRequest | None = None,
+        dtype: torch.dtype = torch.bfloat16,
+        shard_size: int = 2048,
+        batch_size: int = 32,
+        num_workers: int = 0,
+    ):
+        self.folder, self.collator, self.dataset = Path(folder), collator, dataset
+        self.teachers = manifest.members_of(teacher)
+        self.dtype, self.shard_size, self.batch_size, self.num_workers = dtype, shard_size, batch_size, num_workers
+        request = request or FeatureRequest()
+        # The student's part of the request changes nothing in the files.
+        request = FeatureRequest(teacher_layer=request.teacher_layer, patch_embeds=request.patch_embeds)
+        for teacher in self.teachers:
+            teacher.prepare(request)
+        teachers = [manifest.describe(teacher) for teacher in self.teachers]
+        if request.teacher_layer is not None and any(entry["image_grid"] is None for entry in teachers):
+            raise ValueError(
+                "The losses read patch tokens, and one of the teachers does not tell their grid before it is called. A "
+                "cache holds tokens of a CLIPTeacher, and of a function only embeddings. Leave out the losses on patches, or "
+                "train with that teacher itself."
+            )
+        self.manifest = {
+            "teachers": teachers,
+            "settings": collator.settings,
+            "request": asdict(request),
+            "dataset": fingerprint,
+            "dtype": str(dtype),
+            "shard_size": shard_size,
+        }
+        self.state = PartialState()
+        if self.state.is_main_process:
+            manifest.claim(self.folder, self.manifest)
+        self.state.wait_for_everyone()
+        manifest.refuse_if_different(self.folder, manifest.read(self.folder), self.manifest)
+
+    def write(self) -> TeacherCache:
+        """Compute and store what is missing, and open the result."""
+        if not shards.finished(self.folder):
+            total = self._write()
+            self.state.wait_for_everyone()
+            if self.state.is_main_process:
+                shards.save_index(self.folder, total)
+            self.state.wait_for_everyone()
+        return TeacherCache(self.folder)
+
+    def _write(self) -> int:
+        """Write this process's share of the missing shards, and count all there are."""
+        source = ShardedRows(self.dataset, self.shard_size, self.batch_size)
+        loader = DataLoader(
+            source,
+            batch_sampler=source.batches(self._wants),
+            collate_fn=self._collate,
+            num_workers=self.num_workers,
+        )
+        progress = tqdm(loader, "teacher cache", unit="batch", disable=not self.state.is_main_process)
+        for number, batches in groupby(progress, lambda numbered: numbered[0]):
+            parts = [self._ask(batch) for _, batch in batches if batch is not None]
+            shards.save(shards.shard_path(self.folder, number), join(parts))
+        return source.shards
+
+    def _wants(self, number: int) -> bool:
+        mine = number % self.state.num_processes == self.state.process_index
+        return mine and not shards.shard_path(self.folder, number).is_file()
+
+    def _collate(self, items: list[tuple[int, dict]]) -> tuple[int, dict[str, Any] | None]:
+        rows = [{"__index__": position} | row for position, row in items]
+        return items[0][0] // self.shard_size, self.collator(rows)
+
+    @torch.no_grad()
+    def _ask(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """One batch of a shard, as it will be stored; of captions, counts in the place of ends."""
+        rows, crops = batch["flips"].shape
+        stored = {name: batch[name] for name in ("ids", "boxes", "flips", "colors")}
+        for prefix in ("", "synthetic_"):
+            if f"{prefix}counts" in batch:
+                stored[f"{prefix}text_ends"] = batch[f"{prefix}counts"]
+        for number, (teacher, view) in enumerate(zip(self.teachers, batch["views"], strict=True)):
+            # More captions than crops, or fewer: to a dual encoder they are strangers.
+            features = teacher(**{name: values.to(self.state.device) for name, values in view.items()})
+            for name, values in features.tensors().items():
+                if name in IMAGE_FEATURES:
+                    values = values.unflatten(0, (rows, crops))
+                elif name not in TEXT_FEATURES:
+                    continue  # its scale and bias are not the samples'
+                stored[f"{number}.{name}"] = values.to("cpu", self.dtype)
+        return stored
+
+    def verify(self, batches: int = 8, tolerance: float = 0.01) -> float:
+        """
+        Recompute a sample of a finished cache.
+
+        Args:
+            batches (`int`, *optional*, defaults to `8`): How many batches to draw, from a fixed seed.
+            tolerance (`float`, *optional*, defaults to `0.01`): Largest difference of an embedding, as a share of its norm:
+                above what rounding and another device explain.
+
+        Returns:
+            `float`: The largest difference; 0 if all bits are the same.
+
+        Raises:
+            ValueError: One is larger than `tolerance`, or the samples or crops are not those of the cache.
+        """
+        source = ShardedRows(self.dataset, self.shard_size, self.batch_size)
+        # Of a stream, the first: to draw from all of it is to read all of it.
+        drawn = list(islice(source.batches(), None if source.indexed else batches))
+        worst = 0.0
+        for items in random.Random(0).sample(drawn, min(batches, len(drawn))):
+            number, batch = self._collate([source[item] for item in items])
+            if batch is not None:
+                path = shards.shard_path(self.folder, number)
+                worst = max(worst, largest_difference(path, shards.load(path), join([self._ask(batch)]), tolerance))
+        return worst
+
+
+def join(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The batches of a shard as one; counts of captions become ends."""
+    if not parts:  # no row of the shard could be used
+        return {"ids": torch.empty(0, dtype=torch.int64)}
+    whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    return {name: values.cumsum(0) if name.endswith("text_ends") else values for name, values in whole.items()}

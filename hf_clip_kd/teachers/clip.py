@@ -1,0 +1,252 @@
+"""CLIPTeacher: any dual encoder or vision model, frozen, with its own view of images and text."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from .. import models
+from ..losses.features import CLIPDims, CLIPFeatures, FeatureRequest
+from ..models.towers.tokens import pooled
+from .base import Teacher, finished, full
+from .loading import is_open_clip, load, log_scale, make_processor, scalar
+from .processors import FullLengthTokenizer, NaflexImageProcessor
+from .vision import VisionTower, check_tokens
+
+
+class CLIPTeacher(Teacher):
+    """
+    A frozen dual encoder or vision model to learn from: always in eval mode, without gradients, with its own preprocessing.
+
+    Args:
+        name_or_path_or_model (`str`, `os.PathLike` or `nn.Module`):
+            - Folder or Hub id of a transformers dual encoder: CLIP, SigLIP, SigLIP 2, MetaCLIP 2, AltCLIP, ALIGN and
+              others with `get_image_features` and `get_text_features`.
+            - `open_clip:ARCH/TAG`, `open_clip:ARCH//path/to/checkpoint`, `open_clip:hf-hub:OWNER/NAME` or
+              `open_clip:local-dir:FOLDER`.
+            - Folder or Hub id of a vision model (DINOv2, DINOv3, ViT, ...), `timm:NAME` or
+              `timm:NAME//path/to/checkpoint.safetensors`, for losses that read no text.
+            - A ready model of transformers or open_clip, which is frozen in place.
+        processor (*optional*):
+            With a ready transformers model its processor, required (of a vision model, its image processor). With
+            open_clip the tokenizer, if it is not the one of the architecture. With a folder or Hub id it replaces the one
+            found there.
+        dtype (`torch.dtype`, *optional*):
+            Type of the weights and of all computation, whatever the student's. By default float32 for what is loaded
+            here, computing under the trainer's autocast. Features come out in float32 or better whatever it is.
+        device (`str` or `torch.device`, *optional*): Where the model stays; by default where the trainer puts it.
+        compile (`bool`, *optional*, defaults to `False`): Whether to run it through `torch.compile`.
+        logit_scale (`float`, *optional*):
+            The factor on its cosine similarities (inverse temperature) that losses read, instead of its own.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): Whether model code from the Hub may run.
+
+    Attributes:
+        model (`nn.Module`): The frozen model.
+        processor ([`TeacherProcessor`]): Its image processor, tokenizer and context length.
+        dims ([`~hf_clip_kd.losses.features.CLIPDims`]): Its widths, and whether it has text.
+        logit_scale (0-dim `Tensor`, *optional*): Log of its scale, as in [`~transformers.CLIPModel`].
+        logit_bias (0-dim `Tensor`, *optional*): Its bias.
+
+    Raises:
+        `ValueError`: nothing there under that name, no such model, or no processor.
+
+    Example:
+
+    ```python
+    teacher = CLIPTeacher("openai/clip-vit-base-patch16")
+    pixels = teacher.processor.image_processor(images, return_tensors="pt")["pixel_values"]
+    ids = teacher.processor.tokenizer(captions, padding=True, truncation=True, return_tensors="pt")
+    features = teacher(pixels, **ids)
+    ```
+    """
+
+    def __init__(
+        self,
+        name_or_path_or_model: str | os.PathLike | nn.Module,
+        *,
+        processor=None,
+        dtype: torch.dtype | None = None,
+        device: str | torch.device | None = None,
+        compile: bool = False,
+        logit_scale: float | None = None,
+        trust_remote_code: bool = False,
+    ):
+        super().__init__(dtype, device)
+        model, processor, self.name_or_path = load(name_or_path_or_model, processor, trust_remote_code)
+        self._is_open_clip = is_open_clip(model)
+        self.processor = make_processor(model, processor, self.name_or_path)
+        # Kept apart from the model, since half precision would round the scale.
+        self.register_buffer("logit_scale", log_scale(model, logit_scale), persistent=False)
+        self.register_buffer("logit_bias", scalar(model, "logit_bias"), persistent=False)
+        self.model = model.requires_grad_(False).eval().to(dtype=dtype)
+        if device is not None:
+            self.to(device)
+        self.image_grid = None
+        self.dims = self._dims()
+        if compile:
+            self.compile()
+
+    def prepare(self, request: FeatureRequest) -> None:
+        """
+        Also give what losses ask for beyond the embeddings, and measure its width for `dims`.
+
+        Args:
+            request ([`~hf_clip_kd.losses.features.FeatureRequest`]):
+                From [`~hf_clip_kd.losses.requested`]. A vision model leaves out `patch_embeds`, which only losses with text
+                read.
+
+        Raises:
+            ValueError: If this model cannot give it.
+        """
+        request = request if self.dims.has_text else replace(request, patch_embeds=False)
+        layer, channels, grid = request.teacher_layer, None, None
+        try:
+            if layer is not None:
+                if isinstance(self.model, VisionTower):
+                    check_tokens(self.model)
+                channels, grid = self._towers.token_shape(self.model, layer)
+            if request.patch_embeds:
+                self._towers.check_patch_embeds(self.model)
+                _, last_grid = self._towers.token_shape(self.model, -1)
+                if grid not in (None, last_grid):
+                    raise ValueError(
+                        f"its tokens at teacher_layer={layer} lie on the grid {grid}, its patch embeddings on {last_grid}; "
+                        "one run reads one grid; give every loss teacher_layer=-1."
+                    )
+                grid = last_grid
+        except ValueError as error:
+            raise ValueError(
+                f"The teacher {self.name_or_path!r} cannot give the patches that the losses read: {error} Or "
+                "leave out the losses that read patches ('patch', 'patch_text', 'relation' of tokens)."
+            ) from error
+        self.request, self.image_grid = request, grid
+        self.dims = replace(self.dims, token_dim=channels)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the model's weights."""
+        return next(self.model.parameters()).dtype
+
+    @torch.no_grad()
+    def get_image_features(self, pixel_values: Tensor) -> Tensor:
+        """
+        Embed images.
+
+        Args:
+            pixel_values (`Tensor` of shape `(batch, 3, height, width)`): From `processor.image_processor`.
+
+        Returns:
+            `Tensor` of shape `(batch, embed_dim)`, not normalised.
+        """
+        if self._is_open_clip:
+            return full(self.model.encode_image(pixel_values.to(self.device, self.dtype), normalize=False))
+        pixel_values = pixel_values.to(self.device)
+        inputs = {"pixel_values": pixel_values}
+        if isinstance(self.processor.image_processor, NaflexImageProcessor):
+            inputs = NaflexImageProcessor.unpack(pixel_values)
+        inputs["pixel_values"] = inputs["pixel_values"].to(self.dtype)
+        return full(pooled(self.model.get_image_features(**inputs)))
+
+    @torch.no_grad()
+    def get_text_features(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """
+        Embed texts.
+
+        Args:
+            input_ids (`Tensor` of shape `(batch, length)`): From `processor.tokenizer`.
+            attention_mask (`Tensor` of shape `(batch, length)`, *optional*):
+                1 on tokens, 0 on padding; not used by models that were trained without one (SigLIP, open_clip).
+
+        Returns:
+            `Tensor` of shape `(batch, embed_dim)`, not normalised.
+
+        Raises:
+            ValueError: This is a vision model.
+        """
+        if isinstance(self.model, VisionTower):
+            raise ValueError(
+                f"{self.name_or_path!r} is a vision model, which embeds no texts; zero-shot classification, retrieval and losses "
+                "with texts need a dual encoder; give one, for example 'openai/clip-vit-base-patch16'."
+            )
+        input_ids = input_ids.to(self.device)
+        if self._is_open_clip:
+            return full(self.model.encode_text(input_ids, normalize=False))
+        if isinstance(self.processor.tokenizer, FullLengthTokenizer):
+            attention_mask = None
+        elif attention_mask is not None:
+            attention_mask = attention_mask.to(self.device)
+        return full(pooled(self.model.get_text_features(input_ids=input_ids, attention_mask=attention_mask)))
+
+    @torch.no_grad()
+    def forward(
+        self,
+        pixel_values: Tensor | None = None,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        synthetic_input_ids: Tensor | None = None,
+        synthetic_attention_mask: Tensor | None = None,
+    ) -> CLIPFeatures:
+        """
+        Embed a batch; arguments as in [`CLIPTeacher.get_image_features`] and [`CLIPTeacher.get_text_features`].
+
+        Args:
+            synthetic_input_ids, synthetic_attention_mask (*optional*): Generated captions of the images, likewise.
+
+        Returns:
+            [`~hf_clip_kd.losses.features.CLIPFeatures`] without gradients, on the device of the images, with what
+            [`CLIPTeacher.prepare`] was asked for; what was not given is `None`, and so are texts for a vision model.
+        """
+        given = next((x for x in (pixel_values, input_ids, synthetic_input_ids) if x is not None), None)
+        with self.precision(self.device):
+            features = CLIPFeatures() if pixel_values is None else self._image_features(pixel_values)
+            if self.dims.has_text and input_ids is not None:
+                features.text_embeds = self.get_text_features(input_ids, attention_mask)
+            if self.dims.has_text and synthetic_input_ids is not None:
+                features.synthetic_text_embeds = self.get_text_features(synthetic_input_ids, synthetic_attention_mask)
+        features.logit_scale = None if self.logit_scale is None else self.logit_scale.exp()
+        features.logit_bias = self.logit_bias
+        return finished(features, self.request, self.device if given is None else given.device)
+
+    def _image_features(self, pixel_values: Tensor) -> CLIPFeatures:
+        """All that is read of images, from one forward pass."""
+        request = self.request
+        if request.teacher_layer is None and not request.patch_embeds:
+            return CLIPFeatures(image_embeds=self.get_image_features(pixel_values))
+        embeds, tokens, patches = self._towers.encode_patches(
+            self.model, pixel_values.to(self.device, self.dtype), request.teacher_layer, request.patch_embeds
+        )
+        return CLIPFeatures(image_embeds=embeds, image_tokens=tokens, patch_embeds=patches, image_grid=self.image_grid)
+
+    @property
+    def _towers(self):
+        """The module whose functions read tokens of this kind of model."""
+        if not self._is_open_clip:
+            return models
+        from ..models.open_clip import tokens as open_clip_tokens
+
+        return open_clip_tokens
+
+    def _dims(self) -> CLIPDims:
+        # Libraries keep the width in another place for each kind of model; one forward pass knows it.
+        has_text = not isinstance(self.model, VisionTower)
+        if has_text:
+            ids = torch.zeros(1, self.processor.context_length, dtype=torch.long)
+            embeds = self.get_text_features(ids, attention_mask=torch.ones_like(ids))
+        else:
+            config = self.model.config.vision_config
+            embeds = self.get_image_features(torch.zeros(1, config.num_channels, config.image_size, config.image_size))
+        if embeds.ndim != 2:
+            raise ValueError(
+                f"The teacher {self.name_or_path!r} gives features of the shape {tuple(embeds.shape)} for one text; allowed is "
+                "one embedding, (1, dim). Pick from its features in a function of your own: "
+                "FunctionTeacher(function, processor=..., dims=CLIPDims(...))."
+            )
+        return CLIPDims(embeds.shape[-1], has_text=has_text, has_bias=self.logit_bias is not None)

@@ -1,0 +1,146 @@
+"""FunctionTeacher: whatever a Python function can compute, with declared outputs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..losses.features import CLIPDims, CLIPFeatures, FeatureRequest
+from .base import Teacher, finished
+
+
+class FunctionTeacher(Teacher):
+    """
+    A function as a teacher.
+
+    Args:
+        function (`Callable`):
+            Called with `pixel_values` `(batch, 3, height, width)` and, where `dims.has_text`, with `input_ids` and
+            `attention_mask` if the batch has them, all as keywords; gives [`~hf_clip_kd.losses.features.CLIPFeatures`] or a `dict`
+            of its fields. An `nn.Module` is frozen in place.
+        processor: What it sees: an object with `image_processor` and, where `dims.has_text`, `tokenizer`.
+        dims ([`~hf_clip_kd.losses.features.CLIPDims`]):
+            What it gives, declared: `image_embeds` of width `embed_dim`; `text_embeds` if `has_text`, likewise
+            `synthetic_text_embeds` from a second call with the generated captions as `input_ids`; `image_tokens` with
+            `image_grid` if `token_dim` is set, of the one layer that it chooses.
+        logit_scale (`float`, *optional*): The factor on its cosine similarities; needed where `dims.has_text`.
+        logit_bias (`float`, *optional*): Their offset.
+        dtype, device (*optional*): As in [`CLIPTeacher`], for an `nn.Module`.
+
+    Raises:
+        ValueError: The processor lacks a part, or texts come without a scale; later, an output lacks what was declared or has another width.
+
+    Example:
+
+    ```python
+    def features(pixel_values):
+        return {"image_embeds": my_model(pixel_values)}
+
+
+    teacher = FunctionTeacher(features, processor=my_processor, dims=CLIPDims(768, has_text=False))
+    ```
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., CLIPFeatures | Mapping[str, Any]],
+        *,
+        processor,
+        dims: CLIPDims,
+        logit_scale: float | None = None,
+        logit_bias: float | None = None,
+        dtype: torch.dtype | None = None,
+        device: str | torch.device | None = None,
+    ):
+        super().__init__(dtype, device)
+        needed = ["image_processor", "tokenizer"][: 1 + dims.has_text]
+        if missing := [part for part in needed if getattr(processor, part, None) is None]:
+            raise ValueError(
+                f"The teacher {_name(function)} was given the processor {type(processor).__name__} without "
+                f"{' and '.join(missing)}; with {dims} it needs {' and '.join(needed)}; pass TeacherProcessor("
+                "image_processor, tokenizer, context_length), or declare dims=CLIPDims(..., has_text=False)."
+            )
+        if dims.has_text and logit_scale is None:
+            raise ValueError(
+                f"The teacher {_name(function)} compares images with texts and has logit_scale=None; losses such as 'crd' read "
+                "the factor on its cosine similarities, a number above 0; pass logit_scale=100.0 if it is a trained CLIP, or "
+                "declare dims=CLIPDims(..., has_text=False)."
+            )
+        if isinstance(function, nn.Module):
+            function = function.requires_grad_(False).eval().to(dtype=dtype)
+        self.function, self.processor, self.dims = function, processor, dims
+        self.name_or_path = _name(function)
+        scale = None if logit_scale is None else torch.tensor(math.log(logit_scale))
+        self.register_buffer("logit_scale", scale, persistent=False)
+        self.register_buffer("logit_bias", None if logit_bias is None else torch.tensor(logit_bias), persistent=False)
+        if device is not None:
+            self.to(device)
+
+    def prepare(self, request: FeatureRequest) -> None:
+        """
+        Check that what losses ask for was declared.
+
+        Raises:
+            ValueError: They read tokens and `dims.token_dim` is not declared, or embeddings of patches.
+        """
+        if request.patch_embeds and self.dims.has_text:
+            raise ValueError(
+                f"The teacher {self.name_or_path} is a function, of which embeddings of patches cannot be had; allowed are "
+                "losses that read embeddings or tokens; leave 'patch_text' out of `losses`."
+            )
+        if request.teacher_layer is not None and self.dims.token_dim is None:
+            raise ValueError(
+                f"The losses read image tokens, and the teacher {self.name_or_path} declares none; it must return "
+                "`image_tokens` and `image_grid`; declare their width: dims=CLIPDims(..., token_dim=...)."
+            )
+        super().prepare(request)
+
+    @torch.no_grad()
+    def forward(
+        self,
+        pixel_values: Tensor,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        synthetic_input_ids: Tensor | None = None,
+        synthetic_attention_mask: Tensor | None = None,
+    ) -> CLIPFeatures:
+        """Arguments and result as of [`CLIPTeacher.forward`]."""
+        images = pixel_values if self.own_device is None else pixel_values.to(self.own_device)
+        features = self._call(images, input_ids, attention_mask)
+        if synthetic_input_ids is not None and self.dims.has_text:
+            again = self._call(images, synthetic_input_ids, synthetic_attention_mask)
+            features.synthetic_text_embeds = again.text_embeds
+        features.logit_scale = None if self.logit_scale is None else self.logit_scale.exp()
+        features.logit_bias = self.logit_bias
+        return finished(features, self.request, pixel_values.device)
+
+    def _call(self, pixel_values: Tensor, input_ids: Tensor | None, attention_mask: Tensor | None) -> CLIPFeatures:
+        texts = {"input_ids": input_ids, "attention_mask": attention_mask} if self.dims.has_text else {}
+        texts = {name: value.to(pixel_values.device) for name, value in texts.items() if value is not None}
+        with self.precision(pixel_values.device):
+            output = self.function(pixel_values=pixel_values, **texts)
+        features = replace(output) if isinstance(output, CLIPFeatures) else CLIPFeatures(**output)
+        declared = {"image_embeds": self.dims.embed_dim}
+        declared |= {"text_embeds": self.dims.embed_dim} if texts else {}
+        declared |= {} if self.dims.token_dim is None else {"image_tokens": self.dims.token_dim}
+        for name, width in declared.items():
+            value = getattr(features, name)
+            if value is None or value.shape[-1] != width:
+                found = "is missing" if value is None else f"has the shape {tuple(value.shape)}"
+                raise ValueError(
+                    f"`{name}` {found} in what the teacher {self.name_or_path} returned; declared is a width of {width} "
+                    f"({self.dims}); return it, or declare what the function gives: dims=CLIPDims(...)."
+                )
+        return features
+
+
+def _name(function: Callable) -> str:
+    return getattr(function, "__name__", type(function).__name__)
+
+
+__all__ = ["FunctionTeacher"]

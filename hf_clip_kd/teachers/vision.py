@@ -1,0 +1,83 @@
+"""Vision models as teachers: a DINOv2, a model of timm, the image half of whatever has no text."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from ..models import TimmVisionConfig
+
+
+class VisionTower(nn.Module):
+    """
+    A vision model behind the image half of a dual encoder's interface: its pooled feature is the embedding.
+
+    That is the class token after the last norm for DINOv2 and DINOv3, for others what they themselves pool, and the mean of
+    the tokens where they do not.
+
+    Args:
+        tower ([`~transformers.PreTrainedModel`]): A model that maps `pixel_values` to a `pooler_output`.
+        size (`(int, int)`): Height and width of its images, in pixels.
+    """
+
+    def __init__(self, tower: PreTrainedModel, size: tuple[int, int]):
+        super().__init__()
+        self.vision_model = tower.eval()
+        config = tower.config
+        if not isinstance(config, TimmVisionConfig):
+            config = self._measured(size)
+        self.config = SimpleNamespace(model_type=config.model_type, vision_config=config)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.parameters()).dtype
+
+    def get_image_features(self, pixel_values: Tensor, output_hidden_states=None) -> BaseModelOutputWithPooling:
+        """As in a dual encoder; `pooler_output` has the shape `(batch, channels)`, of a convnet's too."""
+        output = self.vision_model(pixel_values=pixel_values, output_hidden_states=output_hidden_states)
+        # An I-JEPA has neither a class token nor a pooling of its own, and is read by averaging.
+        pooled = output.last_hidden_state.mean(dim=1) if output.pooler_output is None else output.pooler_output
+        return BaseModelOutputWithPooling(output.last_hidden_state, pooled.flatten(1), output.hidden_states)
+
+    @torch.no_grad()
+    def _measured(self, size: tuple[int, int]) -> SimpleNamespace:
+        """The layout of its tokens at this image size, from one black image: the configuration tells that of training."""
+        config, (height, width) = self.vision_model.config, size
+        channels = getattr(config, "num_channels", 3)
+        image = torch.zeros(1, channels, height, width, device=self.device, dtype=self.dtype)
+        states = self.get_image_features(image, output_hidden_states=True).hidden_states or ()
+        layout = SimpleNamespace(
+            model_type=config.model_type,
+            num_channels=channels,
+            image_size=height,
+            num_hidden_layers=len(states) - 1,
+            num_prefix_tokens=-1,
+            grid=None,
+        )
+        if states and states[-1].ndim == 3 and isinstance(getattr(config, "patch_size", None), int):
+            layout.grid = height // config.patch_size, width // config.patch_size
+            layout.num_prefix_tokens = states[-1].shape[1] - math.prod(layout.grid)
+        return layout
+
+
+def check_tokens(model: VisionTower) -> None:
+    """
+    Raises:
+        ValueError: The tokens of this model lie on no grid that is known.
+    """
+    layout = model.config.vision_config
+    if layout.grid is None or layout.num_prefix_tokens < 0:
+        raise ValueError(
+            f"{type(model.vision_model).__name__} gives no tokens (batch, number, channels) on a grid of patches; vision "
+            "models that do are transformers' ViTs (DINOv2, DINOv3, ViT, ...) and those of timm; for a convnet write "
+            "'timm:NAME'."
+        )

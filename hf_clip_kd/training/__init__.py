@@ -1,0 +1,1 @@
+"""Parts that every training run needs, whatever it trains."""

@@ -1,0 +1,164 @@
+"""Render the cards of `model_cards/` again from the files that their runs left behind, and their index.
+
+What a card is made of lies in `model_cards/runs/NAME/`: configuration, recipe, results, cost, and the scores of the runs
+beside it. Without flags nothing is read but that, and the same cards come out.
+
+    python recipes/maintenance/model_cards.py
+    python recipes/maintenance/model_cards.py --collect outputs/demo/distilled outputs/vlm_demo/distilled    # of finished runs, first
+    python recipes/maintenance/model_cards.py --study outputs/study/miniature       # the students of a study, and its report
+"""
+
+import argparse
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hf_clip_kd.evaluation import load_results
+from hf_clip_kd.evaluation.cost import measure_run
+from hf_clip_kd.hub.cards import render_card, write_card
+from hf_clip_kd.recipe_io.parser import exit_with_one_line
+from hf_clip_kd.study.cards import collect_students
+from hf_clip_kd.study.report.report import write_report
+from hf_clip_kd.vlm.saving import load_folder
+
+CARDS = Path(__file__).parents[2] / "model_cards"
+STUDY_CONFIGS = Path(__file__).parents[1] / "configs" / "study"
+COPIED = ("config.json", "recipe.yaml", "training_args.json", "representation.json", "parity.json")
+# How the runs of one folder stand in each other's tables, in this order.
+LABELS = {
+    "teacher": "teacher",
+    "alone": "student alone",
+    "distilled": "student distilled",
+    "untrained": "untrained student",
+    "blind": "no images",
+}
+# Of the results of a run, those that stand in the index.
+COLUMNS = ("acc1", "image_retrieval_recall@1", "text_retrieval_recall@1", "accuracy")
+# A recipe describes the run, its results the evaluation.
+NOT_COMPARED = ("evaluation", "beside")
+INDEX = """# Model cards
+
+One card for each model that this repository makes on its own: what it learned from, on which data, under which objectives, and its scores
+beside those of its teacher and of the same student alone. All are demonstrations: their world, `shapes`, is drawn by a program, and the
+scores say nothing about photographs. In per cent; `accuracy` is of the answers of a vision-language model.
+
+{table}
+
+Those named `miniature` are students of one seed of the study whose [report](miniature/report.md) has the spread over seeds; a second run
+of it, with other seeds, is compared with the first in [reproduction.md](miniature/reproduction.md).
+
+`python recipes/maintenance/model_cards.py` writes these files from `runs/`; with `--collect FOLDER ...` it first takes over the runs in these folders,
+with `--study FOLDER` one student of each condition of a study.
+"""
+
+
+def collect(run: Path, cards: Path = CARDS) -> Path:
+    """
+    Takes over what a card needs from a finished run, measures what the model costs, and returns the new folder.
+
+    The other runs beside it, with results, become columns of its tables.
+
+    Raises:
+        ValueError: The folder holds no finished run, or its recipe is not that of its results.
+    """
+    results = load_results(run / "results")
+    if not (results and (run / "config.json").is_file()):
+        raise ValueError(
+            f"`--collect {run}` is no finished run. It must be a folder with a config.json and results/*.json. Run `make demo` "
+            "or `recipes/train_vlm.py` first, and give the folders below their output."
+        )
+    check_recipe(run, results)
+    folder = cards / "runs" / f"{run.parent.name}_{run.name}"
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "results").mkdir(parents=True)
+    for name in COPIED:
+        if (run / name).is_file():
+            shutil.copyfile(run / name, folder / name)
+    for path in (run / "results").glob("*.json"):
+        shutil.copyfile(path, folder / "results" / path.name)
+    measure_run(run, load_folder, folder)
+    others = {
+        LABELS[name]: run.parent / name
+        for name in LABELS
+        if name != run.name and (run.parent / name / "results").is_dir()
+    }
+    write_card(folder, name=f"{run.parent.name}-{run.name}", compare=others).unlink()
+    return folder
+
+
+def collect_study(study: Path, cards: Path = CARDS) -> Path:
+    """
+    Takes over one student of each condition and the JSONs of a study, makes its report anew, and returns its folder.
+
+    Raises:
+        ValueError: As [`collect_students`].
+    """
+    collect_students(study, STUDY_CONFIGS, cards / "runs")
+    record = json.loads((study / "study.json").read_text(encoding="utf-8"))
+    folder = cards / record["name"]
+    shutil.rmtree(folder / "cells", ignore_errors=True)
+    (folder / "cells").mkdir(parents=True)
+    for name in ("study.json", *(f"cells/{cell}.json" for cell in record["cells"])):
+        shutil.copyfile(study / name, folder / name)
+    write_report(folder)
+    return folder
+
+
+def check_recipe(run: Path, results: list[dict[str, Any]]) -> None:
+    """`ValueError` where `recipe.yaml` says other than what the results were made with: a later run began to overwrite it."""
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))
+    for result in results:
+        config = result["config"]
+        for key in recipe.keys() & config.keys() - set(NOT_COMPARED):
+            if recipe[key] != config[key]:
+                raise ValueError(
+                    f"{run / 'recipe.yaml'} says `{key}: {recipe[key]}`, and the results beside it were made with `{config[key]}`. "
+                    f"Both must be of one run. Train it again: `--config` with the recipe, `--output_dir {run}`."
+                )
+
+
+def render(cards: Path = CARDS) -> dict[str, str]:
+    """The text of every file that belongs into `model_cards/`, by its name."""
+    folders = sorted(path for path in (cards / "runs").iterdir() if path.is_dir())
+    texts = {f"{folder.name}.md": render_card(folder) for folder in folders}
+    return texts | {"README.md": INDEX.format(table=index(folders))}
+
+
+def index(folders: list[Path]) -> str:
+    """One line for each card, with a link and its scores."""
+    lines = [f"| model | {' | '.join(f'`{column}`' for column in COLUMNS)} |", f"| --- |{' ---: |' * len(COLUMNS)}"]
+    for folder in folders:
+        metrics = {
+            name: value for result in load_results(folder / "results") for name, value in result["metrics"].items()
+        }
+        cells = [f"{100 * metrics[column]:.1f}" if column in metrics else "" for column in COLUMNS]
+        lines.append(f"| [{folder.name}]({folder.name}.md) | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> dict[str, str]:
+    """Run the recipe and return the texts it wrote, by file name."""
+    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--collect", type=Path, nargs="+", default=[], metavar="FOLDER", help="Folders of finished runs."
+    )
+    parser.add_argument("--study", type=Path, metavar="FOLDER", help="Output folder of a finished study.")
+    given = parser.parse_args(argv)
+    for run in given.collect:
+        collect(run)
+    if given.study is not None:
+        collect_study(given.study)
+    texts = render()
+    for name, text in texts.items():
+        (CARDS / name).write_text(text, encoding="utf-8")
+        print(CARDS / name)
+    return texts
+
+
+if __name__ == "__main__":
+    exit_with_one_line(main)

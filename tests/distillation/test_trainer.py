@@ -1,0 +1,237 @@
+"""DistillationTrainer against a bare loop, and what it saves, restores and refuses."""
+
+import copy
+import json
+
+import pytest
+import torch
+from miniature import (
+    ALL_LOSSES,
+    BATCH,
+    LEARNING_RATE,
+    STEPS,
+    Pairs,
+    best_of,
+    collate,
+    logs,
+    make_args,
+    make_clip,
+    make_trainer,
+)
+from safetensors.torch import load_file
+from torch import nn
+from transformers import CLIPModel
+
+from hf_clip_kd.distillation.trainer import DistillationTrainer
+from hf_clip_kd.losses import LossSum
+from hf_clip_kd.losses.features import CLIPDims, CLIPFeatures
+from hf_clip_kd.models.towers.tokens import pooled
+
+
+def test_training_equals_a_bare_loop(tmp_path):
+    trainer = make_trainer(tmp_path, max_grad_norm=0.5)
+    student, teacher = make_clip(), trainer.teacher
+    losses = LossSum(ALL_LOSSES, CLIPDims.of(student), teacher.dims)
+    losses.load_state_dict(trainer.model.losses.state_dict())
+    trainer.train()
+
+    parameters = [*student.parameters(), *losses.parameters()]
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": 0.1},
+            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        ],
+        lr=LEARNING_RATE,
+        betas=(0.9, 0.98),
+        eps=1e-6,
+    )
+    data, values, norms = Pairs(), [], []
+    for step in range(STEPS):
+        batch = collate([data[i] for i in range(step * BATCH, (step + 1) * BATCH)])
+        features = CLIPFeatures(
+            pooled(student.get_image_features(pixel_values=batch["pixel_values"])),
+            pooled(student.get_text_features(input_ids=batch["input_ids"])),
+            logit_scale=student.logit_scale.exp(),
+        )
+        loss, _ = losses(features, teacher(**batch))
+        optimizer.zero_grad()
+        loss.backward()
+        norms.append(nn.utils.clip_grad_norm_(parameters, 0.5).item())
+        optimizer.step()
+        values.append(loss.item())
+
+    assert logs(trainer, "loss") == pytest.approx(values, rel=1e-5)
+    # The norm that is clipped counts the losses' heads.
+    assert logs(trainer, "grad_norm") == pytest.approx(norms, rel=1e-4)
+    for name, expected in student.state_dict().items():
+        torch.testing.assert_close(trainer.student.state_dict()[name], expected, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_parts_are_logged_one_by_one_and_add_up(tmp_path):
+    trainer = make_trainer(tmp_path)
+    trainer.train()
+    for entry in [entry for entry in trainer.state.log_history if "loss" in entry]:
+        total = sum(weight * entry[f"loss/{name}"] for name, weight in ALL_LOSSES.items())
+        assert entry["loss"] == pytest.approx(total, rel=1e-5)
+        assert entry["logit_scale"] > 1
+
+
+def test_plain_accumulation_averages_micro_batches(tmp_path):
+    # `fd` is a mean over samples, so two half batches must train like one whole one.
+    losses = {"fd": 1.0}
+    whole = make_trainer(tmp_path, losses=losses)
+    halves = make_trainer(
+        tmp_path,
+        losses=losses,
+        per_device_train_batch_size=BATCH // 2,
+        gradient_accumulation_steps=2,
+        grad_cache=False,
+    )
+    halves.model.losses.load_state_dict(whole.model.losses.state_dict())
+    whole.train(), halves.train()
+    assert logs(halves, "loss") == pytest.approx(logs(whole, "loss"), rel=1e-4)
+    assert logs(halves, "grad_norm") == pytest.approx(logs(whole, "grad_norm"), rel=1e-3)
+
+
+def test_heads_and_scales_are_trained_and_scales_do_not_decay(tmp_path):
+    trainer = make_trainer(tmp_path)
+    before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+    trainer.train()
+    decay = {id(p): group["weight_decay"] for group in trainer.optimizer.param_groups for p in group["params"]}
+    decays = {name: decay[id(p)] for name, p in trainer.model.named_parameters()}
+    assert decays["losses.terms.fd.image_proj.weight"] == trainer.args.weight_decay > 0
+    assert {decays[name] for name in decays if "logit_scale" in name} == {0.0}
+    for name in ("losses.terms.fd.image_proj.weight", "losses.terms.icl.logit_scale", "logit_scale"):
+        assert not torch.equal(trainer.model.get_parameter(name), before[name]), name
+
+
+def test_learned_scales_are_clamped(tmp_path):
+    trainer = make_trainer(tmp_path, max_logit_scale=20.0, learning_rate=1.0)
+    trainer.train()
+    assert max(logs(trainer, "logit_scale")) <= 20.0 + 1e-4
+    torch.testing.assert_close(trainer.student.logit_scale, trainer.model.logit_scale[0].detach(), rtol=0, atol=0)
+
+
+def test_scale_of_a_bfloat16_student_stays_in_float32_and_moves(tmp_path):
+    trainer = make_trainer(tmp_path, student=make_clip().to(torch.bfloat16), learning_rate=1e-3)
+    trainer.teacher.model.float()
+    before = trainer.model.logit_scale.item()
+
+    def to_bfloat16(rows):
+        batch = collate(rows)
+        return batch | {
+            "pixel_values": batch["pixel_values"].bfloat16(),
+            "teacher_pixel_values": batch["pixel_values"],
+        }
+
+    trainer.data_collator = to_bfloat16
+    trainer.train()
+    assert trainer.model.logit_scale.dtype == torch.float32
+    # A step of 1e-3 would round away in bfloat16, whose spacing at 2.66 is 0.0156.
+    assert 1e-4 < abs(trainer.model.logit_scale.item() - before) < 0.0156
+
+
+def test_teacher_is_frozen_in_eval_and_unchanged(tmp_path):
+    trainer = make_trainer(tmp_path)
+    before = copy.deepcopy(trainer.teacher.state_dict())
+    trainer.train()
+    assert not trainer.teacher.model.training
+    for name, value in trainer.teacher.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    trained = {id(p) for group in trainer.optimizer.param_groups for p in group["params"]}
+    assert not trained & {id(p) for p in trainer.teacher.parameters()}
+
+
+def test_saved_folder_is_a_plain_model_with_the_heads_beside_it(tmp_path):
+    trainer = make_trainer(tmp_path)
+    trainer.train()
+    trainer.save_model()
+    loaded, info = CLIPModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")), info
+    assert loaded.logit_scale.shape == ()
+    for name, value in loaded.state_dict().items():
+        assert torch.equal(value, trainer.student.state_dict()[name]), name
+    batch = collate([Pairs()[i] for i in range(4)])
+    with torch.no_grad():
+        ours = trainer.student.eval()(**batch).logits_per_image
+        torch.testing.assert_close(loaded.eval()(**batch).logits_per_image, ours, rtol=0, atol=1e-5)
+    assert not any("losses" in name for name in load_file(tmp_path / "model.safetensors"))
+    heads = load_file(tmp_path / "losses.safetensors")
+    assert any("fd" in name for name in heads) and heads["logit_scale"].shape == (1,)
+    saved = json.loads((tmp_path / "training_args.json").read_text())
+    assert saved["losses"] == ALL_LOSSES
+    assert not list(tmp_path.glob("*.bin"))
+
+
+@pytest.mark.parametrize("reloaded", [False, True], ids=["fresh", "from_pretrained"])
+def test_resume_equals_an_undisturbed_run(tmp_path, reloaded):
+    make_clip().save_pretrained(tmp_path / "start")
+
+    def student():
+        return CLIPModel.from_pretrained(tmp_path / "start") if reloaded else make_clip()
+
+    whole = make_trainer(tmp_path / "whole", student=student(), save_strategy="steps", save_steps=2)
+    whole.train()
+    resumed = make_trainer(tmp_path / "resumed", student=student())
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-2"))
+    assert resumed.state.global_step == STEPS
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+
+
+def test_resume_with_other_losses_is_refused(tmp_path):
+    make_trainer(tmp_path, save_strategy="steps", save_steps=2).train()
+    other = make_trainer(tmp_path, losses={"clip": 1.0})
+    with pytest.raises(ValueError, match="losses.crd was .*, is None"):
+        other.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    (tmp_path / "checkpoint-2" / "losses.safetensors").unlink()
+    with pytest.raises(ValueError, match="losses.safetensors is missing"):
+        other.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+
+
+def test_best_model_is_loaded_at_the_end(tmp_path):
+    trainer = make_trainer(
+        tmp_path,
+        **best_of(0.1, 0.9, 0.2, 0.3),
+    )
+    trainer.train()
+    best = CLIPModel.from_pretrained(tmp_path / "checkpoint-2").state_dict()
+    for name, value in trainer.student.state_dict().items():
+        assert torch.equal(value, best[name]), name
+
+
+def test_evaluate_gives_loss_parts_and_evaluator_metrics(tmp_path):
+    trainer = make_trainer(tmp_path, eval_dataset=Pairs(16), evaluator=lambda model, processor: {"acc1": 0.5})
+    metrics = trainer.evaluate()
+    assert metrics["eval_acc1"] == 0.5
+    total = sum(weight * logs(trainer, f"eval_loss/{name}")[0] for name, weight in ALL_LOSSES.items())
+    assert metrics["eval_loss"] == pytest.approx(total, rel=1e-5)
+
+
+def test_trains_without_a_teacher(tmp_path):
+    trainer = make_trainer(tmp_path, teacher=False, losses={"clip": 1.0}, max_steps=24, dataset=Pairs(BATCH))
+    trainer.train()
+    assert logs(trainer, "loss")[-1] < 0.7 * logs(trainer, "loss")[0]
+
+
+def test_non_finite_loss_names_its_term(tmp_path):
+    trainer = make_trainer(tmp_path)
+    with torch.no_grad():
+        trainer.model.losses.terms["fd"].image_proj.weight.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match=r"not finite at step 0: \{'fd': nan\}"):
+        trainer.train()
+
+
+def test_bad_arguments(tmp_path):
+    with pytest.raises(ValueError, match="need a teacher"):
+        make_trainer(tmp_path, teacher=False, losses={"fd": 1.0})
+    with pytest.raises(ValueError, match="clipp"):
+        make_trainer(tmp_path, losses={"clipp": 1.0})
+    with pytest.raises(ValueError, match="`data_collator=None`"):
+        DistillationTrainer(make_clip(), make_args(tmp_path))
+    with pytest.raises(ValueError, match="nothing to evaluate"):
+        make_trainer(tmp_path).evaluate()
+    with pytest.raises(ValueError, match="is not an objective"):
+        make_args(tmp_path, losses={})
+    with pytest.raises(ValueError, match="remove_unused_columns=True"):
+        make_args(tmp_path, remove_unused_columns=True)

@@ -1,0 +1,20 @@
+"""Miniature runs that save checkpoints, and comparisons of them."""
+
+import torch
+from miniature import make_clip, make_trainer
+
+
+def make_run(folder, **changes):
+    """A checkpoint after each of four steps."""
+    settings = {"save_strategy": "steps", "save_steps": 1, "train_sampling_strategy": "random"}
+    return make_trainer(folder, student=make_clip(attention_dropout=0.2), **settings | changes)
+
+
+def assert_same(run, expected):
+    assert run.state.global_step == expected.state.global_step
+    for name, value in expected.model.state_dict().items():
+        assert torch.equal(value, run.model.state_dict()[name]), name
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir() if "checkpoint" in path.name)

@@ -1,0 +1,220 @@
+"""Runs of the miniature trainer under every engine, several processes on gloo; each leaves in a file what came out."""
+
+import importlib.util
+import os
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import DistributedType
+from miniature import ALL_LOSSES, Pairs, Teacher, collate, make_args, make_clip
+from processes import join, leave
+
+from hf_clip_kd.distillation.trainer import DistillationTrainer
+from hf_clip_kd.losses.base import DistillationLoss
+from hf_clip_kd.training.sharded import is_sharded, whole_copy, whole_values
+
+WINDOW, STEPS = 12, 20
+LAUNCH_SECONDS = 560
+
+
+without_deepspeed = pytest.mark.skipif(
+    importlib.util.find_spec("deepspeed") is None, reason="deepspeed is not installed"
+)
+
+
+def zero(stage):
+    config = {"stage": stage}
+    if stage == 3:
+        config["stage3_param_persistence_threshold"] = 0  # else all of so small a model stays whole
+        config["stage3_gather_16bit_weights_on_model_save"] = True
+    keys = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping")
+    return {**dict.fromkeys(keys, "auto"), "zero_allow_untested_optimizer": True, "zero_optimization": config}
+
+
+ENGINES = {
+    "ddp": {},
+    "zero1": {"deepspeed": zero(1)},
+    "zero2": {"deepspeed": zero(2)},
+    "zero3": {"deepspeed": zero(3)},
+    "fsdp2": {"fsdp": True, "fsdp_config": {"version": 2, "auto_wrap_policy": "TRANSFORMER_BASED_WRAP"}},
+}
+
+
+def engine_cases(*processes):
+    """Each engine with each number of processes, for `pytest.mark.parametrize` and fixtures."""
+    return [
+        pytest.param((engine, count), id=f"{engine}-{count}processes", marks=[without_deepspeed] * ("zero" in engine))
+        for engine in ENGINES
+        for count in processes
+    ]
+
+
+class Tide(DistillationLoss):
+    """Raises the student's scale for ten steps, then lowers it: where it is held at a bound, it falls at once."""
+
+    needs_teacher = False
+
+    def __init__(self, student, teacher):
+        super().__init__(student, teacher)
+        self.calls = 0
+
+    def compute(self, student, teacher):
+        self.calls += 1
+        return student.logit_scale.log() * (-1 if self.calls <= 10 else 1) + 0 * student.image_embeds.sum()
+
+
+# What the trainer is given beside the engine. `twin` is one process on the same micro-batches.
+RUNS = {
+    "plain": {},
+    "grad_cache": {"gradient_accumulation_steps": 2},
+    "accumulation": {"gradient_accumulation_steps": 2, "grad_cache": False},
+    "bound": {"losses": {"clip": 0.01, "engine_runs.Tide": 1.0}, "max_logit_scale": 15.0, "learning_rate": 1e-2},
+    "sharded_teacher": {"teacher_sharded": True},
+    # Evaluated in between, with the average in the place of the weights, which go on as if nothing had been.
+    "average": {"ema_decay": 0.9, "eval_strategy": "steps", "eval_steps": 5},
+}
+
+
+def make_run(folder, processes=1, student=None, dataset=None, **settings):
+    """A trainer that sees the same 12 pairs in each of its 20 steps, however they are split."""
+    micro_batches = settings.get("gradient_accumulation_steps", 1)
+    defaults = {
+        "per_device_train_batch_size": WINDOW // micro_batches // processes,
+        "max_steps": STEPS,
+        "learning_rate": 1e-3,
+        "losses": ALL_LOSSES,
+    }
+    args = make_args(folder, **defaults | settings)
+    # After the arguments, as in the recipes: from here on ZeRO-3 would cut up what is built.
+    student, teacher = student or make_clip(), Teacher(make_clip(24, 20, seed=1))
+    data = Pairs(WINDOW * STEPS) if dataset is None else dataset
+    return DistillationTrainer(student, args, teacher, data, Pairs(WINDOW), data_collator=collate)
+
+
+def weights(module):
+    names, parameters = zip(*module.named_parameters(), strict=True)
+    return dict(zip(names, whole_values(parameters), strict=True)) | dict(module.named_buffers())
+
+
+def outcome(run, folder):
+    """Train, save, and tell what came of it."""
+    teacher = weights(run.teacher)
+    run.train()
+    log = [entry for entry in run.state.log_history if "loss" in entry]
+    run.save_model(folder)
+    trained = {id(p) for group in run.optimizer.param_groups for p in group["params"]}
+    after = weights(run.teacher)
+    pixels, ids = (torch.stack([Pairs(4)[i][key] for i in range(4)]) for key in ("pixel_values", "input_ids"))
+    with torch.no_grad():
+        student = whole_copy(run.student)
+        logits = student(pixel_values=pixels, input_ids=ids).logits_per_image
+    return {
+        "loss": [entry["loss"] for entry in log],
+        "grad_norm": [float(entry["grad_norm"]) for entry in log],
+        "logit_scale": [entry["logit_scale"] for entry in log],
+        "state": weights(run.model),
+        "logits": logits,
+        "wrapped": type(run.model_wrapped).__name__,
+        "sharded": is_sharded(run.model),
+        "held": sum((p.to_local() if hasattr(p, "to_local") else p).numel() for p in run.teacher.parameters()),
+        "teacher moved": [name for name in teacher if not torch.equal(teacher[name], after[name])],
+        "teacher trained": [name for name, p in run.teacher.named_parameters() if p.requires_grad or id(p) in trained],
+        "teacher trains": run.teacher.model.training,
+    }
+
+
+def resumed(folder, processes, engine):
+    """The whole of a run, and of one that goes on from its middle, to the last bit."""
+    found = []
+    for checkpoint in (None, f"{folder}/checkpoint-4"):
+        settings = {
+            "max_steps": 8,
+            "save_strategy": "steps",
+            "save_steps": 4,
+            "ema_decay": 0.9,
+            "optim": "adamw_torch",
+        }
+        # Dropout, so that the random numbers count; a window of two micro-batches.
+        settings |= {"gradient_accumulation_steps": 2, "max_logit_scale": 14.3, "lr_scheduler_type": "cosine"}
+        run = make_run(folder, processes, make_clip(attention_dropout=0.2), ema_evaluate=False, **settings, **engine)
+        run.train(resume_from_checkpoint=checkpoint)
+        log = [entry["loss"] for entry in run.state.log_history if "loss" in entry]
+        found.append({"state": weights(run.model), "average": run.average.values, "loss": log[4:]})
+        forget_engine()
+    return found
+
+
+class OneBad(Pairs):
+    """A number that is none, in the third step."""
+
+    def __getitem__(self, index):
+        row = super().__getitem__(index)
+        return row | {"pixel_values": row["pixel_values"] * float("nan")} if index == 2 * WINDOW + 1 else row
+
+
+def guarded(folder, processes, skips, engine, spoil=False):
+    """What a run with a bad sample says, or one with a bad gradient and a good loss, and how many of its steps counted."""
+    data = Pairs(WINDOW * STEPS) if spoil else OneBad(WINDOW * STEPS)
+    run = make_run(folder, processes, dataset=data, max_skipped_steps=skips, max_steps=5, **engine)
+    if spoil:
+        run.model.student.visual_projection.weight.register_hook(
+            lambda gradient: gradient * float("inf") if run.state.global_step == 2 else gradient
+        )
+    said = ""
+    try:
+        run.train()
+    except FloatingPointError as error:
+        said = str(error)
+    finite = all(bool(value.isfinite().all()) for value in weights(run.model).values())
+    skipped = [entry["skipped_steps"] for entry in run.state.log_history if "skipped_steps" in entry]
+    forget_engine()
+    return {"said": said, "finite": finite, "skipped": skipped[-1:], "steps": run.state.global_step}
+
+
+def fsdp_on_cpu():
+    """Accelerate knows no FSDP on CPUs, though torch does: it would make plain DDP of it."""
+    init = AcceleratorState.__init__
+
+    def patched(self, *args, fsdp_plugin=None, **kwargs):
+        init(self, *args, fsdp_plugin=fsdp_plugin, **kwargs)
+        if fsdp_plugin is not None:
+            self.distributed_type, self.fsdp_plugin = DistributedType.FSDP, fsdp_plugin
+            PartialState._shared_state["distributed_type"] = self.distributed_type
+
+    AcceleratorState.__init__ = patched
+
+
+def forget_engine():
+    AcceleratorState._reset_state(True)
+    for name in list(os.environ):
+        if name.startswith(("ACCELERATE_", "FSDP_")):
+            del os.environ[name]
+
+
+def prepare(engine):
+    """What an engine needs on a CPU; called once in each process."""
+    if engine.startswith("zero"):
+        import deepspeed
+
+        # Else DeepSpeed compiles its own communication through shared memory for a minute.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    if engine.startswith("fsdp"):
+        fsdp_on_cpu()
+
+
+def train_all(rank, processes, port, folder, engine):
+    join(rank, processes, port)
+    prepare(engine)
+    for name, settings in RUNS.items():
+        run = make_run(f"{folder}/{name}", processes, **ENGINES[engine], **settings)
+        torch.save(outcome(run, f"{folder}/{name}"), f"{folder}/{name}{rank}.pt")
+        forget_engine()
+    torch.save(resumed(f"{folder}/resumed", processes, ENGINES[engine]), f"{folder}/resumed{rank}.pt")
+    # DeepSpeed's engine steps before anybody can skip anything.
+    skips = 0 if engine.startswith("zero") else 1
+    torch.save(guarded(f"{folder}/guarded", processes, skips, ENGINES[engine]), f"{folder}/guarded{rank}.pt")
+    if engine != "fsdp2":  # whose gradients are made where no hook of a test comes
+        found = guarded(f"{folder}/spoilt", processes, skips, ENGINES[engine], spoil=True)
+        torch.save(found, f"{folder}/spoilt{rank}.pt")
+    leave()

@@ -1,0 +1,41 @@
+"""A miniature run under any of the losses: the teacher gives tokens, patches and features of generated captions, too."""
+
+import torch
+import torch.nn.functional as F
+from miniature import BATCH, STEPS, Pairs, make_args, make_clip
+from teacher_models import tiny_clip
+
+from hf_clip_kd.distillation.trainer import DistillationTrainer
+from hf_clip_kd.teachers.clip import CLIPTeacher
+
+
+def collate(rows):
+    """Pairs with generated captions, and what the teacher reads: larger images and an end of its own."""
+    batch = {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
+    batch["synthetic_input_ids"] = torch.cat([batch["input_ids"][:, :-1].flip(1), batch["input_ids"][:, -1:]], dim=1)
+    batch["teacher_pixel_values"] = F.interpolate(batch["pixel_values"], size=(32, 32))
+    for name in ("input_ids", "synthetic_input_ids"):
+        batch[f"teacher_{name}"] = batch[name].masked_fill(batch[name] == 39, 599)
+    return batch
+
+
+def make_run(folder, names, student=None, compile_teacher=False, dataset=None, dtype=None, **changes):
+    """A trainer with these losses, the same at every call but for `changes` of the arguments."""
+    trainer_only = {key: changes.pop(key) for key in ("eval_dataset", "evaluator", "callbacks") if key in changes}
+    student = make_clip() if student is None else student
+    model, processor = tiny_clip()
+    torch.manual_seed(0)
+    settings = {
+        "losses": dict.fromkeys(names, 1.0),
+        "optim": "sgd",
+        "learning_rate": 0.05,
+        "per_device_train_batch_size": BATCH,
+    }
+    return DistillationTrainer(
+        model=student,
+        args=make_args(folder, **settings | changes),
+        teacher_model=CLIPTeacher(model, processor=processor, dtype=dtype, compile=compile_teacher),
+        train_dataset=Pairs(BATCH * STEPS) if dataset is None else dataset,
+        data_collator=collate,
+        **trainer_only,
+    )

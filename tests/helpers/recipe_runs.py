@@ -1,0 +1,27 @@
+"""Recipes as modules, and the smallest run of one."""
+
+import importlib
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def import_recipe(name):
+    if str(ROOT) not in sys.path:
+        sys.path.insert(0, str(ROOT))
+    return importlib.import_module(f"recipes.{name}")
+
+
+TINY = {
+    "model_name_or_path": "test-vit",
+    "dataset_name": "shapes",
+    "max_train_samples": 48,
+    "crop_scale": [0.9, 1.0],
+    "max_steps": 2,
+    "per_device_train_batch_size": 16,
+    "logging_steps": 1,
+    "save_strategy": "no",
+    "use_cpu": True,
+    "disable_tqdm": True,
+}

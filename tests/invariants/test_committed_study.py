@@ -1,0 +1,57 @@
+"""The study in model_cards/: its report comes out of its JSONs again, and what README says stands in it."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from hf_clip_kd.study.report.cells import read_study
+from hf_clip_kd.study.report.findings import findings
+from hf_clip_kd.study.report.reproduction import write_reproduction
+from hf_clip_kd.study.report.summary import summary
+
+ROOT = Path(__file__).parents[2]
+MINIATURE = ROOT / "model_cards/miniature"
+
+
+@pytest.fixture(scope="module")
+def study():
+    return read_study(MINIATURE)
+
+
+def flat(value, path=""):
+    """Path in a JSON to the leaf there."""
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        return {name: leaf for key, one in items for name, leaf in flat(one, f"{path}/{key}").items()}
+    return {path: value}
+
+
+def test_it_is_whole(study):
+    assert study.failed == [] and study.missing == 0 and study.record["procedural"]
+    assert {path.stem for path in (MINIATURE / "cells").iterdir()} == set(study.record["cells"])
+    text = "".join(path.read_text() for path in MINIATURE.rglob("*.json"))
+    assert not re.search(r'"[^"]*(?<![\w.])/(tmp|home|root|work|Users)/', text), "a local path"
+
+
+def test_its_numbers_come_out_again(study):
+    assert flat(summary(study)) == pytest.approx(flat(json.loads((MINIATURE / "summary.json").read_text())), abs=1e-5)
+    report = (MINIATURE / "report.md").read_text()
+    assert all(finding in report for finding in findings(study))
+
+
+def test_the_second_run_is_compared_with_it(tmp_path):
+    (tmp_path / "summary.json").write_text((MINIATURE / "summary.json").read_text())
+    _, text = write_reproduction(tmp_path, MINIATURE / "again")
+    assert text == (MINIATURE / "reproduction.md").read_text()
+
+
+def test_readme_says_what_was_found():
+    """Every number of its sentences on the study stands in the report or in the comparison with the second run."""
+    readme = (ROOT / "README.md").read_text()
+    said = readme.split("<!-- study -->")[1].split("<!-- end of study -->")[0]
+    known = (MINIATURE / "report.md").read_text() + (MINIATURE / "reproduction.md").read_text()
+    numbers = re.findall(r"[+−]?\d+\.\d+", said)
+    assert len(numbers) > 10 and [number for number in numbers if number not in known] == []
+    assert all((ROOT / figure).is_file() for figure in re.findall(r'"(model_cards/[^"]+)"', said))

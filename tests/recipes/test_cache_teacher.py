@@ -1,0 +1,157 @@
+"""recipes/cache_teacher.py, and recipes/distill.py with what it wrote."""
+
+import hashlib
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from teacher_models import tiny_clip
+
+import hf_clip_kd as kd
+
+ROOT = Path(__file__).parents[2]
+DATA = ["--dataset_name", "shapes", "--max_train_samples", "48"]
+STEPS = ["--max_steps", "6", "--logging_steps", "1", "--per_device_train_batch_size", "8", "--evaluation", "null"]
+
+
+def recipe(name):
+    if str(ROOT) not in sys.path:
+        sys.path.insert(0, str(ROOT))
+    return importlib.import_module(f"recipes.{name}")
+
+
+def save_teacher(folder, kind="shapes-conv"):
+    model, processor = kd.load_clip(kind) if isinstance(kind, str) else kind()
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return str(folder)
+
+
+def cache(folder, teacher, *flags):
+    teacher = teacher if isinstance(teacher, str) else json.dumps(teacher)
+    return recipe("cache_teacher").main(
+        ["--teacher_model_name_or_path", teacher, "--output_dir", str(folder), *DATA, "--shard_size", "32", *flags]
+    )
+
+
+def distill(folder, *flags):
+    flags = ["--output_dir", str(folder), *DATA, *STEPS, "--teacher_recipe", "null", "--seed", "42", *flags]
+    recipe("distill").main(flags)
+    return folder
+
+
+def losses(folder):
+    state = json.loads((folder / "checkpoint-6/trainer_state.json").read_text())
+    return [entry["loss"] for entry in state["log_history"] if "loss" in entry]
+
+
+def test_cache_then_distil(tmp_path, capfd):
+    teacher = save_teacher(tmp_path / "teacher")
+    crops = ["--crop_scale", "[0.5, 1.0]", "--flip", "0.5", "--color_jitter", "[0.4, 0.4, 0.4, 0.1]"]
+    written = cache(tmp_path / "cache", teacher, *crops, "--augmentations", "1", "--dtype", "float32")
+    assert len(written) == 48
+    run = ["--teacher_model_name_or_path", teacher, "--save_strategy", "steps", "--save_steps", "6", *crops]
+    cached = [*run, "--teacher_cache", str(tmp_path / "cache")]
+    online = losses(distill(tmp_path / "online", *run))
+    assert losses(distill(tmp_path / "cached", *cached)) == pytest.approx(online, rel=1e-4) and len(online) == 6
+
+    # Without the teacher's weights.
+    alone = ["--teacher_model_name_or_path", "null", *cached[2:]]
+    assert losses(distill(tmp_path / "alone", *alone)) == pytest.approx(online, rel=1e-4)
+
+    with pytest.raises(ValueError, match="settings.flip is 0.5 in the cache, 0.0 here"):
+        distill(tmp_path / "refused", *cached, "--flip", "0")
+    with pytest.raises(ValueError, match=r"teachers\[0\].weights"):
+        other = save_teacher(tmp_path / "other")
+        distill(tmp_path / "refused", *cached, "--teacher_model_name_or_path", other)
+    with pytest.raises(ValueError, match="belongs to other data"):
+        distill(tmp_path / "refused", *cached, "--split", "validation")
+    with pytest.raises(ValueError, match="dataset.rows is 48 in the cache, 40 here"):
+        cache(
+            tmp_path / "cache",
+            teacher,
+            *crops,
+            "--dtype",
+            "float32",
+            "--max_train_samples",
+            "40",
+            "--augmentations",
+            "1",
+        )
+
+
+def test_two_teachers_and_generated_captions(tmp_path):
+    teachers = [save_teacher(tmp_path / "a"), {"name": save_teacher(tmp_path / "b", tiny_clip), "weight": 3}]
+    both = ["--synthetic_text_column", "synthetic_text", "--losses", "mobileclip"]
+    written = cache(tmp_path / "cache", teachers, *both, "--verify")
+    assert [dims.embed_dim for dims in written.dims.members] == [written.dims.embed_dim, 24]
+    names = ["--teacher_model_name_or_path", json.dumps(teachers), "--teacher_cache", str(tmp_path / "cache")]
+    distill(tmp_path / "student", *both, *names, "--save_strategy", "no")
+    assert (tmp_path / "student/model.safetensors").is_file()
+
+
+def test_several_sources_are_one_cache(tmp_path):
+    sources = [{"dataset_name": "shapes", "split": split, "max_samples": 20} for split in ("train", "test")]
+    teacher = save_teacher(tmp_path / "teacher")
+    written = cache(tmp_path / "cache", teacher, "--datasets", json.dumps(sources))
+    assert len(written) == 40
+    names = ["--teacher_model_name_or_path", teacher, "--teacher_cache", str(tmp_path / "cache")]
+    mixed = [source | {"weight": weight} for source, weight in zip(sources, (1, 2), strict=True)]
+    distill(
+        tmp_path / "student",
+        *names,
+        "--datasets",
+        json.dumps(mixed),
+        "--save_strategy",
+        "no",
+    )
+
+
+def test_the_demo_reads_the_cache_that_is_written_for_it():
+    configs = ROOT / "recipes/configs"
+    written, read, online = (
+        yaml.safe_load((configs / name).read_text())
+        for name in ("cache_teacher/demo.yaml", "distill/demo_cached.yaml", "distill/demo.yaml")
+    )
+    assert read["teacher_cache"] == written["output_dir"]
+    assert {key: read[key] for key in online if key != "output_dir"} == {
+        key: value for key, value in online.items() if key != "output_dir"
+    }
+    for key in ("teacher_model_name_or_path", "dataset_name", "max_train_samples", "crop_scale"):
+        assert written[key] == read[key]
+
+
+@pytest.mark.slow
+def test_two_processes_write_what_one_writes(tmp_path):
+    teacher = save_teacher(tmp_path / "teacher")
+    cache(tmp_path / "one", teacher)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29617"]
+    flags = [
+        "--teacher_model_name_or_path",
+        teacher,
+        "--output_dir",
+        str(tmp_path / "two"),
+        *DATA,
+        "--shard_size",
+        "32",
+    ]
+    subprocess.run(
+        [*launch, str(ROOT / "recipes/cache_teacher.py"), *flags],
+        check=True,
+        env=os.environ | {"ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        timeout=300,
+    )
+    one, two = (
+        {
+            path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in (tmp_path / name).iterdir()
+            if path.name != "recipe.yaml"
+        }
+        for name in ("one", "two")
+    )
+    assert one == two and len(one) == 4

@@ -1,0 +1,62 @@
+"""recipes/compare.py: one row per run, or one per name where there are several seeds."""
+
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def recipe(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    return importlib.import_module("recipes.compare")
+
+
+def write(folder, name, acc1):
+    results = folder / name / "results"
+    results.mkdir(parents=True)
+    result = {
+        "dataset": "x",
+        "model": name,
+        "pretrained": "",
+        "task": "zeroshot_classification",
+        "metrics": {"acc1": acc1},
+    }
+    (results / "x.json").write_text(json.dumps(result | {"language": "en", "config": {}}))
+
+
+def test_runs_side_by_side(recipe, tmp_path, capsys):
+    for name, acc1 in (("zebra", 0.25), ("distilled", 0.5), ("teacher", 0.75)):
+        write(tmp_path, name, acc1)
+    rows = recipe.main([str(tmp_path)])
+    assert [row["name"] for row in rows] == ["teacher", "distilled", "zebra"]
+    lines = [line.split() for line in capsys.readouterr().out.strip().splitlines()]
+    assert lines == [
+        ["acc1", "mean"],
+        ["teacher", "75.0", "75.0"],
+        ["distilled", "50.0", "50.0"],
+        ["zebra", "25.0", "25.0"],
+    ]
+    assert [row["acc1"] for row in json.loads((tmp_path / "summary.json").read_text())["rows"]] == [0.75, 0.5, 0.25]
+
+
+def test_seeds_are_one_row(recipe, tmp_path, capsys):
+    for name, acc1 in (
+        ("alone", 0.1),
+        ("shapes_from_48-0", 0.2),
+        ("shapes_from_48-1", 0.3),
+        ("shapes_from_48-2", 0.4),
+    ):
+        write(tmp_path, name, acc1)
+    assert len(recipe.main([str(tmp_path)])) == 4
+    alone, several = [line.split() for line in capsys.readouterr().out.strip().splitlines()[1:]]
+    assert alone == ["alone", "10.0", "10.0"]
+    assert several == ["shapes_from_48", "30.0", "±", "10.0", "30.0", "±", "10.0"]
+
+
+def test_a_folder_without_runs(recipe, tmp_path):
+    with pytest.raises(ValueError, match="holds no run with results.*make demo"):
+        recipe.main([str(tmp_path)])

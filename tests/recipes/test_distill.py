@@ -1,0 +1,358 @@
+"""recipes/distill.py and the YAMLs: every recipe builds all but its downloads, one runs end to end, bad input is told."""
+
+import inspect
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+import yaml
+from datasets import ClassLabel, Dataset, Features, Image, Value
+from PIL import Image as PILImage
+from recipe_runs import ROOT, TINY, import_recipe
+from safetensors.torch import load_file
+
+import hf_clip_kd as kd
+from hf_clip_kd.data.shapes import load_shapes
+from hf_clip_kd.evaluation import build_evaluator
+from hf_clip_kd.recipe_io.parser import RecipeParser
+
+DISTILL = sorted((ROOT / "recipes/configs/distill").glob("*.yaml"))
+EVALUATE = sorted((ROOT / "recipes/configs/evaluate").glob("*.yaml"))
+FULL_SCALE = [path for path in DISTILL if path.stem.endswith("_cc12m")]
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    return import_recipe("distill")
+
+
+def parse(recipe, path, *flags):
+    # The CPU, because a recipe for GPUs asks for bf16, which transformers refuses where there is none.
+    parser = RecipeParser((recipe.DistillArguments, kd.DistillationTrainingArguments), path)
+    return parser.parse(["--config", str(path), "--use_cpu", "true", *flags])
+
+
+# ---- Every YAML ----
+
+
+def trained_by_recipe():
+    """The model that each recipe without a teacher trains, by the folder it leaves."""
+    recipes = [yaml.safe_load(path.read_text()) for path in DISTILL]
+    return {
+        values["output_dir"]: values["model_name_or_path"]
+        for values in recipes
+        if "teacher_model_name_or_path" not in values
+    }
+
+
+def teacher_dims(script):
+    """Widths of the teacher that a recipe names, without its weights."""
+    name = script.teacher_model_name_or_path
+    if name is None:
+        return None
+    names = [one["name"] if isinstance(one, dict) else one for one in (name if isinstance(name, list) else [name])]
+    dims = [dims_of(name) for name in names]
+    return replace(dims[0], members=tuple(dims)) if isinstance(name, list) else dims[0]
+
+
+def dims_of(name):
+    trained = trained_by_recipe()
+    if name in trained:
+        return kd.CLIPDims.of(kd.load_clip(trained[name])[0])
+    architecture, tag = name.removeprefix("open_clip:").split("/")
+    assert tag in open_clip.list_pretrained_tags_by_model(architecture)
+    return kd.CLIPDims(embed_dim=open_clip.get_model_config(architecture)["embed_dim"])
+
+
+def untrained(name):
+    """The teacher that a recipe names, with random weights."""
+    architecture = name.removeprefix("open_clip:").split("/")[0]
+    return kd.CLIPTeacher(open_clip.create_model(architecture))
+
+
+def check_evaluation(evaluation):
+    """Build the evaluators on one row of data, loaded with arguments that `load_image_text` would take."""
+    options = {name for name in inspect.signature(kd.load_image_text).parameters} | {"name", "revision", "seed", "vqa"}
+
+    def load(dataset_name, *, text_column, **data):
+        assert set(data) <= options
+        if dataset_name == "shapes":
+            return load_shapes(data["split"], size=64)
+        named = any(
+            block.get("class_names") for block in evaluation.values() if text_column == block.get("label_column")
+        )
+        rows = {"image": [{"bytes": b"", "path": None}], "text": ["0"]} | ({} if named else {"label": [0]})
+        classes = {} if named else {"label": ClassLabel(names=["one class"])}
+        return Dataset.from_dict(rows, Features({"image": Image(decode=False), "text": Value("string")} | classes))
+
+    evaluator = build_evaluator(evaluation, load)
+    assert [part.name for part in evaluator.evaluators] == list(evaluation)
+
+
+# The weights of a ViT-B/16 take their time to be drawn.
+LARGE = {"vit_s16_inherits_vit_b16_cc12m"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem in LARGE)) for path in DISTILL],
+)
+def test_recipe_builds_all_but_the_download(recipe, path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    script, training = parse(recipe, path)
+    student, processor = kd.load_clip(script.model_name_or_path)
+    assert processor.image_processor.crop_size["height"] == student.config.vision_config.image_size
+    dims = teacher_dims(script)
+    if script.init_from_teacher is not None:
+        teacher = untrained(script.teacher_model_name_or_path)
+        student, processor = kd.init_from_teacher(student, processor, teacher, script.init_from_teacher)
+    model = kd.DistillationModel(student, training.losses, dims)
+    assert model.losses.needs_teacher == (dims is not None)
+    heads = sorted(type(head).__name__ for head in model.losses.modules() if hasattr(head, "out_features"))
+    teachers = [] if dims is None else dims.members or [dims]
+    wider = any(teacher.embed_dim != model.student_dims.embed_dim for teacher in teachers)
+    assert bool(heads) == (wider and bool({"fd", "icl"} & set(training.losses)))
+    check_evaluation(script.evaluation)
+
+
+@pytest.mark.parametrize("path", EVALUATE, ids=lambda path: path.stem)
+def test_evaluation_recipe_is_sound(path):
+    (args,) = RecipeParser(import_recipe("evaluate").EvaluateArguments, path).parse([])
+    assert args.model_name_or_path
+    check_evaluation(args.evaluation)
+
+
+@pytest.mark.parametrize("path", FULL_SCALE, ids=lambda path: path.stem)
+def test_full_scale_recipe_trains_as_the_paper(recipe, path):
+    script, training = parse(recipe, path)
+    assert (training.learning_rate, training.weight_decay, training.warmup_steps) == (1e-3, 0.1, 10_000)
+    assert (training.adam_beta1, training.adam_beta2, training.adam_epsilon) == (0.9, 0.98, 1e-6)
+    assert (training.num_train_epochs, training.max_grad_norm, training.bf16) == (32, 0, True)
+    assert 8 * training.per_device_train_batch_size * training.gradient_accumulation_steps == 1024
+    assert training.lr_scheduler_type == "cosine" and script.crop_scale == [0.9, 1.0]
+    if script.teacher_model_name_or_path is not None:
+        published = {"clip": 1, "crd": 1, "icl": 1, "fd": {"weight": 2000, "reduction": "mean"}}
+        assert training.losses == (published if script.init_from_teacher is None else "tinyclip")
+    assert f"--config recipes/configs/distill/{path.name}" in path.read_text()
+    # The stream that the comment offers is as long as 32 epochs of 10 M pairs.
+    (steps,) = re.findall(r"max_steps: (\d+)", path.read_text())
+    assert int(steps) == 32 * 10_000_000 / 1024
+
+
+# ---- One run, end to end ----
+
+MEASURED = {
+    "zero_shot": {"dataset_name": "shapes", "split": "zero_shot", "max_samples": 64},
+    "retrieval": {"dataset_name": "shapes", "split": "retrieval", "max_samples": 20},
+}
+
+
+def write_yaml(path, **values):
+    path.write_text(yaml.safe_dump(TINY | values))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def finished(recipe, tmp_path_factory):
+    """A folder with `teacher` and `student`, as a run with a teacher's recipe leaves it, and the run's scores."""
+    folder = tmp_path_factory.mktemp("run")
+    teacher = write_yaml(
+        folder / "teacher.yaml", model_name_or_path="test-resnet", losses={"clip": 1}, output_dir="not/here"
+    )
+    student = write_yaml(
+        folder / "student.yaml",
+        teacher_model_name_or_path=str(folder / "teacher"),
+        teacher_recipe=teacher,
+        losses={"clip": 1, "crd": 1, "icl": 1, "fd": {"weight": 2000, "reduction": "mean"}},
+        evaluation=MEASURED,
+        output_dir=str(folder / "student"),
+    )
+    return folder, recipe.main(["--config", student, "--seed", "3"])
+
+
+def weights(folder):
+    return load_file(folder / "model.safetensors")
+
+
+def test_a_run_leaves_a_model_its_heads_its_recipe_and_its_scores(finished):
+    folder, scores = finished
+    student = folder / "student"
+    left = {path.name for path in student.iterdir()}
+    assert left >= {
+        "config.json", "model.safetensors", "losses.safetensors", "recipe.yaml", "results", "training_args.json",
+        "tokenizer.json", "tokenizer_config.json",
+    }  # fmt: skip
+    assert left & {"processor_config.json", "preprocessor_config.json"}
+    assert not (ROOT / "not").exists()
+    records = [json.loads(path.read_text()) for path in (student / "results").glob("*.json")]
+    merged = {}
+    for record in records:
+        merged |= record["metrics"]
+        assert record["dataset"].startswith("shapes") and record["config"]["seed"] == 3
+    assert len(records) == 2 and merged == scores
+    assert {"acc1", "image_retrieval_recall@1", "text_retrieval_recall@1"} <= set(scores)
+    assert all(0 <= score <= 1 for score in scores.values())
+    assert "losses.terms.icl.logit_scale" in load_file(student / "losses.safetensors")
+
+
+def test_the_saved_recipe_gives_the_same_weights_again(recipe, finished, tmp_path):
+    folder, scores = finished
+    saved = folder / "student" / "recipe.yaml"
+    assert yaml.safe_load(saved.read_text())["seed"] == 3
+    again = recipe.main(["--config", str(saved), "--output_dir", str(tmp_path)])
+    assert again == scores
+    first, second = weights(folder / "student"), weights(tmp_path)
+    assert first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+    other = recipe.main(["--config", str(saved), "--output_dir", str(tmp_path / "other"), "--seed", "4"])
+    assert other != scores or any(not torch.equal(first[k], v) for k, v in weights(tmp_path / "other").items())
+
+
+def test_a_run_goes_on_from_a_folder(recipe, finished, tmp_path):
+    folder, _ = finished
+    recipe.main(
+        ["--config", write_yaml(tmp_path / "r.yaml", output_dir=str(tmp_path), losses={"clip": 1}, learning_rate=0.0),
+         "--model_name_or_path", str(folder / "student")]
+    )  # fmt: skip
+    first, second = weights(folder / "student"), weights(tmp_path)
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_generated_captions_reach_the_losses(recipe, finished, tmp_path, caplog):
+    config = write_yaml(
+        tmp_path / "r.yaml",
+        teacher_model_name_or_path=str(finished[0] / "teacher"),
+        losses="mobileclip",
+        output_dir=str(tmp_path),
+        max_steps=1,
+    )
+    runs = []
+    for flags in ([], ["--synthetic_text_column", "synthetic_text"]):
+        recipe.main(["--config", config, *flags, "--output_dir", str(tmp_path / str(len(runs)))])
+        runs.append(weights(tmp_path / str(len(runs))))
+    # The first batch has the same crops and captions in both, so what differs comes from the generated ones.
+    assert any(not torch.equal(runs[0][key], value) for key, value in runs[1].items())
+
+
+def test_two_teachers(recipe, finished, tmp_path):
+    """A list of teachers, one as a mapping, in YAML; each has a learned scale of its own."""
+    folders = [str(finished[0] / name) for name in ("teacher", "student")]
+    config = write_yaml(
+        tmp_path / "r.yaml",
+        teacher_model_name_or_path=[folders[0], {"name": folders[1], "weight": 0.5, "dtype": "bfloat16"}],
+        teacher_dtype="float32",
+        losses={"clip": 1.0, "icl": 1.0},
+        output_dir=str(tmp_path),
+        max_steps=1,
+    )
+    recipe.main(["--config", config])
+    heads = load_file(tmp_path / "losses.safetensors")
+    assert {f"losses.terms.icl.losses.{k}.logit_scale" for k in (0, 1)} <= heads.keys()
+    assert heads["losses.terms.icl.pulls"].shape == (2,) and heads["losses.terms.icl.steps"] == 1
+
+
+def test_own_images_with_a_broken_one(recipe, finished, tmp_path, caplog):
+    images = tmp_path / "images"
+    for i in range(40):
+        folder = images / "train" / ("cat", "dog")[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        PILImage.new("RGB", (40 + i, 30), (6 * i, 0, 255 - 6 * i)).save(folder / f"{i:02}.png")
+    (images / "train" / "cat" / "20.png").write_bytes(b"this is no picture")
+    config = write_yaml(
+        tmp_path / "own.yaml",
+        teacher_model_name_or_path=str(finished[0] / "teacher"),
+        losses={"fd": 4.0},
+        dataset_name="imagefolder",
+        data_dir=str(images),
+        text_column="label",
+        max_train_samples=None,
+        max_steps=3,
+        output_dir=str(tmp_path / "out"),
+    )
+    assert recipe.main(["--config", config]) == {}
+    assert "20.png" in caplog.text
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
+def test_several_sources_are_mixed(recipe, tmp_path, caplog):
+    PILImage.new("RGB", (40, 30), (0, 90, 255)).save(tmp_path / "0.png")
+    (tmp_path / "mine.csv").write_text("filepath,title\n0.png,a blue page\ngone.png,nothing\n")
+    shapes = {"dataset_name": "shapes", "max_samples": 20}
+    config = write_yaml(
+        tmp_path / "mix.yaml",
+        losses={"clip": 1.0},
+        datasets=[shapes | {"weight": 3}, {"dataset_name": str(tmp_path / "mine.csv"), "streaming": True}],
+        max_steps=3,
+        max_broken_fraction=1.0,
+        output_dir=str(tmp_path / "out"),
+    )
+    recipe.main(["--config", config])
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+    # Half of a quarter of the rows; the end of the run says how many there were, and which.
+    assert "rows skipped as broken, among them:" in caplog.text and "gone.png (FileNotFoundError" in caplog.text
+
+
+# ---- Bad input ----
+
+BAD = [
+    ({"losses": {"clp": 1}}, "'clp' in `losses` is no loss.*Did you mean .*'clip'"),
+    ({"losses": {"fd": {"weight": 4, "reduce": "sum"}}}, "'fd' in `losses` has no option 'reduce'.*Allowed are"),
+    ({"losses": {"fd": 4}}, r"The losses \['fd'\] need a teacher.*teacher_model_name_or_path.*losses="),
+    ({"image_column": "picture", "dataset_name": "FILE.csv"}, "image_column='picture'.*columns are.*'filepath'.*Pass"),
+    ({"text_column": "caption", "dataset_name": "FILE.csv"}, "text_column='caption'.*columns are.*'title'.*Pass"),
+    ({"dataset_name": "EMPTY.csv"}, "EMPTY.csv.*is empty.*at least one image.*Pass"),
+    (
+        {"synthetic_text_column": "coca", "dataset_name": "FILE.csv"},
+        "synthetic_text_column='coca'.*columns are.*'title'.*Pass the one that holds the generated captions",
+    ),
+    ({"dataset_name": "imagefolder", "data_dir": "FOLDER"}, "imagefolder.*FOLDER.*data_files"),
+    ({"dataset_name": "imagefolder", "data_dir": "nowhere"}, "data_dir='nowhere'.*is not a folder.*Pass"),
+    ({"dataset_name": "nobody/no-such-data"}, "'nobody/no-such-data'.*doesn't exist on the Hub.*Correct the name"),
+    ({"datasets": [{"dataset_name": "FILE.csv", "weight": 0}]}, r"`weights=\[0\]`.*above 0"),
+    ({"max_stepz": 3}, "bad.yaml, line .*'max_stepz' is no argument. Did you mean `max_steps`"),
+    ({"max_steps": 3.7}, "bad.yaml, `max_steps`.*3.7.*It takes"),
+    ({"model_name_or_path": "test-vitt"}, "'test-vitt'.*did you mean load_clip\\('test-vit'\\)"),
+    ({"model_name_or_path": "FOLDER"}, "FOLDER.* is no saved model.*config.json.*allowed are"),
+    ({"model_name_or_path": "nobody/no-such-model"}, "'nobody/no-such-model' is no preset.*Hub.*hf download"),
+    ({"teacher_model_name_or_path": "FOLDER"}, "FOLDER.*config.json"),
+    (
+        {"teacher_model_name_or_path": "FOLDER", "teacher_dtype": "half"},
+        "dtype 'half' is unknown; allowed are float32",
+    ),
+    ({"teacher_model_name_or_path": [{"weight": 2}]}, "has no name; allowed are name, weight.*write for example"),
+    (
+        {"teacher_model_name_or_path": ["a"], "teacher_recipe": "x"},
+        "makes the folder of one teacher.*each teacher first",
+    ),
+    ({"teacher_model_name_or_path": "nobody/no-such-model"}, "'nobody/no-such-model'.*Hub"),
+    ({"teacher_model_name_or_path": "open_clip:ViT-B-61/openai"}, "ViT-B-61.*ViT-B-16"),
+    ({"evaluation": {"zero_shott": MEASURED["zero_shot"]}}, "'zero_shott' is no task.*zero_shot"),
+]
+
+
+@pytest.mark.parametrize(("values", "message"), BAD, ids=[json.dumps(values)[:60] for values, _ in BAD])
+def test_bad_input_is_named_with_the_fix(recipe, values, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("FOLDER").mkdir()
+    PILImage.new("RGB", (8, 8)).save("0.png")
+    Path("FILE.csv").write_text("filepath,title\n0.png,a red circle\n")
+    Path("EMPTY.csv").write_text("image,text\n")
+    config = write_yaml(Path("bad.yaml"), **({"losses": {"clip": 1}, "output_dir": "out"} | values))
+    with pytest.raises(ValueError, match=message):
+        recipe.main(["--config", config])
+    assert not list(Path().glob("out/*.safetensors"))
+
+
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path):
+    config = write_yaml(tmp_path / "bad.yaml", losses={"fd": 4}, output_dir=str(tmp_path))
+    command = [sys.executable, "recipes/distill.py", "--config", config]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ") and "teacher_model_name_or_path" in last
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,168 @@
+"""recipes/evaluate.py: folders and open_clip checkpoints, the embedded world and one's own images, and bad input."""
+
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from hf_clip_kd.evaluation import load_results
+
+
+def numbered_images(n):
+    return [Image.new("RGB", (2, 2), (i, 0, 0)) for i in range(n)]
+
+
+@pytest.fixture(scope="module")
+def student_folder(tmp_path_factory):
+    from hf_clip_kd import load_clip
+
+    folder = tmp_path_factory.mktemp("student")
+    model, processor = load_clip("test-vit")
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return str(folder)
+
+
+SHAPES = {
+    "zero_shot": {"dataset_name": "shapes", "split": "zero_shot", "max_samples": 40},
+    "retrieval": {"dataset_name": "shapes", "split": "retrieval", "max_samples": 40, "batch_size": 16},
+}
+
+
+@pytest.fixture
+def recipe(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
+    return importlib.import_module("recipes.evaluate")
+
+
+@pytest.fixture
+def evaluate_main(recipe, tmp_path):
+    empty = tmp_path / "empty.yaml"
+    empty.write_text("")
+
+    def main(models, evaluation, *flags):
+        flags = ["--model_name_or_path", models, "--evaluation", json.dumps(evaluation), *flags]
+        return recipe.main(["--config", str(empty), "--output_dir", str(tmp_path / "results"), *flags])
+
+    return main
+
+
+def test_recipe_scores_folders_on_shapes(evaluate_main, student_folder, tmp_path, capsys):
+    rows = evaluate_main(json.dumps([student_folder]), SHAPES)
+    records = load_results(tmp_path / "results")
+    assert [record["task"] for record in records] == ["zeroshot_retrieval", "zeroshot_classification"]
+    merged = {}
+    for record in records:
+        merged |= record["metrics"]
+        assert record["config"]["model_name_or_path"] == record["model"] == student_folder
+        assert record["config"]["evaluation"] == SHAPES
+    assert rows == {student_folder: merged}
+    assert {"acc1", "image_retrieval_recall@1", "text_retrieval_recall@1"} <= set(merged)
+    out = capsys.readouterr().out
+    assert "acc1" in out and f"{100 * merged['acc1']:.1f}" in out
+
+
+def test_recipe_scores_an_open_clip_checkpoint(evaluate_main, tmp_path):
+    import open_clip
+
+    small = {"layers": 1, "width": 64, "heads": 1}
+    config = {
+        "embed_dim": 16,
+        "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
+        "text_cfg": small | {"context_length": 77, "vocab_size": 49408},
+    }
+    (tmp_path / "evaluation-tiny.json").write_text(json.dumps(config))
+    open_clip.add_model_config(tmp_path)
+    model = open_clip.create_model("evaluation-tiny")
+    torch.save(model.state_dict(), tmp_path / "tiny.pt")
+    name = f"open_clip:evaluation-tiny/{tmp_path / 'tiny.pt'}"
+    (scores,) = evaluate_main(name, {"retrieval": SHAPES["retrieval"]}).values()
+    assert 0 <= scores["image_retrieval_recall@1"] <= 1
+    (record,) = load_results(tmp_path / "results")
+    assert (record["model"], record["pretrained"]) == ("evaluation-tiny", str(tmp_path / "tiny.pt"))
+
+
+@pytest.mark.parametrize("labels", ["folders", "names", "numbers"])
+def test_recipe_scores_own_images(evaluate_main, student_folder, tmp_path, labels):
+    rows = []
+    for i, image in enumerate(numbered_images(8)):
+        folder = tmp_path / "data" / ("cat", "dog")[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        image.resize((32, 32)).save(folder / f"{i}.png")
+        rows.append(f"{folder / f'{i}.png'},{folder.name if labels == 'names' else i % 2}")
+    if labels == "folders":
+        data = {"dataset_name": "imagefolder", "data_dir": str(tmp_path / "data"), "split": "train"}
+    else:
+        table = tmp_path / "table.csv"
+        table.write_text("\n".join(["image,label", *rows]) + "\n")
+        data = {"dataset_name": str(table), "class_names": ["cat", "dog"]}
+    scores = evaluate_main(student_folder, {"zero_shot": data})[student_folder]
+    assert set(scores) == {"acc1", "mean_per_class_recall"}
+    assert scores["acc1"] == pytest.approx(scores["mean_per_class_recall"])
+
+
+def with_options(task, **options):
+    return {task: SHAPES[task] | options}
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "message"),
+    [
+        ({}, r"`evaluation=\{\}` asks for nothing.*zero_shot: \{dataset_name: shapes"),
+        ({"zero_shot": {}}, "'zero_shot': .* mapping with `dataset_name`"),
+        ({"cifar": SHAPES["zero_shot"]}, "'cifar' is no task.*task: zero_shot"),
+        (with_options("zero_shot", splitt="test"), "'splitt' is no argument .*Did you mean `split`"),
+        (with_options("zero_shot", split="zeroshot"), "'zero_shot' .*split='zeroshot'"),
+        (with_options("zero_shot", split="test"), "`label_column='label'` holds plain values"),
+        (with_options("zero_shot", templates=["a photo"]), "has no place for the class name"),
+        (with_options("zero_shot", class_names=["cat"]), "name no class"),
+        (with_options("retrieval", dataset_name="no_such.csv"), "'retrieval' .*no_such.csv"),
+    ],
+)
+def test_recipe_bad_evaluation(evaluate_main, student_folder, evaluation, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate_main(student_folder, evaluation)
+
+
+def test_labels_that_are_no_class_name(evaluate_main, student_folder, tmp_path):
+    numbered_images(1)[0].save(tmp_path / "0.png")
+    table = tmp_path / "table.csv"
+    table.write_text(f"image,label\n{tmp_path / '0.png'},bird\n")
+    data = {"dataset_name": str(table), "class_names": ["cat", "dog"]}
+    with pytest.raises(ValueError, match="holds 'bird', which is no class name.*2 `class_names`"):
+        evaluate_main(student_folder, {"zero_shot": data})
+    with pytest.raises(ValueError, match="reads column 'labels' as text.*'label'"):
+        evaluate_main(student_folder, {"zero_shot": data | {"label_column": "labels"}})
+
+
+def test_recipe_names_a_model_that_is_not_there(evaluate_main, tmp_path):
+    with pytest.raises(ValueError, match="no_such_folder"):
+        evaluate_main(str(tmp_path / "no_such_folder"), SHAPES)
+
+
+def test_two_data_sets_of_one_task(evaluate_main, student_folder):
+    evaluation = {"retrieval": SHAPES["retrieval"], "again": SHAPES["retrieval"] | {"task": "retrieval", "seed": 1}}
+    scores = evaluate_main(student_folder, evaluation)[student_folder]
+    assert {"retrieval/image_retrieval_recall@1", "again/image_retrieval_recall@1"} <= set(scores)
+
+
+def test_demo_config_parses(recipe):
+    from hf_clip_kd.recipe_io.parser import RecipeParser
+
+    (args,) = RecipeParser(recipe.EvaluateArguments, recipe.CONFIGS / "demo.yaml").parse([])
+    assert set(args.evaluation) == {"zero_shot", "retrieval"}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("openai/clip-vit-base-patch16", ("openai/clip-vit-base-patch16", "")),
+        ("open_clip:ViT-B-16/laion2b_s34b_b88k", ("ViT-B-16", "laion2b_s34b_b88k")),
+        ("open_clip:ViT-B-16//data/checkpoint.pt", ("ViT-B-16", "/data/checkpoint.pt")),
+    ],
+)
+def test_split_name(recipe, name, expected):
+    assert recipe.split_name(name) == expected

@@ -1,0 +1,142 @@
+"""recipes/study.py as a user runs it: what it prints, and the whole way in small, killed and started again."""
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+from tiny_study import TINY, write_study
+
+from hf_clip_kd.hub.cards import render_card
+from hf_clip_kd.study.cards import collect_students
+
+ROOT = Path(__file__).parents[2]
+STUDY = ROOT / "recipes/study.py"
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+study = importlib.import_module("recipes.study")
+# One teacher, a student alone and one of its own: everything once.
+SMALL = {"cells": [{"teacher": None, "objective": "alone"}, {"teacher": "L"}], "references": {}}
+
+
+def test_dry_run_lists_cells_with_their_cost_and_starts_nothing(tmp_path, capsys):
+    study.main(["--config", str(write_study(tmp_path)), "--dry_run", "true"])
+    lines = capsys.readouterr().out.splitlines()
+    rows = [line[: line.index("seed 0") + len("seed 0")] for line in lines if "seed 0" in line]
+    assert rows == [
+        "alone vit alone x1 plain tiny seed 0",
+        "S vit clip_kd x1 plain tiny seed 0",
+        "L vit clip_kd x1 plain tiny seed 0",
+        "L vit clip_kd x2 objects tiny seed 0",
+    ]
+    # What is shared is counted with the first that needs it: here the language model, the cost and the reference teacher.
+    alone = 10 + 15 + 12 + 12 + 9 + 10
+    assert lines[1].split()[-4:] == ["6", "6", str(alone), "s"]
+    stages = 2 + 3 + 4 + 6 + 1 + 1 + 7
+    seconds = 2 * 10 + 3 * 9 + (3 * 10 + 20) + 6 * 15 + 12 + 9 + 7 * 12
+    assert f"4 cells, {stages} stages, {stages} of them to do" in lines[-2]
+    assert lines[-1] == f"One after another {seconds / 60:.0f} min, 2 at a time about {seconds / 120:.0f} min"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_what_is_wrong_is_told_in_one_line(tmp_path):
+    path = write_study(tmp_path, cells=[{"teacher": "nobody"}])
+    done = subprocess.run([sys.executable, STUDY, "--config", path], capture_output=True, text=True)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: `cells`: the teacher 'nobody'")
+
+
+def test_the_slurm_template_is_a_script_that_runs_it():
+    text = (ROOT / "recipes/study.sbatch").read_text()
+    assert subprocess.run(["bash", "-n"], input=text, text=True).returncode == 0
+    assert "exec python recipes/study.py" in text and "#SBATCH --signal=B:TERM@" in text
+
+
+def test_cards_of_a_study_that_has_not_run_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="holds no study.json"):
+        collect_students(tmp_path, ROOT / "recipes/configs/study", tmp_path / "runs")
+    path = write_study(tmp_path, **SMALL)
+    (arguments,) = study.RecipeParser(study.StudyArguments, path, description="").parse([])
+    (tmp_path / "out").mkdir()
+    study.write_study(study.Plan(arguments, ROOT / "recipes/configs/study"), tmp_path / "out")
+    with pytest.raises(ValueError, match="student-.* has not ended, and a card needs it"):
+        collect_students(tmp_path / "out", ROOT / "recipes/configs/study", tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+# ---- The whole way ----
+
+
+def start(path):
+    python_path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    environment = os.environ | {"PYTHONPATH": python_path, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, str(STUDY), "--config", str(path)], cwd=ROOT, env=environment)
+
+
+def kill_all(process):
+    """As when the machine goes down: the runner and all that it has started."""
+    family = [process, *psutil.Process(process.pid).children(recursive=True)]
+    for one in family:
+        one.kill()
+    process.wait()
+
+
+def results(folder):
+    """All JSONs of a study, without what is measured with a clock and where it lies."""
+    study = json.loads((folder / "study.json").read_text())
+    study["config"].pop("output_dir")
+    cells = [json.loads((folder / "cells" / f"{name}.json").read_text()) for name in study["cells"]]
+    for block in [*cells, *(cell["teacher"] for cell in cells if cell["teacher"]), *study["teachers"].values()]:
+        block["cost"].pop("images_per_second")
+    return study, cells
+
+
+@pytest.mark.slow
+def test_a_study_that_is_killed_and_started_again_gives_the_same_jsons(tmp_path):
+    (tmp_path / "whole").mkdir(), (tmp_path / "killed").mkdir()
+    process = start(write_study(tmp_path / "whole", **SMALL))
+    assert process.wait(timeout=900) == 0
+    study, cells = results(tmp_path / "whole/out")
+    assert [cell["status"] for cell in cells] == ["done", "done"] and study["references"].keys() == {"oracle"}
+    assert all(cell["vqa_correct"] and cell["representation_maps"]["vqa"]["cka"] for cell in cells)
+    assert (tmp_path / "whole/out/report.html").stat().st_size > 10_000
+
+    alone, distilled = collect_students(tmp_path / "whole/out", ROOT / "recipes/configs/study", tmp_path / "runs")
+    assert (alone.name, distilled.name) == ("tiny_alone", "tiny_L_clip_kd")
+    text = render_card(distilled)
+    assert "|  | teacher | student alone | this model |" in text and "Visual question answering" in text
+    assert "visual-question-answering" not in text and "| `effective rank` |" in text
+
+    path = write_study(tmp_path / "killed", **SMALL)
+    for seconds, end in ((25, kill_all), (35, kill_all), (30, lambda process: process.send_signal(signal.SIGTERM))):
+        process = start(path)
+        time.sleep(seconds)
+        assert process.poll() is None
+        end(process)
+        process.wait(timeout=240)
+    process = start(path)
+    assert process.wait(timeout=900) == 0
+    assert results(tmp_path / "killed/out") == (study, cells)
+
+    # What is there is not made again, and with another objective only what that needs.
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "killed/out/stages").glob("*/stage.json")}
+    changed = yaml.safe_load(path.read_text())
+    changed["objectives"] = TINY["objectives"] | {"fd": {"clip": 1.0, "fd": 4.0}}
+    changed["cells"] = [*SMALL["cells"], {"teacher": "L", "objective": "fd"}]
+    path.write_text(yaml.safe_dump(changed, sort_keys=False))  # the first of each axis is its default
+    assert start(path).wait(timeout=900) == 0
+    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "killed/out/stages").glob("*/stage.json")}
+    assert before.items() <= after.items()
+    assert sorted(path.parent.name.split("-")[0] for path in after.keys() - before.keys()) == [
+        "evaluate",
+        "student",
+        "vlm",
+    ]

@@ -1,0 +1,214 @@
+"""recipes/prime_lm.py and recipes/train_vlm.py: every YAML, the whole way in small, and bad input."""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from hf_clip_kd.data.shapes import QUESTION_TYPES
+from hf_clip_kd.models.load_tower import load_tower
+from hf_clip_kd.recipe_io.parser import RecipeParser
+from hf_clip_kd.vlm import LlavaTrainingArguments, list_chat_templates, tower_checksum
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted((ROOT / "recipes/configs/train_vlm").glob("*.yaml"))
+TINY = {
+    "hidden_size": 32,
+    "num_attention_heads": 2,
+    "max_train_samples": 64,
+    "max_test_samples": 24,
+    "max_steps": 2,
+    "per_device_train_batch_size": 8,
+    "use_cpu": True,
+    "report_to": "none",
+    "save_strategy": "no",
+}
+
+
+def import_recipe(name):
+    if str(ROOT) not in sys.path:
+        sys.path.insert(0, str(ROOT))
+    return importlib.import_module(f"recipes.{name}")
+
+
+def write_yaml(path, **values):
+    path.write_text(yaml.safe_dump(values))
+    return str(path)
+
+
+# ---- Every YAML ----
+
+
+def parse(path):
+    recipe = import_recipe("train_vlm")
+    parser = RecipeParser((recipe.TrainVLMArguments, LlavaTrainingArguments), path)
+    # A recipe for GPUs asks for bf16, which transformers refuses where there is none.
+    script, training = parser.parse(["--config", str(path), "--use_cpu", "true"])
+    recipe.check(script, training)
+    return script, training
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_recipe_is_sound(path):
+    script, _ = parse(path)
+    assert script.chat_template is None or script.chat_template in list_chat_templates()
+    if script.model_name_or_path is not None:  # it goes on where another one has ended
+        first, training = parse(path.with_name(path.stem.split("_")[0] + "_pretrain.yaml"))
+        assert training.output_dir == script.model_name_or_path and training.stage == "pretrain"
+        assert first.template == "plain" and first.language_model is not None
+
+
+# vlm.md 1.1: learning rate, global batch on 8 GPUs, image mode
+PUBLISHED = {
+    "llava15_pretrain": (1e-3, 256, "square"),
+    "llava15_finetune": (2e-5, 128, "pad"),
+    "llava15_finetune_lora": (2e-4, 128, "pad"),
+    "tinyllava_pretrain": (1e-3, 256, "square"),
+    "tinyllava_finetune": (2e-5, 128, "square"),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_recipe_trains_as_published(name):
+    script, training = parse(ROOT / f"recipes/configs/train_vlm/{name}.yaml")
+    batch = 8 * training.per_device_train_batch_size * training.gradient_accumulation_steps
+    assert (training.learning_rate, batch, script.image_mode) == PUBLISHED[name]
+    assert (training.lr_scheduler_type, training.warmup_steps, training.weight_decay) == ("cosine", 0.03, 0.0)
+    assert (training.num_train_epochs, training.bf16, script.vision_feature_layer) == (1, True, -2)
+    assert training.group_by_modality_length and not training.tune_vision_tower
+    if "lora" in name:
+        assert training.lora == {"r": 128, "lora_alpha": 256, "lora_dropout": 0.05}
+        assert training.projector_learning_rate == 2e-5
+
+
+def test_all_published_recipes_are_tested():
+    assert {path.stem for path in CONFIGS} == {*PUBLISHED, "demo"}
+
+
+# ---- The whole way ----
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The demo in small: a language model, and three towers with the same training."""
+    folder = tmp_path_factory.mktemp("vlm")
+    prime = write_yaml(folder / "prime.yaml", output_dir=str(folder / "lm"), **TINY)
+    import_recipe("prime_lm").main(["--config", prime])
+    settings = {
+        "vision_tower": "shapes-vit-t",
+        "beside": {"blind": None, "conv": "shapes-conv"},
+        "language_model": str(folder / "lm"),
+        "dataset_name": "shapes",
+        "feature_cache": str(folder / "features"),
+        "normalize_features": True,
+        "evaluation": {"shapes": {"split": "test", "max_samples": 24}},
+        "output_dir": str(folder / "runs" / "student"),
+    }
+    common = {
+        key: value for key, value in TINY.items() if "hidden" not in key and "heads" not in key and "test" not in key
+    }
+    config = write_yaml(folder / "vlm.yaml", **settings, **common)
+    rows = import_recipe("train_vlm").main(["--config", config])
+    assert json.loads((folder / "runs" / "summary.json").read_text())["rows"] == rows
+    return folder
+
+
+def test_summary_has_a_row_for_each_tower_and_the_oracle(folder):
+    rows = json.loads((folder / "runs" / "summary.json").read_text())["rows"]
+    assert [row["name"] for row in rows] == ["blind", "student", "conv", "oracle"]
+    for row in rows:
+        assert set(row) == {"name", "accuracy", "by_type"} and set(row["by_type"]) == set(QUESTION_TYPES)
+        # Each type is asked equally often.
+        assert row["accuracy"] == pytest.approx(sum(row["by_type"].values()) / len(QUESTION_TYPES))
+
+
+def test_each_run_leaves_a_llava_its_answers_and_its_recipe(folder):
+    towers = {"conv": "shapes-conv", "student": "shapes-vit-t"}
+    for name, tower in towers.items():
+        run = folder / "runs" / name
+        model = AutoModelForImageTextToText.from_pretrained(run)
+        assert AutoProcessor.from_pretrained(run).image_token == "<image>"
+        assert model.config.text_config.hidden_size == 32
+        (samples,) = (run / "results" / "samples").glob("*.jsonl")
+        assert len(samples.read_text().splitlines()) == 24
+        assert yaml.safe_load((run / "recipe.yaml").read_text())["vision_tower"] == tower
+    assert {path.name for path in (folder / "features").iterdir()} == {
+        tower_checksum(AutoModelForImageTextToText.from_pretrained(folder / "runs" / name).model.vision_tower)[:16]
+        for name in towers
+    }
+
+
+def test_the_tower_in_the_folder_is_the_one_given(folder, tmp_path):
+    tower, processor = load_tower("shapes-vit-t")
+    tower.save_pretrained(tmp_path / "tower"), processor.save_pretrained(tmp_path / "tower")
+    settings = yaml.safe_load((folder / "vlm.yaml").read_text())
+    settings |= {"vision_tower": str(tmp_path / "tower"), "output_dir": str(tmp_path / "run"), "feature_cache": None}
+    del settings["beside"], settings["evaluation"]
+    recipe = import_recipe("train_vlm")
+    recipe.main(["--config", write_yaml(tmp_path / "a.yaml", **settings)])
+    saved = AutoModelForImageTextToText.from_pretrained(tmp_path / "run")
+    assert tower_checksum(saved.model.vision_tower) == tower_checksum(tower)
+    # The second stage goes on from that folder, with adapters, and with the tower learning.
+    for key in ("vision_tower", "language_model"):
+        del settings[key]
+    settings |= {"model_name_or_path": str(tmp_path / "run"), "output_dir": str(tmp_path / "second")}
+    settings |= {"tune_vision_tower": True, "lora": {"r": 4}, "image_mode": "pad", "learning_rate": 0.01}
+    recipe.main(["--config", write_yaml(tmp_path / "b.yaml", **settings)])
+    second = AutoModelForImageTextToText.from_pretrained(tmp_path / "second")
+    assert tower_checksum(second.model.vision_tower) != tower_checksum(tower)
+    assert not [name for name, _ in second.named_parameters() if "lora" in name]
+    assert (tmp_path / "second" / "adapter" / "adapter_model.safetensors").is_file()
+    assert AutoProcessor.from_pretrained(tmp_path / "second").image_processor.do_pad
+
+
+# ---- Bad input ----
+
+START = {"vision_tower": "shapes-vit-t", "language_model": "nowhere", "output_dir": "out", "dataset_name": "shapes"}
+BAD = [
+    ({"language_model": None}, "model_name_or_path=None.*Give one of the two"),
+    ({"model_name_or_path": "x", "language_model": None}, "`vision_tower` or `beside` with `model_name_or_path`"),
+    ({}, "language_model='nowhere' cannot be loaded"),
+    ({"vision_tower": "shapes-vit-q"}, "shapes-vit-q"),
+    ({"beside": {"b": None, "c": "outputs/nowhere"}}, "outputs/nowhere"),
+    ({"quantization": "4bit"}, "`quantization=4bit` without `lora`"),
+    ({"feature_cache": "f", "tune_vision_tower": True}, "`feature_cache='f'` with `tune_vision_tower`"),
+    ({"beside": {"a": None}, "resume_from_checkpoint": "c"}, "belongs to one of the towers"),
+    ({"evaluation": {"gqq": {}}}, "'gqq' is no benchmark"),
+    ({"evaluation": {"gqa": {"questions": "no.json", "image_folder": "."}}}, "no.json"),
+    ({"dataset_name": "no.json"}, "no.json"),
+    ({"chat_template": "klingon"}, "klingon.*qwen2"),
+    ({"image_mode": "round"}, "image_mode.*round"),
+]
+
+
+@pytest.mark.parametrize(("values", "message"), BAD, ids=[json.dumps(values)[:60] for values, _ in BAD])
+def test_bad_input_is_named_with_the_fix(values, message, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = START | {"max_train_samples": 8, "use_cpu": True, "report_to": "none"} | values
+    if "chat_template" in values:
+        settings["language_model"] = str(folder / "lm")
+    with pytest.raises(ValueError, match=message):
+        import_recipe("train_vlm").main(["--config", write_yaml(Path("bad.yaml"), **settings)])
+    assert not list(Path().glob("out/*.safetensors"))
+
+
+@pytest.mark.slow
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path):
+    command = [
+        sys.executable,
+        "recipes/train_vlm.py",
+        "--language_model",
+        "nowhere",
+        "--language_model_recipe",
+        "no.yaml",
+    ]
+    done = subprocess.run(
+        [*command, "--output_dir", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1].startswith("error: ") and "Traceback" not in done.stderr

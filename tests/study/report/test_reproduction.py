@@ -1,0 +1,97 @@
+"""A study that is run again: what agrees is reproduced, what does not is named."""
+
+import json
+
+import made_up_study as made_up
+import numpy as np
+import pytest
+from scipy import stats
+
+from hf_clip_kd.study.report.cells import read_study
+from hf_clip_kd.study.report.reproduction import (
+    Again,
+    differences_again,
+    means_again,
+    trends_again,
+    write_reproduction,
+)
+from hf_clip_kd.study.report.statistics import Estimate
+from hf_clip_kd.study.report.summary import summary
+from recipes import study_compare
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Two runs of one made-up study, and one with a single seed."""
+    root = tmp_path_factory.mktemp("studies")
+    for name, seeds in (("first", (0, 1, 2)), ("second", (3, 4, 5)), ("single", (6,))):
+        made_up.write(root / name, made_up.cells(seeds, questions=100))
+        (root / name / "summary.json").write_text(json.dumps(summary(read_study(root / name))))
+    return root
+
+
+@pytest.fixture
+def summaries(folders):
+    return [json.loads((folders / name / "summary.json").read_text()) for name in ("first", "second")]
+
+
+def test_equal_worlds_reproduce_each_other(folders, summaries, capsys):
+    found = [*trends_again(*summaries), *differences_again(*summaries), *means_again(*summaries)]
+    assert len(found) > 60 and np.mean([one.within for one in found]) > 0.9
+    assert not any(one.opposite for one in found)
+    path = study_compare.main([str(folders / "first"), str(folders / "second")])
+    text = path.read_text()
+    assert path == folders / "first/reproduction.md" and text in capsys.readouterr().out
+    slopes = trends_again(*summaries)
+    assert f"Slopes: {sum(one.within for one in slopes)} of {len(slopes)} reproduced" in text
+    assert all(f"`{one.what}`" in text for one in slopes)
+
+
+def test_a_number_that_moved_is_named(folders, summaries):
+    first, second = summaries
+    moved = second["teacher_slopes"]["VQA accuracy"]
+    moved |= {"value": 9.0, "low": 8.9, "high": 9.1}
+    (one,) = [again for again in trends_again(first, second) if not again.within and "teacher" in again.what]
+    assert one.what == "VQA accuracy, for each point of the teacher" and one.second.value == 9
+    (folders / "moved").mkdir(exist_ok=True)
+    (folders / "moved/summary.json").write_text(json.dumps(second))
+    _, text = write_reproduction(folders / "first", folders / "moved")
+    assert one.what in text.split("## What fell outside")[1].split("##")[0]
+
+
+def test_reach_is_that_of_both_and_opposite_needs_both_clear():
+    one, other = Estimate(1.0, 0.6, 1.4, 0.01, 3), Estimate(0.6, 0.3, 0.9, 0.01, 3)
+    summaries = [{"teacher_slopes": {"VQA accuracy": vars(e)}, "duration_doublings": {}} for e in (one, other)]
+    (again,) = trends_again(*summaries)
+    assert again.reach == pytest.approx(0.5) and again.within and not again.opposite
+    falls = Estimate(-1.0, -1.4, -0.6, 0.01, 3)
+    assert Again("x", one, falls, 0.5).opposite and not Again("x", one, falls, 0.5).within
+    assert not Again("x", one, Estimate(-1.0, -2.4, 0.4, 0.1, 3), 2.0).opposite
+
+
+def test_means_are_compared_as_by_welch(summaries):
+    """Against scipy's test: within the interval is the same as a p-value above 0.05."""
+    rows = [one["comparisons"]["teacher"]["L"]["zero-shot accuracy"]["seeds"] for one in summaries]
+    (again,) = [one for one in means_again(*summaries) if one.what == "teacher: L, zero-shot accuracy"]
+    p_value = stats.ttest_ind(*rows, equal_var=False).pvalue
+    assert again.within == (p_value > 0.05) and again.first.value == pytest.approx(np.mean(rows[0]))
+
+
+def test_a_score_in_two_tables_counts_once_and_one_that_never_moves_agrees_with_itself():
+    row = {"VQA accuracy": {"seeds": [1.0, 1.0], "difference": None}}
+    summaries = [{"comparisons": {"teacher": {"L": row}, "objective": {"clip_kd": row}}}] * 2
+    (again,) = means_again(*summaries)
+    assert again.what == "teacher: L, VQA accuracy" and again.reach == 0 and again.within
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        ("first", "first", r"share the seeds \[0, 1, 2\]"),
+        ("first", "nowhere", "holds no `summary.json`"),
+        ("first", "single", "no number in common"),
+    ],
+)
+def test_what_cannot_be_compared_is_said(folders, first, second, message):
+    with pytest.raises(ValueError, match=message):
+        write_reproduction(folders / first, folders / second)

@@ -1,0 +1,152 @@
+"""What the stages left becomes cell files: written here by hand, so that every number of a file is known."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tiny_study import TINY
+
+from hf_clip_kd.recipe_io.results import save_cost, save_results
+from hf_clip_kd.study.report.cells import read_study
+from hf_clip_kd.study.running.arguments import StudyArguments
+from hf_clip_kd.study.running.collect import write_cell, write_study
+from hf_clip_kd.study.running.plan import Plan
+from hf_clip_kd.study.running.schedule import Ended
+
+CONFIGS = Path(__file__).parents[3] / "recipes/configs/study"
+MAP = [[1.0, 0.25], [0.5, 0.75]]
+
+
+def make_plan(**changes):
+    cells = [{"teacher": None, "objective": "alone"}, {"teacher": "L"}]
+    return Plan(StudyArguments(**(TINY | {"output_dir": "out", "cells": cells} | changes)), CONFIGS)
+
+
+def leave(stage, root, value):
+    """What a stage of that kind leaves, with numbers around `value`."""
+    output = root / stage.output
+    output.mkdir(parents=True, exist_ok=True)
+    common = {"model": "m", "config": {}}
+    if stage.kind == "evaluate":
+        for name, block in stage.arguments["evaluation"].items():
+            task = {"zero_shot": "zeroshot_classification", "retrieval": "zeroshot_retrieval"}.get(
+                name, "representation"
+            )
+            metrics = {"zero_shot": {"acc1": value}, "retrieval": {"image_retrieval_recall@1": value / 2}}
+            compared = {"cka": 0.9} if "teacher" in block else {}
+            details = {"representation_maps": {"cka": MAP}} if compared else None
+            own = metrics.get(name, {"effective_rank": 10 * value + (name == "vqa")} | compared)
+            dataset = f"shapes/{block.get('split', 'test')}"
+            save_results(output, dataset=dataset, task=task, metrics=own, details=details, **common)
+    elif stage.kind in ("vlm", "vqa"):
+        folder = output / "results" if stage.kind == "vlm" else output
+        details = {"benchmark": "shapes", "main_metric": "accuracy"}
+        metrics = {"accuracy": value, "count/accuracy": value / 4}
+        save_results(folder, dataset="shapes", task="vqa_llava", metrics=metrics, details=details, **common)
+        (folder / "samples").mkdir()
+        lines = [json.dumps({"score": score}) for score in (1.0, 0.0, 0.3)]
+        (folder / "samples/shapes.jsonl").write_text("\n".join(lines) + "\n")
+    elif stage.kind == "cost":
+        tower = {"parameters": 5, "per_second": 100.0}
+        save_cost(output, {"this model": {"image": tower, "text": tower | {"parameters": 7}}})
+    elif stage.kind == "language_model":
+        (output / "oracle.json").write_text(json.dumps({"accuracy": 0.97, "by_type": {"count": 1.0}}))
+    elif stage.kind == "student":
+        logs = [{"loss": 1.0, "epoch": 0.5, "step": 2}, {"train_loss": 1.0, "epoch": 1.0, "step": 4}]
+        (output / "metrics.jsonl").write_text("\n".join(map(json.dumps, logs)) + "\n")
+    (root / stage.folder / "stage.json").write_text(json.dumps({"id": stage.id, "kind": stage.kind, "seconds": 1.0}))
+
+
+@pytest.fixture
+def left(tmp_path):
+    plan = make_plan()
+    for i, stage in enumerate(plan.stages):
+        leave(stage, tmp_path, 0.01 * (i + 1))
+    return plan, tmp_path, {stage.id: Ended(stage, "done") for stage in plan.stages}
+
+
+def test_a_cell_file_holds_all_blocks(left):
+    plan, root, ended = left
+    alone, distilled = plan.cells
+    record = write_cell(plan, distilled, root, ended)
+    assert record == json.loads((root / "cells" / f"{record['id']}.json").read_text())
+    assert (record["study"], record["status"], record["epochs"], record["steps"]) == ("tiny", "done", 1.0, 4)
+    assert record["axes"] == distilled.axes and "error" not in record
+    value = 0.01 * (1 + [stage.id for stage in plan.stages].index(plan.cells[distilled].evaluate.id))
+    assert record["student"] == {"acc1": value, "image_retrieval_recall@1": value / 2}
+    assert record["representation"]["classification"] == {"effective_rank": 10 * value, "cka": 0.9}
+    assert record["representation"]["vqa"]["effective_rank"] == 10 * value + 1
+    assert record["representation_maps"] == {"classification": {"cka": MAP}, "vqa": {"cka": MAP}}
+    asked = 0.01 * (1 + [stage.id for stage in plan.stages].index(plan.cells[distilled].vqa.id))
+    assert record["vqa"] == {"accuracy": asked, "count/accuracy": asked / 4}
+    assert record["vqa_correct"] == [1, 0, 0.3]
+    assert record["cost"] == {"vision_parameters": 5, "text_parameters": 7, "images_per_second": 100.0}
+    assert record["teacher"]["representation"]["vqa"].keys() == {"effective_rank"}  # it is not compared with itself
+    assert write_cell(plan, alone, root, ended)["teacher"] is None
+
+
+def test_what_is_written_is_what_the_report_reads(left):
+    plan, root, ended = left
+    for cell in plan.cells:
+        write_cell(plan, cell, root, ended)
+    write_study(plan, root)
+    study = read_study(root)
+    assert [cell["axes"] for cell in study.cells] == [cell.axes for cell in plan.cells]
+    assert (study.missing, study.failed) == (0, [])
+    record = study.record
+    assert (record["name"], record["procedural"], list(record["teachers"])) == ("tiny", True, ["L"])
+    assert record["references"]["oracle"] == {"accuracy": 0.97, "count/accuracy": 1.0}
+    assert record["references"]["blind"].keys() == {"accuracy", "count/accuracy"}
+    assert record["config"]["cells"] == plan.study.cells and record["machine"]["processes"] == 2
+
+
+def test_a_failed_cell_says_why_and_keeps_what_was_measured(left):
+    plan, root, ended = left
+    cell = list(plan.cells)[1]
+    vqa = plan.cells[cell].vqa
+    (root / vqa.folder / "stage.json").unlink()
+    record = write_cell(plan, cell, root, ended | {vqa.id: Ended(vqa, "failed", error="exit code 1: no memory")})
+    assert (record["status"], record["error"]) == ("failed", f"{vqa.id}: exit code 1: no memory")
+    assert (record["vqa"], record["vqa_correct"]) == ({}, None) and record["student"]
+    broken = plan.cells[cell].training.needs[0]
+    ended |= {stage.id: Ended(stage, "skipped", error="its teacher") for stage in plan.cells[cell].stages}
+    record = write_cell(plan, cell, root, ended | {broken.id: Ended(broken, "failed", error="SIGKILL: no memory")})
+    assert record["error"] == f"{broken.id}: SIGKILL: no memory"  # the cause, not what came of it
+    study = json.loads(write_study(plan, root).read_text())
+    assert study["cells"] and study["teachers"]["L"]["vqa"]
+
+
+def test_several_benchmarks_get_their_names_and_a_mean(tmp_path):
+    plan = make_plan(vqa="paper/vqa.yaml")
+    cell = list(plan.cells)[1]
+    stage = plan.cells[cell].vqa
+    for other in plan.awaited_by(cell):
+        leave(other, tmp_path, 0.5)
+    (tmp_path / stage.output / "samples/shapes.jsonl").write_text('{"score": 1.0}\n')
+    for name, metric, value in (("mme", "perception", 1000.0), ("pope", "f1", 0.7)):
+        details = {"benchmark": name, "main_metric": metric}
+        save_results(
+            tmp_path / stage.output,
+            dataset=name,
+            task="vqa_llava",
+            model="m",
+            config={},
+            metrics={metric: value},
+            details=details,
+        )
+    (tmp_path / stage.output / "samples/mme.jsonl").write_text('{"score": null}\n')
+    record = write_cell(plan, cell, tmp_path, {one.id: Ended(one, "done") for one in plan.stages})
+    assert record["vqa"] == {
+        "mme/perception": 1000.0, "pope/f1": 0.7, "shapes/accuracy": 0.5, "shapes/count/accuracy": 0.125,
+        "accuracy": pytest.approx((1000 / 2000 + 0.7 + 0.5) / 3),
+    }  # fmt: skip
+    assert record["vqa_correct"] is None  # of MME no single question has a score
+
+
+@pytest.mark.parametrize(("data", "epochs"), [("plain", 1.0), ("objects", 1.6)])
+def test_a_stream_has_the_epochs_that_its_recipe_says(tmp_path, data, epochs):
+    plan = make_plan(cells=[{"teacher": "L", "data": data}])
+    (cell,) = plan.cells
+    leave(plan.cells[cell].training, tmp_path, 0.5)
+    ended = {one.id: Ended(one, "skipped", error="no time") for one in plan.stages}
+    assert write_cell(plan, cell, tmp_path, ended)["epochs"] == epochs

@@ -1,0 +1,181 @@
+"""The YAMLs of studies: every stage's arguments are taken by its recipe, and all is built but the downloads."""
+
+import functools
+import importlib
+import inspect
+import sys
+from pathlib import Path
+
+import open_clip
+import pytest
+import yaml
+from datasets import Dataset, Features, Image, List, Value
+from transformers import SiglipConfig
+
+import hf_clip_kd as kd
+from hf_clip_kd.data.shapes import load_shapes
+from hf_clip_kd.evaluation import build_evaluator
+from hf_clip_kd.losses import requested
+from hf_clip_kd.recipe_io.parser import RecipeParser
+from hf_clip_kd.study.running.arguments import StudyArguments
+from hf_clip_kd.study.running.plan import Plan
+from hf_clip_kd.study.running.stages import KINDS
+from hf_clip_kd.vlm import LlavaTrainingArguments, list_chat_templates
+
+ROOT = Path(__file__).parents[3]
+CONFIGS = ROOT / "recipes/configs/study"
+STUDIES = sorted(CONFIGS.glob("*.yaml"))
+BENCHMARKS = {"vqav2", "gqa", "textvqa", "pope", "mme", "scienceqa", "mmmu", "vizwiz"}
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+
+def dataclasses_of(script):
+    """What the recipe of that name parses."""
+    module = importlib.import_module(f"recipes.{script.removesuffix('.py')}")
+    own = {
+        "distill.py": ("DistillArguments", kd.DistillationTrainingArguments),
+        "cache_teacher.py": ("CacheArguments", None),
+        "evaluate.py": ("EvaluateArguments", None),
+        "prime_lm.py": ("PrimeArguments", LlavaTrainingArguments),
+        "train_vlm.py": ("TrainVLMArguments", LlavaTrainingArguments),
+        "evaluate_vlm.py": ("EvaluateVLMArguments", None),
+        "measure_cost.py": ("CostArguments", None),
+    }
+    name, training = own[script]
+    return [dtype for dtype in (getattr(module, name), training) if dtype is not None]
+
+
+def load(path, *flags):
+    (study,) = RecipeParser(StudyArguments, path).parse(["--config", str(path), *flags])
+    return Plan(study, CONFIGS)
+
+
+def parsed(stage, root):
+    """The arguments of a stage as its recipe reads them; on the CPU, since bf16 is refused where there is no GPU for it."""
+    dtypes, path = dataclasses_of(KINDS[stage.kind].script), stage.write_arguments(root)
+    cpu = ["--use_cpu", "true"] if len(dtypes) == 2 else []
+    return RecipeParser(dtypes, path).parse(["--config", str(path), *cpu])
+
+
+@pytest.fixture(params=STUDIES, ids=lambda path: path.stem)
+def plan(request, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    return load(request.param)
+
+
+def test_every_stage_is_taken_by_its_recipe(plan, tmp_path):
+    one_of_each = {(stage.kind, str(sorted(stage.arguments))): stage for stage in plan.stages}
+    for stage in one_of_each.values():
+        parsed(stage, tmp_path)
+
+
+@functools.cache
+def teacher_of(preset):
+    model, processor = kd.load_clip(preset)
+    return kd.CLIPTeacher(model, processor=processor)
+
+
+def dims_of(preset, losses):
+    teacher = teacher_of(preset)
+    teacher.prepare(requested(losses))
+    return teacher.dims
+
+
+def teacher_dims(stage):
+    """Widths of a student's teacher, without its weights."""
+    name = stage.arguments.get("teacher_model_name_or_path")
+    if name is None:
+        return None
+    if not isinstance(name, str):  # a stage trains it
+        (teacher,) = [need for need in stage.needs if need.kind == "teacher"]
+        return dims_of(teacher.arguments["model_name_or_path"], stage.arguments["losses"])
+    if name.startswith("open_clip:"):
+        architecture, tag = name.removeprefix("open_clip:").split("/")
+        assert tag in open_clip.list_pretrained_tags_by_model(architecture)
+        return kd.CLIPDims(embed_dim=open_clip.get_model_config(architecture)["embed_dim"])
+    return kd.CLIPDims(embed_dim={"openai/clip-vit-base-patch16": 512}.get(name, SIGLIP_WIDTH))
+
+
+# All SigLIPs of the size base have the width that transformers takes by default.
+SIGLIP_WIDTH = SiglipConfig().vision_config.hidden_size
+
+
+def test_every_student_and_its_losses_are_built(plan, tmp_path):
+    students = {
+        (s.arguments["model_name_or_path"], str(s.arguments["losses"])): s for s in plan.stages if s.kind == "student"
+    }
+    assert {losses for _, losses in students} == {str(losses) for losses in plan.study.objectives.values()}
+    students |= {str(s.arguments.get("teacher_model_name_or_path")): s for s in plan.stages if s.kind == "student"}
+    presets = {name: kd.load_clip(name)[0] for name in plan.study.students.values()}
+    for stage in students.values():
+        script, training = parsed(stage, tmp_path)
+        student, dims = presets[script.model_name_or_path], teacher_dims(stage)
+        model = kd.DistillationModel(student, training.losses, dims)
+        assert model.losses.needs_teacher == (dims is not None)
+
+
+def test_vision_language_models_are_sound(plan, tmp_path):
+    train_vlm = importlib.import_module("recipes.train_vlm")
+    for stage in {str(stage.arguments.keys()): stage for stage in plan.stages if stage.kind == "vlm"}.values():
+        script, training = parsed(stage, tmp_path)
+        train_vlm.check(script, training)
+        assert script.chat_template is None or script.chat_template in list_chat_templates()
+        assert script.beside is None
+    for measured in plan.cells.values():  # somebody asks the questions
+        assert measured.vqa.arguments["evaluation"]
+
+
+def test_the_miniature_has_what_the_paper_varies():
+    plan = load(CONFIGS / "miniature.yaml")
+    values = {
+        axis: {cell.axes[axis] for cell in plan.cells} for axis in ("teacher", "objective", "duration", "data", "seed")
+    }
+    assert len(values["teacher"] - {None}) >= 3 and len(values["data"]) == 2 and len(values["seed"]) >= 3
+    assert {"crd", "fd", "mfd", "gd", "icl", "afd", "clip_kd"} <= values["objective"]
+    assert [plan.study.durations[name] for name in sorted(values["duration"])] == [1, 2, 4]
+    steps = [plan.teachers[name, "tiny"].training.arguments["max_steps"] for name in plan.study.teachers]
+    assert steps == sorted(steps)
+
+
+def test_the_paper_is_complete():
+    study = yaml.safe_load((CONFIGS / "paper.yaml").read_text())
+    assert set(study["teachers"]) == {"clip_kd", "openai", "laion", "dfn", "metaclip", "siglip", "siglip2", "eva_clip"}
+    assert study["students"] == {"vit-t16": "ViT-T-16"} and "Qwen/Qwen2-0.5B" in study["language_models"].values()
+    assert set(yaml.safe_load((CONFIGS / study["vqa"]).read_text())["evaluation"]) == BENCHMARKS
+    towers = {name: kd.load_clip(name)[0] for name in ("ViT-T-16", str(CONFIGS / "paper/ViT-B-16.json"))}
+    sizes = [round(sum(p.numel() for p in model.vision_model.parameters()) / 1e6, 1) for model in towers.values()]
+    assert sizes == [5.5, 85.8]  # as the paper says
+    student = yaml.safe_load((CONFIGS / study["distill"]).read_text())
+    pairs = sum(source["weight"] for source in study["data"]["cc15m"]["datasets"]) * 1e6
+    assert student["max_steps"] == student["num_train_epochs"] * pairs / 1024
+
+
+def test_every_evaluation_is_built(plan):
+    """On a few rows with the columns that the real data have, loaded with arguments that `load_image_text` would take."""
+    options = {*inspect.signature(kd.load_image_text).parameters, "name", "revision", "seed", "vqa"}
+    rows = {
+        "image": [{"bytes": bytes([i]), "path": None} for i in range(2)],
+        "text": ["0", "1"],
+        "question": ["what?", "who?"],
+        "answers": [["a", "b"], ["c"]],
+    }
+    features = Features(
+        {
+            "image": Image(decode=False),
+            "text": Value("string"),
+            "question": Value("string"),
+            "answers": List(Value("string")),
+        }
+    )
+
+    def load(dataset_name, *, text_column, **data):
+        assert set(data) <= options
+        if dataset_name == "shapes":
+            return load_shapes(data["split"], size=12, vqa=data.get("vqa", False))
+        return Dataset.from_dict(rows, features)
+
+    evaluations = {str(stage.arguments["evaluation"]): stage for stage in plan.stages if stage.kind == "evaluate"}
+    for stage in evaluations.values():
+        evaluation = stage.arguments["evaluation"]
+        assert [part.name for part in build_evaluator(evaluation, load).evaluators] == list(evaluation)

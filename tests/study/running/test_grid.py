@@ -1,0 +1,166 @@
+"""From the YAML of a study to its cells and stages: what is shared, what an id depends on, and what is refused."""
+
+from pathlib import Path, PurePosixPath
+
+import pytest
+from tiny_study import TINY
+
+from hf_clip_kd.study.running.arguments import StudyArguments
+from hf_clip_kd.study.running.collect import cell_id
+from hf_clip_kd.study.running.grid import Cell, cells_of
+from hf_clip_kd.study.running.plan import Plan
+
+CONFIGS = Path(__file__).parents[3] / "recipes/configs/study"
+FIRST = {"student": "vit", "duration": "x1", "data": "plain", "language_model": "tiny"}
+
+
+def study(**changes):
+    return StudyArguments(**(TINY | {"output_dir": "out"} | changes))
+
+
+def plan(**changes):
+    return Plan(study(**changes), CONFIGS)
+
+
+def kinds(stages):
+    return sorted(stage.kind for stage in stages)
+
+
+# ---- Cells ----
+
+
+def test_a_block_is_all_combinations_and_what_it_leaves_out_is_the_first():
+    cells = cells_of(study(cells=[{"teacher": ["S", "L"], "duration": ["x1", "x2"], "seed": [0, 5]}]))
+    wanted = {
+        Cell(teacher, "vit", "clip_kd", duration, "plain", seed, "tiny")
+        for teacher in "SL" for duration in ("x1", "x2") for seed in (0, 5)
+    }  # fmt: skip
+    assert set(cells) == wanted and len(cells) == 8
+    assert [cell.seed for cell in cells] == [0] * 4 + [5] * 4  # an early look sees whole columns
+
+
+def test_what_several_blocks_ask_for_is_one_cell():
+    cells = cells_of(study(cells=[{"teacher": ["S", "L"]}, {"duration": ["x1", "x2"]}], seeds=[0, 1]))
+    assert len(cells) == len(set(cells)) == 2 * 3
+
+
+def test_axes_are_those_of_a_cell_file():
+    (cell,) = cells_of(study(cells=[{"teacher": None, "objective": "alone"}]))
+    assert cell.axes == {"teacher": None, "objective": "alone", "seed": 0} | FIRST
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"cells": []}, "`cells` is empty"),
+        ({"cells": [{"techer": "S"}]}, "Did you mean `teacher`"),
+        ({"cells": [{"teacher": "XXL"}]}, r"`teachers` has \['S', 'L'\]"),
+        ({"cells": [{"data": None}]}, "the data None"),
+        ({"cells": [{"teacher": None}]}, "with the teacher null. It needs a teacher"),
+        ({"cells": [{"teacher": "S", "objective": "alone"}]}, "whom it does not ask"),
+        ({"cells": [{"seed": "a"}]}, "is no seed"),
+        ({"objectives": {}}, "`objectives` is empty"),
+        ({"students": {"a/b": "test-vit"}}, "cannot be a name"),
+        ({"reference_teacher": "XXL"}, "`reference_teacher=XXL` is not defined"),
+        ({"durations": {"x1": 1, "x2": 0}}, "is no factor"),
+        ({"teachers": {"S": {}}, "reference_teacher": "S", "cells": [{}]}, "does not say what it is"),
+        ({"distill": "none.yaml"}, "names no YAML"),
+        ({"processes": 0}, "`processes=0` runs nothing"),
+    ],
+)
+def test_what_cannot_be_run_is_told(changes, message):
+    with pytest.raises(ValueError, match=message):
+        plan(**changes)
+
+
+# ---- Stages ----
+
+
+def test_cells_share_what_is_equal():
+    full = plan(cells=[{"teacher": ["S", "L"]}, {"teacher": "L", "duration": "x2"}], seeds=[0, 1], references={})
+    # Six students of two teachers, each with its VLM and its scores, as the teachers have.
+    assert kinds(full.stages) == sorted(
+        ["teacher", "cache"] * 2 + ["language_model"] + ["student"] * 6 + ["vlm", "evaluate"] * (6 + 2) + ["cost"]
+    )
+    teachers = {measured.training.arguments["teacher_cache"] for measured in full.cells.values()}
+    assert len(teachers) == 2
+
+
+def test_stages_come_after_what_they_need():
+    full = plan()
+    seen = set()
+    for stage in full.stages:
+        assert {need.id for need in stage.needs} <= seen
+        seen.add(stage.id)
+    assert all({stage.id for stage in full.awaited_by(cell)} <= seen for cell in full.cells)
+
+
+def test_a_student_is_told_its_cell():
+    full = plan(cells=[{"teacher": "L", "duration": "x2", "data": "objects", "seed": 7}])
+    (measured,) = full.cells.values()
+    told = measured.training.arguments
+    teacher, cache = measured.training.needs
+    assert (told["max_steps"], told["seed"], told["losses"]) == (8, 7, "clip_kd")
+    assert told["num_train_epochs"] == 2 * 1.6
+    assert told["datasets"] == TINY["data"]["objects"]["datasets"] == cache.arguments["datasets"]
+    assert (told["teacher_model_name_or_path"], told["teacher_cache"]) == (teacher.output, cache.output)
+    assert measured.vqa.arguments["vision_tower"] == measured.training.output and measured.vqa.arguments["seed"] == 7
+    blocks = measured.evaluate.arguments["evaluation"]
+    assert [block.get("teacher") for block in blocks.values()] == [None, None, teacher.output, teacher.output]
+    assert teacher in measured.evaluate.needs
+
+
+def test_a_student_alone_is_compared_with_the_reference():
+    full = plan(cells=[{"teacher": None, "objective": "alone"}])
+    (measured,) = full.cells.values()
+    assert not {"teacher_model_name_or_path", "teacher_cache"} & measured.training.arguments.keys()
+    assert isinstance(measured.evaluate.arguments["evaluation"]["vqa"]["teacher"], PurePosixPath)
+    (without,) = plan(cells=[{"teacher": None, "objective": "alone"}], reference_teacher=None).cells.values()
+    assert "teacher" not in without.evaluate.arguments["evaluation"]["vqa"]
+
+
+def test_a_named_teacher_is_not_trained_and_without_a_cache_it_is_asked_anew():
+    full = plan(teachers={"L": {"model": "org/clip"}}, cells=[{}], cache=None)
+    assert kinds(full.stages) == sorted(
+        ["cost"] * 2 + ["language_model", "student"] + ["vlm", "evaluate"] * 2 + ["vlm"]
+    )
+    (measured,) = full.cells.values()
+    assert measured.training.arguments["teacher_model_name_or_path"] == "org/clip"
+    assert full.teachers["L", "tiny"].cost.arguments == {"model_name_or_path": "org/clip"}
+
+
+def test_one_cache_serves_all_objectives_that_read_embeddings():
+    objectives = {
+        "clip_kd": "clip_kd",
+        "fd": {"clip": 1, "fd": 4},
+        "mfd": {"clip": 1, "mfd": 4},
+        "patch": {"clip": 1, "patch": 1},
+    }
+    full = plan(objectives=objectives, cells=[{"objective": list(objectives)}])
+    caches = {stage.id: stage.arguments["losses"] for stage in full.stages if stage.kind == "cache"}
+    assert list(caches.values()) == ["clip_kd", {"clip": 1, "patch": 1}]
+
+
+def test_stages_of_a_vlm_follow_each_other():
+    spec = {**TINY["vlm"][0], "evaluation": None}
+    full = plan(vlm=[spec, {**spec, "max_steps": 2}], vqa={"recipe": "paper/vqa.yaml"}, cells=[{}])
+    (measured,) = full.cells.values()
+    second = measured.vqa.needs[0]
+    (first,) = second.needs
+    assert [stage.kind for stage in (first, second, measured.vqa)] == ["vlm", "vlm", "vqa"]
+    assert first.arguments["vision_tower"] == measured.training.output
+    assert second.arguments["model_name_or_path"] == first.output and "vision_tower" not in second.arguments
+    assert measured.vqa.arguments["model_name_or_path"] == second.output
+
+
+def test_ids_of_cells_are_readable_and_change_with_what_could_change_numbers():
+    def ids(**changes):
+        full = plan(**changes)
+        return {cell_id(full, cell) for cell in full.cells}
+
+    before = ids()
+    assert all(name.startswith(("S_vit_clip_kd_x1_plain_tiny_s0_", "L_vit_", "alone_vit_alone_")) for name in before)
+    assert ids(output_dir="elsewhere", processes=7, estimates={}) == before
+    assert not ids(distill=TINY["distill"] | {"max_steps": 5}) & before
+    assert not ids(evaluate=TINY["evaluate"] | {"dtype": "float16"}) & before
+    assert len(ids(objectives=TINY["objectives"] | {"alone": {"clip": 2.0}}) & before) == 3  # all but that one

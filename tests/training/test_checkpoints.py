@@ -1,0 +1,346 @@
+"""Checkpoints are whole or not there, the last whole one is what a run goes on from, and only the run it belongs to."""
+
+import json
+import logging
+import resource
+import shutil
+
+import cache_world
+import llava_runs
+import pytest
+import torch
+from checkpointed_runs import assert_same, make_run, names
+from miniature import STEPS, Pairs, Teacher, logs, make_args, make_clip
+from transformers import TrainerCallback
+
+import hf_clip_kd.training.checkpoints
+from hf_clip_kd.distillation.trainer import DistillationTrainer
+from hf_clip_kd.distillation.training_args import DistillationTrainingArguments
+from hf_clip_kd.models import load_clip
+from hf_clip_kd.recipe_io.parser import RecipeParser
+from hf_clip_kd.teachers.cache import ReplayCollator
+from hf_clip_kd.training.checkpoint_files import MARK, differences, fault, last_whole
+
+STATE_FILES = [
+    "checkpoint.json",
+    "config.json",
+    "losses.safetensors",
+    "model.safetensors",
+    "optimizer.pt",
+    "rng_state.pth",
+    "scheduler.pt",
+    "trainer_state.json",
+    "training_args.json",
+]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An undisturbed run: its trainer and folder."""
+    folder = tmp_path_factory.mktemp("whole")
+    run = make_run(folder)
+    run.train()
+    return run, folder
+
+
+@pytest.fixture
+def killed(whole, tmp_path):
+    """The folder of the same run, which was killed after its third step."""
+    folder = tmp_path / "killed"
+    shutil.copytree(whole[1], folder)
+    shutil.rmtree(folder / "checkpoint-4")
+    return folder
+
+
+# ---- Torn checkpoints ----
+
+
+def test_files_of_a_checkpoint(whole):
+    folder = whole[1] / "checkpoint-3"
+    assert {path.name for path in folder.iterdir()} >= set(STATE_FILES)
+    assert fault(folder) is None
+    listed = json.loads((folder / MARK).read_text())["files"]
+    assert set(listed) == {path.name for path in folder.iterdir()} - {MARK}
+    assert json.loads((folder / "training_args.json").read_text())["save_steps"] == 1
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut"])
+@pytest.mark.parametrize("name", STATE_FILES)
+def test_torn_checkpoint_is_named_and_moved_aside(killed, name, damage, caplog):
+    path = killed / "checkpoint-3" / name
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-7])
+    with caplog.at_level(logging.WARNING):
+        assert last_whole(killed) == killed / "checkpoint-2"
+    assert names(killed) == ["checkpoint-1", "checkpoint-2", "torn-checkpoint-3"]
+    assert name in caplog.text and "torn-checkpoint-3" in caplog.text
+
+
+def test_run_goes_on_from_the_last_whole_one(whole, killed):
+    (killed / "checkpoint-3" / "optimizer.pt").unlink()
+    (killed / "torn-checkpoint-3").mkdir()
+    run = make_run(killed)
+    run.train(resume_from_checkpoint="auto")
+    assert_same(run, whole[0])
+    assert len(logs(run, "loss")) == STEPS
+    assert names(killed) == [f"checkpoint-{n}" for n in (1, 2, 3, 4)] + ["torn-checkpoint-3", "torn-checkpoint-3-2"]
+
+
+@pytest.mark.parametrize("wanted", ["auto", True])
+def test_any_number_of_times(whole, killed, wanted):
+    for _ in range(2):  # the second time nothing is left to do, and nothing is done
+        run = make_run(killed)
+        run.train(resume_from_checkpoint=wanted)
+        assert_same(run, whole[0])
+
+
+def test_without_a_checkpoint_auto_begins_at_the_start(whole, tmp_path):
+    run = make_run(tmp_path)
+    run.train(resume_from_checkpoint="auto")
+    assert_same(run, whole[0])
+    with pytest.raises(ValueError, match="no whole checkpoint in"):
+        make_run(tmp_path / "none").train(resume_from_checkpoint=True)
+
+
+def test_a_torn_one_that_is_asked_for_is_refused(killed):
+    (killed / "checkpoint-3" / "rng_state.pth").unlink()
+    with pytest.raises(ValueError, match="no whole checkpoint: rng_state.pth is missing"):
+        make_run(killed).train(resume_from_checkpoint=str(killed / "checkpoint-3"))
+    with pytest.raises(ValueError, match="no checkpoint.json"):
+        make_run(killed).train(resume_from_checkpoint=str(killed / "checkpoint-9"))
+    assert "checkpoint-3" in names(killed), "stays where it is"
+
+
+def test_older_ones_are_deleted_only_when_the_new_one_is_whole(whole, tmp_path, monkeypatch):
+    seen, rotate = [], hf_clip_kd.training.checkpoints.rotate_checkpoints
+
+    def look(folder, limit, *args, **kwargs):
+        seen.append([(path.name, fault(path)) for path in sorted(tmp_path.glob("checkpoint-*"))])
+        rotate(folder, limit, *args, **kwargs)
+
+    monkeypatch.setattr(hf_clip_kd.training.checkpoints, "rotate_checkpoints", look)
+    run = make_run(tmp_path, save_total_limit=1)
+    run.train()
+    assert seen[1:] == [[(f"checkpoint-{n}", None), (f"checkpoint-{n + 1}", None)] for n in (1, 2, 3)]
+    assert names(tmp_path) == ["checkpoint-4"]
+    saved = json.loads((tmp_path / "checkpoint-4" / "training_args.json").read_text())
+    assert saved["save_total_limit"] == run.args.save_total_limit == 1
+
+
+def test_files_of_an_earlier_run_are_not_mixed_in(tmp_path):
+    (tmp_path / "checkpoint-1").mkdir()
+    (tmp_path / "checkpoint-1" / "rng_state_1.pth").touch()
+    make_run(tmp_path, max_steps=1).train()
+    assert not (tmp_path / "checkpoint-1" / "rng_state_1.pth").exists()
+
+
+def test_end_of_an_epoch_does_not_tear_what_its_last_step_saved(tmp_path):
+    run = make_run(tmp_path, save_strategy="epoch", max_steps=2, dataset=Pairs(8))
+    run.train()
+    assert names(tmp_path) == ["checkpoint-1", "checkpoint-2"] and fault(tmp_path / "checkpoint-2") is None
+
+
+def test_flag_without_a_value(tmp_path):
+    config = tmp_path / "recipe.yaml"
+    config.write_text(f"output_dir: {tmp_path}\nuse_cpu: true\n")
+    parser = RecipeParser(DistillationTrainingArguments, config)
+    (args,) = parser.parse(["--resume_from_checkpoint", "--max_hours", "2"])
+    assert (args.resume_from_checkpoint, args.max_hours) == ("auto", 2.0)
+    (args,) = parser.parse(["--resume_from_checkpoint", "out/checkpoint-3"])
+    assert args.resume_from_checkpoint == "out/checkpoint-3"
+
+
+def cached_run(folder, cache, **changes):
+    """Two epochs, each with crops of its own, which are read with the teacher's features from a cache."""
+    torch.manual_seed(0)
+    student, processor = load_clip("test-vit")
+    settings = {"save_strategy": "steps", "save_steps": 1, "max_steps": 8, "train_sampling_strategy": "random"}
+    return DistillationTrainer(
+        student,
+        make_args(
+            folder, losses={"clip": 1.0, "crd": 1.0, "fd": 1.0}, per_device_train_batch_size=5, **settings | changes
+        ),
+        teacher_model=cache,
+        train_dataset=cache_world.dataset(),
+        data_collator=ReplayCollator(processor, cache, seed=cache_world.SEED, max_broken_fraction=1.0),
+    )
+
+
+def test_features_from_a_cache_go_on_where_they_were(tmp_path):
+    cache = cache_world.writer(tmp_path / "cache", cache_world.teacher()).write()
+    whole = cached_run(tmp_path / "run", cache)
+    whole.train()
+    for step in (7, 8):
+        shutil.rmtree(tmp_path / "run" / f"checkpoint-{step}")
+    resumed = cached_run(tmp_path / "run", cache)
+    resumed.train(resume_from_checkpoint="auto")
+    assert_same(resumed, whole)
+    assert logs(resumed, "loss") == logs(whole, "loss")
+    other = cache_world.writer(tmp_path / "other", cache_world.teacher(), views={"flip": 0.0}).write()
+    with pytest.raises(ValueError, match=r"teacher\.cache was"):
+        cached_run(tmp_path / "run", other).train(resume_from_checkpoint="auto")
+
+
+# ---- Other runs ----
+
+OTHERS = {
+    "losses": ({"losses": {"clip": 1.0, "crd": 0.5, "icl": 1.0, "fd": 3.0}}, r"losses\.fd\.weight was 4.0, is 3.0"),
+    "batch": ({"per_device_train_batch_size": 4}, r"data\.batch_size was 8, is 4"),
+    "accumulation": ({"gradient_accumulation_steps": 2}, r"data\.gradient_accumulation_steps was 1, is 2"),
+    "seed": ({"seed": 7}, r"data\.order\.seed was 42, is 7"),
+    "data": ({"dataset": Pairs(24)}, r"data\.rows was 32, is 24"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_another_run_is_refused_or_allowed_by_a_flag(killed, name, caplog):
+    changes, message = OTHERS[name]
+    with pytest.raises(ValueError, match=f"{message}.*allow_changed_resume"):
+        make_run(killed, **changes).train(resume_from_checkpoint="auto")
+    assert names(killed) == ["checkpoint-1", "checkpoint-2", "checkpoint-3"]
+    run = make_run(killed, allow_changed_resume=True, **changes)
+    with caplog.at_level(logging.WARNING):
+        run.train(resume_from_checkpoint="auto")
+    assert run.state.global_step == STEPS and "as another run" in caplog.text
+
+
+def test_another_teacher_is_refused(killed):
+    run = make_run(killed)
+    run.teacher = Teacher(make_clip(24, 20, seed=2))
+    with pytest.raises(ValueError, match=r"teacher\.weights was"):
+        run.train(resume_from_checkpoint="auto")
+    with pytest.raises(ValueError, match=r"teacher was \{.*, is None"):
+        make_run(killed, teacher=False, losses={"clip": 1.0}).train(resume_from_checkpoint="auto")
+
+
+def test_other_processes_or_another_engine_are_refused(killed):
+    mark = killed / "checkpoint-3" / MARK
+    text = json.loads(mark.read_text())
+    text["run"]["processes"] = 2
+    mark.write_text(json.dumps(text))
+    with pytest.raises(ValueError, match="processes was 2, is 1"):
+        make_run(killed).train(resume_from_checkpoint="auto")
+    text["run"]["engine"] = "deepspeed"
+    mark.write_text(json.dumps(text))
+    with pytest.raises(ValueError, match="saved under 'deepspeed'"):
+        make_run(killed, allow_changed_resume=True).train(resume_from_checkpoint="auto")
+
+
+def test_differences_are_named_by_their_place():
+    then, now = {"a": {"b": 1, "c": [2]}, "d": None}, {"a": {"b": 1, "c": [3]}, "e": 4}
+    assert differences(then, now) == ["a.c was [2], is [3]", "e was None, is 4"]
+    assert differences({"a": None}, {"a": {"b": 1}}) == ["a was None, is {'b': 1}"]
+
+
+# ---- A full disk ----
+
+
+class DiskFull(TrainerCallback):
+    """From its first step on, until its last one, no file can grow beyond `size`."""
+
+    def __init__(self, size, first=2, last=3):
+        self.size, self.first, self.last = size, first, last
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        full = self.first <= state.global_step + 1 <= self.last
+        hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (self.size if full else hard, hard))
+
+
+@pytest.fixture
+def room():
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+
+
+def size_of(whole, name):
+    return (whole[1] / "checkpoint-2" / name).stat().st_size
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt"])
+def test_full_disk_keeps_the_last_whole_one_and_goes_on(whole, name, tmp_path, room, caplog):
+    run = make_run(tmp_path, save_total_limit=1, callbacks=[DiskFull(size_of(whole, name) - 1)])
+    kept = []
+    run.add_callback(Look(lambda: kept.append(names(tmp_path))))
+    with caplog.at_level(logging.WARNING):
+        run.train()
+    assert kept == [["checkpoint-1"]] * 3 + [["checkpoint-4"]]
+    assert fault(tmp_path / "checkpoint-4") is None
+    assert caplog.text.count("checkpoint-1 is whole. The training goes on") == 2
+    assert ("SafetensorError" if name == "model.safetensors" else "RuntimeError") in caplog.text
+    assert_same(run, whole[0])
+
+
+def test_full_disk_stops_if_told_to(whole, tmp_path, room):
+    full = DiskFull(size_of(whole, "optimizer.pt") - 1)
+    run = make_run(tmp_path, on_failed_save="stop", callbacks=[full])
+    with pytest.raises(RuntimeError, match="checkpoint-2 could not be saved.*checkpoint-1 is whole.*Make room"):
+        run.train()
+    assert names(tmp_path) == ["checkpoint-1"]
+
+
+@pytest.mark.parametrize("place", ["_save_rng_state", "_finish"])
+def test_no_space_anywhere(whole, place, tmp_path, monkeypatch, caplog):
+    run = make_run(tmp_path)
+    write = getattr(run, place)
+
+    def failing(*args):
+        if run.state.global_step == 2:
+            raise OSError(28, "No space left on device")
+        write(*args)
+
+    monkeypatch.setattr(run, place, failing)
+    with caplog.at_level(logging.WARNING):
+        run.train()
+    assert names(tmp_path) == ["checkpoint-1", "checkpoint-3", "checkpoint-4"]
+    assert "No space left on device" in caplog.text
+    assert_same(run, whole[0])
+
+
+def test_other_errors_are_not_taken_for_a_full_disk(tmp_path, monkeypatch):
+    run = make_run(tmp_path)
+    monkeypatch.setattr(run, "_save_rng_state", lambda folder: [][0])
+    with pytest.raises(IndexError):
+        run.train()
+
+
+class Look(TrainerCallback):
+    def __init__(self, look):
+        self.look = look
+
+    def on_save(self, args, state, control, **kwargs):
+        self.look()
+
+
+# ---- The other trainer ----
+
+
+def llava_run(folder, **settings):
+    model, processor = llava_runs.make_model()
+    settings = {"max_steps": 4, "save_strategy": "steps", "save_steps": 1} | settings
+    return llava_runs.make_trainer(folder, model, processor, **settings)
+
+
+@pytest.mark.parametrize("lora", [None, {"r": 4, "lora_dropout": 0.1}], ids=["full", "lora"])
+def test_llava_goes_on_from_the_last_whole_one(lora, tmp_path, caplog):
+    whole = llava_run(tmp_path, lora=lora, save_total_limit=2)
+    whole.train()
+    assert names(tmp_path) == ["checkpoint-3", "checkpoint-4"]
+    (tmp_path / "checkpoint-4" / "optimizer.pt").unlink()
+    resumed = llava_run(tmp_path, lora=lora)
+    with caplog.at_level(logging.WARNING):
+        resumed.train(resume_from_checkpoint="auto")
+    assert "optimizer.pt is missing" in caplog.text
+    assert_same(resumed, whole)
+    with pytest.raises(ValueError, match="stage was finetune, is pretrain"):
+        llava_run(tmp_path, stage="pretrain").train(resume_from_checkpoint="auto")
+
+
+def test_llava_is_stopped_by_its_hours(tmp_path):
+    run = llava_run(tmp_path, max_hours=1e-9)
+    with pytest.raises(SystemExit):
+        run.train()
+    assert run.state.global_step == 1 and fault(tmp_path / "checkpoint-1") is None
