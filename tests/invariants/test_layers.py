@@ -167,7 +167,7 @@ def test_root_holds_the_twelve_rooms():
 def test_distillation_never_reaches_evaluation():
     modules = module_files(ROOT / "hf_clip_kd")
     rooms = {room_of(target) for target in reached(modules, ROOT / "hf_clip_kd")["hf_clip_kd.distillation.trainer"]}
-    assert rooms == {"distillation", "training", "hub", "recipe_io", "teachers", "data", "losses", "models"}
+    assert "training" in rooms and not rooms & {"evaluation", "vlm", "study", "export", "__init__"}
 
 
 # Each breaks one rule; the last column is found in the one line that reports it.
