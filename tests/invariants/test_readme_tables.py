@@ -67,7 +67,7 @@ def written(recipe):
 
 
 def test_recipes_readme_has_the_table_of_losses():
-    text, recipe = written("loss_table")
+    text, recipe = written("maintenance.loss_table")
     assert text == recipe.table(), "run `python recipes/maintenance/loss_table.py --write`"
     rows = {row[1]: row for row in (line[2:-2].split(" | ") for line in text.splitlines()[2:])}
     assert set(rows) == {f"`{name}`" for name in kd.LOSSES}
@@ -95,7 +95,7 @@ def test_recipes_readme_has_a_place_for_the_ablation():
 
 def test_recipes_readme_lists_every_recipe():
     rows = table_rows((ROOT / "recipes/README.md").read_text(), "# Recipes")
-    assert {row[0] for row in rows} == {path.name for path in (ROOT / "recipes").glob("*.py")}
+    assert {row[0] for row in rows} == {path.name for path in (ROOT / "recipes").rglob("*.py")}
     named = re.findall(
         r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", (ROOT / "recipes/README.md").read_text(), re.M))
     )
