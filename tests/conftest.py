@@ -3,6 +3,7 @@
 import os
 import sys
 import tempfile
+from pathlib import Path
 
 from minihub import MiniHub
 
@@ -135,3 +136,15 @@ def hub(monkeypatch, wipe_cache):
         for commit in repo.commits.values():
             leaks = [path for path, file in commit.files.items() if any(t.encode() in file.data for t in HUB.users)]
             assert not leaks, f"a token was pushed to {repo.id}: {leaks}"
+
+
+@pytest.fixture(scope="module")
+def context():
+    """A warmed-up process to fork runs from that are killed, see `helpers/crashing.py`."""
+    import crashing
+
+    path = os.environ.get("PYTHONPATH", "")
+    root = Path(__file__).parents[1]
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(root / "tests/helpers"), str(root), path])
+    os.environ["OMP_NUM_THREADS"] = "1"
+    return crashing.servers()

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 import torch.distributed as dist
 from miniature import Pairs, Teacher, collate, make_args, make_clip
@@ -231,14 +230,6 @@ def _kill_group(process):
         os.killpg(process.pid, 9)
     except ProcessLookupError:
         process.kill()  # it has not got so far as to have a group, or is gone
-
-
-@pytest.fixture(scope="module")
-def context():
-    path = os.environ.get("PYTHONPATH", "")
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[2]), path])
-    os.environ["OMP_NUM_THREADS"] = "1"
-    return servers()
 
 
 def digests(folder, processes):

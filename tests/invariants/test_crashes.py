@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from crashing import LASTS, Launch, context, digests  # noqa: F401
+from crashing import LASTS, Launch, digests
 
 from hf_clip_kd.training.checkpoint_files import last_whole
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 from checkpointed_runs import assert_same, make_run, names
-from crashing import Launch, context, digests  # noqa: F401
+from crashing import Launch, digests
 from transformers import TrainerCallback
 
 from hf_clip_kd.distillation.training_args import DistillationTrainingArguments
@@ -99,7 +99,7 @@ def after(launch, phase, times):
         time.sleep(0.001)
 
 
-def test_two_processes_stop_at_the_same_step(context, tmp_path):  # noqa: F811
+def test_two_processes_stop_at_the_same_step(context, tmp_path):
     changes = {"save_strategy": "no"}
     assert Launch(context, "map", tmp_path / "whole", 2, **changes).join() == [0, 0]
     launch = Launch(context, "map", tmp_path / "run", 2, **changes)
@@ -113,7 +113,7 @@ def test_two_processes_stop_at_the_same_step(context, tmp_path):  # noqa: F811
     assert digests(tmp_path / "run", 2) == digests(tmp_path / "whole", 2)
 
 
-def test_workers_leave_a_signal_to_all_to_the_main_process(context, tmp_path):  # noqa: F811
+def test_workers_leave_a_signal_to_all_to_the_main_process(context, tmp_path):
     launch = Launch(context, "stream", tmp_path / "run", save_strategy="no")
     after(launch, "forward", 2)
     os.killpg(launch.processes[0].pid, signal.SIGTERM)
