@@ -21,6 +21,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from hf_clip_kd.data import load_shapes
 from hf_clip_kd.evaluation import VQAEvaluator, build_vqa_evaluator
+from hf_clip_kd.evaluation.vqa import BENCHMARKS
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
 
 CONFIGS = Path(__file__).parent / "configs" / "evaluate_vlm"
@@ -33,8 +34,8 @@ class EvaluateVLMArguments:
     )
     evaluation: dict = field(
         metadata={
-            "help": "What to measure: vqav2, gqa, textvqa, vizwiz, pope, mme, scienceqa, seedbench, mmmu, mmvet, llava, "
-            "shapes, each with its files and, as you like, `protocol`, `max_samples`, `batch_size`, `max_new_tokens`."
+            "help": f"Benchmarks to measure: {', '.join(BENCHMARKS)}, each with its files and, as you like, "
+            "`protocol`, `max_samples`, `batch_size`, `max_new_tokens`."
         }
     )
     output_dir: str = field(
@@ -100,7 +101,8 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
     names = [args.model_name_or_path] if isinstance(args.model_name_or_path, str) else args.model_name_or_path
     rows = {name: score(name, evaluator, args, state) for name in names}
     if state.is_main_process:
-        points = {one.name for one in evaluator.benchmarks if one.benchmark == "mme"}
+        scored = [entry for entry in evaluator.benchmarks if entry.metric is not None]
+        points = {entry.name for entry in scored if entry.metric.max_score != 1}
         print(f"\n{table(rows, points)}\n\nResults, answers and submissions: {args.output_dir}")
     return rows
 

@@ -5,6 +5,7 @@ import inspect
 import json
 import shutil
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from tiny_llava import make_llava
 from transformers import AutoModelForImageTextToText
 
 from hf_clip_kd.evaluation import load_results
-from hf_clip_kd.evaluation.vqa import METRICS, READERS, WRITERS
+from hf_clip_kd.evaluation.vqa import BENCHMARKS, READERS
 from hf_clip_kd.recipe_io.parser import RecipeParser
 
 ROOT = Path(__file__).parents[2]
@@ -113,7 +114,12 @@ def test_demo_config(recipe):
     assert args.evaluation == {"shapes": {"split": "test", "max_samples": 3000}}
 
 
-def test_llava_config_names_every_benchmark_and_only_arguments_that_exist(recipe):
+def test_help_names_every_benchmark(recipe):
+    (text,) = [part.metadata["help"] for part in fields(recipe.EvaluateVLMArguments) if part.name == "evaluation"]
+    assert ", ".join(BENCHMARKS) in text
+
+
+def test_llava_config_names_its_benchmarks_and_only_arguments_that_exist(recipe):
     (args,) = RecipeParser(recipe.EvaluateVLMArguments, recipe.CONFIGS / "llava.yaml").parse(
         ["--model_name_or_path", "x"]
     )
@@ -122,4 +128,7 @@ def test_llava_config_names_every_benchmark_and_only_arguments_that_exist(recipe
         benchmark = block.pop("benchmark", name)
         named.add(benchmark)
         inspect.signature(READERS[benchmark]).bind(**block)
-    assert named == {*METRICS, *WRITERS} - {"shapes", "llava"}
+    # Every benchmark of docs/Evaluation.md of LLaVA-1.5 that is read here, and MMMU.
+    assert named == {
+        "vqav2", "gqa", "textvqa", "vizwiz", "pope", "mme", "scienceqa", "seedbench", "mmmu", "mmvet",
+    }  # fmt: skip

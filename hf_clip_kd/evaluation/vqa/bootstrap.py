@@ -1,4 +1,4 @@
-"""How far a score would move on another draw of questions."""
+"""Bootstrap intervals: the spread of a score over other draws of questions."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ def bootstrap_intervals(
     seed: int = 0,
 ) -> dict[str, list[float]]:
     """
-    Percentile bootstrap intervals ([Efron 1979](https://doi.org/10.1214/aos/1176344552)).
+    Compute percentile bootstrap intervals ([Efron 1979](https://doi.org/10.1214/aos/1176344552)).
 
-    Each resample draws as many units as there are, with replacement. A unit is what was sampled when the benchmark
-    was made: a question, or an image with all of its questions. Resamples in which a metric has no value (a category
-    was not drawn) do not count for that metric.
+    Each resample draws as many units as there are, with replacement. A unit is a question, or an image with all of
+    its questions, as the benchmark's authors sampled. A metric without a value (its category was not drawn) skips
+    that resample.
 
     Args:
         summary (`Callable`):
-            Metrics from the weights of the samples; weight 2 means drawn twice.
+            Function from the weights of the samples to metrics; weight 2 means drawn twice.
         units (`np.ndarray` of shape `(samples,)`):
-            Which unit each sample belongs to, counted from 0 without gaps.
+            Index of each sample's unit, from 0 without gaps.
         n_resamples (`int`, *optional*, defaults to `1000`):
             Number of draws.
         confidence_level (`float`, *optional*, defaults to `0.95`):
             Share of the draws inside each interval.
         seed (`int`, *optional*, defaults to `0`):
-            Makes the draws repeatable.
+            Seed of the draws.
 
     Returns:
         `dict[str, list[float]]`: lower and upper end for each metric.
@@ -51,22 +51,26 @@ def bootstrap_intervals(
 
 
 def weighted_mean(values: np.ndarray, weights: np.ndarray) -> float:
-    """Mean of `values`, each counted `weight` times; nan where nothing is counted."""
+    """Return the mean of `values`, each counted `weight` times; nan if nothing is counted."""
     total = weights.sum()
     return float(values @ weights / total) if total else float("nan")
 
 
 def means_by_category(scores: np.ndarray, categories: list[str]) -> Callable[[np.ndarray], dict[str, float]]:
-    """Weights to `{"accuracy": mean, "CATEGORY/accuracy": mean of the category, ...}`; no name, no category."""
+    """
+    Return the function from weights to `{"accuracy": mean, "CATEGORY/accuracy": mean of the category, ...}`.
+
+    The category `""` counts only for `accuracy`.
+    """
     names, codes = np.unique(np.array(categories, dtype=object).astype(str), return_inverse=True)
 
     def summary(weights: np.ndarray) -> dict[str, float]:
         metrics = {"accuracy": weighted_mean(scores, weights)}
         sums = np.bincount(codes, weights * scores, minlength=len(names))
         totals = np.bincount(codes, weights, minlength=len(names))
-        for name, one_sum, total in zip(names, sums, totals, strict=True):
+        for name, points, total in zip(names, sums, totals, strict=True):
             if name:
-                metrics[f"{name}/accuracy"] = float(one_sum / total) if total else float("nan")
+                metrics[f"{name}/accuracy"] = float(points / total) if total else float("nan")
         return metrics
 
     return summary

@@ -1,4 +1,4 @@
-"""Answers of a vision-language model: greedy, in batches, the same whatever the batch size."""
+"""Greedy answers of a vision-language model in batches, independent of the batch size."""
 
 from __future__ import annotations
 
@@ -11,13 +11,9 @@ from accelerate.utils import gather_object
 from tqdm.auto import tqdm
 from transformers import GenerationConfig
 
-from hf_clip_kd.evaluation.vqa.samples import Sample
-
 from ...models.eval_mode import eval_mode
-
-# LLaVA's lengths: short answers, and those benchmarks whose answers may explain themselves.
-MAX_NEW_TOKENS = 128
-MAX_NEW_TOKENS_LONG = 1024
+from .benchmarks.base import MAX_NEW_TOKENS
+from .files import Sample
 
 
 def generate_answers(
@@ -30,28 +26,28 @@ def generate_answers(
     description: str = "answers",
 ) -> list[str]:
     """
-    What a model answers to each sample. Several processes, each with the model, share the samples and all get all answers.
+    Generate a model's answer to each sample. Several processes share the samples, and each gets all answers.
 
-    Decoding is plain greedy: of the model's generation config only the ids of its special tokens count, no sampling
-    and no repetition penalty. Prompts are padded on the left. Answers do not depend on `batch_size` but for rounding:
-    in float32 that changes nothing, in half precision it may turn a word where two are equally likely.
+    Decoding is plain greedy, without sampling or repetition penalty. The model's generation config only gives the ids
+    of its special tokens. Prompts are padded on the left. Answers depend on `batch_size` only by rounding. In float32
+    that changes nothing; in half precision it may swap two equally likely words.
 
     Args:
         model ([`~transformers.PreTrainedModel`]):
-            Has `generate`. It is put in eval mode, and its modules get their modes back.
+            Model with `generate`. It runs in eval mode, and its modules get their modes back.
         processor ([`~transformers.ProcessorMixin`]):
-            Has a chat template; the message is the image, where there is one, and then the prompt.
+            Processor with a chat template. The message is the image, if there is one, and then the prompt.
         samples (sequence of [`Sample`]):
-            Images are files, or pictures in memory. Those with and without one may be mixed.
+            Questions, with and without an image. Images are files, or pictures in memory.
         batch_size (`int`, *optional*, defaults to 8):
             Questions per call of `generate`.
         max_new_tokens (`int`, *optional*, defaults to 128):
-            Longest answer; a batch ends earlier when all of its answers have ended.
+            Longest answer in tokens. A batch ends earlier when all of its answers have ended.
         description (`str`, *optional*, defaults to `"answers"`):
             Label of the progress bar.
 
     Returns:
-        `list[str]`: one answer for each sample in their order, stripped.
+        `list[str]`: one answer per sample in their order, stripped.
 
     Raises:
         ValueError: if an image cannot be read, or a prompt holds the image token.
@@ -64,8 +60,8 @@ def generate_answers(
                 "the image is in front of the prompt, and the chat template writes it. Delete it from the prompt: "
                 f"`prompt.replace({image_token!r}, '')`."
             )
-    # Neighbours of about equal length need little padding. The longest come first, so that a batch that does not fit
-    # into memory fails at once.
+    # Neighbours of about equal length need little padding. The longest come first, so that a batch too large for the
+    # memory fails at once.
     order = sorted(
         range(len(samples)), key=lambda i: (samples[i].image is not None, len(samples[i].prompt)), reverse=True
     )
@@ -105,13 +101,13 @@ def _conversation(sample: Sample) -> list[dict]:
 
 
 def _picture(sample: Sample) -> PIL.Image.Image:
-    """The image in RGB, its transparency dropped, as LLaVA's scripts and lmms-eval do."""
+    """Open the image in RGB and drop its transparency, as LLaVA's scripts and lmms-eval do."""
     if not isinstance(sample.image, str):
         return sample.image.convert("RGB")
     try:
         with PIL.Image.open(sample.image) as image:
             return image.convert("RGB")
-    # Decoders raise anything on broken files: OSError, SyntaxError, struct.error, DecompressionBombError ...
+    # Decoders raise any error on broken files: OSError, SyntaxError, struct.error, DecompressionBombError ...
     except Exception as error:
         raise ValueError(
             f"The image {sample.image} of question {sample.question_id!r} cannot be read ({error}). Every question "
@@ -122,7 +118,7 @@ def _picture(sample: Sample) -> PIL.Image.Image:
 def _greedy(model, tokenizer, max_new_tokens: int) -> GenerationConfig:
     own = model.generation_config.eos_token_id
     ends = {*(own if isinstance(own, list) else [own]), tokenizer.eos_token_id} - {None}
-    # Every field that the model's own config could fill in otherwise is set.
+    # Set every field, since the model's own config fills in the others.
     return GenerationConfig(
         max_new_tokens=max_new_tokens,
         do_sample=False,
@@ -132,7 +128,7 @@ def _greedy(model, tokenizer, max_new_tokens: int) -> GenerationConfig:
         top_p=1.0,
         repetition_penalty=1.0,
         no_repeat_ngram_size=0,
-        use_cache=True,  # a model that was trained with checkpointing may have it switched off
+        use_cache=True,  # Training with checkpointing switches it off.
         eos_token_id=sorted(ends) or None,
         pad_token_id=tokenizer.pad_token_id,
     )

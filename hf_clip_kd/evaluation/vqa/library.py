@@ -1,4 +1,4 @@
-"""The library `evaluate`, also where a script of that name stands beside the running one."""
+"""Import of the library `evaluate`, also beside a script of that name."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from types import ModuleType
 
 def import_evaluate() -> ModuleType:
     """
-    The library `evaluate`. `python recipes/evaluate.py` puts `recipes/` first on `sys.path`, where `import evaluate`
-    finds the script itself; so folders with a file `evaluate.py` are passed over while the library is imported.
-    Once loaded it stays in `sys.modules`, where its own and everybody's later imports find it.
+    Import the library `evaluate`, and skip folders with a file `evaluate.py` on the way.
+
+    `python recipes/evaluate.py` puts `recipes/` first on `sys.path`, and `import evaluate` would find that script.
+    The library then stays in `sys.modules`, so all later imports find it.
 
     Raises:
-        ImportError: if another module of that name is loaded already.
+        ImportError: if another module of that name is already loaded.
     """
     if "evaluate" not in sys.modules:
         path = sys.path[:]
@@ -28,7 +29,7 @@ def import_evaluate() -> ModuleType:
     module = sys.modules["evaluate"]
     if not hasattr(module, "EvaluationModule"):
         raise ImportError(
-            f"`evaluate` is {getattr(module, '__file__', module)}, not the library of that name, which the VQA metrics "
-            "are built on. Import `hf_clip_kd.evaluation.vqa` first, or load your module under another name."
+            f"`evaluate` is {getattr(module, '__file__', module)}, not the library of that name. The VQA metrics need "
+            "the library. Import `hf_clip_kd.evaluation.vqa` first, or load your module under another name."
         )
     return module

@@ -1,4 +1,4 @@
-"""What every VQA metric is: an `evaluate.Metric` that names its protocol, keeps its samples and says how sure it is."""
+"""Base of every VQA metric: an `evaluate.Metric` with a protocol, scores of its samples, and confidence intervals."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from datasets import Features, List, Value
 
-from hf_clip_kd.evaluation.vqa.bootstrap import bootstrap_intervals
-from hf_clip_kd.evaluation.vqa.library import import_evaluate
-from hf_clip_kd.evaluation.vqa.samples import Sample
+from .bootstrap import bootstrap_intervals
+from .files import Sample
+from .library import import_evaluate
 
 evaluate = import_evaluate()
 
@@ -25,28 +25,29 @@ Summary = Callable[[np.ndarray], dict[str, float]]
 
 class VQAMetric(evaluate.Metric, ABC):
     """
-    Scores answers: `metric.compute(predictions=[...], references=[{...}], protocol="llava")`.
+    Score of answers: `metric.compute(predictions=[...], references=[{...}], protocol="llava")`.
 
-    `compute` returns the metrics by name, and with them `benchmark`, `protocol`, `n_samples`, `scores` (one for each
-    sample, in their order), `confidence_intervals` (metric to `[low, high]`) and `bootstrap` (how those were made).
-    Accuracies lie between 0 and 1. Predictions are stripped of white space at their ends first, as every harness
-    strips what the model generates. It takes `n_resamples` (0 leaves the intervals out), `confidence_level` and
-    `seed`.
+    `compute` returns the metrics by name, and with them `benchmark`, `protocol`, `n_samples`, `scores` (one per
+    sample, in their order), `confidence_intervals` (metric to `[low, high]`) and `bootstrap` (their settings).
+    Accuracies lie between 0 and 1. White space at the ends of predictions does not count, as in every harness.
+    `compute` takes `n_resamples` (0 leaves the intervals out), `confidence_level` and `seed`.
 
-    Nothing is downloaded. In one process nothing is written either: predictions stay in memory.
+    Nothing is downloaded. One process writes nothing either: predictions stay in memory.
 
     Attributes:
         benchmark (`str`): Key of the metric in `METRICS`.
-        reference_fields (`tuple[str, ...]`): What a reference is made of: `answers`, `choices`, `category`, `image`.
-        protocols (`tuple[str, ...]`): Ways to score that differ; the first is the default.
-        main_metric (`str`): The number that papers quote.
-        unit (`str`): What the bootstrap draws, `"sample"` or `"image"`.
+        reference_fields (`tuple[str, ...]`): Parts of a reference: `answers`, `choices`, `category`, `image`.
+        protocols (`tuple[str, ...]`): Ways to score; the first is the default.
+        main_metric (`str`): Number that papers quote.
+        max_score (`float`): Highest value of `main_metric`: 1 for a share, more for points.
+        unit (`str`): Unit that the bootstrap draws, `"sample"` or `"image"`.
     """
 
     benchmark: str
     reference_fields: tuple[str, ...] = ("answers",)
     protocols: tuple[str, ...] = ("llava", "lmms_eval")
     main_metric: str = "accuracy"
+    max_score: float = 1
     unit: str = "sample"
 
     def __init__(self, *args, num_process: int = 1, keep_in_memory: bool = True, **kwargs):
@@ -72,18 +73,18 @@ class VQAMetric(evaluate.Metric, ABC):
     def judge(
         self, predictions: list[str], references: list[dict], protocol: str, seed: int
     ) -> tuple[np.ndarray, Summary]:
-        """The score of each sample, and the function from the samples' weights to metrics."""
+        """Return the score of each sample, and the function from the samples' weights to metrics."""
 
     def units(self, references: list[dict]) -> np.ndarray:
-        """Which unit of the bootstrap each sample belongs to."""
+        """Return the index of each sample's bootstrap unit, from 0 without gaps."""
         return np.arange(len(references))
 
     def references(self, samples: Sequence[Sample]) -> list[dict]:
-        """What `compute` takes as `references`, from what a reader returns."""
+        """Convert a reader's samples to the `references` of `compute`."""
         return [{name: getattr(sample, name) for name in self.reference_fields} for sample in samples]
 
     def score(self, samples: Sequence[Sample], answers: Sequence[str], **options) -> dict:
-        """`compute` for the samples of a reader, and one answer for each of them in the same order."""
+        """Call `compute` for a reader's samples and one answer per sample in the same order."""
         return self.compute(predictions=list(answers), references=self.references(samples), **options)
 
     def _compute(

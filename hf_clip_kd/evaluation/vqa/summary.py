@@ -1,4 +1,4 @@
-"""Several models' scores side by side, those of `shapes` by type of question."""
+"""Scores of several models side by side, with those of `shapes` by type of question."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ _BY_TYPE = "/accuracy"
 
 def summary_row(name: str, numbers: dict[str, float], results: dict[str, dict]) -> dict:
     """
-    One model's row of a `summary.json`.
+    Build a model's row of a `summary.json`.
 
     Args:
-        name (`str`): Of the model.
-        numbers (`dict[str, float]`): What a [`VQAEvaluator`] returns.
+        name (`str`): Name of the model.
+        numbers (`dict[str, float]`): Numbers that a [`VQAEvaluator`] returns.
         results (`dict[str, dict]`): Its `results`.
 
     Returns:
-        `dict`: `name` and `numbers`; the number of `shapes` is called `accuracy`, with `by_type` beside it.
+        `dict`: `name` and `numbers`. The number of `shapes` is called `accuracy`, and `by_type` stands beside it.
     """
     row = {"name": name, **numbers}
     if "shapes" in results:
@@ -27,7 +27,7 @@ def summary_row(name: str, numbers: dict[str, float], results: dict[str, dict]) 
 
 
 def summary_table(rows: list[dict]) -> str:
-    """The rows in per cent, one model a line."""
+    """Format the rows in per cent, one model a line."""
     cells = [{key: value for key, value in row.items() if key not in ("name", "by_type")} for row in rows]
     cells = [values | row.get("by_type", {}) for values, row in zip(cells, rows, strict=True)]
     widths = {column: max(9, len(column) + 2) for values in cells for column in values}

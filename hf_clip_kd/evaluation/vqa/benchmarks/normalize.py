@@ -1,11 +1,11 @@
-"""When two short answers are the same: the normalisations of VQAv2 and of the M4C / EvalAI processor."""
+"""Normalisation of short answers by VQAv2 and by the M4C / EvalAI processor."""
 
 from __future__ import annotations
 
 import re
 
-# `*` is an apostrophe that people leave out, `'` one that they write: both `couldn*t've` and `couldn't*ve` are read
-# as `couldn't've`. The published table also has keys with capitals (`Im`), which nothing in lower case can match.
+# People leave the apostrophe `*` out and write the apostrophe `'`: `couldn*t've` and `couldn't*ve` both become
+# `couldn't've`. The published table also has keys with capitals (`Im`), which no text in lower case can match.
 _SPELLINGS = """
 ain*t aren*t can*t could*ve couldn*t couldn't*ve couldn*t've didn*t doesn*t don*t hadn*t hadn*t've hadn't*ve
 hasn*t haven*t he*d he*d've he'd*ve he*s how*d how*ll how*s isn*t it*d it*d've it'd*ve it*ll ma*am mightn*t
@@ -27,20 +27,22 @@ _ARTICLES = {"a", "an", "the"}
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 _DIGIT_COMMA_DIGIT = re.compile(r"\d,\d")
 _PERIOD = re.compile(r"\.(?!\d)")
-# The official code passes `re.UNICODE`, which is 32, where `sub` takes the number of replacements.
+# The official code passes `re.UNICODE`, which is 32, as the number of replacements of `sub`.
 _MAX_PERIODS = 32
 
 
 def strip_breaks(text: str) -> str:
-    """Line breaks and tabs as spaces, none at the ends."""
+    """Replace line breaks and tabs by spaces, and strip the ends."""
     return text.replace("\n", " ").replace("\t", " ").strip()
 
 
 def process_punctuation(text: str) -> str:
     """
-    Punctuation as VQAv2 treats it: a mark is deleted where the text has it next to a space, or has a digit, a comma
-    and a digit anywhere; else it becomes a space. Periods go unless a digit follows, the first 32 of them. Kept are
-    `:`, `'`, `$`, `%`, `&`, `*`, `#`.
+    Delete punctuation as VQAv2 does.
+
+    A mark that stands next to a space somewhere in the text is deleted. So is every mark if the text has a digit, a
+    comma and a digit in a row. Other marks become spaces. The first 32 periods without a digit behind them are
+    deleted. `:`, `'`, `$`, `%`, `&`, `*` and `#` stay.
     """
     delete_all = _DIGIT_COMMA_DIGIT.search(text) is not None
     table = {ord(mark): "" if delete_all or f"{mark} " in text or f" {mark}" in text else " " for mark in _PUNCTUATION}
@@ -48,15 +50,16 @@ def process_punctuation(text: str) -> str:
 
 
 def process_words(text: str) -> str:
-    """Lower case, number words up to ten as digits, no articles, apostrophes put back into contractions."""
+    """Lower the case, write number words up to ten as digits, drop articles, restore apostrophes of contractions."""
     words = (_NUMBERS.get(word, word) for word in text.lower().split())
     return " ".join(_CONTRACTIONS.get(word, word) for word in words if word not in _ARTICLES)
 
 
 def normalize_vqav2(text: str) -> str:
     """
-    An answer as the [official VQA scorer](https://github.com/GT-Vision-Lab/VQA) normalises it, odd as it is:
-    [`process_words`] after [`process_punctuation`]. "The Dog." -> "dog", "3,000" -> "3000", "7-8" -> "7 8",
+    Normalise an answer as the [official VQA scorer](https://github.com/GT-Vision-Lab/VQA), with its oddities.
+
+    [`process_words`] follows [`process_punctuation`]. "The Dog." -> "dog", "3,000" -> "3000", "7-8" -> "7 8",
     "dont" -> "don't", "U.S.A." -> "usa", "a" -> "".
     """
     return process_words(process_punctuation(strip_breaks(text)))
@@ -64,9 +67,10 @@ def normalize_vqav2(text: str) -> str:
 
 def normalize_m4c(text: str) -> str:
     """
-    An answer as the M4C or "EvalAI" processor of MMF normalises it, which TextVQA and VizWiz are scored with and
-    LLaVA's VQAv2 submissions pass through. As [`normalize_vqav2`], but first all `,` and `?` go, and `'s` becomes a
-    word of its own: "it's" -> "it 's".
+    Normalise an answer as the M4C or "EvalAI" processor of MMF.
+
+    TextVQA and VizWiz score with it, and LLaVA's VQAv2 submissions go through it. It deletes all `,` and `?`, makes
+    `'s` a word ("it's" -> "it 's"), and then follows [`normalize_vqav2`].
     """
     text = text.lower().replace(",", "").replace("?", "").replace("'s", " 's")
     return normalize_vqav2(text.strip())

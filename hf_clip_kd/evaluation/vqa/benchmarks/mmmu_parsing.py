@@ -1,4 +1,4 @@
-"""What a free answer to an MMMU question says: a letter, or the numbers and phrases to compare."""
+"""Parsing of free answers to MMMU questions: a letter, or numbers and phrases to compare."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ _NUMBERS = (
 
 
 def letters_of(choices: Sequence[str]) -> list[str]:
-    """A, B, ... for as many options as there are."""
+    """Return A, B, ..., one letter per option."""
     return [chr(ord("A") + i) for i in range(len(choices))]
 
 
 def read_choice(text: str, choices: Sequence[str], rng: random.Random, protocol: str = "llava") -> str:
     """
-    The letter that an answer means, by the rules of the
+    Read the letter that an answer means, by the rules of the
     [official script](https://github.com/MMMU-Benchmark/MMMU) ([MMMU](https://huggingface.co/papers/2311.16502)).
 
-    `, . ! ? ; : '` are taken off its ends. Then the first of these that finds a letter decides, and among several the
-    one whose last mention is last: `(A)`; ` A ` between spaces; in an answer of more than five words, the text of an
-    option in any case. Where none does, a letter is drawn from `rng`.
+    The marks `, . ! ? ; : '` are stripped from its ends. The first rule that finds a letter decides: `(A)`; ` A `
+    between spaces; in an answer of more than five words, the text of an option in any case. Among several letters the
+    one with the latest mention counts. If no rule finds one, `rng` draws a letter.
 
-    With `protocol="lmms_eval"` the second rule is `A ` after anything, then there is one for `A.`; and among several
-    of these two rules the last ` A ` between spaces counts, or the first letter of the alphabet.
+    With `protocol="lmms_eval"` the second rule is `A ` after any character, and a third is `A.`. Among several letters
+    of these two the last ` A ` between spaces counts, or else the first letter of the alphabet.
     """
     for mark in ",.!?;:'":
         text = text.strip(mark)
     text = f" {text} "
     letters = letters_of(choices)
     bracketed, spaced = (lambda letter: f"({letter})"), (lambda letter: f" {letter} ")
-    # What to look for, and where to look for the last mention of several.
+    # Each rule has a pattern to find, and a pattern that locates the last mention among several.
     rules: list[tuple[Callable[[str], str], Callable[[str], str]]] = [(bracketed, bracketed), (spaced, spaced)]
     if protocol == "lmms_eval":
         rules = [(bracketed, bracketed), (lambda letter: f"{letter} ", spaced), (lambda letter: f"{letter}.", spaced)]
@@ -53,7 +53,7 @@ def read_choice(text: str, choices: Sequence[str], rng: random.Random, protocol:
 
 
 def normalize_open(text: str) -> list[str | float]:
-    """A number to two decimals; else the text in lower case, with a space on either side of a lone character."""
+    """Round a number to two decimals; lower the case of a text, with a space on either side of a lone character."""
     text = text.strip()
     try:
         return [round(float(text.replace(",", "")), 2)]
@@ -64,11 +64,13 @@ def normalize_open(text: str) -> list[str | float]:
 
 def read_open(text: str) -> list[str | float]:
     """
-    What an answer to an open question could mean: of each line the shortest end after a key phrase ("is", "answer",
-    "so", ..., in the last line also "="), or the whole answer if no line has one; and every number in those.
+    List the possible meanings of an answer to an open question.
+
+    They are the shortest end after a key phrase ("is", "answer", "so", ..., in the last line also "=") of each line,
+    and every number in those ends. Without a key phrase the whole answer is the only end.
     """
     text = text.strip().strip(".").lower()
-    # The published code also splits at a period before a capital, which lower case has none of.
+    # The published code also splits at a period before a capital, but lower case has no capitals.
     lines = text.split("\n")
     ends = []
     for i, line in enumerate(lines):
@@ -86,7 +88,7 @@ def read_open(text: str) -> list[str | float]:
 
 
 def open_is_correct(text: str, answers: Sequence[str]) -> bool:
-    """Whether a number that the answer could mean equals an accepted one, or a phrase contains an accepted one."""
+    """Tell if a number in the answer equals an accepted one, or a phrase in it contains an accepted one."""
     accepted = [meaning for answer in answers for meaning in normalize_open(answer)]
     return any(
         any(isinstance(right, str) and right in meaning for right in accepted)

@@ -1,94 +1,83 @@
-"""Readers of the benchmarks with options: ScienceQA, SEED-Bench, MMMU."""
+"""MMMU: college questions of many subjects, most of them multiple choice."""
 
 from __future__ import annotations
 
 import ast
+import random
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
-from .samples import OPTION_LETTER, SHORT_ANSWER, Sample, Source, check_images, image_path, options_text
+import numpy as np
+
+from hf_clip_kd.evaluation.vqa.benchmarks.base import MAX_NEW_TOKENS_LONG, Benchmark
+from hf_clip_kd.evaluation.vqa.benchmarks.mmmu_parsing import open_is_correct, read_choice
+from hf_clip_kd.evaluation.vqa.bootstrap import means_by_category
+from hf_clip_kd.evaluation.vqa.files import (
+    OPTION_LETTER,
+    SHORT_ANSWER,
+    Sample,
+    Source,
+    check_images,
+    image_path,
+    options_text,
+    pair_answers,
+    write_json,
+)
+from hf_clip_kd.evaluation.vqa.metric import VQAMetric
 
 
-def read_scienceqa(
-    problems: str | Path, splits: str | Path, image_folder: str | Path | None = None, split: str = "test"
-) -> list[Sample]:
+class MMMU(VQAMetric):
     """
-    ScienceQA's `problems.json` and `pid_splits.json`.
+    College questions ([MMMU](https://huggingface.co/papers/2311.16502)): accuracy overall and by subject.
 
-    Args:
-        problems (`str` or `Path`): `{id: {"question", "choices", "answer", "hint", "image"}}`.
-        splits (`str` or `Path`): `{"test": [id, ...], ...}`.
-        image_folder (`str` or `Path`, *optional*): Holds `ID/image.png`.
-        split (`str`, *optional*, defaults to `"test"`): Key of `splits`.
+    A question without choices is open. An answer that names no option gets a random one, as in the official script.
+    Here the draw depends only on `seed` and the question's position. So a score can be repeated, and no answer changes
+    the luck of another.
 
-    Returns:
-        `list[Sample]` in the order of the split. The prompt is `Context: hint` where there is a hint, the question,
-        the options `A. ...` and [`OPTION_LETTER`]; the category is the subject.
+    Protocols: the way to read a letter, see `mmmu_parsing.read_choice`. With llava an open answer may have several
+    meanings, and one must be right. lmms_eval compares the characters of one meaning, chosen by the order of a set.
+    That cannot be repeated, so open questions always follow llava.
     """
-    call = f"read_scienceqa('problems.json', 'pid_splits.json', 'images/{split}', split={split!r})"
-    source = Source(problems, "It must be ScienceQA's problems.json.", call)
-    other = Source(splits, "It must be ScienceQA's pid_splits.json.", call)
-    rows, ids = source.json(dict), other.json(dict)
-    if split not in ids:
-        raise other.error(f"it has no split {split!r}, only {sorted(ids)}")
-    samples = []
-    for key in ids[split]:
-        if key not in rows:
-            raise source.error(f"it has no problem {key!r}, which is in {splits}")
-        names = ("question", "choices", "answer", "hint", "image")
-        question, choices, answer, hint, image = source.fields(rows[key], f"problem {key!r}", *names)
-        context = f"Context: {hint}\n" if hint else ""
-        prompt = f"{context}{question}\n{options_text(choices)}{OPTION_LETTER}"
-        path = image_path(image_folder, f"{key}/{image}") if image else None
-        letter = chr(ord("A") + answer)
-        samples.append(Sample(key, path, prompt, (letter,), tuple(choices), rows[key].get("subject", "")))
-    return check_images(samples, image_folder, source)
 
+    benchmark = "mmmu"
+    reference_fields = ("answers", "choices", "category")
 
-def read_seedbench(questions: str | Path, image_folder: str | Path | None = None) -> list[Sample]:
-    """
-    The image questions of SEED-Bench's `SEED-Bench.json`: `{"questions": [{"question_id", "question", "choice_a", ...,
-    "answer", "data_type", "data_id", "question_type_id"}], "question_type": {name: id}}`. Those about videos are left
-    out. The prompt is the question, the options and [`OPTION_LETTER`]; the category is the name of the question type.
-    """
-    call = "read_seedbench('SEED-Bench.json', 'SEED-Bench-image')"
-    source = Source(questions, "It must be SEED-Bench's JSON.", call)
-    rows, types = source.fields(source.json(dict), "the file", "questions", "question_type")
-    type_names = {number: name for name, number in types.items()}
-    samples = []
-    for i, row in enumerate(rows):
-        names = ("question_id", "question", "answer", "data_type", "data_id", "question_type_id")
-        key, question, answer, data_type, image, kind = source.fields(row, f"question {i}", *names)
-        if data_type != "image":
-            continue
-        choices = source.fields(row, f"question {i}", "choice_a", "choice_b", "choice_c", "choice_d")
-        prompt = f"{question}\n{options_text(choices)}{OPTION_LETTER}"
-        category = type_names.get(kind, str(kind))
-        path = image_path(image_folder, image)
-        samples.append(Sample(key, path, prompt, (answer,), tuple(map(str, choices)), category))
-    return check_images(samples, image_folder, source)
+    def judge(self, predictions, references, protocol, seed):
+        scores = []
+        for position, (text, reference) in enumerate(zip(predictions, references, strict=True)):
+            if reference["choices"]:
+                rng = random.Random(f"{seed}/{position}")
+                scores.append(read_choice(text, reference["choices"], rng, protocol) in reference["answers"])
+            else:
+                scores.append(open_is_correct(text, reference["answers"]))
+        scores = np.array(scores, dtype=float)
+        return scores, means_by_category(scores, [reference["category"] or "" for reference in references])
 
 
 def read_mmmu(
     questions: str | Path, image_folder: str | Path, answers: str | Path | None = None, protocol: str = "llava"
 ) -> list[Sample]:
     """
-    MMMU's validation split, from its parquet files or from the JSON made of them for LLaVA.
+    Read MMMU's validation split, from its parquet files or from the JSON made of them for LLaVA.
 
     Args:
         questions (`str` or `Path`):
             A parquet file (`id`, `question`, `options`, `answer`, `question_type`, `image_1`, ...), a folder of them,
             or `anns_for_eval.json` (`[{"id", "prompt", "question_type", "all_choices", "index2ans", "image"}]`).
         image_folder (`str` or `Path`):
-            Where the images of the JSON are; those of a parquet file are written there, as `ID.png`.
+            Folder with the images of the JSON. Images of a parquet file are written there, as `ID.png`.
         answers (`str` or `Path`, *optional*):
-            `answer_dict_val.json` (`{id: {"ground_truth"}}`), which the JSON needs to be scored.
+            `answer_dict_val.json` (`{id: {"ground_truth"}}`). Scores of the JSON need it.
         protocol (`str`, *optional*, defaults to `"llava"`):
-            `"llava"` writes options as `(A) red`, `"lmms_eval"` as `A. red`; the JSON brings its prompts.
+            `"llava"` writes options as `(A) red`, `"lmms_eval"` as `A. red`. The JSON has its own prompts.
 
     Returns:
-        `list[Sample]` with the subject as category. A question about several images has `image=None`: a LLaVA takes
-        one, and the reference gives such a question a random letter, as an empty answer gets here.
+        `list[Sample]` with the subject as category. A question about several images has `image=None`, since a LLaVA
+        takes one. The official script gives such a question a random letter, as an empty answer gets here.
+
+    Raises:
+        ValueError: if a file, a field, an answer or the first image is missing.
     """
     call = "read_mmmu('anns_for_eval.json', 'all_images', 'answer_dict_val.json')"
     if Path(questions).suffix == ".json":
@@ -157,7 +146,7 @@ def _read_mmmu_json(questions, image_folder, answers, call) -> list[Sample]:
 
 
 def _accepted(answer: str | list) -> tuple[str, ...]:
-    """One answer or several; the parquet files write several as `['a', 'b']`."""
+    """Return one answer or several; the parquet files write several as `['a', 'b']`."""
     if isinstance(answer, str) and answer.startswith("[") and answer.endswith("]"):
         try:
             answer = ast.literal_eval(answer)
@@ -167,5 +156,30 @@ def _accepted(answer: str | list) -> tuple[str, ...]:
 
 
 def _subject(key: str) -> str:
-    """`validation_Art_Theory_12` -> `Art_Theory`."""
+    """Return the subject in an id: `validation_Art_Theory_12` -> `Art_Theory`."""
     return "_".join(key.split("_")[1:-1])
+
+
+def write_mmmu(path: str | Path, samples: Sequence[Sample], answers: Sequence[str], seed: int = 0) -> None:
+    """Write `{id: answer}` for MMMU's `main_eval_only.py`: the letter that [`MMMU`] reads with `seed`, or the text."""
+    content = {}
+    for position, (sample, answer) in enumerate(pair_answers(samples, answers)):
+        if sample.choices:
+            answer = read_choice(answer.strip(), sample.choices, random.Random(f"{seed}/{position}"))
+        content[sample.question_id] = answer
+    write_json(path, content)
+
+
+BENCHMARK = Benchmark(
+    "mmmu",
+    title="MMMU",
+    measures="college questions of thirty subjects",
+    paper="https://huggingface.co/papers/2311.16502",
+    files="parquet files, or anns_for_eval.json with answer_dict_val.json and images",
+    protocol="letter of the option, or meaning of an open answer",
+    read=read_mmmu,
+    metric=MMMU,
+    write=write_mmmu,
+    max_new_tokens=MAX_NEW_TOKENS_LONG,
+    needs_image=True,
+)

@@ -9,10 +9,10 @@ from .normalize import normalize_m4c, normalize_vqav2, process_punctuation, stri
 
 def soft_accuracy(prediction: str, answers: Sequence[str]) -> float:
     """
-    Mean over the leave-one-out sets of `min(1, matches / 3)` ([VQA](https://huggingface.co/papers/1505.00468)).
+    Return the mean over leave-one-out sets of `min(1, matches / 3)` ([VQA](https://huggingface.co/papers/1505.00468)).
 
-    With `m` of `n` answers equal to the prediction, `m` sets have `m - 1` matches and the others `m`:
-    `(m * min(1, (m - 1) / 3) + (n - m) * min(1, m / 3)) / n`. Of ten: 0, 0.3, 0.6, 0.9, 1, ...
+    If `m` of `n` answers equal the prediction, `m` sets have `m - 1` matches and the others `m`:
+    `(m * min(1, (m - 1) / 3) + (n - m) * min(1, m / 3)) / n`. For `n = 10` it is 0, 0.3, 0.6, 0.9, 1, ...
     """
     n, m = len(answers), sum(answer == prediction for answer in answers)
     return (m * min(1, max(0, m - 1) / 3) + (n - m) * min(1, m / 3)) / n
@@ -20,8 +20,10 @@ def soft_accuracy(prediction: str, answers: Sequence[str]) -> float:
 
 def official(prediction: str, answers: Sequence[str]) -> float:
     """
-    The VQA scorer as published since March 2021: both sides are normalised with [`normalize_vqav2`], but only where
-    the people disagree. Where all gave one answer the prediction must equal it as it stands.
+    Score as the VQA scorer published since March 2021.
+
+    Both sides are normalised with [`normalize_vqav2`], but only if the people disagree. If all gave one answer, the
+    prediction must equal it exactly.
     """
     answers, prediction = [strip_breaks(answer) for answer in answers], strip_breaks(prediction)
     if len(set(answers)) > 1:
@@ -31,8 +33,10 @@ def official(prediction: str, answers: Sequence[str]) -> float:
 
 def official_2016(prediction: str, answers: Sequence[str]) -> float:
     """
-    The VQA scorer as published until March 2021, which most reimplementations carry: the prediction is always
-    normalised with [`normalize_vqav2`], of the people's answers only the punctuation, and only where they disagree.
+    Score as the VQA scorer published until March 2021, which most reimplementations still have.
+
+    The prediction is always normalised with [`normalize_vqav2`]. The people's answers only lose their punctuation, and
+    only if they disagree.
     """
     if len(set(answers)) > 1:
         answers = [process_punctuation(answer) for answer in answers]
@@ -40,15 +44,15 @@ def official_2016(prediction: str, answers: Sequence[str]) -> float:
 
 
 def llava(prediction: str, answers: Sequence[str]) -> float:
-    """What LLaVA submits, [`normalize_m4c`] of the prediction, scored by [`official`]."""
+    """Score LLaVA's submission, [`normalize_m4c`] of the prediction, with [`official`]."""
     return official(normalize_m4c(prediction), answers)
 
 
 def both_vqav2(prediction: str, answers: Sequence[str]) -> float:
-    """[`normalize_vqav2`] on both sides, always: VQAv2 in lmms-eval."""
+    """Score with [`normalize_vqav2`] always on both sides: VQAv2 in lmms-eval."""
     return soft_accuracy(normalize_vqav2(prediction), [normalize_vqav2(answer) for answer in answers])
 
 
 def both_m4c(prediction: str, answers: Sequence[str]) -> float:
-    """[`normalize_m4c`] on both sides, always: TextVQA everywhere, VizWiz in lmms-eval."""
+    """Score with [`normalize_m4c`] always on both sides: TextVQA everywhere, VizWiz in lmms-eval."""
     return soft_accuracy(normalize_m4c(prediction), [normalize_m4c(answer) for answer in answers])

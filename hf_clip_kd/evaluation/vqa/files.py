@@ -1,4 +1,4 @@
-"""One question of any benchmark, and the files it comes from."""
+"""Questions of benchmarks, the files they come from, and the files that answers go to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import Any
 
 import PIL.Image
 
-# What LLaVA appends to a question; asked otherwise, the same model scores otherwise.
+from ...recipe_io.results import write_whole
+
+# LLaVA appends these to a question. The same model scores differently with other endings.
 SHORT_ANSWER = "\nAnswer the question using a single word or phrase."
 OPTION_LETTER = "\nAnswer with the option's letter from the given choices directly."
 UNANSWERABLE = "\nWhen the provided information is insufficient, respond with 'Unanswerable'."
@@ -19,21 +21,21 @@ UNANSWERABLE = "\nWhen the provided information is insufficient, respond with 'U
 @dataclass(frozen=True)
 class Sample:
     """
-    One question.
+    Question of a benchmark.
 
     Attributes:
         question_id (`str` or `int`):
-            As in LLaVA's files. Not unique in TextVQA and MME, where it names the image; with `prompt` it is.
+            Id as in LLaVA's files. TextVQA and MME name the image here, so it is unique only with `prompt`.
         image (`str` or `PIL.Image.Image`, *optional*):
-            Path of the image, or the picture itself; `None` for a question without one.
+            Path of the image, or the picture itself. `None` for a question without one.
         prompt (`str`):
-            What the user says, without image token and chat template.
+            Text that the user says, without image token and chat template.
         answers (`tuple[str, ...]`):
-            The accepted answers: ten of people, one, or a letter. Empty where the benchmark hides them.
+            Accepted answers: ten of people, one, or a letter. Empty if the benchmark hides them.
         choices (`tuple[str, ...]`):
             Texts of the options A, B, ...
         category (`str`):
-            What the benchmark reports on its own: subtask, subject, answer type.
+            Group that the benchmark reports separately: subtask, subject, answer type.
     """
 
     question_id: str | int
@@ -46,29 +48,39 @@ class Sample:
 
 class Source:
     """
-    A file in a benchmark's own format.
+    File in a benchmark's own format.
 
     Args:
-        path (`str` or `Path`): What the user gave.
-        form (`str`): A sentence: what the file must hold.
-        call (`str`): The call that reads it rightly, for the messages.
+        path (`str` or `Path`): Path that the user gave.
+        form (`str`): Sentence that says what the file must hold.
+        call (`str`): Correct call of the reader, for error messages.
     """
 
     def __init__(self, path: str | Path, form: str, call: str):
         self.path, self.form, self.call = Path(path), form, call
 
     def error(self, problem: str) -> ValueError:
-        """The three parts: what is wrong where, what is allowed, the call."""
+        """Return the error of three parts: the problem and its file, the allowed form, the call."""
         return ValueError(f"{self.path}: {problem}. {self.form} Read it with `{self.call}`.")
 
     def text(self) -> str:
-        """What the file holds."""
+        """
+        Read the file as text.
+
+        Raises:
+            ValueError: if the file does not exist.
+        """
         if not self.path.is_file():
             raise self.error("there is no such file")
         return self.path.read_text(encoding="utf-8")
 
     def json(self, kind: type) -> Any:
-        """The file's JSON, which must be a `kind`."""
+        """
+        Read the file as JSON.
+
+        Raises:
+            ValueError: if the file is no JSON, or its content is no `kind`.
+        """
         try:
             content = json.loads(self.text())
         except json.JSONDecodeError as error:
@@ -78,7 +90,12 @@ class Source:
         return content
 
     def jsonl(self) -> list[Any]:
-        """One JSON per line; empty lines are passed over."""
+        """
+        Read one JSON per line and skip empty lines.
+
+        Raises:
+            ValueError: if a line is no JSON.
+        """
         rows = []
         for number, line in enumerate(self.text().splitlines(), start=1):
             if line.strip():
@@ -89,7 +106,12 @@ class Source:
         return rows
 
     def fields(self, row: Any, where: str, *names: str) -> list[Any]:
-        """Values of a row by name."""
+        """
+        Return the values of a row in the order of `names`.
+
+        Raises:
+            ValueError: if the row is no mapping or lacks a name; the message says `where`.
+        """
         missing = [name for name in names if not isinstance(row, dict) or name not in row]
         if missing:
             raise self.error(f"{where} has no {missing}")
@@ -97,12 +119,17 @@ class Source:
 
 
 def image_path(image_folder: str | Path | None, name: str) -> str:
-    """`image_folder/name`, or the bare name where no folder is given."""
+    """Return `image_folder/name`, or the bare name if no folder is given."""
     return name if image_folder is None else str(Path(image_folder) / name)
 
 
 def check_images(samples: list[Sample], image_folder: str | Path | None, source: Source) -> list[Sample]:
-    """The samples, once there is at least one and the first one's image is where it should be."""
+    """
+    Return the samples unchanged.
+
+    Raises:
+        ValueError: if there is no sample, or the first image is not in `image_folder`.
+    """
     if not samples:
         raise source.error("it holds no question")
     first = next((sample.image for sample in samples if sample.image), None)
@@ -115,5 +142,30 @@ def check_images(samples: list[Sample], image_folder: str | Path | None, source:
 
 
 def options_text(choices: Sequence[str], form: str = "{letter}. {text}") -> str:
-    """The options, one per line: `A. red`."""
+    """Write the options, one per line: `A. red`."""
     return "\n".join(form.format(letter=chr(ord("A") + i), text=text) for i, text in enumerate(choices))
+
+
+def pair_answers(samples: Sequence[Sample], answers: Sequence[str]) -> list[tuple[Sample, str]]:
+    """
+    Pair each sample with its answer.
+
+    Raises:
+        ValueError: if the numbers of samples and answers differ.
+    """
+    if len(samples) != len(answers):
+        raise ValueError(
+            f"There are {len(answers)} answers to {len(samples)} samples. Each sample needs one, in the same order. "
+            "Read answers of a file with `read_answers(path, samples)`."
+        )
+    return list(zip(samples, answers, strict=True))
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Write `content` as JSON, whole or not at all; make the folder if needed."""
+    write_whole(Path(path), json.dumps(content, indent=1) + "\n")
+
+
+def write_lines(path: str | Path, rows: list[dict]) -> None:
+    """Write one JSON per line, whole or not at all; make the folder if needed."""
+    write_whole(Path(path), "".join(json.dumps(row) + "\n" for row in rows))

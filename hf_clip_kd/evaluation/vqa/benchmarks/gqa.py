@@ -1,0 +1,118 @@
+"""GQA: compositional questions about photographs, made from scene graphs."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from hf_clip_kd.evaluation.vqa.benchmarks.base import Benchmark
+from hf_clip_kd.evaluation.vqa.bootstrap import means_by_category, weighted_mean
+from hf_clip_kd.evaluation.vqa.files import (
+    SHORT_ANSWER,
+    Sample,
+    Source,
+    check_images,
+    image_path,
+    pair_answers,
+    write_json,
+)
+from hf_clip_kd.evaluation.vqa.metric import VQAMetric
+
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def normalize_gqa(text: str) -> str:
+    """Normalise an answer as LLaVA submits it: lower case, no period at the end."""
+    return text.rstrip(".").lower()
+
+
+class GQA(VQAMetric):
+    """
+    Exact match ([GQA](https://huggingface.co/papers/1902.09506)), overall and by structural type of the question.
+
+    `open` (type query) and `binary` (every other type) are split as in the official script.
+
+    Protocols:
+        llava: the prediction in lower case and without periods at its end equals the answer.
+        lmms_eval: both in lower case and without any punctuation.
+    """
+
+    benchmark = "gqa"
+    reference_fields = ("answers", "category")
+
+    def judge(self, predictions, references, protocol, seed):
+        answers = [reference["answers"][0] for reference in references]
+        if protocol == "llava":
+            pairs = [(normalize_gqa(text), answer) for text, answer in zip(predictions, answers, strict=True)]
+        else:
+            pairs = [
+                (text.lower().translate(_NO_PUNCTUATION), answer.lower().translate(_NO_PUNCTUATION))
+                for text, answer in zip(predictions, answers, strict=True)
+            ]
+        scores = np.array([float(text == answer) for text, answer in pairs])
+        categories = [reference["category"] or "" for reference in references]
+        is_open = np.array([category == "query" for category in categories])
+        is_binary = np.array([category not in ("query", "") for category in categories])
+        by_category = means_by_category(scores, categories)
+
+        def summary(weights):
+            metrics = by_category(weights)
+            for name, chosen in (("open", is_open), ("binary", is_binary)):
+                if chosen.any():
+                    metrics[name] = weighted_mean(scores[chosen], weights[chosen])
+            return metrics
+
+        return scores, summary
+
+
+def read_gqa(questions: str | Path, image_folder: str | Path | None = None) -> list[Sample]:
+    """
+    Read GQA's `testdev_balanced_questions.json`.
+
+    Args:
+        questions (`str` or `Path`): `{question_id: {"question", "imageId", "answer", "types"}}`.
+        image_folder (`str` or `Path`, *optional*): Folder with `IMAGE_ID.jpg`.
+
+    Returns:
+        `list[Sample]` in the order of the file. The category is the structural type; the prompt is the question and
+        [`SHORT_ANSWER`].
+
+    Raises:
+        ValueError: if the file, a field or the first image is missing.
+    """
+    source = Source(
+        questions, "It must be a GQA questions JSON.", "read_gqa('testdev_balanced_questions.json', 'images')"
+    )
+    samples = []
+    for key, row in source.json(dict).items():
+        question, image = source.fields(row, f"question {key!r}", "question", "imageId")
+        answers = (row["answer"],) if "answer" in row else ()
+        kind = row.get("types", {}).get("structural", "")
+        prompt = question + SHORT_ANSWER
+        samples.append(Sample(key, image_path(image_folder, f"{image}.jpg"), prompt, answers, category=kind))
+    return check_images(samples, image_folder, source)
+
+
+def write_gqa(path: str | Path, samples: Sequence[Sample], answers: Sequence[str]) -> None:
+    """Write `[{"questionId", "prediction"}]` for GQA's `eval.py`, answers through [`normalize_gqa`]."""
+    rows = [
+        {"questionId": sample.question_id, "prediction": normalize_gqa(answer)}
+        for sample, answer in pair_answers(samples, answers)
+    ]
+    write_json(path, rows)
+
+
+BENCHMARK = Benchmark(
+    "gqa",
+    title="GQA",
+    measures="compositional questions about photographs",
+    paper="https://huggingface.co/papers/1902.09506",
+    files="questions JSON, images",
+    protocol="exact match",
+    read=read_gqa,
+    metric=GQA,
+    write=write_gqa,
+)

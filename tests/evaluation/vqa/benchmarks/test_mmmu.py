@@ -1,0 +1,96 @@
+"""MMMU: its two kinds of files, its scores and its submission."""
+
+import json
+import math
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from PIL import Image
+from vqa_benchmarks import S1, S2, compute
+
+from hf_clip_kd.evaluation import build_vqa_evaluator
+from hf_clip_kd.evaluation.vqa import METRICS, READERS, WRITERS, Sample
+
+
+def test_reader_of_parquet(tmp_path):
+    image = {"bytes": b"png", "path": "x.png"}
+    rows = [
+        {"id": "validation_Art_Theory_1", "question": "See <image 1>?", "options": "['x', 'y']", "answer": "B"},
+        {"id": "validation_Math_2", "question": "How many?", "options": "[]", "answer": "['7', 'seven']"},
+        {"id": "validation_Math_3", "question": "<image 1>", "options": "['<image 1>', '<image 2>']", "answer": "A"},
+    ]
+    kinds = ["multiple-choice", "open", "multiple-choice"]
+    rows = [row | {"question_type": kind, "image_1": image} for row, kind in zip(rows, kinds, strict=True)]
+    path = tmp_path / "validation-0.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    first, second, third = READERS["mmmu"](path, tmp_path / "images")
+    stored = tmp_path / "images" / "validation_Art_Theory_1.png"
+    prompt = "See <image 1>?\n(A) x\n(B) y\n" + S2
+    assert first == Sample("validation_Art_Theory_1", str(stored), prompt, ("B",), ("x", "y"), "Art_Theory")
+    assert stored.read_bytes() == b"png"
+    assert (second.prompt, second.answers, second.choices) == ("How many?\n" + S1, ("7", "seven"), ())
+    assert third.image is None
+    assert "\nA. x\nB. y\n" in READERS["mmmu"](tmp_path, tmp_path / "images", protocol="lmms_eval")[0].prompt
+
+
+def test_reader_of_json(put):
+    rows = [
+        {"id": "validation_Art_1", "prompt": "P", "question_type": "multiple-choice", "image": "i.png"}
+        | {"all_choices": ["A", "B"], "index2ans": {"A": "x", "B": "y"}},
+        {"id": "validation_Art_2", "prompt": "Q", "question_type": "open"},
+    ]
+    truth = {"validation_Art_1": {"ground_truth": "A"}, "validation_Art_2": {"ground_truth": ["1", "2"]}}
+    first, second = READERS["mmmu"](put("anns.json", rows), None, put("truth.json", truth))
+    assert first == Sample("validation_Art_1", "i.png", "P", ("A",), ("x", "y"), "Art")
+    assert (second.image, second.answers) == (None, ("1", "2"))
+
+
+def test_a_question_about_several_images_is_not_asked(asked, tmp_path):
+    png = tmp_path / "x.png"
+    Image.new("RGB", (4, 4)).save(png)
+    common = {"question_type": "multiple-choice", "options": "['x', 'y']", "answer": "B"}
+    common["image_1"] = {"bytes": png.read_bytes(), "path": "x.png"}
+    rows = [
+        {"id": "validation_Art_1", "question": "<image 1> or <image 2>?"} | common,
+        {"id": "validation_Art_2", "question": "<image 1>?"} | common,
+    ]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "validation.parquet")
+    block = {"questions": str(tmp_path / "validation.parquet"), "image_folder": str(tmp_path / "images")}
+    evaluate = build_vqa_evaluator({"mmmu": block})
+    evaluate({}, None, folder=tmp_path / "out")
+    assert len(asked[0][0]) == 1 and asked[0][0][0].startswith("<image 1>?\n(A) x")
+    (file,) = (tmp_path / "out/samples").iterdir()
+    assert [json.loads(line)["answer"] for line in file.read_text().splitlines()] == ["", "yes"]
+
+
+def test_draws_are_seeded_and_independent():
+    rows = [{"answers": ["A"], "choices": list("wxyz"), "category": "Art"}] * 400
+    found = compute("mmmu", ["?"] * 400, *rows, seed=3)
+    assert found["scores"] == compute("mmmu", ["?"] * 400, *rows, seed=3)["scores"]
+    assert found["scores"] != compute("mmmu", ["?"] * 400, *rows, seed=4)["scores"]
+    assert found["scores"][1:] == compute("mmmu", ["A"] + ["?"] * 399, *rows, seed=3)["scores"][1:]
+    assert found["Art/accuracy"] == pytest.approx(0.25, abs=4 * math.sqrt(0.25 * 0.75 / 400))
+
+
+def test_a_question_without_choices_is_open():
+    found = compute("mmmu", ["it is 7"], {"answers": ["7"], "choices": []})
+    assert found["accuracy"] == 1
+
+
+def test_submission_holds_the_letters_that_are_scored(tmp_path):
+    samples = [Sample(f"validation_Art_{i}", None, "Q", ("A",), ("x", "y", "z"), "Art") for i in range(20)]
+    samples.append(Sample("validation_Art_20", None, "Q", ("7",)))
+    answers = ["?"] * 20 + ["it is 7"]
+    WRITERS["mmmu"](tmp_path / "m.json", samples, answers, seed=5)
+    written = json.loads((tmp_path / "m.json").read_text())
+    scores = METRICS["mmmu"]().score(samples, answers, seed=5, n_resamples=0)["scores"]
+    assert [float(written[sample.question_id] == "A") for sample in samples[:-1]] == scores[:-1]
+    assert written["validation_Art_20"] == "it is 7"
+
+
+def test_wrong_files(put):
+    with pytest.raises(ValueError, match="no such file.*read_mmmu"):
+        READERS["mmmu"]("no.parquet", "i")
+    with pytest.raises(ValueError, match="cannot be read"):
+        READERS["mmmu"](put("x.parquet", "no"), "i")
