@@ -1,10 +1,10 @@
 """Score vision-language models on VQA benchmarks, offline, and store every answer with the numbers.
 
-A model is a folder or Hub id of any image-text-to-text model: what `train_vlm.py` leaves behind, or a stock LLaVA. Results go
-to `<output_dir>/*.json`, the answers to `<output_dir>/samples`, files for the benchmarks' servers to
-`<output_dir>/submissions`. A run that was interrupted goes on where it was.
+A model is a folder or Hub id of any image-text-to-text model: a folder of `train_vlm.py`, or a stock LLaVA. Results
+go to `<output_dir>/*.json`, answers to `<output_dir>/samples`, files for servers to `<output_dir>/submissions`. An
+interrupted run continues.
 
-    python recipes/evaluate_vlm.py                                                # the models that the demo left behind
+    python recipes/evaluate_vlm.py   # the models of the demo
     python recipes/evaluate_vlm.py --config recipes/configs/evaluate_vlm/llava.yaml --model_name_or_path FOLDER
     python recipes/evaluate_vlm.py --model_name_or_path '["FOLDER", "llava-hf/llava-1.5-7b-hf"]' --dtype bfloat16 \
         --evaluation '{"pope": {"folder": "coco", "image_folder": "val2014"}}'
@@ -49,7 +49,7 @@ class EvaluateVLMArguments:
 
 
 def fingerprint(name: str, model, dtype: str) -> str:
-    """Changes when the weights do: the commit on the Hub, or the names, sizes and times of the files in a folder."""
+    """Hash the state of the weights: the commit on the Hub, or names, sizes and times of a folder's files."""
     if Path(name).is_dir():
         files = sorted(path for path in Path(name).iterdir() if path.is_file())
         state = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
@@ -59,7 +59,7 @@ def fingerprint(name: str, model, dtype: str) -> str:
 
 
 def score(name: str, evaluator: VQAEvaluator, args: EvaluateVLMArguments, state: PartialState) -> dict[str, float]:
-    """Numbers of one model, by benchmark."""
+    """Return the numbers of one model by benchmark."""
     try:
         model = AutoModelForImageTextToText.from_pretrained(
             name, dtype=getattr(torch, args.dtype), trust_remote_code=args.trust_remote_code
@@ -67,8 +67,9 @@ def score(name: str, evaluator: VQAEvaluator, args: EvaluateVLMArguments, state:
         processor = AutoProcessor.from_pretrained(name, trust_remote_code=args.trust_remote_code)
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"`model_name_or_path={name!r}` cannot be loaded ({str(error).splitlines()[0]}). It must be a folder or Hub id of an "
-            "image-text-to-text model with its processor. Train one with `recipes/train_vlm.py`, or correct the name."
+            f"`model_name_or_path={name!r}` cannot be loaded ({str(error).splitlines()[0]}). It must be a folder or "
+            "Hub id of an image-text-to-text model with its processor. Train one with `recipes/train_vlm.py`, or correct "
+            "the name."
         ) from error
     return evaluator(
         model.to(state.device),
@@ -81,7 +82,7 @@ def score(name: str, evaluator: VQAEvaluator, args: EvaluateVLMArguments, state:
 
 
 def table(rows: dict[str, dict[str, float]], points: set[str]) -> str:
-    """Numbers in per cent, those named in `points` as they are, one model a line."""
+    """Format numbers in per cent, and those named in `points` unchanged, one model a line."""
     names = list(dict.fromkeys(name for scores in rows.values() for name in scores))
     width = max(map(len, ["model", *rows]))
     lines = ["  ".join([f"{'model':<{width}}", *(f"{name:>8}" for name in names)])]

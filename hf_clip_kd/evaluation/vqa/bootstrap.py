@@ -24,7 +24,7 @@ def bootstrap_intervals(
 
     Args:
         summary (`Callable`):
-            Function from the weights of the samples to metrics; weight 2 means drawn twice.
+            Function from the weights of the samples to metrics. A weight of 2 means drawn twice.
         units (`np.ndarray` of shape `(samples,)`):
             Index of each sample's unit, from 0 without gaps.
         n_resamples (`int`, *optional*, defaults to `1000`):

@@ -1,4 +1,4 @@
-"""Builder of an evaluator from a recipe's `evaluation`: questions are read, and images are there."""
+"""Builder of an evaluator from a recipe's `evaluation`, with the questions read and the images checked."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _check_names(where: str, benchmark: str, given: dict, allowed: list[str]) ->
 
 
 def _check_images(where: str, samples: list[Sample]) -> None:
-    """Look for every image: readers look for the first, and after hours of answering it is too late for the others."""
+    """Look for every image, since readers look only for the first. After hours of answering it is too late."""
     files = dict.fromkeys(sample.image for sample in samples if isinstance(sample.image, str))
     missing = [file for file in files if not Path(file).is_file()]
     if missing:

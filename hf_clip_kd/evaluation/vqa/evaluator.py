@@ -93,12 +93,12 @@ class VQAEvaluator:
             name (`str`, *optional*, defaults to `"model"`): The model's folder or Hub id.
             config (`dict`, *optional*): Every argument that the numbers depend on.
             weights (`str`, *optional*):
-                Name of these weights alone. Answers in `folder` under the same `weights` to the same questions are
-                scored again and not generated again, so an interrupted run continues. `None` reuses nothing.
+                Name of these weights alone. Answers in `folder` under the same `weights` to the same questions are not
+                generated again, so an interrupted run continues. `None` reuses nothing.
 
         Returns:
             `dict[str, float]`: name of the entry to the number that papers quote. An entry that is only exported has
-            none, and a part of MME has none, since its number is a sum.
+            none. A part of MME has none, since its number is a sum.
         """
         numbers = {}
         for entry in self.benchmarks:

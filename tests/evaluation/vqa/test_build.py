@@ -1,4 +1,4 @@
-"""From a recipe's block to questions: errors come before any model is asked."""
+"""Building from a recipe's block: errors come before any model is asked."""
 
 from pathlib import Path
 

@@ -24,8 +24,8 @@ def read_yes_no(text: str, protocol: str = "llava") -> str:
     """
     Read an answer as `"yes"`, `"no"` or `"other"`.
 
-    The first four characters in lower case decide, yes before no. `protocol="lmms_eval"` first deletes periods, and
-    reads a lone `y` or `n`.
+    The first four characters in lower case decide, and yes comes first. The protocol lmms_eval first deletes periods,
+    and reads a lone `y` or `n`.
     """
     text = text.lower()
     if protocol == "lmms_eval":

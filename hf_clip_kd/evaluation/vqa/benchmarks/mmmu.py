@@ -36,8 +36,8 @@ class MMMU(VQAMetric):
     the luck of another.
 
     Protocols: the way to read a letter, see `mmmu_parsing.read_choice`. With llava an open answer may have several
-    meanings, and one must be right. lmms_eval compares the characters of one meaning, chosen by the order of a set.
-    That cannot be repeated, so open questions always follow llava.
+    meanings, and one must be right. The protocol lmms_eval compares the characters of one meaning, chosen by
+    the order of a set. That cannot be repeated, so open questions always follow llava.
     """
 
     benchmark = "mmmu"

@@ -24,12 +24,16 @@ def read_choice(text: str, choices: Sequence[str], rng: random.Random, protocol:
     Read the letter that an answer means, by the rules of the
     [official script](https://github.com/MMMU-Benchmark/MMMU) ([MMMU](https://huggingface.co/papers/2311.16502)).
 
-    The marks `, . ! ? ; : '` are stripped from its ends. The first rule that finds a letter decides: `(A)`; ` A `
-    between spaces; in an answer of more than five words, the text of an option in any case. Among several letters the
-    one with the latest mention counts. If no rule finds one, `rng` draws a letter.
+    The marks `, . ! ? ; : '` are stripped from its ends. The first rule that finds a letter decides:
 
-    With `protocol="lmms_eval"` the second rule is `A ` after any character, and a third is `A.`. Among several letters
-    of these two the last ` A ` between spaces counts, or else the first letter of the alphabet.
+    1. `(A)`.
+    2. ` A ` between spaces.
+    3. The text of an option in any case, in an answer of more than five words.
+
+    Among several letters the one with the latest mention counts. If no rule finds one, `rng` draws a letter.
+
+    The protocol lmms_eval has two rules in place of the second: `A ` after any character, then `A.`. Among several
+    letters of these two the last ` A ` between spaces counts, or else the first letter of the alphabet.
     """
     for mark in ",.!?;:'":
         text = text.strip(mark)
@@ -53,7 +57,7 @@ def read_choice(text: str, choices: Sequence[str], rng: random.Random, protocol:
 
 
 def normalize_open(text: str) -> list[str | float]:
-    """Round a number to two decimals; lower the case of a text, with a space on either side of a lone character."""
+    """Round a number to two decimals. Lower the case of a text, with a space on either side of a lone character."""
     text = text.strip()
     try:
         return [round(float(text.replace(",", "")), 2)]

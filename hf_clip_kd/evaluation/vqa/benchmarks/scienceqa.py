@@ -73,7 +73,7 @@ def read_scienceqa(
 
     Returns:
         `list[Sample]` in the order of the split. The prompt is `Context: hint` if there is a hint, the question, the
-        options `A. ...` and [`OPTION_LETTER`]; the category is the subject.
+        options `A. ...` and [`OPTION_LETTER`]. The category is the subject.
 
     Raises:
         ValueError: if a file, the split, a problem, a field or the first image is missing.

@@ -34,8 +34,8 @@ def read_shapes(rows: Iterable[dict]) -> list[Sample]:
     Read the rows of `load_shapes(split, vqa=True)`: `image`, `question`, `answers`, `question_type`.
 
     Returns:
-        `list[Sample]` with the position as `question_id`, the picture itself as image, the bare question as prompt
-        and its type as category.
+        `list[Sample]` with the position as `question_id` and the picture itself as image. The prompt is the bare
+        question, and the category is its type.
 
     Raises:
         ValueError: if a row has no question.
