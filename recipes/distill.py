@@ -22,7 +22,7 @@ from hf_clip_kd.evaluation.cost import measure_run
 from hf_clip_kd.hub.run import check_run, push_run
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
 from hf_clip_kd.teachers.cache.sample_id import probe
-from hf_clip_kd.training.sharded import whole_copy
+from hf_clip_kd.training.sharded import gather_full_model
 from hf_clip_kd.vlm.saving import load_folder
 
 logger = logging.getLogger(__name__)
@@ -198,7 +198,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     trainer.accelerator.wait_for_everyone()
 
     scores = {}
-    student = whole_copy(trainer.student)  # together: under ZeRO-3 and FSDP each process has a part
+    student = gather_full_model(trainer.student)  # together: under ZeRO-3 and FSDP each process has a part
     if evaluator is not None and trainer.is_world_process_zero():
         scores = measure(
             evaluator,

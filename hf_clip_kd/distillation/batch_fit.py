@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
-from ..training.distributed import alone, anywhere
+from ..training.distributed import any_rank, as_single_process
 from .grad_cache import cached_losses, unchanged_buffers
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class FitsBatches:
         args = self.args
         whole = args.per_device_train_batch_size * args.gradient_accumulation_steps
         for size in [size for size in range(largest, 0, -1) if largest % size == 0]:
-            if not anywhere(not self._fits(size, whole // size), args.device):
+            if not any_rank(not self._fits(size, whole // size), args.device):
                 break
         else:
             raise MemoryError(
@@ -68,7 +68,7 @@ class FitsBatches:
     def _fits(self, size: int, count: int) -> bool:
         """Whether this process can train on `count` micro-batches of `size` rows; leaves no trace in the model."""
         try:
-            with alone(), unchanged_buffers(self.model), torch.random.fork_rng():
+            with as_single_process(), unchanged_buffers(self.model), torch.random.fork_rng():
                 self._try_step(self.data_collator([_first_row(self.train_dataset)] * size), count)
         except RuntimeError as error:
             if not should_reduce_batch_size(error):

@@ -14,14 +14,14 @@ from ..losses.specification import specification
 from ..teachers import load_teacher
 from ..teachers.base import Teacher
 from ..training.alarms import Alarms
-from ..training.distributed import fewest
+from ..training.distributed import min_over_ranks
 from ..training.ema import KeepsAverage
 from ..training.exact_data import ExactData
 from ..training.guard import GuardsSteps
 from ..training.launch import ChecksEngine
 from ..training.meters import LogsParts
 from ..training.pushing import PushesRuns
-from ..training.sharded import whole_copy
+from ..training.sharded import gather_full_model
 from ..training.stopping import StopsWhenTold
 from ..training.throughput import WatchesRuns
 from .batch_fit import FitsBatches
@@ -166,7 +166,7 @@ class DistillationTrainer(
         samples, items = super().get_batch_samples(*args)
         if not hasattr(self.train_dataset, "__len__"):
             # Where one process has run out of its stream, the others would wait for it for ever.
-            samples = samples[: fewest(len(samples), self.args.device)]
+            samples = samples[: min_over_ranks(len(samples), self.args.device)]
         self._micro_batches, self._cached_losses = len(samples), iter(())
         if self.args.grad_cache and len(samples) > 1:
             self._cached_losses = cached_losses(self.model_wrapped, map(self._model_inputs, samples))
@@ -230,7 +230,7 @@ class DistillationTrainer(
         metrics = {} if dataset is None else super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         # A data set named by a dict's key is one of several: the evaluator runs once, with the plain prefix.
         if self.evaluator is not None and metric_key_prefix == "eval":
-            scores = self.evaluator(whole_copy(self.student), self.processing_class)
+            scores = self.evaluator(gather_full_model(self.student), self.processing_class)
             scores = {f"{metric_key_prefix}_{name}": score for name, score in scores.items()}
             self.log(dict(scores))
             metrics.update(scores)

@@ -15,7 +15,7 @@ MARK = "checkpoint.json"
 NAME = re.compile(r"checkpoint-(\d+)")
 
 
-def mark_whole(folder: Path, run: dict[str, Any]) -> None:
+def mark_complete(folder: Path, run: dict[str, Any]) -> None:
     """
     Declare a checkpoint complete, once all its files are on the disk itself and not only on their way.
 
@@ -35,7 +35,7 @@ def mark_whole(folder: Path, run: dict[str, Any]) -> None:
         _to_disk(path)
 
 
-def fault(folder: Path) -> str | None:
+def why_incomplete(folder: Path) -> str | None:
     """What makes a checkpoint a torn one, in words; `None` if it is whole."""
     try:
         files = json.loads((folder / MARK).read_text(encoding="utf-8"))["files"]
@@ -53,15 +53,15 @@ def fault(folder: Path) -> str | None:
 
 
 def read_run(folder: Path) -> dict[str, Any]:
-    """What the run of a whole checkpoint is, as [`mark_whole`] was told."""
+    """What the run of a whole checkpoint is, as [`mark_complete`] was told."""
     return json.loads((folder / MARK).read_text(encoding="utf-8"))["run"]
 
 
-def last_whole(output_dir: Path) -> Path | None:
+def last_complete(output_dir: Path) -> Path | None:
     """The newest whole checkpoint of a run. Torn ones that are newer are moved aside, to `torn-checkpoint-N`, and named."""
     found = [(int(match[1]), path) for path in output_dir.glob("checkpoint-*") if (match := NAME.fullmatch(path.name))]
     for _, folder in sorted(found, reverse=True):
-        reason = fault(folder)
+        reason = why_incomplete(folder)
         if reason is None:
             return folder
         aside = _unused(folder.with_name(f"torn-{folder.name}"))

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from torch.utils.data import IterableDataset
 from transformers.trainer_utils import rotate_checkpoints
 
-from .checkpoint_files import differences, fault, last_whole, mark_whole, read_run
+from .checkpoint_files import differences, last_complete, mark_complete, read_run, why_incomplete
 from .distributed import gather_objects
 from .identity import data_identity
 
@@ -71,7 +71,7 @@ class KeepsCheckpoints:
     def _finish(self, folder: Path) -> None:
         if self.args.should_save:
             self._save_arguments(folder)
-            mark_whole(folder, self._identity)
+            mark_complete(folder, self._identity)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         if not self._saving:  # not yet whole
@@ -160,7 +160,7 @@ class KeepsCheckpoints:
         if not wanted:
             return None
         if wanted is True or wanted == "auto":
-            folder = last_whole(Path(self.args.output_dir))
+            folder = last_complete(Path(self.args.output_dir))
             if folder is None and wanted is True:
                 raise ValueError(
                     f"There is no whole checkpoint in {self.args.output_dir!r}. It must hold a `checkpoint-N` to resume from. "
@@ -170,7 +170,7 @@ class KeepsCheckpoints:
                 return None
         else:
             folder = Path(wanted)
-            if (reason := fault(folder)) is not None:
+            if (reason := why_incomplete(folder)) is not None:
                 raise ValueError(
                     f"{wanted!r} is no whole checkpoint: {reason}. A run can only go on from a whole one. Give another "
                     "`checkpoint-N`, or `--resume_from_checkpoint auto` for the last whole one."

@@ -11,23 +11,23 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-_alone = False
+_single = False
 
 
 @contextmanager
-def alone() -> Iterator[None]:
+def as_single_process() -> Iterator[None]:
     """This process as if it were the only one, for what the processes of a run do not do together."""
-    global _alone
-    _alone = True
+    global _single
+    _single = True
     try:
         yield
     finally:
-        _alone = False
+        _single = False
 
 
 def world_size() -> int:
     """Number of processes of the run; 1 without a process group."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() and not _alone else 1
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() and not _single else 1
 
 
 def rank() -> int:
@@ -90,12 +90,12 @@ def gather_objects(value: Any) -> list[Any]:
     return values
 
 
-def anywhere(flag: bool, device: torch.device) -> bool:
+def any_rank(flag: bool, device: torch.device) -> bool:
     """Whether `flag` is set on any process, the same answer on all of them. All processes must call this together."""
-    return not fewest(int(not flag), device)
+    return not min_over_ranks(int(not flag), device)
 
 
-def fewest(number: int, device: torch.device) -> int:
+def min_over_ranks(number: int, device: torch.device) -> int:
     """The smallest `number` of all processes, the same on all of them. All processes must call this together."""
     if world_size() == 1:
         return number

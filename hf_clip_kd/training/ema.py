@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from .distributed import rank
-from .sharded import is_sharded, own_pieces, put_pieces, whole_values
+from .sharded import is_sharded, load_local_shards, local_shards, whole_values
 
 AVERAGE_NAME = "ema.safetensors"
 PART_NAME = "ema_{}.safetensors"  # of one process
@@ -66,25 +66,25 @@ class Average:
         live |= {name: x for name, x in model.named_buffers() if name in saved and x.is_floating_point()}
         # The tensors themselves: under FSDP 2 the module has others in their place during its passes.
         self.names, self.live = list(live), list(live.values())
-        self.values = [_full(x).clone(memory_format=torch.preserve_format) for x in own_pieces(self.live)]
+        self.values = [_full(x).clone(memory_format=torch.preserve_format) for x in local_shards(self.live)]
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the weights after step number `step`, the first being 1."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self.values, [_full(x) for x in own_pieces(self.live)], 1 - decay)
+        torch._foreach_lerp_(self.values, [_full(x) for x in local_shards(self.live)], 1 - decay)
 
     def leave(self) -> None:
         """Put the average in the place of the model's own weights."""
-        put_pieces(self.model, self.live, self.values)
+        load_local_shards(self.model, self.live, self.values)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """The model with its average, and afterwards with its own weights again, bit for bit."""
-        own = [x.clone(memory_format=torch.preserve_format) for x in own_pieces(self.live)]
+        own = [x.clone(memory_format=torch.preserve_format) for x in local_shards(self.live)]
         self.leave()
         yield
-        put_pieces(self.model, self.live, own)
+        load_local_shards(self.model, self.live, own)
 
     def save(self, folder: str) -> None:
         """

@@ -28,15 +28,15 @@ def whole_values(parameters: Iterable[Tensor]) -> list[Tensor]:
         return [p.full_tensor().clone() if hasattr(p, "full_tensor") else p.detach().clone() for p in parameters]
 
 
-def own_pieces(parameters: Iterable[Tensor]) -> list[Tensor]:
+def local_shards(parameters: Iterable[Tensor]) -> list[Tensor]:
     """What this process keeps of each parameter: all of a plain one, and of one under ZeRO-3 or FSDP 2 its part."""
     return [_own_piece(parameter) for parameter in parameters]
 
 
 @torch.no_grad()
-def put_pieces(module: nn.Module, parameters: Iterable[Tensor], values: Iterable[Tensor]) -> None:
+def load_local_shards(module: nn.Module, parameters: Iterable[Tensor], values: Iterable[Tensor]) -> None:
     """
-    Replace what [`own_pieces`] gives of parameters of `module`, between two of its passes; all processes together.
+    Replace what [`local_shards`] gives of parameters of `module`, between two of its passes; all processes together.
 
     Weights that an engine has left in one piece after the last pass are cut up again, or they would hide the new ones.
     """
@@ -54,7 +54,7 @@ def _own_piece(parameter: Tensor) -> Tensor:
     return (piece.to_local() if hasattr(piece, "to_local") else piece).detach()
 
 
-def whole_copy(module: nn.Module) -> nn.Module:
+def gather_full_model(module: nn.Module) -> nn.Module:
     """
     A model as it would be on one process, the same on every one; the module itself where nothing is sharded.
 
@@ -80,4 +80,4 @@ def _gathered(parameters: list[Tensor]):
     return deepspeed.zero.GatheredParameters(parameters)
 
 
-__all__ = ["is_sharded", "own_pieces", "put_pieces", "whole_copy", "whole_values"]
+__all__ = ["gather_full_model", "is_sharded", "load_local_shards", "local_shards", "whole_values"]

@@ -11,7 +11,7 @@ import time
 from transformers import TrainerCallback
 
 from .checkpoints import KeepsCheckpoints
-from .distributed import anywhere
+from .distributed import any_rank
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class StopRequest(TrainerCallback):
         if self.deadline is not None and time.monotonic() > self.deadline:
             self.reason = self.reason or f"max_hours={self.max_hours}"
         # The last step needs no stopping. Before it all processes ask each other, or some would go on alone.
-        if state.global_step < state.max_steps and anywhere(self.reason is not None, args.device):
+        if state.global_step < state.max_steps and any_rank(self.reason is not None, args.device):
             self.agreed = control.should_save = control.should_training_stop = True
 
     def on_epoch_end(self, args, state, control, **kwargs):
@@ -72,11 +72,11 @@ class StopsWhenTold(KeepsCheckpoints):
         if threading.current_thread() is not threading.main_thread():
             return super().train(*args, **kwargs)  # Python lets no other thread listen to signals
         handlers = self.stop_request.listen()
-        _deaf_children(True)
+        block_signals_in_workers(True)
         try:
             return super().train(*args, **kwargs)
         finally:
-            _deaf_children(False)
+            block_signals_in_workers(False)
             for number, handler in handlers.items():
                 signal.signal(number, handler)
 
@@ -105,7 +105,7 @@ class StopsWhenTold(KeepsCheckpoints):
 _deaf = False
 
 
-def _deaf_children(deaf: bool) -> None:
+def block_signals_in_workers(deaf: bool) -> None:
     """Whether processes forked from now on, such as dataloader workers, leave the signals to this one."""
     global _deaf
     _deaf = deaf

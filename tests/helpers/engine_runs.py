@@ -12,7 +12,7 @@ from processes import join, leave
 
 from hf_clip_kd.distillation.trainer import DistillationTrainer
 from hf_clip_kd.losses.base import DistillationLoss
-from hf_clip_kd.training.sharded import is_sharded, whole_copy, whole_values
+from hf_clip_kd.training.sharded import gather_full_model, is_sharded, whole_values
 
 WINDOW, STEPS = 12, 20
 LAUNCH_SECONDS = 560
@@ -107,7 +107,7 @@ def outcome(run, folder):
     after = weights(run.teacher)
     pixels, ids = (torch.stack([Pairs(4)[i][key] for i in range(4)]) for key in ("pixel_values", "input_ids"))
     with torch.no_grad():
-        student = whole_copy(run.student)
+        student = gather_full_model(run.student)
         logits = student(pixel_values=pixels, input_ids=ids).logits_per_image
     return {
         "loss": [entry["loss"] for entry in log],

@@ -5,7 +5,7 @@ import random
 import pytest
 from crashing import LASTS, Launch, digests
 
-from hf_clip_kd.training.checkpoint_files import last_whole
+from hf_clip_kd.training.checkpoint_files import last_complete
 
 KILLS = 40
 
@@ -26,7 +26,7 @@ def crash(context, folder, kind, processes, kills, seed):
             struck.append(doing)
         assert Launch(context, kind, run, processes).join() == [0] * processes
         assert digests(run, processes) == expected, f"after {struck}, with seed {seed}"
-        assert last_whole(run) == run / "checkpoint-8"
+        assert last_complete(run) == run / "checkpoint-8"
     return struck
 
 

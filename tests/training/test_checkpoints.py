@@ -19,7 +19,7 @@ from hf_clip_kd.distillation.training_args import DistillationTrainingArguments
 from hf_clip_kd.models import load_clip
 from hf_clip_kd.recipe_io.parser import RecipeParser
 from hf_clip_kd.teachers.cache import ReplayCollator
-from hf_clip_kd.training.checkpoint_files import MARK, differences, fault, last_whole
+from hf_clip_kd.training.checkpoint_files import MARK, differences, last_complete, why_incomplete
 
 STATE_FILES = [
     "checkpoint.json",
@@ -58,7 +58,7 @@ def killed(whole, tmp_path):
 def test_files_of_a_checkpoint(whole):
     folder = whole[1] / "checkpoint-3"
     assert {path.name for path in folder.iterdir()} >= set(STATE_FILES)
-    assert fault(folder) is None
+    assert why_incomplete(folder) is None
     listed = json.loads((folder / MARK).read_text())["files"]
     assert set(listed) == {path.name for path in folder.iterdir()} - {MARK}
     assert json.loads((folder / "training_args.json").read_text())["save_steps"] == 1
@@ -73,7 +73,7 @@ def test_torn_checkpoint_is_named_and_moved_aside(killed, name, damage, caplog):
     else:
         path.write_bytes(path.read_bytes()[:-7])
     with caplog.at_level(logging.WARNING):
-        assert last_whole(killed) == killed / "checkpoint-2"
+        assert last_complete(killed) == killed / "checkpoint-2"
     assert names(killed) == ["checkpoint-1", "checkpoint-2", "torn-checkpoint-3"]
     assert name in caplog.text and "torn-checkpoint-3" in caplog.text
 
@@ -117,7 +117,7 @@ def test_older_ones_are_deleted_only_when_the_new_one_is_whole(whole, tmp_path, 
     seen, rotate = [], hf_clip_kd.training.checkpoints.rotate_checkpoints
 
     def look(folder, limit, *args, **kwargs):
-        seen.append([(path.name, fault(path)) for path in sorted(tmp_path.glob("checkpoint-*"))])
+        seen.append([(path.name, why_incomplete(path)) for path in sorted(tmp_path.glob("checkpoint-*"))])
         rotate(folder, limit, *args, **kwargs)
 
     monkeypatch.setattr(hf_clip_kd.training.checkpoints, "rotate_checkpoints", look)
@@ -139,7 +139,7 @@ def test_files_of_an_earlier_run_are_not_mixed_in(tmp_path):
 def test_end_of_an_epoch_does_not_tear_what_its_last_step_saved(tmp_path):
     run = make_run(tmp_path, save_strategy="epoch", max_steps=2, dataset=Pairs(8))
     run.train()
-    assert names(tmp_path) == ["checkpoint-1", "checkpoint-2"] and fault(tmp_path / "checkpoint-2") is None
+    assert names(tmp_path) == ["checkpoint-1", "checkpoint-2"] and why_incomplete(tmp_path / "checkpoint-2") is None
 
 
 def test_flag_without_a_value(tmp_path):
@@ -268,7 +268,7 @@ def test_full_disk_keeps_the_last_whole_one_and_goes_on(whole, name, tmp_path, r
     with caplog.at_level(logging.WARNING):
         run.train()
     assert kept == [["checkpoint-1"]] * 3 + [["checkpoint-4"]]
-    assert fault(tmp_path / "checkpoint-4") is None
+    assert why_incomplete(tmp_path / "checkpoint-4") is None
     assert caplog.text.count("checkpoint-1 is whole. The training goes on") == 2
     assert ("SafetensorError" if name == "model.safetensors" else "RuntimeError") in caplog.text
     assert_same(run, whole[0])
@@ -343,4 +343,4 @@ def test_llava_is_stopped_by_its_hours(tmp_path):
     run = llava_run(tmp_path, max_hours=1e-9)
     with pytest.raises(SystemExit):
         run.train()
-    assert run.state.global_step == 1 and fault(tmp_path / "checkpoint-1") is None
+    assert run.state.global_step == 1 and why_incomplete(tmp_path / "checkpoint-1") is None

@@ -10,7 +10,7 @@ from crashing import Launch, digests
 from transformers import TrainerCallback
 
 from hf_clip_kd.distillation.training_args import DistillationTrainingArguments
-from hf_clip_kd.training.checkpoint_files import fault
+from hf_clip_kd.training.checkpoint_files import why_incomplete
 
 
 class Send(TrainerCallback):
@@ -44,7 +44,7 @@ def test_a_signal_saves_and_exits(number, tmp_path):
     before = signal.getsignal(number)
     run = stopped(tmp_path / "run", callbacks=[Send(number, 2)])
     assert run.state.global_step == 2
-    assert names(tmp_path / "run") == ["checkpoint-2"] and fault(tmp_path / "run" / "checkpoint-2") is None
+    assert names(tmp_path / "run") == ["checkpoint-2"] and why_incomplete(tmp_path / "run" / "checkpoint-2") is None
     assert signal.getsignal(number) == before
     assert_goes_on(tmp_path / "run", tmp_path)
 
@@ -107,7 +107,7 @@ def test_two_processes_stop_at_the_same_step(context, tmp_path):
     os.kill(launch.processes[1].pid, signal.SIGUSR1)
     assert launch.join() == [0, 0]
     (saved,) = (tmp_path / "run").glob("checkpoint-*")
-    assert fault(saved) is None and saved.name != "checkpoint-8"
+    assert why_incomplete(saved) is None and saved.name != "checkpoint-8"
     assert not (tmp_path / "run" / "digest-0").exists(), "what comes after training waits for the end of it"
     assert Launch(context, "map", tmp_path / "run", 2, **changes).join() == [0, 0]
     assert digests(tmp_path / "run", 2) == digests(tmp_path / "whole", 2)
@@ -119,4 +119,4 @@ def test_workers_leave_a_signal_to_all_to_the_main_process(context, tmp_path):
     os.killpg(launch.processes[0].pid, signal.SIGTERM)
     assert launch.join() == [0]
     (saved,) = (tmp_path / "run").glob("checkpoint-*")
-    assert fault(saved) is None and saved.name != "checkpoint-8"
+    assert why_incomplete(saved) is None and saved.name != "checkpoint-8"
