@@ -22,7 +22,7 @@ GATHERED = ("image_embeds", "text_embeds", "masked_image_embeds", "synthetic_tex
 
 def gather_features(features: CLIPFeatures) -> CLIPFeatures:
     """
-    The embeddings of all processes, in rank order; gradients flow back to the process each row came from.
+    Return features with the embeddings of all processes, in rank order; each row's gradient flows back to its process.
 
     Tokens stay: they are large, and a loss that reads them looks at one image at a time.
     """
@@ -33,10 +33,10 @@ def gather_features(features: CLIPFeatures) -> CLIPFeatures:
 @torch.no_grad()
 def variance(embeds: torch.Tensor) -> torch.Tensor:
     """
-    How far embeddings spread on the unit sphere: the variance of their directions, summed over the axes.
+    Return the variance of the embeddings' directions, summed over the axes: their spread on the unit sphere.
 
     Args:
-        embeds (`torch.Tensor` of shape `(batch, dim)`): Of any length.
+        embeds (`torch.Tensor` of shape `(batch, dim)`): Embeddings of any length.
 
     Returns:
         0-dim `torch.Tensor`, between 0, where all point the same way, and 1.
@@ -48,9 +48,10 @@ class DistillationModel(nn.Module):
     """A student together with everything else that has a gradient.
 
     DDP, ZeRO and FSDP then see the heads and scales, and a checkpoint holds them. The student's `logit_scale` (and
-    `logit_bias`) live here as parameters of shape (1,), in float32 whatever the student's dtype: bfloat16 cannot hold
-    their updates, and DeepSpeed and FSDP 2 refuse 0-dim parameters. The student keeps a 0-dim buffer of the same name,
-    brought up to date after every optimizer step, so that its own `forward` and `save_pretrained` stay right.
+    `logit_bias`) live here as parameters of shape (1,), in float32 whatever the student's dtype. bfloat16 cannot hold
+    their updates, and DeepSpeed and FSDP 2 refuse 0-dim parameters. The student keeps a 0-dim buffer of the same name.
+    It is brought up to date after every optimizer step, so that the student's own `forward` and `save_pretrained` stay
+    right.
 
     Args:
         student ([`~transformers.PreTrainedModel`]): A dual encoder with `get_image_features`, `get_text_features` and
@@ -80,7 +81,6 @@ class DistillationModel(nn.Module):
         self.max_log_scale = math.log(max_logit_scale)
         self.logit_scale = self._take_over("logit_scale")
         self.logit_bias = self._take_over("logit_bias") if self.student_dims.has_bias else None
-        self.embedding_variance: dict[str, torch.Tensor] = {}
         self.clamp_scales_()
 
     def _take_over(self, name: str) -> nn.Parameter:
@@ -101,7 +101,7 @@ class DistillationModel(nn.Module):
             getattr(self.student, name).copy_(value[0])
 
     def scale_bounds(self) -> dict[nn.Parameter, float]:
-        """The upper bound of every learned scale, both as logarithms."""
+        """Return the upper bound of every learned scale, both as logarithms."""
         return dict.fromkeys(self.losses.bounded_scales(), MAX_LOG_SCALE) | {self.logit_scale: self.max_log_scale}
 
     def forward(
@@ -120,17 +120,17 @@ class DistillationModel(nn.Module):
             input_ids (`torch.LongTensor` of shape `(b, L)`), attention_mask (same shape, *optional*): Their captions.
             synthetic_input_ids, synthetic_attention_mask (*optional*): Their generated captions, likewise.
             teacher_features ([`CLIPFeatures`], *optional*): The teacher's features of this process's samples.
-            objective (`Callable`, *optional*): Called with this module, the student's features and the teacher's
-                instead of [`~DistillationModel.objective`], for what needs the heads as a wrapper prepares them here.
+            objective (`Callable`, *optional*): Called in the place of [`~DistillationModel.objective`], with this
+                module, the student's features and the teacher's. GradCache needs the heads as a wrapper prepares them.
 
         Returns:
-            `dict`: `loss`, the 0-dim weighted sum over the global batch, and `losses`, each unweighted part by name.
+            `dict`: `loss`, the 0-dim weighted sum over the global batch; `losses`, each unweighted part by name; and
+            `statistics`, 0-dim numbers for the log by name.
         """
         features = self.student_features(
             pixel_values, input_ids, attention_mask, synthetic_input_ids, synthetic_attention_mask
         )
-        loss, parts = (objective or type(self).objective)(self, features, teacher_features)
-        return {"loss": loss, "losses": parts}
+        return (objective or type(self).objective)(self, features, teacher_features)
 
     def student_features(
         self,
@@ -140,7 +140,7 @@ class DistillationModel(nn.Module):
         synthetic_input_ids: torch.Tensor | None = None,
         synthetic_attention_mask: torch.Tensor | None = None,
     ) -> CLIPFeatures:
-        """The student's features of this process's samples: all that the losses ask for; arguments as in `forward`."""
+        """Return all features of this process's samples that the losses ask for; arguments as in `forward`."""
         image_embeds, tokens = encode_images(self.student, pixel_values, self.request.layer)
         masked = None
         if self.request.mask_ratio is not None:
@@ -165,22 +165,30 @@ class DistillationModel(nn.Module):
         mask = {} if attention_mask is None else {"attention_mask": attention_mask}
         return pooled(self.student.get_text_features(input_ids=input_ids, **mask))
 
-    def objective(
-        self, features: CLIPFeatures, teacher_features: CLIPFeatures | None
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """The weighted sum over the batch of all processes and its unweighted parts, from this process's features."""
+    def objective(self, features: CLIPFeatures, teacher_features: CLIPFeatures | None) -> dict[str, Any]:
+        """Return what `forward` returns, for the batch of all processes, from this process's features."""
         # Losses are float32 work: under autocast their matmuls would round the logits to half precision.
         with torch.autocast(features.image_embeds.device.type, enabled=False):
             teacher = None if teacher_features is None else gather_features(teacher_features)
             student = gather_features(features)
-            if self.training:
-                embeds = {"image": student.image_embeds, "text": student.text_embeds}
-                self.embedding_variance = {name: variance(x) for name, x in embeds.items()}
-            return self.losses(student, teacher, gather)
+            loss, parts = self.losses(student, teacher, gather)
+            return {"loss": loss, "losses": parts, "statistics": self.statistics(student, teacher)}
+
+    @torch.no_grad()
+    def statistics(self, student: CLIPFeatures, teacher: CLIPFeatures | None) -> dict[str, torch.Tensor]:
+        """Return 0-dim numbers by the name under which every log has their mean; a new statistic is one line here.
+
+        Args:
+            student ([`CLIPFeatures`]), teacher ([`CLIPFeatures`], *optional*): The features of all processes.
+        """
+        return {
+            "embedding_variance/image": variance(student.image_embeds),
+            "embedding_variance/text": variance(student.text_embeds),
+        }
 
     @property
     def _no_split_modules(self) -> list[str]:
-        # FSDP reads here which blocks to cut up one by one.
+        # FSDP reads here the names of the blocks to shard one by one.
         return self.student._no_split_modules
 
     def gradient_checkpointing_enable(self, **kwargs) -> None:
@@ -190,22 +198,22 @@ class DistillationModel(nn.Module):
         self.student.activation_checkpointing_enable(**kwargs)
 
     def split_state_dict(self, state_dict: dict[str, torch.Tensor]) -> tuple[dict, dict]:
-        """Separate what the exported student holds from what only training needs (heads and scales)."""
+        """Separate the weights of the exported student from those that only training needs (heads and scales)."""
         student = {k.removeprefix(STUDENT_PREFIX): v for k, v in state_dict.items() if k.startswith(STUDENT_PREFIX)}
         training = {k: v for k, v in state_dict.items() if not k.startswith(STUDENT_PREFIX)}
         return student, training
 
     def load_training_state(self, state_dict: dict[str, torch.Tensor]) -> None:
-        """Restore what [`~DistillationModel.split_state_dict`] set apart as training state.
+        """Restore the training state that [`~DistillationModel.split_state_dict`] set apart.
 
         Raises:
-            ValueError: if the stored heads are not those of this run's losses.
+            ValueError: The stored heads are not those of this run's losses.
         """
         own = set(self.split_state_dict(self.state_dict())[1])
         if own != set(state_dict):
             raise ValueError(
-                f"The checkpoint's heads and scales {sorted(state_dict)} are not those of this run, {sorted(own)}: it "
-                "was trained with other losses. Resume with the same `losses`, or start anew from the saved student "
+                f"The checkpoint's heads and scales {sorted(state_dict)} are not those of this run, {sorted(own)}. "
+                "Both must have the same losses. Resume with the same `losses`, or start anew from the saved student "
                 "with `model_name_or_path`."
             )
         self.load_state_dict(state_dict, strict=False)

@@ -1,4 +1,4 @@
-"""An upper bound on learned scales that holds wherever an engine keeps the numbers which its optimizer moves."""
+"""An upper bound on learned scales that holds under every engine, wherever its optimizer keeps the numbers."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ BOUND = "upper_bound"
 
 def bound_parameters(optimizer: torch.optim.Optimizer, bounds: Mapping[nn.Parameter, float]) -> None:
     """
-    Hold parameters at or below a bound: after each step, what `optimizer` has moved beyond it goes back to it.
+    Hold parameters at or below a bound: after each step of `optimizer`, larger values go back to it.
 
-    ZeRO steps on flat copies in float32 and writes them over the model's parameters, so a bound on these alone would last
-    until the next step. Copies keep to the groups of the optimizer, hence each bound gets a group of its own.
+    ZeRO steps on flat copies in float32 and writes them over the model's parameters. A bound on these alone would last
+    until the next step. Copies keep to the groups of the optimizer, so each bound gets a group of its own.
 
     Args:
-        optimizer (`torch.optim.Optimizer`): Not stepped yet; changed in place.
+        optimizer (`torch.optim.Optimizer`): An optimizer that has not stepped yet. It is changed in place.
         bounds (`Mapping[nn.Parameter, float]`): The bound of each parameter.
     """
     found: dict[tuple[int, float], list[nn.Parameter]] = {}

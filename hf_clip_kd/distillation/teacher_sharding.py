@@ -1,4 +1,4 @@
-"""A teacher that no process holds whole, for those too large to have one on each GPU; proven against a whole one."""
+"""A teacher sharded over the processes, for teachers too large for each GPU; its first answer is checked."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ TOLERANCE = 0.05
 
 def shard_teacher(teacher: Teacher) -> None:
     """
-    Cut a frozen teacher into pieces, one for each process; a block is whole only while it computes.
+    Shard a frozen teacher over the processes; a block is gathered only while it computes.
 
-    This is FSDP 2 whatever engine trains the student, since it needs none; ZeRO-3 would want an engine of its own for it. The
-    teacher gives the same features as before, but all processes must ask it together. Its first answer is compared with that
-    of a whole copy on the CPU, which is thrown away after that.
+    It is FSDP 2 whatever engine trains the student: FSDP 2 needs no engine, and ZeRO-3 would need a second one. The
+    teacher gives the same features as before, but all processes must ask it together. Its first answer is compared
+    with that of a whole copy on the CPU, which is then thrown away.
 
     Args:
-        teacher ([`Teacher`]): On its device; changed in place. On a single process nothing happens.
+        teacher ([`Teacher`]): The teacher, on its device. It is changed in place. On a single process nothing happens.
 
     Raises:
-        ValueError: If it has no blocks to share out, such as one that is read from a cache.
+        ValueError: It has no blocks to share out, for example a teacher that is read from a cache.
     """
     if world_size() == 1:
         return
-    # Hashed while it is whole: later it would take all processes to bring it together.
+    # The hash needs all weights. Later all processes would have to gather them.
     identity = teacher.identity()
     teacher.identity = lambda: identity
     if isinstance(teacher, TeacherEnsemble):
@@ -42,8 +42,8 @@ def shard_teacher(teacher: Teacher) -> None:
     blocks = _blocks(teacher) if isinstance(teacher, nn.Module) else []
     if not blocks:
         raise ValueError(
-            f"`teacher_sharded=True`, and this {type(teacher).__name__} has no weights to share out. It must be a model with "
-            "a list of blocks. Leave `teacher_sharded` out."
+            f"`teacher_sharded=True`, and this {type(teacher).__name__} has no weights to share out. It must be a "
+            "model with a list of blocks. Leave `teacher_sharded` out."
         )
     whole = copy.deepcopy(teacher).to("cpu")
     for block in blocks:
@@ -57,7 +57,7 @@ def shard_teacher(teacher: Teacher) -> None:
 
 
 def _blocks(module: nn.Module) -> list[nn.Module]:
-    """What stands in the outermost lists of layers."""
+    """Return the members of the outermost lists of layers."""
     if isinstance(module, nn.ModuleList | nn.Sequential):
         return [block for block in module if next(block.parameters(), None) is not None]
     return [block for child in module.children() for block in _blocks(child)]
@@ -73,8 +73,9 @@ def _compare(whole: Teacher, inputs: dict, features) -> None:
         error = ((value[:ROWS] - expected[name]).norm() / expected[name].norm()).item()
         if not error <= TOLERANCE:  # also where it is no number
             raise RuntimeError(
-                f"The sharded teacher's `{name}` of the first batch are wrong: they differ from a whole copy's by {error:.2g} of "
-                f"their size. At most {TOLERANCE} is rounding. Leave `teacher_sharded` out, and report it."
+                f"The sharded teacher's `{name}` of the first batch are wrong: they differ from a whole copy's by "
+                f"{error:.2g} of their size. At most {TOLERANCE} is rounding. Leave `teacher_sharded` out, and report "
+                "it."
             )
 
 

@@ -1,4 +1,4 @@
-"""DistillationTrainer: a `transformers.Trainer` whose model is a student with its losses, and whose teacher is frozen."""
+"""DistillationTrainer: a `transformers.Trainer` for a student with its losses, and a frozen teacher."""
 
 import os
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import PreTrainedModel, Trainer
+from transformers import PreTrainedModel
 
 from ..losses import requested
 from ..losses.features import CLIPFeatures
@@ -14,17 +14,10 @@ from ..losses.specification import specification
 from ..teachers import load_teacher
 from ..teachers.base import Teacher
 from ..training.alarms import Alarms
-from ..training.distributed import min_over_ranks
-from ..training.ema import KeepsAverage
-from ..training.exact_data import ExactData
-from ..training.guard import GuardsSteps
-from ..training.launch import ChecksEngine
-from ..training.meters import LogsParts
-from ..training.pushing import PushesRuns
+from ..training.arguments import save_arguments
+from ..training.base_trainer import BaseTrainer
 from ..training.sharded import gather_full_model
-from ..training.stopping import StopsWhenTold
-from ..training.throughput import WatchesRuns
-from .batch_fit import FitsBatches
+from .batch_fit import explained_memory_error, fit_batch
 from .grad_cache import cached_losses
 from .model import DistillationModel
 from .scales import ClampScales, bound_parameters
@@ -36,18 +29,7 @@ TEXT_INPUTS = ("input_ids", "attention_mask", "synthetic_input_ids", "synthetic_
 STUDENT_INPUTS = ("pixel_values", *TEXT_INPUTS)
 
 
-class DistillationTrainer(
-    StopsWhenTold,
-    FitsBatches,
-    LogsParts,
-    GuardsSteps,
-    KeepsAverage,
-    WatchesRuns,
-    ExactData,
-    PushesRuns,
-    ChecksEngine,
-    Trainer,
-):
+class DistillationTrainer(BaseTrainer):
     """Train a CLIP-style student on images and captions, with or without a teacher.
 
     Also exported as `CLIPDistillationTrainer`, because TRL has a class of the same name for language models.
@@ -72,7 +54,7 @@ class DistillationTrainer(
         kwargs: `callbacks`, `optimizers` and the other arguments of [`~transformers.Trainer`].
 
     Raises:
-        ValueError: if the losses need a teacher and none was given, or do not exist, or no collator was given.
+        ValueError: The losses need a teacher and none was given, or do not exist, or no collator was given.
     """
 
     _name = "CLIP distillation"
@@ -96,7 +78,7 @@ class DistillationTrainer(
         args = args or DistillationTrainingArguments("distilled")
         if data_collator is None:
             raise ValueError(
-                "`data_collator=None`: images and captions have no default collation. "
+                "`data_collator=None`: images and captions have no default collation. It must be a function of rows. "
                 "Pass `data_collator=CLIPDataCollator(processor, teacher.processor)`."
             )
         self.teacher = load_teacher(teacher_model) if isinstance(teacher_model, str | list) else teacher_model
@@ -106,7 +88,7 @@ class DistillationTrainer(
             self.teacher.prepare(requested(args.losses))
         if args.channels_last:
             model.to(memory_format=torch.channels_last)
-        self._micro_batches, self._cached_losses = 1, iter(())
+        self._cached_losses = iter(())
         super().__init__(
             model=DistillationModel(
                 model,
@@ -144,7 +126,7 @@ class DistillationTrainer(
     # ---- Loss ----
 
     def get_decay_parameter_names(self, model) -> list[str]:
-        """Matrices and kernels decay; vectors (norms, biases, scales, class embeddings) do not, as in CLIP."""
+        """Return matrices and kernels; vectors (norms, biases, scales, class embeddings) do not decay, as in CLIP."""
         return [name for name, parameter in model.named_parameters() if parameter.ndim >= 2]
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
@@ -155,24 +137,28 @@ class DistillationTrainer(
         return optimizer
 
     def teacher_features(self, inputs: dict[str, torch.Tensor]) -> CLIPFeatures | None:
-        """The teacher's features of a collated batch; it shares the student's view where the batch has no other."""
+        """Return the teacher's features of a batch; without a view of its own the teacher sees the student's."""
         if self.teacher is None:
             return None
-        with self.clock("teacher"), self.accelerator.autocast():
+        with self.throughput.clock("teacher"), self.accelerator.autocast():
             return self.teacher.of_batch(inputs)
 
-    def get_batch_samples(self, *args):
-        """The micro-batches of one optimizer step; with `grad_cache` they become one batch for the losses."""
-        samples, items = super().get_batch_samples(*args)
-        if not hasattr(self.train_dataset, "__len__"):
-            # Where one process has run out of its stream, the others would wait for it for ever.
-            samples = samples[: min_over_ranks(len(samples), self.args.device)]
-        self._micro_batches, self._cached_losses = len(samples), iter(())
-        if self.args.grad_cache and len(samples) > 1:
-            self._cached_losses = cached_losses(self.model_wrapped, map(self._model_inputs, samples))
-        return samples, items
+    def _inner_training_loop(self, batch_size: int | None = None, args=None, **kwargs):
+        if not args.auto_find_batch_size:
+            return super()._inner_training_loop(batch_size, args=args, **kwargs)
+        # Not earlier: activation checkpointing would not be on, and the memory that is tried not that of the training.
+        fit_batch(self, batch_size)
+        with explained_memory_error(self):
+            return super()._inner_training_loop(args.per_device_train_batch_size, args=args, **kwargs)
 
-    def _model_inputs(self, inputs: dict[str, torch.Tensor]) -> dict[str, Any]:
+    def begin_step(self, samples: list[dict[str, torch.Tensor]]) -> None:
+        """Prepare GradCache, with which the micro-batches of a step are one batch for the losses."""
+        self._cached_losses = iter(())
+        if self.args.grad_cache and len(samples) > 1:
+            self._cached_losses = cached_losses(self.model_wrapped, map(self.model_inputs, samples))
+
+    def model_inputs(self, inputs: dict[str, torch.Tensor]) -> dict[str, Any]:
+        """Return what the model takes of a collated batch, the teacher's features included, on the device."""
         inputs = self._prepare_inputs(inputs)
         student = {key: inputs[key] for key in STUDENT_INPUTS if key in inputs}
         if self.args.channels_last:
@@ -180,26 +166,24 @@ class DistillationTrainer(
         return student | {"teacher_features": self.teacher_features(inputs)}
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """The weighted sum over the global batch; each part is kept for the log.
+        """Return the weighted sum over the global batch, and meter its parts and the statistics.
 
         With `grad_cache`, that batch is of all micro-batches of the optimizer step, see [`cached_losses`].
-        One that is not finite skips the step or stops the run, see [`GuardsSteps`].
+        A sum that is not finite skips the step or stops the run, see [`StepGuard`].
         """
         outputs = next(self._cached_losses, None) if model.training else None
         if outputs is None:
-            outputs = model(**self._model_inputs(inputs))
+            outputs = model(**self.model_inputs(inputs))
         if model.training:
-            outputs["loss"] = self.guarded(outputs["loss"], outputs["losses"])
-        mode, share = ("train", 1 / self._micro_batches) if model.training else ("eval", 1.0)
-        self.note_parts(mode, outputs["losses"], share)
+            outputs["loss"] = self.guard.check_loss(outputs["loss"], outputs["losses"])
+        mode, share = ("train", 1 / self.current_gradient_accumulation_steps) if model.training else ("eval", 1.0)
+        parts = {f"loss/{name}": part for name, part in outputs["losses"].items()}
+        self.meters.add(mode, parts | outputs["statistics"], share)
         return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
 
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the logit scale, and how far the embeddings spread."""
-        if "loss" in logs:
-            logs["logit_scale"] = self.student.logit_scale.exp().item()
-            logs |= {f"embedding_variance/{name}": x.item() for name, x in self.model.embedding_variance.items()}
-        super().log(logs, start_time)
+    def train_logs(self) -> dict[str, float]:
+        """Return the logit scale."""
+        return {"logit_scale": self.student.logit_scale.exp().item()}
 
     # ---- Evaluation ----
 
@@ -215,20 +199,20 @@ class DistillationTrainer(
         with torch.no_grad(), self.compute_loss_context_manager():
             return self.compute_loss(model, inputs).detach(), None, None
 
-    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
-        """Loss on `eval_dataset` where there is one, and the evaluator's metrics where there is one.
+    def measure(self, eval_dataset, ignore_keys, metric_key_prefix: str) -> dict[str, float]:
+        """Return the loss on `eval_dataset` where there is one, and the evaluator's metrics where there is one.
 
         Raises:
-            ValueError: if there is neither.
+            ValueError: There is neither.
         """
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         if dataset is None and self.evaluator is None:
             raise ValueError(
-                "There is nothing to evaluate: the trainer has no `eval_dataset` and no `evaluator`. Pass one of them, "
-                "e.g. `evaluator=ZeroShotClassificationEvaluator(dataset, class_names)`."
+                "There is nothing to evaluate: the trainer has no `eval_dataset` and no `evaluator`. It needs one of "
+                "them. Pass for example `evaluator=ZeroShotClassificationEvaluator(dataset, class_names)`."
             )
-        metrics = {} if dataset is None else super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
-        # A data set named by a dict's key is one of several: the evaluator runs once, with the plain prefix.
+        metrics = {} if dataset is None else super().measure(eval_dataset, ignore_keys, metric_key_prefix)
+        # The evaluator runs once, with the plain prefix, also where a dict names several data sets.
         if self.evaluator is not None and metric_key_prefix == "eval":
             scores = self.evaluator(gather_full_model(self.student), self.processing_class)
             scores = {f"{metric_key_prefix}_{name}": score for name, score in scores.items()}
@@ -241,7 +225,7 @@ class DistillationTrainer(
     # ---- Saving and loading ----
 
     def run_identity(self) -> dict[str, Any]:
-        """The objective and the teacher, besides what any run is known by."""
+        """Return the objective and the teacher besides what describes any run."""
         losses = {
             name: {"weight": weight, **options}
             for name, (_, weight, options) in specification(self.args.losses).items()
@@ -250,7 +234,7 @@ class DistillationTrainer(
         return super().run_identity() | {"losses": losses, "teacher": teacher}
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        """A folder that plain transformers loads, with the heads and scales in `losses.safetensors` beside it."""
+        """Write a folder that plain transformers loads, and heads and scales in `losses.safetensors` beside it."""
         if not self.args.should_save:
             return
         output_dir = self.args.output_dir if output_dir is None else output_dir
@@ -267,31 +251,24 @@ class DistillationTrainer(
         )
         if self.processing_class is not None:
             self.processing_class.save_pretrained(output_dir)
-        self._save_arguments(output_dir)
+        save_arguments(self.args, output_dir)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
         if self.is_fsdp_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
-        # Through `from_pretrained`, because `save_pretrained` may write other key names than the live module has; the
-        # Trainer's plain `load_state_dict(strict=False)` would then silently restart from the initial weights.
+        # `save_pretrained` may write other key names than the live module has, and `from_pretrained` reads them. The
+        # Trainer's plain `load_state_dict(strict=False)` would silently restart from the initial weights.
         model = self.model if model is None else model
         heads = os.path.join(resume_from_checkpoint, LOSSES_NAME)
         if not os.path.isfile(heads):
             raise ValueError(
-                f"{resume_from_checkpoint!r} is no checkpoint of this trainer: it has no {LOSSES_NAME}. Give a "
-                "`checkpoint-N` folder of the run, or start from that model with `model_name_or_path`."
+                f"{resume_from_checkpoint!r} is no checkpoint of this trainer: it has no {LOSSES_NAME}. It must be a "
+                "`checkpoint-N` folder of the run. Give one, or start from that model with `model_name_or_path`."
             )
         saved = type(model.student).from_pretrained(resume_from_checkpoint, dtype=model.student.dtype)
         model.student.load_state_dict(saved.state_dict(), strict=True)
         model.load_training_state(load_file(heads))
-
-    def _load_best_model(self) -> None:
-        if self.is_deepspeed_enabled or self.is_fsdp_enabled:
-            super()._load_best_model()
-        else:
-            self._load_from_checkpoint(self.state.best_model_checkpoint)
-        self._load_average(self.state.best_model_checkpoint)
 
 
 CLIPDistillationTrainer = DistillationTrainer

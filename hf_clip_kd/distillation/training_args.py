@@ -4,39 +4,36 @@ from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
 
-from ..training.arguments import CheckpointArguments
-from ..training.ema import AverageArguments
-from ..training.guard import GuardArguments
-from ..training.launch import build_models_whole, check_launch
+from ..training.arguments import RunArguments
 
 
-# No `repr` of its own: it would show the token, which that of transformers hides.
+# repr=False keeps TrainingArguments' repr, which hides the Hub token.
 @dataclass(repr=False)
-class DistillationTrainingArguments(CheckpointArguments, GuardArguments, AverageArguments, TrainingArguments):
-    # Every field is documented once, in `help`; the optimizer's defaults are CLIP-KD's.
+class DistillationTrainingArguments(RunArguments, TrainingArguments):
+    # `help` documents every field once. The optimizer's defaults are CLIP-KD's.
     _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "losses"]
 
     losses: dict | str | None = field(
         default="clip_kd",
         metadata={
-            "help": "The objective: `clip_kd`, `tinyclip`, `mobileclip`, or loss name to weight, or to its options with "
-            'the weight among them, e.g. `{"clip": 1, "fd": {"weight": 2000, "reduction": "mean"}}`. On the command '
-            "line, as JSON."
+            "help": "The objective: `clip_kd`, `tinyclip`, `mobileclip`, or loss name to weight, or to its options "
+            'with the weight among them, e.g. `{"clip": 1, "fd": {"weight": 2000, "reduction": "mean"}}`. On the '
+            "command line, as JSON."
         },
     )
     grad_cache: bool = field(
         default=True,
         metadata={
-            "help": "With `gradient_accumulation_steps` above 1, train on all micro-batches of a step as on one batch, so "
-            "that each sample has all others as negatives; costs a second forward pass of the student. False "
-            "averages the losses of the small batches."
+            "help": "With `gradient_accumulation_steps` above 1, train on all micro-batches of a step as on one "
+            "batch, so that each sample has all others as negatives. It costs a second forward pass of the student. "
+            "False averages the losses of the small batches."
         },
     )
     teacher_sharded: bool = field(
         default=False,
         metadata={
-            "help": "Share out the frozen teacher over the processes, whatever engine trains the student; for teachers of which "
-            "no GPU can hold its own. Each block is gathered in every forward pass."
+            "help": "Shard the frozen teacher over the processes, whatever engine trains the student, for teachers "
+            "too large for each GPU. Each block is gathered in every forward pass."
         },
     )
     max_logit_scale: float = field(
@@ -63,9 +60,9 @@ class DistillationTrainingArguments(CheckpointArguments, GuardArguments, Average
     auto_find_batch_size: bool = field(
         default=False,
         metadata={
-            "help": "Try before the first step what fits the memory, and if need be cut each batch into micro-batches that do, with "
-            "the objective of the whole batch. `per_device_train_batch_size` and `gradient_accumulation_steps` change, their "
-            "product does not."
+            "help": "Try before the first step whether a batch fits the memory, and if need be cut it into "
+            "micro-batches that fit, with the objective of the whole batch. `per_device_train_batch_size` and "
+            "`gradient_accumulation_steps` change, their product does not."
         },
     )
     logging_nan_inf_filter: bool = field(
@@ -77,30 +74,28 @@ class DistillationTrainingArguments(CheckpointArguments, GuardArguments, Average
 
     def __post_init__(self):
         super().__post_init__()
-        check_launch(self)
-        build_models_whole()
         for name in ("remove_unused_columns", "logging_nan_inf_filter"):
             if getattr(self, name):
                 why = self.__dataclass_fields__[name].metadata["help"].removeprefix("Must stay False: ")
                 raise ValueError(f"`{name}=True` cannot be used for distillation: {why} Leave it at False.")
         if self.auto_find_batch_size and not self.grad_cache:
             raise ValueError(
-                "`auto_find_batch_size=True` with `grad_cache=False`: a batch that is cut up would lose its negatives. Micro-batches "
-                "must train as one batch. Leave `grad_cache` out."
+                "`auto_find_batch_size=True` with `grad_cache=False`: a batch that is cut up would lose its "
+                "negatives. Micro-batches must train as one batch. Leave `grad_cache` out."
             )
         if self.auto_find_batch_size and self.teacher_sharded:
             raise ValueError(
-                "`auto_find_batch_size=True` with `teacher_sharded=True`: each process tries by itself what fits, and no process has "
-                "that teacher alone. Only one of them can be given. Halve `per_device_train_batch_size` and double "
-                "`gradient_accumulation_steps` by hand."
+                "`auto_find_batch_size=True` with `teacher_sharded=True`: each process tries by itself, and no "
+                "process has that teacher alone. Only one of them can be given. Halve `per_device_train_batch_size` "
+                "and double `gradient_accumulation_steps` by hand."
             )
         if self.fp16 and self.use_cpu:
             raise ValueError(
-                "`fp16=True` with `use_cpu=True`, where transformers would train in float32 without a word. CPUs have `bf16`. "
-                "Pass `--bf16 true` instead."
+                "`fp16=True` with `use_cpu=True`: transformers would train in float32 without a word. CPUs have "
+                "`bf16`. Pass `--bf16 true` instead."
             )
         if not isinstance(self.losses, dict | str) or not self.losses:
             raise ValueError(
-                f"`losses={self.losses!r}` is not an objective. Give a mapping of loss names to weights, e.g. "
+                f"`losses={self.losses!r}` is not an objective. It must map loss names to weights. Give for example "
                 "`losses: {clip: 1.0, fd: 4.0}` in YAML or `--losses '{\"clip\": 1.0}'`."
             )

@@ -1,4 +1,4 @@
-"""Warnings about runs that go on but learn nothing: read from the log, each said once until all is well again."""
+"""Warnings about runs that train but learn nothing, read from the log. Each comes once until all is well again."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ MIN_LOSS_SCALE = 1.0
 
 class Alarms(TrainerCallback):
     """
-    Looks at every log for collapsed embeddings and for scales that ran away.
+    Warn about collapsed embeddings and about scales that ran away, at every log.
 
     Args:
-        max_logit_scale (`float`): Where learned scales are clamped.
+        max_logit_scale (`float`): The bound of learned scales.
     """
 
     def __init__(self, max_logit_scale: float = float("inf")):
@@ -38,30 +38,32 @@ class Alarms(TrainerCallback):
             self.ringing = set(found)
 
     def check(self, logs: dict[str, float]) -> Iterator[tuple[str, str]]:
-        """The name and the text of each alarm that a log gives reason for."""
+        """Yield the name and the text of each alarm that a log gives reason for."""
         for name, value in logs.items():
             if name.startswith("embedding_variance/") and value < MIN_VARIANCE:
                 yield (
                     name,
-                    f"the student's {name.split('/')[1]} embeddings collapse: their variance is {value:.2g}, and that of healthy "
-                    f"ones is above {MIN_VARIANCE:g}, 1 being the most. Lower `learning_rate`, or give `clip` more weight.",
+                    f"the student's {name.split('/')[1]} embeddings collapse: their variance is {value:.2g}. Healthy "
+                    f"embeddings have more than {MIN_VARIANCE:g}, and at most 1. Lower `learning_rate`, or give "
+                    "`clip` more weight.",
                 )
         scale = logs.get("logit_scale")
         if scale is not None and scale < MIN_LOGIT_SCALE:
             yield (
                 "logit_scale",
-                f"the logit scale fell to {scale:.4g}: below {MIN_LOGIT_SCALE:g} the losses hardly tell pairs apart. Lower "
-                "`learning_rate`, or lengthen `warmup_steps`.",
+                f"the logit scale fell to {scale:.4g}. Below {MIN_LOGIT_SCALE:g} the losses hardly tell pairs apart. "
+                "Lower `learning_rate`, or lengthen `warmup_steps`.",
             )
         if scale is not None and scale >= 0.999 * self.max_logit_scale:
             yield (
                 "logit_scale bound",
-                f"the logit scale is at its bound {self.max_logit_scale:g}, as late in a long run; early it means that the "
-                "student knows its few pairs by heart. Look at the scores on other data, or raise `max_logit_scale`.",
+                f"the logit scale is at its bound {self.max_logit_scale:g}. That is normal late in a long run. Early "
+                "the student knows its few pairs by heart. Look at the scores on other data, or raise "
+                "`max_logit_scale`.",
             )
         if logs.get("loss_scale", MIN_LOSS_SCALE) < MIN_LOSS_SCALE:
             yield (
                 "loss_scale",
-                f"fp16's loss scale fell to {logs['loss_scale']:.2g}: from {MIN_LOSS_SCALE:g} down, gradients vanish before they "
-                "fit. Train with `bf16`, or lower `learning_rate`.",
+                f"fp16's loss scale fell to {logs['loss_scale']:.2g}. Below {MIN_LOSS_SCALE:g} gradients vanish "
+                "before they fit. Train with `bf16`, or lower `learning_rate`.",
             )

@@ -1,17 +1,23 @@
-"""Arguments of runs that are stopped and resumed, shared by all trainers."""
+"""Arguments that every training run of this package has."""
 
+import json
+import os
 from dataclasses import dataclass, field
 
+from transformers import TrainingArguments
 
-# No `repr` of its own: it would hide that of the arguments it is mixed into.
+from .launch import build_models_whole, check_launch
+
+
+# repr=False keeps TrainingArguments' repr, which hides the Hub token.
 @dataclass(kw_only=True, repr=False)
-class CheckpointArguments:
-    # Every field is documented once, in `help`. Stands before TrainingArguments among the bases.
+class RunArguments:
+    # `help` documents every field once. This class stands before TrainingArguments among the bases.
     resume_from_checkpoint: str | None = field(
         default=None,
         metadata={
-            "help": "Go on from a checkpoint: its folder, or `auto`, the last whole one in `output_dir`, and from the start if "
-            "there is none yet. The flag without a value is `auto`.",
+            "help": "Resume from a checkpoint: its folder, or `auto` for the last complete one in `output_dir`. "
+            "`auto` begins at the start if there is none. The flag without a value means `auto`.",
             "nargs": "?",
             "const": "auto",
         },
@@ -19,35 +25,71 @@ class CheckpointArguments:
     allow_changed_resume: bool = field(
         default=False,
         metadata={
-            "help": "Resume although teacher, losses, data or the number of processes are not those of the checkpoint. Then the "
-            "run is no longer the one that was begun."
+            "help": "Resume although teacher, losses, data or the number of processes differ from those of the "
+            "checkpoint. The run is then another run."
         },
     )
     on_failed_save: str = field(
         default="continue",
         metadata={
-            "help": "What the run does when a checkpoint cannot be written, on a full disk say: `continue` until the next one, "
-            "or `stop`. The last whole checkpoint stays either way.",
+            "help": "Reaction to a checkpoint that cannot be written, for example on a full disk: `continue` until "
+            "the next one, or `stop`. The last complete checkpoint stays either way.",
             "choices": ["continue", "stop"],
         },
     )
     max_hours: float | None = field(
         default=None,
         metadata={
-            "help": "After so many hours of training, save a checkpoint and exit with code 0, as at SIGTERM or SIGUSR1; "
-            "`resume_from_checkpoint` goes on. Leave time for one step and the saving."
+            "help": "Hours of training after which the run saves a checkpoint and exits with code 0, as at SIGTERM or "
+            "SIGUSR1. `resume_from_checkpoint` resumes it. Leave time for one step and the saving."
+        },
+    )
+    max_skipped_steps: int = field(
+        default=0,
+        metadata={
+            "help": "Number of steps with a loss or gradient that is not finite which are skipped. The next one stops "
+            "the run and leaves its batch in `output_dir/non_finite`. Gradients too large for fp16's loss scale do "
+            "not count."
+        },
+    )
+    ema_decay: float | None = field(
+        default=None,
+        metadata={
+            "help": "Keep an exponential moving average of all trained weights, with 0.9999 for long runs. Early "
+            "steps use at most `(1 + step) / (10 + step)`, so that the first weights are soon forgotten. Checkpoints "
+            "hold it as `ema.safetensors`."
+        },
+    )
+    ema_evaluate: bool = field(
+        default=True,
+        metadata={
+            "help": "Evaluate the average and leave it as the trained model. False does both with the last weights "
+            "and leaves the average beside them as `ema.safetensors`."
         },
     )
 
     def __post_init__(self):
         super().__post_init__()
+        check_launch(self)
+        build_models_whole()
         if self.on_failed_save not in ("continue", "stop"):
             raise ValueError(
-                f"`on_failed_save={self.on_failed_save!r}` is unknown. Allowed are `continue` and `stop`. Leave it out to "
-                "continue."
+                f"`on_failed_save={self.on_failed_save!r}` is unknown. Allowed are `continue` and `stop`. Leave it "
+                "out to continue."
             )
         if self.max_hours is not None and not self.max_hours > 0:
             raise ValueError(
                 f"`max_hours={self.max_hours}` leaves no time to train. It must be above 0. Pass for example "
                 "`--max_hours 23.5`, or leave it out."
             )
+        if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
+            raise ValueError(
+                f"`ema_decay={self.ema_decay}` is no share of the old average. It must be at least 0 and below 1. "
+                "Pass `--ema_decay 0.9999`, or less for a short run."
+            )
+
+
+def save_arguments(args: TrainingArguments, folder: str | os.PathLike) -> None:
+    """Write the arguments into a folder, as JSON: readable, safe to load, and without the Hub token."""
+    with open(os.path.join(folder, "training_args.json"), "w") as file:
+        json.dump(args.to_dict(), file, indent=2, default=str)

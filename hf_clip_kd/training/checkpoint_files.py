@@ -1,4 +1,4 @@
-"""A checkpoint is complete or not there: what marks a whole one, how a torn one is found, and which is the last that is whole."""
+"""Files of a checkpoint: the mark of a complete one, the search for a torn one, and the last complete one of a run."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def mark_complete(folder: Path, run: dict[str, Any]) -> None:
     Declare a checkpoint complete, once all its files are on the disk itself and not only on their way.
 
     Args:
-        folder (`Path`): With all files of all processes.
-        run (`dict`): What the run is, for [`read_run`]; in JSON's types.
+        folder (`Path`): The checkpoint, with all files of all processes.
+        run (`dict`): A description of the run for [`read_run`], in JSON's types.
     """
     files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
     for path in [*files.values(), *(path for path in folder.rglob("*") if path.is_dir())]:
@@ -36,7 +36,7 @@ def mark_complete(folder: Path, run: dict[str, Any]) -> None:
 
 
 def why_incomplete(folder: Path) -> str | None:
-    """What makes a checkpoint a torn one, in words; `None` if it is whole."""
+    """Return the reason why a checkpoint is torn, in words; `None` if it is complete."""
     try:
         files = json.loads((folder / MARK).read_text(encoding="utf-8"))["files"]
     except FileNotFoundError:
@@ -53,12 +53,12 @@ def why_incomplete(folder: Path) -> str | None:
 
 
 def read_run(folder: Path) -> dict[str, Any]:
-    """What the run of a whole checkpoint is, as [`mark_complete`] was told."""
+    """Return the description of a complete checkpoint's run, as [`mark_complete`] wrote it."""
     return json.loads((folder / MARK).read_text(encoding="utf-8"))["run"]
 
 
 def last_complete(output_dir: Path) -> Path | None:
-    """The newest whole checkpoint of a run. Torn ones that are newer are moved aside, to `torn-checkpoint-N`, and named."""
+    """Return the newest complete checkpoint of a run, and move newer torn ones aside, to `torn-checkpoint-N`."""
     found = [(int(match[1]), path) for path in output_dir.glob("checkpoint-*") if (match := NAME.fullmatch(path.name))]
     for _, folder in sorted(found, reverse=True):
         reason = why_incomplete(folder)
@@ -67,7 +67,7 @@ def last_complete(output_dir: Path) -> Path | None:
         aside = _unused(folder.with_name(f"torn-{folder.name}"))
         folder.rename(aside)
         logger.warning(
-            "%s is torn: %s. It is now %s, which can be deleted; the last whole checkpoint is used instead.",
+            "%s is torn: %s. It is now %s, which can be deleted. The last whole checkpoint is used instead.",
             folder,
             reason,
             aside.name,
@@ -76,7 +76,7 @@ def last_complete(output_dir: Path) -> Path | None:
 
 
 def differences(then: Any, now: Any, name: str = "") -> list[str]:
-    """`name was X, is Y` for each value that is another one in the second of two structures."""
+    """Return a line `name was X, is Y` for each value that differs between two structures."""
     if not (isinstance(then, dict) and isinstance(now, dict)):
         return [] if then == now else [f"{name} was {then!s:.60}, is {now!s:.60}"]
     keys = dict.fromkeys([*then, *now])

@@ -1,4 +1,4 @@
-"""Talk to the other processes of a run: the only file that does, so that every gathered value has its exact gradient."""
+"""Talk to the other processes of a run. No other file does, so that every gathered value has its exact gradient."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _single = False
 
 @contextmanager
 def as_single_process() -> Iterator[None]:
-    """This process as if it were the only one, for what the processes of a run do not do together."""
+    """Treat this process as the only one, for work that the processes of a run do not share."""
     global _single
     _single = True
     try:
@@ -26,12 +26,12 @@ def as_single_process() -> Iterator[None]:
 
 
 def world_size() -> int:
-    """Number of processes of the run; 1 without a process group."""
+    """Return the number of processes of the run; 1 without a process group."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() and not _single else 1
 
 
 def rank() -> int:
-    """Index of this process among [`world_size`]; 0 without a process group."""
+    """Return the index of this process among [`world_size`]; 0 without a process group."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
@@ -65,11 +65,11 @@ class _Gather(torch.autograd.Function):
 
 def gather(x: Tensor) -> Tensor:
     """
-    The rows of all processes, in rank order, with gradient.
+    Return the rows of all processes, in rank order, with gradient.
 
-    The backward pass sums the gradients that all processes have for a row. Where each process computes the loss of the
-    whole batch and parameters' gradients are averaged over processes, as DDP, ZeRO and FSDP do, the result is exactly
-    the gradient of one process on the whole batch; the loss must not be multiplied by the number of processes.
+    The backward pass sums the gradients that all processes have for a row. Each process computes the loss of the whole
+    batch, and DDP, ZeRO and FSDP average the gradients of parameters over processes. The result is exactly the
+    gradient of one process on the whole batch. The loss must not be multiplied by the number of processes.
 
     Args:
         x (`Tensor` of shape `(batch, ...)`):
@@ -83,7 +83,7 @@ def gather(x: Tensor) -> Tensor:
 
 
 def gather_objects(value: Any) -> list[Any]:
-    """A picklable value of each process, in rank order, on all of them. All processes must call this together."""
+    """Return a picklable value of each process, in rank order. All processes must call this together."""
     values = [value] * world_size()
     if world_size() > 1:
         dist.all_gather_object(values, value)
@@ -91,12 +91,12 @@ def gather_objects(value: Any) -> list[Any]:
 
 
 def any_rank(flag: bool, device: torch.device) -> bool:
-    """Whether `flag` is set on any process, the same answer on all of them. All processes must call this together."""
+    """Return whether `flag` is set on any process, the same on all of them. All processes must call this together."""
     return not min_over_ranks(int(not flag), device)
 
 
 def min_over_ranks(number: int, device: torch.device) -> int:
-    """The smallest `number` of all processes, the same on all of them. All processes must call this together."""
+    """Return the smallest `number` of all processes, the same on all. All processes must call this together."""
     if world_size() == 1:
         return number
     answer = torch.tensor(number, device=device)
@@ -106,15 +106,15 @@ def min_over_ranks(number: int, device: torch.device) -> int:
 
 def shard_(module: nn.Module) -> None:
     """
-    Cut a frozen module into pieces, one for each process, and bring them together only while its `forward` runs.
+    Shard a frozen module over the processes, and gather it only while its `forward` runs.
 
     Args:
-        module (`nn.Module`): On the device that it will compute on; all processes must call it, and this, together.
+        module (`nn.Module`): The module, on its device. All processes must call it, and this function, together.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh(next(module.parameters()).device.type, (world_size(),))
-    # FSDP knows no parameters of 0 dimensions; every process keeps those.
+    # FSDP knows no parameters of 0 dimensions, so every process keeps those.
     whole = {parameter for parameter in module.parameters() if parameter.ndim == 0}
     fully_shard(module, mesh=mesh, reshard_after_forward=True, ignored_params=whole)

@@ -1,4 +1,4 @@
-"""What a resumed run must have in common with the one it goes on with: enough to tell it from another, cheap to find out."""
+"""Identity of a run's data, which a resumed run must share: enough to tell data apart, and cheap to find."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 import datasets
 from PIL import Image
 
-ROWS = 16  # of a data set that are looked at
+ROWS = 16  # rows of a data set that the digest reads
 
 
 def data_identity(dataset: Any) -> dict[str, Any]:
     """
-    Size and a digest of some rows.
+    Return the size of a data set and a digest of some rows.
 
     Args:
-        dataset: Of `datasets`, a [`Stream`] of several, or any other, of which only size and class count: its rows may be
-            made of chance.
+        dataset: A data set of `datasets`, or a [`Stream`]. Only size and class count of any other, whose rows may be
+            random.
     """
     if hasattr(dataset, "sources"):
         sources = [data_identity(source.dataset) for source in dataset.sources]
@@ -29,11 +29,11 @@ def data_identity(dataset: Any) -> dict[str, Any]:
             "buffer_size": dataset.buffer_size,
         }
     if isinstance(dataset, datasets.Dataset):
-        plain = dataset.with_format(None)  # without a transform that draws
+        plain = dataset.with_format(None)  # without a random transform
         count = len(plain)
         return {"rows": count, "content": _digest([plain[i * count // ROWS] for i in range(min(ROWS, count))])}
     if isinstance(dataset, datasets.IterableDataset):
-        # One row: each costs a request where the data lie on a server.
+        # One row is enough: each costs a request where the data lie on a server.
         return {"shards": dataset.num_shards, "content": _digest(list(islice(dataset, 1)))}
     return {"rows": len(dataset) if hasattr(dataset, "__len__") else None, "class": type(dataset).__name__}
 
@@ -46,7 +46,7 @@ def _digest(rows: list[Any]) -> str:
 
 def _feed(digest: Any, value: Any) -> None:
     if isinstance(value, dict):
-        # Of an image in a file, bytes or path: folders may move.
+        # An image in a file has bytes or a path, and folders may move.
         value = {"bytes": value["bytes"]} if value.get("bytes") is not None else value
         value = [part for item in value.items() for part in item]
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Weights of which every process holds a piece, as ZeRO-3 and FSDP 2 keep them, in one piece again."""
+"""Weights of which every process holds a shard, as under ZeRO-3 and FSDP 2: read them, replace them, gather them."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch import Tensor, nn
 
 
 def is_sharded(module: nn.Module) -> bool:
-    """Whether ZeRO-3 or FSDP 2 has cut the module's weights into pieces."""
+    """Return whether ZeRO-3 or FSDP 2 has sharded the module's weights."""
     return any(hasattr(p, "ds_id") or hasattr(p, "full_tensor") for p in module.parameters())
 
 
 def whole_values(parameters: Iterable[Tensor]) -> list[Tensor]:
     """
-    The values of parameters in one piece, the same on every process; copies, so that nothing changes a model by them.
+    Return copies of parameters in one piece, the same on every process.
 
     Args:
-        parameters (`Iterable[Tensor]`): Plain ones, or those of a model under ZeRO-3 or FSDP 2, where all processes must call
-            this together.
+        parameters (`Iterable[Tensor]`): Plain parameters, or those of a model under ZeRO-3 or FSDP 2. There all
+            processes must call this together.
     """
     parameters = list(parameters)
     cut = [parameter for parameter in parameters if hasattr(parameter, "ds_id")]
@@ -29,38 +29,39 @@ def whole_values(parameters: Iterable[Tensor]) -> list[Tensor]:
 
 
 def local_shards(parameters: Iterable[Tensor]) -> list[Tensor]:
-    """What this process keeps of each parameter: all of a plain one, and of one under ZeRO-3 or FSDP 2 its part."""
-    return [_own_piece(parameter) for parameter in parameters]
+    """Return the part of each parameter that this process keeps: its shard under ZeRO-3 or FSDP 2, else all of it."""
+    return [_local_shard(parameter) for parameter in parameters]
 
 
 @torch.no_grad()
 def load_local_shards(module: nn.Module, parameters: Iterable[Tensor], values: Iterable[Tensor]) -> None:
     """
-    Replace what [`local_shards`] gives of parameters of `module`, between two of its passes; all processes together.
+    Replace the shards that [`local_shards`] gives of parameters of `module`; all processes must call this together.
 
-    Weights that an engine has left in one piece after the last pass are cut up again, or they would hide the new ones.
+    It must be between two passes of the module. An engine may have left weights gathered after the last pass. They are
+    sharded again, or they would hide the new ones.
     """
     for part in module.modules():
         if hasattr(part, "unshard"):
             part.reshard()
     for parameter, value in zip(parameters, values, strict=True):
-        _own_piece(parameter).copy_(value)
+        _local_shard(parameter).copy_(value)
         if hasattr(parameter, "ds_id"):
             parameter.partition()
 
 
-def _own_piece(parameter: Tensor) -> Tensor:
+def _local_shard(parameter: Tensor) -> Tensor:
     piece = parameter.ds_tensor if hasattr(parameter, "ds_tensor") else parameter
     return (piece.to_local() if hasattr(piece, "to_local") else piece).detach()
 
 
 def gather_full_model(module: nn.Module) -> nn.Module:
     """
-    A model as it would be on one process, the same on every one; the module itself where nothing is sharded.
+    Return a model as it would be on one process, the same on all; the module itself where nothing is sharded.
 
     Args:
-        module ([`~transformers.PreTrainedModel`]): What a model under ZeRO-3 or FSDP 2 was made of; all processes must call this
-            together.
+        module ([`~transformers.PreTrainedModel`]): A part of a model under ZeRO-3 or FSDP 2. All processes must call
+            this together.
     """
     if not is_sharded(module):
         return module

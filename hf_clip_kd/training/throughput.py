@@ -1,4 +1,4 @@
-"""What can be read of a run while it trains: its speed, where the time goes, and every log in one file."""
+"""Speed of a run, shares of its time, and a file with all its logs."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from ..recipe_io.results import METRICS_NAME
 
 class Clock:
     """
-    Seconds spent in named parts of a program, by the device's own clock where that runs behind the host's.
+    Measure the seconds spent in named parts of a program, with the device's own clock where it runs behind the host.
 
     Args:
-        device (`torch.device`): Where the work is done.
+        device (`torch.device`): The device that does the work.
     """
 
     def __init__(self, device: torch.device):
@@ -37,7 +37,7 @@ class Clock:
         self.spans[name].append((start, self._mark()))
 
     def read(self) -> dict[str, float]:
-        """The seconds of each part since the last reading."""
+        """Return the seconds of each part since the last reading."""
         if self.device.type == "cpu":
             seconds = {name: sum(end - start for start, end in spans) for name, spans in self.spans.items()}
         else:
@@ -56,61 +56,66 @@ class Clock:
         return event
 
 
-class WatchesRuns:
+class Throughput(TrainerCallback):
     """
-    Mixed into a [`~transformers.Trainer`]: every log of the training has `samples_per_second`, of all processes together,
-    and as shares of the time that the steps took, `data_wait_share`, `teacher_share` and `student_share` (forward and
-    backward passes with the losses). Evaluations and checkpoints do not count. `output_dir/metrics.jsonl` gets every log.
+    Give every log of the training its speed and the shares of its time.
+
+    `samples_per_second` counts the samples of all processes. `data_wait_share`, `teacher_share` and `student_share`
+    (forward and backward passes with the losses) are shares of the time that the steps took. Evaluations and
+    checkpoints do not count.
+
+    The trainer counts `samples` and runs the parts of a step inside of [`Throughput.clock`], named `step` and
+    `teacher`. The callback finds the rest from the order of its events.
+
+    Args:
+        device (`torch.device`): The device that trains.
+        world_size (`int`): The number of processes.
     """
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.clock = Clock(self.args.device)
-        self._samples, self._seconds, self._data_seconds, self._step_start = 0, 0.0, 0.0, None
-        self.add_callback(WritesMetrics())
+    def __init__(self, device: torch.device, world_size: int):
+        self.clock = Clock(device)
+        self.world_size = world_size
+        self._forget()
 
-    def get_batch_samples(self, *args):
-        self._step_start = time.perf_counter()
-        samples, items = super().get_batch_samples(*args)
-        self._data_seconds += time.perf_counter() - self._step_start
-        self._samples += sum(len(batch["input_ids"]) for batch in samples)
-        return samples, items
+    def _forget(self) -> None:
+        self.samples, self._seconds, self._data_seconds = 0, 0.0, 0.0
 
-    def training_step(self, *args, **kwargs):
-        with self.clock("step"):
-            return super().training_step(*args, **kwargs)
+    def _begin_fetch(self, args, state, control, **kwargs):
+        self._fetch_start = time.perf_counter()
 
-    def _maybe_log_save_evaluate(self, *args, **kwargs):
-        if self._step_start is not None:  # at the end of an epoch it is called without a step
-            self._seconds += time.perf_counter() - self._step_start
-            self._step_start = None
-        super()._maybe_log_save_evaluate(*args, **kwargs)
+    # The next batch is fetched after the last of these events.
+    on_epoch_begin = on_log = on_evaluate = on_save = _begin_fetch
 
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        if "loss" in logs and self._seconds:
-            logs |= self._throughput()
-        super().log(logs, start_time)
+    def on_step_begin(self, args, state, control, **kwargs):
+        self._data_seconds += time.perf_counter() - self._fetch_start
 
-    def _throughput(self) -> dict[str, float]:
-        seconds = self.clock.read()
-        teacher, total = seconds.get("teacher", 0.0), self._seconds
+    def on_step_end(self, args, state, control, **kwargs):
+        self._seconds += time.perf_counter() - self._fetch_start
+        self._begin_fetch(args, state, control)
+
+    def read(self, logs: dict[str, float]) -> dict[str, float]:
+        """Return the numbers since the last log of the training, and begin anew; nothing for other logs."""
+        if "loss" not in logs or not self._seconds:
+            return {}
+        seconds, total = self.clock.read(), self._seconds
+        teacher = seconds.get("teacher", 0.0)
         values = {
-            "samples_per_second": self._samples * self.args.world_size / total,
+            "samples_per_second": self.samples * self.world_size / total,
             "data_wait_share": self._data_seconds / total,
             "teacher_share": teacher / total,
             "student_share": (seconds["step"] - teacher) / total,
         }
-        self._samples, self._seconds, self._data_seconds = 0, 0.0, 0.0
+        self._forget()
         return {name: float(f"{value:.4g}") for name, value in values.items()}
 
 
-class WritesMetrics(TrainerCallback):
-    """Writes each log as a line of `output_dir/metrics.jsonl`; a resumed run goes on where its checkpoint was saved."""
+class MetricsWriter(TrainerCallback):
+    """Write each log as a line of `output_dir/metrics.jsonl`. A resumed run continues after its checkpoint."""
 
     def on_train_begin(self, args, state, control, **kwargs):
         if state.is_world_process_zero:
             path = Path(args.output_dir, METRICS_NAME)
-            lines = [line for line in _whole_lines(path) if 0 < json.loads(line)["step"] <= state.global_step]
+            lines = [line for line in _complete_lines(path) if 0 < json.loads(line)["step"] <= state.global_step]
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = path.with_suffix(".tmp")
             temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
@@ -125,8 +130,8 @@ class WritesMetrics(TrainerCallback):
                 file.write(json.dumps(entry, allow_nan=False) + "\n")
 
 
-def _whole_lines(path: Path) -> list[str]:
-    """A killed run may leave half a line at the end."""
+def _complete_lines(path: Path) -> list[str]:
+    # A killed run may leave half a line at the end.
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     return text.split("\n")[:-1]
 

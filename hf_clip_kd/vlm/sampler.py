@@ -9,9 +9,10 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 
 class ModalityLengthSampler(Sampler[int]):
     """
-    Order of the samples such that each run of `batch_size` has images in all samples or in none (but for one mixed
-    remainder), and samples of like length. It is fixed by the seed and the epoch. After LLaVA's
-    `group_by_modality_length` (https://huggingface.co/papers/2310.03744), which pads less and trains faster.
+    Order the samples so that each batch has images in all samples or in none, and samples of like length.
+
+    One batch may be mixed: the remainder. Seed and epoch fix the order. It is LLaVA's `group_by_modality_length`
+    (https://huggingface.co/papers/2310.03744), which pads less and trains faster.
 
     Args:
         lengths (`Sequence[int]`): Length of each sample, in any unit.
@@ -27,6 +28,7 @@ class ModalityLengthSampler(Sampler[int]):
         ]
 
     def set_epoch(self, epoch: int) -> None:
+        """Set the epoch of the next order."""
         self.epoch = epoch
 
     def __len__(self) -> int:

@@ -4,14 +4,11 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import LlavaForConditionalGeneration, LlavaProcessor, Trainer, TrainerCallback
+from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from ..training.alarms import Alarms
-from ..training.guard import GuardsSteps
-from ..training.launch import ChecksEngine
-from ..training.pushing import PushesRuns
-from ..training.stopping import StopsWhenTold
-from ..training.throughput import WatchesRuns
+from ..training.arguments import save_arguments
+from ..training.base_trainer import BaseTrainer
 from .adapters import add_lora
 from .collator import IGNORED, LlavaDataCollator
 from .feature_scale import FeatureScale
@@ -21,37 +18,28 @@ from .trainable import find_llava, freeze_unread, frozen_parts, parameter_groups
 from .training_args import LlavaTrainingArguments
 
 
-class SetSamplerEpoch(TrainerCallback):
-    """Tell the sampler the epoch; accelerate does not reach it through all of its wrappers after a resume."""
-
-    def __init__(self, trainer: "LlavaTrainer"):
-        self.trainer = trainer
-
-    def on_epoch_begin(self, args, state, control, **kwargs):
-        if self.trainer.sampler is not None:
-            self.trainer.sampler.set_epoch(int(state.epoch or 0))
-
-
-class LlavaTrainer(GuardsSteps, WatchesRuns, StopsWhenTold, PushesRuns, ChecksEngine, Trainer):
+class LlavaTrainer(BaseTrainer):
     """Train the projector, the language model and, if asked, the vision tower of a LLaVA.
 
-    What does not learn stays in eval mode, so that a frozen tower's BatchNorm does not move. Each part has its own
-    learning rate. Checkpoints are stock LLaVA folders, with `lora` those of `peft`.
+    Frozen parts stay in eval mode, so that a frozen tower's BatchNorm does not move. Each part has its own learning
+    rate. Checkpoints are stock LLaVA folders, with `lora` those of `peft`. The average of weights (`ema_decay`) is of
+    the parts that learn. Its file `ema.safetensors` holds them as they are trained, before `feature_scale` is folded
+    in.
 
     Args:
         model ([`~transformers.LlavaForConditionalGeneration`]):
             From [`build_llava`] or [`load_llava`].
         args ([`LlavaTrainingArguments`]):
-            `args.stage` says what learns.
+            `args.stage` names what learns.
         processor ([`~transformers.LlavaProcessor`]):
-            Saved beside the model.
+            The processor, saved beside the model.
         train_dataset ([`~datasets.Dataset`]):
             Rows as [`load_instruct`] gives them.
         data_collator ([`LlavaDataCollator`]):
             Rows to a batch.
         feature_scale ([`FeatureScale`], *optional*):
             Applied while training, folded into the weights of every checkpoint.
-        kwargs: the other arguments of [`~transformers.Trainer`].
+        kwargs: The other arguments of [`~transformers.Trainer`].
     """
 
     _name = "LLaVA"
@@ -73,7 +61,6 @@ class LlavaTrainer(GuardsSteps, WatchesRuns, StopsWhenTold, PushesRuns, ChecksEn
             model = add_lora(model, args.lora, args.tune_vision_tower)
         if args.tune_vision_tower:
             freeze_unread(model)
-        self.sampler: ModalityLengthSampler | None = None
         self.feature_scale = feature_scale
         super().__init__(
             model=model,
@@ -83,7 +70,6 @@ class LlavaTrainer(GuardsSteps, WatchesRuns, StopsWhenTold, PushesRuns, ChecksEn
             processing_class=processor,
             **kwargs,
         )
-        self.add_callback(SetSamplerEpoch(self))
         self.add_callback(Alarms())
         if feature_scale is not None:
             feature_scale.attach()
@@ -93,7 +79,7 @@ class LlavaTrainer(GuardsSteps, WatchesRuns, StopsWhenTold, PushesRuns, ChecksEn
         """The LLaVA itself, below wrappers."""
         return find_llava(self.model)
 
-    # ---- What learns ----
+    # ---- Training ----
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
         if self.optimizer is None:
@@ -113,7 +99,7 @@ class LlavaTrainer(GuardsSteps, WatchesRuns, StopsWhenTold, PushesRuns, ChecksEn
         return self.sampler
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """The mean over supervised tokens; one that is not finite skips the step or stops the run, see [`GuardsSteps`]."""
+        """Return the mean over supervised tokens. [`StepGuard`] rejects a step whose mean is not finite."""
         # The Trainer has just set the whole model to train mode.
         for part in frozen_parts(self.model):
             part.eval()
@@ -123,13 +109,15 @@ class LlavaTrainer(GuardsSteps, WatchesRuns, StopsWhenTold, PushesRuns, ChecksEn
         if not model.training:
             return loss
         value, *outputs = loss if return_outputs else (loss,)
-        guarded = self.guarded(value, {"tokens": value})
+        guarded = self.guard.check_loss(value, {"tokens": value})
         return (guarded, *outputs) if return_outputs else guarded
 
     def _with_blank_image(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """
-        The batch with an empty image behind the padding of the first sample, where nothing attends to it: every process
-        then runs the tower and the projector, or the others would wait for its gradients for ever.
+        Add an empty image behind the padding of the first sample, where nothing attends to it.
+
+        Every process then runs the tower and the projector. Otherwise the others would wait for its gradients for
+        ever.
         """
         collator = self.data_collator
         blank = torch.full(
@@ -144,21 +132,20 @@ class LlavaTrainer(GuardsSteps, WatchesRuns, StopsWhenTold, PushesRuns, ChecksEn
             "pixel_values": collator.blank_image.to(blank.device),
         }
 
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        if "loss" in logs:
-            logs["supervised_fraction"] = self.data_collator.counts.supervised_fraction
-        super().log(logs, start_time)
+    def train_logs(self) -> dict[str, float]:
+        """Return the share of tokens that the loss is a mean of."""
+        return {"supervised_fraction": self.data_collator.counts.supervised_fraction}
 
     # ---- Saving and loading ----
 
     def run_identity(self) -> dict[str, Any]:
-        """What learns, and how the features are scaled, besides what any run is known by."""
+        """Return what learns and the scale of the features, besides what describes any run."""
         scale = None if self.feature_scale is None else self.feature_scale.scale.log2().int().tolist()
         learns = {name: getattr(self.args, name) for name in ("stage", "tune_vision_tower", "lora")}
         return super().run_identity() | learns | {"feature_scale": scale}
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        """A folder that plain transformers loads, with the feature scale folded in; adapters alone with `lora`."""
+        """Write a folder that plain transformers loads, with the feature scale folded in; with `lora` the adapters."""
         if not self.args.should_save:
             return
         output_dir = self.args.output_dir if output_dir is None else output_dir
@@ -168,18 +155,18 @@ class LlavaTrainer(GuardsSteps, WatchesRuns, StopsWhenTold, PushesRuns, ChecksEn
             self.feature_scale.fold_(state_dict)
         model.save_pretrained(output_dir, state_dict=state_dict)
         self.processing_class.save_pretrained(output_dir)
-        self._save_arguments(output_dir)
+        save_arguments(self.args, output_dir)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
         model = self.model if model is None else model
         if self.is_fsdp_enabled:
-            # Of the file that only FSDP reads, in which the scale is not folded.
+            # Only FSDP reads this file, in which the scale is not folded.
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
         if isinstance(model, PeftModel):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
-            # Through `from_pretrained` and strictly: the Trainer would pass over names that do not fit.
+            # `from_pretrained` and a strict load find every name. The Trainer would pass over names that do not fit.
             saved = type(model).from_pretrained(resume_from_checkpoint, dtype=model.dtype)
             model.load_state_dict(saved.state_dict(), strict=True)
         if self.feature_scale is not None:

@@ -5,23 +5,22 @@ from dataclasses import dataclass, field
 from transformers import TrainingArguments
 from transformers.trainer_utils import HubStrategy
 
-from ..training.arguments import CheckpointArguments
-from ..training.guard import GuardArguments
-from ..training.launch import build_models_whole, check_launch
+from ..training.arguments import RunArguments
 
 STAGES = ("pretrain", "finetune")
 
 
-# No `repr` of its own: it would show the token, which that of transformers hides.
+# repr=False keeps TrainingArguments' repr, which hides the Hub token.
 @dataclass(repr=False)
-class LlavaTrainingArguments(GuardArguments, CheckpointArguments, TrainingArguments):
-    # Every field is documented once, in `help`; the defaults are what both stages of LLaVA-1.5 share.
+class LlavaTrainingArguments(RunArguments, TrainingArguments):
+    # `help` documents every field once. The defaults are what both stages of LLaVA-1.5 share.
     _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "lora"]
 
     stage: str = field(
         default="finetune",
         metadata={
-            "help": "What learns: in `pretrain` the projector alone, in `finetune` the projector and the language model.",
+            "help": "Stage of LLaVA: `pretrain` trains the projector alone, `finetune` the projector and the language "
+            "model.",
             "choices": list(STAGES),
         },
     )
@@ -37,13 +36,13 @@ class LlavaTrainingArguments(GuardArguments, CheckpointArguments, TrainingArgume
     lora: dict | None = field(
         default=None,
         metadata={
-            "help": "Train low-rank adapters in place of the language model's own weights, and merge them in the end: "
-            'the arguments of `peft.LoraConfig`, e.g. `{"r": 128, "lora_alpha": 256, "lora_dropout": 0.05}`.'
+            "help": "Train low-rank adapters in place of the language model's own weights, and merge them in the end. "
+            'Give the arguments of `peft.LoraConfig`, e.g. `{"r": 128, "lora_alpha": 256, "lora_dropout": 0.05}`.'
         },
     )
     group_by_modality_length: bool = field(
         default=True,
-        metadata={"help": "Batches of samples of like length, each batch with images or without any, as in LLaVA."},
+        metadata={"help": "Make batches of samples of like length, each with images or without any, as in LLaVA."},
     )
     learning_rate: float = field(default=2e-5, metadata={"help": "Peak learning rate of AdamW."})
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "Schedule of the learning rate."})
@@ -54,8 +53,6 @@ class LlavaTrainingArguments(GuardArguments, CheckpointArguments, TrainingArgume
 
     def __post_init__(self):
         super().__post_init__()
-        check_launch(self)
-        build_models_whole()
         if self.remove_unused_columns:
             raise ValueError(
                 "`remove_unused_columns=True` would drop `messages` and `images`, which the collator reads. It must "
@@ -63,8 +60,8 @@ class LlavaTrainingArguments(GuardArguments, CheckpointArguments, TrainingArgume
             )
         if self.stage not in STAGES:
             raise ValueError(
-                f"`stage={self.stage!r}` is no stage. The stages are {' and '.join(STAGES)}. Pass `--stage {STAGES[0]}` "
-                "to train the projector alone."
+                f"`stage={self.stage!r}` is no stage. The stages are {' and '.join(STAGES)}. Pass `--stage "
+                f"{STAGES[0]}` to train the projector alone."
             )
         if self.lora is not None and self.stage == "pretrain":
             raise ValueError(
@@ -73,8 +70,8 @@ class LlavaTrainingArguments(GuardArguments, CheckpointArguments, TrainingArgume
             )
         if self.lora is not None and self.push_to_hub and self.hub_strategy != HubStrategy.END:
             raise ValueError(
-                f"`hub_strategy={self.hub_strategy.value}` with `lora`, whose checkpoints are adapters and no models. Only the "
-                "merged model can be pushed. Pass `--hub_strategy end`."
+                f"`hub_strategy={self.hub_strategy.value}` with `lora`, whose checkpoints are adapters and no models. "
+                "Only the merged model can be pushed. Pass `--hub_strategy end`."
             )
         if self.vision_learning_rate is not None and not self.tune_vision_tower:
             raise ValueError(

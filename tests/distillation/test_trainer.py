@@ -20,8 +20,10 @@ from miniature import (
 )
 from safetensors.torch import load_file
 from torch import nn
+from torch.nn import functional as F
 from transformers import CLIPModel
 
+from hf_clip_kd.distillation.model import DistillationModel
 from hf_clip_kd.distillation.trainer import DistillationTrainer
 from hf_clip_kd.losses import LossSum
 from hf_clip_kd.losses.features import CLIPDims, CLIPFeatures
@@ -74,6 +76,26 @@ def test_parts_are_logged_one_by_one_and_add_up(tmp_path):
         total = sum(weight * entry[f"loss/{name}"] for name, weight in ALL_LOSSES.items())
         assert entry["loss"] == pytest.approx(total, rel=1e-5)
         assert entry["logit_scale"] > 1
+
+
+@pytest.mark.parametrize("split", [{}, {"per_device_train_batch_size": BATCH // 2, "gradient_accumulation_steps": 2}])
+def test_statistics_are_means_since_the_last_log(tmp_path, split, monkeypatch):
+    statistics = DistillationModel.statistics
+    monkeypatch.setattr(
+        DistillationModel,
+        "statistics",
+        lambda self, student, teacher: (
+            statistics(self, student, teacher)
+            | {"pair_cosine": F.cosine_similarity(student.image_embeds, student.text_embeds).mean()}
+        ),  # the one line
+    )
+    each, pairs = (make_trainer(tmp_path, logging_steps=steps, **split) for steps in (1, 2))
+    each.train(), pairs.train()
+    for name in ("pair_cosine", "embedding_variance/image", "embedding_variance/text"):
+        first, second, third, fourth = logs(each, name)
+        expected = [(first + second) / 2, (third + fourth) / 2]
+        assert logs(pairs, name) == pytest.approx(expected, rel=1e-5, abs=1e-7), name
+    assert len(set(logs(each, "pair_cosine"))) == STEPS
 
 
 def test_plain_accumulation_averages_micro_batches(tmp_path):

@@ -80,7 +80,7 @@ def kept_step(model, batches, seeds) -> torch.Tensor:
     rows = {name: [part.tensors()[name] for part in parts] for name, x in parts[0].tensors().items() if x.ndim}
     student = replace(parts[0], **{name: torch.cat(values) for name, values in rows.items()})
     (whole,) = make_batches([sum(len(batch["input_ids"]) for batch in batches)])
-    loss, _ = model.objective(student, whole["teacher_features"])
+    loss = model.objective(student, whole["teacher_features"])["loss"]
     loss.backward()
     return loss.detach()
 

@@ -63,6 +63,7 @@ def make_trainer(folder, model, processor, scale=None, features=None, dataset=No
         "use_cpu": True,
         "disable_tqdm": True,
     } | settings
+    trainer_only = {key: settings.pop(key) for key in ("eval_dataset", "callbacks") if key in settings}
     return LlavaTrainer(
         model=model,
         args=LlavaTrainingArguments(str(folder), **settings),
@@ -70,6 +71,7 @@ def make_trainer(folder, model, processor, scale=None, features=None, dataset=No
         train_dataset=make_rows() if dataset is None else dataset,
         data_collator=LlavaDataCollator(processor, tower_features=features),
         feature_scale=scale,
+        **trainer_only,
     )
 
 

@@ -26,9 +26,9 @@ class Numbered(Pairs):
 class Counts(DistillationTrainer):
     """Notes which rows it trained on, step by step."""
 
-    def _model_inputs(self, inputs):
+    def model_inputs(self, inputs):
         self.seen.append(inputs.pop("index").tolist())
-        return super()._model_inputs(inputs)
+        return super().model_inputs(inputs)
 
 
 def number(rows):

@@ -282,17 +282,18 @@ def test_full_disk_stops_if_told_to(whole, tmp_path, room):
     assert names(tmp_path) == ["checkpoint-1"]
 
 
-@pytest.mark.parametrize("place", ["_save_rng_state", "_finish"])
+@pytest.mark.parametrize("place", ["writing", "finishing"])
 def test_no_space_anywhere(whole, place, tmp_path, monkeypatch, caplog):
     run = make_run(tmp_path)
-    write = getattr(run, place)
+    owner, name = {"writing": (run, "_save_rng_state"), "finishing": (run.checkpoints, "_finish")}[place]
+    write = getattr(owner, name)
 
     def failing(*args):
         if run.state.global_step == 2:
             raise OSError(28, "No space left on device")
         write(*args)
 
-    monkeypatch.setattr(run, place, failing)
+    monkeypatch.setattr(owner, name, failing)
     with caplog.at_level(logging.WARNING):
         run.train()
     assert names(tmp_path) == ["checkpoint-1", "checkpoint-3", "checkpoint-4"]

@@ -1,7 +1,8 @@
-"""The moving average of the student: its formula, and that it is evaluated, saved, resumed and left in place exactly."""
+"""The moving average: its formula, and that both trainers evaluate, save, resume and leave it in place exactly."""
 
 import json
 
+import llava_runs
 import pytest
 import torch
 from every_loss import make_run
@@ -12,6 +13,7 @@ from transformers import CLIPModel, TrainerCallback
 
 from hf_clip_kd.losses import LOSSES
 from hf_clip_kd.training.ema import Average
+from hf_clip_kd.vlm import FeatureScale, load_llava, measure_features, merge_adapter
 
 DECAY = 0.6  # the first two steps use less
 
@@ -157,8 +159,124 @@ def test_micro_batches_are_one_step(tmp_path):
     assert_close(run.model.state_dict(), weights.average())
 
 
+# ---- The other trainer ----
+
+LLAVAS = {
+    "projector": ("clip", {"stage": "pretrain"}),
+    "finetune": ("clip", {}),
+    "tower with BatchNorm": ("resnet", {"tune_vision_tower": True}),
+    "frozen BatchNorm": ("resnet", {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 2}),
+    "lora": ("clip", {"lora": {"r": 4, "lora_dropout": 0.1}}),
+}
+every_llava = pytest.mark.parametrize(("tower", "settings"), LLAVAS.values(), ids=LLAVAS)
+
+
+def make_llava(folder, tower="clip", **settings):
+    model, processor = llava_runs.make_model(tower)
+    size = model.config.vision_config.image_size
+    pixels = torch.randn(4, 3, size, size, generator=torch.Generator().manual_seed(0))
+    scale = FeatureScale(model, measure_features(model, pixels).power_of_two_scale())
+    return llava_runs.make_trainer(folder, model, processor, scale, **settings)
+
+
+@every_llava
+def test_a_llava_leaves_its_average_of_the_parts_that_learn(tmp_path, tower, settings):
+    weights = Weights()
+    plain = make_llava(tmp_path, tower, callbacks=[weights], **settings)
+    plain.train()
+    run = make_llava(tmp_path, tower, ema_decay=DECAY, **settings)
+    names = Average(run.model, DECAY).names
+    learning = {name for name, parameter in run.model.named_parameters() if parameter.requires_grad}
+    moved = {name for name, x in weights.seen[-1].items() if not torch.equal(x, weights.seen[0][name])}
+    assert moved <= learning | set(names) and learning <= set(names)
+    tower_names = [name for name in names if "vision_tower" in name]
+    assert bool(tower_names) == settings.get("tune_vision_tower", False)
+    assert any("running_mean" in name for name in names) == settings.get("tune_vision_tower", False)
+    run.train()
+    assert logs(run, "loss") == logs(plain, "loss")
+    assert_close(run.model.state_dict(), weights.average())
+
+
+@pytest.mark.parametrize("lora", [None, {"r": 4}], ids=["full", "lora"])
+def test_a_saved_llava_computes_what_its_average_does(tmp_path, lora):
+    run = make_llava(tmp_path, ema_decay=DECAY, lora=lora)
+    run.train()
+    run.save_model()
+    batch = run.data_collator([llava_runs.make_rows()[0]])
+    saved = merge_adapter(llava_runs.make_model()[0], tmp_path) if lora else load_llava(tmp_path)[0]
+    with torch.no_grad():
+        expected = run.model.eval()(**batch).logits
+        torch.testing.assert_close(saved.eval()(**batch).logits, expected, rtol=1e-4, atol=1e-5)
+
+
+@every_llava
+def test_a_resumed_llava_has_the_average_of_an_undisturbed_run(tmp_path, tower, settings):
+    options = {"ema_decay": DECAY, "ema_evaluate": False, "save_strategy": "steps", "save_steps": 2} | settings
+    whole = make_llava(tmp_path, tower, **options)
+    whole.train()
+    resumed = make_llava(tmp_path, tower, **options)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert_equal(resumed.model.state_dict(), whole.model.state_dict())
+    assert resumed.average.names == whole.average.names
+    assert all(map(torch.equal, resumed.average.values, whole.average.values))
+    assert load_file(tmp_path / "checkpoint-4" / "ema.safetensors").keys() == set(whole.average.names)
+
+
+@pytest.mark.parametrize("option", [True, False])
+def test_a_llava_is_evaluated_with_its_average(tmp_path, option):
+    options = {"eval_strategy": "steps", "eval_steps": 2}
+    runs = [
+        make_llava(tmp_path, eval_dataset=llava_runs.make_rows(8, ()), **options | more)
+        for more in ({}, {"ema_decay": DECAY, "ema_evaluate": option})
+    ]
+    for run in runs:
+        run.train()
+    plain, averaged = runs
+    assert logs(averaged, "loss") == logs(plain, "loss"), "the weights came back bit for bit"
+    assert (logs(averaged, "eval_loss") == logs(plain, "eval_loss")) is not option
+    if option:  # now it is in place
+        assert averaged.evaluate()["eval_loss"] == pytest.approx(logs(averaged, "eval_loss")[-1], rel=1e-5)
+
+
+def test_several_data_sets_are_evaluated_with_the_average_once(tmp_path):
+    rows = llava_runs.make_rows(8, ())
+    sets = {"first": rows.select(range(4)), "second": rows.select(range(4, 8))}
+    options = {"eval_strategy": "steps", "eval_steps": 2, "ema_decay": DECAY}
+    several, single = (make_llava(tmp_path, eval_dataset=data, **options) for data in (sets, sets["second"]))
+    several.train(), single.train()
+    assert logs(several, "loss") == logs(single, "loss")
+    assert logs(several, "eval_second_loss") == logs(single, "eval_loss")
+
+
+@pytest.mark.parametrize("lora", [None, {"r": 4}], ids=["full", "lora"])
+def test_the_best_llava_is_the_average_of_its_checkpoint(tmp_path, lora):
+    weights = Weights()
+    run = make_llava(
+        tmp_path,
+        lora=lora,
+        ema_decay=DECAY,
+        callbacks=[weights],
+        eval_dataset=llava_runs.make_rows(8, ()),
+        eval_strategy="steps",
+        eval_steps=1,
+        save_strategy="steps",
+        save_steps=1,
+        load_best_model_at_end=True,
+        metric_for_best_model="loss",
+        greater_is_better=True,  # the loss falls, so the first is the best
+    )
+    run.train()
+    best = run.state.best_global_step
+    assert best < STEPS
+    assert_close(run.model.state_dict(), weights.average(best))
+
+
+# ---- The average itself ----
+
+
 def test_only_what_learns_is_averaged_buffers_too():
-    model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Linear(3, 3).requires_grad_(False))
+    frozen = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)).requires_grad_(False)
+    model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), frozen)
     average = Average(model, 0.5)
     assert average.names == ["0.weight", "0.bias", "1.weight", "1.bias", "1.running_mean", "1.running_var"]
     before = model[1].running_mean.clone()

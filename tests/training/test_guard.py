@@ -99,9 +99,9 @@ def test_the_message_names_the_term(tmp_path, name):
     student, teacher = (features(dims, seed) for seed, dims in enumerate(PAIRS["same width"]))
     value = build(name, PAIRS["same width"])(student.map(lambda x: x * float("nan")), teacher)
     run = make_run(tmp_path, losses={"clip": 1.0})
-    run._window, run._found = [collate([Numbered()[0]])], {}
-    loss = run.guarded(value, {name: value, "other": torch.tensor(1.0)})
-    assert torch.isnan(loss) and run._found["bad"].keys() == {name}
+    run.guard.begin([collate([Numbered()[0]])])
+    loss = run.guard.check_loss(value, {name: value, "other": torch.tensor(1.0)})
+    assert torch.isnan(loss) and run.guard.found["bad"].keys() == {name}
 
 
 def test_stops_with_the_batch_saved(tmp_path):
@@ -206,7 +206,7 @@ def worker(rank: int, processes: int, port: int, folder: str) -> None:
     stopped = make_run(f"{folder}/stopped", Numbered(bad=None), per_device_train_batch_size=BATCH // 2)
     compute_loss = stopped.compute_loss
     if rank == 1:
-        stopped.compute_loss = lambda *args, **kwargs: stopped.guarded(
+        stopped.compute_loss = lambda *args, **kwargs: stopped.guard.check_loss(
             compute_loss(*args, **kwargs) * float("inf"), {"mine": torch.tensor(float("inf"))}
         )
     try:

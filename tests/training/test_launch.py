@@ -25,7 +25,7 @@ from vlm_parts import language_model
 
 import hf_clip_kd as kd
 from hf_clip_kd.distillation.model import DistillationModel
-from hf_clip_kd.training.launch import ChecksEngine, blocks, check_launch
+from hf_clip_kd.training.launch import blocks, check_engine, check_launch
 
 CONFIGS = {path.stem: path for path in (Path(__file__).parents[2] / "accelerate_configs").glob("*.yaml")}
 NAMES = {"cpu", "single_gpu", "multi_gpu", "multi_cpu", "zero1", "zero2", "zero3", "fsdp2", "two_nodes"}
@@ -156,17 +156,6 @@ def test_one_process_in_the_place_of_several_is_refused(alone, tmp_path):
     check_launch(process(1))
 
 
-class Made:
-    def create_accelerator_and_postprocess(self):
-        self.accelerator = types.SimpleNamespace(distributed_type=self.made)
-
-
-class Checked(ChecksEngine, Made):
-    def __init__(self, args, made):
-        self.args, self.made = args, made
-        self.create_accelerator_and_postprocess()
-
-
 @pytest.mark.parametrize(
     ("argument", "variable", "fix"),
     [
@@ -175,16 +164,19 @@ class Checked(ChecksEngine, Made):
     ],
 )
 def test_an_engine_that_was_asked_for_and_is_not_there_is_refused(alone, argument, variable, fix):
-    plain, engine = DistributedType.MULTI_CPU, DistributedType[argument.upper()]
-    Checked(process(2), plain)
+    plain, engine = (
+        types.SimpleNamespace(distributed_type=made)
+        for made in (DistributedType.MULTI_CPU, DistributedType[argument.upper()])
+    )
+    check_engine(process(2), plain)
     asked = process(2)
     setattr(asked, argument, {"some": "config"})
-    Checked(asked, engine)
+    check_engine(asked, engine)
     with pytest.raises(ValueError, match=rf"{argument}.*made MULTI_CPU of it.*{fix}"):
-        Checked(asked, plain)
+        check_engine(asked, plain)
     alone.setenv(variable, "true")
     with pytest.raises(ValueError, match=fix):
-        Checked(process(2), plain)
+        check_engine(process(2), plain)
 
 
 def test_a_teacher_without_blocks_is_not_shared_out(monkeypatch):

@@ -79,13 +79,13 @@ def test_every_save_pushes_each_checkpoint_whole(hub, tmp_path, make):
         trainer = make_llava_trainer(tmp_path, *make_model(), **settings)
     (tmp_path / "recipe.yaml").write_text("seed: 0\n")
     seen = []
-    save = trainer._push_from_checkpoint
+    start = trainer.pushing.start
 
-    def remember(folder):
-        seen.append(load_file(Path(folder) / "model.safetensors"))
-        save(folder)
+    def remember(folder, step):
+        seen.append(load_file(folder / "model.safetensors"))
+        start(folder, step)
 
-    trainer._push_from_checkpoint = remember
+    trainer.pushing.start = remember
     trainer.train()
     trainer.push_to_hub()
     steps = trainer.state.global_step

@@ -80,6 +80,21 @@ def test_the_best_model_does_not_take_the_place_of_the_last(tmp_path):
     assert names(tmp_path) == ["checkpoint-1", "checkpoint-2"]
 
 
+def test_save_strategy_best_does_not_take_the_checkpoint_away(tmp_path):
+    scores = iter([0.9, 0.1])
+    make = {
+        "evaluator": lambda *_: {"score": next(scores)},
+        "eval_strategy": "steps",
+        "eval_steps": 1,
+        "metric_for_best_model": "score",
+        "greater_is_better": True,
+    }
+    run = make_run(tmp_path, callbacks=[Send(signal.SIGTERM, 2)], save_strategy="best", **make)
+    with pytest.raises(SystemExit):
+        run.train()
+    assert names(tmp_path) == ["checkpoint-1", "checkpoint-2"] and why_incomplete(tmp_path / "checkpoint-2") is None
+
+
 def test_without_a_checkpoint_it_does_not_say_that_all_is_well(tmp_path, monkeypatch):
     run = make_run(tmp_path, save_strategy="no", max_hours=1e-9)
     monkeypatch.setattr(run, "_save_rng_state", lambda folder: open(os.path.join(folder, "no", "where"), "w"))

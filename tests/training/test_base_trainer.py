@@ -1,14 +1,16 @@
-"""A run that is killed and resumed sees the very same samples and crops, whatever the data is and whoever reads it."""
+"""BaseTrainer: one class under every trainer, and a run that is killed and resumed sees the very same samples and crops."""
 
 import json
 import os
 from pathlib import Path
 
+import llava_runs
 import pytest
 import torch
-from miniature import logs, make_args
+from miniature import logs, make_args, make_trainer
 from processes import join, launch, leave
 from tar_files import write_tars
+from transformers import Trainer
 
 from hf_clip_kd.data import CLIPDataCollator, Stream, load_image_text
 from hf_clip_kd.distillation.trainer import DistillationTrainer
@@ -37,9 +39,9 @@ class Seen(CLIPDataCollator):
 class Trace(DistillationTrainer):
     """Keeps what was trained on."""
 
-    def _model_inputs(self, inputs):
+    def model_inputs(self, inputs):
         self.trace = [*getattr(self, "trace", []), inputs["seen"].tolist()]
-        return super()._model_inputs(inputs)
+        return super().model_inputs(inputs)
 
 
 def data(kind, folder):
@@ -108,6 +110,23 @@ def worker(index, processes, port, folder):
     result = {"trace": run.trace, "steps": run.state.global_step, "world": run.args.world_size}
     (Path(folder) / f"{index}.json").write_text(json.dumps(result))
     leave()
+
+
+def overridden(trainer):
+    """Names of the Trainer's own methods that classes of ours define, each with these classes."""
+    ours = type(trainer).__mro__[: type(trainer).__mro__.index(Trainer)]
+    names = {name for cls in ours for name in vars(cls) if callable(getattr(Trainer, name, None))}
+    return {name: [cls.__name__ for cls in ours if name in vars(cls)] for name in names - {"__init__"}}
+
+
+def test_one_class_stands_between_and_overrides_each_method_once(tmp_path):
+    for trainer in (make_trainer(tmp_path), llava_runs.make_trainer(tmp_path, *llava_runs.make_model())):
+        assert [cls.__name__ for cls in type(trainer).__mro__[:3]] == [
+            type(trainer).__name__,
+            "BaseTrainer",
+            "Trainer",
+        ]
+        assert {name: classes for name, classes in overridden(trainer).items() if len(classes) > 1} == {}
 
 
 @pytest.mark.slow

@@ -1,0 +1,274 @@
+"""BaseTrainer: the only class between `transformers.Trainer` and the trainers of this package."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from transformers import Trainer, TrainerCallback
+
+from ..hub.run import check_run, push_run
+from .checkpoints import Checkpoints
+from .distributed import min_over_ranks
+from .ema import Average, EMACallback
+from .guard import StepGuard
+from .identity import data_identity
+from .launch import build_models_whole, check_engine, name_blocks
+from .meters import Meters
+from .pushing import BackgroundPush
+from .stopping import StopOnSignal
+from .throughput import MetricsWriter, Throughput
+
+
+class EpochCallback(TrainerCallback):
+    """
+    Tell the collator and the sampler the epoch, where they have an attribute `epoch`.
+
+    accelerate does not reach a sampler through all of its wrappers after a resume, and it knows no collator.
+    """
+
+    def __init__(self, trainer: "BaseTrainer"):
+        self.trainer = trainer
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        for part in (self.trainer.data_collator, self.trainer.sampler):
+            if hasattr(part, "epoch"):
+                part.epoch = int(state.epoch)
+
+
+class BaseTrainer(Trainer):
+    """
+    A [`~transformers.Trainer`] that resumes exactly, skips bad steps, averages weights, and stops when it is told to.
+
+    It has its parts. Callbacks only watch a run; plain objects judge a loss, order files or add to the log. Each
+    method of the Trainer that they need is overridden here and nowhere else. Its arguments include [`RunArguments`].
+
+    A trainer made from it passes its loss through `guard.check_loss` in `compute_loss`, and gives `meters` all that
+    shall be logged as a mean. It may override [`BaseTrainer.begin_step`], [`BaseTrainer.train_logs`],
+    [`BaseTrainer.measure`] and [`BaseTrainer.run_identity`].
+
+    A `train_dataset` with a method `loader`, such as [`~data.Stream`], makes its own dataloader, with `state_dict` and
+    `load_state_dict`. Each process leaves its state in the checkpoint.
+
+    Attributes:
+        guard ([`StepGuard`]), meters ([`Meters`]), checkpoints ([`Checkpoints`]), pushing ([`BackgroundPush`]):
+            The parts that are plain objects.
+        throughput ([`Throughput`]), ema ([`EMACallback`]), stopping ([`StopOnSignal`]):
+            The parts that are callbacks.
+        sampler (*optional*): A sampler with an `epoch`, if the trainer has its own.
+    """
+
+    sampler = None
+    _stream = None  # the dataloader of a data set that makes its own
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        name_blocks(self.accelerator, self.model)
+        self.meters, self.guard = Meters(), StepGuard(self)
+        self.checkpoints, self.pushing = Checkpoints(self), BackgroundPush(self.args)
+        self.throughput, self.ema = Throughput(self.args.device, self.args.world_size), EMACallback(self.args)
+        self.stopping = StopOnSignal(self.checkpoints, self.pushing)
+        watching = [MetricsWriter(), EpochCallback(self), self.guard.skipped, self.ema, self.stopping]
+        for callback in [*watching, self.throughput]:  # which counts the time of the others
+            self.add_callback(callback)
+
+    @property
+    def average(self) -> Average | None:
+        """The moving average of the weights, while there is one beside them."""
+        return self.ema.average
+
+    # ---- Launch ----
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """
+        Create the accelerator.
+
+        Raises:
+            ValueError: DeepSpeed or FSDP was asked for, and the processes would train with plain DDP.
+        """
+        super().create_accelerator_and_postprocess()
+        build_models_whole()  # accelerate has just turned the sharding of new models on again
+        check_engine(self.args, self.accelerator)
+
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        """Check the rights to push; the repository itself is made by the first push."""
+        if self.is_world_process_zero():
+            check_run(self.args, self.args.output_dir)
+
+    # ---- Training ----
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args, **kwargs):
+        """
+        Train, from the start or from a checkpoint.
+
+        Args:
+            resume_from_checkpoint (`str` or `bool`, *optional*):
+                A checkpoint's folder; `"auto"` for the last complete one in `args.output_dir`, or the start if there
+                is none; `True` likewise, but there must be a checkpoint.
+            kwargs: As for [`~transformers.Trainer`].
+
+        Raises:
+            ValueError: The checkpoint is torn, or belongs to a run with another teacher, losses, data or number of
+                processes.
+            SystemExit: The run was told to stop and has saved a checkpoint; its code is 0.
+        """
+        checkpoint = self.ema.resumed_from = self.checkpoints.choose(resume_from_checkpoint)
+        with self.stopping.listening():
+            return super().train(checkpoint, *args, **kwargs)
+
+    def get_train_dataloader(self):
+        """Return the Trainer's dataloader, or that of a data set which deals itself out to processes and workers."""
+        if not hasattr(self.train_dataset, "loader"):
+            return super().get_train_dataloader()
+        # Accelerate must not prepare it: it would deal the rows out once more.
+        self._stream = self.train_dataset.loader(
+            self._train_batch_size,
+            self.data_collator,
+            rank=self.args.process_index,
+            world_size=self.args.world_size,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+            prefetch_factor=self.args.dataloader_prefetch_factor,
+        )
+        return self._stream
+
+    def _run_epoch(self, *args, resume_from_checkpoint: str | None = None, **kwargs) -> None:
+        if self.state.global_step >= self.state.max_steps:
+            # The run was killed after its last step. The Trainer would train one step too many.
+            self._load_rng_state(resume_from_checkpoint)
+            self.control.should_training_stop = True
+            return
+        if self._stream is not None and resume_from_checkpoint is not None:
+            self._stream.load_state_dict(json.loads(self._stream_state(resume_from_checkpoint).read_text()))
+            kwargs["steps_trained_in_current_epoch"] = 0  # the stream begins at the right row, so nothing is skipped
+        super()._run_epoch(*args, resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+    def get_batch_samples(self, *args):
+        """Fetch the micro-batches of one optimizer step."""
+        samples, items = super().get_batch_samples(*args)
+        if not hasattr(self.train_dataset, "__len__"):
+            # Processes with more of a stream left would wait for ever for a process that has run out of it.
+            samples = samples[: min_over_ranks(len(samples), self.args.device)]
+        self.throughput.samples += sum(len(batch["input_ids"]) for batch in samples)
+        self._loss_before = self._tr_loss.clone()
+        self.guard.begin(samples)
+        self.begin_step(samples)
+        return samples, items
+
+    def begin_step(self, samples: list[dict[str, Any]]) -> None:
+        """Prepare a step; for trainers to override. `samples` are its micro-batches, on the CPU."""
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        """Run the passes of a micro-batch; a step that the guard rejects leaves no gradient and no number."""
+        with self.throughput.clock("step"):
+            loss = super().training_step(model, inputs, num_items_in_batch)
+        if self.accelerator.sync_gradients and self.guard.rejects(model):
+            self.meters.forget_last(len(self.guard.micro_batches))
+            self._tr_loss.copy_(self._loss_before)
+            return loss.new_zeros(())
+        return loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log what the Trainer has, and what the parts add to it."""
+        for source in (self.meters, self.guard, self.throughput):
+            logs |= source.read(logs)
+        if "loss" in logs:
+            logs |= self.train_logs()
+        super().log(logs, start_time)
+
+    def train_logs(self) -> dict[str, float]:
+        """Return what a log of the training has besides; for trainers to override."""
+        return {}
+
+    def _finalize_training(self, *args):
+        if self.stopping.agreed:
+            # Loading the best model or deleting a checkpoint would spoil what the next run resumes.
+            self.control = self.callback_handler.on_train_end(self.args, self.state, self.control)
+            self.stopping.exit(self.state)
+        return super()._finalize_training(*args)
+
+    # ---- Evaluation ----
+
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
+        """Return metrics of the average while there is one, unless `ema_evaluate` is off, or of the weights."""
+        with self.ema.in_place():
+            return self.measure(eval_dataset, ignore_keys, metric_key_prefix)
+
+    def measure(self, eval_dataset, ignore_keys, metric_key_prefix: str) -> dict[str, float]:
+        """Return the metrics of the weights that are in place; for trainers to add to. Arguments as in `evaluate`."""
+        return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+
+    # ---- Saving and loading ----
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the model, with the average beside it. Nothing is pushed: scores and card are not there yet."""
+        if self.average is not None:
+            self.average.save(self.args.output_dir if output_dir is None else output_dir)
+        super().save_model(output_dir, _internal_call=True)
+
+    def run_identity(self) -> dict[str, Any]:
+        """Return what must be the same for a resumed run to be exact, in JSON's types; for trainers to add to."""
+        args = self.args
+        engine = "deepspeed" if self.is_deepspeed_enabled else "fsdp" if self.is_fsdp_enabled else "replicas"
+        return {
+            "engine": engine,
+            "processes": args.world_size,
+            "data": {
+                **data_identity(self.train_dataset),
+                "batch_size": args.train_batch_size,
+                "gradient_accumulation_steps": args.gradient_accumulation_steps,
+                "order": {"seed": args.seed, "data_seed": args.data_seed},
+            },
+        }
+
+    def _save_checkpoint(self, model, trial) -> None:
+        folder = Path(self._get_output_dir(trial), f"checkpoint-{self.state.global_step}")
+
+        def write() -> None:
+            super(BaseTrainer, self)._save_checkpoint(model, trial)
+            if self._stream is not None:
+                self._stream_state(folder).write_text(json.dumps(self._stream.state_dict()))
+
+        self.checkpoints.save(folder, write)
+
+    def _stream_state(self, folder: str | Path) -> Path:
+        return Path(folder, f"stream_state_{self.args.process_index}.json")
+
+    def _load_best_model(self) -> None:
+        folder = self.state.best_model_checkpoint
+        if self.is_deepspeed_enabled or self.is_fsdp_enabled:
+            super()._load_best_model()
+        else:
+            self._load_from_checkpoint(folder)
+        if self.average is not None:
+            self.average.load(folder)
+
+    # ---- Hub ----
+
+    def push_to_hub(self, commit_message: str = "End of training") -> str | None:
+        """
+        Save the model and push `args.output_dir`: model, processor, card, and what else of the run is there.
+
+        `args.hub_model_id`, `hub_private_repo`, `hub_revision` and `hub_token` name the repository. `args.push_to_hub`
+        may be off. While training, each checkpoint is pushed with `hub_strategy="every_save"`, see [`BackgroundPush`].
+
+        Args:
+            commit_message (`str`, *optional*, defaults to `"End of training"`): Title of the commit.
+
+        Returns:
+            `str`: The address of the pushed revision; `None` on all but the main process.
+
+        Raises:
+            PushError: The push failed; the error names the command that finishes it.
+        """
+        self.save_model()
+        if not self.is_world_process_zero():
+            return None
+        self.pushing.wait()
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        return push_run(self.args, self.args.output_dir, commit_message)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """Do nothing: `checkpoints` pushes a checkpoint once it is complete."""
+
+    def _finish_current_push(self) -> None:
+        self.pushing.wait()

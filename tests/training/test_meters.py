@@ -1,0 +1,49 @@
+"""Meters: means by name since the last log, of a training and of an evaluation."""
+
+import pytest
+import torch
+
+from hf_clip_kd.training.meters import Meters
+
+
+def numbers(**values):
+    return {name: torch.tensor(value) for name, value in values.items()}
+
+
+def test_read_gives_means_since_the_last_log():
+    meters = Meters()
+    meters.add("train", numbers(a=1.0, b=5.0))
+    meters.add("train", numbers(a=3.0))
+    assert meters.read({"loss": 0.0}) == {"a": 2.0, "b": 5.0}
+    assert meters.read({"loss": 0.0}) == {}
+
+
+def test_micro_batches_count_by_their_share():
+    meters = Meters()
+    for value, share in ((1.0, 1.0), (4.0, 0.5), (8.0, 0.5)):
+        meters.add("train", numbers(a=value), share)
+    assert meters.read({"loss": 0.0})["a"] == pytest.approx((1 + 2 + 4) / 2)
+
+
+def test_other_logs_leave_the_numbers_where_they_are():
+    meters = Meters()
+    meters.add("train", numbers(a=1.0))
+    meters.add("eval", numbers(a=7.0))
+    assert meters.read({"train_runtime": 1.0}) == {}
+    assert meters.read({"eval_loss": 0.0}) == {"eval_a": 7.0}
+    assert meters.read({"loss": 0.0}) == {"a": 1.0}
+
+
+def test_a_skipped_step_is_forgotten():
+    meters = Meters()
+    for value in (1.0, 100.0, 100.0):
+        meters.add("train", numbers(a=value))
+    meters.forget_last(2)
+    assert meters.read({"loss": 0.0}) == {"a": 1.0}
+
+
+def test_a_number_is_kept_as_it_was():
+    meters, weight = Meters(), torch.tensor([2.0])
+    meters.add("train", {"scale": weight[0]})
+    weight.fill_(9.0)
+    assert meters.read({"loss": 0.0}) == {"scale": 2.0}
