@@ -66,7 +66,7 @@ def explained_memory_error(trainer: Trainer) -> Iterator[None]:
     except RuntimeError as error:
         if not should_reduce_batch_size(error):
             raise
-        # After a `RuntimeError` the Trainer would begin anew with trained weights.
+        # The Trainer begins anew after a `RuntimeError`, and the weights are trained already.
         raise MemoryError(
             f"Out of memory at step {trainer.state.global_step}, although a micro-batch of "
             f"{trainer.args.per_device_train_batch_size} had fitted before the first step. No other process may use "

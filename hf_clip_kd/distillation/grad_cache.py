@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from ..losses.features import CLIPFeatures
 
-LOSSES = "losses."  # in the names of buffers that belong to the losses of a DistillationModel
+LOSSES = "losses."  # part of the names of buffers of the losses in a DistillationModel
 
 
 def cached_losses(model: nn.Module, batches: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -23,13 +23,13 @@ def cached_losses(model: nn.Module, batches: Iterable[dict[str, Any]]) -> Iterat
     A loss that compares every sample with every other is not the mean of its values on micro-batches. GradCache
     ([Gao et al.](https://huggingface.co/papers/2101.06983)) still needs the activations of one micro-batch only:
 
-    1. Encode all micro-batches without gradient, keep the features, and differentiate the loss of all of them with
-       respect to the features and to the loss's own heads and scales.
+    1. Encode all micro-batches without gradient and keep the features. Differentiate the loss of all of them by the
+       features and by the loss's own heads and scales.
     2. Encode each micro-batch again, with gradient, and continue the chain rule from the gradients of its features.
 
     Both passes see the same random numbers, so dropout and patch masks agree. The first pass leaves no trace in the
-    model's buffers. The result is that of one large forward pass, except with BatchNorm, which takes its statistics
-    from one micro-batch, as in any accumulation.
+    model's buffers. The result is that of one large forward pass. Only BatchNorm takes its statistics from one
+    micro-batch, as in any accumulation.
 
     Args:
         model (`nn.Module`):

@@ -48,10 +48,10 @@ class DistillationModel(nn.Module):
     """A student together with everything else that has a gradient.
 
     DDP, ZeRO and FSDP then see the heads and scales, and a checkpoint holds them. The student's `logit_scale` (and
-    `logit_bias`) live here as parameters of shape (1,), in float32 whatever the student's dtype. bfloat16 cannot hold
-    their updates, and DeepSpeed and FSDP 2 refuse 0-dim parameters. The student keeps a 0-dim buffer of the same name.
-    It is brought up to date after every optimizer step, so that the student's own `forward` and `save_pretrained` stay
-    right.
+    `logit_bias`) live here as parameters of shape (1,), in float32 whatever the student's dtype. Updates
+    do not fit into bfloat16. DeepSpeed and FSDP 2 refuse 0-dim parameters. The student keeps a 0-dim buffer of the
+    same name. It is brought up to date after every optimizer step, so that the student's own `forward` and
+    `save_pretrained` stay right.
 
     Args:
         student ([`~transformers.PreTrainedModel`]): A dual encoder with `get_image_features`, `get_text_features` and
@@ -124,8 +124,8 @@ class DistillationModel(nn.Module):
                 module, the student's features and the teacher's. GradCache needs the heads as a wrapper prepares them.
 
         Returns:
-            `dict`: `loss`, the 0-dim weighted sum over the global batch; `losses`, each unweighted part by name; and
-            `statistics`, 0-dim numbers for the log by name.
+            `dict`: `loss` is the 0-dim weighted sum over the global batch. `losses` has each unweighted part by name.
+            `statistics` has 0-dim numbers for the log by name.
         """
         features = self.student_features(
             pixel_values, input_ids, attention_mask, synthetic_input_ids, synthetic_attention_mask

@@ -20,7 +20,7 @@ def shard_teacher(teacher: Teacher) -> None:
     """
     Shard a frozen teacher over the processes; a block is gathered only while it computes.
 
-    It is FSDP 2 whatever engine trains the student: FSDP 2 needs no engine, and ZeRO-3 would need a second one. The
+    It is FSDP 2 whatever engine trains the student. FSDP 2 needs no engine, and ZeRO-3 would need a second one. The
     teacher gives the same features as before, but all processes must ask it together. Its first answer is compared
     with that of a whole copy on the CPU, which is then thrown away.
 

@@ -11,7 +11,7 @@ logger = logging.getLogger(__name__)
 
 # Unit vectors whose variance is below this have cosines above 0.999 with each other: all inputs look alike.
 MIN_VARIANCE = 1e-3
-# Below a factor of 1 the softmax of cosines is flat, whatever the embeddings are.
+# The softmax of cosines is flat below a factor of 1, for any embeddings.
 MIN_LOGIT_SCALE = 1.0
 # fp16's scale halves at every overflow; below 1 it makes gradients smaller than they are, and they vanish.
 MIN_LOSS_SCALE = 1.0

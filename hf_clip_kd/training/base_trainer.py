@@ -42,8 +42,8 @@ class BaseTrainer(Trainer):
     It has its parts. Callbacks only watch a run; plain objects judge a loss, order files or add to the log. Each
     method of the Trainer that they need is overridden here and nowhere else. Its arguments include [`RunArguments`].
 
-    A trainer made from it passes its loss through `guard.check_loss` in `compute_loss`, and gives `meters` all that
-    shall be logged as a mean. It may override [`BaseTrainer.begin_step`], [`BaseTrainer.train_logs`],
+    A trainer made from it passes its loss through `guard.check_loss` in `compute_loss`. It gives `meters` all numbers
+    whose means shall be logged. It may override [`BaseTrainer.begin_step`], [`BaseTrainer.train_logs`],
     [`BaseTrainer.measure`] and [`BaseTrainer.run_identity`].
 
     A `train_dataset` with a method `loader`, such as [`~data.Stream`], makes its own dataloader, with `state_dict` and
@@ -68,7 +68,7 @@ class BaseTrainer(Trainer):
         self.throughput, self.ema = Throughput(self.args.device, self.args.world_size), EMACallback(self.args)
         self.stopping = StopOnSignal(self.checkpoints, self.pushing)
         watching = [MetricsWriter(), EpochCallback(self), self.guard.skipped, self.ema, self.stopping]
-        for callback in [*watching, self.throughput]:  # which counts the time of the others
+        for callback in [*watching, self.throughput]:  # the last one counts the time of the others
             self.add_callback(callback)
 
     @property
@@ -102,8 +102,8 @@ class BaseTrainer(Trainer):
 
         Args:
             resume_from_checkpoint (`str` or `bool`, *optional*):
-                A checkpoint's folder; `"auto"` for the last complete one in `args.output_dir`, or the start if there
-                is none; `True` likewise, but there must be a checkpoint.
+                A checkpoint's folder. `"auto"` takes the last complete one in `args.output_dir`, or begins at the
+                start. `True` does likewise, but there must be a checkpoint.
             kwargs: As for [`~transformers.Trainer`].
 
         Raises:
@@ -206,7 +206,7 @@ class BaseTrainer(Trainer):
         super().save_model(output_dir, _internal_call=True)
 
     def run_identity(self) -> dict[str, Any]:
-        """Return what must be the same for a resumed run to be exact, in JSON's types; for trainers to add to."""
+        """Return what a resumed run must share to be exact, in JSON's types; for trainers to add to."""
         args = self.args
         engine = "deepspeed" if self.is_deepspeed_enabled else "fsdp" if self.is_fsdp_enabled else "replicas"
         return {

@@ -1,4 +1,4 @@
-"""Files of a checkpoint: the mark of a complete one, the search for a torn one, and the last complete one of a run."""
+"""Files of a checkpoint: the mark of a complete one, and the search for the last complete one."""
 
 from __future__ import annotations
 

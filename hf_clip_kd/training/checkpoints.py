@@ -28,7 +28,7 @@ class Checkpoints:
     """
     Order the files of a run's checkpoints.
 
-    A checkpoint counts once all processes have written it and its last file, `checkpoint.json`, lists its files and
+    A checkpoint counts once all processes have written it. Its last file, `checkpoint.json`, lists its files and
     describes its run. Only then are older checkpoints deleted (`save_total_limit`) and is it pushed. A checkpoint that
     cannot be written is a warning, or with `on_failed_save="stop"` the end of the run. The last complete one stays.
 
@@ -38,7 +38,7 @@ class Checkpoints:
 
     def __init__(self, trainer: Trainer):
         self.trainer, self.args = trainer, trainer.args
-        self.saved_step: int | None = None  # of the last complete checkpoint of this training
+        self.saved_step: int | None = None  # step of the last complete checkpoint of this training
         self.identity: dict[str, Any] | None = None
 
     # ---- Saving ----
@@ -93,7 +93,7 @@ class Checkpoints:
         try:
             write(*arguments)
         except Exception as caught:
-            # Under these engines the others wait in `write` for the process that failed, and not below.
+            # The others wait in `write` for the process that failed under these engines, and not below.
             if not is_disk_error(caught) or self.trainer.is_deepspeed_enabled or self.trainer.is_fsdp_enabled:
                 raise
             error = f"process {self.args.process_index}: {type(caught).__name__}: {str(caught).splitlines()[0]}"

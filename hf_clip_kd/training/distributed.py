@@ -68,8 +68,8 @@ def gather(x: Tensor) -> Tensor:
     Return the rows of all processes, in rank order, with gradient.
 
     The backward pass sums the gradients that all processes have for a row. Each process computes the loss of the whole
-    batch, and DDP, ZeRO and FSDP average the gradients of parameters over processes. The result is exactly the
-    gradient of one process on the whole batch. The loss must not be multiplied by the number of processes.
+    batch. DDP, ZeRO and FSDP average the gradients of parameters over processes. The result is exactly the gradient of
+    one process on the whole batch. The loss must not be multiplied by the number of processes.
 
     Args:
         x (`Tensor` of shape `(batch, ...)`):

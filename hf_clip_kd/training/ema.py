@@ -24,7 +24,7 @@ class Average:
     An exponential moving average of a module's trained parameters and of its floating buffers, such as BatchNorm's.
 
     The average is in float32 at least: half precision would round away what one step adds. Each process averages its
-    own part of weights that are sharded. Frozen parts are left out, with their buffers.
+    own part of weights that are sharded. Frozen weights are left out.
 
     Args:
         model (`nn.Module`): The module, after an engine has prepared it.
@@ -35,13 +35,9 @@ class Average:
         self.model = model
         self.decay = decay
         self.sharded = is_sharded(model)
-        saved, frozen = model.state_dict().keys(), _frozen_modules(model)
+        saved = model.state_dict().keys()
         live = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        live |= {
-            name: x
-            for name, x in model.named_buffers()
-            if name in saved and x.is_floating_point() and name.rpartition(".")[0] not in frozen
-        }
+        live |= {name: x for name, x in model.named_buffers() if name in saved and x.is_floating_point()}
         # FSDP 2 puts other tensors in their place while the module runs, so these are the tensors themselves.
         self.names, self.live = list(live), list(live.values())
         self.values = [_upcast(x).clone(memory_format=torch.preserve_format) for x in local_shards(self.live)]
@@ -101,7 +97,7 @@ class Average:
 
 class EMACallback(TrainerCallback):
     """
-    Keep an [`Average`] of a run with `args.ema_decay`: update it after every step, and leave it in place in the end.
+    Keep an [`Average`] in a run with `args.ema_decay`. It is updated after every step, and left in place in the end.
 
     It begins when an engine has prepared the model. `BaseTrainer` evaluates, saves and loads it, since no event comes
     before an evaluation.
@@ -154,14 +150,3 @@ def _write(names: list[str], values: list[Tensor], path: str) -> None:
 
 def _upcast(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def _frozen_modules(model: nn.Module) -> set[str]:
-    """Return the names of the modules all of whose parameters are frozen, and of all modules inside them."""
-    frozen: set[str] = set()
-    for name, module in model.named_modules():
-        parameters = list(module.parameters())
-        inside = name.rpartition(".")[0] in frozen
-        if inside or (parameters and not any(p.requires_grad for p in parameters)):
-            frozen.add(name)
-    return frozen

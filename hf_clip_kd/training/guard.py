@@ -45,7 +45,7 @@ class StepGuard:
     already spread a NaN over all gradients.
 
     DeepSpeed steps inside of the backward pass, where nothing can be skipped. The run stops before it learns from a
-    loss that is not finite, and after a gradient that is not finite. So no checkpoint holds such weights.
+    bad loss, and after a bad gradient. So no checkpoint holds such weights.
 
     Args:
         trainer ([`~transformers.Trainer`]): The trainer, already built. It calls [`StepGuard.begin`] with each step's
@@ -126,7 +126,7 @@ class StepGuard:
     def _check_engine(self, model: nn.Module) -> None:
         """Stop after a bad gradient under DeepSpeed, which may have taken the step in bf16."""
         norm = model.get_global_grad_norm()
-        # With fp16 the loss scale is too large, as it often is.
+        # The loss scale of fp16 is often too large, which is no fault.
         if norm is not None and not math.isfinite(norm) and not self.args.fp16:
             self._stop(gather_objects(self._report()), model)
 

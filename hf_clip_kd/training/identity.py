@@ -29,7 +29,7 @@ def data_identity(dataset: Any) -> dict[str, Any]:
             "buffer_size": dataset.buffer_size,
         }
     if isinstance(dataset, datasets.Dataset):
-        plain = dataset.with_format(None)  # without a random transform
+        plain = dataset.with_format(None)  # a transform may be random
         count = len(plain)
         return {"rows": count, "content": _digest([plain[i * count // ROWS] for i in range(min(ROWS, count))])}
     if isinstance(dataset, datasets.IterableDataset):

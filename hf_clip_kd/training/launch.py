@@ -70,8 +70,7 @@ def blocks(model: nn.Module) -> list[str]:
     """
     Return the classes of the blocks that FSDP shards one by one.
 
-    accelerate would take all the names that the model's class knows, and stop at the first name that is not in this
-    model.
+    accelerate would take all names that the model's class knows. It stops at a name that is not in this model.
     """
     present = {type(module).__name__ for module in model.modules()}
     return sorted(present.intersection(model._no_split_modules or ()))

@@ -20,7 +20,7 @@ class BackgroundPush:
     Push each checkpoint's model with card and recipe, in one commit and in the background.
 
     A push reads a checkpoint's own files, which nobody writes again, and the next save waits for it. So no checkpoint
-    is left out, no push reads half a file, and `save_total_limit` deletes no file that a push still needs. A failed
+    is left out, and no push reads half a file. `save_total_limit` deletes no file that a push still needs. A failed
     push is a warning, since the training is worth more. The warning names the command that repeats it.
 
     Args:
@@ -33,7 +33,7 @@ class BackgroundPush:
 
     @property
     def wanted(self) -> bool:
-        """Whether this process pushes checkpoints."""
+        """True on the process that pushes checkpoints."""
         return self.args.push_to_hub and self.args.process_index == 0 and self.args.hub_strategy != HubStrategy.END
 
     def start(self, folder: Path, step: int) -> None:

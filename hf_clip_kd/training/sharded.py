@@ -29,7 +29,7 @@ def whole_values(parameters: Iterable[Tensor]) -> list[Tensor]:
 
 
 def local_shards(parameters: Iterable[Tensor]) -> list[Tensor]:
-    """Return the part of each parameter that this process keeps: its shard under ZeRO-3 or FSDP 2, else all of it."""
+    """Return the part of each parameter on this process: its shard under ZeRO-3 or FSDP 2, else all of it."""
     return [_local_shard(parameter) for parameter in parameters]
 
 
@@ -57,7 +57,7 @@ def _local_shard(parameter: Tensor) -> Tensor:
 
 def gather_full_model(module: nn.Module) -> nn.Module:
     """
-    Return a model as it would be on one process, the same on all; the module itself where nothing is sharded.
+    Return a model as it would be on one process, or the module itself where nothing is sharded.
 
     Args:
         module ([`~transformers.PreTrainedModel`]): A part of a model under ZeRO-3 or FSDP 2. All processes must call

@@ -23,12 +23,12 @@ SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(s
 
 class StopOnSignal(TrainerCallback):
     """
-    End the process after the step in which any process was told to stop, with a checkpoint, on all processes alike.
+    End all processes after the step in which any of them was told to stop, with a checkpoint.
 
     SIGTERM, SIGUSR1 and `args.max_hours` tell a run to stop. It saves a checkpoint and leaves the loop. Then
-    `BaseTrainer` calls [`StopOnSignal.exit`], before the best model takes the place of the last. So the work of a recipe
-    after the training waits for the run that reaches the end. `SystemExit` inside of the loop would keep the dataloader,
-    and with it workers that no signal can end.
+    `BaseTrainer` calls [`StopOnSignal.exit`], before the best model takes the place of the last. So the work of a
+    recipe after the training waits for the run that reaches the end. `SystemExit` inside of the loop would keep the
+    dataloader, and with it workers that no signal can end.
 
     Args:
         checkpoints ([`Checkpoints`]): It knows whether the checkpoint was written.

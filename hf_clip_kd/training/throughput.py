@@ -20,7 +20,7 @@ from ..recipe_io.results import METRICS_NAME
 
 class Clock:
     """
-    Measure the seconds spent in named parts of a program, with the device's own clock where it runs behind the host.
+    Measure the seconds in named parts of a program, by the device's own clock where it runs behind the host.
 
     Args:
         device (`torch.device`): The device that does the work.

@@ -51,11 +51,11 @@ class Doubles(Pairs):
 @every_split
 @every_objective
 def test_compiled_student_and_teacher(tmp_path, objective, split):
-    # The graphs and their gradients, without the minutes that making machine code takes.
-    # Without weight decay: to a compiled model, weights that a loss does not reach have a gradient of 0 and not none at all,
-    # and an optimizer decays the former only.
+    # This backend makes the graphs and their gradients, and spares the minutes that machine code takes.
+    # Weights that a loss does not reach have a gradient of 0 in a compiled model, and else none. Weight decay sees the
+    # difference.
     def run(**changes):
-        one = trained(
+        finished = trained(
             tmp_path,
             objective,
             make_clip().double(),
@@ -65,8 +65,8 @@ def test_compiled_student_and_teacher(tmp_path, objective, split):
             **split,
             **changes,
         )
-        assert one.model.state_dict()["student.vision_model.post_layernorm.weight"].dtype == torch.float64
-        return one
+        assert finished.model.state_dict()["student.vision_model.post_layernorm.weight"].dtype == torch.float64
+        return finished
 
     plain = run()
     torch._dynamo.reset()

@@ -36,7 +36,7 @@ class Gradients(TrainerCallback):
     """Norms of the last step's gradients, by parameter."""
 
     def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
-        self.norms = {name: one.grad.norm() for name, one in model.named_parameters() if one.grad is not None}
+        self.norms = {name: p.grad.norm() for name, p in model.named_parameters() if p.grad is not None}
 
 
 # stage, tune_vision_tower -> what moves
@@ -167,7 +167,7 @@ def test_lora_leaves_the_language_model_alone(tmp_path):
     }
     for name, value in base.items():
         assert torch.equal(after[name], value), name
-    linear = [name for name, one in model.model.language_model.named_modules() if isinstance(one, nn.Linear)]
+    linear = [name for name, part in model.model.language_model.named_modules() if isinstance(part, nn.Linear)]
     assert linear
 
 
