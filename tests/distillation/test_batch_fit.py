@@ -1,4 +1,4 @@
-"""`auto_find_batch_size`: a batch that does not fit trains in pieces as it would whole, with every loss, on one process and two."""
+"""`auto_find_batch_size`: a batch that does not fit trains in pieces as it would whole, with every loss."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from hf_clip_kd.losses import LOSSES
 
 
 def make_small(student, most):
-    """As on a device that holds the activations of `most` images."""
+    """Limit a student to the activations of `most` images, as a small device would."""
     forward = student.vision_model.forward
 
     def limited(pixel_values, **options):
@@ -40,7 +40,7 @@ def test_pieces_train_as_the_whole(tmp_path, name):
 def test_what_fits_stays(tmp_path, caplog):
     runs = []
     for on in (True, False):
-        # With dropout: the trial takes no random number away from the run.
+        # Dropout shows that the trial takes no random number away from the run.
         runs.append(make_trainer(tmp_path, make_clip(attention_dropout=0.2), auto_find_batch_size=on))
         runs[-1].train()
     run, plain = runs

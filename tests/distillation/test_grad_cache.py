@@ -23,7 +23,7 @@ def test_micro_batches_have_value_and_gradients_of_one_batch(name):
 
 
 def test_mean_over_micro_batches_is_something_else():
-    # So the test above can fail.
+    # The test above can fail.
     model, whole = make_model({"clip": 1.0}), make_model({"clip": 1.0})
     losses = [model(**batch)["loss"] for batch in make_batches()]
     assert abs(torch.stack(losses).mean() - whole(**make_batches([sum(SIZES)])[0])["loss"]) > 0.1
@@ -80,7 +80,7 @@ def test_autocast_loses_no_gradient(dtype):
         batch["pixel_values"] = batch["pixel_values"].float()
     losses = cached_losses(half, batches)
     for _ in batches:
-        with torch.autocast("cpu", dtype):  # as around a forward pass, not around a backward pass
+        with torch.autocast("cpu", dtype):  # autocast surrounds a forward pass, and no backward pass
             outputs = next(losses)
         assert outputs["loss"].dtype == torch.float32
         (scale * outputs["loss"] / len(batches)).backward()

@@ -1,4 +1,4 @@
-"""A miniature run under any of the losses: the teacher gives tokens, patches and features of generated captions, too."""
+"""A miniature run under any loss. The teacher gives tokens, patches and features of generated captions, too."""
 
 import torch
 import torch.nn.functional as F

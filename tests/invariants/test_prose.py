@@ -9,8 +9,13 @@ ROOT = Path(__file__).parents[2]
 
 # Folders and files whose prose is finished. The list ends as ["hf_clip_kd", "recipes"].
 DONE = [
+    "hf_clip_kd/distillation",
     "hf_clip_kd/evaluation/vqa",
     "hf_clip_kd/export/importing/__init__.py",
+    "hf_clip_kd/training",
+    "hf_clip_kd/vlm/sampler.py",
+    "hf_clip_kd/vlm/trainer.py",
+    "hf_clip_kd/vlm/training_args.py",
 ]
 
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from hf_clip_kd.losses import LOSSES
 from hf_clip_kd.models import load_clip
 
-# All losses at once: the log has the value of each, and each moves the weights that all the later ones are computed from.
+# All losses at once: the log has the value of each, and each moves the weights that all read.
 SPLITS = {
     "one batch": {},
     "grad_cache": {"per_device_train_batch_size": BATCH // 2, "gradient_accumulation_steps": 2},
@@ -17,7 +17,7 @@ SPLITS = {
 every_split = pytest.mark.parametrize("split", SPLITS.values(), ids=SPLITS)
 
 
-# And each by itself, where nothing can hide behind the others; the sum is left in the fast tests.
+# Each loss also trains by itself, where nothing can hide behind the others. The fast tests keep the sum.
 OBJECTIVES = {"all": list(LOSSES)} | {name: [name] for name in LOSSES}
 every_objective = pytest.mark.parametrize(
     "objective",
@@ -40,7 +40,7 @@ def assert_same_run(run, plain, tolerance):
 
 
 class Doubles(Pairs):
-    """In float64, where another order of sums does not show."""
+    """Pairs in float64, where another order of sums does not show."""
 
     def __getitem__(self, index):
         row = super().__getitem__(index)
@@ -127,14 +127,14 @@ def test_float16_on_a_cpu_is_refused(tmp_path):
 
 
 class LargerPairs(Pairs):
-    """As the smallest convnet wants them."""
+    """Pairs as large as the smallest convnet needs."""
 
     def __getitem__(self, index):
         row = super().__getitem__(index)
         return row | {"pixel_values": row["pixel_values"].repeat(1, 4, 4)}
 
 
-CONV_LOSSES = [name for name in LOSSES if name != "mfd"]  # which hides patches, and convnets have none
+CONV_LOSSES = [name for name in LOSSES if name != "mfd"]  # it hides patches, and convnets have none
 
 
 @every_objective

@@ -1,4 +1,4 @@
-"""Data that do not come out even: no process waits for another for ever, and what is counted as a step was trained on by all."""
+"""Uneven data: no process waits for another for ever, and every counted step is one of all processes."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""BaseTrainer: one class under every trainer, and a run that is killed and resumed sees the very same samples and crops."""
+"""BaseTrainer: one class under every trainer, and a resumed run sees the very same samples and crops."""
 
 import json
 import os
@@ -102,7 +102,7 @@ def test_a_stream_with_other_readers_is_not_resumed(tmp_path):
 
 
 def worker(index, processes, port, folder):
-    """Of two processes, one that finds two samples, and one that finds a hundred."""
+    """Run one of two processes: the first finds few samples, the second many."""
     join(index, processes, port)
     os.environ["ACCELERATE_USE_CPU"] = "true"
     run = trainer("stream", Path(folder), Path(folder) / "out", save_strategy="no", max_steps=15)

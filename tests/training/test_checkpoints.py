@@ -1,4 +1,4 @@
-"""Checkpoints are whole or not there, the last whole one is what a run goes on from, and only the run it belongs to."""
+"""Checkpoints are complete or not there, and only their own run resumes from the last complete one."""
 
 import json
 import logging
@@ -238,7 +238,7 @@ def test_differences_are_named_by_their_place():
 
 
 class DiskFull(TrainerCallback):
-    """From its first step on, until its last one, no file can grow beyond `size`."""
+    """No file can grow beyond `size` from step `first` to step `last`."""
 
     def __init__(self, size, first=2, last=3):
         self.size, self.first, self.last = size, first, last

@@ -1,4 +1,4 @@
-"""What several processes compute on their shares of a batch is what one computes on all of it: values and gradients."""
+"""Several processes compute the same values and gradients on their shares of a batch as one on all of it."""
 
 import math
 from dataclasses import replace
@@ -19,7 +19,7 @@ from hf_clip_kd.training.distributed import gather, rank, world_size
 BATCH, INPUT, STUDENT_DIM, TEACHER_DIM = 12, 5, 8, 6
 STUDENT_GRID, TEACHER_GRID = (2, 2), (3, 3)
 STUDENT_TOKENS, TEACHER_TOKENS = (4, 7), (9, 10)  # tokens, channels
-# How many of the 12 rows each process holds, by number of processes and case.
+# Rows of the 12 that each process holds, by number of processes and case.
 SHARES = {2: {"even": [6, 6], "uneven": [9, 3]}, 3: {"even": [4, 4, 4], "uneven": [7, 1, 4]}}
 # Every loss, each other kind of data it can read, and all at once.
 RUNS = {
@@ -69,7 +69,7 @@ def random(seed: int, *shape: int) -> torch.Tensor:
 
 
 def teacher_of(seed: int, wanted: FeatureRequest) -> CLIPFeatures:
-    """What a teacher gives of the whole batch."""
+    """Return a teacher's features of the whole batch."""
     tokens = 2 + random(seed, BATCH, *TEACHER_TOKENS)
     moments = torch.stack([tokens.mean(dim=1), tokens.square().mean(dim=1)], dim=1)
     return CLIPFeatures(
@@ -130,7 +130,7 @@ def worker(index: int, world: int, port: int, folder: str) -> None:
 
 @pytest.fixture(scope="module", params=SHARES, ids=lambda world: f"{world}processes")
 def results(request, tmp_path_factory) -> list[dict]:
-    """What each process of one launch computed."""
+    """Return the results of each process of one launch."""
     world, folder = request.param, tmp_path_factory.mktemp("gloo")
     launch(worker, world, folder)
     return [torch.load(folder / f"rank{r}.pt", weights_only=False) for r in range(world)]

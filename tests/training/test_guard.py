@@ -1,4 +1,4 @@
-"""Every guard against its injected fault: steps are skipped or the run stops, and the message says why and by whom."""
+"""Every guard against its injected fault: steps are skipped or the run stops, and the message says why."""
 
 import logging
 from pathlib import Path
@@ -16,7 +16,7 @@ from hf_clip_kd.distillation.model import variance
 from hf_clip_kd.losses import LOSSES
 from hf_clip_kd.training.alarms import Alarms
 
-BAD_ROW = 11  # of the second batch
+BAD_ROW = 11  # a row of the second batch
 
 
 class Numbered(torch.utils.data.Dataset):
@@ -35,7 +35,7 @@ class Numbered(torch.utils.data.Dataset):
 
 
 def make_run(folder, dataset=None, **changes):
-    # Without momentum, so that a step that is skipped leaves no trace; without dropout, so that no random numbers are drawn.
+    # SGD has no momentum, so a skipped step leaves no trace. No dropout draws random numbers.
     settings = {"optim": "sgd", "learning_rate": 0.1, "dataset": Numbered() if dataset is None else dataset}
     return make_trainer(folder, **settings | changes)
 

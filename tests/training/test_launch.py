@@ -1,4 +1,4 @@
-"""Every file of accelerate_configs/ starts what it says, and launches that would quietly train something else are refused."""
+"""Every file of accelerate_configs/ starts its engine, and launches that train something else are refused."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def environment(monkeypatch):
 
 
 def launched(name, *flags):
-    """The launcher's arguments, as `accelerate launch --config_file accelerate_configs/NAME.yaml script.py` makes them."""
+    """Return the arguments that `accelerate launch --config_file accelerate_configs/NAME.yaml script.py` makes."""
     args = launch_command_parser().parse_args(["--config_file", str(CONFIGS[name]), *flags, "script.py"])
     return _validate_launch_command(args)[0]
 
@@ -109,14 +109,14 @@ def test_fsdp_builds_its_plugin_and_finds_the_blocks(student, environment):
     assert type(plugin.cpu_offload).__name__ == "OffloadPolicy", "none"
     assert "FULL" in str(plugin.state_dict_type)
     model = DistillationModel(kd.load_clip(student)[0], {"clip": 1}, None)
-    plugin.transformer_cls_names_to_wrap = blocks(model)  # as the trainers do
+    plugin.transformer_cls_names_to_wrap = blocks(model)  # the trainers do the same
     plugin.set_auto_wrap_policy(model)
     found = {cls.__name__ for cls in plugin.auto_wrap_policy.keywords["transformer_layer_cls"]}
     assert "CLIPEncoderLayer" in found
     assert all(parameter.ndim > 0 for parameter in model.parameters()), "FSDP and DeepSpeed refuse them"
 
 
-# ---- What is refused ----
+# ---- Refusals ----
 
 
 def process(world_size, **values):
@@ -148,7 +148,7 @@ def test_unequal_numbers_of_batches_are_refused(alone):
 
 
 def test_one_process_in_the_place_of_several_is_refused(alone, tmp_path):
-    # What accelerate's `distributed_type: MULTI_CPU` leaves behind without MPI.
+    # accelerate's `distributed_type: MULTI_CPU` leaves this behind without MPI.
     alone.setenv("MASTER_ADDR", "127.0.0.1")
     with pytest.raises(ValueError, match=r"MASTER_ADDR=127.0.0.1 .* RANK.* is not set.*torchrun"):
         make_args(tmp_path)
@@ -207,7 +207,7 @@ def test_a_wrong_answer_of_the_shared_out_teacher_is_found(monkeypatch):
         wrong(**inputs)
 
 
-# ---- What really starts ----
+# ---- Real launches ----
 
 RECIPES = {
     "distill.py": {
@@ -300,5 +300,5 @@ def test_each_file_starts_both_recipes(config, recipe, on_one_process, tmp_path)
         return
     assert not any(codes), said
     assert len(losses(tmp_path)) == 2
-    if recipe == "distill.py":  # whose processes share out the samples of a step as one process has them
+    if recipe == "distill.py":  # its processes share out the samples of a step that one process has
         assert losses(tmp_path) == pytest.approx(on_one_process[recipe], rel=1e-5)

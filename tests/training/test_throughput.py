@@ -1,4 +1,4 @@
-"""What a run tells about itself: speed and shares of the time in every log, all of it in metrics.jsonl and TensorBoard."""
+"""Speed and shares of the time in every log, in metrics.jsonl and in TensorBoard."""
 
 import json
 import time
@@ -126,7 +126,7 @@ def test_a_resumed_run_goes_on_in_the_file(tmp_path):
     whole = make_trainer(tmp_path, save_strategy="steps", save_steps=2)
     whole.train()
     with open(tmp_path / "metrics.jsonl", "a") as file:
-        file.write('{"loss": 1.0, "st')  # as a kill leaves it
+        file.write('{"loss": 1.0, "st')  # a kill leaves half a line
     resumed = make_trainer(tmp_path)
     resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
     lines = metrics(tmp_path)
