@@ -154,7 +154,7 @@ class OneBad(Pairs):
 
 
 def guarded(folder, processes, skips, engine, spoil=False):
-    """Return the error of a run with a bad sample, or with a bad gradient and a good loss, and its counted steps."""
+    """Return the error and the steps of a run with a bad sample, or with a bad gradient alone."""
     data = Pairs(WINDOW * STEPS) if spoil else OneBad(WINDOW * STEPS)
     run = make_run(folder, processes, dataset=data, max_skipped_steps=skips, max_steps=5, **engine)
     if spoil:

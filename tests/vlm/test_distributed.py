@@ -20,7 +20,8 @@ TEXT_ONLY = (4, 5, 6, 7, 12, 13, 14, 15)
 
 STAGES = {
     "pretrain": {"stage": "pretrain", "learning_rate": 0.5},
-    "finetune": {"tune_vision_tower": True},
+    # The average of weights is in their place at the end.
+    "finetune": {"tune_vision_tower": True, "ema_decay": 0.5},
     "lora": {"lora": {"r": 4, "init_lora_weights": False}},
 }
 
