@@ -146,7 +146,7 @@ class DistillationTrainer(BaseTrainer):
     def _inner_training_loop(self, batch_size: int | None = None, args=None, **kwargs):
         if not args.auto_find_batch_size:
             return super()._inner_training_loop(batch_size, args=args, **kwargs)
-        # Not earlier: activation checkpointing would not be on, and the memory that is tried not that of the training.
+        # Activation checkpointing is on from here, so the trial needs the memory of the training.
         fit_batch(self, batch_size)
         with explained_memory_error(self):
             return super()._inner_training_loop(args.per_device_train_batch_size, args=args, **kwargs)
