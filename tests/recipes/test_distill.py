@@ -322,9 +322,9 @@ BAD = [
     ({"teacher_model_name_or_path": "FOLDER"}, "FOLDER.*config.json"),
     (
         {"teacher_model_name_or_path": "FOLDER", "teacher_dtype": "half"},
-        "dtype 'half' is unknown; allowed are float32",
+        "dtype 'half' is unknown. Allowed are float32",
     ),
-    ({"teacher_model_name_or_path": [{"weight": 2}]}, "has no name; allowed are name, weight.*write for example"),
+    ({"teacher_model_name_or_path": [{"weight": 2}]}, "has no name. Allowed are name, weight.*Write for example"),
     (
         {"teacher_model_name_or_path": ["a"], "teacher_recipe": "x"},
         "makes the folder of one teacher.*each teacher first",
