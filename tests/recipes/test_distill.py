@@ -316,8 +316,8 @@ BAD = [
     ({"datasets": [{"dataset_name": "FILE.csv", "weight": 0}]}, r"`weights=\[0\]`.*above 0"),
     ({"max_stepz": 3}, "bad.yaml, line .*'max_stepz' is no argument. Did you mean `max_steps`"),
     ({"max_steps": 3.7}, "bad.yaml, `max_steps`.*3.7.*It takes"),
-    ({"model_name_or_path": "test-vitt"}, "'test-vitt'.*did you mean load_clip\\('test-vit'\\)"),
-    ({"model_name_or_path": "FOLDER"}, "FOLDER.* is no saved model.*config.json.*allowed are"),
+    ({"model_name_or_path": "test-vitt"}, "'test-vitt'.*Did you mean load_clip\\('test-vit'\\)"),
+    ({"model_name_or_path": "FOLDER"}, "FOLDER.* is no saved model.*config.json.*Allowed are"),
     ({"model_name_or_path": "nobody/no-such-model"}, "'nobody/no-such-model' is no preset.*Hub.*hf download"),
     ({"teacher_model_name_or_path": "FOLDER"}, "FOLDER.*config.json"),
     (
