@@ -8,14 +8,13 @@ several seeds, named NAME-0, NAME-1, ..., are one row of the table: mean and sta
 
 import argparse
 import json
-import os
 import re
 import statistics
 from collections import defaultdict
 from pathlib import Path
 
-from hf_clip_kd.evaluation import load_results
 from hf_clip_kd.recipe_io.parser import exit_with_one_line
+from hf_clip_kd.recipe_io.results import load_results, write_whole
 
 ORDER = ("teacher", "alone", "distilled")
 COLUMNS = ("acc1", "image_retrieval_recall@1", "text_retrieval_recall@1")
@@ -70,9 +69,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
     parser.add_argument("folder", type=Path, help="Folder whose subfolders are runs.")
     folder = parser.parse_args(argv).folder
     rows = collect(folder)
-    temporary = folder / "summary.json.tmp"
-    temporary.write_text(json.dumps({"rows": rows}, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, folder / "summary.json")
+    write_whole(folder / "summary.json", json.dumps({"rows": rows}, indent=2) + "\n")
     print("\n" + table(rows) + "\n")
     return rows
 

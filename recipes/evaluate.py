@@ -17,7 +17,6 @@ import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import torch
 from accelerate import PartialState
 from huggingface_hub import snapshot_download
 
@@ -25,6 +24,7 @@ import hf_clip_kd as kd
 from hf_clip_kd.evaluation import build_evaluator, measure
 from hf_clip_kd.evaluation.representation import NOT_SHARES
 from hf_clip_kd.hub.run import HubArguments, check_run, push_run
+from hf_clip_kd.models.names import parse_name
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
 
 CONFIGS = Path(__file__).parent / "configs" / "evaluate"
@@ -54,29 +54,27 @@ class EvaluateArguments(HubArguments):
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """Model and pretrained tag, two columns of CLIP_benchmark, of a name; only open_clip's names have both."""
-    if not name.startswith("open_clip:"):
-        return name, ""
-    architecture, _, tag = name.removeprefix("open_clip:").partition("/")
-    return architecture, tag
+    """Split a name into model and pretrained tag, two columns of CLIP_benchmark; only open_clip's names have both."""
+    parsed = parse_name(name)
+    return (parsed.architecture, parsed.weights) if parsed.kind == "open_clip" else (name, "")
 
 
 def check(args: EvaluateArguments, names: list[str]) -> None:
-    """Whether the scores can be pushed, and where to."""
+    """Refuse early if the scores cannot be pushed, and find the repository for them."""
     if not args.push_to_hub:
         return
-    if len(names) > 1 or names[0].startswith("open_clip:"):
+    if len(names) > 1 or parse_name(names[0]).kind not in ("folder", "hub"):
         raise ValueError(
-            f"`push_to_hub` with `model_name_or_path={args.model_name_or_path!r}`: scores go to the repository of their model. It "
-            "may be one folder or Hub id. Evaluate it by itself."
+            f"`push_to_hub` with `model_name_or_path={args.model_name_or_path!r}`: scores go to the repository of their "
+            "model. It may be one folder or Hub id. Evaluate it by itself."
         )
-    if not Path(names[0]).is_dir():
+    if parse_name(names[0]).kind == "hub":
         args.hub_model_id = args.hub_model_id or names[0]
     check_run(args, names[0])
 
 
 def folder_with_scores(name: str, output_dir: str) -> Path:
-    """The model's folder, or for one on the Hub a copy without weights, with the new scores among its results."""
+    """Add the new scores to the results in the model's folder; a model on the Hub gets a copy without weights."""
     folder = Path(name)
     if not folder.is_dir():
         folder = Path(output_dir, "hub", folder.name)
@@ -89,7 +87,7 @@ def folder_with_scores(name: str, output_dir: str) -> Path:
 
 
 def table(rows: dict[str, dict[str, float]]) -> str:
-    """Metrics in per cent but for those that are no shares, one model a line."""
+    """Lay out one model a line, in per cent except for metrics that are no shares."""
     metrics = list(dict.fromkeys(metric for scores in rows.values() for metric in scores))
     headers = [metric.replace("_retrieval_recall", "_R") for metric in metrics]
     width = max(map(len, ["model", *rows]))
@@ -118,9 +116,7 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
     evaluator = build_evaluator(args.evaluation, kd.load_image_text)
     rows: dict[str, dict[str, float]] = {}
     for name in names:
-        model = kd.CLIPTeacher(
-            name, dtype=getattr(torch, args.dtype), device=state.device, trust_remote_code=args.trust_remote_code
-        )
+        model = kd.load_teacher(name, dtype=args.dtype, device=state.device, trust_remote_code=args.trust_remote_code)
         architecture, pretrained = split_name(name)
         rows[name] = measure(
             evaluator,

@@ -13,6 +13,7 @@ import torch
 
 import hf_clip_kd as kd
 from hf_clip_kd.evaluation.cost import measure_cost
+from hf_clip_kd.models.names import parse_name
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
 from hf_clip_kd.recipe_io.results import save_cost
 
@@ -33,10 +34,10 @@ def main(argv: list[str] | None = None) -> dict:
     """Run the recipe and return what it measured."""
     (args,) = RecipeParser(CostArguments, CONFIGS / "demo.yaml", description=__doc__).parse(argv)
     name = args.model_name_or_path
-    if name in kd.list_models() or name.endswith(".json"):
+    if parse_name(name).kind in ("preset", "json"):
         model, processor = kd.load_clip(name)
     else:
-        model = kd.CLIPTeacher(name, trust_remote_code=args.trust_remote_code)
+        model = kd.load_teacher(name, trust_remote_code=args.trust_remote_code)
         processor = model.processor
     device = "cuda" if torch.cuda.is_available() else "cpu"
     cost = measure_cost(model.to(device), processor, batch_size=args.batch_size)

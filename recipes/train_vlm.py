@@ -15,7 +15,6 @@ import contextlib
 import dataclasses
 import json
 import logging
-import os
 import subprocess
 import sys
 from dataclasses import asdict, dataclass, field
@@ -33,6 +32,7 @@ from hf_clip_kd.evaluation.cost import measure_run
 from hf_clip_kd.evaluation.vqa import summary_row, summary_table
 from hf_clip_kd.hub.run import check_run, push_run
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
+from hf_clip_kd.recipe_io.results import write_whole
 from hf_clip_kd.vlm import (
     FeatureCache,
     FeatureScale,
@@ -342,9 +342,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
         oracle = Path(script.language_model or "", "oracle.json")
         if oracle.is_file():
             rows.append({"name": "oracle", **json.loads(oracle.read_text())})
-        temporary = folder.parent / "summary.json.tmp"
-        temporary.write_text(json.dumps({"rows": rows}, indent=2) + "\n", encoding="utf-8")
-        os.replace(temporary, folder.parent / "summary.json")
+        write_whole(folder.parent / "summary.json", json.dumps({"rows": rows}, indent=2) + "\n")
         print(f"\n{summary_table(rows)}\n")
     if training.push_to_hub and training.process_index == 0:
         measure_run(folder, load_folder)

@@ -1,7 +1,8 @@
 """
-What a dual encoder is worth: zero-shot classification and retrieval, as CLIP_benchmark defines and names them. And what
-it is worth inside a vision-language model: visual question answering, see `hf_clip_kd.evaluation.vqa`. And how it sees, see
-`hf_clip_kd.evaluation.representation`.
+Evaluators of a dual encoder: zero-shot classification and retrieval, as CLIP_benchmark defines and names them.
+
+`hf_clip_kd.evaluation.vqa` measures it inside a vision-language model, by visual question answering.
+`hf_clip_kd.evaluation.representation` looks at its features.
 """
 
 from ..recipe_io.results import load_results, save_results

@@ -1,4 +1,4 @@
-"""From the `evaluation` of a recipe to evaluators."""
+"""Evaluators that the `evaluation` of a recipe describes."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from .zero_shot import ZeroShotClassificationEvaluator
 
 logger = logging.getLogger(__name__)
 
-_ERROR = "__error__"  # the column in which rows of tars say what is wrong with them
+_ERROR = "__error__"  # Column of rows of tars that names their fault.
 
 _DATA_OPTIONS = (
     "dataset_name", "data_dir", "data_files", "split", "image_column", "max_samples", "name", "revision",
     "cache_dir", "seed", "image_size",
 )  # fmt: skip
-# What a representation may be measured on, and the columns where it is looked for if the recipe names none.
+# Arguments of a representation, and their columns if the recipe names none.
 _REPRESENTATION_COLUMNS = {
     "label_column": "label",
     "text_column": "text",
@@ -45,15 +45,16 @@ _EXAMPLE = "`evaluation: {zero_shot: {dataset_name: shapes, split: zero_shot}}`"
 
 def build_evaluator(evaluation: dict[str, dict], load: Callable[..., Dataset]) -> SequentialEvaluator:
     """
-    The evaluators that a recipe asks for, each with the name it has there.
+    Build the evaluators that a recipe asks for, each with the name it has there.
 
     Args:
         evaluation (`dict[str, dict]`):
-            Name to what is measured. `zero_shot`, `retrieval` and `representation` are their own task; under another name,
-            for a second data set, `task` says which of them it is. The rest are arguments of the data set (`dataset_name`,
-            `split`, by default `"test"`, `data_dir`, `data_files`, `image_column`, `max_samples`, ...) and of the
-            evaluator (`label_column`, `class_names`, `templates` or `text_column`, and `batch_size`; for a representation
-            `teacher`, `layer`, `templates` and its columns, if none is named those of [`load_shapes`] that are there).
+            Maps a name to its arguments. The names `zero_shot`, `retrieval` and `representation` are tasks. Another
+            name, for a second data set, has its task as `task`. The rest are arguments of the data set and of the
+            evaluator. Those of the data set are `dataset_name`, `split`, by default `"test"`, `data_dir`,
+            `data_files`, `image_column`, `max_samples` and so on. Those of the evaluator are `label_column`,
+            `class_names` and `templates`, or `text_column`, and `batch_size`. A representation has `teacher`, `layer`,
+            `templates` and its columns, by default those of [`load_shapes`] that are there.
         load (`Callable`):
             [`load_image_text`] or its like: takes the arguments of the data set and gives columns `image` and `text`.
 
@@ -61,7 +62,7 @@ def build_evaluator(evaluation: dict[str, dict], load: Callable[..., Dataset]) -
         [`SequentialEvaluator`] whose `evaluators` stand in the order of `evaluation`.
 
     Raises:
-        ValueError: if an argument is unknown or missing, or the data cannot be used.
+        ValueError: An argument is unknown or missing, or the data cannot be used.
     """
     if not evaluation:
         raise ValueError(
@@ -81,8 +82,8 @@ def _build(name: str, options: Any, load: Callable[..., Dataset]) -> Evaluator:
     task = options.pop("task", name)
     if task not in _OPTIONS:
         raise ValueError(
-            f"`evaluation`, {name!r}: {task!r} is no task. Tasks are {list(_OPTIONS)}. Use one of them as the name, or "
-            f"say which it is: `{name}: {{task: zero_shot, ...}}`."
+            f"`evaluation`, {name!r}: {task!r} is no task. Tasks are {list(_OPTIONS)}. Use one of them as the name, "
+            f"or say which it is: `{name}: {{task: zero_shot, ...}}`."
         )
     for option in options:
         if option not in _OPTIONS[task]:
@@ -106,7 +107,7 @@ def _build(name: str, options: Any, load: Callable[..., Dataset]) -> Evaluator:
     dataset = _load(name, load, data, label_column)
     class_names = rest.pop("class_names", None)
     if label_column not in dataset.column_names:
-        # The loader has turned labels that are no `ClassLabel` into text.
+        # The loader turns labels that are no `ClassLabel` into text.
         class_names = class_names and load_class_names(class_names)
         dataset = dataset.add_column(label_column, _labels_from_text(dataset["text"][:], class_names, label_column))
     return ZeroShotClassificationEvaluator(dataset, class_names, name=name, label_column=label_column, **rest)
@@ -114,7 +115,7 @@ def _build(name: str, options: Any, load: Callable[..., Dataset]) -> Evaluator:
 
 def _representation(name: str, load: Callable[..., Dataset], data: dict, rest: dict) -> RepresentationEvaluator:
     named = {argument: rest.pop(argument) for argument in _REPRESENTATION_COLUMNS if argument in rest}
-    # The loader wants captions, and makes them of the labels or the questions where there are none.
+    # The loader wants captions, and makes them of the labels or the questions where they are missing.
     source = next((named[key] for key in ("text_column", "label_column", "question_column") if key in named), "text")
     dataset = _load(name, load, data, source)
     if (data["dataset_name"], data["split"]) == ("shapes", "zero_shot"):
@@ -134,25 +135,26 @@ def _load(name: str, load: Callable[..., Dataset], data: dict, text_column: str)
 
 
 def _without_faults(name: str, dataset: Dataset) -> Dataset:
-    """The rows of tars that could be read; the others are named in the log."""
+    """Keep the rows of tars that could be read, and name the others in the log."""
     errors = {row: error for row, error in enumerate(dataset[_ERROR]) if error is not None}
     for row, error in errors.items():
         logger.warning("Left out of the evaluation %r, broken row %s: %s", name, dataset["__key__"][row], error)
     if len(errors) > MAX_BROKEN_SHARE * len(dataset):
         raise ValueError(
-            f"`evaluation`, {name!r}: {len(errors)} of {len(dataset)} rows are broken, the first {next(iter(errors.values()))}. "
-            f"At most {MAX_BROKEN_SHARE:.0%} may be. Repair the tars, or leave the broken ones out of `data_files`."
+            f"`evaluation`, {name!r}: {len(errors)} of {len(dataset)} rows are broken, the first "
+            f"{next(iter(errors.values()))}. At most {MAX_BROKEN_SHARE:.0%} may be. Repair the tars, or leave the "
+            "broken ones out of `data_files`."
         )
     return dataset.select([row for row in range(len(dataset)) if row not in errors]).remove_columns(_ERROR)
 
 
 def _labels_from_text(texts: list[str], class_names: list[str] | None, label_column: str) -> list[int]:
-    """Class indices of class names, or of indices that were read as text."""
+    """Return class indices of class names, or of indices that were read as text."""
     if class_names is None:
         raise ValueError(
-            f"`label_column={label_column!r}` holds plain values such as {texts[0]!r} and brings no class names. Names "
-            f"are needed, in the order of the labels (or a {ClassLabel.__name__} column). Pass `class_names`: a JSON "
-            "file, a list, or one that `hf_clip_kd.evaluation.list_class_names()` knows."
+            f"`label_column={label_column!r}` holds plain values such as {texts[0]!r} and brings no class names. "
+            f"Names are needed, in the order of the labels (or a {ClassLabel.__name__} column). Pass `class_names`: a "
+            "JSON file, a list, or one that `hf_clip_kd.evaluation.list_class_names()` knows."
         )
     position = {class_name: i for i, class_name in enumerate(class_names)}
     if all(text in position for text in texts):
@@ -161,7 +163,7 @@ def _labels_from_text(texts: list[str], class_names: list[str] | None, label_col
         if text is None or not text.isdigit():
             raise ValueError(
                 f"`label_column={label_column!r}` holds {text!r}, which is no class name. Labels must be among the "
-                f"{len(class_names)} `class_names` ({', '.join(class_names[:3])}, ...) or be their positions. Pass the "
-                "right `class_names` or `label_column`."
+                f"{len(class_names)} `class_names` ({', '.join(class_names[:3])}, ...) or be their positions. Pass "
+                "the right `class_names` or `label_column`."
             )
     return [int(text) for text in texts]

@@ -1,4 +1,4 @@
-"""What a model costs: parameters, floating-point operations and measured throughput of its towers."""
+"""Cost of a model: parameters, floating-point operations and measured throughput of its towers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ..recipe_io.results import save_cost
 
 
 class ParametersRead(TorchDispatchMode):
-    """Which parameters of a model a computation reads, however they are named and whoever reads them."""
+    """Counts the parameters of a model that a computation reads, whatever their names and their readers."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -42,24 +42,28 @@ class ParametersRead(TorchDispatchMode):
 @torch.inference_mode()
 def measure_cost(model: nn.Module, processor, *, batch_size: int = 32, seconds: float = 1.0) -> dict[str, Any]:
     """
-    Counts and times the towers of a dual encoder, or the image side of a vision-language model.
+    Count and time the towers of a dual encoder, or the image side of a vision-language model.
 
-    Operations are those of matrix products, convolutions and attention, two for each multiply-add, of one image of the
-    size that the processor makes, and of one text as long as the context; all else is left out. Throughput is that of
-    the towers alone, without preprocessing: the median over repeated batches.
+    Operations are those of matrix products, convolutions and attention, two for each multiply-add. They count for one
+    image of the processor's size, and for one text as long as the context. Throughput is that of the
+    towers alone, without preprocessing: the median over repeated batches.
 
     Args:
         model (`nn.Module`): Has `get_image_features(pixel_values=)` and, if it embeds texts,
             `get_text_features(input_ids=, attention_mask=)`.
         processor: Has the `image_processor` and the `tokenizer` of the model.
         batch_size (`int`, *optional*, defaults to 32): Images, or texts, per timed call.
-        seconds (`float`, *optional*, defaults to 1.0): How long each tower is timed, at least; three calls at least.
+        seconds (`float`, *optional*, defaults to 1.0): Time for each tower, at least; it is called three times at
+            least.
 
     Returns:
-        `dict`: `image` and, for a dual encoder, `text`, each with `parameters` (of what the tower reads, its projection
-        included), `flops` of one input and `per_second`; `parameters` of the whole model; `image_size` and
-        `context_length`; and in `measured_on` the device, the number of CPU threads, the batch size, the type of the
-        weights and torch's version.
+        `dict`:
+
+        - `image` and, for a dual encoder, `text`: each with the `parameters` that the tower and its projection read,
+          the `flops` of one input, and inputs `per_second`.
+        - `parameters` of the whole model, `image_size` in pixels and `context_length` in tokens.
+        - `measured_on`: the device, the number of CPU threads, the batch size, the type of the weights, torch's
+          version.
     """
     parameter = next(model.parameters())
     images = [Image.new("RGB", (64, 64))]
@@ -88,17 +92,17 @@ def measure_cost(model: nn.Module, processor, *, batch_size: int = 32, seconds: 
 
 def measure_run(folder: str | Path, load: Callable[[Path], tuple], output_dir: str | Path | None = None) -> Path:
     """
-    Measures a finished run for its card, from its folders alone, and writes `cost.json`.
+    Measure a finished run for its card, from its folders alone, and write `cost.json`.
 
-    The file has the cost of the folder's model and, where the recipe names one in a folder, of its teacher.
+    The file has the cost of the folder's model. A teacher that the recipe names by its folder is measured, too.
 
     Args:
-        folder (`str` or `Path`): Of a dual encoder or a LLaVA.
+        folder (`str` or `Path`): Folder of a dual encoder or a LLaVA.
         load (`Callable[[Path], tuple]`): Gives the model and the processor in a folder, such as `export.load_folder`.
-        output_dir (`str` or `Path`, *optional*, defaults to `folder`): Where the file goes.
+        output_dir (`str` or `Path`, *optional*, defaults to `folder`): Folder of the file.
 
     Returns:
-        `Path`: that of the file.
+        `Path`: path of the file.
     """
     folder = Path(folder)
     models = {"this model": folder}
@@ -110,13 +114,13 @@ def measure_run(folder: str | Path, load: Callable[[Path], tuple], output_dir: s
     return save_cost(output_dir or folder, {role: measure_cost(*load(model)) for role, model in models.items()})
 
 
-def _cost_of(model, call: Callable[..., Any], one: dict[str, Tensor], batch_size: int, seconds: float) -> dict:
+def _cost_of(model, call: Callable[..., Any], inputs: dict[str, Tensor], batch_size: int, seconds: float) -> dict:
     with FlopCounterMode(display=False) as flops, ParametersRead(model) as parameters:
-        call(**one)
-    batch = {name: tensor.expand(batch_size, *tensor.shape[1:]).contiguous() for name, tensor in one.items()}
+        call(**inputs)
+    batch = {name: tensor.expand(batch_size, *tensor.shape[1:]).contiguous() for name, tensor in inputs.items()}
     device = next(iter(batch.values())).device
     times: list[float] = []
-    call(**batch)  # not timed: the first call allocates and compiles
+    call(**batch)  # The first call allocates and compiles, and is not timed.
     while len(times) < 3 or sum(times) < seconds:
         _wait(device)
         start = time.perf_counter()

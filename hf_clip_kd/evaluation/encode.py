@@ -1,4 +1,4 @@
-"""Features of a whole dataset: images and texts through a model and its own preprocessing, batch by batch."""
+"""Features of a whole dataset: images and texts pass through a model and its own preprocessing, batch by batch."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from ..data.reading.images import to_rgb
+from ..data.transforms.view import TextView
 from ..models.towers.tokens import pooled
 
 logger = logging.getLogger(__name__)
@@ -21,54 +23,48 @@ MAX_BROKEN_SHARE = 0.05
 _DECODER = datasets.Image()
 
 
-def to_rgb(image: PIL.Image.Image | dict | np.ndarray) -> PIL.Image.Image:
+def read_image(image: PIL.Image.Image | dict | np.ndarray) -> PIL.Image.Image:
     """
-    One picture as 8-bit RGB.
+    Read one picture as 8-bit RGB.
 
     Args:
         image (`PIL.Image.Image`, `dict` or `np.ndarray`):
             A decoded picture, the stored file of an undecoded [`~datasets.Image`] (`{"bytes": ..., "path": ...}`), or
-            uint8 pixels of shape `(height, width)` or `(height, width, 3)`. Transparency is laid on white, 16-bit greys
-            are scaled, and the first frame of an animation counts.
+            uint8 pixels of shape `(height, width)` or `(height, width, 3)`. Transparency is laid on white, 16-bit
+            greys are scaled, and the first frame of an animation counts.
 
     Raises:
-        OSError or its like from Pillow: if the file is broken.
+        OSError or another error of Pillow: The file is broken.
     """
     if isinstance(image, dict):
         image = _DECODER.decode_example(image)
     elif isinstance(image, np.ndarray):
         image = PIL.Image.fromarray(image)
-    if image.mode.startswith("I"):
-        # 16-bit greys: Pillow's own conversion clips everything above 255 to white.
-        grey = np.asarray(image).astype(np.float32)
-        image = PIL.Image.fromarray(np.rint(grey / 257 if grey.max() > 255 else grey).clip(0, 255).astype(np.uint8))
-    elif "A" in image.getbands() or image.info.get("transparency") is not None:
-        image = image.convert("RGBA")
-        image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+    image.load()
+    return to_rgb(image)
 
 
 def encode_images(
     model: nn.Module, processor, images: Sequence, *, batch_size: int, description: str = "images"
 ) -> tuple[Tensor, Tensor]:
     """
-    Unit-norm image features.
+    Embed images, at unit norm.
 
     A picture that cannot be decoded is left out and named in the log.
 
     Args:
         model (`nn.Module`): Has `get_image_features(pixel_values=)`.
         processor: Has the `image_processor` of the model.
-        images (sequence): Pictures as [`to_rgb`] takes them; a column of a dataset will do.
+        images (sequence): Pictures as [`read_image`] takes them, such as a column of a dataset.
         batch_size (`int`): Pictures per forward pass.
         description (`str`): Label of the progress bar.
 
     Returns:
-        `tuple` of `Tensor` of shape `(kept, dim)` in float32 on the CPU, and `Tensor` of shape `(kept,)` with the
-        positions in `images` of those that were encoded, ascending.
+        `tuple`: features, a `Tensor` of shape `(kept, dim)` in float32 on the CPU, and positions. The positions are
+        those of the features in `images`, a `Tensor` of shape `(kept,)`, ascending.
 
     Raises:
-        ValueError: if more than 5 % of the pictures are broken, or if features are not finite.
+        ValueError: More than 5 % of the pictures are broken, or features are not finite.
     """
     device = next(model.parameters()).device
     features, kept = [], []
@@ -84,25 +80,25 @@ def readable(
     images: Sequence, *, batch_size: int, description: str = "images"
 ) -> Iterator[tuple[list[int], list[PIL.Image.Image]]]:
     """
-    Batches of pictures, without those that cannot be decoded, which are named in the log.
+    Yield batches of pictures. Those that cannot be decoded are left out and named in the log.
 
     Args:
-        images (sequence), batch_size (`int`), description (`str`): As in [`encode_images`].
+        images (sequence), batch_size (`int`), description (`str`): Arguments of [`encode_images`].
 
     Yields:
-        `tuple`: positions in `images`, ascending, and the pictures there in RGB; at least one.
+        `tuple`: positions in `images`, ascending, and the pictures there in RGB, never empty.
 
     Raises:
-        ValueError: at the end, if more than 5 % of the pictures are broken.
+        ValueError: More than 5 % of the pictures are broken. It comes after the last batch.
     """
     broken = []
     for start in tqdm(range(0, len(images), batch_size), desc=description, leave=False):
         positions, pictures = [], []
         for position, image in enumerate(images[start : start + batch_size], start):
             try:
-                pictures.append(to_rgb(image))
+                pictures.append(read_image(image))
                 positions.append(position)
-            # Decoders raise anything on broken files: OSError, SyntaxError, struct.error, DecompressionBombError ...
+            # Decoders raise any error on broken files: OSError, SyntaxError, struct.error, DecompressionBombError ...
             except Exception as error:
                 where = (image.get("path") if isinstance(image, dict) else None) or "no file name"
                 broken.append(f"row {position} ({where}): {error}")
@@ -120,7 +116,7 @@ def encode_texts(
     model: nn.Module, processor, texts: Sequence[str], *, batch_size: int, description: str = "texts"
 ) -> Tensor:
     """
-    Unit-norm text features.
+    Embed texts, at unit norm.
 
     Args:
         model (`nn.Module`): Has `get_text_features(input_ids=, attention_mask=)`.
@@ -133,26 +129,18 @@ def encode_texts(
         `Tensor` of shape `(len(texts), dim)` in float32 on the CPU.
 
     Raises:
-        ValueError: if features are not finite.
+        ValueError: Features are not finite.
     """
     device = next(model.parameters()).device
-    options = _padding(model, processor)
+    # A teacher's processor names its context length, and the configuration has it for other models.
+    length = getattr(processor, "context_length", None) or model.config.text_config.max_position_embeddings
+    tokenize = TextView(processor, length)
     features = []
     for start in tqdm(range(0, len(texts), batch_size), desc=description, leave=False):
-        batch = list(texts[start : start + batch_size])
-        tokens = processor.tokenizer(batch, truncation=True, return_tensors="pt", **options)
-        inputs = {key: tokens[key].to(device) for key in ("input_ids", "attention_mask") if key in tokens}
+        tokens = tokenize(list(texts[start : start + batch_size]))
+        inputs = {key: values.to(device) for key, values in tokens.items()}
         features.append(_unit_norm(pooled(model.get_text_features(**inputs)), "text", start))
     return torch.cat(features)
-
-
-def _padding(model: nn.Module, processor) -> dict:
-    """How the model wants its texts padded, as arguments of the tokenizer: the rule of the training's collator."""
-    context_length = getattr(processor, "context_length", None) or model.config.text_config.max_position_embeddings
-    # CLIP's text tower is causal and pools at the end of the text, so padding behind it changes nothing; others
-    # (SigLIP pools its last position) see what they were trained on only at full length.
-    causal = type(processor.tokenizer).__name__ in ("CLIPTokenizer", "CLIPTokenizerFast")
-    return {"padding": "longest" if causal else "max_length", "max_length": context_length}
 
 
 def _unit_norm(features: Tensor, kind: str, start: int) -> Tensor:

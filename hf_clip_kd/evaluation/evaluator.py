@@ -1,4 +1,4 @@
-"""What every evaluator is: a callable from a model and its processor to named numbers."""
+"""Evaluator: a callable from a model and its processor to named numbers."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from ..recipe_io.results import data_name, save_results
 
 class Evaluator(ABC):
     """
-    Measures a dual encoder: `evaluator(model, processor) -> dict[str, float]`.
+    Measure a dual encoder: `evaluator(model, processor) -> dict[str, float]`.
 
-    The model is put in eval mode, runs without gradients where its parameters are, and gets back the mode of each of
-    its modules afterwards. In a distributed run every process measures the whole dataset.
+    The model is put in eval mode and runs without gradients where its parameters are. Each of its modules gets its own
+    mode back afterwards. In a distributed run every process measures the whole dataset.
 
     Attributes:
         name (`str`): Tells evaluators with the same metrics apart, see [`SequentialEvaluator`].
         metric_names (`tuple[str, ...]`): Keys of the metrics that the evaluator can return.
         primary_metric (`str`): The key that selects the best model.
-        greater_is_better (`bool`): Whether a larger `primary_metric` is better.
+        greater_is_better (`bool`): `True` if a larger `primary_metric` is better.
         task (`str`): CLIP_benchmark's name of the task, for the results file.
-        details (`Mapping[str, Any]`): What else the results file says about the last call.
+        details (`Mapping[str, Any]`): Further facts about the last call for the results file.
     """
 
     name: str
@@ -41,10 +41,12 @@ class Evaluator(ABC):
 
     @abstractmethod
     def evaluate(self, model, processor) -> dict[str, float]:
-        """Metrics of `model`, which is in eval mode already; called without gradients."""
+        """Measure `model`, which is in eval mode already, without gradients."""
 
     def __call__(self, model, processor) -> dict[str, float]:
         """
+        Measure a model in eval mode, without gradients.
+
         Args:
             model ([`~transformers.PreTrainedModel`] or [`CLIPTeacher`]):
                 Anything with `get_image_features(pixel_values=)` and `get_text_features(input_ids=, attention_mask=)`.
@@ -55,7 +57,7 @@ class Evaluator(ABC):
             `dict[str, float]`: Metrics between 0 and 1 under CLIP_benchmark's names.
 
         Raises:
-            ValueError: if the model returns features that are not finite.
+            ValueError: The model returns features that are not finite.
         """
         with eval_mode(model), torch.no_grad():
             return self.evaluate(model, processor)
@@ -63,19 +65,19 @@ class Evaluator(ABC):
 
 class SequentialEvaluator(Evaluator):
     """
-    Runs several evaluators and merges their metrics.
+    Run several evaluators and merge their metrics.
 
-    A metric that one evaluator has keeps its plain name (`acc1`); one that several have gets the names of its
-    evaluators in front (`cifar10/acc1`, `cifar100/acc1`).
+    A metric of a single evaluator keeps its plain name (`acc1`). A metric of several gets the names of its evaluators
+    in front (`cifar10/acc1`, `cifar100/acc1`).
 
     Args:
         evaluators (sequence of [`Evaluator`]):
-            At least one. The first one's `primary_metric` is that of the whole.
+            Never empty. The `primary_metric` of the first is that of the whole.
         name (`str`, *optional*, defaults to `"sequential"`):
             Name of the whole.
 
     Raises:
-        ValueError: if there is no evaluator, or if two with the same metrics have the same name.
+        ValueError: There is no evaluator, or two with the same metrics have the same name.
     """
 
     task = "sequential"
@@ -106,11 +108,11 @@ class SequentialEvaluator(Evaluator):
         return f"{evaluator.name}/{metric}" if metric in self._shared else metric
 
     def named(self, evaluator: Evaluator, metrics: dict[str, float]) -> dict[str, float]:
-        """Metrics of one of the `evaluators` under the names they have in the whole."""
+        """Rename the metrics of one of the `evaluators` as they are in the whole."""
         return {self._key(evaluator, metric): value for metric, value in metrics.items()}
 
     def evaluate(self, model, processor) -> dict[str, float]:
-        """The metrics of all evaluators, in their order."""
+        """Measure with all evaluators, in their order."""
         merged = {}
         for evaluator in self.evaluators:
             merged |= self.named(evaluator, evaluator.evaluate(model, processor))
@@ -119,19 +121,19 @@ class SequentialEvaluator(Evaluator):
 
 def check_dataset(dataset: Dataset, columns: dict[str, str], name: str) -> Dataset:
     """
-    A dataset that has rows and the columns an evaluator reads, with images left undecoded.
+    Check that a dataset has rows and the columns an evaluator reads, and leave its images undecoded.
 
     Args:
-        dataset ([`~datasets.Dataset`]): What the evaluator was given.
+        dataset ([`~datasets.Dataset`]): The argument of the evaluator.
         columns (`dict[str, str]`): Argument of the evaluator to column, e.g. `{"image_column": "image"}`.
         name (`str`): Name of the evaluator, for the message.
 
     Returns:
-        [`~datasets.Dataset`]: the same rows. Its image columns come as stored files, so that one broken file is met
-        by the encoder and not by the reading of a whole batch.
+        [`~datasets.Dataset`]: the same rows. Its image columns come as stored files. The encoder then meets a broken
+        file, and the reading of a whole batch does not.
 
     Raises:
-        ValueError: if it is a stream, has no rows, or lacks a column.
+        ValueError: It is a stream, has no rows, or lacks a column.
     """
     if not isinstance(dataset, Dataset):
         raise ValueError(
@@ -167,13 +169,13 @@ def measure(
     pretrained: str = "",
 ) -> dict[str, float]:
     """
-    Runs every part of an evaluator and stores each result in a file of its own.
+    Run every part of an evaluator and store each result in a file of its own.
 
     Args:
-        evaluator ([`SequentialEvaluator`]): What [`build_evaluator`] made of `evaluation`.
-        model, processor: As [`Evaluator`] takes them.
+        evaluator ([`SequentialEvaluator`]): From [`build_evaluator`] with `evaluation`.
+        model, processor: Arguments of [`Evaluator`].
         evaluation (`dict[str, dict]`): The recipe's block; it names the data of each part in its file.
-        folder (`str` or `Path`, *optional*): Where the files go; `None` stores nothing (all but the main process).
+        folder (`str` or `Path`, *optional*): Folder of the files; `None` stores nothing (all but the main process).
         name (`str`): The model's folder, Hub id or architecture; `pretrained` is open_clip's tag.
         config (`dict`): Every argument that the numbers depend on.
 

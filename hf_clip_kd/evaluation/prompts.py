@@ -14,32 +14,32 @@ _OPEN_CLIP_TEMPLATES = {"imagenet1k": "OPENAI_IMAGENET_TEMPLATES", "imagenet1k_s
 
 
 def list_class_names() -> list[str]:
-    """Names that [`load_class_names`] knows."""
+    """Return the names that [`load_class_names`] knows."""
     return sorted([*_OPEN_CLIP_CLASS_NAMES, *_read(_DATA / "class_names.json")])
 
 
 def list_templates() -> list[str]:
-    """Names that [`load_templates`] knows."""
+    """Return the names that [`load_templates`] knows."""
     return sorted([*_OPEN_CLIP_TEMPLATES, *_read(_DATA / "templates.json")])
 
 
 def load_class_names(source: str | Path | Sequence[str]) -> list[str]:
     """
-    Class names in the order of the labels. Repeated ones are allowed: ImageNet has two "missile", two "sunglasses".
+    Load class names in the order of the labels. Names may repeat: ImageNet has two "missile", two "sunglasses".
 
     Args:
         source (`str`, `Path` or sequence of `str`):
             One of [`list_class_names`], a JSON file that holds a list of strings, or the names themselves.
 
     Raises:
-        ValueError: if `source` is unknown or no list of names.
+        ValueError: `source` is unknown or no list of names.
     """
     return _load(source, "class_names", _DATA / "class_names.json", _OPEN_CLIP_CLASS_NAMES)
 
 
 def load_templates(source: str | Path | Sequence[str]) -> list[str]:
     """
-    Prompt templates, in each of which `{}` stands for the class name.
+    Load prompt templates, each with `{}` in the place of the class name.
 
     Args:
         source (`str`, `Path` or sequence of `str`):
@@ -47,7 +47,7 @@ def load_templates(source: str | Path | Sequence[str]) -> list[str]:
             CLIP_benchmark's `{c}` is read as `{}`.
 
     Raises:
-        ValueError: if `source` is unknown or no list of templates, or if a template has no `{}`.
+        ValueError: `source` is unknown or no list of templates, or a template has no `{}`.
     """
     templates = _load(source, "templates", _DATA / "templates.json", _OPEN_CLIP_TEMPLATES)
     templates = [template.replace("{c}", "{}") for template in templates]
@@ -66,7 +66,7 @@ def _read(path: Path):
 
 def _load(source: str | Path | Sequence[str], argument: str, table: Path, open_clip_names: dict) -> list[str]:
     if isinstance(source, str) and source in open_clip_names:
-        # Imported late: open_clip takes seconds, and only ImageNet needs it.
+        # The import of open_clip takes seconds, and only ImageNet needs it.
         from open_clip import zero_shot_metadata
 
         items = getattr(zero_shot_metadata, open_clip_names[source])

@@ -1,4 +1,4 @@
-"""How often the right answer is among the k best."""
+"""Hit rate: the chance that a right answer is among the k best."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from torch import Tensor
 
 def hit_rate(scores: Tensor, positives: Tensor, k: int) -> Tensor:
     """
-    Chance that at least one positive candidate is among the `k` best of each query.
+    Compute the chance that at least one positive candidate is among the `k` best of each query.
 
     Without ties this is 0 or 1, CLIP_benchmark's `topk` with "recall greater than zero". Candidates with exactly the
-    same score have no order, and `topk` would take them as they lie in memory; here the chance under a random order
-    counts, so that a collapsed model (all scores equal) gets what guessing gets.
+    same score have no order, and `topk` would take them as they lie in memory. Here the chance under a random order
+    counts. A collapsed model (all scores equal) then gets the score of a guess.
 
     Args:
         scores (`Tensor` of shape `(queries, candidates)`): Higher is better.
-        positives (`bool` `Tensor` of the same shape): At least one per query.
+        positives (`bool` `Tensor` of the same shape): Right answers, at least one per query.
         k (`int`): Length of the list of answers.
 
     Returns:
@@ -27,7 +27,7 @@ def hit_rate(scores: Tensor, positives: Tensor, k: int) -> Tensor:
     right = (level & positives).sum(dim=1)
     wrong = level.sum(dim=1) - right
     places = k - (scores > best).sum(dim=1)
-    # The places left over for this level are filled one by one; a miss is a wrong candidate in each of them.
+    # The places left over for this level are filled one by one. A miss has a wrong candidate in each of them.
     miss = torch.ones(len(scores))
     for place in range(k):
         wrong_left = (wrong - place).clamp(min=0)

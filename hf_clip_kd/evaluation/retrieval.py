@@ -11,7 +11,7 @@ from .evaluator import Evaluator, check_dataset
 from .ranking import hit_rate
 
 RECALL_AT = (1, 5, 10)
-# Similarities in memory at a time: 64 MB in float32.
+# Number of similarities in memory at a time: 64 MB in float32.
 CHUNK_ELEMENTS = 2**24
 
 
@@ -19,9 +19,9 @@ class RetrievalEvaluator(Evaluator):
     """
     Recall at 1, 5 and 10 in both directions, with any number of captions per image, as CLIP_benchmark defines it.
 
-    `image_retrieval_recall@k` is the share of captions whose image is among the `k` nearest images;
-    `text_retrieval_recall@k` the share of images with at least one of their captions among the `k` nearest captions.
-    A `k` larger than the number of candidates is left out.
+    `image_retrieval_recall@k` is the share of captions whose image is among the `k` nearest images.
+    `text_retrieval_recall@k` is the share of images with at least one of their captions among the `k` nearest
+    captions. A `k` larger than the number of candidates is left out.
 
     Args:
         dataset ([`~datasets.Dataset`]):
@@ -36,7 +36,7 @@ class RetrievalEvaluator(Evaluator):
             Tells this evaluator from others in a [`SequentialEvaluator`].
 
     Raises:
-        ValueError: if the dataset is empty, lacks a column, or has an image without a caption.
+        ValueError: The dataset is empty, lacks a column, or has an image without a caption.
     """
 
     primary_metric = "image_retrieval_recall@1"
@@ -62,7 +62,8 @@ class RetrievalEvaluator(Evaluator):
             if not captions or not all(isinstance(caption, str) for caption in captions):
                 raise ValueError(
                     f"Row {row} of column {text_column!r} of evaluator {name!r} holds {captions!r}. Every row must "
-                    "hold a caption or a non-empty list of captions. Filter the row out, or pass another `text_column=`."
+                    "hold a caption or a non-empty list of captions. Filter the row out, or pass another "
+                    "`text_column=`."
                 )
             self.texts += captions
             owners += [row] * len(captions)
@@ -75,7 +76,7 @@ class RetrievalEvaluator(Evaluator):
         )
 
     def evaluate(self, model, processor) -> dict[str, float]:
-        """Recalls of `model`."""
+        """Measure the recalls of `model`."""
         images, kept = encode_images(
             model,
             processor,
@@ -86,7 +87,7 @@ class RetrievalEvaluator(Evaluator):
         texts = encode_texts(
             model, processor, self.texts, batch_size=self.batch_size, description=f"{self.name}: captions"
         )
-        # Captions of a broken image have nothing to be found: they go with it.
+        # Captions of a broken image have nothing to find, so they go with it.
         with_image = torch.isin(self.image_of_text, kept)
         texts, image_of_text = texts[with_image], self.image_of_text[with_image]
         recalls = {
@@ -100,12 +101,12 @@ class RetrievalEvaluator(Evaluator):
 
 def recall_at(queries: Tensor, candidates: Tensor, query_group: Tensor, candidate_group: Tensor) -> dict[int, float]:
     """
-    Share of the queries that find a candidate of their own group among the `k` nearest.
+    Measure the share of the queries that find a candidate of their own group among the `k` nearest.
 
     Args:
         queries (`Tensor` of shape `(queries, dim)`): Unit-norm features.
         candidates (`Tensor` of shape `(candidates, dim)`): Unit-norm features.
-        query_group (`Tensor` of shape `(queries,)`): Which image each query belongs to.
+        query_group (`Tensor` of shape `(queries,)`): Image that each query belongs to.
         candidate_group (`Tensor` of shape `(candidates,)`): The same for the candidates.
 
     Returns:

@@ -18,7 +18,7 @@ from .ranking import hit_rate
 
 class ZeroShotClassificationEvaluator(Evaluator):
     """
-    Classifies images by the nearest class name, with an ensemble of prompts per class
+    Classify images by the nearest class name, with an ensemble of prompts per class
     ([CLIP](https://huggingface.co/papers/2103.00020), section 3.1.4).
 
     A class is the normalised mean of the normalised features of its prompts. Metrics are CLIP_benchmark's: `acc1`,
@@ -31,8 +31,8 @@ class ZeroShotClassificationEvaluator(Evaluator):
             Names in the order of the labels, the name of a list (see [`list_class_names`]), or a JSON file with one.
             Defaults to the names in the dataset's own [`~datasets.ClassLabel`].
         templates (`str`, `Path` or sequence of `str`, *optional*, defaults to `"simple"`):
-            Prompts in which `{}` stands for the class name, the name of a set of them (see [`list_templates`]; the 80
-            of ImageNet are `"imagenet1k"`), or a JSON file with one.
+            Prompts with `{}` in the place of the class name, or a JSON file with them. The name of a set, see
+            [`list_templates`]. The 80 prompts of ImageNet are `"imagenet1k"`.
         image_column (`str`, *optional*, defaults to `"image"`):
             Column of the images.
         label_column (`str`, *optional*, defaults to `"label"`):
@@ -43,8 +43,8 @@ class ZeroShotClassificationEvaluator(Evaluator):
             Tells this evaluator from others in a [`SequentialEvaluator`].
 
     Raises:
-        ValueError: if the dataset is empty, lacks a column or has labels without a name, if there are no class names,
-            or if a template has no `{}`.
+        ValueError: The dataset is empty, lacks a column or has labels without a name. There are no class names, or a
+            template has no `{}`.
     """
 
     primary_metric = "acc1"
@@ -80,7 +80,7 @@ class ZeroShotClassificationEvaluator(Evaluator):
         self.metric_names = ("acc1", *with_acc5, "mean_per_class_recall")
 
     def classifier(self, model, processor) -> Tensor:
-        """One unit-norm feature per class, `Tensor` of shape `(classes, dim)`."""
+        """Embed each class at unit norm, in a `Tensor` of shape `(classes, dim)`."""
         prompts = [template.replace("{}", name) for name in self.class_names for template in self.templates]
         features = encode_texts(
             model, processor, prompts, batch_size=self.batch_size, description=f"{self.name}: prompts"
@@ -88,7 +88,7 @@ class ZeroShotClassificationEvaluator(Evaluator):
         return F.normalize(features.unflatten(0, (len(self.class_names), -1)).mean(dim=1), dim=-1)
 
     def evaluate(self, model, processor) -> dict[str, float]:
-        """`acc1`, `acc5` and `mean_per_class_recall` of `model`."""
+        """Measure `acc1`, `acc5` and `mean_per_class_recall` of `model`."""
         classifier = self.classifier(model, processor)
         features, kept = encode_images(
             model,

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, ProcessorMixin
 
 from ..data.shapes import load_shapes
-from ..evaluation.encode import to_rgb
+from ..evaluation.encode import read_image
 from ..evaluation.prompts import load_class_names, load_templates
 from ..models.towers.tokens import pooled
 
@@ -46,13 +46,13 @@ class Answer(NamedTuple):
 def make_probe(model: PreTrainedModel, processor: ProcessorMixin, images: Sequence | None) -> Probe:
     """
     Args:
-        images (sequence, *optional*): Pictures as [`to_rgb`] takes them, of which 32 are used; else the embedded world's.
+        images (sequence, *optional*): Pictures as [`read_image`] takes them, of which 32 are used; else the embedded world's.
             Each is cut square: of an odd margin, open_clip and transformers crop one pixel apart.
     """
     if images is None:
         pictures = load_shapes("zero_shot", size=NUM_IMAGES, image_size=PICTURE_SIDE)["image"][:]
     else:
-        pictures = [square(to_rgb(images[index])) for index in range(min(len(images), NUM_IMAGES))]
+        pictures = [square(read_image(images[index])) for index in range(min(len(images), NUM_IMAGES))]
     texts = [
         template.replace("{}", name) for name in load_class_names("cifar100") for template in load_templates("simple")
     ]

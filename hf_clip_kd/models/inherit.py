@@ -21,6 +21,7 @@ from transformers import (
     ProcessorMixin,
 )
 
+from .open_clip import is_open_clip
 from .tokenizer import clip_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ LAYER = re.compile(r"(?<=encoder\.layers\.)\d+")
 
 
 class Tower(NamedTuple):
-    """What [`~transformers.CLIPModel`] calls the parts of one of its towers."""
+    """Names that [`~transformers.CLIPModel`] gives to the parts of one of its towers."""
 
     kind: str
     module: str
@@ -50,25 +51,25 @@ def init_from_teacher(
     student: PreTrainedModel, processor: ProcessorMixin, teacher, parts: Sequence[str] = ("image", "text")
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
     """
-    The student with weights of its teacher, by the manual rule of [TinyCLIP](https://huggingface.co/papers/2309.12314).
+    Give a student weights of its teacher, by the manual rule of [TinyCLIP](https://huggingface.co/papers/2309.12314).
 
-    A tower is cut to the student's size: of T layers to S, layers 0, T // S, 2 * (T // S) and so on; of every matrix
-    and vector the leading channels, which makes it the leading attention heads and the leading neurons. A token keeps
-    its embedding, wherever a smaller vocabulary has it, and positions of an image are interpolated to the student's
-    grid. The student takes over the teacher's activation, its normalisation of pixels with the image tower, and its
-    scale with both towers. A teacher of the student's own size is inherited whole.
+    A tower is cut to the student's size. T layers become S: layers 0, T // S, 2 * (T // S) and so on. Every matrix and
+    vector keeps its leading channels, and so the leading attention heads and neurons. A token keeps its embedding,
+    wherever a smaller vocabulary has it. Positions of an image are interpolated to the student's grid. The student
+    takes over the teacher's activation. It takes the normalisation of pixels with the image tower, and the scale with
+    both towers. A teacher of the student's own size is inherited whole.
 
     Args:
         student ([`~transformers.PreTrainedModel`]): From [`load_clip`]; not changed.
         processor ([`~transformers.ProcessorMixin`]): Its processor; not changed.
-        teacher ([`CLIPTeacher`]): A CLIP of transformers or of open_clip, each tower on its own terms: a ViT with a
-            class token for `image`, CLIP's causal transformer for the text parts.
-        parts (`Sequence[str]`, *optional*, defaults to `("image", "text")`): `image` and `text`, towers cut to size;
-            instead of `text`, `whole_text`, the text tower with its own size, projection and tokenizer, in place of the
-            student's (which may be a [`TimmCLIPModel`]), or `frozen_text`, the same and not trained.
+        teacher ([`CLIPTeacher`]): A CLIP of transformers or of open_clip. `image` needs a ViT with a class token. The
+            text parts need CLIP's causal transformer.
+        parts (`Sequence[str]`, *optional*, defaults to `("image", "text")`): `image` and `text` are towers cut to
+            size. `whole_text` instead of `text` is the text tower with its own size, projection and tokenizer. It
+            replaces the student's, which may be a [`TimmCLIPModel`]. `frozen_text` is the same and not trained.
 
     Returns:
-        `tuple`: the new student, with the weights of `student` wherever the teacher has none for it, and its processor.
+        `tuple`: the new student, and its processor. It has the weights of `student` where the teacher has none for it.
 
     Raises:
         ValueError: A part does not exist, the teacher or the student has no such tower, or the student is larger.
@@ -84,7 +85,7 @@ def init_from_teacher(
     check_parts(parts)
     check_teacher(teacher)
     config, processor, weights = copy.deepcopy(student.config), copy.deepcopy(processor), {}
-    # The text tower first: a whole one decides the width of the embeddings.
+    # A whole text tower decides the width of the embeddings, so it comes first.
     if text := set(parts) - {"image"}:
         check_tower(student, TEXT, "The student")
         weights |= inherit_text(config, processor, teacher, whole="text" not in text)
@@ -102,7 +103,7 @@ def init_from_teacher(
         if name in weights:
             # Heads lie one after the other and are equally wide, so leading channels are leading heads.
             state[name] = weights[name][tuple(map(slice, value.shape))]
-        elif own[name].shape == value.shape:  # else a projection to another width, which starts anew
+        elif own[name].shape == value.shape:  # A projection to another width starts anew.
             state[name] = own[name]
     heir.load_state_dict(state)
     if "frozen_text" in parts:
@@ -114,8 +115,8 @@ def init_from_teacher(
 def check_parts(parts: Sequence[str]) -> None:
     if isinstance(parts, str) or not parts or set(parts) - set(PARTS) or len(set(parts) - {"image"}) > 1:
         raise ValueError(
-            f"init_from_teacher={parts!r} names no parts of a teacher; allowed is a list of 'image' and one of 'text', "
-            f"'whole_text' and 'frozen_text'; write `init_from_teacher: [image, text]`."
+            f"init_from_teacher={parts!r} names no parts of a teacher. Allowed is a list of 'image' and one of "
+            "'text', 'whole_text' and 'frozen_text'. Write `init_from_teacher: [image, text]`."
         )
 
 
@@ -123,17 +124,13 @@ def check_teacher(teacher) -> None:
     if not isinstance(getattr(teacher, "model", None), nn.Module):
         given = "no teacher" if teacher is None else f"a {type(teacher).__name__}"
         raise ValueError(
-            f"init_from_teacher was asked for with {given}, but weights come from one model; allowed is a CLIP of "
-            "transformers or open_clip; give such a teacher_model_name_or_path, or leave out init_from_teacher."
+            f"init_from_teacher was asked for with {given}, but weights come from one model. Allowed is a CLIP of "
+            "transformers or open_clip. Give such a teacher_model_name_or_path, or leave out init_from_teacher."
         )
 
 
-def is_open_clip(model: nn.Module) -> bool:
-    return hasattr(model, "encode_image")
-
-
 def inherit_image(config: PreTrainedConfig, processor: ProcessorMixin, teacher) -> dict[str, Tensor]:
-    """The weights of the image tower for a student of this configuration, in which it notes how to compute with them."""
+    """Return the weights of the image tower for a student; `config` and `processor` take over how it computes."""
     theirs, weights = tower_of(teacher, IMAGE)
     own = config.vision_config
     check_sizes(IMAGE, config, theirs, weights, teacher.name_or_path)
@@ -146,17 +143,17 @@ def inherit_image(config: PreTrainedConfig, processor: ProcessorMixin, teacher) 
 
 
 def inherit_text(config: PreTrainedConfig, processor: ProcessorMixin, teacher, whole: bool) -> dict[str, Tensor]:
-    """As [`inherit_image`]; with `whole` the configuration and the tokenizer become the teacher's."""
+    """Do what [`inherit_image`] does; with `whole` the configuration and the tokenizer become the teacher's."""
     tokenizer = teacher_tokenizer(teacher)
     theirs, weights = tower_of(teacher, TEXT, tokenizer)
     if whole:
         config.text_config = copy.deepcopy(theirs)
-        # transformers knows configurations with other ids than the tokenizer has (end token 2).
+        # Some configurations of transformers have other ids than the tokenizer (end token 2).
         for token in ("bos_token_id", "eos_token_id", "pad_token_id"):
             setattr(config.text_config, token, getattr(tokenizer, token))
         config.projection_dim = len(weights["text_projection.weight"])
         for tower_config in (config.text_config, config.vision_config):
-            if hasattr(tower_config, "projection_dim"):  # a timm trunk knows none
+            if hasattr(tower_config, "projection_dim"):  # A timm trunk has none.
                 tower_config.projection_dim = config.projection_dim
         processor.tokenizer = tokenizer
     else:
@@ -168,12 +165,12 @@ def inherit_text(config: PreTrainedConfig, processor: ProcessorMixin, teacher, w
 def tower_of(
     teacher, tower: Tower, tokenizer: PreTrainedTokenizerBase | None = None
 ) -> tuple[PreTrainedConfig, dict[str, Tensor]]:
-    """The configuration of a teacher's tower and its weights by their names in [`~transformers.CLIPModel`]."""
+    """Return the configuration of a teacher's tower, and its weights by their names in [`~transformers.CLIPModel`]."""
     model = teacher.model
     if is_open_clip(model):
         from .open_clip.conversion import convert_image_encoder, convert_text_encoder
 
-        # A copy, because a conversion checks itself, in full precision on the CPU.
+        # A conversion checks itself in full precision on the CPU, so it gets a copy.
         model = copy.deepcopy(model).to("cpu", torch.float32)
         try:
             if tower is IMAGE:
@@ -199,8 +196,8 @@ def check_tower(model: PreTrainedModel, tower: Tower, owner: str) -> None:
 def not_inheritable(tower: Tower, owner: str, reason: str) -> ValueError:
     others = "image" if tower is TEXT else "text"
     return ValueError(
-        f"{owner} has no {tower.kind} tower for init_from_teacher: {reason}; allowed are the {tower.kind} towers of "
-        f"CLIP models, of transformers and open_clip alike; take such a model, or leave the {tower.kind} tower out: "
+        f"{owner} has no {tower.kind} tower for init_from_teacher: {reason}. Allowed are the {tower.kind} towers of "
+        f"CLIP models, of transformers and open_clip alike. Take such a model, or leave the {tower.kind} tower out: "
         f"`init_from_teacher: [{others}]`."
     )
 
@@ -208,7 +205,7 @@ def not_inheritable(tower: Tower, owner: str, reason: str) -> ValueError:
 def check_sizes(
     tower: Tower, config: PreTrainedConfig, theirs: PreTrainedConfig, weights: dict[str, Tensor], name: str
 ) -> None:
-    """Every dimension of the student's must be the teacher's or less, and what cannot be cut, the teacher's."""
+    """Refuse a student that is larger than its teacher, or differs in a size that cannot be cut."""
     own = getattr(config, tower.config)
     sizes = {
         size: (getattr(own, size), getattr(theirs, size))
@@ -230,7 +227,7 @@ def check_sizes(
     if wrong:
         raise ValueError(
             f"The {tower.config} of the student does not fit into the {tower.kind} tower of the teacher {name!r}, of "
-            f"which it should be a part; it has and may have: {'; '.join(wrong)}; take another student or teacher, or "
+            f"which it should be a part. It has and may have: {'; '.join(wrong)}. Take another student or teacher, or "
             "a JSON with these sizes as `model_name_or_path`."
         )
 
@@ -238,7 +235,7 @@ def check_sizes(
 def keep_layers(
     tower: Tower, own: PreTrainedConfig, theirs: PreTrainedConfig, weights: dict[str, Tensor]
 ) -> dict[str, Tensor]:
-    """The weights with evenly spaced layers, counted anew; the configuration takes what else the weights need."""
+    """Keep evenly spaced layers, counted anew; the configuration takes over the activation and the norm."""
     own.hidden_act, own.layer_norm_eps = theirs.hidden_act, theirs.layer_norm_eps
     step = theirs.num_hidden_layers // own.num_hidden_layers
     kept = range(0, step * own.num_hidden_layers, step)
@@ -259,7 +256,7 @@ def keep_layers(
 
 
 def teacher_tokenizer(teacher) -> PreTrainedTokenizerBase:
-    """The teacher's tokenizer as one of transformers."""
+    """Return the teacher's tokenizer as one of transformers."""
     tokenizer = teacher.processor.tokenizer
     if not is_open_clip(teacher.model):
         return tokenizer
@@ -273,13 +270,13 @@ def teacher_tokenizer(teacher) -> PreTrainedTokenizerBase:
 
 
 def token_rows(own: PreTrainedTokenizerBase, theirs: PreTrainedTokenizerBase, name: str) -> list[int]:
-    """The teacher's ids of the student's tokens, in the order of the student's."""
+    """Return the teacher's ids of the student's tokens, in the order of the student's."""
     vocabulary, tokens = theirs.get_vocab(), own.get_vocab()
     if unknown := sorted(set(tokens) - set(vocabulary)):
         raise ValueError(
-            f"The student has {len(unknown)} tokens that the teacher {name!r} has not (such as {unknown[0]!r}); to cut a "
-            "text tower, the tokenizers must be the same, or the student's a part of the teacher's; take the teacher's "
-            "with its tower: `init_from_teacher: [whole_text]`."
+            f"The student has {len(unknown)} tokens that the teacher {name!r} has not (such as {unknown[0]!r}). To "
+            "cut a text tower, the tokenizers must be the same, or the student's a part of the teacher's. Take the "
+            "teacher's with its tower: `init_from_teacher: [whole_text]`."
         )
     return [vocabulary[token] for token in sorted(tokens, key=tokens.get)]
 

@@ -5,31 +5,28 @@ import os
 import timm
 from transformers import BaseImageProcessor, PreTrainedModel
 
-from . import list_models, load_clip
-from .loading import is_hub_id
+from .loading import load_clip
+from .names import parse_name
 from .pretrained_tower import FORMS, image_tower, load_pretrained_tower
-from .towers.timm_tower import PREFIX as TIMM
 from .towers.timm_tower import load_timm_tower
-
-OPEN_CLIP = "open_clip:"
 
 
 def load_tower(
     vision_tower: str | os.PathLike | PreTrainedModel, *, trust_remote_code: bool = False
 ) -> tuple[PreTrainedModel, BaseImageProcessor | None]:
     """
-    Loads an image tower, with all its weights and in fp32, and its image processor.
+    Load an image tower, with all its weights and in fp32, and its image processor.
 
     Args:
         vision_tower (`str`, `os.PathLike` or [`~transformers.PreTrainedModel`]):
             - A model: a dual encoder, whose image tower is taken (the same object), or a vision model.
             - One of [`list_models`], with fresh weights.
             - A folder or Hub id of a dual encoder (CLIP, SigLIP, a student) or of a vision model alone (CLIP, SigLIP,
-              DINOv2, ViT, a student's tower). What it is, its `config.json` says, not its name.
+              DINOv2, ViT, a student's tower). Its `config.json` decides, not its name.
             - `open_clip:ARCH/TAG`, `open_clip:ARCH//FILE`: open_clip's own ViT becomes a stock CLIP tower.
             - `timm:NAME`, `timm:NAME//FILE.safetensors` or just the NAME: a model of timm with weights.
         trust_remote_code (`bool`, *optional*, defaults to `False`):
-            Whether to run code that lies in the folder or Hub repository.
+            Allow code that lies in the folder or Hub repository to run.
 
     Returns:
         `tuple`: the tower, and its image processor, or `None` for a model given as an object.
@@ -40,24 +37,29 @@ def load_tower(
     if isinstance(vision_tower, PreTrainedModel):
         return image_tower(vision_tower, f"{type(vision_tower).__name__}"), None
     name = os.fspath(vision_tower)
-    if name in list_models():
+    kind = parse_name(name).kind
+    if kind == "preset":
         model, processor = load_clip(name)
         return model.vision_model, processor.image_processor
-    if name.startswith(OPEN_CLIP):
-        from .open_clip.tower import load_open_clip_tower
+    if kind in LOADERS:
+        return LOADERS[kind](name)
+    if kind in ("folder", "hub"):
+        return load_pretrained_tower(name, trust_remote_code)
+    if timm.is_model(name):
+        return load_timm_tower(f"timm:{name}")
+    raise ValueError(
+        f"There is no tower vision_tower={name!r}. Allowed are {FORMS}. Check the name or the path, for example "
+        "build_llava('ViT-T-16', ...)."
+    )
 
-        return load_open_clip_tower(name)
-    if name.startswith(TIMM):
-        return load_timm_tower(name)
-    if not os.path.isdir(name):
-        if timm.is_model(name):
-            return load_timm_tower(TIMM + name)
-        if not is_hub_id(name):
-            raise ValueError(
-                f"There is no tower vision_tower={name!r}; allowed are {FORMS}; check the name or the path, for example "
-                "build_llava('ViT-T-16', ...)."
-            )
-    return load_pretrained_tower(name, trust_remote_code)
 
+def load_open_clip_tower(name: str) -> tuple[PreTrainedModel, BaseImageProcessor]:
+    from .open_clip import tower  # open_clip takes seconds to import.
+
+    return tower.load_open_clip_tower(name)
+
+
+# Prefix of a name -> its loader.
+LOADERS = {"open_clip": load_open_clip_tower, "timm": load_timm_tower}
 
 __all__ = ["load_tower"]

@@ -16,9 +16,10 @@ from transformers import (
     ProcessorMixin,
 )
 
+from .names import parse_name
 from .presets import build_preset, list_models, preset_folder
 
-# Of the arguments of `from_pretrained`, those that say where the files are and so concern the processor as well.
+# Arguments of `from_pretrained` that say where the files are. They concern the processor as well.
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
 REQUIRED_METHODS = ("get_image_features", "get_text_features")
 
@@ -27,24 +28,25 @@ def load_clip(
     name_or_path: str | os.PathLike, *, trust_remote_code: bool = False, **from_pretrained_kwargs
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
     """
-    Loads a dual encoder and its processor, or builds a fresh student.
+    Load a dual encoder and its processor, or build a fresh student.
 
     Args:
         name_or_path (`str` or `os.PathLike`):
-            One of [`list_models`] or the path of such a JSON, for random weights (`torch.manual_seed` decides which);
-            else the folder of a saved model or a Hub id. A preset's name comes before a folder of the same name.
+            One of [`list_models`] or the path of such a JSON, for random weights (`torch.manual_seed` decides which).
+            The folder of a saved model, or a Hub id. A preset's name comes before a folder of the same name.
         trust_remote_code (`bool`, *optional*, defaults to `False`):
-            Whether to run code that lies in the folder or Hub repository.
+            Allow code that lies in the folder or Hub repository to run.
         from_pretrained_kwargs:
             Passed to `from_pretrained`, such as `dtype`, `attn_implementation`, `revision` or `device_map`; a preset
             takes `dtype` and `attn_implementation`.
 
     Returns:
-        `tuple`: the model in eval mode when loaded and in train mode when fresh, as in transformers, and the processor.
+        `tuple`: the model in eval mode when loaded and in train mode when fresh, as in transformers, and the
+        processor.
 
     Raises:
-        ValueError: The name is unknown, the folder holds no dual encoder, the Hub could not be reached, or a package is
-            missing.
+        ValueError: The name is unknown, or the folder holds no dual encoder. The Hub could not be reached, or a
+            package is missing.
 
     Example:
 
@@ -58,19 +60,20 @@ def load_clip(
     except ImportError as error:
         reason = str(error).strip().split("\n")[0].rstrip(".")
         raise ValueError(
-            f"{name!r} cannot be loaded as asked ({reason}); allowed is what the installed packages can do; "
-            "install that package, or leave `attn_implementation` out."
+            f"{name!r} cannot be loaded as asked ({reason}). Allowed is what the installed packages can do. "
+            "Install that package, or leave `attn_implementation` out."
         ) from error
 
 
 def load_any(name: str, trust_remote_code: bool, kwargs: dict) -> tuple[PreTrainedModel, ProcessorMixin]:
-    if name in list_models():
+    kind = parse_name(name).kind
+    if kind == "preset":
         return build_preset(preset_folder() / f"{name}.json", **kwargs)
-    if os.path.isfile(name) and name.endswith(".json"):
+    if kind == "json" and os.path.isfile(name):
         return build_preset(Path(name), **kwargs)
-    if os.path.isdir(name):
+    if kind == "folder":
         check_folder(name, kwargs.get("subfolder", ""))
-    elif not is_hub_id(name):
+    elif kind != "hub":
         raise ValueError(unknown_name(name))
     return load_pretrained(name, trust_remote_code, kwargs)
 
@@ -84,7 +87,7 @@ def load_pretrained(name: str, trust_remote_code: bool, kwargs: dict) -> tuple[P
 
     model_class = auto_class(config)
     if type(config) in MODEL_MAPPING:
-        # Checked before the weights are read. Remote code is in no table; it is checked once it is loaded.
+        # The check comes before the weights are read. Remote code is in no table, and is checked once it is loaded.
         check_dual_encoder(MODEL_MAPPING[type(config)], name, config)
     try:
         model, report = model_class.from_pretrained(
@@ -96,8 +99,8 @@ def load_pretrained(name: str, trust_remote_code: bool, kwargs: dict) -> tuple[P
     if missing := sorted(report["missing_keys"]):
         raise ValueError(
             f"The weights of {name!r} lack {len(missing)} tensors of {type(model).__name__} (such as {missing[0]}), "
-            "which would stay random; allowed are complete weights of a dual encoder; "
-            "save the whole model with model.save_pretrained and load that folder."
+            "which would stay random. Allowed are complete weights of a dual encoder. "
+            "Save the whole model with model.save_pretrained and load that folder."
         )
     return model, load_processor(name, where)
 
@@ -113,14 +116,14 @@ def auto_class(config: PreTrainedConfig) -> type:
 def load_processor(name: str, where: dict) -> ProcessorMixin:
     try:
         processor = AutoProcessor.from_pretrained(name, **where)
-        # transformers prefers the torchvision backend whatever was saved; its pixels differ from open_clip's and from
-        # those that a student was trained on by up to one grey level.
+        # transformers prefers the torchvision backend whatever was saved. Its pixels differ by up to one grey level
+        # from open_clip's, and from those that a student was trained on.
         processor.image_processor = AutoImageProcessor.from_pretrained(name, backend="pil", **where)
     except (OSError, ValueError) as error:
         raise ValueError(no_processor(name, str(error).strip().split("\n")[0].rstrip("."))) from error
     if not hasattr(processor, "tokenizer"):
         raise ValueError(no_processor(name, "there is no tokenizer"))
-    # Without its vocabulary a CLIP tokenizer loads without a word and maps every text to unknown tokens.
+    # A CLIP tokenizer loads silently without its vocabulary, and maps every text to unknown tokens.
     if len(processor.tokenizer) <= len(set(processor.tokenizer.all_special_ids)) + 1:
         raise ValueError(no_processor(name, "the tokenizer has no vocabulary"))
     return processor
@@ -128,43 +131,38 @@ def load_processor(name: str, where: dict) -> ProcessorMixin:
 
 def no_processor(name: str, reason: str) -> str:
     return (
-        f"{name!r} has a model but no processor that can be loaded ({reason}); "
-        "an image processor and a tokenizer must lie beside the model; "
-        "call processor.save_pretrained(...) into that folder."
+        f"{name!r} has a model but no processor that can be loaded ({reason}). "
+        "An image processor and a tokenizer must lie beside the model. "
+        "Call processor.save_pretrained(...) into that folder."
     )
 
 
 def check_dual_encoder(model_class: type, name: str, config: PreTrainedConfig):
     if not all(hasattr(model_class, method) for method in REQUIRED_METHODS):
         raise ValueError(
-            f"{name!r} holds a {config.model_type!r} model ({model_class.__name__}), which is no dual encoder; "
-            f"allowed are models with {' and '.join(REQUIRED_METHODS)}, such as CLIP and SigLIP; "
-            f"give another model or one of the presets {', '.join(list_models())}."
+            f"{name!r} holds a {config.model_type!r} model ({model_class.__name__}), which is no dual encoder. "
+            f"Allowed are models with {' and '.join(REQUIRED_METHODS)}, such as CLIP and SigLIP. "
+            f"Give another model or one of the presets {', '.join(list_models())}."
         )
 
 
 def check_folder(name: str, subfolder: str):
     if not os.path.isfile(os.path.join(name, subfolder, "config.json")):
         raise ValueError(
-            f"The folder {name!r} is no saved model, as it has no config.json; "
-            f"allowed are a folder written by save_pretrained, a Hub id and the presets {', '.join(list_models())}; "
-            "give the folder in which config.json lies (a checkpoint may be one level deeper)."
+            f"The folder {name!r} is no saved model, as it has no config.json. "
+            f"Allowed are a folder written by save_pretrained, a Hub id and the presets {', '.join(list_models())}. "
+            "Give the folder in which config.json lies (a checkpoint may be one level deeper)."
         )
 
 
-def is_hub_id(name: str) -> bool:
-    """Whether `name` has the form OWNER/NAME and cannot be meant as a path."""
-    return name.count("/") == 1 and not name.startswith((".", "/", "~")) and not name.endswith((".json", "/"))
-
-
 def unknown_name(name: str) -> str:
-    # Compared in lower case, so that "vit-t16" finds "ViT-T-16".
+    # Lower case lets "vit-t16" find "ViT-T-16".
     presets = {preset.lower(): preset for preset in list_models()}
     close = [presets[match] for match in difflib.get_close_matches(name.lower(), presets, n=1)]
-    advice = f"did you mean load_clip({close[0]!r})?" if close else "call load_clip with one of these."
+    advice = f"Did you mean load_clip({close[0]!r})?" if close else "Call load_clip with one of these."
     return (
-        f"There is no preset, file or folder {name!r}; allowed are the presets {', '.join(list_models())}, "
-        f"the path of a JSON or of a saved model, and a Hub id OWNER/NAME; {advice}"
+        f"There is no preset, file or folder {name!r}. Allowed are the presets {', '.join(list_models())}, "
+        f"the path of a JSON or of a saved model, and a Hub id OWNER/NAME. {advice}"
     )
 
 
@@ -172,13 +170,13 @@ def cannot_load(name: str, error: Exception) -> str:
     reason = str(error).strip().split("\n")[0].rstrip(".")
     if os.path.isdir(name):
         return (
-            f"The folder {name!r} cannot be loaded as a model ({reason}); allowed is what save_pretrained of a dual "
-            "encoder wrote; save it again, or pass trust_remote_code=True if it brings its own code and you trust it."
+            f"The folder {name!r} cannot be loaded as a model ({reason}). Allowed is what save_pretrained of a dual "
+            "encoder wrote. Save it again, or pass trust_remote_code=True if it brings its own code and you trust it."
         )
     return (
-        f"{name!r} is no preset and no folder here, and could not be had from the Hugging Face Hub either ({reason}); "
-        f"allowed are the presets {', '.join(list_models())}, a folder and a Hub id; "
-        f"check the name and the network, or run `hf download {name}` where there is one and give that folder."
+        f"{name!r} is no preset and no folder here, and could not be had from the Hugging Face Hub either ({reason}). "
+        f"Allowed are the presets {', '.join(list_models())}, a folder and a Hub id. "
+        f"Check the name and the network, or run `hf download {name}` where there is one and give that folder."
     )
 
 

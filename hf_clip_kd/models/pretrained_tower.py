@@ -6,15 +6,17 @@ import torch
 from transformers import MODEL_MAPPING, AutoConfig, AutoImageProcessor, AutoModel, BaseImageProcessor, PreTrainedModel
 
 from .loading import REQUIRED_METHODS
+from .names import LIBRARY_FORMS
 
 FORMS = (
     "a model, a preset of list_models(), a folder or Hub id of a dual encoder or a vision transformer, "
-    "'open_clip:ARCH/TAG', and 'timm:NAME' with or without '//checkpoint.safetensors'"
+    f"{LIBRARY_FORMS}"
 )
 
 
 def load_pretrained_tower(name: str, trust_remote_code: bool) -> tuple[PreTrainedModel, BaseImageProcessor]:
-    """The image tower in a folder or at a Hub id, in fp32 and with all its weights, and its image processor.
+    """
+    Load the image tower in a folder or at a Hub id, in fp32, and its image processor.
 
     Raises:
         ValueError: There is none, it has not all its weights, or no image processor.
@@ -23,7 +25,7 @@ def load_pretrained_tower(name: str, trust_remote_code: bool) -> tuple[PreTraine
         config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(cannot_load(name, error)) from error
-    # Before the weights are read. Remote code is in no table; it is checked once it is loaded.
+    # The check comes before the weights are read. Remote code is in no table, and is checked once it is loaded.
     if type(config) in MODEL_MAPPING:
         check_is_vision(MODEL_MAPPING[type(config)], repr(name))
     try:
@@ -37,17 +39,17 @@ def load_pretrained_tower(name: str, trust_remote_code: bool) -> tuple[PreTraine
     if missing := sorted(key for key in report["missing_keys"] if key.startswith(prefix)):
         raise ValueError(
             f"The weights of {name!r} lack {len(missing)} tensors of {type(tower).__name__} (such as {missing[0]}), "
-            "which would stay random; a tower must have all its weights; save the whole model with "
+            "which would stay random. A tower must have all its weights. Save the whole model with "
             "model.save_pretrained and give that folder."
         )
     try:
-        # transformers prefers the torchvision backend whatever was saved; its pixels are not those of training.
+        # transformers prefers the torchvision backend whatever was saved. Its pixels are not those of training.
         image_processor = AutoImageProcessor.from_pretrained(name, backend="pil", trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
         reason = str(error).strip().split("\n")[0].rstrip(".")
         raise ValueError(
-            f"{name!r} has a tower but no image processor that can be loaded ({reason}); it must lie beside the model; "
-            "call image_processor.save_pretrained(...) into that folder."
+            f"{name!r} has a tower but no image processor that can be loaded ({reason}). It must lie beside the "
+            "model. Call image_processor.save_pretrained(...) into that folder."
         ) from error
     return tower, image_processor
 
@@ -56,13 +58,13 @@ def cannot_load(name: str, error: Exception) -> str:
     reason = str(error).strip().split("\n")[0].rstrip(".")
     where = "The folder" if os.path.isdir(name) else "No folder here, and on the Hugging Face Hub"
     return (
-        f"{where} {name!r} cannot be loaded as a tower ({reason}); allowed are {FORMS}; check the name and the network, "
-        "or pass trust_remote_code=True if it brings its own code and you trust it."
+        f"{where} {name!r} cannot be loaded as a tower ({reason}). Allowed are {FORMS}. Check the name and the "
+        "network, or pass trust_remote_code=True if it brings its own code and you trust it."
     )
 
 
 def image_tower(model: PreTrainedModel, name: str) -> PreTrainedModel:
-    """The image tower in a dual encoder, or the vision model itself."""
+    """Return the image tower in a dual encoder, or the vision model itself."""
     check_is_vision(type(model), name)
     return model.vision_model if is_dual_encoder(type(model)) else model
 
@@ -78,8 +80,8 @@ def is_vision_model(model_class: type) -> bool:
 def check_is_vision(model_class: type, name: str):
     if not is_dual_encoder(model_class) and not is_vision_model(model_class):
         raise ValueError(
-            f"The tower {name} holds a {model_class.__name__}, which is neither a dual encoder nor a vision model; "
-            f"allowed are {FORMS}; give the model whose image tower you want."
+            f"The tower {name} holds a {model_class.__name__}, which is neither a dual encoder nor a vision model. "
+            f"Allowed are {FORMS}. Give the model whose image tower you want."
         )
 
 

@@ -69,12 +69,25 @@ def data_name(block: dict[str, Any]) -> str:
     return f"{source}/{block.get('split', 'test')}"
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file so that nobody ever finds half of it; folders are made."""
+def write_whole(path: Path, data: str | bytes) -> None:
+    """
+    Write a file so that nobody ever finds half of it, even after a loss of power; folders are made.
+
+    Several processes may write the same file. A kill leaves a file `NAME.PID.tmp` at most, see [`remove_torn`].
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
+    with open(temporary, "wb") as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+def remove_torn(folder: Path) -> None:
+    """Remove the files that killed calls of [`write_whole`] left in a folder; no other process may write there now."""
+    for path in folder.glob("*.tmp"):
+        path.unlink()
 
 
 def load_results(folder: str | Path) -> list[dict]:

@@ -13,6 +13,7 @@ from .base import Teacher, as_dtype
 from .clip import CLIPTeacher
 from .ensemble import TeacherEnsemble
 from .function import FunctionTeacher
+from .kinds import maker
 from .processors import TeacherProcessor
 
 OPTIONS = ("name", "weight", "logit_scale", "dtype", "device", "compile")
@@ -27,17 +28,19 @@ def load_teacher(
     trust_remote_code: bool = False,
 ) -> Teacher:
     """
-    Any teacher.
+    Load any teacher.
 
     Args:
         teacher (`str`, `os.PathLike`, `nn.Module`, `Mapping` or a list of these):
-            What [`CLIPTeacher`] takes, or a [`Teacher`], which stays as it is. A mapping has it as `name`, and any of
-            `logit_scale`, `dtype`, `device` and `compile`, which go before those given here. A list is an ensemble, of
-            which each may also have a `weight`.
-        dtype, device, compile, trust_remote_code (*optional*): As in [`CLIPTeacher`]; a dtype may be a name.
+            A name or a model as for [`CLIPTeacher`], or a [`Teacher`], which stays as it is. The prefix of a name
+            chooses the kind, see [`~hf_clip_kd.teachers.kinds.KINDS`]. A mapping has the name or the model as `name`,
+            and any of `logit_scale`, `dtype`, `device` and `compile`. They go before those given here. A list is an
+            ensemble, and each entry may also have a `weight`.
+        dtype, device, compile, trust_remote_code (*optional*): Arguments of [`CLIPTeacher`]; a dtype may be a name.
 
     Raises:
-        ValueError: As [`CLIPTeacher`] and [`TeacherEnsemble`] do, or a mapping has no `name` or unknown keys.
+        ValueError: [`CLIPTeacher`] or [`TeacherEnsemble`] refuses, the prefix of a name is unknown, or a mapping has
+            no `name` or unknown keys.
 
     Example:
 
@@ -47,31 +50,35 @@ def load_teacher(
     """
     options = {"dtype": dtype, "device": device, "compile": compile, "trust_remote_code": trust_remote_code}
     if isinstance(teacher, Sequence) and not isinstance(teacher, str):
-        weights = [one.get("weight", 1.0) if isinstance(one, Mapping) else 1.0 for one in teacher]
-        return TeacherEnsemble([_load_one(one, options) for one in teacher], weights)
-    return _load_one(teacher, options)
+        weights = [member.get("weight", 1.0) if isinstance(member, Mapping) else 1.0 for member in teacher]
+        return TeacherEnsemble([_load_member(member, options) for member in teacher], weights)
+    return _load_member(teacher, options)
 
 
-def _load_one(teacher, options: dict[str, Any]) -> Teacher:
+def _load_member(teacher, options: dict[str, Any]) -> Teacher:
     if isinstance(teacher, Teacher):
         return teacher
     if isinstance(teacher, Mapping):
         unknown = sorted(set(teacher) - set(OPTIONS))
         if unknown or "name" not in teacher:
             raise ValueError(
-                f"The teacher {dict(teacher)!r} {f'has the unknown keys {unknown}' if unknown else 'has no name'}; allowed "
-                f"are {', '.join(OPTIONS)}; write for example {{'name': 'open_clip:ViT-B-16/openai', 'weight': 2}}."
+                f"The teacher {dict(teacher)!r} {f'has the unknown keys {unknown}' if unknown else 'has no name'}. "
+                f"Allowed are {', '.join(OPTIONS)}. Write for example "
+                f"{{'name': 'open_clip:ViT-B-16/openai', 'weight': 2}}."
             )
         own = {key: value for key, value in teacher.items() if key not in ("name", "weight")}
         teacher, options = teacher["name"], options | own
         if isinstance(teacher, Teacher):
             if own:
                 raise ValueError(
-                    f"The teacher {type(teacher).__name__} is made already and was given {own}; beside a ready teacher only "
-                    "a `weight` may stand; give the others to CLIPTeacher or FunctionTeacher where it is made."
+                    f"The teacher {type(teacher).__name__} is made already and was given {own}. Beside a ready "
+                    "teacher only a `weight` may stand. Give the others to CLIPTeacher or FunctionTeacher where it is "
+                    "made."
                 )
             return teacher
-    return CLIPTeacher(teacher, **options | {"dtype": as_dtype(options["dtype"])})
+    options = options | {"dtype": as_dtype(options["dtype"])}
+    make = CLIPTeacher if isinstance(teacher, nn.Module) else maker(os.fspath(teacher))
+    return make(teacher, **options)
 
 
 __all__ = ["CLIPTeacher", "FunctionTeacher", "Teacher", "TeacherEnsemble", "TeacherProcessor", "load_teacher"]

@@ -1,4 +1,4 @@
-"""What all teachers have in common: frozen, in eval mode, with a precision and a device of their own."""
+"""Teacher: the base class of all that a student learns from. It has a precision and a device of its own."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..losses.features import CLIPDims, CLIPFeatures, FeatureRequest
+from ..models.precision import upcast
 from ..models.towers.checksum import tower_checksum
 
 PREFIX = "teacher_"
@@ -19,20 +20,25 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 class Teacher(nn.Module):
     """
-    Something to learn from; the base class of [`CLIPTeacher`], [`FunctionTeacher`] and [`TeacherEnsemble`].
+    Something to learn from: [`CLIPTeacher`], [`FunctionTeacher`], [`TeacherEnsemble`] or [`TeacherCache`].
 
-    A subclass writes `forward`, with the arguments and the result of [`CLIPTeacher.forward`], and sets `processor` and `dims`.
+    A subclass writes `forward`, with the arguments and the result of [`CLIPTeacher.forward`], and sets `processor` and
+    `dims`. One that reads its features from the batch writes `of_batch` instead.
 
     Args:
         dtype (`torch.dtype`, *optional*):
-            The precision it computes in, whatever the student's; without one, that of the autocast around it.
+            Precision of its computation, whatever the student's; by default that of the autocast around it.
         device (`str` or `torch.device`, *optional*):
-            Where it stays; without one it goes where the trainer puts it. Features come back to the device of the images.
+            Device where it stays; by default the one that the trainer chooses. Features come back to the device of the
+            images.
 
     Attributes:
-        processor: What it sees: an image processor, a tokenizer (`None` without texts) and a context length.
-        dims ([`~hf_clip_kd.losses.features.CLIPDims`]): Its widths.
-        request ([`~hf_clip_kd.losses.features.FeatureRequest`]): What losses read beyond embeddings, see [`Teacher.prepare`].
+        processor:
+            Image processor, tokenizer (`None` without texts) and context length. `None` for a teacher that sees
+            nothing.
+        dims ([`~hf_clip_kd.losses.features.CLIPDims`]): Widths of its features.
+        request ([`~hf_clip_kd.losses.features.FeatureRequest`]):
+            Features that losses read beyond embeddings, see [`Teacher.prepare`].
     """
 
     processor: Any
@@ -45,20 +51,23 @@ class Teacher(nn.Module):
 
     def prepare(self, request: FeatureRequest) -> None:
         """
-        Also give what losses ask for beyond the embeddings.
+        Promise features beyond the embeddings.
+
+        Args:
+            request ([`~hf_clip_kd.losses.features.FeatureRequest`]): From [`~hf_clip_kd.losses.requested`].
 
         Raises:
-            ValueError: If this teacher cannot give it.
+            ValueError: This teacher cannot give them.
         """
         self.request = request
 
     def of_batch(self, batch: dict[str, Tensor], prefix: str = PREFIX) -> CLIPFeatures:
         """
-        The features of a collated batch.
+        Give the features of a collated batch.
 
         Args:
             batch (`dict[str, Tensor]`): From a [`CLIPDataCollator`], on any device.
-            prefix (`str`): What the names of this teacher's inputs begin with; where there are none, it sees the student's.
+            prefix (`str`): Start of the names of this teacher's inputs. It sees the student's where it has none.
         """
         # Texts come together: a mask of the student's does not fit the teacher's ids.
         texts = prefix if f"{prefix}input_ids" in batch else ""
@@ -66,25 +75,25 @@ class Teacher(nn.Module):
         return self(pixel_values=batch.get(f"{prefix}pixel_values", batch["pixel_values"]), **inputs)
 
     def identity(self) -> dict[str, Any]:
-        """What tells this teacher from another, in JSON's types: a run is resumed only with the same."""
+        """Return values in JSON's types that tell this teacher from another: a run resumes only with the same."""
         return {"weights": tower_checksum(self)[:16], "dtype": str(self.own_dtype)}
 
     def place(self, device: str | torch.device) -> None:
-        """Go to `device`, unless this teacher was given one of its own."""
+        """Go to `device`, unless this teacher has one of its own."""
         self.to(device if self.own_device is None else self.own_device)
 
     def train(self, mode: bool = True) -> Teacher:
-        """Does nothing: a teacher stays in eval mode whatever the trainer does."""
+        """Do nothing: a teacher stays in eval mode whatever the trainer does."""
         return self
 
     def precision(self, device: torch.device):
-        """The context to compute in."""
+        """Return the context to compute in."""
         return nullcontext() if self.own_dtype is None else torch.autocast(device.type, enabled=False)
 
 
-def finished(features: CLIPFeatures, request: FeatureRequest, device: torch.device) -> CLIPFeatures:
-    """Features in fp32 or better, on `device`, with the moments of the tokens if they were asked for."""
-    features = features.map(lambda x: full(x).to(device))
+def to_loss_features(features: CLIPFeatures, request: FeatureRequest, device: torch.device) -> CLIPFeatures:
+    """Return features in fp32 or better, on `device`, with the moments of the tokens if `request` asks for them."""
+    features = features.map(lambda x: upcast(x).to(device))
     if request.token_moments and features.image_tokens is not None:
         tokens = features.image_tokens
         moments = torch.stack([tokens.mean(dim=1), tokens.square().mean(dim=1)], dim=1)
@@ -92,18 +101,18 @@ def finished(features: CLIPFeatures, request: FeatureRequest, device: torch.devi
     return features
 
 
-def full(features: Tensor) -> Tensor:
-    """Half-precision features in float32: losses compute in float32 or better."""
-    return features.float() if features.dtype in (torch.float16, torch.bfloat16) else features
-
-
 def as_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
-    """A dtype by its name in a recipe; `ValueError` for others than the floating ones."""
+    """
+    Find a dtype by its name in a recipe.
+
+    Raises:
+        ValueError: The name is not one of the floating types.
+    """
     if dtype is None or isinstance(dtype, torch.dtype):
         return dtype
     if dtype not in DTYPES:
         raise ValueError(
-            f"The teacher's dtype {dtype!r} is unknown; allowed are {', '.join(DTYPES)}; write for example "
+            f"The teacher's dtype {dtype!r} is unknown. Allowed are {', '.join(DTYPES)}. Write for example "
             "`teacher_dtype: bfloat16`, or leave it out for float32 weights that follow the trainer's precision."
         )
     return DTYPES[dtype]

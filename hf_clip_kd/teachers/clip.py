@@ -10,16 +10,18 @@ from torch import Tensor, nn
 
 from .. import models
 from ..losses.features import CLIPDims, CLIPFeatures, FeatureRequest
+from ..models.open_clip import is_open_clip
+from ..models.precision import upcast
 from ..models.towers.tokens import pooled
-from .base import Teacher, finished, full
-from .loading import is_open_clip, load, log_scale, make_processor, scalar
-from .processors import FullLengthTokenizer, NaflexImageProcessor
+from .base import Teacher, to_loss_features
+from .encoders import load_encoder, log_scale, scalar
+from .processors import FullLengthTokenizer, NaflexImageProcessor, make_processor
 from .vision import VisionTower, check_tokens
 
 
 class CLIPTeacher(Teacher):
     """
-    A frozen dual encoder or vision model to learn from: always in eval mode, without gradients, with its own preprocessing.
+    A frozen dual encoder or vision model: always in eval mode, without gradients, with its own preprocessing.
 
     Args:
         name_or_path_or_model (`str`, `os.PathLike` or `nn.Module`):
@@ -31,27 +33,27 @@ class CLIPTeacher(Teacher):
               `timm:NAME//path/to/checkpoint.safetensors`, for losses that read no text.
             - A ready model of transformers or open_clip, which is frozen in place.
         processor (*optional*):
-            With a ready transformers model its processor, required (of a vision model, its image processor). With
-            open_clip the tokenizer, if it is not the one of the architecture. With a folder or Hub id it replaces the one
-            found there.
+            A ready model of transformers needs its processor (a vision model its image processor). A model of
+            open_clip takes a tokenizer, if it is not the one of the architecture. A folder or Hub id takes one in
+            place of its own.
         dtype (`torch.dtype`, *optional*):
-            Type of the weights and of all computation, whatever the student's. By default float32 for what is loaded
-            here, computing under the trainer's autocast. Features come out in float32 or better whatever it is.
-        device (`str` or `torch.device`, *optional*): Where the model stays; by default where the trainer puts it.
-        compile (`bool`, *optional*, defaults to `False`): Whether to run it through `torch.compile`.
+            Type of the weights and of all computation, whatever the student's. The default is float32 weights that
+            compute under the trainer's autocast. Features come out in float32 or better in any case.
+        device (`str` or `torch.device`, *optional*): Device of the model; by default the one that the trainer chooses.
+        compile (`bool`, *optional*, defaults to `False`): Run it through `torch.compile`.
         logit_scale (`float`, *optional*):
-            The factor on its cosine similarities (inverse temperature) that losses read, instead of its own.
-        trust_remote_code (`bool`, *optional*, defaults to `False`): Whether model code from the Hub may run.
+            Factor on its cosine similarities (inverse temperature) that losses read, instead of its own.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): Allow model code from the Hub to run.
 
     Attributes:
         model (`nn.Module`): The frozen model.
         processor ([`TeacherProcessor`]): Its image processor, tokenizer and context length.
-        dims ([`~hf_clip_kd.losses.features.CLIPDims`]): Its widths, and whether it has text.
+        dims ([`~hf_clip_kd.losses.features.CLIPDims`]): Its widths, and `has_text`.
         logit_scale (0-dim `Tensor`, *optional*): Log of its scale, as in [`~transformers.CLIPModel`].
         logit_bias (0-dim `Tensor`, *optional*): Its bias.
 
     Raises:
-        `ValueError`: nothing there under that name, no such model, or no processor.
+        ValueError: There is nothing of that name, no such model, or no processor.
 
     Example:
 
@@ -75,10 +77,10 @@ class CLIPTeacher(Teacher):
         trust_remote_code: bool = False,
     ):
         super().__init__(dtype, device)
-        model, processor, self.name_or_path = load(name_or_path_or_model, processor, trust_remote_code)
+        model, processor, self.name_or_path = load_encoder(name_or_path_or_model, processor, trust_remote_code)
         self._is_open_clip = is_open_clip(model)
         self.processor = make_processor(model, processor, self.name_or_path)
-        # Kept apart from the model, since half precision would round the scale.
+        # Half precision would round the scale, so it is kept apart from the model.
         self.register_buffer("logit_scale", log_scale(model, logit_scale), persistent=False)
         self.register_buffer("logit_bias", scalar(model, "logit_bias"), persistent=False)
         self.model = model.requires_grad_(False).eval().to(dtype=dtype)
@@ -91,15 +93,15 @@ class CLIPTeacher(Teacher):
 
     def prepare(self, request: FeatureRequest) -> None:
         """
-        Also give what losses ask for beyond the embeddings, and measure its width for `dims`.
+        Promise features beyond the embeddings, and measure their width for `dims`.
 
         Args:
             request ([`~hf_clip_kd.losses.features.FeatureRequest`]):
-                From [`~hf_clip_kd.losses.requested`]. A vision model leaves out `patch_embeds`, which only losses with text
-                read.
+                From [`~hf_clip_kd.losses.requested`]. A vision model leaves out `patch_embeds`, which only losses with
+                text read.
 
         Raises:
-            ValueError: If this model cannot give it.
+            ValueError: This model cannot give them.
         """
         request = request if self.dims.has_text else replace(request, patch_embeds=False)
         layer, channels, grid = request.teacher_layer, None, None
@@ -113,8 +115,8 @@ class CLIPTeacher(Teacher):
                 _, last_grid = self._towers.token_shape(self.model, -1)
                 if grid not in (None, last_grid):
                     raise ValueError(
-                        f"its tokens at teacher_layer={layer} lie on the grid {grid}, its patch embeddings on {last_grid}; "
-                        "one run reads one grid; give every loss teacher_layer=-1."
+                        f"its tokens at teacher_layer={layer} lie on the grid {grid}, its patch embeddings on "
+                        f"{last_grid}. One run reads one grid. Give every loss teacher_layer=-1."
                     )
                 grid = last_grid
         except ValueError as error:
@@ -127,7 +129,7 @@ class CLIPTeacher(Teacher):
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Device of the model."""
         return next(self.model.parameters()).device
 
     @property
@@ -147,13 +149,13 @@ class CLIPTeacher(Teacher):
             `Tensor` of shape `(batch, embed_dim)`, not normalised.
         """
         if self._is_open_clip:
-            return full(self.model.encode_image(pixel_values.to(self.device, self.dtype), normalize=False))
+            return upcast(self.model.encode_image(pixel_values.to(self.device, self.dtype), normalize=False))
         pixel_values = pixel_values.to(self.device)
         inputs = {"pixel_values": pixel_values}
         if isinstance(self.processor.image_processor, NaflexImageProcessor):
             inputs = NaflexImageProcessor.unpack(pixel_values)
         inputs["pixel_values"] = inputs["pixel_values"].to(self.dtype)
-        return full(pooled(self.model.get_image_features(**inputs)))
+        return upcast(pooled(self.model.get_image_features(**inputs)))
 
     @torch.no_grad()
     def get_text_features(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
@@ -163,7 +165,7 @@ class CLIPTeacher(Teacher):
         Args:
             input_ids (`Tensor` of shape `(batch, length)`): From `processor.tokenizer`.
             attention_mask (`Tensor` of shape `(batch, length)`, *optional*):
-                1 on tokens, 0 on padding; not used by models that were trained without one (SigLIP, open_clip).
+                1 on tokens, 0 on padding. Models that were trained without one (SigLIP, open_clip) do not use it.
 
         Returns:
             `Tensor` of shape `(batch, embed_dim)`, not normalised.
@@ -173,17 +175,17 @@ class CLIPTeacher(Teacher):
         """
         if isinstance(self.model, VisionTower):
             raise ValueError(
-                f"{self.name_or_path!r} is a vision model, which embeds no texts; zero-shot classification, retrieval and losses "
-                "with texts need a dual encoder; give one, for example 'openai/clip-vit-base-patch16'."
+                f"{self.name_or_path!r} is a vision model, which embeds no texts. Zero-shot classification, retrieval "
+                "and losses with texts need a dual encoder. Give one, for example 'openai/clip-vit-base-patch16'."
             )
         input_ids = input_ids.to(self.device)
         if self._is_open_clip:
-            return full(self.model.encode_text(input_ids, normalize=False))
+            return upcast(self.model.encode_text(input_ids, normalize=False))
         if isinstance(self.processor.tokenizer, FullLengthTokenizer):
             attention_mask = None
         elif attention_mask is not None:
             attention_mask = attention_mask.to(self.device)
-        return full(pooled(self.model.get_text_features(input_ids=input_ids, attention_mask=attention_mask)))
+        return upcast(pooled(self.model.get_text_features(input_ids=input_ids, attention_mask=attention_mask)))
 
     @torch.no_grad()
     def forward(
@@ -195,14 +197,18 @@ class CLIPTeacher(Teacher):
         synthetic_attention_mask: Tensor | None = None,
     ) -> CLIPFeatures:
         """
-        Embed a batch; arguments as in [`CLIPTeacher.get_image_features`] and [`CLIPTeacher.get_text_features`].
+        Embed a batch.
 
         Args:
-            synthetic_input_ids, synthetic_attention_mask (*optional*): Generated captions of the images, likewise.
+            pixel_values (`Tensor` of shape `(batch, 3, height, width)`, *optional*): From `processor.image_processor`.
+            input_ids, attention_mask (`Tensor` of shape `(batch, length)`, *optional*): From `processor.tokenizer`.
+            synthetic_input_ids, synthetic_attention_mask (`Tensor` of shape `(batch, length)`, *optional*):
+                Generated captions of the images, from `processor.tokenizer`.
 
         Returns:
-            [`~hf_clip_kd.losses.features.CLIPFeatures`] without gradients, on the device of the images, with what
-            [`CLIPTeacher.prepare`] was asked for; what was not given is `None`, and so are texts for a vision model.
+            [`~hf_clip_kd.losses.features.CLIPFeatures`] without gradients, on the device of the images. It also has
+            the features that [`CLIPTeacher.prepare`] promised. A feature without an input is `None`, and so are texts
+            for a vision model.
         """
         given = next((x for x in (pixel_values, input_ids, synthetic_input_ids) if x is not None), None)
         with self.precision(self.device):
@@ -213,10 +219,10 @@ class CLIPTeacher(Teacher):
                 features.synthetic_text_embeds = self.get_text_features(synthetic_input_ids, synthetic_attention_mask)
         features.logit_scale = None if self.logit_scale is None else self.logit_scale.exp()
         features.logit_bias = self.logit_bias
-        return finished(features, self.request, self.device if given is None else given.device)
+        return to_loss_features(features, self.request, self.device if given is None else given.device)
 
     def _image_features(self, pixel_values: Tensor) -> CLIPFeatures:
-        """All that is read of images, from one forward pass."""
+        """Read all features of images from one forward pass."""
         request = self.request
         if request.teacher_layer is None and not request.patch_embeds:
             return CLIPFeatures(image_embeds=self.get_image_features(pixel_values))
@@ -227,7 +233,7 @@ class CLIPTeacher(Teacher):
 
     @property
     def _towers(self):
-        """The module whose functions read tokens of this kind of model."""
+        """Module whose functions read tokens of this kind of model."""
         if not self._is_open_clip:
             return models
         from ..models.open_clip import tokens as open_clip_tokens
@@ -235,7 +241,7 @@ class CLIPTeacher(Teacher):
         return open_clip_tokens
 
     def _dims(self) -> CLIPDims:
-        # Libraries keep the width in another place for each kind of model; one forward pass knows it.
+        # Libraries keep the width in another place for each kind of model. One forward pass knows it.
         has_text = not isinstance(self.model, VisionTower)
         if has_text:
             ids = torch.zeros(1, self.processor.context_length, dtype=torch.long)
@@ -245,8 +251,8 @@ class CLIPTeacher(Teacher):
             embeds = self.get_image_features(torch.zeros(1, config.num_channels, config.image_size, config.image_size))
         if embeds.ndim != 2:
             raise ValueError(
-                f"The teacher {self.name_or_path!r} gives features of the shape {tuple(embeds.shape)} for one text; allowed is "
-                "one embedding, (1, dim). Pick from its features in a function of your own: "
+                f"The teacher {self.name_or_path!r} gives features of the shape {tuple(embeds.shape)} for one text. "
+                "Allowed is one embedding, (1, dim). Pick from its features in a function of your own: "
                 "FunctionTeacher(function, processor=..., dims=CLIPDims(...))."
             )
         return CLIPDims(embeds.shape[-1], has_text=has_text, has_bias=self.logit_bias is not None)

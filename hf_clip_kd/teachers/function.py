@@ -1,4 +1,4 @@
-"""FunctionTeacher: whatever a Python function can compute, with declared outputs."""
+"""FunctionTeacher: any Python function, with declared outputs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..losses.features import CLIPDims, CLIPFeatures, FeatureRequest
-from .base import Teacher, finished
+from .base import Teacher, to_loss_features
 
 
 class FunctionTeacher(Teacher):
@@ -20,20 +20,21 @@ class FunctionTeacher(Teacher):
 
     Args:
         function (`Callable`):
-            Called with `pixel_values` `(batch, 3, height, width)` and, where `dims.has_text`, with `input_ids` and
-            `attention_mask` if the batch has them, all as keywords; gives [`~hf_clip_kd.losses.features.CLIPFeatures`] or a `dict`
-            of its fields. An `nn.Module` is frozen in place.
-        processor: What it sees: an object with `image_processor` and, where `dims.has_text`, `tokenizer`.
+            Takes the keyword `pixel_values` `(batch, 3, height, width)`. If `dims.has_text`, it also takes `input_ids`
+            and `attention_mask` where the batch has them. Returns [`~hf_clip_kd.losses.features.CLIPFeatures`] or a
+            `dict` of its fields. An `nn.Module` is frozen in place.
+        processor: An object with `image_processor` and, if `dims.has_text`, `tokenizer`.
         dims ([`~hf_clip_kd.losses.features.CLIPDims`]):
-            What it gives, declared: `image_embeds` of width `embed_dim`; `text_embeds` if `has_text`, likewise
-            `synthetic_text_embeds` from a second call with the generated captions as `input_ids`; `image_tokens` with
-            `image_grid` if `token_dim` is set, of the one layer that it chooses.
-        logit_scale (`float`, *optional*): The factor on its cosine similarities; needed where `dims.has_text`.
-        logit_bias (`float`, *optional*): Their offset.
-        dtype, device (*optional*): As in [`CLIPTeacher`], for an `nn.Module`.
+            Declares its outputs: `image_embeds` of width `embed_dim`, and `text_embeds` if `has_text`. A second call
+            with generated captions as `input_ids` then gives `synthetic_text_embeds`. `token_dim` declares
+            `image_tokens` with `image_grid`, of the layer that the function chooses.
+        logit_scale (`float`, *optional*): Factor on its cosine similarities; needed if `dims.has_text`.
+        logit_bias (`float`, *optional*): Offset of its cosine similarities.
+        dtype, device (*optional*): Arguments of [`CLIPTeacher`], for an `nn.Module`.
 
     Raises:
-        ValueError: The processor lacks a part, or texts come without a scale; later, an output lacks what was declared or has another width.
+        ValueError: The processor lacks a part, or texts come without a scale. `forward` raises it if a declared output
+            is missing or has another width.
 
     Example:
 
@@ -58,18 +59,18 @@ class FunctionTeacher(Teacher):
         device: str | torch.device | None = None,
     ):
         super().__init__(dtype, device)
-        needed = ["image_processor", "tokenizer"][: 1 + dims.has_text]
+        needed = ["image_processor", "tokenizer"] if dims.has_text else ["image_processor"]
         if missing := [part for part in needed if getattr(processor, part, None) is None]:
             raise ValueError(
                 f"The teacher {_name(function)} was given the processor {type(processor).__name__} without "
-                f"{' and '.join(missing)}; with {dims} it needs {' and '.join(needed)}; pass TeacherProcessor("
+                f"{' and '.join(missing)}. With {dims} it needs {' and '.join(needed)}. Pass TeacherProcessor("
                 "image_processor, tokenizer, context_length), or declare dims=CLIPDims(..., has_text=False)."
             )
         if dims.has_text and logit_scale is None:
             raise ValueError(
-                f"The teacher {_name(function)} compares images with texts and has logit_scale=None; losses such as 'crd' read "
-                "the factor on its cosine similarities, a number above 0; pass logit_scale=100.0 if it is a trained CLIP, or "
-                "declare dims=CLIPDims(..., has_text=False)."
+                f"The teacher {_name(function)} compares images with texts and has logit_scale=None. Losses such as "
+                "'crd' read the factor on its cosine similarities, a number above 0. Pass logit_scale=100.0 if it is "
+                "a trained CLIP, or declare dims=CLIPDims(..., has_text=False)."
             )
         if isinstance(function, nn.Module):
             function = function.requires_grad_(False).eval().to(dtype=dtype)
@@ -83,20 +84,20 @@ class FunctionTeacher(Teacher):
 
     def prepare(self, request: FeatureRequest) -> None:
         """
-        Check that what losses ask for was declared.
+        Check that the features that losses ask for are declared.
 
         Raises:
             ValueError: They read tokens and `dims.token_dim` is not declared, or embeddings of patches.
         """
         if request.patch_embeds and self.dims.has_text:
             raise ValueError(
-                f"The teacher {self.name_or_path} is a function, of which embeddings of patches cannot be had; allowed are "
-                "losses that read embeddings or tokens; leave 'patch_text' out of `losses`."
+                f"The teacher {self.name_or_path} is a function, of which embeddings of patches cannot be had. "
+                "Allowed are losses that read embeddings or tokens. Leave 'patch_text' out of `losses`."
             )
         if request.teacher_layer is not None and self.dims.token_dim is None:
             raise ValueError(
-                f"The losses read image tokens, and the teacher {self.name_or_path} declares none; it must return "
-                "`image_tokens` and `image_grid`; declare their width: dims=CLIPDims(..., token_dim=...)."
+                f"The losses read image tokens, and the teacher {self.name_or_path} declares none. It must return "
+                "`image_tokens` and `image_grid`. Declare their width: dims=CLIPDims(..., token_dim=...)."
             )
         super().prepare(request)
 
@@ -109,7 +110,7 @@ class FunctionTeacher(Teacher):
         synthetic_input_ids: Tensor | None = None,
         synthetic_attention_mask: Tensor | None = None,
     ) -> CLIPFeatures:
-        """Arguments and result as of [`CLIPTeacher.forward`]."""
+        """Call the function on a batch; arguments and result are those of [`CLIPTeacher.forward`]."""
         images = pixel_values if self.own_device is None else pixel_values.to(self.own_device)
         features = self._call(images, input_ids, attention_mask)
         if synthetic_input_ids is not None and self.dims.has_text:
@@ -117,7 +118,7 @@ class FunctionTeacher(Teacher):
             features.synthetic_text_embeds = again.text_embeds
         features.logit_scale = None if self.logit_scale is None else self.logit_scale.exp()
         features.logit_bias = self.logit_bias
-        return finished(features, self.request, pixel_values.device)
+        return to_loss_features(features, self.request, pixel_values.device)
 
     def _call(self, pixel_values: Tensor, input_ids: Tensor | None, attention_mask: Tensor | None) -> CLIPFeatures:
         texts = {"input_ids": input_ids, "attention_mask": attention_mask} if self.dims.has_text else {}
@@ -133,8 +134,8 @@ class FunctionTeacher(Teacher):
             if value is None or value.shape[-1] != width:
                 found = "is missing" if value is None else f"has the shape {tuple(value.shape)}"
                 raise ValueError(
-                    f"`{name}` {found} in what the teacher {self.name_or_path} returned; declared is a width of {width} "
-                    f"({self.dims}); return it, or declare what the function gives: dims=CLIPDims(...)."
+                    f"`{name}` {found} in what the teacher {self.name_or_path} returned. Declared is a width of "
+                    f"{width} ({self.dims}). Return it, or declare what the function gives: dims=CLIPDims(...)."
                 )
         return features
 

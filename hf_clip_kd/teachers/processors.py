@@ -1,25 +1,29 @@
-"""How a teacher sees images and text: the processors of [`~hf_clip_kd.teachers.clip.CLIPTeacher`]."""
+"""Processors of teachers: each sees images and texts as it was trained to."""
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import BatchEncoding, BatchFeature
+
+from ..models.open_clip import is_open_clip
+from .vision import VisionTower
 
 
 @dataclass
 class TeacherProcessor:
     """
-    How the teacher sees the world.
+    A teacher's own view of images and texts.
 
     Args:
-        image_processor: Called with images, gives `pixel_values`: its own size, mean, std and resize rule.
+        image_processor: Maps images to `pixel_values`, with its own size, mean, std and resize rule.
         tokenizer (*optional*):
-            Called with texts, gives `input_ids` and, if the teacher uses one, `attention_mask`; `None` for a vision model.
-        context_length (`int`, *optional*): The most tokens the teacher's text tower takes.
+            Maps texts to `input_ids` and, if the teacher uses one, `attention_mask`; `None` for a vision model.
+        context_length (`int`, *optional*): Number of tokens that the teacher's text tower takes at most.
     """
 
     image_processor: Any
@@ -27,9 +31,48 @@ class TeacherProcessor:
     context_length: int | None = None
 
 
+def make_processor(model: nn.Module, processor, name: str) -> TeacherProcessor:
+    """
+    Adapt a processor to the model that it came with.
+
+    Args:
+        model (`nn.Module`), processor, name (`str`): From [`~hf_clip_kd.teachers.encoders.load_encoder`].
+
+    Raises:
+        ValueError: An image processor or a tokenizer is missing.
+    """
+    if is_open_clip(model):
+        from ..models.open_clip.loading import open_clip_processor
+
+        image_processor, tokenizer = open_clip_processor(model, processor)
+        return TeacherProcessor(image_processor, tokenizer, tokenizer.context_length)
+    if isinstance(model, VisionTower):
+        return TeacherProcessor(processor)
+    missing = [part for part in ("image_processor", "tokenizer") if getattr(processor, part, None) is None]
+    if missing:
+        raise ValueError(
+            f"The teacher {name!r} comes without {' and '.join(missing)}. A teacher needs a processor "
+            "with `image_processor` and `tokenizer`, saved beside the model or passed. Write "
+            "CLIPTeacher(model, processor=AutoProcessor.from_pretrained('...'))."
+        )
+    image_processor, tokenizer = processor.image_processor, processor.tokenizer
+    config = model.config
+    length = getattr(config.text_config, "max_position_embeddings", tokenizer.model_max_length)
+    if config.model_type == "siglip2":
+        image_processor = NaflexImageProcessor(image_processor)
+    if config.model_type in ("siglip", "siglip2"):
+        tokenizer = FullLengthTokenizer(tokenizer, length)
+    elif tokenizer.model_max_length > length:
+        # `truncation=True` alone must never give more tokens than there are positions.
+        tokenizer = copy.deepcopy(tokenizer)
+        tokenizer.model_max_length = length
+    # Some text towers (RoBERTa) have positions that no token takes. Their tokenizer knows the usable number.
+    return TeacherProcessor(image_processor, tokenizer, min(length, tokenizer.model_max_length))
+
+
 def image_size(image_processor) -> tuple[int, int]:
     """
-    Height and width of the images that a processor of transformers makes.
+    Return height and width of the images that a processor of transformers makes, in pixels.
 
     Raises:
         ValueError: They differ from image to image.
@@ -47,14 +90,14 @@ def image_size(image_processor) -> tuple[int, int]:
 
 class FullLengthTokenizer:
     """
-    Tokenizer of a SigLIP model, called as these models were trained: lower case, always `context_length` tokens, no mask.
+    Tokenizer of a SigLIP model that does as in its training: lower case, always `context_length` tokens, no mask.
 
     The text tower pools its last position and attends to the padding, so shorter or masked input gives other features.
     The Gemma tokenizer in the fixed-resolution SigLIP 2 repositories does not lower-case by itself.
 
     Args:
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]): The tokenizer of the checkpoint.
-        context_length (`int`): Positions of the text tower, 64 in the published models.
+        context_length (`int`): Number of positions of the text tower, 64 in the published models.
     """
 
     def __init__(self, tokenizer, context_length: int):
@@ -63,9 +106,11 @@ class FullLengthTokenizer:
 
     def __call__(self, texts, padding="max_length", truncation=True, max_length=None, return_tensors="pt"):
         """
+        Tokenize texts.
+
         Args:
             texts (`str` or `list[str]`): Captions.
-            padding, truncation, max_length: Accepted and not used: the length is always `context_length`.
+            padding, truncation, max_length: Accepted and not used, since the length is always `context_length`.
             return_tensors (`str`, *optional*, defaults to `"pt"`): As in transformers.
 
         Returns:
@@ -83,8 +128,8 @@ class NaflexImageProcessor:
     """
     Image processor of a native-aspect-ratio SigLIP 2 whose three outputs travel as one `pixel_values`.
 
-    Shape `(batch, max_num_patches, channels * patch_size**2 + 2)`; the last two channels are rows and columns of the
-    image's own grid, and zero on padding patches. [`CLIPTeacher`] takes them apart again.
+    The shape is `(batch, max_num_patches, channels * patch_size**2 + 2)`. The last two channels are rows and columns
+    of the image's own grid, and zero on padding patches. [`CLIPTeacher`] takes them apart again.
 
     Args:
         image_processor ([`~transformers.Siglip2ImageProcessor`]): The processor of the checkpoint.
@@ -101,12 +146,12 @@ class NaflexImageProcessor:
         return BatchFeature({"pixel_values": torch.cat([batch["pixel_values"], grid], dim=-1)})
 
     def to_dict(self) -> dict[str, Any]:
-        """Settings of the processor, as in transformers."""
+        """Return the settings of the processor, as in transformers."""
         return {**self.image_processor.to_dict(), "image_processor_type": type(self).__name__}
 
     @staticmethod
     def unpack(pixel_values: Tensor) -> dict[str, Tensor]:
-        """What [`~transformers.Siglip2Model.get_image_features`] takes, out of packed `pixel_values`."""
+        """Take packed `pixel_values` apart for [`~transformers.Siglip2Model.get_image_features`]."""
         patches, grid = pixel_values.split([pixel_values.shape[-1] - 2, 2], dim=-1)
         return {
             "pixel_values": patches,

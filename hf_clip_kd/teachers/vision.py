@@ -1,4 +1,4 @@
-"""Vision models as teachers: a DINOv2, a model of timm, the image half of whatever has no text."""
+"""Vision models as teachers: a DINOv2, a model of timm, or any other model of images alone."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class VisionTower(nn.Module):
     """
     A vision model behind the image half of a dual encoder's interface: its pooled feature is the embedding.
 
-    That is the class token after the last norm for DINOv2 and DINOv3, for others what they themselves pool, and the mean of
-    the tokens where they do not.
+    DINOv2 and DINOv3 pool the class token after the last norm. Others have their own rule, and the mean of the tokens
+    serves those without any.
 
     Args:
         tower ([`~transformers.PreTrainedModel`]): A model that maps `pixel_values` to a `pooler_output`.
@@ -42,15 +42,19 @@ class VisionTower(nn.Module):
         return next(self.parameters()).dtype
 
     def get_image_features(self, pixel_values: Tensor, output_hidden_states=None) -> BaseModelOutputWithPooling:
-        """As in a dual encoder; `pooler_output` has the shape `(batch, channels)`, of a convnet's too."""
+        """Embed images as a dual encoder does; `pooler_output` is `(batch, channels)`, a convnet's too."""
         output = self.vision_model(pixel_values=pixel_values, output_hidden_states=output_hidden_states)
-        # An I-JEPA has neither a class token nor a pooling of its own, and is read by averaging.
+        # An I-JEPA has neither a class token nor a pooling of its own, and its readers average.
         pooled = output.last_hidden_state.mean(dim=1) if output.pooler_output is None else output.pooler_output
         return BaseModelOutputWithPooling(output.last_hidden_state, pooled.flatten(1), output.hidden_states)
 
     @torch.no_grad()
     def _measured(self, size: tuple[int, int]) -> SimpleNamespace:
-        """The layout of its tokens at this image size, from one black image: the configuration tells that of training."""
+        """
+        Measure the layout of its tokens at this image size on one black image.
+
+        The configuration has only the layout of its training.
+        """
         config, (height, width) = self.vision_model.config, size
         channels = getattr(config, "num_channels", 3)
         image = torch.zeros(1, channels, height, width, device=self.device, dtype=self.dtype)
@@ -71,13 +75,15 @@ class VisionTower(nn.Module):
 
 def check_tokens(model: VisionTower) -> None:
     """
+    Check that the tokens of a model have a place in the image.
+
     Raises:
         ValueError: The tokens of this model lie on no grid that is known.
     """
     layout = model.config.vision_config
     if layout.grid is None or layout.num_prefix_tokens < 0:
         raise ValueError(
-            f"{type(model.vision_model).__name__} gives no tokens (batch, number, channels) on a grid of patches; vision "
-            "models that do are transformers' ViTs (DINOv2, DINOv3, ViT, ...) and those of timm; for a convnet write "
-            "'timm:NAME'."
+            f"{type(model.vision_model).__name__} gives no tokens (batch, number, channels) on a grid of patches. "
+            "Vision models that do are transformers' ViTs (DINOv2, DINOv3, ViT, ...) and those of timm. For a convnet "
+            "write 'timm:NAME'."
         )

@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from transformers import LlavaForConditionalGeneration, LlavaProcessor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from ..models.towers.checksum import tower_checksum
+from ..recipe_io.results import remove_torn, write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -104,6 +104,9 @@ class FeatureCache:
         missing = [(name, image) for name, image in missing.items() if name not in self._places]
         self.folder.mkdir(parents=True, exist_ok=True)
         state = PartialState()
+        if state.is_main_process:
+            remove_torn(self.folder)
+        state.wait_for_everyone()
         shards = [missing[start : start + SHARD] for start in range(0, len(missing), SHARD)]
         mine = shards[state.process_index :: state.num_processes]
         for shard in tqdm(mine, desc="vision features", unit="file", disable=not state.is_main_process):
@@ -133,11 +136,8 @@ class FeatureCache:
             features.append(states.to("cpu", self.dtype))
         digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
         path = self.folder / f"features-{digest}.safetensors"
-        temporary = path.with_suffix(".tmp")
         metadata = self.belongs_to | {"names": json.dumps(names)}
-        # Not `save_file`: a kill would leave its own temporary file, which has another name each time.
-        temporary.write_bytes(save({"features": torch.cat(features).contiguous()}, metadata=metadata))
-        os.replace(temporary, path)
+        write_whole(path, save({"features": torch.cat(features).contiguous()}, metadata=metadata))
 
     def _read(self, path: Path) -> None:
         with safe_open(path, framework="pt") as file:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 
-import torch
-from torch.utils.data import get_worker_info
+from ..data.reading.worker_counts import WorkerCounts
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +22,6 @@ REASONS = (
 MIN_SEEN = 50
 _COLUMNS = ("seen", "truncated", "tokens", "supervised", *REASONS)
 _MAX_NAMED = 20
-_SLOTS = 256
 
 
 class BadSampleError(ValueError):
@@ -37,7 +35,7 @@ class BadSampleError(ValueError):
 class SampleCounts:
     """Counts samples over all dataloader workers, names the first ones left out, and stops a run that learns nothing.
 
-    The counts live in shared memory, where each worker writes to a place of its own, which needs no lock.
+    The counts live in shared memory, see [`~hf_clip_kd.data.reading.worker_counts.WorkerCounts`].
 
     Args:
         max_fraction (`float`):
@@ -51,28 +49,28 @@ class SampleCounts:
                 "left out) and 1 (never stop). Pass for example `max_masked_fraction=0.5`."
             )
         self.max_fraction = max_fraction
-        self.counts = torch.zeros(_SLOTS, len(_COLUMNS), dtype=torch.int64).share_memory_()
+        self.counts = WorkerCounts(_COLUMNS)
         self.named = 0
 
     @property
     def seen(self) -> int:
         """Samples, those left out included."""
-        return self._sum("seen")
+        return self.counts.total("seen")
 
     @property
     def truncated(self) -> int:
         """Samples that lost the end of their text and are used."""
-        return self._sum("truncated")
+        return self.counts.total("truncated")
 
     @property
     def skipped(self) -> dict[str, int]:
         """Samples left out, by reason; only reasons that occurred."""
-        return {reason: n for reason in REASONS if (n := self._sum(reason))}
+        return {reason: n for reason in REASONS if (n := self.counts.total(reason))}
 
     @property
     def supervised_fraction(self) -> float:
         """Share of the tokens, image tokens included, that a loss is taken of."""
-        return self._sum("supervised") / max(self._sum("tokens"), 1)
+        return self.counts.total("supervised") / max(self.counts.total("tokens"), 1)
 
     def __str__(self) -> str:
         why = ", ".join(f"{n} {reason}" for reason, n in self.skipped.items()) or "none"
@@ -84,7 +82,7 @@ class SampleCounts:
     def use(self, tokens: int, supervised: int, truncated: bool) -> None:
         """Count a sample that is used."""
         for column, n in (("seen", 1), ("tokens", tokens), ("supervised", supervised), ("truncated", int(truncated))):
-            self._slot()[_COLUMNS.index(column)] += n
+            self.counts.add(column, n)
 
     def skip(self, error: BadSampleError) -> None:
         """Count a sample that is left out.
@@ -92,9 +90,8 @@ class SampleCounts:
         Raises:
             ValueError: if more than `max_fraction` of at least 50 samples was left out.
         """
-        slot = self._slot()
-        slot[_COLUMNS.index("seen")] += 1
-        slot[_COLUMNS.index(error.reason)] += 1
+        self.counts.add("seen")
+        self.counts.add(error.reason)
         self.named += 1
         if self.named <= _MAX_NAMED:
             logger.warning("Left out a sample: %s", error)
@@ -107,10 +104,3 @@ class SampleCounts:
                 f"`max_masked_fraction={self.max_fraction}` may be. The last one: {error} Repair the data, or pass a "
                 "larger share."
             )
-
-    def _slot(self) -> torch.Tensor:
-        worker = get_worker_info()
-        return self.counts[0 if worker is None else 1 + worker.id % (_SLOTS - 1)]
-
-    def _sum(self, column: str) -> int:
-        return int(self.counts[:, _COLUMNS.index(column)].sum())

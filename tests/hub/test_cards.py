@@ -372,6 +372,7 @@ def test_code_spans_and_tables_hold_anything():
         (r"C:\Users\me\teacher", "teacher"),
         ("open_clip:ViT-B-16/laion2b_s34b_b88k", "open_clip:ViT-B-16/laion2b_s34b_b88k"),
         ("open_clip:ViT-B-16//home/me/ours.pt", "open_clip:ViT-B-16//ours.pt"),
+        ("timm:resnet18//home/me/ours.safetensors", "timm:resnet18//ours.safetensors"),
         ("/data/{00000..00331}.tar", "{00000..00331}.tar"),
     ],
 )

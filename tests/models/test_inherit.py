@@ -361,7 +361,7 @@ def test_tokens_that_the_teacher_does_not_know():
     "parts", ["image", [], ["vision"], ["text", "whole_text"], ["image", "whole_text", "frozen_text"]]
 )
 def test_parts_that_do_not_exist(parts):
-    with pytest.raises(ValueError, match="init_from_teacher=.*allowed is a list of 'image' and one of"):
+    with pytest.raises(ValueError, match="init_from_teacher=.*Allowed is a list of 'image' and one of"):
         kd.init_from_teacher(*tiny_clip(), None, parts)
 
 
@@ -373,7 +373,7 @@ def test_teachers_without_such_a_tower(tmp_path):
     seeing_all = kd.CLIPTeacher(open_clip_model(tmp_path, 16, text=TEXT | {"no_causal_mask": True}, custom_text=True))
     resnet = kd.CLIPTeacher(open_clip_model(tmp_path, 32, {"image_size": 32, "layers": [1, 1, 1, 1], "width": 16}))
     for teacher, part, message in [
-        (None, "image", "with no teacher, but weights come from one model.*give such a teacher_model_name_or_path"),
+        (None, "image", "with no teacher, but weights come from one model.*Give such a teacher_model_name_or_path"),
         (kd.TeacherEnsemble([siglip, siglip]), "image", "with a TeacherEnsemble"),
         (
             kd.CLIPTeacher(student.vision_model, processor=processor),

@@ -198,7 +198,7 @@ def test_folder_that_holds_no_complete_tower(tmp_path):
 
     (tmp_path / "empty").mkdir()
     for name in (tmp_path / "empty", "someone/nothing", "nothing at all", tmp_path / "missing"):
-        with pytest.raises(ValueError, match="allowed are"):
+        with pytest.raises(ValueError, match="Allowed are"):
             load_tower(name)
 
     config = {"model_type": "own", "auto_map": {"AutoConfig": "code.Own", "AutoModel": "code.Own"}}

@@ -111,8 +111,8 @@ def test_pixels_are_those_of_open_clip(size, saved):
 @pytest.mark.parametrize(
     ("name", "match"),
     [
-        ("ViT-T16", r"no preset, file or folder 'ViT-T16'; allowed .*ViT-T-16.*did you mean load_clip\('ViT-T-16'\)"),
-        ("nothing like it", r"allowed are the presets .*shapes-conv.* call load_clip with one of these"),
+        ("ViT-T16", r"no preset, file or folder 'ViT-T16'. Allowed .*ViT-T-16.*Did you mean load_clip\('ViT-T-16'\)"),
+        ("nothing like it", r"Allowed are the presets .*shapes-conv.* Call load_clip with one of these"),
         ("./missing.json", r"no preset, file or folder './missing.json'"),
         ("somebody/some-clip", r"'somebody/some-clip' is no preset.*Hub.*hf download somebody/some-clip"),
     ],
@@ -129,13 +129,13 @@ def test_preset_has_no_stored_weights():
 
 
 def test_folder_that_is_no_model(tmp_path):
-    with pytest.raises(ValueError, match="no saved model, as it has no config.json; allowed are .* give the folder"):
+    with pytest.raises(ValueError, match="no saved model, as it has no config.json. Allowed are .* Give the folder"):
         load_clip(tmp_path)
     BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"holds a 'bert' model \(BertModel\), which is no dual encoder; allowed"):
+    with pytest.raises(ValueError, match=r"holds a 'bert' model \(BertModel\), which is no dual encoder. Allowed"):
         load_clip(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "no_such_type"}')
-    with pytest.raises(ValueError, match="cannot be loaded as a model .*no_such_type.* save it again"):
+    with pytest.raises(ValueError, match="cannot be loaded as a model .*no_such_type.* Save it again"):
         load_clip(tmp_path)
 
 

@@ -173,10 +173,10 @@ def test_load_teacher(tmp_path):
         (lambda: load_teacher([]), r"has 0 teachers .*at least one teacher"),
         (lambda: load_teacher([{"name": dino(), "weight": 0}]), r"weights \[0\].*above 0"),
         (lambda: TeacherEnsemble([dino()], [1.0, 2.0]), r"1 teachers and the weights \[1.0, 2.0\]"),
-        (lambda: load_teacher([{"weight": 2}]), "has no name; allowed are name, weight.*for example"),
+        (lambda: load_teacher([{"weight": 2}]), "has no name. Allowed are name, weight.*for example"),
         (lambda: load_teacher({"name": dino(), "dtype": "float16"}), "CLIPTeacher is made already .*only a `weight`"),
-        (lambda: load_teacher({"name": "x", "wieght": 2}), r"unknown keys \['wieght'\]; allowed are name, weight"),
-        (lambda: load_teacher("x", dtype="half"), "dtype 'half' is unknown; allowed are float32, bfloat16, float16"),
+        (lambda: load_teacher({"name": "x", "wieght": 2}), r"unknown keys \['wieght'\]. Allowed are name, weight"),
+        (lambda: load_teacher("x", dtype="half"), "dtype 'half' is unknown. Allowed are float32, bfloat16, float16"),
     ],
 )
 def test_bad_teachers(build, match):

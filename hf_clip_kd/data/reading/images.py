@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from torch.utils.data import get_worker_info
+
+from .worker_counts import SLOTS, WorkerCounts, worker_slot
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +23,6 @@ MAX_ASPECT = 100
 
 _ORIENTATION = 0x0112
 _MAX_NAMED = 100
-_SLOTS = 256
 _KEPT, _KEPT_BYTES = 16, 240
 
 
@@ -54,7 +54,7 @@ def decode_image(value: Any, *, min_side: int | None = None) -> Image.Image:
         image = _open(value)
         _check_shape(image, value, min_side)
         image.load()
-        return _to_rgb(_upright(image))
+        return to_rgb(_upright(image))
     except BrokenImageError:
         raise
     # A damaged file makes decoders raise anything (OSError, SyntaxError, struct.error, zlib.error, IndexError, ...).
@@ -112,7 +112,8 @@ def _upright(image: Image.Image) -> Image.Image:
     return ImageOps.exif_transpose(image) if turned else image
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert a decoded picture to 8-bit RGB: transparency is laid on white, and 16-bit greys are scaled."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I") or image.mode == "F":
@@ -137,9 +138,8 @@ def _grey_to_8_bits(image: Image.Image) -> Image.Image:
 class BrokenImages:
     """Counts the rows that could not be used, names each once in the log, and stops the run when they are too many.
 
-    The counts, and the first names of each worker, live in shared memory, so those of all dataloader workers can be read in
-    the main process. Each worker writes to a place of its own, which needs no lock. (Names are logged by the worker that
-    met them.)
+    The counts and the first names of each worker live in shared memory, see [`WorkerCounts`]. Names are logged by the
+    worker that met them.
 
     Args:
         max_fraction (`float`, *optional*, defaults to `0.05`):
@@ -156,19 +156,18 @@ class BrokenImages:
             )
         self.max_fraction = max_fraction
         self.min_seen = min_seen
-        self.counts = torch.zeros(_SLOTS, 2, dtype=torch.int64).share_memory_()  # per worker: rows seen, rows broken
-        self.kept = torch.zeros(
-            _SLOTS, _KEPT, _KEPT_BYTES, dtype=torch.uint8
-        ).share_memory_()  # name and reason, UTF-8
+        self.counts = WorkerCounts(("seen", "broken"))
+        # Name and reason in UTF-8.
+        self.kept = torch.zeros(SLOTS, _KEPT, _KEPT_BYTES, dtype=torch.uint8).share_memory_()
         self.named: set[str] = set()
 
     @property
     def seen(self) -> int:
-        return int(self.counts[:, 0].sum())
+        return self.counts.total("seen")
 
     @property
     def broken(self) -> int:
-        return int(self.counts[:, 1].sum())
+        return self.counts.total("broken")
 
     def __str__(self) -> str:
         return f"{self.broken} of {self.seen} rows skipped as broken"
@@ -189,15 +188,12 @@ class BrokenImages:
         Raises:
             ValueError: if more than `max_fraction` of at least `min_seen` rows is broken.
         """
-        worker = get_worker_info()
-        place = 0 if worker is None else 1 + worker.id % (_SLOTS - 1)
-        slot = self.counts[place]
-        slot[0] += seen
+        self.counts.add("seen", seen)
         if not broken:
             return
-        slot[1] += len(broken)
+        self.counts.add("broken", len(broken))
         for name, reason in broken:
-            self._name(name, reason, self.kept[place])
+            self._name(name, reason, self.kept[worker_slot()])
         total = self.seen
         if total >= self.min_seen and self.broken > self.max_fraction * total:
             name, reason = broken[-1]

@@ -143,15 +143,16 @@ class TextView:
 
     Args:
         processor (`ProcessorMixin`): Has `.tokenizer` and, if its tokenizer does not know it, `.context_length`.
+        context_length (`int`, *optional*): Number of tokens at most; by default that of the processor or its tokenizer.
 
     Raises:
         ValueError: if the context length is not known.
     """
 
-    def __init__(self, processor: Any):
+    def __init__(self, processor: Any, context_length: int | None = None):
         self.tokenizer = processor.tokenizer
         limit = getattr(self.tokenizer, "model_max_length", None)
-        length = getattr(processor, "context_length", None) or limit
+        length = context_length or getattr(processor, "context_length", None) or limit
         if not length or length > 100_000:
             raise ValueError(
                 f"The context length of {type(self.tokenizer).__name__} is not known (model_max_length={limit}). It "

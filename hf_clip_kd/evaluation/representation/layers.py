@@ -7,6 +7,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from ... import models
+from ...models.open_clip import is_open_clip
 from ...models.towers.tokens import describe, patches_of, pooled
 from ...teachers.clip import CLIPTeacher
 from ...teachers.vision import VisionTower, check_tokens
@@ -91,10 +92,6 @@ def placed(model: nn.Module, pixel_values: Tensor) -> Tensor:
     """Images where the model is, in the type of its weights."""
     weight = next(model.parameters())
     return pixel_values.to(weight.device, weight.dtype)
-
-
-def is_open_clip(model: nn.Module) -> bool:
-    return hasattr(model, "encode_image")
 
 
 def towers(model: nn.Module):

@@ -63,7 +63,7 @@ def read_images(
 
     Args:
         model (`nn.Module`), processor: As [`Evaluator`] takes them.
-        images (sequence): Pictures in random order, as [`~hf_clip_kd.evaluation.encode.to_rgb`] takes them.
+        images (sequence): Pictures in random order, as [`~hf_clip_kd.evaluation.encode.read_image`] takes them.
         layer (`int`): Which layer's tokens to look at, counted from the end, -1 for the last.
         batch_size (`int`): Pictures per forward pass.
         teacher ([`CLIPTeacher`], *optional*): To compare with.

@@ -17,7 +17,7 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ...models import clip_tokenizer, load_clip
-from ...models.loading import is_hub_id
+from ...models.names import is_hub_id
 from ...models.tokenizer import CLIP_VOCAB_SIZE
 from ..open_clip import CONFIG as OPEN_CLIP_CONFIG
 from ..open_clip import save_open_clip

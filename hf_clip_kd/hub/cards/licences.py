@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import timm
 
+from ...models.names import parse_name
+
 # From what allows most to what allows least.
 USES = ("any", "non-commercial", "research")
 NON_COMMERCIAL = ("cc-by-nc", "apple-amlr", "fair-noncommercial")
@@ -40,7 +42,8 @@ def licence_of(name: str) -> Licence | None:
     for entry in known():
         if any(fnmatch(name.lower(), pattern.lower()) for pattern in entry["names"]):
             return Licence(entry["licence"], entry["use"], entry["note"], entry["read_in"])
-    weights = name.removeprefix("timm:").removeprefix("timm/")
+    parsed = parse_name(name)
+    weights = parsed.rest if parsed.kind == "timm" else name.removeprefix("timm/")
     found = timm.get_pretrained_cfg(weights) if weights != name and timm.is_model(weights.split(".")[0]) else None
     licence = getattr(found, "license", None)
     if licence in (None, "unknown"):

@@ -9,6 +9,8 @@ from typing import Any
 
 import jinja2
 
+from ...models.names import LIBRARIES, parse_name
+
 _TOKEN = re.compile(r"hf_[A-Za-z0-9]{16,}")
 # Underscores within a word are letters to the Hub's Markdown.
 _SPECIAL = re.compile(r"([\\`*{}\[\]#|~$@]|(?<![^\W_])_|_(?![^\W_]))")
@@ -28,7 +30,7 @@ def plain(value: Any) -> str:
 def public(name: Any) -> str:
     """A name as a card may show it: of a path that leads out of the working folder, only its end."""
     text = plain(name)
-    prefix, _, path = text.rpartition(":") if text.startswith("open_clip:") else ("", "", text)
+    prefix, _, path = text.rpartition(":") if parse_name(text).kind in LIBRARIES else ("", "", text)
     if prefix and "//" in path:  # open_clip:ARCHITECTURE//a/checkpoint.pt
         architecture, _, path = path.partition("//")
         return f"{prefix}:{architecture}//{PurePosixPath(path).name}"

@@ -1,4 +1,4 @@
-"""What a model was made of: teachers, data and weights it starts from, and what those were made of."""
+"""Sources of a model: its teachers, its data, the weights it starts from, and their own sources."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import timm
 import yaml
 
+from ...models.names import LIBRARIES, is_hub_id, parse_name
 from .markdown import public
 
-# Names of `datasets`' builders; what they read stands in `data_dir` or `data_files`.
+# Names of `datasets`' builders; `data_dir` or `data_files` name their files.
 BUILDERS = ("imagefolder", "webdataset", "csv", "json", "parquet", "text")
 
 
 class Source(NamedTuple):
-    """One thing that a model was made of; `hub` is its Hub id, if it has one."""
+    """A thing that a model was made of; `hub` is its Hub id, if it has one."""
 
     role: str
     name: str
@@ -27,18 +27,19 @@ class Source(NamedTuple):
 
 
 def read_recipe(folder: Path) -> dict[str, Any]:
-    """The `recipe.yaml` of a run; empty if there is none."""
+    """Read the `recipe.yaml` of a run; empty if there is none."""
     path = folder / "recipe.yaml"
     return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def sources(recipe: Mapping[str, Any], of: str = "", above: frozenset[str] = frozenset()) -> list[Source]:
-    """All that the recipe of a run names; of a folder on this machine, also what its own recipe names, and so on."""
+    """List all that the recipe of a run names, and then all that the recipes in its folders name."""
     found = []
     for role, name in _models(recipe):
         found.append(Source(role + of, public(name), hub_model(name)))
         own = read_recipe(Path(name)) if name not in above else {}
-        if Path(name, "oracle.json").is_file():  # recipes/prime_lm.py knows one world, and its recipe does not name it
+        if Path(name, "oracle.json").is_file():
+            # recipes/prime_lm.py knows one world, and its recipe does not name it.
             own = {"dataset_name": "shapes"} | own
         found += sources(own, f" of {public(name)}", above | {name})
     for name in map(data_name, data_entries(recipe)):
@@ -60,44 +61,39 @@ def _models(recipe: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def teacher_names(recipe: Mapping[str, Any]) -> list[str]:
-    """The teachers of a recipe, one, several or none, as it names them."""
+    """Return the teachers of a recipe as it names them."""
     teachers = recipe.get("teacher_model_name_or_path") or []
     teachers = [teachers] if isinstance(teachers, str) else teachers
     return [teacher["name"] if isinstance(teacher, Mapping) else teacher for teacher in teachers]
 
 
 def data_entries(recipe: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The arguments of each data set that a recipe trains on."""
+    """Return the arguments of each data set that a recipe trains on."""
     return recipe.get("datasets") or ([recipe] if "dataset_name" in recipe else [])
 
 
 def data_name(entry: Mapping[str, Any]) -> str:
-    """What one data set is called: its own name or, of a builder, the files it reads."""
+    """Return the name of a data set, or the files that a builder reads."""
     name = entry.get("dataset_name") or "imagefolder"
     return str(entry.get("data_dir") or entry.get("data_files") or name) if name in BUILDERS else name
 
 
 def hub_model(name: str) -> str | None:
-    """The Hub id behind a name of a teacher or tower."""
-    if name.startswith("open_clip:"):
-        import open_clip  # as everywhere, only where it is asked for: it takes seconds
-
-        architecture, _, tag = name.removeprefix("open_clip:").partition("/")
-        return open_clip.get_pretrained_cfg(architecture, tag).get("hf_hub", "").rstrip("/") or None
-    if name.startswith("timm:"):
-        found = timm.get_pretrained_cfg(name.removeprefix("timm:"))
-        return getattr(found, "hf_hub_id", None)
+    """Return the Hub id behind a name of a teacher or tower, `None` if it has none."""
+    parsed = parse_name(name)
+    if parsed.kind in LIBRARIES:
+        return LIBRARIES[parsed.kind].hub_id(parsed)
     card = Path(name, "card.json")
-    if card.is_file():  # a folder that was pushed itself
+    if card.is_file():  # The folder was pushed itself.
         return json.loads(card.read_text(encoding="utf-8")).get("repo_id")
     return _hub_id(name)
 
 
 def hub_data(name: str) -> str | None:
-    """The Hub id behind a name of a data set."""
+    """Return the Hub id behind a name of a data set, `None` if it has none."""
     return None if re.search(r"\.(csv|tsv|jsonl?|parquet|tar|zip)$", name) else _hub_id(name)
 
 
 def _hub_id(name: str) -> str | None:
-    # Relative paths look like Hub ids; a folder that is there is meant.
-    return name if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) and not os.path.exists(name) else None
+    # Relative paths look like Hub ids. An existing folder comes first.
+    return name if is_hub_id(name) and not os.path.exists(name) else None

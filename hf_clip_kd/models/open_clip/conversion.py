@@ -1,6 +1,6 @@
 """open_clip's own transformers as the stock CLIP towers of transformers, which compute the same.
 
-Imported only when such a tower is asked for, as open_clip is then.
+Other modules import this one only when such a tower is asked for, since open_clip takes seconds.
 """
 
 import torch
@@ -18,13 +18,13 @@ from transformers import (
 
 def convert_image_tower(visual: nn.Module) -> CLIPVisionModel:
     """
-    The same function in another class: all hidden states and the pooled class token are equal.
+    Put the same function into another class: all hidden states and the pooled class token are equal.
 
     Args:
         visual (`nn.Module`): `model.visual` of an open_clip model, in fp32 on the CPU; put into eval mode.
 
     Raises:
-        ValueError: No stock class computes what it computes; the message is the reason alone, for a caller to complete.
+        ValueError: No stock class computes the same. The message is the reason alone, for a caller to complete.
     """
     if not isinstance(visual, VisionTransformer):
         raise ValueError(f"{type(visual).__name__} is its image tower")
@@ -57,7 +57,7 @@ def convert_image_tower(visual: nn.Module) -> CLIPVisionModel:
 
 @torch.no_grad()
 def convert_image_encoder(visual: nn.Module) -> CLIPVisionModelWithProjection:
-    """[`convert_image_tower`] with the projection behind it, so that the embeddings of images are equal, too."""
+    """Do what [`convert_image_tower`] does, with the projection, so that embeddings of images are equal, too."""
     tower = convert_image_tower(visual)
     encoder = CLIPVisionModelWithProjection(tower.config).eval()
     encoder.vision_model = tower
@@ -71,14 +71,14 @@ def convert_image_encoder(visual: nn.Module) -> CLIPVisionModelWithProjection:
 @torch.no_grad()
 def convert_text_encoder(model: nn.Module, eos_token_id: int) -> CLIPTextModelWithProjection:
     """
-    The same function in another class: the embeddings of all texts that have an end are equal.
+    Put the same function into another class: the embeddings of all texts that have an end are equal.
 
     Args:
         model (`nn.Module`): An open_clip model, in fp32 on the CPU; put into eval mode.
-        eos_token_id (`int`): The token that ends a text, at whose place the tower reads the embedding.
+        eos_token_id (`int`): The token that ends a text. The tower reads the embedding at its place.
 
     Raises:
-        ValueError: As of [`convert_image_tower`].
+        ValueError: No stock class computes the same, see [`convert_image_tower`].
     """
     # open_clip's CLIP holds the parts of its text tower itself, its other models hold the tower.
     text = model if isinstance(model, CLIP) else model.text
@@ -112,7 +112,7 @@ def convert_text_encoder(model: nn.Module, eos_token_id: int) -> CLIPTextModelWi
 
 
 def encoder_sizes(blocks: nn.ModuleList) -> dict[str, int | str]:
-    """What a configuration of CLIP says of the blocks, which must be plain ones."""
+    """Return the sizes in CLIP's configuration of the blocks, which must be plain ones."""
     if not all(type(block) is ResidualAttentionBlock for block in blocks):
         raise ValueError(f"its blocks are {type(blocks[0]).__name__}")
     attention, mlp = blocks[0].attn, blocks[0].mlp
@@ -128,7 +128,11 @@ def encoder_sizes(blocks: nn.ModuleList) -> dict[str, int | str]:
 
 
 def encoder_state(blocks: nn.ModuleList) -> dict[str, torch.Tensor]:
-    """Key names: open_clip keeps query, key and value in one matrix; a LayerScale is folded into the layer before it."""
+    """
+    Name the weights of the blocks as CLIP does.
+
+    open_clip keeps query, key and value in one matrix. A LayerScale is folded into the layer before it.
+    """
     state = {}
     for index, block in enumerate(blocks):
         layer = f"encoder.layers.{index}"
@@ -148,7 +152,7 @@ def named(name: str, weight: torch.Tensor, bias: torch.Tensor) -> dict[str, torc
 
 
 def scaled(linear: nn.Linear, layer_scale: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weight and bias of a layer with the LayerScale behind it, if there is one."""
+    """Return weight and bias of a layer, with the LayerScale behind it if there is one."""
     gamma = getattr(layer_scale, "gamma", None)
     return (linear.weight, linear.bias) if gamma is None else (linear.weight * gamma[:, None], linear.bias * gamma)
 
@@ -156,13 +160,13 @@ def scaled(linear: nn.Linear, layer_scale: nn.Module) -> tuple[torch.Tensor, tor
 def fill(tower: nn.Module, state: dict[str, torch.Tensor]) -> None:
     try:
         tower.load_state_dict({key: value.detach() for key, value in state.items()})
-    except RuntimeError as error:  # an attention pool has a norm of another width
+    except RuntimeError as error:  # An attention pool has a norm of another width.
         raise ValueError(str(error).strip().split("\n")[-1].strip()) from error
 
 
 @torch.no_grad()
 def same_tokens(visual: VisionTransformer, tower: CLIPVisionModel) -> bool:
-    """Whether both compute the same tokens of an image of noise at every layer, up to rounding."""
+    """Tell if both compute the same tokens of an image of noise at every layer, up to rounding."""
     image = noise(visual)
     _, expected = visual.transformer.forward_intermediates(visual._embeds(image))
     states = tower(image, output_hidden_states=True).hidden_states[1:]
@@ -170,7 +174,7 @@ def same_tokens(visual: VisionTransformer, tower: CLIPVisionModel) -> bool:
 
 
 def same_texts(model: nn.Module, encoder: CLIPTextModelWithProjection) -> bool:
-    """Whether both compute the same embeddings of two texts of random tokens, a full one and a short one."""
+    """Tell if both compute the same embeddings of two texts of random tokens, a full one and a short one."""
     end, length = encoder.config.eos_token_id, encoder.config.max_position_embeddings
     ids = torch.randint(end, (2, length), generator=torch.Generator().manual_seed(0))
     ids[0, -1] = ids[1, length // 2] = end
@@ -182,8 +186,8 @@ def noise(visual: VisionTransformer) -> torch.Tensor:
     return torch.randn(1, 3, *visual.image_size, generator=torch.Generator().manual_seed(0))
 
 
-def close(one: torch.Tensor, other: torch.Tensor) -> bool:
-    return torch.allclose(one, other, rtol=1e-4, atol=1e-4 * other.std())
+def close(values: torch.Tensor, expected: torch.Tensor) -> bool:
+    return torch.allclose(values, expected, rtol=1e-4, atol=1e-4 * expected.std())
 
 
 __all__ = ["convert_image_encoder", "convert_image_tower", "convert_text_encoder"]

@@ -1,6 +1,6 @@
-"""open_clip models in the form the rest of the package speaks: one PIL image processor, one Hugging Face-like tokenizer.
+"""Models of open_clip with one PIL image processor and one tokenizer that is called like those of transformers.
 
-open_clip is imported only when a teacher asks for it; importing this module is that moment.
+This module imports open_clip, which takes seconds, so others import it only when a teacher asks for it.
 """
 
 from __future__ import annotations
@@ -18,25 +18,23 @@ from torch import nn
 from transformers import BatchEncoding, CLIPImageProcessorPil
 from transformers.image_utils import PILImageResampling
 
-PREFIX = "open_clip:"
+from ..names import LIBRARIES, parse_name
+
 # open_clip reads these forms of a name itself, with a folder or repository that holds `open_clip_config.json`.
 _SCHEMAS = ("hf-hub:", "local-dir:")
-_FORMS = (
-    "'open_clip:ARCH/TAG', 'open_clip:ARCH//path/to/checkpoint.pt', 'open_clip:hf-hub:ORG/REPO' or "
-    "'open_clip:local-dir:/path/to/folder'"
-)
 
 
 class OpenClipImageProcessor(CLIPImageProcessorPil):
     """
     Image processor whose pixels equal open_clip's own evaluation transform, bit for bit, on RGB images.
 
-    It differs from [`~transformers.CLIPImageProcessorPil`] where that one differs from torchvision: the crop of an odd
-    margin starts one pixel further for every second size, and "longest" keeps the whole image and pads.
+    It differs from [`~transformers.CLIPImageProcessorPil`] where that class differs from torchvision. The crop of an
+    odd margin starts one pixel further for every second size. The resize mode "longest" keeps the whole image and
+    pads.
 
     Args:
         fill_color (`int`, *optional*, defaults to 0):
-            Value 0..255 of the border where the image is smaller than the crop (resize mode "longest").
+            Value 0 to 255 of the border where the image is smaller than the crop (resize mode "longest").
     """
 
     def __init__(self, *, fill_color: int = 0, **kwargs):
@@ -46,11 +44,14 @@ class OpenClipImageProcessor(CLIPImageProcessorPil):
     @classmethod
     def from_preprocess_cfg(cls, cfg: dict) -> OpenClipImageProcessor:
         """
-        The processor for what open_clip keeps in `model.visual.preprocess_cfg`.
+        Build the processor that `model.visual.preprocess_cfg` of open_clip describes.
 
         Args:
             cfg (`dict`): `size`, `mean`, `std`, `interpolation`, `resize_mode` ("shortest", "squash", "longest") and
-                `fill_color`; what is missing has open_clip's default.
+                `fill_color`, each with open_clip's default.
+
+        Raises:
+            ValueError: `resize_mode` is "shortest" and `size` is no square.
         """
         cfg = open_clip.transform.PreprocessCfg(**cfg)
         height, width = (cfg.size, cfg.size) if isinstance(cfg.size, int) else cfg.size
@@ -77,7 +78,7 @@ class OpenClipImageProcessor(CLIPImageProcessorPil):
         )
 
     def resize(self, image: np.ndarray, size, **kwargs) -> np.ndarray:
-        """As the parent; "fit into" sizes are rounded to the nearest pixel, as open_clip does, not down."""
+        """Resize as the parent does, but round "fit into" sizes to the nearest pixel, as open_clip does."""
         if size.max_height and size.max_width:
             height, width = image.shape[-2:]
             ratio = max(height / size.max_height, width / size.max_width)
@@ -85,7 +86,7 @@ class OpenClipImageProcessor(CLIPImageProcessorPil):
         return super().resize(image, size, **kwargs)
 
     def center_crop(self, image: np.ndarray, size, **kwargs) -> np.ndarray:
-        """Crop `(channels, height, width)` as torchvision does: margins are rounded half to even, borders filled."""
+        """Crop `(channels, height, width)` as torchvision does: round margins half to even, and fill borders."""
         target, margins = (size.height, size.width), []
         for length, wanted in zip(image.shape[-2:], target, strict=True):
             missing = max(wanted - length, 0)
@@ -97,11 +98,11 @@ class OpenClipImageProcessor(CLIPImageProcessorPil):
 
 class OpenClipTokenizer:
     """
-    An open_clip tokenizer, called like one of transformers.
+    Tokenizer of open_clip that is called like one of transformers.
 
     Args:
-        tokenizer: What `open_clip.get_tokenizer` returns.
-        context_length (`int`): Tokens the text tower takes; open_clip models take exactly that many.
+        tokenizer: The object that `open_clip.get_tokenizer` returns.
+        context_length (`int`): Number of tokens that the text tower takes, no more and no less.
     """
 
     def __init__(self, tokenizer, context_length: int):
@@ -110,10 +111,12 @@ class OpenClipTokenizer:
 
     def __call__(self, texts, padding="max_length", truncation=True, max_length=None, return_tensors="pt"):
         """
+        Tokenize texts.
+
         Args:
             texts (`str` or `list[str]`): Captions.
-            padding, truncation, max_length: Accepted and not used: texts are always cut or padded to
-                `context_length`, since these text towers know no other length and no padding mask.
+            padding, truncation, max_length: Accepted and not used. These text towers know no other length than
+                `context_length` and no padding mask.
             return_tensors (`str`, *optional*, defaults to `"pt"`): `"pt"` or `None` (lists).
 
         Returns:
@@ -128,31 +131,32 @@ def load_open_clip(name: str, tokenizer=None) -> tuple[nn.Module, object]:
     Build an open_clip model with its weights in fp32 on the CPU.
 
     Args:
-        name (`str`): `open_clip:ARCH/TAG`; `open_clip:ARCH//path/to/file` with an open_clip checkpoint, `.pt` (read with
-            `weights_only=True`) or `.safetensors`, absolute or relative to the working directory;
+        name (`str`): `open_clip:ARCH/TAG`; `open_clip:ARCH//path/to/file` with an open_clip checkpoint, `.pt` (read
+            with `weights_only=True`) or `.safetensors`, absolute or relative to the working directory;
             `open_clip:hf-hub:ORG/REPO`; `open_clip:local-dir:FOLDER`.
-        tokenizer (*optional*): Used instead of the one the configuration names.
+        tokenizer (*optional*): Replaces the tokenizer that the configuration names.
 
     Returns:
-        The model and the open_clip tokenizer.
+        `tuple`: the model and the open_clip tokenizer.
 
     Raises:
-        `ValueError`: unknown architecture or tag, weights or tokenizer that are not there, or that do not fit.
+        ValueError: Unknown architecture or tag, weights or tokenizer that are not there, or that do not fit.
     """
-    spec = name.removeprefix(PREFIX)
-    if spec.startswith(_SCHEMAS):
-        arch, weights, options = spec, None, {}
+    parsed = parse_name(name)
+    if parsed.rest.startswith(_SCHEMAS):
+        arch, weights, options = parsed.rest, None, {}
     else:
-        arch, _, rest = spec.partition("/")
+        arch = parsed.architecture
         _check_arch(name, arch)
-        weights, options = _resolve_weights(name, arch, rest)
+        weights, options = _resolve_weights(name, arch, parsed.weights)
     try:
         model = open_clip.create_model(arch, pretrained=weights, require_pretrained=True, weights_only=True, **options)
     except (OSError, RuntimeError, ValueError, KeyError, AttributeError, UnpicklingError) as error:
         raise ValueError(
-            f"The weights of the teacher {name!r} could not be loaded: {error}. A teacher is {_FORMS}; a file must be an "
-            f"open_clip checkpoint of exactly that architecture. Without network, download the weights beforehand "
-            f"and give the file: CLIPTeacher('open_clip:ARCH//path/to/checkpoint.safetensors')."
+            f"The weights of the teacher {name!r} could not be loaded: {error}. A teacher is "
+            f"{LIBRARIES['open_clip'].forms}. A file must be an open_clip checkpoint of exactly that architecture. "
+            "Without network, download the weights beforehand and give the file: "
+            "CLIPTeacher('open_clip:ARCH//path/to/checkpoint.safetensors')."
         ) from error
     if tokenizer is None:
         try:
@@ -170,27 +174,27 @@ def _check_arch(name: str, arch: str) -> None:
     if arch not in known:
         close = get_close_matches(arch, known, n=5, cutoff=0.5) or known[:5]
         raise ValueError(
-            f"Unknown open_clip architecture {arch!r} in the teacher {name!r}. Close ones are {', '.join(close)}; "
-            "`open_clip.list_models()` gives all. Write CLIPTeacher('open_clip:ARCH/TAG'), or make your own known "
+            f"Unknown open_clip architecture {arch!r} in the teacher {name!r}. Close ones are {', '.join(close)}, "
+            "and `open_clip.list_models()` gives all. Write CLIPTeacher('open_clip:ARCH/TAG'), or make your own known "
             "first with `open_clip.add_model_config('ARCH.json')`."
         )
 
 
 def _resolve_weights(name: str, arch: str, rest: str) -> tuple[str, dict]:
-    """The second argument of `open_clip.create_model` for what stands behind `ARCH/`, and options that go with it."""
+    """Return the second argument of `open_clip.create_model` for the part after `ARCH/`, and options with it."""
     tags = open_clip.list_pretrained_tags_by_model(arch)
     config = open_clip.get_pretrained_cfg(arch, rest)
     if config:
-        # open_clip only warns when weights trained with QuickGELU meet an architecture without it
-        # (ViT-B-32/openai), and then computes other features than the weights were trained for.
+        # open_clip only warns if weights trained with QuickGELU meet an architecture without it (ViT-B-32/openai).
+        # It then computes other features than the weights were trained for.
         return rest, {"force_quick_gelu": True} if config.get("quick_gelu") else {}
     for path in (rest, rest.lstrip("/")):
         if path and os.path.isfile(path):
             return path, {}
     if os.sep in rest or Path(rest).suffix in (".pt", ".pth", ".bin", ".safetensors"):
         raise ValueError(
-            f"There is no checkpoint file {rest!r}, which the teacher {name!r} names. Allowed are .pt and .safetensors "
-            f"files of open_clip. Write CLIPTeacher('open_clip:{arch}//absolute/path/to/checkpoint.pt')."
+            f"There is no checkpoint file {rest!r}, which the teacher {name!r} names. Allowed are .pt and "
+            f".safetensors files of open_clip. Write CLIPTeacher('open_clip:{arch}//absolute/path/to/checkpoint.pt')."
         )
     close = get_close_matches(rest, tags, n=5, cutoff=0.4) or tags
     example = f"open_clip:{arch}/{close[0]}" if close else f"open_clip:{arch}//path/to/checkpoint.pt"
@@ -201,21 +205,21 @@ def _resolve_weights(name: str, arch: str, rest: str) -> tuple[str, dict]:
             if tags
             else "It has no tags. "
         )
-        + f"Write CLIPTeacher({example!r}); `open_clip.list_pretrained()` gives all pairs."
+        + f"Write CLIPTeacher({example!r}). `open_clip.list_pretrained()` gives all pairs."
     )
 
 
 def open_clip_processor(model: nn.Module, given=None) -> tuple[OpenClipImageProcessor, OpenClipTokenizer]:
     """
-    Image processor and tokenizer of an open_clip model.
+    Return the image processor and the tokenizer of an open_clip model.
 
     Args:
-        model (`nn.Module`): What `open_clip.create_model` returns.
-        given (*optional*): An open_clip tokenizer, or an object with `image_processor` and `tokenizer`. Without it the
-            tokenizer is CLIP's, if the model has its vocabulary.
+        model (`nn.Module`): A model that `open_clip.create_model` made.
+        given (*optional*): An open_clip tokenizer, or an object with `image_processor` and `tokenizer`. The default is
+            CLIP's tokenizer, if the model has its vocabulary.
 
     Raises:
-        `ValueError`: the vocabulary of the tokenizer is larger than the model's.
+        ValueError: The vocabulary of the tokenizer is larger than the model's.
     """
     if hasattr(given, "image_processor"):
         image_processor, tokenizer = given.image_processor, given.tokenizer
@@ -232,6 +236,6 @@ def open_clip_processor(model: nn.Module, given=None) -> tuple[OpenClipImageProc
             f"{tokenizer.vocab_size}. A tokenizer must have at most as many as the model. Pass the one it was trained "
             "with: CLIPTeacher(model, processor=open_clip.get_tokenizer('ARCH'))."
         )
-    # A text tower of transformers names the most it could take, not what it was trained with.
+    # A text tower of transformers names the most tokens it could take, not the number it was trained with.
     native = not isinstance(tower, HFTextEncoder)
     return image_processor, OpenClipTokenizer(tokenizer, (tower if native else tokenizer).context_length)

@@ -1,6 +1,6 @@
 """Tokens and dense embeddings of open_clip image towers; layers are numbered as in transformers.
 
-Like open_clip itself, imported only when a teacher asks for it.
+Other modules import this one only when a teacher asks for it, since open_clip takes seconds.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ def encode_patches(
     model: nn.Module, pixel_values: Tensor, layer: int | None = None, patch_embeds: bool = True
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """
-    [`~hf_clip_kd.models.encode_patches`] for an open_clip model, with the same arguments, results and errors.
+    Do what [`~hf_clip_kd.models.encode_patches`] does for an open_clip model: same arguments, results and errors.
 
-    There is no layer 0. A ResNet of CLIP has 5 layers, stem and stages; its patch embeddings are the value path of its
+    There is no layer 0. A ResNet of CLIP has 5 layers, stem and stages. Its patch embeddings are the value path of its
     attention pooling (MaskCLIP, https://huggingface.co/papers/2112.01071).
     """
     last = depth(model.visual)
@@ -35,14 +35,14 @@ def encode_patches(
         wanted.append(last - 1)
     wanted = sorted(set(wanted))
     embeds, features, maps = run(model.visual, pixel_values, wanted)
-    tokens = {index: one.flatten(2).transpose(1, 2) for index, one in zip(wanted, maps, strict=True)}
+    tokens = {index: values.flatten(2).transpose(1, 2) for index, values in zip(wanted, maps, strict=True)}
     patches = patch_embeddings(model.visual, features, tokens[last], tokens[last - 1]) if patch_embeds else None
     return embeds, None if layer is None else tokens[layer], patches
 
 
 @torch.no_grad()
 def token_shape(model: nn.Module, layer: int) -> tuple[int, tuple[int, int]]:
-    """[`~hf_clip_kd.models.token_shape`] for an open_clip model in eval mode, with the same arguments and results."""
+    """Do what [`~hf_clip_kd.models.token_shape`] does for an open_clip model in eval mode."""
     check_layer(model, layer)
     weight = next(model.visual.parameters())
     size = model.visual.image_size
@@ -57,7 +57,7 @@ def token_shape(model: nn.Module, layer: int) -> tuple[int, tuple[int, int]]:
 
 
 def check_patch_embeds(model: nn.Module) -> None:
-    """`ValueError` if [`encode_patches`] has no embeddings of patches for this model."""
+    """Raise a `ValueError` if [`encode_patches`] has no embeddings of patches for this model."""
     visual = model.visual
     if isinstance(visual, TimmModel):
         # abs_attn and rot_attn pool maps of a fixed size.
@@ -73,12 +73,12 @@ def check_patch_embeds(model: nn.Module) -> None:
 
 
 def check_layer(model: nn.Module, layer: int) -> None:
-    """`ValueError` if the image tower has no such layer."""
+    """Raise a `ValueError` if the image tower has no such layer."""
     last = depth(model.visual)
     if not 1 <= (layer + last + 1 if layer < 0 else layer) <= last:
         raise ValueError(
-            f"layer={layer} does not exist in {describe(model)}, which has {last} layers; allowed are 1 to {last} and "
-            f"-1 to {-last}; for the last but one give losses={{'patch': {{'teacher_layer': -2}}}}."
+            f"layer={layer} does not exist in {describe(model)}, which has {last} layers. Allowed are 1 to {last} and "
+            f"-1 to {-last}. For the last but one give losses={{'patch': {{'teacher_layer': -2}}}}."
         )
 
 
@@ -90,14 +90,14 @@ def describe(model: nn.Module) -> str:
 
 
 def depth(visual: nn.Module) -> int:
-    """Number of layers whose outputs `forward_intermediates` gives."""
+    """Return the number of layers whose outputs `forward_intermediates` gives."""
     if isinstance(visual, TimmModel):
         return len(visual.trunk.feature_info)
     return 5 if isinstance(visual, ModifiedResNet) else len(visual.transformer.resblocks)
 
 
 def run(visual: nn.Module, pixel_values: Tensor, layers: list[int]) -> tuple[Tensor, Tensor | None, list[Tensor]]:
-    """Embeddings, a timm trunk's final features, and maps (B, C, rows, columns) of the layers, in rising order.
+    """Return embeddings, a timm trunk's final features, and maps (B, C, rows, columns) of the layers, in rising order.
 
     The last layer must be among them: open_clip's ResNet stops at the last one asked for.
     """
@@ -110,7 +110,7 @@ def run(visual: nn.Module, pixel_values: Tensor, layers: list[int]) -> tuple[Ten
 
 
 def patch_embeddings(visual: nn.Module, features: Tensor | None, final: Tensor, before_last: Tensor) -> Tensor:
-    """(B, N, D) from the patches that leave and those that enter the last layer."""
+    """Make embeddings (B, N, D) from the patches that leave and those that enter the last layer."""
     if isinstance(visual, TimmModel):
         return trunk_patch_embeds(
             visual.trunk, features, final.shape[1], before_last, lambda x: visual.head(visual.trunk.forward_head(x))

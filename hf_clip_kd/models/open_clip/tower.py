@@ -1,6 +1,6 @@
-"""Towers from open_clip: its own ViT as a stock [`~transformers.CLIPVisionModel`], a timm trunk as [`TimmVisionModel`].
+"""Towers from open_clip: its ViT as a stock [`~transformers.CLIPVisionModel`], a timm trunk as [`TimmVisionModel`].
 
-Imported only when such a tower is asked for, as open_clip is then.
+Other modules import this one only when such a tower is asked for, since open_clip takes seconds.
 """
 
 from open_clip.timm_model import TimmModel
@@ -13,16 +13,16 @@ from .loading import OpenClipImageProcessor, load_open_clip
 
 def load_open_clip_tower(name: str) -> tuple[PreTrainedModel, BaseImageProcessor]:
     """
-    The image tower of an open_clip model, in fp32, and its preprocessing.
+    Load the image tower of an open_clip model, in fp32, and its preprocessing.
 
     Args:
-        name (`str`): As of a teacher: `open_clip:ARCH/TAG`, `open_clip:ARCH//FILE`, `open_clip:hf-hub:...`,
-            `open_clip:local-dir:...`.
+        name (`str`): The name as a teacher has it: `open_clip:ARCH/TAG`, `open_clip:ARCH//FILE`,
+            `open_clip:hf-hub:...`, `open_clip:local-dir:...`.
 
     Raises:
         ValueError: There is no such model, or no class of transformers or timm holds its tower exactly.
     """
-    # Any object in its place saves the tokenizer from being looked for.
+    # A tokenizer is not needed, and any object in its place ends the search for it.
     model, _ = load_open_clip(name, tokenizer="none")
     visual = model.visual
     image_processor = OpenClipImageProcessor.from_preprocess_cfg(visual.preprocess_cfg)
@@ -36,9 +36,9 @@ def load_open_clip_tower(name: str) -> tuple[PreTrainedModel, BaseImageProcessor
 
 def not_convertible(name: str, reason: str) -> ValueError:
     return ValueError(
-        f"The tower of {name!r} cannot be put into a LLaVA: {reason}; allowed are open_clip's ViTs with a class token, a "
-        "norm before the first block and plain attention, and its timm towers; take such a model, for example "
-        "'open_clip:ViT-B-16/openai'."
+        f"The tower of {name!r} cannot be put into a LLaVA: {reason}. Allowed are open_clip's ViTs with a class "
+        "token, a norm before the first block and plain attention, and its timm towers. Take such a model, for "
+        "example 'open_clip:ViT-B-16/openai'."
     )
 
 

@@ -13,31 +13,32 @@ from transformers import BaseImageProcessor
 from transformers.image_utils import PILImageResampling
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from ..names import LIBRARIES, parse_name
 from ..presets import measure_trunk
 from ..timm_clip.configuration_timm_clip import TimmVisionConfig
 from ..timm_clip.modeling_timm_clip import TimmVisionModel
 
-PREFIX = "timm:"
-FORMS = "'timm:NAME', with a name of timm.list_models(pretrained=True), or 'timm:NAME//checkpoint.safetensors'"
+FORMS = LIBRARIES["timm"].forms
 
 
 def load_timm_tower(name: str) -> tuple[TimmVisionModel, BaseImageProcessor]:
     """
-    A timm model with weights, and the preprocessing that timm names for it.
+    Load a timm model with weights, and the preprocessing that timm names for it.
 
     Args:
-        name (`str`): `timm:NAME` or `timm:NAME//FILE`; NAME may end in a tag, FILE is absolute or relative to the working
-            directory.
+        name (`str`): `timm:NAME` or `timm:NAME//FILE`; NAME may end in a tag, FILE is absolute or relative to the
+            working directory.
 
     Raises:
         ValueError: timm has no such model or no weights of it, or the file does not fit.
     """
-    architecture, _, path = name.removeprefix(PREFIX).partition("//")
+    parsed = parse_name(name)
+    architecture, path = parsed.architecture, parsed.weights.removeprefix("/")
     if not timm.is_model(architecture):
         close = difflib.get_close_matches(architecture, timm.list_models(), n=5)
         raise ValueError(
-            f"The tower {name!r} names no model of timm {timm.__version__}; allowed is {FORMS}; "
-            f"close ones are {', '.join(close) or 'none'}."
+            f"The tower {name!r} names no model of timm {timm.__version__}. Allowed is {FORMS}. "
+            f"Close ones are {', '.join(close) or 'none'}."
         )
     state_dict = read_file(name, path) if path else pretrained_state_dict(name, architecture)
     trunk_config = timm.create_model(architecture, num_classes=0).pretrained_cfg
@@ -46,31 +47,32 @@ def load_timm_tower(name: str) -> tuple[TimmVisionModel, BaseImageProcessor]:
 
 
 def read_file(name: str, path: str) -> dict[str, torch.Tensor]:
-    # "timm:NAME//tmp/x" is absolute in the manner of "open_clip:ARCH//tmp/x", or a path from here.
+    # "timm:NAME//tmp/x" is an absolute path, as in "open_clip:ARCH//tmp/x", or one from here.
     found = [candidate for candidate in (path, f"/{path}") if os.path.isfile(candidate)]
     if not found or not path.endswith(".safetensors"):
         raise ValueError(
-            f"There is no .safetensors file {path!r}, which the tower {name!r} names; allowed is {FORMS}; "
-            "convert other files with safetensors.torch.save_file(model.state_dict(), 'checkpoint.safetensors')."
+            f"There is no .safetensors file {path!r}, which the tower {name!r} names. Allowed is {FORMS}. "
+            "Convert other files with safetensors.torch.save_file(model.state_dict(), 'checkpoint.safetensors')."
         )
     try:
         return load_file(found[0])
     except SafetensorError as error:
         raise ValueError(
-            f"{path!r} of the tower {name!r} is no safetensors file ({error}); allowed is {FORMS}; write it again with "
-            "safetensors.torch.save_file(model.state_dict(), 'checkpoint.safetensors')."
+            f"{path!r} of the tower {name!r} is no safetensors file ({error}). Allowed is {FORMS}. Write it again "
+            "with safetensors.torch.save_file(model.state_dict(), 'checkpoint.safetensors')."
         ) from error
 
 
 def pretrained_state_dict(name: str, architecture: str) -> dict[str, torch.Tensor]:
     try:
-        # With its own classifier, which timm loads strictly; without one it would let missing weights pass.
+        # timm loads weights strictly only into a model with its own classifier.
         return timm.create_model(architecture, pretrained=True).state_dict()
     except Exception as error:  # timm, the Hub and its client have no error class in common
         reason = str(error).strip().split("\n")[0].rstrip(".")
         raise ValueError(
-            f"The weights of the tower {name!r} could not be had ({type(error).__name__}: {reason}); allowed is {FORMS}; "
-            f"without network give their file: 'timm:{architecture}//path/to/model.safetensors'."
+            f"The weights of the tower {name!r} could not be had ({type(error).__name__}: {reason}). "
+            f"Allowed is {FORMS}. "
+            f"Without network give their file: 'timm:{architecture}//path/to/model.safetensors'."
         ) from error
 
 
@@ -83,13 +85,13 @@ def tower_of_trunk(
     model_args: dict | None = None,
 ) -> TimmVisionModel:
     """
-    [`TimmVisionModel`] with the weights of a timm model.
+    Build a [`TimmVisionModel`] with the weights of a timm model.
 
     Args:
         architecture (`str`), model_args (`dict`, *optional*): For `timm.create_model`.
-        state_dict (`dict[str, torch.Tensor]`): Of that model; its classifier is left out.
-        image_size (`int`): Side of its images.
-        origin (`str`): What the user asked for, for the errors.
+        state_dict (`dict[str, torch.Tensor]`): Weights of that model; its classifier is left out.
+        image_size (`int`): Side of its images, in pixels.
+        origin (`str`): The name that the user gave, for the errors.
 
     Raises:
         ValueError: The weights are not those of this architecture.
@@ -105,15 +107,15 @@ def tower_of_trunk(
     if wrong:
         raise ValueError(
             f"The weights of the tower {origin!r} are not those of timm's {architecture!r}: {len(wrong)} tensors are "
-            f"missing, left over or of another shape (such as {wrong[0]}); a tower must have all its weights and no "
-            "others; name the architecture that they were trained as."
+            f"missing, left over or of another shape (such as {wrong[0]}). A tower must have all its weights and no "
+            "others. Name the architecture that they were trained as."
         )
     tower.trunk.load_state_dict(given)
     return tower.eval()
 
 
 def timm_image_processor(pretrained_cfg: dict) -> CLIPImageProcessorPil:
-    """The preprocessing that timm evaluates a model with."""
+    """Build the preprocessing that timm evaluates a model with."""
     side = pretrained_cfg["input_size"][-1]
     return CLIPImageProcessorPil(
         size={"shortest_edge": math.floor(side / pretrained_cfg["crop_pct"])},
@@ -125,7 +127,7 @@ def timm_image_processor(pretrained_cfg: dict) -> CLIPImageProcessorPil:
 
 
 def same_features(first: nn.Module, second: nn.Module, image_size: int) -> bool:
-    """Whether two timm models compute the same features of an image of noise."""
+    """Tell if two timm models compute the same features of an image of noise."""
     image = torch.randn(1, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         return torch.equal(first.eval().forward_features(image), second.eval().forward_features(image))

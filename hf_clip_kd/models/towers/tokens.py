@@ -6,6 +6,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
+from ..eval_mode import eval_mode
 from ..timm_clip.configuration_timm_clip import TimmVisionConfig
 from .layout import token_layout
 
@@ -14,14 +15,14 @@ def encode_images(
     model: PreTrainedModel, pixel_values: torch.Tensor, layer: int | None = None
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """
-    Embeddings of images and, from the same forward pass, their tokens at one layer.
+    Embed images and, from the same forward pass, keep their tokens at one layer.
 
     Args:
         model ([`~transformers.PreTrainedModel`]): A dual encoder with `get_image_features`.
         pixel_values (`torch.Tensor` of shape `(B, 3, H, W)`): Normalised images.
         layer (`int`, *optional*):
-            Entry of the image tower's `hidden_states`: 0 are the embeddings (a [`TimmCLIPModel`] has none), -1 is the
-            last layer before the final norm, -2 what a LLaVA reads by default. Without it no tokens are kept.
+            Entry of the image tower's `hidden_states`. 0 are the embeddings (a [`TimmCLIPModel`] has none). -1 is the
+            last layer before the final norm. -2 is the one that a LLaVA reads by default. `None` keeps no tokens.
 
     Returns:
         `tuple`: embeddings (B, projection_dim), not normalised, and tokens (B, N, C), row by row, without class and
@@ -31,41 +32,55 @@ def encode_images(
         ValueError: The tower has no such layer, or it is not known where its patches lie.
     """
     if layer is None:
-        output = model.get_image_features(pixel_values=pixel_values)
-        return (output if isinstance(output, torch.Tensor) else output.pooler_output), None
+        return pooled(model.get_image_features(pixel_values=pixel_values)), None
     output = image_output(model, pixel_values, layer)
     return output.pooler_output, patches_of(model, output.hidden_states[layer])
 
 
+def pooled(output: torch.Tensor | ModelOutput) -> torch.Tensor:
+    """
+    Return the embedding in the output of `get_image_features` or `get_text_features`.
+
+    Args:
+        output (`Tensor` or `~transformers.utils.ModelOutput`):
+            transformers 5 returns an output whose `pooler_output` is the projected embedding. transformers 4
+            and [`CLIPTeacher`] return the embedding itself.
+
+    Returns:
+        `Tensor` of shape `(batch, dim)`, not normalised.
+    """
+    return output if isinstance(output, torch.Tensor) else output.pooler_output
+
+
 def image_output(model: PreTrainedModel, pixel_values: torch.Tensor, *layers: int) -> ModelOutput:
-    """What `get_image_features` returns, with these entries of `hidden_states`."""
+    """Return the output of `get_image_features`, with these entries of `hidden_states`."""
     for layer in layers:
         check_layer(model, layer)
     return model.get_image_features(pixel_values=pixel_values, output_hidden_states=list(layers))
 
 
 def check_layer(model: PreTrainedModel, layer: int) -> None:
-    """`ValueError` if the `hidden_states` of the image tower have no such entry."""
+    """Raise a `ValueError` if the `hidden_states` of the image tower have no such entry."""
     config = model.config.vision_config
     depth = config.num_hidden_layers
     first = 1 if isinstance(config, TimmVisionConfig) else 0
     if not first <= (layer + depth + 1 if layer < 0 else layer) <= depth:
         raise ValueError(
-            f"layer={layer} does not exist in {describe(model)}, which has {depth} layers; allowed are {first} to "
-            f"{depth} and -1 to {first - depth - 1}; for what a LLaVA reads give -2, for example "
+            f"layer={layer} does not exist in {describe(model)}, which has {depth} layers. Allowed are {first} to "
+            f"{depth} and -1 to {first - depth - 1}. For what a LLaVA reads give -2, for example "
             "losses={'patch': {'layer': -2, 'teacher_layer': -2}}."
         )
 
 
 def patches_of(model: PreTrainedModel, hidden_state: torch.Tensor) -> torch.Tensor:
-    """Tokens (B, N, C) of a hidden state (B, prefix + N, C) of the image tower."""
+    """Return the tokens (B, N, C) of a hidden state (B, prefix + N, C) of the image tower."""
     return hidden_state[:, token_layout(model.config.vision_config).num_prefix_tokens :]
 
 
 @torch.no_grad()
 def token_shape(model: PreTrainedModel, layer: int) -> tuple[int, tuple[int, int]]:
     """
-    Channels and grid of the tokens at one layer, measured on one black image. The model stays as it was.
+    Measure the channels and the grid of the tokens at one layer on one black image. The model stays as it was.
 
     Args:
         model ([`~transformers.PreTrainedModel`]), layer (`int`): As in [`encode_images`].
@@ -81,45 +96,25 @@ def token_shape(model: PreTrainedModel, layer: int) -> tuple[int, tuple[int, int
     image = torch.zeros(
         1, config.num_channels, config.image_size, config.image_size, device=model.device, dtype=model.dtype
     )
-    in_training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
+    with eval_mode(model):
         _, tokens = encode_images(model, image, layer)
-    finally:
-        for module in in_training:
-            module.training = True
     count, channels = tokens.shape[1:]
-    # Earlier levels of a convnet have finer grids than the last, which the configuration states.
+    # The configuration states the grid of the last level. Earlier levels of a convnet have finer ones.
     side = math.isqrt(count)
     grid = layout.grid if math.prod(layout.grid) == count else (side, side)
     if math.prod(grid) != count:
         raise ValueError(
             f"The {count} tokens at layer={layer} of {describe(model)} form neither the grid {layout.grid} of its "
-            "configuration nor a square; tokens must be the patches of a square image, row by row; "
-            "choose another layer, for example layer=-2."
+            "configuration nor a square. Tokens must be the patches of a square image, row by row. "
+            "Choose another layer, for example layer=-2."
         )
     return channels, grid
 
 
 def describe(model: PreTrainedModel) -> str:
-    """The model in an error message."""
+    """Return the words for a model in an error message."""
     config = model.config.vision_config
     return f"{type(model).__name__} with the image tower {getattr(config, 'architecture', config.model_type)!r}"
 
 
-__all__ = ["encode_images", "token_shape"]
-
-
-def pooled(output) -> torch.Tensor:
-    """
-    The embedding in what `get_image_features` or `get_text_features` returned.
-
-    Args:
-        output (`Tensor` or `~transformers.utils.ModelOutput`):
-            transformers 5 returns an output whose `pooler_output` is the projected embedding; transformers 4
-            and [`CLIPTeacher`] return the embedding itself.
-
-    Returns:
-        `Tensor` of shape `(batch, dim)`, not normalised.
-    """
-    return output if isinstance(output, torch.Tensor) else output.pooler_output
+__all__ = ["encode_images", "pooled", "token_shape"]

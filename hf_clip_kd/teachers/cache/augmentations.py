@@ -1,4 +1,4 @@
-"""Rows to what a teacher is asked before any training: several random crops of each picture, and all of its captions."""
+"""AugmentationCollator: several random crops of each picture and all of its captions, for a teacher to embed once."""
 
 from __future__ import annotations
 
@@ -20,29 +20,33 @@ from .sample_id import sample_id
 
 class AugmentationCollator:
     """
-    Turns rows into the crops that [`CLIPDataCollator`] would draw of them in the epochs 0, 1, ..., seen by several teachers.
+    Turn rows into the crops that [`CLIPDataCollator`] would draw in the epochs 0, 1, ..., as several teachers see
+    them.
+
+    A call returns a `dict` of the rows that can be used, or `None` if there is no such row:
+
+    - `ids` (rows,) int64.
+    - `boxes` (rows, augmentations, 4) float32: left, top, right, bottom of the crops in shares of the picture.
+    - `flips` (rows, augmentations) bool.
+    - `colors` (rows, augmentations, 5) float32, as [`~hf_clip_kd.data.transforms.random_crop.Crop`] has them.
+    - `counts` and `synthetic_counts` (rows,): number of captions of each row.
+    - `views`: for each teacher a `dict` of `pixel_values` (rows * augmentations, 3, height, width), and `input_ids`
+      and so on (captions, length), row by row.
 
     Args:
         processor (`TeacherProcessor` or `dict` of them):
-            A teacher's, with `.image_processor` and `.tokenizer` (`None` for one without text); for an ensemble, one for
-            each of its teachers.
+            A teacher's, with `.image_processor` and `.tokenizer` (`None` for one without text). An ensemble has one
+            for each of its teachers.
         augmentations (`int`, *optional*, defaults to `1`):
-            Crops of each image.
+            Number of crops of each image.
         synthetic (`bool`, *optional*, defaults to `False`):
-            Whether the rows' generated captions are asked for, too.
+            Tokenize the rows' generated captions, too.
         seed, max_broken_fraction, crop:
-            As for [`CLIPDataCollator`].
+            Arguments of [`CLIPDataCollator`].
 
     Attributes:
         settings (`dict`): All that the outputs depend on beside the rows, in the types of JSON.
-        broken ([`BrokenImages`]): What was seen and dropped.
-
-    Returns of a call, for the rows that can be used:
-        `dict`, or `None` if there is no such row: `ids` (rows,) int64; `boxes` (rows, augmentations, 4) float32, the crops as
-        left, top, right, bottom in shares of the picture; `flips` (rows, augmentations) bool; `colors` (rows, augmentations,
-        5) float32, as [`~hf_clip_kd.data.transforms.random_crop.Crop`] has them; `counts` and `synthetic_counts` (rows,), captions of
-        each row; `views`, for each teacher a `dict` of `pixel_values` (rows * augmentations, 3, height, width), `input_ids`
-        and so on (captions, length), row by row.
+        broken ([`BrokenImages`]): Counts of the rows that were seen and dropped.
     """
 
     def __init__(
@@ -57,7 +61,8 @@ class AugmentationCollator:
     ):
         if augmentations < 1:
             raise ValueError(
-                f"`augmentations={augmentations}` leaves nothing to see. It must be at least 1. Pass `augmentations=4`."
+                f"`augmentations={augmentations}` leaves nothing to see. It must be at least 1. Pass "
+                "`augmentations=4`."
             )
         self.augmentations, self.seed, self.synthetic = augmentations, seed, synthetic
         self.crop = RandomCrop(**crop)
@@ -103,11 +108,12 @@ class AugmentationCollator:
         batch = {"ids": torch.tensor(ids), "views": views}
         for name, values in (("boxes", boxes), ("flips", flips), ("colors", colors)):
             batch[name] = values.unflatten(0, (len(ids), self.augmentations))
-        for prefix, cells in (("", captions), ("synthetic_", generated))[: 1 + self.synthetic]:
+        texts = {"": captions, "synthetic_": generated} if self.synthetic else {"": captions}
+        for prefix, cells in texts.items():
             batch[f"{prefix}counts"] = torch.tensor([len(cell) for cell in cells])
-            texts = [text for cell in cells for text in cell]
+            flat = [text for cell in cells for text in cell]
             for view, tokenize in zip(views, self.text_views, strict=True):
-                tokens = {} if tokenize is None else tokenize(texts)
+                tokens = {} if tokenize is None else tokenize(flat)
                 view.update({prefix + name: values for name, values in tokens.items()})
         return batch
 
@@ -132,7 +138,7 @@ def _image_settings(view: ImageView | OwnView) -> dict[str, Any]:
 
 
 def _text_settings(view: TextView) -> dict[str, Any]:
-    """What tells two tokenizers apart: their length, their padding, and what they make of odd texts."""
+    """Return values that tell two tokenizers apart: their length, their padding, and their ids of odd texts."""
     ids = view(list(_PROBES))["input_ids"].tolist()
     return {
         "context_length": view.context_length,

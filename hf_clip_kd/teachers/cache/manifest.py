@@ -1,4 +1,4 @@
-"""What a cache belongs to: teachers, their views, the data and the stored type, in one JSON file that is never rewritten."""
+"""Manifest of a cache: its teachers, their views, the data and the stored type. The JSON file never changes."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from ...models.towers.checksum import tower_checksum
-from .shards import write_whole
+from ...recipe_io.results import write_whole
 
 NAME = "cache.json"
 
 
 def members_of(teacher: Any) -> list[Any]:
-    """The teachers of an ensemble, or the one."""
+    """Return the teachers of an ensemble, or the teacher itself in a list."""
     return list(getattr(teacher, "members", [teacher]))
 
 
 def describe(teacher: Any) -> dict[str, Any]:
-    """What a cache must know of a teacher, once it is gone, and what tells it from another."""
+    """Describe a teacher for the time when it is gone: its features, and values that tell it from another."""
     return {
         "weights": tower_checksum(teacher),
         "dtype": str(next((tensor.dtype for tensor in teacher.state_dict().values()), None)),
@@ -35,19 +35,19 @@ def claim(folder: Path, manifest: dict[str, Any]) -> None:
     Make `folder` a cache of `manifest`, or find that it already is one.
 
     Raises:
-        ValueError: It is a cache of something else; the message names what differs.
+        ValueError: It is a cache of something else. The message names each difference.
     """
     path = folder / NAME
     if path.is_file():
         refuse_if_different(folder, read(folder), manifest)
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(manifest, indent=2, sort_keys=True, default=str)
-    write_whole(path, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
+    write_whole(path, json.dumps(manifest, indent=2, sort_keys=True, default=str) + "\n")
 
 
 def read(folder: Path) -> dict[str, Any]:
     """
+    Read the manifest of a cache.
+
     Raises:
         ValueError: The folder is no cache.
     """
@@ -55,24 +55,25 @@ def read(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(
             f"The teacher cache {str(folder)!r} does not exist: there is no {path}. It must be a folder that "
-            "recipes/cache_teacher.py wrote. Write it first: `python recipes/cache_teacher.py --output_dir FOLDER ...`."
+            "recipes/cache_teacher.py wrote. Write it first: "
+            "`python recipes/cache_teacher.py --output_dir FOLDER ...`."
         )
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 def refuse_if_different(folder: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
-    """`ValueError` that names every value of the cache in `folder` which is another one in this run."""
+    """Raise a `ValueError` that names every value of the cache in `folder` that differs in this run."""
     found = differences(there, json.loads(json.dumps(here, default=str)))
     if found:
         raise ValueError(
-            f"The teacher cache {str(folder)!r} belongs to something else: {'; '.join(found)}. A cache serves the teachers, "
-            "preprocessing, data and dtype it was written with. Restore them, or write another cache: "
+            f"The teacher cache {str(folder)!r} belongs to something else: {'; '.join(found)}. A cache serves the "
+            "teachers, preprocessing, data and dtype it was written with. Restore them, or write another cache: "
             "`python recipes/cache_teacher.py --output_dir ANOTHER_FOLDER ...`."
         )
 
 
 def differences(there: Any, here: Any, name: str = "") -> list[str]:
-    """`name: value there in the cache, value here` for each leaf that differs."""
+    """List `name is VALUE in the cache, VALUE here` for each leaf that differs."""
     if isinstance(there, dict) and isinstance(here, dict):
         names = dict.fromkeys([*here, *there])
         pairs = [(f"{name}.{key}".lstrip("."), there.get(key), here.get(key)) for key in names]
@@ -84,7 +85,7 @@ def differences(there: Any, here: Any, name: str = "") -> list[str]:
 
 
 def part(there: Any, here: Any) -> Any:
-    """Of `there`, the keys that `here` has as well."""
+    """Keep the keys of `there` that `here` has as well."""
     if isinstance(there, dict) and isinstance(here, dict):
         return {key: part(value, here[key]) for key, value in there.items() if key in here}
     return there

@@ -1,4 +1,4 @@
-"""A finished cache in the place of its teachers."""
+"""TeacherCache: the stored features of teachers, as a teacher."""
 
 from __future__ import annotations
 
@@ -13,25 +13,29 @@ import torch
 from torch import Tensor
 
 from ...losses.features import CLIPDims, CLIPFeatures, FeatureRequest
+from ..base import PREFIX, Teacher, to_loss_features
+from ..ensemble import joint_dims
 from . import manifest, shards
 from .shared import local_folder
 
 
-class TeacherCache:
+class TeacherCache(Teacher):
     """
     Stored features of one or several teachers, given to a trainer in their place, and to its collator.
 
-    A [`~hf_clip_kd.data.ReplayCollator`] cuts each picture as it was cut then, and puts what the teachers said of that crop
-    into the batch, on the dataloader's workers; the trainer takes it out again ([`TeacherCache.of_batch`]). Files are
-    mapped into memory and shared by all processes of a machine.
+    A [`~hf_clip_kd.ReplayCollator`] repeats the stored crop of each picture. It puts the teachers' features of that
+    crop into the batch, on the dataloader's workers. The trainer takes them out again ([`TeacherCache.of_batch`]).
+    Files are mapped into memory and shared by all processes of a machine.
 
     Args:
-        folder (`str` or `Path`): What [`CacheWriter`] wrote, or the id of such a data set on the Hub.
-        weights (`Sequence[float]`, *optional*): What each teacher counts; by default all the same.
+        folder (`str` or `Path`): Folder that [`CacheWriter`] wrote, or the id of such a data set on the Hub.
+        weights (`Sequence[float]`, *optional*): Weight of each teacher in a loss; by default all the same.
 
     Attributes:
-        dims ([`CLIPDims`]): Widths of the teacher's features; of several teachers, as of an ensemble.
-        settings (`dict`): How the samples were seen: `augmentations`, `crop_scale`, `crop_ratio`, `flip`, `min_side`, ...
+        dims ([`CLIPDims`]): Widths of the teacher's features; several teachers count as an ensemble.
+        settings (`dict`):
+            View of the samples in the cache: `augmentations`, `crop_scale`, `crop_ratio`, `flip`, `min_side`, ...
+        processor (`None`): It sees neither images nor texts.
 
     Raises:
         ValueError: There is no cache, or it is not finished.
@@ -45,7 +49,10 @@ class TeacherCache:
     ```
     """
 
+    processor = None
+
     def __init__(self, folder: str | Path, weights: Sequence[float] | None = None):
+        super().__init__()
         self.folder = local_folder(folder)
         self.manifest = manifest.read(self.folder)
         self.settings = self.manifest["settings"]
@@ -53,13 +60,14 @@ class TeacherCache:
         self.weights = [1.0] * teachers if weights is None else list(weights)
         if len(self.weights) != teachers:
             raise ValueError(
-                f"The teacher cache {str(folder)!r} was given the weights {self.weights} for {teachers} teachers. There must be "
-                f"one for each. Write for example `TeacherCache(folder, weights={[1.0] * teachers})`."
+                f"The teacher cache {str(folder)!r} was given the weights {self.weights} for {teachers} teachers. "
+                f"There must be one for each. Write for example `TeacherCache(folder, weights={[1.0] * teachers})`."
             )
-        if not shards.finished(self.folder):
+        if not shards.is_complete(self.folder):
             raise ValueError(
-                f"The teacher cache {str(folder)!r} is not finished: some of its files are missing. Training needs all "
-                "samples. Run recipes/cache_teacher.py again with the same arguments; it goes on where it stopped."
+                f"The teacher cache {str(folder)!r} is not finished: some of its files are missing. Training needs "
+                "all samples. Run recipes/cache_teacher.py again with the same arguments, and it goes on where it "
+                "stopped."
             )
         self._open_index()
         self.prepare(FeatureRequest())
@@ -73,27 +81,27 @@ class TeacherCache:
         return len(self._ids)
 
     def __getstate__(self) -> dict[str, Any]:
-        # A spawned worker maps the files itself; what is mapped here would be copied to it.
+        # A spawned worker maps the files itself. Otherwise all mapped data would be copied to it.
         state = self.__dict__.copy()
         for name in ("_ids", "_places", "_ends", "_open"):
             del state[name]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        super().__setstate__(state)
         self._open_index()
 
-    # ---- In the place of a teacher ----
+    # ---- Teacher ----
 
     def prepare(self, request: FeatureRequest) -> None:
         """
-        Read what losses ask for, and no more.
+        Read the features that losses ask for, and no more.
 
         Args:
             request ([`FeatureRequest`]): From [`~hf_clip_kd.losses.requested`].
 
         Raises:
-            ValueError: If the cache was written without it.
+            ValueError: The cache was written without them.
         """
         stored = FeatureRequest(**self.manifest["request"])
         lacks = []
@@ -103,46 +111,46 @@ class TeacherCache:
             lacks.append("patch embeddings")
         if lacks:
             raise ValueError(
-                f"The teacher cache {str(self.folder)!r} lacks what the losses read: {' and '.join(lacks)}. It holds what was "
-                "asked for when it was written. Write one with the same `losses` as this run: "
+                f"The teacher cache {str(self.folder)!r} lacks what the losses read: {' and '.join(lacks)}. It holds "
+                "the features that it was written with. Write one with the same `losses` as this run: "
                 "`python recipes/cache_teacher.py --losses '{...}'`, or leave those losses out."
             )
-        self.request = request
+        super().prepare(request)
         members = [CLIPDims(**teacher["dims"]) for teacher in self.manifest["teachers"]]
         if request.teacher_layer is None:
             members = [replace(dims, token_dim=None) for dims in members]
-        if len(members) > 1:
-            members = [replace(dims, weight=weight) for dims, weight in zip(members, self.weights, strict=True)]
-            has_text = any(dims.has_text for dims in members)
-            members[0] = replace(members[0], has_text=has_text, weight=1.0, members=tuple(members))
-        self.dims = members[0]
+        self.dims = members[0] if len(members) == 1 else joint_dims(members, self.weights)
 
     def place(self, device: torch.device | str) -> None:
-        """Does nothing: features arrive where the batch is."""
+        """Do nothing: features arrive where the batch is."""
 
     def identity(self) -> dict[str, Any]:
-        """As [`Teacher.identity`]: the teachers that filled the cache, and how."""
+        """Return values that tell the teachers and settings of this cache from others, see [`Teacher.identity`]."""
         text = json.dumps(self.manifest, sort_keys=True)
         return {"cache": hashlib.sha256(text.encode()).hexdigest()[:16], "member_weights": self.weights}
 
-    def of_batch(self, batch: dict[str, Tensor]) -> CLIPFeatures:
+    def of_batch(self, batch: dict[str, Tensor], prefix: str = PREFIX) -> CLIPFeatures:
         """
-        The features in a batch that a collator made with this cache, in float32.
+        Take the features out of a batch that a collator made with this cache, in float32.
+
+        Args:
+            batch (`dict[str, Tensor]`): From a [`~hf_clip_kd.ReplayCollator`], on any device.
+            prefix (`str`): Start of the names of the stored features.
 
         Raises:
             ValueError: The batch holds none.
         """
-        members = tuple(self._member(number, batch) for number in range(len(self.manifest["teachers"])))
+        teachers = enumerate(self.manifest["teachers"])
+        members = tuple(self._member(teacher, batch, f"{prefix}{number}_") for number, teacher in teachers)
         return members[0] if len(members) == 1 else CLIPFeatures(members=members)
 
-    def _member(self, number: int, batch: dict[str, Tensor]) -> CLIPFeatures:
-        prefix, teacher = f"teacher_{number}_", self.manifest["teachers"][number]
-        tensors = {key.removeprefix(prefix): value.float() for key, value in batch.items() if key.startswith(prefix)}
+    def _member(self, teacher: dict[str, Any], batch: dict[str, Tensor], prefix: str) -> CLIPFeatures:
+        tensors = {key.removeprefix(prefix): value for key, value in batch.items() if key.startswith(prefix)}
         if not tensors:
             raise ValueError(
-                f"The batch holds no features of the teacher cache {str(self.folder)!r}. The collator must be given the "
-                "same cache as the trainer. Write `ReplayCollator(processor, cache)`; an `eval_dataset` "
-                "needs a cache or a teacher of its own."
+                f"The batch holds no features of the teacher cache {str(self.folder)!r}. The collator must be given "
+                "the same cache as the trainer. Write `ReplayCollator(processor, cache)`. An `eval_dataset` needs a "
+                "cache or a teacher of its own."
             )
         device = tensors["image_embeds"].device
         for name in ("logit_scale", "logit_bias"):
@@ -150,16 +158,14 @@ class TeacherCache:
             tensors[name] = None if value is None else torch.tensor(value, device=device)
         if tensors["logit_scale"] is not None:
             tensors["logit_scale"] = tensors["logit_scale"].exp()
-        if self.request.token_moments:
-            tokens = tensors["image_tokens"]
-            tensors["token_moments"] = torch.stack([tokens.mean(dim=1), tokens.square().mean(dim=1)], dim=1)
         grid = teacher["image_grid"] if self.request.teacher_layer is not None or self.request.patch_embeds else None
-        return CLIPFeatures(**tensors, image_grid=None if grid is None else tuple(grid))
+        features = CLIPFeatures(**tensors, image_grid=None if grid is None else tuple(grid))
+        return to_loss_features(features, self.request, device)
 
-    # ---- For the collator ----
+    # ---- Collator ----
 
     def find(self, sample_id: int) -> int | None:
-        """The place of a sample by its [`~hf_clip_kd.teachers.cache.sample_id`], or `None` if it is not here."""
+        """Find the place of a sample by its [`~hf_clip_kd.teachers.cache.sample_id`]; `None` if it is not here."""
         position = int(torch.searchsorted(self._ids, sample_id))
         if position == len(self._ids) or self._ids[position] != sample_id:
             return None
@@ -167,8 +173,11 @@ class TeacherCache:
 
     def crop(self, place: int, epoch: int) -> tuple[list[float], bool, tuple[float, ...]]:
         """
-        The crop of a sample in an epoch: `[left, top, right, bottom]` in shares of its picture, whether it is mirrored, and
-        its colours as [`~hf_clip_kd.data.transforms.random_crop.Crop`] has them.
+        Read the crop of a sample in an epoch.
+
+        Returns:
+            `tuple`: `[left, top, right, bottom]` in shares of its picture, `True` for a mirrored one, and its colours
+            as [`~hf_clip_kd.data.transforms.random_crop.Crop`] has them.
         """
         shard, row = self._shard(place)
         box, flip, colors = (
@@ -178,18 +187,20 @@ class TeacherCache:
 
     def images(self, places: Sequence[int], epochs: Sequence[int]) -> dict[str, Tensor]:
         """
-        What the teachers say of the crops of a batch.
+        Read the teachers' features of the crops of a batch.
 
         Args:
-            places (`Sequence[int]`): Of its samples, from [`TeacherCache.find`].
-            epochs (`Sequence[int]`): Of each sample, as for [`TeacherCache.crop`].
+            places (`Sequence[int]`): Places of its samples, from [`TeacherCache.find`].
+            epochs (`Sequence[int]`): Epoch of each sample, as for [`TeacherCache.crop`].
 
         Returns:
-            `dict`: `teacher_0_image_embeds` (batch, dim) and what the losses read beside, in the stored type.
+            `dict`: `teacher_0_image_embeds` (batch, dim) and the other requested features, in the stored type.
         """
         names = ["image_embeds"]
-        names += ["image_tokens"] * (self.request.teacher_layer is not None)
-        names += ["patch_embeds"] * self.request.patch_embeds
+        if self.request.teacher_layer is not None:
+            names.append("image_tokens")
+        if self.request.patch_embeds:
+            names.append("patch_embeds")
         where = []
         for place, epoch in zip(places, epochs, strict=True):
             shard, row = self._shard(place)
@@ -198,23 +209,24 @@ class TeacherCache:
 
     def texts(self, places: Sequence[int], numbers: Sequence[int], prefix: str = "") -> dict[str, Tensor]:
         """
-        What the teachers say of one caption of each sample.
+        Read the teachers' features of one caption of each sample.
 
         Args:
-            places (`Sequence[int]`): As for [`TeacherCache.images`].
-            numbers (`Sequence[int]`): Which of its captions.
+            places (`Sequence[int]`): Places of the samples, from [`TeacherCache.find`].
+            numbers (`Sequence[int]`): Number of the caption among those of its sample.
             prefix (`str`, *optional*): `"synthetic_"` for generated captions.
 
         Returns:
-            `dict`: `teacher_0_text_embeds` (batch, dim), ..., of the teachers that have a text tower.
+            `dict`: `teacher_0_text_embeds` (batch, dim) and so on, for each teacher with a text tower.
 
         Raises:
-            ValueError: If generated captions are asked for and the cache holds none.
+            ValueError: Generated captions are asked for, and the cache holds none.
         """
         if prefix and not self.settings["synthetic"]:
             raise ValueError(
-                f"The data have generated captions, and the teacher cache {str(self.folder)!r} holds none. It must hold what "
-                "the run reads. Write one with the same `synthetic_text_column`, or leave the column out here."
+                f"The data have generated captions, and the teacher cache {str(self.folder)!r} holds none. It must "
+                "hold what the run reads. Write one with the same `synthetic_text_column`, or leave the column out "
+                "here."
             )
         where = []
         for place, number in zip(places, numbers, strict=True):
@@ -224,7 +236,7 @@ class TeacherCache:
 
     def _gather(self, names: Iterable[str], where: list[tuple]) -> dict[str, Tensor]:
         return {
-            f"teacher_{number}_{name}": torch.stack([shard[f"{number}.{name}"][at] for shard, at in where])
+            f"{PREFIX}{number}_{name}": torch.stack([shard[f"{number}.{name}"][at] for shard, at in where])
             for number in range(len(self.manifest["teachers"]))
             for name in names
             # A vision model has no words, and no embeddings of patches that words could be compared with.
@@ -233,15 +245,16 @@ class TeacherCache:
 
     def check(self, *, teacher: Any | None = None, samples: Iterable[int] = (), **settings) -> None:
         """
-        Refuse a run that is not what the cache was written for, as far as it is given.
+        Refuse a run that the cache was not written for, as far as it is given.
 
         Args:
-            teacher ([`CLIPTeacher`], [`TeacherEnsemble`] or the like, *optional*): The teacher of this run.
-            samples (`Iterable[int]`, *optional*): Some of its data, from [`~hf_clip_kd.teachers.cache.sample_id.probe`].
-            settings: Its `views`, `crop_scale`, `flip` and so on, as [`~hf_clip_kd.data.AugmentationCollator`] has them.
+            teacher ([`Teacher`], *optional*): The teacher of this run.
+            samples (`Iterable[int]`, *optional*): Some of its data, from
+                [`~hf_clip_kd.teachers.cache.sample_id.probe`].
+            settings: Its `views`, `crop_scale`, `flip` and so on, as [`~hf_clip_kd.AugmentationCollator`] has them.
 
         Raises:
-            ValueError: Naming what differs.
+            ValueError: Something differs; the message names it.
         """
         run: dict[str, Any] = {"settings": settings}
         if teacher is not None:
@@ -253,13 +266,14 @@ class TeacherCache:
         missing = [number for number in samples if self.find(number) is None]
         if missing:
             raise ValueError(
-                f"The teacher cache {str(self.folder)!r} belongs to other data: {len(missing)} of the samples that were looked up "
-                f"are not among its {len(self):,}. A cache serves the images and captions it was written with. Restore them "
-                "(`dataset_name`, `split`, `text_column`, `label_template`), or write another cache."
+                f"The teacher cache {str(self.folder)!r} belongs to other data: {len(missing)} of the samples that "
+                f"were looked up are not among its {len(self):,}. A cache serves the images and captions it was "
+                "written with. Restore them (`dataset_name`, `split`, `text_column`, `label_template`), or write "
+                "another cache."
             )
 
     def _shard(self, place: int) -> tuple[dict[str, Tensor], int]:
-        """The file that a sample stands in, and its row there."""
+        """Find the file of a sample, and its row there."""
         number = int(torch.searchsorted(self._ends, place, right=True))
         if number not in self._open:
             self._open[number] = shards.load(shards.shard_path(self.folder, number))

@@ -1,4 +1,4 @@
-"""The crops of a teacher cache once more, for a student that learns from what is stored there."""
+"""ReplayCollator: the crops of a teacher cache once more, with the stored features, for a student."""
 
 from __future__ import annotations
 
@@ -15,29 +15,28 @@ from .sample_id import sample_id
 
 class ReplayCollator(CLIPDataCollator):
     """
-    A [`CLIPDataCollator`] that cuts each picture as it was cut for a teacher cache, and adds what the teachers said of it.
+    A [`CLIPDataCollator`] that repeats the crops of a teacher cache, and adds the stored features of them.
 
-    In epoch e a picture is seen in crop number `e % augmentations`. Which of several captions is read is drawn as ever: the
-    cache holds all of them. A sample that the cache lacks is dropped and counted as a broken one.
+    A picture has crop number `e % augmentations` in epoch e. One of several captions is drawn as ever: the cache holds
+    all of them. A sample that the cache lacks is dropped and counted as a broken one.
+
+    A call returns the `dict` of [`CLIPDataCollator`] without a teacher. It adds `teacher_0_image_embeds` (batch, dim)
+    and so on for [`~hf_clip_kd.TeacherCache.of_batch`].
 
     Args:
         processor (`ProcessorMixin`):
             The student's, with `.image_processor` and `.tokenizer`.
         cache ([`~hf_clip_kd.TeacherCache`]):
-            The one that the trainer has as its teacher. It decides on crops, mirroring and colours.
+            The trainer's teacher. It decides on crops, mirroring and colours.
         seed, max_broken_fraction:
-            As for [`CLIPDataCollator`].
-
-    Returns of a call:
-        `dict`: as [`CLIPDataCollator`] without a teacher, and `teacher_0_image_embeds` (batch, dim) and so on, as
-        [`~hf_clip_kd.TeacherCache.of_batch`] reads them.
+            Arguments of [`CLIPDataCollator`].
     """
 
     def __init__(self, processor: Any, cache: Any, *, seed: int = 0, max_broken_fraction: float = 0.05):
         crop = {field.name: cache.settings[field.name] for field in fields(RandomCrop)}
         super().__init__(processor, **crop, seed=seed, max_broken_fraction=max_broken_fraction)
         self.cache = cache
-        # Pictures of the size that the teachers' were cut from: a JPEG decoded smaller gives slightly other pixels.
+        # A JPEG that is decoded smaller than it was for the teachers gives slightly other pixels.
         self._min_side = max(self._min_side, cache.settings["min_side"])
         self._good: list[tuple] = []
         self._places: list[int] = []
@@ -54,7 +53,7 @@ class ReplayCollator(CLIPDataCollator):
 
     def _usable(self, rows: list[dict[str, Any]], synthetic: bool) -> tuple[list[dict], list[tuple]]:
         kept, good = super()._usable(rows, synthetic)
-        # The grey picture in the place of a first batch without any usable row borrows the words of some sample.
+        # A first batch without any usable row holds a grey picture, with the features of some sample.
         self._good = [sample if len(sample) == 4 else (*sample, 0) for sample in good]
         self._places = [place for *_, place in self._good]
         self._epochs = [row.get("__epoch__", self.epoch) for row in kept]
@@ -77,5 +76,5 @@ class ReplayCollator(CLIPDataCollator):
 
 
 def _pixels(box: list[float], width: int, height: int) -> Box:
-    """A crop in shares of a picture, in its pixels."""
+    """Turn a crop in shares of a picture into its pixels."""
     return tuple(round(share * side) for share, side in zip(box, (width, height) * 2, strict=True))

@@ -1,4 +1,4 @@
-"""One number by which a sample is found again, wherever it stands in the data."""
+"""Number of a sample: the same wherever the sample stands in the data."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from ...data.reading.images import BrokenImageError, decode_image
 
 def sample_id(image: Any, captions: Sequence[str] = ()) -> int:
     """
-    A hash of an image and its captions: 64 bits, of which ten million samples share one by a chance of 1 in 300,000.
+    Hash an image and its captions to 64 bits.
 
-    It depends on contents alone: data that were moved, shuffled, cut or mixed keep their numbers, and a sample whose file
-    or caption was changed has another one. An image that lies on a server counts by its address.
+    Two of ten million samples share a number by a chance of 1 in 300,000. The number depends on contents alone. Data
+    that were moved, shuffled, cut or mixed keep their numbers. A sample with a changed file or caption has another
+    one. An image that lies on a server counts by its address.
 
     Args:
-        image (`PIL.Image.Image`, `dict`, `bytes`, `str` or `os.PathLike`): As for [`decode_image`], which was called first.
-        captions (`Sequence[str]`, *optional*): Those of the image, in their order.
+        image (`PIL.Image.Image`, `dict`, `bytes`, `str` or `os.PathLike`): An image that [`decode_image`] could read.
+        captions (`Sequence[str]`, *optional*): Captions of the image, in their order.
 
     Returns:
-        `int`: of 64 bits, with sign.
+        `int`: 64 bits, with sign.
     """
     digest = hashlib.sha256(_contents(image))
     for caption in captions:
@@ -47,11 +48,11 @@ def _contents(image: Any) -> bytes:
 
 def probe(dataset: Any, count: int = 16) -> list[int]:
     """
-    The numbers of some samples: evenly spread over a data set, or the first of a stream.
+    Return the numbers of some samples: evenly spread over a data set, or the first of a stream.
 
     Args:
-        dataset (`datasets.Dataset` or `datasets.IterableDataset`): As [`load_image_text`] returns it.
-        count (`int`, *optional*, defaults to `16`): How many rows are looked at; those that cannot be used are left out.
+        dataset (`datasets.Dataset` or `datasets.IterableDataset`): Rows, as [`load_image_text`] returns them.
+        count (`int`, *optional*, defaults to `16`): Rows to look at. Those that cannot be used are left out.
     """
     if hasattr(dataset, "__len__"):
         rows = (dataset[i * len(dataset) // count] for i in range(min(count, len(dataset))))

@@ -12,15 +12,15 @@ class ShardedRows(Dataset):
     """
     A data set or a stream, read front to back, as (position, row).
 
-    A data set is read by dataloader workers. A stream is read by the main process, which hands them undecoded rows:
-    workers that open a stream share out its files, and with them its order.
+    Dataloader workers read a data set. The main process reads a stream, and hands them undecoded rows. Workers that
+    open a stream share out its files, and with them its order.
 
     Args:
         dataset (`datasets.Dataset` or `datasets.IterableDataset`): The rows.
         shard_size (`int`), batch_size (`int`): Rows of a shard, and of a batch at most.
 
     Attributes:
-        shards (`int`): How many there are; of a stream, how many were met so far.
+        shards (`int`): Number of shards; a stream counts those met so far.
     """
 
     def __init__(self, dataset: Any, shard_size: int, batch_size: int):
@@ -37,7 +37,7 @@ class ShardedRows(Dataset):
         return (item, self.dataset[item]) if self.indexed else item
 
     def batches(self, wanted: Callable[[int], bool] = lambda shard: True) -> Iterator[list]:
-        """What to ask `__getitem__` for, batch by batch, of the shards for which `wanted` holds."""
+        """Yield the arguments of `__getitem__`, batch by batch, for the shards that are `wanted`."""
         batch: list = []
         for position, item in enumerate(range(len(self.dataset)) if self.indexed else self._stream):
             shard = position // self.shard_size

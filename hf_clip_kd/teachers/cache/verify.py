@@ -1,4 +1,4 @@
-"""Compare what a cache holds with the same, computed again."""
+"""Compare the features in a cache with the same, computed again."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from torch import Tensor
 
 def largest_difference(path: Path, stored: dict[str, Tensor], fresh: dict[str, Tensor], tolerance: float) -> float:
     """
+    Measure the largest distance of an embedding in a shard from its twin.
+
     Args:
-        path (`Path`): The shard's, for the error.
-        stored, fresh (`dict[str, Tensor]`): A shard, and a run of its rows computed again.
-        tolerance (`float`): What is allowed.
+        path (`Path`): Path of the shard, for the error.
+        stored, fresh (`dict[str, Tensor]`): A shard, and some of its rows in order, computed again.
+        tolerance (`float`): Largest distance that is allowed, as a share of the norm.
 
     Returns:
-        `float`: The largest distance of an embedding from its twin, as a share of its norm.
+        `float`: The largest distance, as a share of the norm.
 
     Raises:
         ValueError: It is above `tolerance`, or the rows or their crops are not those of the shard.
@@ -42,7 +44,7 @@ def largest_difference(path: Path, stored: dict[str, Tensor], fresh: dict[str, T
         if values.is_floating_point():
             there, values = there.float(), values.float()
             difference = float(((there - values).norm(dim=-1) / values.norm(dim=-1)).max())
-            # Not `>`: what is not a number is not within the tolerance.
+            # A `>` would let pass what is not a number.
             if not difference <= tolerance:
                 raise ValueError(_changed(path, name, f"differ by {difference:.3g} of their norm"))
             worst = max(worst, difference)
@@ -51,6 +53,6 @@ def largest_difference(path: Path, stored: dict[str, Tensor], fresh: dict[str, T
 
 def _changed(path: Path, name: str, how: str) -> str:
     return (
-        f"{path} is not what the teachers say now: its `{name}` {how}. They must come out again, up to rounding, from the "
-        "same data, teachers and libraries. Delete this file and run recipes/cache_teacher.py again."
+        f"{path} is not what the teachers say now: its `{name}` {how}. They must come out again, up to rounding, from "
+        "the same data, teachers and libraries. Delete this file and run recipes/cache_teacher.py again."
     )

@@ -1,4 +1,4 @@
-"""Ask the teachers, once for each sample, crop and caption, and keep what they say."""
+"""CacheWriter: ask the teachers once for each sample, crop and caption, and store their features."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ...losses.features import FeatureRequest
+from ...recipe_io.results import remove_torn
 from . import manifest, shards
 from .reader import TeacherCache
 from .source import ShardedRows
@@ -27,27 +28,28 @@ TEXT_FEATURES = ("text_embeds", "synthetic_text_embeds")
 
 class CacheWriter:
     """
-    Writes the cache that [`TeacherCache`] reads; several processes share the work.
+    Write the cache that [`TeacherCache`] reads; several processes share the work.
 
-    The rows are cut into shards of `shard_size`, one file each. A kill loses the file that was being written; the next call
-    goes on from there, and the finished cache has the same bytes as one written in peace: no batch crosses the border of
-    a shard, and nothing but the inputs enters a file.
+    The rows are cut into shards of `shard_size`, one file each. A kill loses the file that was being written, and the
+    next call goes on from there. The finished cache has the same bytes as one written in peace. No batch crosses the
+    border of a shard, and nothing but the inputs enters a file.
 
     Args:
-        folder (`str` or `Path`): Where the files are, or will be.
-        teacher ([`CLIPTeacher`], [`TeacherEnsemble`] or the like): Whose features, on the device it is to compute on.
-        collator ([`~hf_clip_kd.data.AugmentationCollator`]): Rows to what it sees, built with its `processor`.
+        folder (`str` or `Path`): Folder of the files, old and new.
+        teacher ([`Teacher`]): The teacher, or an ensemble, on the device that it is to compute on.
+        collator ([`~hf_clip_kd.AugmentationCollator`]): Maps rows to the teacher's view, built with its `processor`.
         dataset (`datasets.Dataset` or `datasets.IterableDataset`): The rows, in an order that does not change.
-        fingerprint (`dict`): What tells these data from others, as JSON.
-        request ([`FeatureRequest`], *optional*): What the losses read beside the embeddings; patches make a cache large.
-        dtype (`torch.dtype`, *optional*, defaults to `torch.bfloat16`): Of the stored numbers.
-        shard_size (`int`, *optional*, defaults to `2048`): Rows per file; at most so many are lost by a kill.
+        fingerprint (`dict`): Values that tell these data from others, as JSON.
+        request ([`FeatureRequest`], *optional*): Features that the losses read beside the embeddings. Patches make a
+            cache large.
+        dtype (`torch.dtype`, *optional*, defaults to `torch.bfloat16`): Type of the stored numbers.
+        shard_size (`int`, *optional*, defaults to `2048`): Rows per file, and so the most that a kill can lose.
         batch_size (`int`, *optional*, defaults to `32`): Rows per forward pass, each with all its crops.
         num_workers (`int`, *optional*, defaults to `0`): Processes that decode and crop.
 
     Raises:
-        ValueError: The folder is the cache of other teachers, preprocessing, data or dtype, or a teacher cannot give what
-            is requested.
+        ValueError: The folder is the cache of other teachers, preprocessing, data or dtype, or a teacher cannot give
+            the requested features.
     """
 
     def __init__(
@@ -75,9 +77,9 @@ class CacheWriter:
         teachers = [manifest.describe(teacher) for teacher in self.teachers]
         if request.teacher_layer is not None and any(entry["image_grid"] is None for entry in teachers):
             raise ValueError(
-                "The losses read patch tokens, and one of the teachers does not tell their grid before it is called. A "
-                "cache holds tokens of a CLIPTeacher, and of a function only embeddings. Leave out the losses on patches, or "
-                "train with that teacher itself."
+                "The losses read patch tokens, and one of the teachers does not tell their grid before it is called. "
+                "A cache holds tokens of a CLIPTeacher, and of a function only embeddings. Leave out the losses on "
+                "patches, or train with that teacher itself."
             )
         self.manifest = {
             "teachers": teachers,
@@ -90,12 +92,13 @@ class CacheWriter:
         self.state = PartialState()
         if self.state.is_main_process:
             manifest.claim(self.folder, self.manifest)
+            remove_torn(self.folder)
         self.state.wait_for_everyone()
         manifest.refuse_if_different(self.folder, manifest.read(self.folder), self.manifest)
 
     def write(self) -> TeacherCache:
-        """Compute and store what is missing, and open the result."""
-        if not shards.finished(self.folder):
+        """Compute and store the missing shards, and open the finished cache."""
+        if not shards.is_complete(self.folder):
             total = self._write()
             self.state.wait_for_everyone()
             if self.state.is_main_process:
@@ -128,20 +131,20 @@ class CacheWriter:
 
     @torch.no_grad()
     def _ask(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """One batch of a shard, as it will be stored; of captions, counts in the place of ends."""
+        """Embed one batch of a shard for its file, with counts of captions in the place of ends."""
         rows, crops = batch["flips"].shape
         stored = {name: batch[name] for name in ("ids", "boxes", "flips", "colors")}
         for prefix in ("", "synthetic_"):
             if f"{prefix}counts" in batch:
                 stored[f"{prefix}text_ends"] = batch[f"{prefix}counts"]
         for number, (teacher, view) in enumerate(zip(self.teachers, batch["views"], strict=True)):
-            # More captions than crops, or fewer: to a dual encoder they are strangers.
+            # A dual encoder embeds images and texts apart, so their numbers may differ.
             features = teacher(**{name: values.to(self.state.device) for name, values in view.items()})
             for name, values in features.tensors().items():
                 if name in IMAGE_FEATURES:
                     values = values.unflatten(0, (rows, crops))
                 elif name not in TEXT_FEATURES:
-                    continue  # its scale and bias are not the samples'
+                    continue  # Scale and bias belong to the teacher, not to samples.
                 stored[f"{number}.{name}"] = values.to("cpu", self.dtype)
         return stored
 
@@ -150,9 +153,9 @@ class CacheWriter:
         Recompute a sample of a finished cache.
 
         Args:
-            batches (`int`, *optional*, defaults to `8`): How many batches to draw, from a fixed seed.
-            tolerance (`float`, *optional*, defaults to `0.01`): Largest difference of an embedding, as a share of its norm:
-                above what rounding and another device explain.
+            batches (`int`, *optional*, defaults to `8`): Number of batches to draw, from a fixed seed.
+            tolerance (`float`, *optional*, defaults to `0.01`): Largest difference of an embedding, as a share of its
+                norm. The default is above the effects of rounding and of another device.
 
         Returns:
             `float`: The largest difference; 0 if all bits are the same.
@@ -161,7 +164,7 @@ class CacheWriter:
             ValueError: One is larger than `tolerance`, or the samples or crops are not those of the cache.
         """
         source = ShardedRows(self.dataset, self.shard_size, self.batch_size)
-        # Of a stream, the first: to draw from all of it is to read all of it.
+        # A draw from a whole stream would read all of it, so its first batches serve.
         drawn = list(islice(source.batches(), None if source.indexed else batches))
         worst = 0.0
         for items in random.Random(0).sample(drawn, min(batches, len(drawn))):
@@ -173,8 +176,8 @@ class CacheWriter:
 
 
 def join(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The batches of a shard as one; counts of captions become ends."""
-    if not parts:  # no row of the shard could be used
+    """Join the batches of a shard; counts of captions become ends."""
+    if not parts:  # No row of the shard could be used.
         return {"ids": torch.empty(0, dtype=torch.int64)}
     whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     return {name: values.cumsum(0) if name.endswith("text_ends") else values for name, values in whole.items()}

@@ -383,8 +383,8 @@ def test_class_token_of_timm(archs):
 @pytest.mark.parametrize(
     ("arch", "layer", "patch_embeds", "match"),
     [
-        ("tiny-ViT", 0, False, "layer=0 does not exist in open_clip's CLIP .*allowed are 1 to 2 and -1 to -2"),
-        ("tiny-RN", 6, False, "layer=6 does not exist in .*'ModifiedResNet'.*allowed are 1 to 5"),
+        ("tiny-ViT", 0, False, "layer=0 does not exist in open_clip's CLIP .*Allowed are 1 to 2 and -1 to -2"),
+        ("tiny-RN", 6, False, "layer=6 does not exist in .*'ModifiedResNet'.*Allowed are 1 to 5"),
         ("tiny-coca", None, True, "open_clip's CoCa .* has no embeddings of single patches.*CLIP's ViTs and ResNets"),
     ],
 )

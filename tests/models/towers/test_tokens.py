@@ -139,17 +139,17 @@ def test_measuring_leaves_the_model_as_it_was(name):
 @pytest.mark.parametrize(
     ("name", "layer", "allowed"),
     [
-        ("test-vit", 3, "allowed are 0 to 2 and -1 to -3"),
-        ("test-vit", -4, "allowed are 0 to 2 and -1 to -3"),
-        ("test-resnet", 0, "allowed are 1 to 5 and -1 to -5"),
-        ("test-resnet", -6, "allowed are 1 to 5 and -1 to -5"),
+        ("test-vit", 3, "Allowed are 0 to 2 and -1 to -3"),
+        ("test-vit", -4, "Allowed are 0 to 2 and -1 to -3"),
+        ("test-resnet", 0, "Allowed are 1 to 5 and -1 to -5"),
+        ("test-resnet", -6, "Allowed are 1 to 5 and -1 to -5"),
     ],
 )
 def test_layer_that_is_not_there(name, layer, allowed):
     model, _ = load_clip(name)
     for encode in (encode_images, encode_patches):
         with pytest.raises(
-            ValueError, match=f"layer={layer} does not exist in .*CLIPModel.*{allowed}; for what a LLaVA"
+            ValueError, match=f"layer={layer} does not exist in .*CLIPModel.*{allowed}. For what a LLaVA"
         ):
             encode(model, pictures(model), layer)
     with pytest.raises(ValueError, match=allowed):
@@ -160,7 +160,7 @@ def test_tokens_without_a_grid(monkeypatch):
     model, _ = load_clip("test-vit")
     monkeypatch.setattr(tokens, "encode_images", lambda *_: (None, torch.zeros(1, 12, 32)))
     with pytest.raises(
-        ValueError, match=r"12 tokens at layer=-1 .* neither the grid \(4, 4\) .* nor a square; .*layer=-2"
+        ValueError, match=r"12 tokens at layer=-1 .* neither the grid \(4, 4\) .* nor a square. .*layer=-2"
     ):
         token_shape(model, -1)
     with pytest.raises(ValueError, match="siglip2_vision_model' is unknown.*use a ViT tower"):

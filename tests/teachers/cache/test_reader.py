@@ -140,6 +140,14 @@ def test_training_from_the_cache_is_training_online(tmp_path, many, losses):
         assert rounded == pytest.approx(expected, rel=BF16) and rounded != found
 
 
+def test_a_cache_is_a_teacher(tmp_path):
+    cache = writer(tmp_path, teacher()).write()
+    assert isinstance(cache, kd.Teacher) and kd.load_teacher(cache) is cache
+    assert not list(cache.parameters()) and not cache.state_dict()
+    with pytest.raises(ValueError, match="has the member TeacherCache, which sees no images.*one cache of the whole"):
+        kd.load_teacher([cache, teacher()])
+
+
 def test_a_batch_without_the_cache_is_refused(tmp_path):
     cache = writer(tmp_path / "cache", teacher()).write()
     with pytest.raises(

@@ -13,7 +13,7 @@ import torch
 from cache_world import dataset, ensemble, teacher, writer
 
 import hf_clip_kd as kd
-from hf_clip_kd.teachers.cache import shards
+from hf_clip_kd.recipe_io import results
 
 
 def digests(folder):
@@ -42,7 +42,7 @@ def write_with(replace):
 
     def action(folder):
         torch.set_num_threads(1)  # a forked child has none of its parent's threads
-        shards.os = SimpleNamespace(replace=replace)
+        results.os = SimpleNamespace(**vars(os) | {"replace": replace})
         writer(folder, ensemble()).write()
 
     return action

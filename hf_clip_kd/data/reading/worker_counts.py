@@ -1,0 +1,41 @@
+"""Counts of all dataloader workers, in shared memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch.utils.data import get_worker_info
+
+SLOTS = 256
+
+
+class WorkerCounts:
+    """
+    Named counts that dataloader workers add to and the main process reads.
+
+    Each worker writes to a row of its own, which needs no lock.
+
+    Args:
+        columns (`Sequence[str]`): Names of the counts.
+    """
+
+    def __init__(self, columns: Sequence[str]):
+        self.columns = list(columns)
+        self.table = torch.zeros(SLOTS, len(self.columns), dtype=torch.int64).share_memory_()
+
+    def add(self, column: str, number: int = 1) -> None:
+        self.table[worker_slot(), self.columns.index(column)] += number
+
+    def total(self, column: str) -> int:
+        """Return the sum over all workers."""
+        return int(self.table[:, self.columns.index(column)].sum())
+
+
+def worker_slot() -> int:
+    """Return the row of this process in shared memory: 0 in the main process."""
+    worker = get_worker_info()
+    return 0 if worker is None else 1 + worker.id % (SLOTS - 1)
+
+
+__all__ = ["SLOTS", "WorkerCounts", "worker_slot"]
