@@ -1,20 +1,14 @@
-"""Show what a step sends and a GPU holds for three pairs of student and teacher on 8, 64 and 512 GPUs, computed, not measured.
+"""Scaling: what a step sends and a GPU holds for three pairs of models on 8, 64 and 512 GPUs, computed, not measured."""
 
-python recipes/maintenance/scaling_table.py           # print the table
-python recipes/maintenance/scaling_table.py --write   # put it into recipes/README.md, where a test compares it with the code
-"""
-
-import argparse
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from transformers import CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
 
 import hf_clip_kd as kd
 
-README = Path(__file__).parents[1] / "README.md"
-MARKERS = ("<!-- scaling: written by recipes/maintenance/scaling_table.py -->", "<!-- end of scaling -->")
+from .markdown import render
+
 BATCH, GPUS = 128, (8, 64, 512)
 PAIRS = (("B/16", "T/16"), ("L/14", "B/16"), ("SO400M", "B/16"))
 
@@ -140,35 +134,23 @@ def settings():
 
 
 def table() -> str:
-    """The table of recipes/README.md."""
+    """Return the table."""
     header = ["teacher → student", "GPUs", "global batch", "embeddings, MB", "gradients, MB", "GFLOP"]
     header += [*ENGINES, "teacher", "sharded", "features"]
-    rows = [header, ["---"] + ["--:"] * (len(header) - 1)]
-    for name, one in settings():
-        held = [*(one.state_bytes(engine) for engine in ENGINES), one.teacher_bytes(), one.teacher_bytes(sharded=True)]
+    rows = []
+    for name, run in settings():
+        states = [run.state_bytes(engine) for engine in ENGINES]
+        held = [*states, run.teacher_bytes(), run.teacher_bytes(sharded=True), run.feature_bytes()]
         rows.append(
             [
                 name,
-                str(one.processes),
-                f"{one.processes * one.batch:,}",
-                f"{one.gathered_bytes() / 1e6:,.0f}",
-                f"{one.gradient_bytes() / 1e6:,.0f}",
-                f"{one.similarity_flops() / 1e9:,.0f}",
-                *(f"{size / 1e6:,.0f}" for size in (*held, one.feature_bytes())),
+                str(run.processes),
+                f"{run.processes * run.batch:,}",
+                f"{run.gathered_bytes() / 1e6:,.0f}",
+                f"{run.gradient_bytes() / 1e6:,.0f}",
+                f"{run.similarity_flops() / 1e9:,.0f}",
+                *(f"{size / 1e6:,.0f}" for size in held),
             ]
         )
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return render(header, rows, right=header[1:])
 
-
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="Put the table into recipes/README.md.")
-    write, text = parser.parse_args(argv).write, table()
-    if write:
-        head, rest = README.read_text(encoding="utf-8").split(MARKERS[0])
-        README.write_text(f"{head}{MARKERS[0]}\n{text}\n{MARKERS[1]}{rest.split(MARKERS[1])[1]}", encoding="utf-8")
-    print(text)
-
-
-if __name__ == "__main__":
-    main()
