@@ -48,9 +48,11 @@ def stale(names: list[str]) -> dict[Path, str]:
 def main(argv: list[str] | None = None) -> list[Path]:
     """Run the command, and return the documents that were stale."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", choices=TABLES, help="Tables to write. Default: all.")
+    parser.add_argument("names", nargs="*", metavar="TABLE", help=f"Of {', '.join(TABLES)}. Default: all.")
     parser.add_argument("--check", action="store_true", help="Write nothing, and fail if a table is stale.")
     given = parser.parse_args(argv)
+    if unknown := sorted(set(given.names) - set(TABLES)):
+        parser.error(f"{', '.join(unknown)}: no such table. Allowed are {', '.join(TABLES)}. Leave names out for all.")
     found = stale(given.names or list(TABLES))
     for page, text in found.items():
         if not given.check:

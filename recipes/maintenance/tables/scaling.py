@@ -153,4 +153,3 @@ def table() -> str:
             ]
         )
     return render(header, rows, right=header[1:])
-
