@@ -50,10 +50,7 @@ def test_command_renews_what_it_is_asked_for(tmp_path, monkeypatch, capsys):
 
 def cells(table):
     """Return the cells of each row below the header, by the first name in it."""
-    return {
-        re.search(r"`([\w.-]+)`", row)[1]: row[2:-2].split(" | ")
-        for row in table.splitlines()[2:]
-    }
+    return {re.search(r"`([\w.-]+)`", row)[1]: row[2:-2].split(" | ") for row in table.splitlines()[2:]}
 
 
 def test_losses_show_facts_that_hold_whoever_writes_them():
