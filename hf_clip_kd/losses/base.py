@@ -36,15 +36,15 @@ class DistillationLoss(nn.Module):
     """
     Map the features of a student and of a teacher to one number. This is the base class of all losses.
 
-    A subclass writes [`~DistillationLoss.compute`] and sets the five facts below. Its options are keyword-only arguments
-    of `__init__`. It sees the features of the whole batch, already gathered from all processes. It asks for more than
+    A subclass writes [`~DistillationLoss.compute`] and sets the facts below. Its options are keyword-only arguments of
+    `__init__`. It sees the features of the whole batch, already gathered from all processes. It asks for more than
     embeddings in [`~DistillationLoss.request`]. Tables and model cards show the facts:
 
     - `teaches` (`str`): The thing that the student learns, one sentence that starts with its noun.
     - `formula` (`str`): One line in the symbols of `NOTATION`.
     - `paper` (`dict[str, str]`): `title` and arXiv `id` of its source.
-    - `reported` (`float`, *optional*): ImageNet top-1 in per cent that the CLIP-KD paper reports with this loss and the
-      task loss, for a ViT-T/16 taught by a ViT-B/16 on CC3M and CC12M. `None` if it has no such number.
+    - `reported` (`float`, *optional*): ImageNet top-1 in per cent in the CLIP-KD paper, with this loss and the task loss.
+      The student is a ViT-T/16, the teacher a ViT-B/16, the data CC3M and CC12M. `None` if there is no such number.
     - `default_weight` (`float`): The weight in a recipe that names no other.
 
     Args:

@@ -1,4 +1,4 @@
-"""Scaling: what a step sends and a GPU holds for three pairs of models on 8, 64 and 512 GPUs, computed, not measured."""
+"""Scaling: bytes sent per step and held per GPU, for three pairs of models on 8, 64 and 512 GPUs. All is computed."""
 
 from dataclasses import dataclass
 
@@ -21,15 +21,15 @@ ENGINES = ("ddp", "zero1", "zero2", "zero3", "fsdp2")
 @dataclass(frozen=True)
 class Setting:
     """
-    One distillation on several processes, as far as its size goes.
+    Sizes of a distillation on several processes.
 
     Args:
         processes (`int`): Processes, one per GPU.
         batch (`int`): Pairs per process and step.
         student_dim, teacher_dim (`int`): Widths of the embeddings.
-        student_parameters (`int`): All that learns, heads included.
-        teacher_parameters (`int`): The teacher's.
-        half (`bool`): Whether the student computes in bf16 or fp16, and the teacher's weights are in it.
+        student_parameters (`int`): Number of trained parameters, heads included.
+        teacher_parameters (`int`): Number of the teacher's.
+        half (`bool`): Half precision of the student's computation and of the teacher's weights.
     """
 
     processes: int
@@ -42,10 +42,10 @@ class Setting:
 
     def gathered_bytes(self) -> int:
         """
-        Bytes that a process receives per step to see the embeddings of images and texts of the whole batch.
+        Return the bytes that a process receives per step to see all embeddings of the whole batch.
 
-        The student's come as they were computed, the teacher's in float32; each process gets those of all others. The way back
-        is a sum over processes of the gradients of the student's, in float32.
+        The student's come as they were computed, the teacher's in float32. Each process gets those of all others. The
+        way back is a sum over processes of the gradients of the student's, in float32.
         """
         others = self.batch * (self.processes - 1)
         forward = 2 * others * (self.student_dim * (FULL // 2 if self.half else FULL) + self.teacher_dim * FULL)
@@ -53,15 +53,16 @@ class Setting:
         return forward + ring_bytes(gradients, self.processes)
 
     def gradient_bytes(self) -> int:
-        """Bytes that a process receives per step to average the gradients of the weights, in float32, under DDP."""
+        """Return the bytes that a process receives per step to average float32 gradients under DDP."""
         return ring_bytes(self.student_parameters * FULL, self.processes)
 
     def state_bytes(self, engine: str) -> int:
         """
-        Bytes that a process holds of the student: weights, gradients, AdamW's two moments.
+        Return the bytes that a process holds of the student: weights, gradients, AdamW's two moments.
 
         Args:
-            engine (`str`): One of `ENGINES`. ZeRO steps on float32 copies of the weights, and makes these half precision.
+            engine (`str`):
+                One of `ENGINES`. ZeRO steps on float32 copies of the weights, and makes these half precision.
         """
         zero = engine.startswith("zero")
         weight = FULL // 2 if zero and self.half else FULL
@@ -77,23 +78,23 @@ class Setting:
         return self.student_parameters * whole + -(-self.student_parameters * shared // self.processes)
 
     def teacher_bytes(self, sharded: bool = False) -> int:
-        """Bytes that a process holds of the teacher's weights; sharded, the least it can be: what is in no block stays whole."""
+        """Return the bytes that a process holds of the teacher's weights; sharded is a lower bound."""
         size = self.teacher_parameters * (FULL // 2 if self.half else FULL)
         return -(-size // self.processes) if sharded else size
 
     def feature_bytes(self) -> int:
-        """Bytes of the whole batch's embeddings in float32 and of the gradients of the student's; logits come in chunks."""
+        """Return the bytes of the whole batch's embeddings in float32, and of the gradients of the student's."""
         rows = 2 * self.batch * self.processes
         return rows * (2 * self.student_dim + self.teacher_dim) * FULL
 
     def similarity_flops(self) -> int:
-        """Operations per process and step for one matrix of similarities in both models: forward, and the student's backward."""
+        """Return the operations per process and step of both models' similarities, with the student's backward."""
         pairs = (self.batch * self.processes) ** 2
         return 2 * pairs * (3 * self.student_dim + self.teacher_dim)
 
 
 def ring_bytes(size: int, processes: int) -> int:
-    """Bytes that a process receives while `size` bytes are summed over all processes in a ring: two rounds without its own share."""
+    """Return the bytes that a process receives in a ring sum of `size` bytes: two rounds without its own share."""
     return 2 * size * (processes - 1) // processes
 
 
@@ -102,7 +103,7 @@ def tower(width: int, layers: int, **others) -> dict:
 
 
 def model(name: str) -> torch.nn.Module:
-    """A model of this size without its weights."""
+    """Build a model of this size without its weights."""
     if name == "T/16":
         return kd.load_clip("ViT-T-16")[0]
     with torch.device("meta"):
@@ -119,7 +120,7 @@ def model(name: str) -> torch.nn.Module:
 
 
 def settings():
-    """Each pair's name with what it is on each number of GPUs."""
+    """Yield each pair's name with its [`Setting`] on each number of GPUs."""
     sizes = {}
     for name in dict.fromkeys(name for pair in PAIRS for name in pair):
         clip = model(name)
