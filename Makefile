@@ -44,7 +44,7 @@ teachers: $(INSTALLED) ## Train students alone, from a like teacher, an unlike o
 		$(BIN)/python recipes/compare.py outputs/teachers/$$world; \
 	done
 
-ablation: $(INSTALLED) ## Train a student under every objective and put the scores into recipes/README.md (one to two hours)
+ablation: $(INSTALLED) ## Train a student under every objective and put the scores into docs/losses.md (one to two hours)
 	$(BIN)/python recipes/ablation.py --write_table true
 
 test: $(INSTALLED) ## Run the fast tests, without the network

@@ -6,7 +6,7 @@ Every loss is trained alone and together with the task loss `clip`, and so are t
 
     python recipes/ablation.py                                              # the demo: one to two hours on two cores
     python recipes/ablation.py --objectives '["crd", "fd"]' --seeds '[0]' --output_dir outputs/crd_or_fd
-    python recipes/ablation.py --write_table true                           # the table into recipes/README.md
+    python recipes/ablation.py --write_table true                           # the table into docs/losses.md
 """
 
 import dataclasses
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 RECIPES = Path(__file__).parent
 TASK = "clip"
 SCORES = ("acc1", "image_retrieval_recall@1", "text_retrieval_recall@1")
-README = RECIPES / "README.md"
+README = RECIPES.parent / "docs" / "losses.md"
 MARKERS = ("<!-- ablation: written by recipes/ablation.py -->", "<!-- end of ablation -->")
 
 
@@ -74,7 +74,7 @@ class AblationArguments:
     with_task: bool = field(default=True, metadata={"help": "Train each loss together with `clip`, too."})
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "One run per objective and seed."})
     processes: int = field(default=2, metadata={"help": "Runs at the same time, each with one thread."})
-    write_table: bool = field(default=False, metadata={"help": "Write the table into recipes/README.md, too."})
+    write_table: bool = field(default=False, metadata={"help": "Write the table into docs/losses.md, too."})
 
     def __post_init__(self):
         if self.processes < 1:

@@ -24,8 +24,11 @@ class AffinityLoss(CRDLoss):
             The same for the teacher.
     """
 
+    teaches = "The teacher's shares of all texts for an image, and of all images for a text."
+    formula = "(CE(softmax T, S) + CE(softmax Tᵀ, Sᵀ)) / 2"
     paper = {
         "title": "TinyCLIP: CLIP Distillation via Affinity Mimicking and Weight Inheritance",
         "id": "2309.12314",
     }
+    reported = None
     divergence = False

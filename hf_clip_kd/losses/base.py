@@ -23,13 +23,29 @@ WIDTHS = {
 }
 
 
+# The symbols of every loss's `formula`.
+NOTATION = (
+    "B pairs; v, u the student's unit-norm images and texts, V, U the teacher's; S = s·v·uᵀ and T = t·V·Uᵀ with the "
+    "scales s, t; p, q the student's images and texts after a learned linear layer if the widths differ, else v, u; "
+    "x a learned scale; b a bias; h, H the patch tokens of student and teacher; σ the sigmoid. "
+    "CE and KL are means over rows. The target of CE is its first argument, or the diagonal if there is one argument."
+)
+
+
 class DistillationLoss(nn.Module):
     """
-    Maps the features of a student and of a teacher to one number; the base class of all losses.
+    Map the features of a student and of a teacher to one number. This is the base class of all losses.
 
-    A subclass writes [`~DistillationLoss.compute`] and sets `paper` and `default_weight`. Its options are keyword-only
-    arguments of `__init__`. It sees the features of the whole batch, already gathered from all processes; what it wants
-    beyond embeddings it says in [`~DistillationLoss.request`].
+    A subclass writes [`~DistillationLoss.compute`] and sets the facts below. Its options are keyword-only arguments of
+    `__init__`. It sees the features of the whole batch, already gathered from all processes. It asks for more than
+    embeddings in [`~DistillationLoss.request`]. Tables and model cards show the facts:
+
+    - `teaches` (`str`): The thing that the student learns, one sentence that starts with its noun.
+    - `formula` (`str`): One line in the symbols of `NOTATION`.
+    - `paper` (`dict[str, str]`): `title` and arXiv `id` of its source.
+    - `reported` (`float`, *optional*): ImageNet top-1 in per cent in the CLIP-KD paper, with this loss and the task loss.
+      The student is a ViT-T/16, the teacher a ViT-B/16, the data CC3M and CC12M. `None` if there is no such number.
+    - `default_weight` (`float`): The weight in a recipe that names no other.
 
     Args:
         student ([`CLIPDims`]): Widths of the student's features.
@@ -42,7 +58,10 @@ class DistillationLoss(nn.Module):
     needs_teacher: bool = True
     needs_text: bool = True
     takes_ensemble: bool = False
+    teaches: str = ""
+    formula: str = ""
     paper: dict[str, str] = {}
+    reported: float | None = None
     default_weight: float = 1.0
 
     @classmethod

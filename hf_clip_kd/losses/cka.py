@@ -31,7 +31,10 @@ class CKALoss(DistillationLoss):
     """
 
     needs_text = False
+    teaches = "The teacher's embeddings up to rotation and size."
+    formula = "1 − ‖Vᵀv‖² / (‖vᵀv‖·‖VᵀV‖), of centred embeddings"
     paper = {"title": "Similarity of Neural Network Representations Revisited", "id": "1905.00414"}
+    reported = None
 
     def compute(self, student: CLIPFeatures, teacher: CLIPFeatures) -> Tensor:
         value = 1 - alignment(student.image, teacher.image)

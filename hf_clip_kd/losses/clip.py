@@ -26,7 +26,10 @@ class CLIPLoss(SimilarityLoss):
     """
 
     needs_teacher = False
+    teaches = "The pairs of the batch: the text of each image, and the image of each text."
+    formula = "(CE(S) + CE(Sᵀ)) / 2"
     paper = {"title": "Learning Transferable Visual Models From Natural Language Supervision", "id": "2103.00020"}
+    reported = 30.55
 
     def __init__(
         self,

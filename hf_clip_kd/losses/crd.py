@@ -25,7 +25,10 @@ class CRDLoss(SimilarityLoss):
             The same for the teacher.
     """
 
+    teaches = "The teacher's ranking of all texts for an image, and of all images for a text."
+    formula = "(KL(softmax T ‖ softmax S) + KL(softmax Tᵀ ‖ softmax Sᵀ)) / 2"
     paper = {"title": "CLIP-KD: An Empirical Study of CLIP Model Distillation", "id": "2307.12732"}
+    reported = 31.94
     divergence = True
 
     def __init__(

@@ -27,6 +27,11 @@ class CrossKDLoss(ICLLoss):
             Computes the published number, with the logarithm of `x` in its place, as in `icl`.
     """
 
+    teaches = "The teacher's ranking of its own texts and images, for the student's images and texts."
+    formula = "(KL(softmax T ‖ softmax(x·p·Uᵀ)) + KL(softmax Tᵀ ‖ softmax(x·q·Vᵀ))) / 2"
+    paper = {"title": "CLIP-KD: An Empirical Study of CLIP Model Distillation", "id": "2307.12732"}
+    reported = None
+
     def __init__(
         self,
         student: CLIPDims,

@@ -32,7 +32,10 @@ class FDLoss(DistillationLoss):
         ValueError: If `reduction` is neither `"sum"` nor `"mean"`.
     """
 
+    teaches = "The direction of the teacher's embeddings."
+    formula = "mean over the batch of ‖p − V‖² + ‖q − U‖²"
     paper = {"title": "CLIP-KD: An Empirical Study of CLIP Model Distillation", "id": "2307.12732"}
+    reported = 34.23
     default_weight = 4.0
 
     def __init__(

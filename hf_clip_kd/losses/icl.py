@@ -27,7 +27,10 @@ class ICLLoss(ScaledSimilarityLoss):
             scale itself, 14.3, was meant.
     """
 
+    teaches = "Embeddings that find the teacher's embeddings of the other kind: images find texts, texts find images."
+    formula = "(CE(x·p·Uᵀ) + CE(x·q·Vᵀ)) / 2"
     paper = {"title": "CLIP-KD: An Empirical Study of CLIP Model Distillation", "id": "2307.12732"}
+    reported = 33.11
 
     def __init__(self, student: CLIPDims, teacher: CLIPDims, *, upstream_compat: bool = False):
         super().__init__(student, teacher, upstream_compat=upstream_compat)

@@ -41,10 +41,13 @@ class PatchLoss(DistillationLoss):
     """
 
     needs_text = False
+    teaches = "The teacher's patch tokens at the layer that a LLaVA reads."
+    formula = "mean over patches of 0.9·(1 − cos(h, H)) + 0.1·SmoothL1(h, H), H standardised"
     paper = {
         "title": "AM-RADIO: Agglomerative Vision Foundation Model -- Reduce All Domains Into One",
         "id": "2312.06709",
     }
+    reported = None
 
     def __init__(
         self, student: CLIPDims, teacher: CLIPDims, *, layer: int = READ_LAYER, teacher_layer: int = READ_LAYER

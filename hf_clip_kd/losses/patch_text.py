@@ -45,10 +45,13 @@ class PatchTextLoss(DistillationLoss):
             teacher has no scale and none is given.
     """
 
+    teaches = "The texts of the batch that the teacher sees in each patch."
+    formula = "mean over patches of KL(softmax(t·H·Uᵀ) ‖ softmax(s·h·Uᵀ)), weighted by confidence"
     paper = {
         "title": "TIPSv2: Advancing Vision-Language Pretraining with Enhanced Patch-Text Alignment",
         "id": "2604.12012",
     }
+    reported = None
 
     def __init__(
         self,

@@ -35,10 +35,13 @@ class ReinforcedLoss(SimilarityLoss):
     """
 
     takes_ensemble = True
+    teaches = "The mean ranking of several teachers, on real and on generated captions."
+    formula = "(CE(mean of softmax Tₖ, S) + CE(mean of softmax Tₖᵀ, Sᵀ)) / 2"
     paper = {
         "title": "MobileCLIP: Fast Image-Text Models through Multi-Modal Reinforced Training",
         "id": "2311.17049",
     }
+    reported = None
 
     def __init__(
         self,

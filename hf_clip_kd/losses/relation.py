@@ -42,10 +42,13 @@ class RelationLoss(DistillationLoss):
     """
 
     needs_text = False
+    teaches = "The teacher's similarity of any two images, or of any two places of one image."
+    formula = "‖v·vᵀ − V·Vᵀ‖² / B², or the same of the tokens of each image"
     paper = {
         "title": "Kernel-based Unsupervised Embedding Alignment for Enhanced Visual Representation in Vision-language Models",
         "id": "2506.02557",
     }
+    reported = None
     default_weight = 10.0
 
     @classmethod

@@ -31,7 +31,10 @@ class SigLIPLoss(DistillationLoss):
     """
 
     needs_teacher = False
+    teaches = "The answer for each image and text alone: a pair, or not."
+    formula = "mean over images of Σ softplus(−y·z), z = s·v·uᵀ + b, y = ±1"
     paper = {"title": "Sigmoid Loss for Language Image Pre-Training", "id": "2303.15343"}
+    reported = None
 
     def __init__(self, student: CLIPDims, teacher: CLIPDims | None = None):
         super().__init__(student, teacher)

@@ -1,11 +1,11 @@
 """Render the cards of `model_cards/` again from the files that their runs left behind, and their index.
 
-What a card is made of lies in `model_cards/runs/NAME/`: configuration, recipe, results, cost, and the scores of the runs
-beside it. Without flags nothing is read but that, and the same cards come out.
+The parts of a card lie in `model_cards/runs/NAME/`: configuration, recipe, results, cost, and the scores of the runs
+beside it. The command reads only these, so the same cards come out. Flags take over finished runs before that.
 
     python recipes/maintenance/model_cards.py
-    python recipes/maintenance/model_cards.py --collect outputs/demo/distilled outputs/vlm_demo/distilled    # of finished runs, first
-    python recipes/maintenance/model_cards.py --study outputs/study/miniature       # the students of a study, and its report
+    python recipes/maintenance/model_cards.py --collect outputs/demo/distilled outputs/vlm_demo/distilled
+    python recipes/maintenance/model_cards.py --study outputs/study/miniature   # its students and its report
 """
 
 import argparse
@@ -28,7 +28,7 @@ from hf_clip_kd.vlm.saving import load_folder
 CARDS = Path(__file__).parents[2] / "model_cards"
 STUDY_CONFIGS = Path(__file__).parents[1] / "configs" / "study"
 COPIED = ("config.json", "recipe.yaml", "training_args.json", "representation.json", "parity.json")
-# How the runs of one folder stand in each other's tables, in this order.
+# Labels of the runs of one folder in each other's tables, in their order.
 LABELS = {
     "teacher": "teacher",
     "alone": "student alone",
@@ -36,29 +36,30 @@ LABELS = {
     "untrained": "untrained student",
     "blind": "no images",
 }
-# Of the results of a run, those that stand in the index.
+# Results of a run that stand in the index.
 COLUMNS = ("acc1", "image_retrieval_recall@1", "text_retrieval_recall@1", "accuracy")
 # A recipe describes the run, its results the evaluation.
 NOT_COMPARED = ("evaluation", "beside")
 INDEX = """# Model cards
 
-One card for each model that this repository makes on its own: what it learned from, on which data, under which objectives, and its scores
-beside those of its teacher and of the same student alone. All are demonstrations: their world, `shapes`, is drawn by a program, and the
-scores say nothing about photographs. In per cent; `accuracy` is of the answers of a vision-language model.
+One card for each model that this repository makes on its own. A card has the teacher, the data, the objectives,
+and the scores beside those of its teacher and of the same student alone. All are demonstrations. Their world
+`shapes` is drawn by a program, and the scores say nothing about photographs. Scores are in per cent. `accuracy` is
+of the answers of a vision-language model.
 
 {table}
 
-Those named `miniature` are students of one seed of the study whose [report](miniature/report.md) has the spread over seeds; a second run
-of it, with other seeds, is compared with the first in [reproduction.md](miniature/reproduction.md).
+Those named `miniature` are students of one seed of a study. Its [report](miniature/report.md) has the spread over
+seeds. A second run with other seeds is compared with the first in [reproduction.md](miniature/reproduction.md).
 
-`python recipes/maintenance/model_cards.py` writes these files from `runs/`; with `--collect FOLDER ...` it first takes over the runs in these folders,
-with `--study FOLDER` one student of each condition of a study.
+`python recipes/maintenance/model_cards.py` writes these files from `runs/`. `--collect FOLDER ...` takes over the
+runs in these folders first, `--study FOLDER` one student of each condition of a study.
 """
 
 
 def collect(run: Path, cards: Path = CARDS) -> Path:
     """
-    Takes over what a card needs from a finished run, measures what the model costs, and returns the new folder.
+    Take over the parts of a card from a finished run, measure the model's cost, and return the new folder.
 
     The other runs beside it, with results, become columns of its tables.
 
@@ -68,8 +69,8 @@ def collect(run: Path, cards: Path = CARDS) -> Path:
     results = load_results(run / "results")
     if not (results and (run / "config.json").is_file()):
         raise ValueError(
-            f"`--collect {run}` is no finished run. It must be a folder with a config.json and results/*.json. Run `make demo` "
-            "or `recipes/train_vlm.py` first, and give the folders below their output."
+            f"`--collect {run}` is no finished run. It must be a folder with a config.json and results/*.json. "
+            "Run `make demo` or `recipes/train_vlm.py` first, and give the folders below their output."
         )
     check_recipe(run, results)
     folder = cards / "runs" / f"{run.parent.name}_{run.name}"
@@ -92,7 +93,7 @@ def collect(run: Path, cards: Path = CARDS) -> Path:
 
 def collect_study(study: Path, cards: Path = CARDS) -> Path:
     """
-    Takes over one student of each condition and the JSONs of a study, makes its report anew, and returns its folder.
+    Take over one student of each condition and the JSONs of a study, make its report, and return its folder.
 
     Raises:
         ValueError: As [`collect_students`].
@@ -109,27 +110,33 @@ def collect_study(study: Path, cards: Path = CARDS) -> Path:
 
 
 def check_recipe(run: Path, results: list[dict[str, Any]]) -> None:
-    """`ValueError` where `recipe.yaml` says other than what the results were made with: a later run began to overwrite it."""
+    """
+    Check that `recipe.yaml` is the recipe of the results.
+
+    Raises:
+        ValueError: It is not: a later run began to overwrite the folder.
+    """
     recipe = yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))
     for result in results:
         config = result["config"]
         for key in recipe.keys() & config.keys() - set(NOT_COMPARED):
             if recipe[key] != config[key]:
                 raise ValueError(
-                    f"{run / 'recipe.yaml'} says `{key}: {recipe[key]}`, and the results beside it were made with `{config[key]}`. "
-                    f"Both must be of one run. Train it again: `--config` with the recipe, `--output_dir {run}`."
+                    f"{run / 'recipe.yaml'} says `{key}: {recipe[key]}`, and the results beside it were made with "
+                    f"`{config[key]}`. Both must be of one run. Train it again: `--config` with the recipe, "
+                    f"`--output_dir {run}`."
                 )
 
 
 def render(cards: Path = CARDS) -> dict[str, str]:
-    """The text of every file that belongs into `model_cards/`, by its name."""
+    """Return the text of every file of `model_cards/`, by its name."""
     folders = sorted(path for path in (cards / "runs").iterdir() if path.is_dir())
     texts = {f"{folder.name}.md": render_card(folder) for folder in folders}
     return texts | {"README.md": INDEX.format(table=index(folders))}
 
 
 def index(folders: list[Path]) -> str:
-    """One line for each card, with a link and its scores."""
+    """Return one line for each card, with a link and its scores."""
     lines = [f"| model | {' | '.join(f'`{column}`' for column in COLUMNS)} |", f"| --- |{' ---: |' * len(COLUMNS)}"]
     for folder in folders:
         metrics = {

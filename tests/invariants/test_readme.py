@@ -1,140 +1,161 @@
-"""README's blocks run. CONTRIBUTING.md says how a block is written; this file is the rule.
+"""Blocks of README.md, docs/*.md and CONTRIBUTING.md run, and their sentences are short. CONTRIBUTING.md states the rules.
 
-* ```python blocks are run in order, in one namespace, in an empty folder.
-* ```bash blocks are checked here (targets, files and extras exist) and run by the slow test.
-* A block below the line `<!-- test: slow -->` is left to the slow test, which runs the whole README in order.
+* ```python blocks of a page run in order, in one namespace, in an empty folder.
+* ```bash blocks are checked here (targets, files and extras exist). The slow test of the page runs them.
+* A block below the line `<!-- test: slow -->` is left to the slow test, which runs the whole page in order.
 * ```text is printed output, ```yaml and ```json are parsed, ```bibtex is left alone. There are no others.
+* A page may use what `make demo` leaves in `outputs/`, and nothing of another page.
 """
 
-import json
-import os
+import csv
 import re
-import shlex
 import shutil
-import subprocess
 import sys
-from dataclasses import asdict, dataclass
-from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
 import yaml
+from documents import PAGES, ROOT, SLOW, blocks_of, commands, problems, read_blocks, run
+from prose import BAD_FIRST_WORDS, MAX_WORDS, count_words, first_word, sentences
 
-ROOT = Path(__file__).parents[2]
-SLOW = "<!-- test: slow -->"
+from hf_clip_kd.data.shapes import load_shapes
+
 LANGUAGES = {"python", "bash", "text", "yaml", "json", "bibtex"}
-# What a newcomer does before the repository can be used. The slow test starts after it.
+DOCS = {
+    f"docs/{name}.md" for name in "data losses teachers students evaluation vlm study several_gpus hub design".split()
+}
+# A newcomer does this before the repository can be used. The slow test starts after it.
 SET_UP = re.compile(r"^(git clone|cd|pip install|python3? -m venv|source|\.)\s")
-# Runs blocks, given as JSON in a file, as a reader would: bash as commands, python in one namespace.
-DRIVER = """
-import json, subprocess, sys
-namespace = {"__name__": "__main__"}
-for block in json.load(open(sys.argv[1])):
-    print(f"README.md:{block['line']}", flush=True)
-    if block["language"] == "bash":
-        subprocess.run(["bash", "-euo", "pipefail", "-c", block["code"]], check=True)
-    else:
-        exec(compile("\\n" * block["line"] + block["code"], "README.md", "exec"), namespace)
-"""
+BLOCKS = [block for page in [*PAGES, "recipes/README.md"] for block in blocks_of(page)]
 
 
-@dataclass
-class Block:
-    language: str
-    line: int
-    code: str
-    slow: bool
+def test_every_subject_has_a_page_that_readme_links():
+    assert DOCS == {page for page in PAGES if page != "README.md"}
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert all(f"]({page})" in readme for page in DOCS)
 
 
-def read_blocks(text):
-    """The fenced blocks of a Markdown text."""
-    blocks, block, slow = [], None, False
-    for number, line in enumerate(text.splitlines(), start=1):
-        if block is None and line.startswith("```"):
-            block = Block(language=line[3:].strip(), line=number, code="", slow=slow)
-        elif block is not None and line.startswith("```"):
-            blocks.append(block)
-            block, slow = None, False
-        elif block is not None:
-            block.code += line + "\n"
-        elif line.strip():
-            slow = line.strip() == SLOW
-    assert block is None, f"README.md:{block.line} opens a block that nothing closes"
-    return blocks
+def test_readme_is_short():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 150 and len(text.split()) <= 1200
 
 
-def commands(code):
-    """The commands of a bash block, one string each, without comments."""
-    lines = code.replace("\\\n", " ").splitlines()
-    return [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
+def test_pages_show_commands_or_python():
+    assert {block.language for block in BLOCKS} <= LANGUAGES
+    assert {"bash", "python"} <= {block.language for block in blocks_of("README.md")}
+    for page in PAGES:
+        assert {"bash", "python"} & {block.language for block in blocks_of(page)}, f"{page} has nothing to run"
 
 
-def problems(command, root):
-    """What in a command does not exist in the repository."""
-    words = shlex.split(command, comments=True)
-    while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
-        words.pop(0)
-    found = []
-    if words[0] == "make":
-        targets = re.findall(r"^([a-z-]+):(?!=)", (root / "Makefile").read_text(), re.MULTILINE)
-        goals = [word for word in words[1:] if "=" not in word]
-        found += [f"`make {goal}` is no target" for goal in goals if goal not in targets]
-    elif words[:2] == ["pip", "install"]:
-        extras = metadata("hf_clip_kd").get_all("Provides-Extra")
-        named = [extra for word in words for match in re.findall(r"\[(.*)\]", word) for extra in match.split(",")]
-        found += [f"pyproject.toml has no extra {extra!r}" for extra in named if extra not in extras]
-    elif words[0] not in {"accelerate", "torchrun", "python", "git", "cd", "source", ".", "ls", "cat"}:
-        found.append(f"{words[0]!r} is a command that this test does not know")
-    for word in words:
-        inside = word.split("/")[0] in {"recipes", "accelerate_configs", "hf_clip_kd", "tests", "model_cards"}
-        if (inside or word in {"constraints.txt", "pyproject.toml"}) and not (root / word).exists():
-            found.append(f"{word} does not exist")
-    return found
-
-
-def run(blocks, folder, timeout):
-    (folder / "blocks.json").write_text(json.dumps([asdict(block) for block in blocks]))
-    env = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    command = [sys.executable, "-c", DRIVER, "blocks.json"]
-    done = subprocess.run(command, cwd=folder, env=env, timeout=timeout, capture_output=True, text=True)
-    assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
-    return done.stdout
-
-
-README = read_blocks((ROOT / "README.md").read_text(encoding="utf-8"))
-
-
-def test_readme_shows_commands_and_python():
-    assert {"bash", "python"} <= {block.language for block in README} <= LANGUAGES
-
-
-@pytest.mark.parametrize("block", README, ids=lambda block: f"line-{block.line}")
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: f"{block.page}-{block.line}")
 def test_block_is_sound(block):
     if block.language == "python":
-        compile(block.code, f"README.md:{block.line}", "exec")
+        compile(block.code, f"{block.page}:{block.line}", "exec")
     elif block.language == "bash":
-        assert [problem for command in commands(block.code) for problem in problems(command, ROOT)] == []
+        assert [problem for command in commands(block.code) for problem in problems(command)] == []
     elif block.language in ("yaml", "json"):
         assert yaml.safe_load(block.code) is not None
 
 
+def anchors(path):
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md", "recipes/README.md"])
+def test_links_lead_somewhere(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)|(?:src|srcset)=\"([^\"]+)\"", text):
+        path, _, anchor = "".join(target).partition("#")
+        if not path.startswith("http"):
+            found = (ROOT / page).parent / path if path else ROOT / page
+            assert found.exists(), path
+            assert not anchor or anchor in anchors(found), f"{path}#{anchor}"
+
+
+def written_prose(text):
+    """Yield (line, paragraph) of a page's own sentences: no code, tables, headings or text that a command writes."""
+    text = re.sub(r"(?ms)^```.*?^```|^<!-- (table|ablation|study).*?<!-- end of \w+ -->", _blank, text)
+    paragraph, start = [], 0
+    for number, line in enumerate([*text.splitlines(), ""], start=1):
+        item = re.match(r"\s*([-*]|\d+\.)\s+", line)
+        if paragraph and (item or not line.strip() or line.startswith(("#", "|", "<"))):
+            yield start, re.sub(r"\*\*", "", " ".join(paragraph))
+            paragraph = []
+        if line.strip() and not line.startswith(("#", "|", "<")):
+            start = start if paragraph else number
+            paragraph.append(line[item.end() :].strip() if item else line.strip())
+
+
+def _blank(match):
+    return "\n" * match[0].count("\n")
+
+
+@pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md", "recipes/README.md"])
+def test_sentences_are_short_and_begin_with_a_noun_or_a_verb(page):
+    found = []
+    for line, paragraph in written_prose((ROOT / page).read_text(encoding="utf-8")):
+        if first_word(paragraph).lower() in BAD_FIRST_WORDS and not paragraph.startswith("`"):
+            found.append(f"{page}:{line} begins with {first_word(paragraph)!r}")
+        long = [sentence for sentence in sentences(paragraph) if count_words(sentence) > MAX_WORDS]
+        found += [f"{page}:{line} {count_words(sentence)} words: {sentence}" for sentence in long]
+    assert not found, "\n".join(["", *found])
+
+
 def test_python_blocks_run(tmp_path):
-    run([block for block in README if block.language == "python" and not block.slow], tmp_path, timeout=240)
+    """The pages share a process, since importing takes longer than the blocks do."""
+    pages = [
+        (tmp_path / page, [block for block in blocks_of(page) if block.language == "python" and not block.slow])
+        for page in PAGES
+    ]
+    run(pages, tmp_path, timeout=400)
 
 
-@pytest.mark.slow
-def test_whole_readme_runs(tmp_path):
-    installed = Path(sys.prefix) / ".installed"
-    if not installed.exists():
-        pytest.skip("needs the environment that `make install` creates; run `make test-all`")
-    copy = tmp_path / "repository"
-    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv", "outputs", "__pycache__"))
-    (copy / ".venv").symlink_to(sys.prefix)
-    blocks = [block for block in README if block.language in ("bash", "python")]
+def write_images(folder):
+    """Write the pictures that a reader of README has."""
+    folder.mkdir()
+    with open(folder / "metadata.csv", "w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["file_name", "text"])
+        for i, row in enumerate(load_shapes("train", size=64)):
+            row["image"].save(folder / f"{i:03}.png")
+            table.writerow([f"{i:03}.png", row["text"]])
+
+
+def run_page(page, copy):
+    """Run all blocks of a page in a copy of the repository."""
+    blocks = [block for block in blocks_of(page) if block.language in ("bash", "python")]
     for block in blocks:
         if block.language == "bash":
             block.code = "\n".join(command for command in commands(block.code) if not SET_UP.match(command))
-    run(blocks, copy, timeout=3600)
+    run([(copy, blocks)], copy, timeout=3600)
+
+
+@pytest.fixture(scope="module")
+def after_readme(tmp_path_factory):
+    """A copy of the repository in which a reader ran all of README, `make demo` too."""
+    if not (Path(sys.prefix) / ".installed").exists():
+        pytest.skip("needs the environment that `make install` creates; run `make test-all`")
+    copy = tmp_path_factory.mktemp("readme") / "repository"
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv", "outputs", "__pycache__"))
+    (copy / ".venv").symlink_to(sys.prefix)
+    write_images(copy / "my_images")
+    run_page("README.md", copy)
+    return copy
+
+
+@pytest.mark.slow
+def test_whole_readme_runs(after_readme):
+    assert (after_readme / "outputs/demo/distilled/config.json").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "README.md"])
+def test_whole_page_runs(page, after_readme, tmp_path):
+    copy = tmp_path / "repository"
+    shutil.copytree(after_readme, copy, symlinks=True, ignore=shutil.ignore_patterns("my_images", "student"))
+    run_page(page, copy)
 
 
 SAMPLE = f"""# Title
@@ -168,9 +189,16 @@ def test_blocks_are_read_and_run(tmp_path):
         ("python", 14, True),
         ("python", 17, False),
     ]
-    assert "README.md:17\nx is 1\n" in run([blocks[2], blocks[4]], tmp_path, timeout=60)
+    assert "page.md:17\nx is 1\n" in run([(tmp_path / "a", [blocks[2], blocks[4]])], tmp_path, timeout=60)
     with pytest.raises(AssertionError):
-        run([blocks[3]], tmp_path, timeout=60)
+        run([(tmp_path / "a", [blocks[3]])], tmp_path, timeout=60)
+    with pytest.raises(AssertionError):
+        run([(tmp_path / "a", [blocks[2]]), (tmp_path / "b", [blocks[4]])], tmp_path, timeout=60)
+
+
+def test_prose_is_read_without_code_and_tables():
+    text = "# A\n\nShort. So\nlong.\n\n```text\nno\n```\n- **An** item\n| a | b |\n1. Two\n<!-- table: x -->\nno\n<!-- end of table -->\nEnd"
+    assert list(written_prose(text)) == [(3, "Short. So long."), (9, "An item"), (11, "Two"), (15, "End")]
 
 
 @pytest.mark.parametrize(
@@ -187,5 +215,5 @@ def test_blocks_are_read_and_run(tmp_path):
     ],
 )
 def test_commands_are_checked(command, problem):
-    found = problems(command, ROOT)
+    found = problems(command)
     assert found == [] if problem is None else problem in found[0]

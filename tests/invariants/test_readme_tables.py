@@ -1,104 +1,94 @@
-"""The tables of the READMEs agree with the code."""
+"""Tables of the documents agree with the code: one command writes them, `python -m recipes.maintenance.tables`."""
 
-import importlib
-import inspect
 import re
-import sys
-from pathlib import Path
 
 import pytest
 import yaml
+from documents import ROOT
 
 import hf_clip_kd as kd
 from hf_clip_kd.losses import OBJECTIVES
 from hf_clip_kd.losses.specification import specification
+from recipes.maintenance.tables import __main__ as tables
+from recipes.maintenance.tables import losses, recipes, students
 
-ROOT = Path(__file__).parents[2]
-
-
-def table_rows(text, heading):
-    """The cells of the first table below a heading."""
-    lines = iter(text.split(f"{heading}\n", 1)[1].splitlines())
-    rows = []
-    for line in lines:
-        if line.startswith("|"):
-            rows.append([cell.strip().strip("`") for cell in line.strip("|").split("|")])
-        elif rows:
-            return rows[2:]
-    return rows[2:]
+LOSSES_PAGE = (ROOT / "docs/losses.md").read_text(encoding="utf-8")
 
 
-TOWER = ("vision_model", "visual_projection")
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-STUDENTS = {name: cells for name, *cells in table_rows(README, "## Students")}
+@pytest.mark.parametrize("name", tables.TABLES)
+def test_table_stands_once_and_is_fresh(name):
+    markers = [
+        page for page in tables.pages() if f"<!-- table: {name}, written by " in page.read_text(encoding="utf-8")
+    ]
+    assert len(markers) == 1
+    assert tables.stale([name]) == {}, f"run `{tables.COMMAND}`"
 
 
-def test_readme_lists_every_student_and_loss():
-    real = {name for name in kd.list_models() if not name.startswith(("shapes-", "test-"))}
-    assert real <= set(STUDENTS) <= set(kd.list_models())
-    losses = {row[0]: row for row in table_rows(README, "## Losses")}
-    assert list(losses) == list(kd.LOSSES)
-    for name, row in losses.items():
-        assert kd.LOSSES[name].paper["id"] in row[3]
-        options = [p for p in inspect.signature(kd.LOSSES[name]).parameters.values() if p.kind is p.KEYWORD_ONLY]
-        assert all(f"`{option.name}" in f"`{row[4]}" for option in options) and bool(options) == (row[4] != "–")
-    default = kd.DistillationTrainingArguments("unused", use_cpu=True).losses
-    assert default == yaml.safe_load(re.search(r"The default is `(.*?)`", README)[1])
+def test_no_page_marks_an_unknown_table():
+    text = "".join(page.read_text(encoding="utf-8") for page in tables.pages())
+    names = [found[2] for found in tables.MARKED.finditer(text)]
+    assert sorted(names) == sorted(tables.TABLES) and text.count("<!-- table:") == len(names)
 
 
-@pytest.mark.parametrize("name", STUDENTS)
-def test_readme_gives_the_size_of_a_student(name):
-    model, _ = kd.load_clip(name)
-    parameters = {part: sum(p.numel() for p in getattr(model, part).parameters()) / 1e6 for part in TOWER}
-    pixels, width, image, all_, plain = STUDENTS[name]
-    assert (int(pixels), int(width)) == (model.config.vision_config.image_size, model.config.projection_dim)
-    assert image == f"{sum(parameters.values()):.2f}"
-    assert all_ == f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f}"
-    assert plain == ("yes" if type(model).__module__.startswith("transformers.") else "no")
+def test_command_renews_what_it_is_asked_for(tmp_path, monkeypatch, capsys):
+    start, end = f"<!-- table: {{}}, written by `{tables.COMMAND}` -->\n", "<!-- end of table -->\n"
+    page = tmp_path / "README.md"
+    page.write_text(f"a\n{start.format('losses')}old\n{end}b\n{start.format('scripts')}old\n{end}c\n")
+    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    monkeypatch.setattr(tables, "pages", lambda: [page])
+    monkeypatch.setattr(tables, "TABLES", {"losses": lambda: "new losses", "scripts": lambda: r"new \1 scripts"})
+    with pytest.raises(SystemExit, match="differ from the code.* Run `python -m recipes.maintenance.tables`"):
+        tables.main(["--check"])
+    assert page.read_text().count("old") == 2
+    assert tables.main(["losses"]) == [page]
+    assert page.read_text() == f"a\n{start.format('losses')}new losses\n{end}b\n{start.format('scripts')}old\n{end}c\n"
+    tables.main([])
+    assert page.read_text().count("old") == 0 and r"new \1 scripts" in page.read_text()
+    assert tables.main([]) == []
+    assert capsys.readouterr().out.splitlines() == ["README.md is stale", "README.md written", "README.md written"]
 
 
-def written(recipe):
-    """What stands in recipes/README.md between the markers of a recipe, and the recipe."""
-    if str(ROOT) not in sys.path:
-        sys.path.insert(0, str(ROOT))
-    module = importlib.import_module(f"recipes.{recipe}")
-    start, end = module.MARKERS
-    return module.README.read_text(encoding="utf-8").split(start)[1].split(end)[0].strip(), module
+def cells(table):
+    """Return the cells of each row below the header, by the first name in it."""
+    return {re.search(r"`([\w.-]+)`", row)[1]: row[2:-2].split(" | ") for row in table.splitlines()[2:]}
 
 
-def test_recipes_readme_has_the_table_of_losses():
-    text, recipe = written("maintenance.loss_table")
-    assert text == recipe.table(), "run `python recipes/maintenance/loss_table.py --write`"
-    rows = {row[1]: row for row in (line[2:-2].split(" | ") for line in text.splitlines()[2:])}
-    assert set(rows) == {f"`{name}`" for name in kd.LOSSES}
-    # Facts that hold whoever writes the docstrings.
-    assert rows["`clip`"][0] == "images and texts" and "a ViT student" in rows["`mfd`"][0]
-    assert rows["`fd`"][3:5] == ["4", "projections between unequal widths"] and rows["`fd`"][7] == "34.23"
-    assert rows["`afd`"][4] == "projections, a scale"
-    assert all(len(row) == len(recipe.HEADER) for row in rows.values())
+def test_losses_show_facts_that_hold_whoever_writes_them():
+    rows = cells(losses.table().split("\n\n")[0])
+    assert set(rows) == set(kd.LOSSES) and all(len(row) == len(losses.HEADER) for row in rows.values())
+    assert rows["clip"][0] == "images and texts" and "a ViT student" in rows["mfd"][0]
+    assert rows["fd"][4] == "4" and rows["fd"][6:] == ["projections between unequal widths", "34.23"]
+    assert rows["afd"][6] == "projections, a scale" and rows["siglip"][5:] == ["–", "–", "–"]
 
 
-def test_recipes_readme_shows_losses_that_exist():
-    text = (ROOT / "recipes/README.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
-    shown = [yaml.safe_load(block)["losses"], yaml.safe_load(re.search(r"`losses: (\{.*?\})`", text)[1])]
-    for losses in shown:
-        for _, (cls, _, options) in specification(losses).items():
+def test_students_show_their_sizes():
+    assert students.row("ViT-T-16") == ("`ViT-T-16`", "224", "512", "5.62", "40.49", "46.12", "yes")
+    assert students.row("shapes-conv") == ("`shapes-conv`", "32", "64", "0.51", "0.63", "1.14", "no")
+
+
+def test_recipes_are_all_there():
+    scripts = {path.name for path in (ROOT / "recipes").glob("*.py")}
+    assert set(cells(recipes.scripts())) == scripts
+    assert "`configs/distill/demo.yaml`" in recipes.scripts()
+    assert len(recipes.configs().splitlines()) - 2 == len(list((ROOT / "recipes/configs").glob("*/*.yaml")))
+
+
+def test_losses_page_shows_losses_that_exist():
+    block = re.search(r"```yaml\n(.*?)```", LOSSES_PAGE, re.DOTALL)[1]
+    shown = [yaml.safe_load(block)["losses"], yaml.safe_load(re.search(r"`losses: (\{.*?\})`", LOSSES_PAGE)[1])]
+    for spec in shown:
+        for _, (cls, _, options) in specification(spec).items():
             cls(kd.CLIPDims(4, token_dim=4), kd.CLIPDims(4, token_dim=4), **options)
 
 
-def test_recipes_readme_has_a_place_for_the_ablation():
-    text, _ = written("ablation")
+def test_losses_page_names_the_default():
+    default = kd.DistillationTrainingArguments("unused", use_cpu=True).losses
+    assert default == re.search(r"The default is `(\w+)`", LOSSES_PAGE)[1]
+    written = yaml.safe_load(re.search(r"The default is `clip_kd`, which is\s+`(.*?)`", LOSSES_PAGE)[1])
+    assert written == {name: spec["weight"] for name, spec in OBJECTIVES["clip_kd"]().items()}
+
+
+def test_losses_page_has_a_place_for_the_ablation():
+    text = LOSSES_PAGE.split("<!-- ablation: ")[1].split("<!-- end of ablation -->")[0]
     rows = [line for line in text.splitlines() if line.startswith("| `")]
-    assert {re.match(r"\| `(\w+)`", row)[1] for row in rows} <= {*kd.LOSSES, *OBJECTIVES}
-
-
-def test_recipes_readme_lists_every_recipe():
-    rows = table_rows((ROOT / "recipes/README.md").read_text(), "# Recipes")
-    assert {row[0] for row in rows} == {
-        path.name for path in [*(ROOT / "recipes").glob("*.py"), *(ROOT / "recipes/maintenance").glob("*.py")]
-    }
-    named = re.findall(
-        r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", (ROOT / "recipes/README.md").read_text(), re.M))
-    )
-    assert {path.stem for path in (ROOT / "recipes/configs/distill").glob("*.yaml")} <= set(named)
+    assert rows and {re.match(r"\| `(\w+)`", row)[1] for row in rows} <= {*kd.LOSSES, *OBJECTIVES}

@@ -150,9 +150,19 @@ def test_imitation_is_perfect_where_student_is_the_teacher(name):
 
 
 @every_loss
-def test_has_paper_weight_and_a_first_sentence(name):
+def test_has_the_facts_that_tables_and_cards_show(name):
     cls = LOSSES[name]
+    own = vars(cls)
+    assert {"teaches", "formula", "paper", "reported"} <= set(own), "facts of its own, not those of its base class"
+    assert cls.teaches[0].isupper() and cls.teaches.endswith(".") and cls.teaches.count(".") == 1
+    assert len(cls.teaches.split()) <= 20 and cls.formula and not cls.formula.endswith(".")
     assert set(cls.paper) == {"title", "id"}
+    assert cls.reported is None or 0 < cls.reported < 100
+
+
+@every_loss
+def test_docstring_has_a_first_sentence_the_paper_and_the_weight(name):
+    cls = LOSSES[name]
     first_line = cls.__doc__.strip().splitlines()[0]
     assert first_line.endswith(".") and first_line.count(". ") == 0
     assert f"https://huggingface.co/papers/{cls.paper['id']}" in cls.__doc__

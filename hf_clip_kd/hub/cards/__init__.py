@@ -15,6 +15,7 @@ from typing import Any
 
 from huggingface_hub import CardData, DatasetCardData, ModelCardData
 
+from ...losses.base import NOTATION
 from ...recipe_io.results import write_whole
 from .folder import FACTS_NAME, CardFolder, nested_table, shown
 from .licences import inherit, licence_of, metadata
@@ -112,6 +113,7 @@ def render_card(folder: str | Path) -> str:
         "licence_rows": licence_rows(card),
         "teachers": [shown(source) for source in card.of_role("teacher")],
         "objectives": objectives(card.recipe.get("losses")),
+        "notation": NOTATION,
         "shorthand": shorthand(card.recipe.get("losses")),
         "settings": table(["", "value"], card.settings()) if card.settings() else None,
         "scores": score_tables(card.scores, card.facts.get("compare", {})),

@@ -1,9 +1,5 @@
 """What scaling computes on paper is what two and three processes receive and hold."""
 
-import importlib
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 import torch.distributed as dist
@@ -13,10 +9,9 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 from torch.nn.parallel import DistributedDataParallel
 
 from hf_clip_kd.distillation.model import DistillationModel
-from recipes.maintenance.scaling_table import ENGINES, Setting, ring_bytes
+from recipes.maintenance.tables.scaling import ENGINES, Setting, ring_bytes
 
 BATCH, STUDENT, TEACHER = 5, 12, 20
-ROOT = Path(__file__).parents[2]
 
 
 def size(tensor):
@@ -89,12 +84,3 @@ def test_by_hand():
     assert half.gathered_bytes() == one.gathered_bytes() - 2 * 30 * 3 * 2
     assert (half.state_bytes("zero3"), half.teacher_bytes()) == (16 / 4 * 100, 2000)
     assert one.similarity_flops() == 2 * 40 * 40 * (3 * 3 + 5)
-
-
-def test_recipes_readme_has_the_table():
-    if str(ROOT) not in sys.path:
-        sys.path.insert(0, str(ROOT))
-    recipe = importlib.import_module("recipes.maintenance.scaling_table")
-    start, end = recipe.MARKERS
-    written = recipe.README.read_text(encoding="utf-8").split(start)[1].split(end)[0].strip()
-    assert written == recipe.table(), "run `python recipes/maintenance/scaling_table.py --write`"

@@ -1,0 +1,25 @@
+"""VQA benchmarks: one row for each, from its declaration."""
+
+from hf_clip_kd.evaluation.vqa.benchmarks import BENCHMARKS
+from hf_clip_kd.evaluation.vqa.benchmarks.base import Benchmark
+
+from .markdown import render
+
+HEADER = ("name", "benchmark", "questions about", "files", "scored by", "file for a server or judge")
+
+
+def row(benchmark: Benchmark) -> tuple[str, ...]:
+    """Return a benchmark's cells under `HEADER`."""
+    return (
+        f"`{benchmark.name}`",
+        f"[{benchmark.title}]({benchmark.paper})" if benchmark.paper else benchmark.title,
+        benchmark.measures,
+        benchmark.files,
+        benchmark.protocol,
+        "yes" if benchmark.write else "no",
+    )
+
+
+def table() -> str:
+    """Return the table."""
+    return render(HEADER, map(row, BENCHMARKS.values()))
