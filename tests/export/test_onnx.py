@@ -1,6 +1,7 @@
 """ONNX towers run in onnxruntime with any batch, and compute what the model computes; in 8 bits nearly so."""
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from teacher_models import tiny_clip
@@ -8,9 +9,6 @@ from teacher_models import tiny_clip
 from hf_clip_kd.export import export_model
 from hf_clip_kd.models import load_clip
 from hf_clip_kd.models.towers.tokens import pooled
-
-onnxruntime = pytest.importorskip("onnxruntime")
-pytest.importorskip("onnxscript")
 
 
 def session(folder, name):

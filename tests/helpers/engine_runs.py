@@ -1,6 +1,5 @@
 """Runs of the miniature trainer under every engine, several processes on gloo; each leaves in a file what came out."""
 
-import importlib.util
 import os
 
 import pytest
@@ -16,11 +15,6 @@ from hf_clip_kd.training.sharded import is_sharded, whole_copy, whole_values
 
 WINDOW, STEPS = 12, 20
 LAUNCH_SECONDS = 560
-
-
-without_deepspeed = pytest.mark.skipif(
-    importlib.util.find_spec("deepspeed") is None, reason="deepspeed is not installed"
-)
 
 
 def zero(stage):
@@ -44,9 +38,7 @@ ENGINES = {
 def engine_cases(*processes):
     """Each engine with each number of processes, for `pytest.mark.parametrize` and fixtures."""
     return [
-        pytest.param((engine, count), id=f"{engine}-{count}processes", marks=[without_deepspeed] * ("zero" in engine))
-        for engine in ENGINES
-        for count in processes
+        pytest.param((engine, count), id=f"{engine}-{count}processes") for engine in ENGINES for count in processes
     ]
 
 

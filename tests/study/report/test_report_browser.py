@@ -52,7 +52,7 @@ def committed_report(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(BROWSER is None, reason="no browser")
+@pytest.mark.skipif(BROWSER is None, reason="needs a browser")
 @pytest.mark.parametrize("report", [made_up_report, committed_report])
 def test_the_page_on_a_phone_and_on_a_desk_in_light_and_dark(report, tmp_path):
     page = html.escape(report(tmp_path / "study").read_text(), quote=True)
