@@ -49,62 +49,14 @@ import types  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from selection import (  # noqa: E402, F401 (hooks of pytest)
+    pytest_addoption,
+    pytest_collection_modifyitems,
+    pytest_make_collect_report,
+    pytest_runtest_makereport,
+)
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-
-# The reason of every skip begins with one of these.
-ALLOWED_SKIPS = ("needs a GPU", "needs a browser", "needs lmms-eval")
-
-
-def pytest_addoption(parser):
-    parser.addoption("--part", metavar="K/N", help="run the Kth of N parts of the tests, with K from 1")
-
-
-@pytest.hookimpl(trylast=True)  # The marks have taken their choice before.
-def pytest_collection_modifyitems(config, items):
-    if config.getoption("--part") is None:
-        return
-    part, parts = map(int, config.getoption("--part").split("/"))
-    if not 1 <= part <= parts:
-        raise pytest.UsageError(
-            f"--part {part}/{parts}: the first number is from 1 to {parts}. Pass --part 1/{parts}."
-        )
-    # Round robin. The slow tests of one file stand together and so fall into different parts.
-    groups = list(dict.fromkeys(map(group_of, items)))
-    mine = set(groups[part - 1 :: parts])
-    config.hook.pytest_deselected(items=[item for item in items if group_of(item) not in mine])
-    items[:] = [item for item in items if group_of(item) in mine]
-
-
-def group_of(item):
-    """Return the key of the tests that one part runs together, as they share a fixture with parameters."""
-    callspec = getattr(item, "callspec", None)
-    scopes = {} if callspec is None else callspec._arg2scope
-    shared = [name for name, scope in scopes.items() if scope.value != "function"]
-    return (item.path, *(callspec.indices[name] for name in shared)) if shared else item.nodeid
-
-
-def unless_allowed(report):
-    """Make a skip a failure if its reason is not among the allowed ones."""
-    if report.skipped and not hasattr(report, "wasxfail"):
-        reason = str(report.longrepr[2]).removeprefix("Skipped: ")
-        if not reason.startswith(ALLOWED_SKIPS):
-            report.outcome = "failed"
-            report.longrepr = (
-                f"{report.nodeid} was skipped: {reason!r}. Reasons begin with one of {ALLOWED_SKIPS}. "
-                "Let the test run: add what it needs to the `dev` extra and to constraints.txt."
-            )
-    return report
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)  # The outermost: it sees the skips of marks too.
-def pytest_runtest_makereport():
-    return unless_allowed((yield))
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_make_collect_report():
-    return unless_allowed((yield))
 
 
 def pytest_unconfigure():

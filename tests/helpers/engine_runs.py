@@ -14,6 +14,7 @@ from hf_clip_kd.losses.base import DistillationLoss
 from hf_clip_kd.training.sharded import is_sharded, whole_copy, whole_values
 
 WINDOW, STEPS = 12, 20
+ZERO_STEPS = 4
 LAUNCH_SECONDS = 560
 
 
@@ -209,4 +210,15 @@ def train_all(rank, processes, port, folder, engine):
     if engine != "fsdp2":  # whose gradients are made where no hook of a test comes
         found = guarded(f"{folder}/spoilt", processes, skips, ENGINES[engine], spoil=True)
         torch.save(found, f"{folder}/spoilt{rank}.pt")
+    leave()
+
+
+def train_zero(rank, processes, port, folder):
+    """Train a few steps under each stage of ZeRO, one after the other in the same processes."""
+    join(rank, processes, port)
+    for engine in ("zero1", "zero2", "zero3"):
+        prepare(engine)
+        run = make_run(f"{folder}/{engine}", processes, max_steps=ZERO_STEPS, **ENGINES[engine])
+        torch.save(outcome(run, f"{folder}/{engine}"), f"{folder}/{engine}{rank}.pt")
+        forget_engine()
     leave()
