@@ -8,7 +8,7 @@ INSTALLED := .venv/.installed
 LAUNCH := $(BIN)/accelerate launch --quiet --num_processes 1 --num_machines 1 --mixed_precision no \
 	--dynamo_backend no --num_cpu_threads_per_process $(THREADS)
 CONFIGS := recipes/configs/distill
-ENGINES := tests/invariants/test_engines.py tests/vlm/test_distributed.py
+ENGINES := tests/invariants/test_engines.py tests/invariants/test_llava_engines.py
 BENCHES := $(sort $(wildcard tests/bench/bench_*.py))
 
 .DEFAULT_GOAL := help

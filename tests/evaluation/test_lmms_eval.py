@@ -2,7 +2,7 @@
 
 lmms-eval wants older versions of common libraries, so it runs in a process of an environment of its own. Make one with
 `python -m venv FOLDER; FOLDER/bin/pip install -e '.[lmms]' decord` and run
-`LMMS_EVAL_PYTHON=FOLDER/bin/python python -m pytest -m slow tests/evaluation/lmms_eval/test_model.py`.
+`LMMS_EVAL_PYTHON=FOLDER/bin/python python -m pytest -m slow tests/evaluation/test_lmms_eval.py`.
 """
 
 import json

@@ -125,8 +125,7 @@ def test_python_blocks_run(tmp_path):
 @pytest.mark.slow
 def test_whole_readme_runs(tmp_path):
     installed = Path(sys.prefix) / ".installed"
-    if not installed.exists():
-        pytest.skip("needs the environment that `make install` creates; run `make test-all`")
+    assert installed.exists(), "this test needs the environment that `make install` creates. Run `make test-slow`."
     copy = tmp_path / "repository"
     shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv", "outputs", "__pycache__"))
     (copy / ".venv").symlink_to(sys.prefix)

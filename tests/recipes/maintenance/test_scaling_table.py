@@ -16,7 +16,7 @@ from hf_clip_kd.distillation.model import DistillationModel
 from recipes.maintenance.scaling_table import ENGINES, Setting, ring_bytes
 
 BATCH, STUDENT, TEACHER = 5, 12, 20
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def size(tensor):
