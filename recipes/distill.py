@@ -118,7 +118,7 @@ class DistillArguments(ImageTextArguments, RandomCropArguments):
 
 
 def make_teacher(script: DistillArguments) -> kd.Teacher | None:
-    """The teacher, trained first, with its recipe's own seed, if it has a recipe and no folder yet."""
+    """Load the teacher. Train it first, with its recipe's own seed, if it has a recipe and no folder yet."""
     name = script.teacher_model_name_or_path
     if name is None:
         return None
@@ -143,7 +143,7 @@ def make_teacher(script: DistillArguments) -> kd.Teacher | None:
 
 
 def load_data(script: DistillArguments, seed: int):
-    """The rows to train on: a data set that the Trainer shuffles, or an endless stream of one or several sources."""
+    """Load the rows: a data set that the Trainer shuffles, or an endless stream of one or several sources."""
     sources = script.load_sources()
     if script.datasets is not None:
         return kd.Stream(sources, weights=[source.get("weight", 1.0) for source in script.datasets], seed=seed)
@@ -151,7 +151,7 @@ def load_data(script: DistillArguments, seed: int):
 
 
 def open_cache(script: DistillArguments, teacher: kd.Teacher | None, dataset) -> kd.TeacherCache:
-    """The stored features in the place of the teacher, if they belong to this run."""
+    """Open the stored features that stand for the teacher, if they belong to this run."""
     cache = kd.TeacherCache(script.teacher_cache, getattr(teacher, "weights", None))
     views = {} if teacher is None else {"views": kd.AugmentationCollator(teacher.processor).settings["views"]}
     sources = [source.dataset for source in dataset.sources] if isinstance(dataset, kd.Stream) else [dataset]
@@ -178,11 +178,11 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     )
     script, training = parser.parse(argv)
     if training.process_index == 0:
-        # Before the teacher, which may have to be trained first.
+        # Check before the teacher, whose training may take long.
         check_run(training, training.output_dir, script)
 
     teacher = make_teacher(script)
-    # After the teacher, whose own training would move the generator: the student's weights depend on the seed alone.
+    # The teacher's training moves the generator. Seed after it: the student's weights depend on the seed alone.
     set_seed(training.seed)
     attention = {} if script.attn_implementation is None else {"attn_implementation": script.attn_implementation}
     student, processor = kd.load_clip(

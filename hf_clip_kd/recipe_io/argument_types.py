@@ -33,7 +33,7 @@ class FlagParser(HfArgumentParser):
 
 
 def _json_converter(hint: Any, kinds: list[type]) -> Callable[[str], Any]:
-    words_allowed = str in _members(hint)  # Such a field may take the path of a JSON file.
+    words_allowed = str in _members(hint)  # It may be the path of a JSON file.
     start = {dict: "{", list: "["}
 
     def convert(text: str) -> Any:

@@ -58,8 +58,8 @@ MIRRORED = [path for path in FILES if path.name.startswith("test_") and path.rel
 @pytest.mark.parametrize("test", MIRRORED, ids=lambda path: str(path.relative_to(TESTS)))
 def test_a_test_stands_where_its_source_stands(test):
     assert len(sources(test)) == 1, (
-        f"{test.relative_to(ROOT)} is the test of {len(sources(test))} sources. A test in a room has the name of one file or "
-        "folder at the same place in hf_clip_kd/ or recipes/. Move it there, or to tests/invariants/."
+        f"{test.relative_to(ROOT)} is the test of {len(sources(test))} sources. A test in a room has the name of one "
+        "file or folder at the same place in hf_clip_kd/ or recipes/. Move it there, or to tests/invariants/."
     )
 
 

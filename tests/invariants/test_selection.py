@@ -1,4 +1,4 @@
-"""The tests of a run: parts that are disjoint and whole, and no skip but for a reason that is allowed."""
+"""Parts of the tests are disjoint and whole, and a skip has a reason that is allowed."""
 
 import os
 import re

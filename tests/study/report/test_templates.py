@@ -19,7 +19,7 @@ from hf_clip_kd.study.report.report import FORMS, write_report
 ROOT = Path(__file__).parents[3]
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
-# A frame has the width and the colours of a screen; what the page in it looks like is written where the test can read it.
+# A frame has the width and the colours of a screen. Its page's looks are written where the test can read them.
 FRAMES = """<!DOCTYPE html><meta charset="utf-8"><body>
 <iframe style="width: 360px; height: 800px; border: 0; color-scheme: light" srcdoc="{page}"></iframe>
 <iframe style="width: 360px; height: 800px; border: 0; color-scheme: dark" srcdoc="{page}"></iframe>
@@ -28,7 +28,8 @@ FRAMES = """<!DOCTYPE html><meta charset="utf-8"><body>
 <script>
 addEventListener("load", () => {{
   const seen = [...document.querySelectorAll("iframe")].map(({{ contentWindow: w, contentDocument: d }}) => {{
-    const images = [...d.images], boxes = [...d.querySelectorAll("p, h1, h2, h3, li > *, img, table")].map(one => one.getBoundingClientRect());
+    const images = [...d.images], boxes =
+      [...d.querySelectorAll("p, h1, h2, h3, li > *, img, table")].map(box => box.getBoundingClientRect());
     return {{
       width: w.innerWidth,
       dark: w.getComputedStyle(d.body).backgroundColor === "rgb(22, 24, 28)",
@@ -58,7 +59,7 @@ def committed_report(folder):
 REPORTS = [pytest.param(made_up_report, marks=pytest.mark.slow), committed_report]
 
 
-# ---- Without a browser ----
+# ---- Page ----
 
 
 class Page(HTMLParser):
@@ -129,7 +130,7 @@ def test_files_that_the_markdown_names_are_there(report, tmp_path):
     assert [path for path in files if not (folder / path).is_file()] == []
 
 
-# ---- In a browser ----
+# ---- Browser ----
 
 
 @pytest.mark.slow
@@ -143,9 +144,14 @@ def test_the_page_on_a_phone_and_on_a_desk_in_light_and_dark(report, tmp_path):
         [*command, (tmp_path / "frames.html").as_uri()], capture_output=True, text=True, timeout=120
     )
     seen = json.loads(html.unescape(re.search(r"<pre>(.*?)</pre>", shown.stdout, re.DOTALL)[1]))
-    assert [(one["width"], one["dark"]) for one in seen] == [(360, False), (360, True), (1000, False), (1000, True)]
-    assert len({one["first"] for one in seen}) == 4  # each has a form of its own
-    for one in seen:
-        assert one["loaded"] == one["forms"] == len(FIGURES)
-        assert one["narrow"] == (len(FIGURES) if one["width"] == 360 else 0)
-        assert one["sticking_out"] == 0 and one["overflow"] <= 0
+    assert [(frame["width"], frame["dark"]) for frame in seen] == [
+        (360, False),
+        (360, True),
+        (1000, False),
+        (1000, True),
+    ]
+    assert len({frame["first"] for frame in seen}) == 4  # each has a form of its own
+    for frame in seen:
+        assert frame["loaded"] == frame["forms"] == len(FIGURES)
+        assert frame["narrow"] == (len(FIGURES) if frame["width"] == 360 else 0)
+        assert frame["sticking_out"] == 0 and frame["overflow"] <= 0
