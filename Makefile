@@ -8,13 +8,14 @@ INSTALLED := .venv/.installed
 LAUNCH := $(BIN)/accelerate launch --quiet --num_processes 1 --num_machines 1 --mixed_precision no \
 	--dynamo_backend no --num_cpu_threads_per_process $(THREADS)
 CONFIGS := recipes/configs/distill
+ENGINES := tests/invariants/test_engines.py tests/invariants/test_llava_engines.py
 BENCHES := $(sort $(wildcard tests/bench/bench_*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo teachers ablation test test-all check style bench clean
+.PHONY: help install demo teachers ablation test test-slow test-engines test-all check style bench clean
 
 help: ## Show this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "make %-10s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "make %-12s %s\n", $$1, $$2}'
 
 install: $(INSTALLED) ## Create .venv with the tested versions (the other targets do it when needed)
 
@@ -49,6 +50,12 @@ ablation: $(INSTALLED) ## Train a student under every objective and put the scor
 
 test: $(INSTALLED) ## Run the fast tests, without the network
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+
+test-slow: $(INSTALLED) ## Run the slow tests, or one of N parts of them: PART=1/12
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow $(addprefix --part=,$(PART))
+
+test-engines: $(INSTALLED) ## Run the slow tests of DDP, ZeRO 1 to 3 and FSDP 2 on several processes
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow $(ENGINES)
 
 test-all: $(INSTALLED) ## Run every test, the slow ones too
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m ''

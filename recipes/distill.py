@@ -1,7 +1,7 @@
-"""Train a CLIP-style student, from a teacher or alone, and measure it.
+r"""Train a CLIP-style student, from a teacher or alone, and measure it.
 
-Reads images with captions, gives every random crop to student and teacher, trains with `DistillationTrainer`, and
-leaves a folder that plain transformers loads, with the scores in `results/`.
+Student and teacher see the same random crops of images with captions. The result is a folder that plain transformers
+loads, with the scores in `results/`.
 
     accelerate launch recipes/distill.py                                   # the demo, on the embedded world
     accelerate launch recipes/distill.py --config my_recipe.yaml --seed 1  # a copy of a YAML, with one value changed
@@ -28,87 +28,105 @@ from hf_clip_kd.vlm.saving import load_folder
 logger = logging.getLogger(__name__)
 
 CONFIGS = Path(__file__).parent / "configs" / "distill"
+# `--help` shows these first.
+MOST_OFTEN_SET = (
+    "model_name_or_path",
+    "teacher_model_name_or_path",
+    "losses",
+    "dataset_name",
+    "data_dir",
+    "data_files",
+    "output_dir",
+    "max_steps",
+    "num_train_epochs",
+    "per_device_train_batch_size",
+    "learning_rate",
+    "evaluation",
+    "push_to_hub",
+    "hub_model_id",
+)
 
 
 @dataclass(kw_only=True)
 class DistillArguments(ImageTextArguments, RandomCropArguments):
     model_name_or_path: str = field(
-        metadata={
-            "help": "The student: a preset of hf_clip_kd/models/configs, a JSON like them, a folder or a Hub id."
-        }
+        metadata={"help": "Student: a preset of hf_clip_kd/models/configs, a JSON like them, a folder or a Hub id."}
     )
     teacher_model_name_or_path: str | list | None = field(
         default=None,
         metadata={
-            "help": "The teacher: a folder or Hub id of a dual encoder, `open_clip:ARCH/TAG`, `open_clip:ARCH//checkpoint.pt`, "
-            "or, for losses that read no text, a vision model or `timm:NAME`. A list is an ensemble; in it may stand "
-            "mappings of `name`, `weight`, `logit_scale`, `dtype`, `device` and `compile`. Without one the student "
-            "trains alone."
+            "help": "Teacher: a folder, a Hub id, `open_clip:ARCH/TAG` or `open_clip:ARCH//checkpoint.pt`. "
+            "Losses that read no text also take a vision model or `timm:NAME`. A list is an ensemble of names, or of "
+            "mappings with `name`, `weight`, `logit_scale`, `dtype`, `device` and `compile`. Without a teacher, the "
+            "student trains alone."
         },
     )
     teacher_dtype: str | None = field(
         default=None,
         metadata={
-            "help": "The teacher's precision, `float32`, `bfloat16` or `float16`, whatever the student's; without it float32 "
-            "weights that compute as the student does (`bf16`, `fp16`)."
+            "help": "Precision of the teacher: `float32`, `bfloat16` or `float16`. By default its weights are "
+            "float32, and it computes as the student does (`bf16`, `fp16`)."
         },
     )
     teacher_device: str | None = field(
-        default=None, metadata={"help": "Where the teacher stays, `cuda:1` say; without it where the student is."}
+        default=None, metadata={"help": "Device of the teacher, for example `cuda:1`. Default: that of the student."}
     )
     teacher_compile: bool = field(
-        default=False, metadata={"help": "Run the teacher through `torch.compile`, whatever the student does."}
+        default=False,
+        metadata={"help": "Run the teacher through `torch.compile`, also if the student is not compiled."},
     )
     attn_implementation: str | None = field(
         default=None,
         metadata={
-            "help": "How a student of transformers attends: `sdpa` (the default), in which PyTorch picks the kernel, `eager`, or "
-            "`flash_attention_2` where that package is and with `bf16` or `fp16`."
+            "help": "Attention of a transformers student: `sdpa` (the default, PyTorch picks the kernel), `eager` or "
+            "`flash_attention_2`. The last needs its package, and `bf16` or `fp16`."
         },
     )
     init_from_teacher: list[str] | None = field(
         default=None,
         metadata={
-            "help": "What the student starts with of its teacher: `image` and `text`, towers cut to the student's size; "
-            "instead of `text`, `whole_text`, the teacher's own text tower, or `frozen_text`, the same and not trained."
+            "help": "Parts that the student takes from its teacher. `image` and `text` are towers cut to the "
+            "student's size. In place of `text`, `whole_text` is the teacher's text tower. `frozen_text` is the same, "
+            "not trained."
         },
     )
     teacher_recipe: str | None = field(
         default=None,
         metadata={
-            "help": "A YAML of this script, a path or a name in recipes/configs/distill, that makes the teacher's folder "
-            "when it does not exist yet."
+            "help": "YAML of this script that makes the teacher's folder if it does not exist: a path, or a name in "
+            "recipes/configs/distill."
         },
     )
     teacher_cache: str | None = field(
         default=None,
         metadata={
-            "help": "Folder or Hub id of what recipes/cache_teacher.py wrote: the teacher's features are read from it, and the crops are "
-            "those it was written with. Where the teacher is named as well, the cache is checked to be its own."
+            "help": "Folder or Hub id of a cache by recipes/cache_teacher.py. The teacher's features and the crops "
+            "come from it. With a teacher named as well, the run checks that the cache is of this teacher."
         },
     )
     max_broken_fraction: float = field(
-        default=0.05, metadata={"help": "The run stops when a larger share of the images cannot be read."}
+        default=0.05, metadata={"help": "Largest share of unreadable images, between 0 and 1. Above it the run stops."}
     )
     evaluation: dict | None = field(
         default=None,
         metadata={
-            "help": "What to measure: `zero_shot` and `retrieval`, each with the arguments of its data "
-            "(`dataset_name`, `split`, ...) and of its evaluator (`class_names`, `templates`)."
+            "help": "Evaluations: `zero_shot` and `retrieval`, each with the arguments of its data (`dataset_name`, "
+            "`split`, ...) and of its evaluator (`class_names`, `templates`)."
         },
     )
-    trust_remote_code: bool = field(default=False, metadata={"help": "Whether model code from the Hub may run."})
+    trust_remote_code: bool = field(default=False, metadata={"help": "Allow model code from the Hub to run."})
 
 
 def make_teacher(script: DistillArguments) -> kd.Teacher | None:
-    """The teacher, trained first, with its recipe's own seed, if it has a recipe and no folder yet."""
+    """Load the teacher. Train it first, with its recipe's own seed, if it has a recipe and no folder yet."""
     name = script.teacher_model_name_or_path
     if name is None:
         return None
     if script.teacher_recipe is not None and not isinstance(name, str):
         raise ValueError(
-            f"`teacher_recipe: {script.teacher_recipe}` makes the folder of one teacher, and teacher_model_name_or_path is "
-            f"the list {name}. It may be given with one folder. Train each teacher first with its own recipe."
+            f"`teacher_recipe: {script.teacher_recipe}` makes the folder of one teacher, and "
+            f"teacher_model_name_or_path is the list {name}. It may be given with one folder. "
+            "Train each teacher first with its own recipe."
         )
     if script.teacher_recipe is not None and not Path(name, "config.json").is_file():
         logger.info("There is no teacher in %s yet: training it with %s.", name, script.teacher_recipe)
@@ -125,7 +143,7 @@ def make_teacher(script: DistillArguments) -> kd.Teacher | None:
 
 
 def load_data(script: DistillArguments, seed: int):
-    """The rows to train on: a data set that the Trainer shuffles, or an endless stream of one or several sources."""
+    """Load the rows: a data set that the Trainer shuffles, or an endless stream of one or several sources."""
     sources = script.load_sources()
     if script.datasets is not None:
         return kd.Stream(sources, weights=[source.get("weight", 1.0) for source in script.datasets], seed=seed)
@@ -133,7 +151,7 @@ def load_data(script: DistillArguments, seed: int):
 
 
 def open_cache(script: DistillArguments, teacher: kd.Teacher | None, dataset) -> kd.TeacherCache:
-    """The stored features in the place of the teacher, if they belong to this run."""
+    """Open the stored features that stand for the teacher, if they belong to this run."""
     cache = kd.TeacherCache(script.teacher_cache, getattr(teacher, "weights", None))
     views = {} if teacher is None else {"views": kd.AugmentationCollator(teacher.processor).settings["views"]}
     sources = [source.dataset for source in dataset.sources] if isinstance(dataset, kd.Stream) else [dataset]
@@ -153,15 +171,18 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     """Run the recipe and return the scores of the trained student, between 0 and 1."""
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     parser = RecipeParser(
-        (DistillArguments, kd.DistillationTrainingArguments), CONFIGS / "demo.yaml", description=__doc__
+        (DistillArguments, kd.DistillationTrainingArguments),
+        CONFIGS / "demo.yaml",
+        description=__doc__,
+        first=MOST_OFTEN_SET,
     )
     script, training = parser.parse(argv)
     if training.process_index == 0:
-        # Before the teacher, which may have to be trained first.
+        # Check before the teacher, whose training may take long.
         check_run(training, training.output_dir, script)
 
     teacher = make_teacher(script)
-    # After the teacher, whose own training would move the generator: the student's weights depend on the seed alone.
+    # The teacher's training moves the generator. Seed after it: the student's weights depend on the seed alone.
     set_seed(training.seed)
     attention = {} if script.attn_implementation is None else {"attn_implementation": script.attn_implementation}
     student, processor = kd.load_clip(

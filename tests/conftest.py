@@ -49,6 +49,12 @@ import types  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from selection import (  # noqa: E402, F401 (hooks of pytest)
+    pytest_addoption,
+    pytest_collection_modifyitems,
+    pytest_make_collect_report,
+    pytest_runtest_makereport,
+)
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 

@@ -1,4 +1,4 @@
-"""What one argument takes: from a dataclass field's type hint to the converter of its flag."""
+"""Turn the type hint of a dataclass field into the converter of its flag."""
 
 import argparse
 import copy
@@ -15,15 +15,15 @@ NULL = "null"
 
 
 class FlagParser(HfArgumentParser):
-    """transformers' parser, with dicts and lists as JSON, and `null` where None is allowed."""
+    """Parse flags as transformers does, dicts and lists as JSON, and `null` where None is allowed."""
 
     @staticmethod
     def _parse_dataclass_field(parser: argparse.ArgumentParser, field: dataclasses.Field) -> None:
         hint = field.type
-        field = copy.copy(field)  # the parent rewrites `field.type` of what it is given, the class's own field
+        field = copy.copy(field)  # The parent rewrites `field.type`, and this field belongs to the class.
         kinds = [kind for kind in (dict, list) if _holds(hint, kind)]
         if kinds:
-            field.type = str  # a placeholder: the parent knows no dicts, and lists only as words
+            field.type = str  # A stand-in: the parent knows no dicts, and lists only as words.
         HfArgumentParser._parse_dataclass_field(parser, field)
         action = parser._option_string_actions[f"--{field.name}"]
         convert = _json_converter(hint, kinds) if kinds else action.type
@@ -33,7 +33,7 @@ class FlagParser(HfArgumentParser):
 
 
 def _json_converter(hint: Any, kinds: list[type]) -> Callable[[str], Any]:
-    words_allowed = str in _members(hint)  # such as a path of a JSON file
+    words_allowed = str in _members(hint)  # It may be the path of a JSON file.
     start = {dict: "{", list: "["}
 
     def convert(text: str) -> Any:
@@ -61,7 +61,7 @@ def _or_null(convert: Callable[[str], Any]) -> Callable[[str], Any]:
     def convert_or_null(text: str) -> Any:
         return None if text == NULL else convert(text)
 
-    convert_or_null.__name__ = getattr(convert, "__name__", "value")  # argparse names it in its errors
+    convert_or_null.__name__ = getattr(convert, "__name__", "value")  # Errors of argparse name it.
     return convert_or_null
 
 
@@ -70,7 +70,7 @@ def _members(hint: Any) -> tuple[Any, ...]:
 
 
 def optional(hint: Any) -> bool:
-    """Whether a field of this type may be None."""
+    """Return whether a field of this type may be None."""
     return type(None) in _members(hint)
 
 
@@ -79,13 +79,13 @@ def _holds(hint: Any, kind: type) -> bool:
 
 
 def element_type(hint: Any) -> Any:
-    """`T` of a `list[T]` in `hint`, else None."""
+    """Return `T` of a `list[T]` in `hint`, else None."""
     lists = [member for member in _members(hint) if get_origin(member) is list]
     return get_args(lists[0])[0] if lists else None
 
 
 def allowed_words(hint: Any) -> str:
-    """What a field takes, in words."""
+    """Describe the values of a field in words, for errors."""
     words = []
     for member in _members(hint):
         origin = get_origin(member) or member
@@ -101,3 +101,10 @@ def allowed_words(hint: Any) -> str:
             plain = {int: "an integer", float: "a number", bool: "true or false", str: "a string", type(None): NULL}
             words.append(plain.get(origin, getattr(origin, "__name__", str(origin))))
     return " or ".join(words)
+
+
+def placeholder(hint: Any) -> str:
+    """Return the word that stands for a field's value in `--help`, such as `INT` or `TEXT|JSON`."""
+    names = {bool: "true|false", int: "INT", float: "NUMBER", dict: "JSON", list: "JSON"}
+    kinds = [get_origin(member) or member for member in _members(hint)]
+    return "|".join(dict.fromkeys(names.get(kind, "TEXT") for kind in kinds if kind is not type(None)))

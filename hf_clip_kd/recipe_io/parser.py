@@ -14,7 +14,8 @@ from typing import Any, get_type_hints
 
 import yaml
 
-from .argument_types import NULL, FlagParser, allowed_words, element_type, optional
+from .argument_types import NULL, FlagParser, allowed_words, element_type, optional, placeholder
+from .help import HelpFormatter, ShowHelp, declaring_class, is_of_transformers
 
 logger = logging.getLogger(__name__)
 
@@ -22,51 +23,71 @@ _UNSET = object()
 
 
 class RecipeParser:
-    """Reads dataclasses from flags and one YAML file.
+    """Read dataclasses from flags and one YAML file.
 
-    Each field of each dataclass is a flag and a YAML key of the same name. A value is taken from the flag, else from
-    the file, else from the dataclass. Values of the file pass the flags' converters, as the text that stands in the
-    file: `max_steps: 3.7` is refused, `save_strategy: no` is the word "no", `learning_rate: 1e-3` is a number, and
-    `${...}` is nothing special. A field that holds a dict or a list is a mapping or a list in YAML and JSON on the
-    command line. `null` gives None where None is allowed.
+    Each field of each dataclass is a flag and a YAML key of the same name. The flag wins over the file, and the file
+    over the dataclass's default. Values of the file pass the flags' converters, as the text in the file.
+    So `max_steps: 3.7` is an error, `save_strategy: no` the word "no", and `learning_rate: 1e-3` a number.
+    `${...}` is nothing special. A dict or a list is a mapping or a list in YAML, and JSON on the command line.
+    `null` gives None where None is allowed.
 
     Args:
         dataclass_types (`type` or `Sequence[type]`):
-            The dataclasses to fill, with no field in common. Subclasses of [`~transformers.TrainingArguments`] are fine.
+            The dataclasses to fill, with no field in common.
+            Subclasses of [`~transformers.TrainingArguments`] are fine.
         default_config (`Path`):
-            The YAML file that is read when no `--config` is given.
+            The YAML file to read without `--config`.
         description (`str`, *optional*):
-            What `--help` says first.
+            Text at the top of `--help`.
+        first (`Sequence[str]`, defaults to `()`):
+            Fields that `--help` shows first. The other fields follow, grouped by the class that declares them.
+            Rare fields of transformers' TrainingArguments are shown by `--help-all` only.
     """
 
-    def __init__(self, dataclass_types: type | Sequence[type], default_config: Path, description: str | None = None):
+    def __init__(
+        self,
+        dataclass_types: type | Sequence[type],
+        default_config: Path,
+        description: str | None = None,
+        first: Sequence[str] = (),
+    ):
         self.dataclass_types = [dataclass_types] if isinstance(dataclass_types, type) else list(dataclass_types)
         self.default_config = Path(default_config)
+        self._fields = {field.name: field for dtype in self.dataclass_types for field in dataclasses.fields(dtype)}
+        self._hints = {name: hint for dtype in self.dataclass_types for name, hint in get_type_hints(dtype).items()}
         self._flags = FlagParser(
-            self.dataclass_types, description=description, allow_abbrev=False, exit_on_error=False
+            self.dataclass_types,
+            description=description,
+            allow_abbrev=False,
+            exit_on_error=False,
+            add_help=False,
+            formatter_class=HelpFormatter,
         )
+        for action in self._flags._actions:
+            action.required = False  # The file may hold it.
+            if action.choices is None and action.nargs != 0:
+                action.metavar = placeholder(self._hints[action.dest])
+        groups = {"action": ShowHelp, "dataclass_types": self.dataclass_types, "first": first}
+        self._flags.add_argument("-h", "--help", everything=False, help="Show the common flags and exit.", **groups)
+        self._flags.add_argument("--help-all", everything=True, help="Show every flag and exit.", **groups)
         self._flags.add_argument(
             "--config", default=str(default_config), metavar="FILE.yaml", help="File with values for these flags."
         )
-        self._fields = {field.name: field for dtype in self.dataclass_types for field in dataclasses.fields(dtype)}
-        self._hints = {name: hint for dtype in self.dataclass_types for name, hint in get_type_hints(dtype).items()}
-        for action in self._flags._actions:
-            action.required = False  # the file may hold it
         self._given: set[str] = set()
 
     def parse(self, argv: Sequence[str] | None = None) -> tuple[Any, ...]:
-        """One instance of each dataclass.
+        """Return one instance of each dataclass.
 
         Args:
             argv (`Sequence[str]`, *optional*):
-                The flags; the process's own by default.
+                The flags. Without them, the flags of the process.
 
         Raises:
-            `ValueError`: a flag, key or value that does not fit, a missing value, or a file that cannot be read.
+            `ValueError`: If a flag, key or value does not fit or is missing, or a file cannot be read.
         """
         argv = list(sys.argv[1:] if argv is None else argv)
         names = [name for name, field in self._fields.items() if field.init]
-        # Unset values stay out of the instances, so that the dataclass supplies its defaults, a fresh one each time.
+        # Unset values stay out of the instances, so that the dataclass makes a fresh default each time.
         namespace = argparse.Namespace(**dict.fromkeys(names, _UNSET))
         self._read(argv, namespace, origin="On the command line")
         config = namespace.config
@@ -81,7 +102,8 @@ class RecipeParser:
             if name not in values and field.default is field.default_factory is dataclasses.MISSING:
                 raise ValueError(
                     f"`{name}` has no value: it stands neither on the command line nor in {config}. "
-                    f"It takes {allowed_words(self._hints[name])}. Pass `--{name} VALUE` or add `{name}: VALUE` to the file."
+                    f"It takes {allowed_words(self._hints[name])}. "
+                    f"Pass `--{name} VALUE` or add `{name}: VALUE` to the file."
                 )
         self._given = set(values)
         return tuple(
@@ -92,26 +114,26 @@ class RecipeParser:
     def save(self, path: str | Path, *instances: Any) -> None:
         """Write the resolved arguments as a YAML file that `--config` reads back to the same instances.
 
-        Written are all fields of our own dataclasses, and of transformers' fields those that the last
-        [`~RecipeParser.parse`] found in a flag or in the file. Tokens are never written.
+        The file holds all fields of our own dataclasses. It holds a field of transformers if the last
+        [`~RecipeParser.parse`] found it in a flag or in the file. It never holds a token.
         """
         recipe = {}
         for instance in instances:
-            own = _own_fields(type(instance))
             for field in dataclasses.fields(instance):
-                if field.init and (field.name in own or field.name in self._given) and not _is_secret(field.name):
+                own = not is_of_transformers(declaring_class(type(instance), field.name))
+                if field.init and (own or field.name in self._given) and not _is_secret(field.name):
                     recipe[field.name] = _plain(getattr(instance, field.name))
         text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=110)
         Path(path).write_text(f"# Every argument of this run. Run it again: --config {path}\n{text}", encoding="utf-8")
 
     def _read(self, argv: list[str], namespace: argparse.Namespace, origin: str) -> None:
-        """Convert flags into `namespace`; `origin` says in errors where they came from."""
+        """Convert flags into `namespace`. Errors name `origin`."""
         try:
             _, unknown = self._flags.parse_known_args(argv, namespace)
         except argparse.ArgumentError as error:
             name = (error.argument_name or "").split("/")[0].lstrip("-")
             if name not in self._hints:
-                raise ValueError(f"{origin}: {error}. Run with `--help` for all flags.") from error
+                raise ValueError(f"{origin}: {error}. Run with `--help-all` for all flags.") from error
             allowed = "" if "choose from" in error.message else f" It takes {allowed_words(self._hints[name])}."
             raise ValueError(
                 f"{origin}, `{name}`: {error.message}.{allowed} "
@@ -127,7 +149,7 @@ class RecipeParser:
             raise ValueError(f"{origin}, {word!r} is no flag. {self._closest(word, prefix='--')}")
 
     def _flags_from_yaml(self, path: Path) -> list[str]:
-        """The values of a YAML file as flags, each with the text that stands in the file."""
+        """Return the values of a YAML file as flags, each with its text in the file."""
         if not path.is_file():
             there = sorted(str(file) for file in self.default_config.parent.glob("*.yaml"))
             raise ValueError(
@@ -141,7 +163,7 @@ class RecipeParser:
             if root is not None and not isinstance(root, yaml.MappingNode):
                 raise ValueError(
                     f"{path} holds no mapping. A recipe is a list of `name: value` lines. "
-                    "See `--help` for the names, and write for example `max_steps: 100`."
+                    "See `--help-all` for the names, and write for example `max_steps: 100`."
                 )
             argv, lines = [], {}
             for key_node, node in items:
@@ -166,7 +188,8 @@ class RecipeParser:
                 return node.value
             if not optional(hint):
                 raise ValueError(
-                    f"{path}, line {node.start_mark.line + 1}: `{key}` cannot be empty. It takes {allowed_words(hint)}. "
+                    f"{path}, line {node.start_mark.line + 1}: `{key}` cannot be empty. "
+                    f"It takes {allowed_words(hint)}. "
                     f"Give it a value, or delete the line{self._default_of(key)}."
                 )
             return NULL
@@ -176,13 +199,13 @@ class RecipeParser:
         return json.dumps(loader.construct_object(node, deep=True), default=str)
 
     def _closest(self, word: str, prefix: str = "") -> str:
-        """Parts two and three of an error about an unknown name."""
+        """Return parts two and three of an error about an unknown name."""
         flags = [flag[2:] for flag in self._flags._option_string_actions if flag.startswith("--")]
         names = flags if prefix else [name for name, field in self._fields.items() if field.init]
         matches = get_close_matches(word.lstrip("-").replace("-", "_"), names, n=1)
         if matches:
-            return f"Did you mean `{prefix}{matches[0]}`? Run with `--help` for all names."
-        return "Run with `--help` for all names, and delete or correct this one."
+            return f"Did you mean `{prefix}{matches[0]}`? Run with `--help-all` for all names."
+        return "Run with `--help-all` for all names, and delete or correct this one."
 
     def _default_of(self, name: str) -> str:
         default = self._fields[name].default
@@ -190,7 +213,7 @@ class RecipeParser:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 that also reads `1e-3` inside a mapping as a number, as YAML 1.2 does."""
+    """Load YAML 1.1, and read `1e-3` inside a mapping as a number, as YAML 1.2 does."""
 
 
 _Loader.add_implicit_resolver(
@@ -198,18 +221,12 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _own_fields(dtype: type) -> set[str]:
-    """Names of the fields that a class outside transformers declares."""
-    classes = [base for base in dtype.__mro__ if not base.__module__.startswith("transformers.")]
-    return {name for base in classes for name in base.__dict__.get("__annotations__", {})}
-
-
 def _is_secret(name: str) -> bool:
     return name == "token" or name.endswith("_token")
 
 
 def _plain(value: Any) -> Any:
-    """`value` in YAML's own types."""
+    """Convert `value` to YAML's own types."""
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Path):
@@ -224,9 +241,9 @@ def _plain(value: Any) -> Any:
 
 
 def exit_with_one_line(main: Callable[[], Any]) -> None:
-    """Run `main()`; a `ValueError`, which tells the user what to change, becomes one line on stderr and exit code 2.
+    """Run `main()`, and turn a `ValueError` into one line on stderr and exit code 2.
 
-    Other exceptions keep their traceback. With logging at DEBUG the `ValueError` shows its own, too.
+    Other exceptions keep their traceback. With logging at DEBUG, a `ValueError` shows its traceback too.
     """
     try:
         main()

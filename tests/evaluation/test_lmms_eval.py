@@ -2,7 +2,7 @@
 
 lmms-eval wants older versions of common libraries, so it runs in a process of an environment of its own. Make one with
 `python -m venv FOLDER; FOLDER/bin/pip install -e '.[lmms]' decord` and run
-`LMMS_EVAL_PYTHON=FOLDER/bin/python python -m pytest -m slow tests/test_lmms_eval.py`.
+`LMMS_EVAL_PYTHON=FOLDER/bin/python python -m pytest -m slow tests/evaluation/test_lmms_eval.py`.
 """
 
 import json
@@ -37,7 +37,7 @@ assert "hf_clip_kd" in {point.name for point in entry_points(group="lmms_eval.mo
 def lmms_eval():
     done = subprocess.run([PYTHON, "-c", FIND_ADAPTER], cwd="/", capture_output=True, text=True)
     if done.returncode:
-        pytest.skip(f"{PYTHON} has no lmms-eval with hf_clip_kd beside it ({done.stderr.strip().splitlines()[-1]})")
+        pytest.skip(f"needs lmms-eval with hf_clip_kd beside it in {PYTHON}: {done.stderr.strip().splitlines()[-1]}")
 
 
 @pytest.fixture(scope="module", params=["clip", "timm"])

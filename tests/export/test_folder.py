@@ -144,7 +144,6 @@ def test_llava_refused(tmp_path):
 
 
 def test_a_timm_student_as_it_is_needs_no_code(tmp_path):
-    pytest.importorskip("onnxruntime")
     run = saved(tmp_path / "run", *student(tmp_path, **VIT))
     export_model(run, tmp_path / "out", ["onnx"])
     assert not list((tmp_path / "out").glob("*.py")) and "auto_map" not in (tmp_path / "out/config.json").read_text()

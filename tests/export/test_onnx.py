@@ -1,6 +1,9 @@
 """ONNX towers run in onnxruntime with any batch, and compute what the model computes; in 8 bits nearly so."""
 
+import sys
+
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from teacher_models import tiny_clip
@@ -8,9 +11,6 @@ from teacher_models import tiny_clip
 from hf_clip_kd.export import export_model
 from hf_clip_kd.models import load_clip
 from hf_clip_kd.models.towers.tokens import pooled
-
-onnxruntime = pytest.importorskip("onnxruntime")
-pytest.importorskip("onnxscript")
 
 
 def session(folder, name):
@@ -46,3 +46,16 @@ def test_towers_with_any_batch(kind, tmp_path):
         (tmp_path / "out" / "onnx" / f"text_model{suffix}.onnx").stat().st_size for suffix in ("", "_int8")
     )
     assert small < whole
+
+
+def test_onnx_names_what_is_missing(tmp_path, monkeypatch):
+    model, processor = tiny_clip()
+    model.save_pretrained(tmp_path / "run")
+    processor.save_pretrained(tmp_path / "run")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(
+        ValueError, match=r"needs onnx.*not installed; allowed .*; run `pip install hf_clip_kd\[onnx\]`"
+    ):
+        export_model(tmp_path / "run", tmp_path / "out", ["onnx"])
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]

@@ -16,7 +16,7 @@ from miniature import STEPS, logs, make_clip, make_trainer  # noqa: E402
 
 from hf_clip_kd.losses import LOSSES  # noqa: E402
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")]
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +54,7 @@ def test_flash_attention(tmp_path, name):
     runs = []
     for attention in ("eager", "flash_attention_2"):
         if attention != "eager" and importlib.util.find_spec("flash_attn") is None:
-            pytest.skip("flash_attn is not installed")
+            pytest.skip("needs a GPU and flash_attn")
         student = make_clip()
         student.set_attn_implementation(attention)
         runs.append(trained(tmp_path, name, student, bf16=True))

@@ -1,6 +1,5 @@
 """Runs of the miniature trainer under every engine, several processes on gloo; each leaves in a file what came out."""
 
-import importlib.util
 import os
 
 import pytest
@@ -15,12 +14,8 @@ from hf_clip_kd.losses.base import DistillationLoss
 from hf_clip_kd.training.sharded import gather_full_model, is_sharded, whole_values
 
 WINDOW, STEPS = 12, 20
+ZERO_STEPS = 4
 LAUNCH_SECONDS = 560
-
-
-without_deepspeed = pytest.mark.skipif(
-    importlib.util.find_spec("deepspeed") is None, reason="deepspeed is not installed"
-)
 
 
 def zero(stage):
@@ -44,9 +39,7 @@ ENGINES = {
 def engine_cases(*processes):
     """Each engine with each number of processes, for `pytest.mark.parametrize` and fixtures."""
     return [
-        pytest.param((engine, count), id=f"{engine}-{count}processes", marks=[without_deepspeed] * ("zero" in engine))
-        for engine in ENGINES
-        for count in processes
+        pytest.param((engine, count), id=f"{engine}-{count}processes") for engine in ENGINES for count in processes
     ]
 
 
@@ -217,4 +210,15 @@ def train_all(rank, processes, port, folder, engine):
     if engine != "fsdp2":  # no hook of a test reaches its gradients
         found = guarded(f"{folder}/spoilt", processes, skips, ENGINES[engine], spoil=True)
         torch.save(found, f"{folder}/spoilt{rank}.pt")
+    leave()
+
+
+def train_zero(rank, processes, port, folder):
+    """Train a few steps under each stage of ZeRO, one after the other in the same processes."""
+    join(rank, processes, port)
+    for engine in ("zero1", "zero2", "zero3"):
+        prepare(engine)
+        run = make_run(f"{folder}/{engine}", processes, max_steps=ZERO_STEPS, **ENGINES[engine])
+        torch.save(outcome(run, f"{folder}/{engine}"), f"{folder}/{engine}{rank}.pt")
+        forget_engine()
     leave()

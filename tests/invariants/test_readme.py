@@ -135,8 +135,8 @@ def run_page(page, copy):
 @pytest.fixture(scope="module")
 def after_readme(tmp_path_factory):
     """A copy of the repository in which a reader ran all of README, `make demo` too."""
-    if not (Path(sys.prefix) / ".installed").exists():
-        pytest.skip("needs the environment that `make install` creates; run `make test-all`")
+    installed = Path(sys.prefix) / ".installed"
+    assert installed.exists(), "this test needs the environment that `make install` creates. Run `make test-slow`."
     copy = tmp_path_factory.mktemp("readme") / "repository"
     shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv", "outputs", "__pycache__"))
     (copy / ".venv").symlink_to(sys.prefix)

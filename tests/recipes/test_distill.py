@@ -5,7 +5,7 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import open_clip
@@ -36,6 +36,24 @@ def parse(recipe, path, *flags):
     # The CPU, because a recipe for GPUs asks for bf16, which transformers refuses where there is none.
     parser = RecipeParser((recipe.DistillArguments, kd.DistillationTrainingArguments), path)
     return parser.parse(["--config", str(path), "--use_cpu", "true", *flags])
+
+
+# ---- Help ----
+
+
+def test_help_is_short_and_help_all_has_every_flag(recipe, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "119")
+    shown = {}
+    for flag in ("--help", "--help-all"):
+        with pytest.raises(SystemExit, match="0"):
+            recipe.main([flag])
+        shown[flag] = capsys.readouterr().out
+    assert len(shown["--help"].splitlines()) < min(200, 0.6 * len(shown["--help-all"].splitlines()))
+    dtypes = (recipe.DistillArguments, kd.DistillationTrainingArguments)
+    names = [field.name for dtype in dtypes for field in fields(dtype) if field.init]
+    assert [name for name in names if f"\n  --{name} " not in shown["--help-all"]] == []
+    first = re.findall(r"^  --(\w+)", shown["--help"].split("Most often set:")[1], re.MULTILINE)
+    assert first[: len(recipe.MOST_OFTEN_SET)] == list(recipe.MOST_OFTEN_SET)
 
 
 # ---- Every YAML ----

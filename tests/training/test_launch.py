@@ -18,7 +18,6 @@ from accelerate.commands.launch import (
     prepare_multi_gpu_env,
 )
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
-from engine_runs import without_deepspeed
 from miniature import make_args, make_clip
 from processes import free_port
 from vlm_parts import language_model
@@ -80,7 +79,6 @@ def test_two_nodes_take_rank_and_address():
     assert "ACCELERATE_USE_FSDP" not in environment
 
 
-@without_deepspeed
 @pytest.mark.parametrize("stage", [1, 2, 3])
 def test_zero_builds_its_plugin(stage, environment):
     from accelerate.utils import DeepSpeedPlugin
@@ -282,9 +280,7 @@ def prepared(folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
-@pytest.mark.parametrize(
-    "config", [pytest.param(name, marks=[without_deepspeed] * ("zero" in name)) for name in sorted(NAMES - {"cpu"})]
-)
+@pytest.mark.parametrize("config", sorted(NAMES - {"cpu"}))
 def test_each_file_starts_both_recipes(config, recipe, on_one_process, tmp_path):
     prepared(tmp_path)
     if config == "two_nodes":  # both of them here

@@ -145,7 +145,6 @@ def test_what_is_no_number_in_json_is_null(tmp_path):
 
 
 def test_tensorboard_shows_parts_and_shares(tmp_path, monkeypatch):
-    pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "events"))

@@ -22,7 +22,7 @@ from hf_clip_kd.study.running.plan import Plan
 from hf_clip_kd.study.running.stages import KINDS
 from hf_clip_kd.vlm import LlavaTrainingArguments, list_chat_templates
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "recipes/configs/study"
 STUDIES = sorted(CONFIGS.glob("*.yaml"))
 BENCHMARKS = {"vqav2", "gqa", "textvqa", "pope", "mme", "scienceqa", "mmmu", "vizwiz"}
