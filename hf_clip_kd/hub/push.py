@@ -13,13 +13,15 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import validate_repo_id
 
 logger = logging.getLogger(__name__)
-# The client's HTTP library logs each address, and those that large files are sent to are signed: who has one may write.
+# The client's HTTP library logs each address, and those that large files are sent to are signed: who has one may
+# write.
 logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 # Kinds of files that others can use; pickles, logs and states of an optimizer are not among them.
 PUBLIC = (".json", ".safetensors", ".md", ".yaml", ".jinja", ".txt", ".model", ".py", ".onnx", ".data", ".png")
 # What belongs to the run and not to its result: `losses.safetensors` (heads, learned scales), the average and
-# `trainer_state.json` serve to go on training here, a bad batch to find out why, and a benchmark's `samples` are its owner's.
+# `trainer_state.json` serve to go on training here, a bad batch to find out why, and a benchmark's `samples` are its
+# owner's.
 PRIVATE = (
     ".*",
     "_*",
@@ -55,7 +57,7 @@ def check_push(
     token: str | None = None,
 ) -> str:
     """
-    Makes the repository, and the branch, so that nobody learns after days of training that they may not.
+    Make the repository, and the branch, so that nobody learns after days of training that they may not.
 
     Args:
         repo_id (`str`): `"namespace/name"`, or `"name"` in one's own namespace.
@@ -68,8 +70,8 @@ def check_push(
         `str`: The whole id, with the namespace.
 
     Raises:
-        ValueError: In one line: there is no token or a wrong one, no such name is allowed, there is no right to write, the
-            Hub cannot be reached, or the repository is public and shall be private.
+        ValueError: In one line: there is no token or a wrong one, no such name is allowed, there is no right to write,
+            the Hub cannot be reached, or the repository is public and shall be private.
     """
     token = token or get_token()
     # Of any other the HTTP library would complain in its own way, and show it.
@@ -84,12 +86,13 @@ def check_push(
         # Asked first, a wrong token is told as such; anywhere else the answer speaks of the repository.
         api.whoami()
         return _open(api, repo_id, repo_type, private, revision).repo_id
-    # The client fails with errors of six unrelated families, its HTTP library's among them; each is "it cannot be pushed".
+    # The client fails with errors of six unrelated families, its HTTP library's among them; each is "it cannot be
+    # pushed".
     except Exception as error:
         # No `from error`: its text is not ours, and may hold the token.
         raise ValueError(
-            f"Nothing can be pushed to {repo_id!r}: {_reason(error, token)}. Pushing takes a token that may write there, an id "
-            f"`namespace/name`, and the Hub in reach. {_advice(error)}"
+            f"Nothing can be pushed to {repo_id!r}: {_reason(error, token)}. Pushing takes a token that may write "
+            f"there, an id `namespace/name`, and the Hub in reach. {_advice(error)}"
         ) from None
 
 
@@ -107,8 +110,8 @@ def push_folder(
     """
     Pushes all that is public in a folder as one commit.
 
-    Checkpoints, optimizer states, heads of the losses, logs and pickles stay here. Large files that already arrived are not
-    sent again, so to push once more is to go on. Where nothing has changed no commit is made.
+    Checkpoints, optimizer states, heads of the losses, logs and pickles stay here. Large files that already arrived
+    are not sent again, so to push once more is to go on. Where nothing has changed no commit is made.
 
     Args:
         folder (`str` or `Path`): Of a run, an export or a teacher cache, with its card.
@@ -129,7 +132,8 @@ def push_folder(
     try:
         api = HfApi(token=token)
         place = _open(api, repo_id, repo_type, private, revision)
-        # Not `upload_folder`: with Xet it makes several commits of a large folder, and a second one if an answer gets lost.
+        # Not `upload_folder`: with Xet it makes several commits of a large folder, and a second one if an answer gets
+        # lost.
         commit = api.create_commit(
             place.repo_id,
             [CommitOperationAdd(path.relative_to(folder).as_posix(), path) for path in files],
@@ -142,8 +146,8 @@ def push_folder(
     except Exception as error:  # as in `check_push`
         command = _command(folder, repo_id, private, revision, tag)
         raise PushError(
-            f"The push of {str(folder)!r} to {repo_id!r} failed: {_reason(error, token)}. Everything is still in that folder. "
-            f"{_advice(error)} Then finish it with: {command}"
+            f"The push of {str(folder)!r} to {repo_id!r} failed: {_reason(error, token)}. Everything is still in that "
+            f"folder. {_advice(error)} Then finish it with: {command}"
         ) from None
     url = place if revision is None else f"{place}/tree/{revision}"
     logger.info("Pushed %s to %s.", folder, url)
@@ -152,7 +156,7 @@ def push_folder(
 
 def public_files(folder: Path) -> list[Path]:
     """
-    What [`push_folder`] pushes, in order of their names.
+    Return what [`push_folder`] pushes, in order of their names.
 
     Raises:
         ValueError: There is nothing.
@@ -161,8 +165,8 @@ def public_files(folder: Path) -> list[Path]:
     files = [path for path in paths if not any(map(_is_private, path.relative_to(folder).parts))]
     if not any(path.name in ("config.json", CACHE) for path in files):
         raise ValueError(
-            f"There is nothing to push in {str(folder)!r}: it has no config.json. It must be a folder that a recipe left behind. "
-            "Pass its path."
+            f"There is nothing to push in {str(folder)!r}: it has no config.json. It must be a folder that a recipe "
+            "left behind. Pass its path."
         )
     return files
 
@@ -185,13 +189,13 @@ def _refuse_secrets(files: list[Path], token: str | None) -> None:
     for path in files:
         if path.suffix not in BINARY and holds_token(path.read_bytes(), token):
             raise ValueError(
-                f"{path} holds a token, which everybody could read there. Nothing was pushed. Delete the token in that "
-                "file, and give it by HF_TOKEN or `hf auth login` from now on."
+                f"{path} holds a token, which everybody could read there. Nothing was pushed. Delete the token in "
+                "that file, and give it by HF_TOKEN or `hf auth login` from now on."
             )
 
 
 def _open(api: HfApi, repo_id: str, repo_type: str, private: bool | None, revision: str | None) -> RepoUrl:
-    """The repository and its branch, made if need be, with the right to write."""
+    """Return the repository and its branch, made if need be, with the right to write."""
     validate_repo_id(repo_id)
     place = api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True)
     # Of a repository that one may read, `create_repo` says nothing.
@@ -215,7 +219,7 @@ def _set_tag(api: HfApi, repo_id: str, repo_type: str, tag: str, oid: str) -> No
 
 
 def _reason(error: Exception, token: str | None) -> str:
-    """The client's words in one line, with those of the error that caused it, without the token."""
+    """Return the client's words in one line, with those of the error that caused it, without the token."""
     # The cause of an answer of the Hub is that answer once more.
     cause = None if isinstance(error, HfHubHTTPError) else error.__cause__
     errors = [error] if cause is None else [error, cause]

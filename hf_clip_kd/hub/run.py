@@ -37,29 +37,29 @@ def check_run(args: Any, folder: str | Path, script: Any = None, repo_type: str 
         repo_type (`str`, *optional*, defaults to `"model"`): Or `"dataset"`.
 
     Raises:
-        ValueError: As [`check_push`], at a `hub_strategy` that pushes the states of optimizers, or at a token among the
-            arguments that will be shown.
+        ValueError: As [`check_push`], at a `hub_strategy` that pushes the states of optimizers, or at a token among
+            the arguments that will be shown.
     """
     if not args.push_to_hub:
         return
     strategy = getattr(args, "hub_strategy", HubStrategy.END)
     if strategy not in (HubStrategy.END, HubStrategy.EVERY_SAVE):
         raise ValueError(
-            f"`hub_strategy={HubStrategy(strategy).value}` would push the optimizer's state, in pickles. It may be `every_save` "
-            "(the model of each checkpoint) or `end`. Pass `--hub_strategy every_save`."
+            f"`hub_strategy={HubStrategy(strategy).value}` would push the optimizer's state, in pickles. It may be "
+            "`every_save` (the model of each checkpoint) or `end`. Pass `--hub_strategy every_save`."
         )
     # Arguments of transformers do not show their own.
     if holds_token(repr((args, script)).encode()):
         raise ValueError(
-            "An argument of this run holds a token, and the recipe.yaml that is pushed shows all arguments. They may hold none. "
-            "Take it out, and give it by HF_TOKEN or `hf auth login`."
+            "An argument of this run holds a token, and the recipe.yaml that is pushed shows all arguments. They may "
+            "hold none. Take it out, and give it by HF_TOKEN or `hf auth login`."
         )
     args.hub_model_id = check_push(_repo_id(args, folder), repo_type=repo_type, **_options(args))
 
 
 def push_run(args: Any, folder: str | Path, message: str = "End of training") -> str:
     """
-    Writes the card of a folder and pushes both.
+    Write the card of a folder and pushes both.
 
     Args:
         args, folder: As for [`check_run`].

@@ -36,7 +36,8 @@ def texts(source):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             docstring = ast.get_docstring(node)
             if docstring:
-                yield node.body[0].lineno, docstring
+                raw = node.body[0].value.value
+                yield node.body[0].lineno + raw[: len(raw) - len(raw.lstrip())].count("\n"), docstring
     block, last = None, None
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type != tokenize.COMMENT or DIRECTIVE.match(token.string):

@@ -40,7 +40,7 @@ def write_card(
     compare: Mapping[str, str | Path] | None = None,
 ) -> Path:
     """
-    Writes the card of a folder, its `README.md`, and beside it `card.json` with what its other files do not say.
+    Write the card of a folder, its `README.md`, and beside it `card.json` with what its other files do not say.
 
     Facts that are not given are those of an earlier call. What cannot be looked up later is kept in `card.json`: the
     scores of the runs to compare with, and what a teacher's folder says about its own data.
@@ -49,7 +49,8 @@ def write_card(
         folder (`str` or `Path`): As [`render_card`] takes it.
         name (`str`, *optional*): The title; by default the last part of the Hub id or folder.
         repo_id (`str`, *optional*): Where it is going to be on the Hub, for the examples.
-        licence (`str`, *optional*): An identifier of the Hub; by default what teachers and data allow, where that is known.
+        licence (`str`, *optional*): An identifier of the Hub; by default what teachers and data allow, where that is
+            known.
         teachers, datasets (`Sequence[str]`, *optional*): Where no `recipe.yaml` names them.
         compare (`Mapping[str, str | Path]`, *optional*):
             Other runs to stand in the tables of results, by what they are called there, `{"student alone": FOLDER}`.
@@ -87,7 +88,7 @@ def _gone(source: Source) -> bool:
 
 def render_card(folder: str | Path) -> str:
     """
-    The card of a folder.
+    Return the card of a folder.
 
     Args:
         folder (`str` or `Path`):
@@ -134,7 +135,7 @@ def licence_of_folder(card: CardFolder) -> tuple[str | None, list[str]]:
 
 
 def licence_rows(card: CardFolder) -> Markdown | None:
-    """What each teacher and data set allows, and where that was read."""
+    """Return what each teacher and data set allows, and where that was read."""
     rows = []
     for source in card.sources:
         if (found := licence_of(source.hub or source.name)) is not None:
@@ -143,7 +144,7 @@ def licence_rows(card: CardFolder) -> Markdown | None:
 
 
 def card_data(card: CardFolder, licence: str | None) -> CardData:
-    """The metadata of a card."""
+    """Return the metadata of a card."""
     common: dict[str, Any] = {
         "language": "en",
         "tags": [

@@ -62,8 +62,8 @@ class CardFolder:
         self.config = self._json("config.json")
         if not (self.cache or self.config):
             raise ValueError(
-                f"The folder {str(folder)!r} has nothing that a card could describe. It must be that of a model, with a "
-                "config.json, or of a teacher cache, with a cache.json. Give the `output_dir` of a run."
+                f"The folder {str(folder)!r} has nothing that a card could describe. It must be that of a model, with "
+                "a config.json, or of a teacher cache, with a cache.json. Give the `output_dir` of a run."
             )
         self.recipe = self._json("training_args.json") | read_recipe(folder)
         self.facts = self._json(FACTS_NAME)
@@ -132,7 +132,7 @@ class CardFolder:
         return any(not source.role.startswith("data") for source in self.origins)
 
     def settings(self) -> list[tuple[str, Any]]:
-        """The training set-up, in the order of `SETTINGS`; what was left off or unset is left out."""
+        """Return the training set-up, in the order of `SETTINGS`; what was left off or unset is left out."""
         rows = []
         accumulates = self.recipe.get("gradient_accumulation_steps", 1) > 1
         hidden = "num_train_epochs" if self.recipe.get("max_steps", -1) > 0 else "max_steps"
@@ -195,7 +195,7 @@ def _setting(value: Any) -> Any:
 
 
 def shown(source: Source) -> Markdown:
-    """The name of a source, as a link where it is on the Hub."""
+    """Return the name of a source, as a link where it is on the Hub."""
     if source.hub is None:
         return code(source.name)
     kind = "datasets/" if source.role.startswith("data") else ""
@@ -203,7 +203,7 @@ def shown(source: Source) -> Markdown:
 
 
 def nested_table(rows: dict[str, dict[str, Any]]) -> Markdown:
-    """A table of a dict of dicts, one row for each of the outer keys; inner dicts are spread over columns."""
+    """Return a table of a dict of dicts, one row for each of the outer keys; inner dicts are spread over columns."""
     flat = {name: dict(_flat(values)) for name, values in rows.items()}
     columns = list(dict.fromkeys(column for values in flat.values() for column in values))
     cells = [[code(name), *(_cell(values.get(column)) for column in columns)] for name, values in flat.items()]

@@ -27,13 +27,13 @@ class Licence(NamedTuple):
 
 @cache
 def known() -> list[dict[str, Any]]:
-    """The table of `licences.json`: patterns of names, and for each where its licence was read."""
+    """Return the table of `licences.json`: patterns of names, and for each where its licence was read."""
     return json.loads(Path(__file__).with_name("licences.json").read_text(encoding="utf-8"))
 
 
 def licence_of(name: str) -> Licence | None:
     """
-    The licence of a teacher or data set by its name, a Hub id or `timm:NAME`; `None` if it is not known.
+    Return the licence of a teacher or data set by its name, a Hub id or `timm:NAME`; `None` if it is not known.
 
     What is not in our table but among timm's weights has the licence that timm gives.
     """
@@ -51,7 +51,7 @@ def licence_of(name: str) -> Licence | None:
 
 def inherit(sources: dict[str, Licence | None], own: str | None) -> tuple[str | None, list[str]]:
     """
-    The licence of a model made of `sources`, and what has to be said about it.
+    Return the licence of a model made of `sources`, and what has to be said about it.
 
     Args:
         sources (`dict[str, Licence | None]`): Of each teacher, data set and model it starts from, by name.
@@ -83,7 +83,7 @@ def inherit(sources: dict[str, Licence | None], own: str | None) -> tuple[str | 
 
 
 def metadata(licence: str | None) -> dict[str, str]:
-    """The keys of a card's metadata that say so."""
+    """Return the keys of a card's metadata that say so."""
     if licence is None:
         return {}
     # timm's own names, such as `dinov3-license`, are no identifiers of the Hub.

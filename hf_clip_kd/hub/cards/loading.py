@@ -13,7 +13,7 @@ TOWERS = ("clip", "timm_clip", "siglip")
 
 def loading(path: Path, config: dict[str, Any], place: str, on_hub: bool) -> dict[str, Any]:
     """
-    What the templates ask to choose the examples of a card.
+    Return what the templates ask to choose the examples of a card.
 
     Args:
         path (`Path`): The folder.
@@ -21,10 +21,10 @@ def loading(path: Path, config: dict[str, Any], place: str, on_hub: bool) -> dic
         place (`str`): The Hub id or folder to write into the examples; `on_hub` says which of the two.
 
     Returns:
-        `dict`: `place` as a Python string, and as a word of a shell, `shell`; `model_class`, of transformers; `package`, whether it needs hf_clip_kd;
-        `remote`, whether it brings code of its own, and `trust`, the argument that asks for it; `open_clip`, its
-        name there, if it has that format; `vision_class` of a subfolder `vision_model`; `onnx`, the files; `tower`, whether it serves a
-        LLaVA.
+        `dict`: `place` as a Python string, and as a word of a shell, `shell`; `model_class`, of transformers;
+        `package`, whether it needs hf_clip_kd; `remote`, whether it brings code of its own, and `trust`, the argument
+        that asks for it; `open_clip`, its name there, if it has that format; `vision_class` of a subfolder
+        `vision_model`; `onnx`, the files; `tower`, whether it serves a LLaVA.
     """
     remote = "auto_map" in config
     package = not remote and _needs_package(config)

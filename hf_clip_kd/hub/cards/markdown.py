@@ -26,7 +26,7 @@ def plain(value: Any) -> str:
 
 
 def public(name: Any) -> str:
-    """A name as a card may show it: of a path that leads out of the working folder, only its end."""
+    """Return a name as a card may show it: of a path that leads out of the working folder, only its end."""
     text = plain(name)
     prefix, _, path = text.rpartition(":") if text.startswith("open_clip:") else ("", "", text)
     if prefix and "//" in path:  # open_clip:ARCHITECTURE//a/checkpoint.pt
@@ -43,7 +43,7 @@ def escape(value: Any) -> Markdown:
 
 
 def code(value: Any) -> Markdown:
-    """A code span, also of text with backticks."""
+    """Return a code span, also of text with backticks."""
     text = plain(value)
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
     space = " " if text.startswith("`") or text.endswith("`") else ""
@@ -55,7 +55,7 @@ def link(text: str, address: str) -> Markdown:
 
 
 def table(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> Markdown:
-    """A table; its cells are escaped as everything else is, a bar within one does not end it, and numbers stand right."""
+    """Return a table; its cells are escaped as everything else is, a bar within one does not end it, and numbers stand right."""
     cells = [[re.sub(r"(?<!\\)\|", r"\\|", printed(cell)) for cell in row] for row in [header, *rows]]
     numeric = [all(re.match(r"–|-?\d", cell) for cell in column) for column in zip(*cells[1:], strict=True)]
     lines = [cells[0], ["---:" if right else "---" for right in numeric], *cells[1:]]
@@ -63,7 +63,7 @@ def table(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> Markdown:
 
 
 def printed(value: Any) -> str:
-    """What a template prints for a value."""
+    """Return what a template prints for a value."""
     if isinstance(value, Markdown):
         return value
     return f"{value:.6g}" if isinstance(value, float) else escape(value)
@@ -79,8 +79,8 @@ def count(number: float) -> str:
 
 def environment(folder: str) -> jinja2.Environment:
     """
-    Renders the templates in a folder of `hf_clip_kd`. What they print is escaped, unless we wrote it as Markdown ourselves; a name
-    that has no value is an error.
+    Render the templates in a folder of `hf_clip_kd`. What they print is escaped, unless we wrote it as Markdown
+    ourselves; a name that has no value is an error.
     """
     return jinja2.Environment(
         loader=jinja2.PackageLoader("hf_clip_kd", folder),

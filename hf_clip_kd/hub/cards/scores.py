@@ -31,7 +31,7 @@ class ScoreTable(NamedTuple):
 
 
 def scores_in(folder: Path) -> list[dict[str, Any]]:
-    """The results in a folder that are scores; diagnostics of the representation say what a model is like, not how good."""
+    """Return the results in a folder that are scores; diagnostics of the representation say what a model is like, not how good."""
     return [one for one in load_results(folder) if one["task"] in TASKS or one["task"].startswith("vqa_")]
 
 
@@ -56,7 +56,7 @@ def dataset(record: dict[str, Any]) -> tuple[str, str]:
 
 
 def score_tables(scores: list[dict[str, Any]], others: dict[str, list[dict[str, Any]]]) -> list[ScoreTable]:
-    """A table of each benchmark of this model, with a column for each other model that was measured on it."""
+    """Return a table of each benchmark of this model, with a column for each other model that was measured on it."""
     tables = []
     for record in scores:
         columns = {
@@ -100,8 +100,8 @@ def _note(record: dict[str, Any]) -> str:
 
 def eval_results(scores: list[dict[str, Any]], vlm: bool) -> list[EvalResult]:
     """
-    The entries of `model-index`: all metrics of classification and retrieval, of VQA the one that papers quote, and that only for
-    the vision-language model itself, which its tower is not.
+    Return the entries of `model-index`: all metrics of classification and retrieval, of VQA the one that papers quote,
+    and that only for the vision-language model itself, which its tower is not.
     """
     results = []
     for record in scores:
