@@ -1,11 +1,13 @@
-"""Render the cards of `model_cards/` again from the files that their runs left behind, and their index.
+"""Render the cards of `model_cards/` and their index again from the files of their runs.
 
-What a card is made of lies in `model_cards/runs/NAME/`: configuration, recipe, results, cost, and the scores of the runs
-beside it. Without flags nothing is read but that, and the same cards come out.
+A card is made of the files in `model_cards/runs/NAME/`: configuration, recipe, results, cost, and scores of the
+runs beside it. Without flags only these are read, and the same cards come out.
 
     python recipes/maintenance/model_cards.py
-    python recipes/maintenance/model_cards.py --collect outputs/demo/distilled outputs/vlm_demo/distilled    # of finished runs, first
-    python recipes/maintenance/model_cards.py --study outputs/study/miniature       # the students of a study, and its report
+    # take over finished runs first
+    python recipes/maintenance/model_cards.py --collect outputs/demo/distilled outputs/vlm_demo/distilled
+    # take over the students of a study, and its report
+    python recipes/maintenance/model_cards.py --study outputs/study/miniature
 """
 
 import argparse
@@ -28,7 +30,7 @@ from hf_clip_kd.vlm.saving import load_folder
 CARDS = Path(__file__).parents[2] / "model_cards"
 STUDY_CONFIGS = Path(__file__).parents[1] / "configs" / "study"
 COPIED = ("config.json", "recipe.yaml", "training_args.json", "representation.json", "parity.json")
-# How the runs of one folder stand in each other's tables, in this order.
+# Labels of the runs of one folder in each other's tables, in this order.
 LABELS = {
     "teacher": "teacher",
     "alone": "student alone",
@@ -36,40 +38,44 @@ LABELS = {
     "untrained": "untrained student",
     "blind": "no images",
 }
-# Of the results of a run, those that stand in the index.
+# Metrics of a run that the index shows.
 COLUMNS = ("acc1", "image_retrieval_recall@1", "text_retrieval_recall@1", "accuracy")
-# A recipe describes the run, its results the evaluation.
+# The recipe's own entries: they do not describe the results.
 NOT_COMPARED = ("evaluation", "beside")
 INDEX = """# Model cards
 
-One card for each model that this repository makes on its own: what it learned from, on which data, under which objectives, and its scores
-beside those of its teacher and of the same student alone. All are demonstrations: their world, `shapes`, is drawn by a program, and the
+One card for each model that this repository makes on its own: what it learned from, on which data, under which \
+objectives, and its scores
+beside those of its teacher and of the same student alone. All are demonstrations: their world, `shapes`, is drawn by \
+a program, and the
 scores say nothing about photographs. In per cent; `accuracy` is of the answers of a vision-language model.
 
 {table}
 
-Those named `miniature` are students of one seed of the study whose [report](miniature/report.md) has the spread over seeds; a second run
+Those named `miniature` are students of one seed of the study whose [report](miniature/report.md) has the spread over \
+seeds; a second run
 of it, with other seeds, is compared with the first in [reproduction.md](miniature/reproduction.md).
 
-`python recipes/maintenance/model_cards.py` writes these files from `runs/`; with `--collect FOLDER ...` it first takes over the runs in these folders,
+`python recipes/maintenance/model_cards.py` writes these files from `runs/`; with `--collect FOLDER ...` it first \
+takes over the runs in these folders,
 with `--study FOLDER` one student of each condition of a study.
 """
 
 
 def collect(run: Path, cards: Path = CARDS) -> Path:
     """
-    Takes over what a card needs from a finished run, measures what the model costs, and returns the new folder.
+    Copy a card's files from a finished run, measure the cost of the model, and return the new folder.
 
     The other runs beside it, with results, become columns of its tables.
 
     Raises:
-        ValueError: The folder holds no finished run, or its recipe is not that of its results.
+        ValueError: The folder holds no finished run, or its recipe differs from that of its results.
     """
     results = load_results(run / "results")
     if not (results and (run / "config.json").is_file()):
         raise ValueError(
-            f"`--collect {run}` is no finished run. It must be a folder with a config.json and results/*.json. Run `make demo` "
-            "or `recipes/train_vlm.py` first, and give the folders below their output."
+            f"`--collect {run}` is no finished run. It must be a folder with a config.json and results/*.json. Run "
+            "`make demo` or `recipes/train_vlm.py` first, and give the folders below their output."
         )
     check_recipe(run, results)
     folder = cards / "runs" / f"{run.parent.name}_{run.name}"
@@ -92,10 +98,10 @@ def collect(run: Path, cards: Path = CARDS) -> Path:
 
 def collect_study(study: Path, cards: Path = CARDS) -> Path:
     """
-    Takes over one student of each condition and the JSONs of a study, makes its report anew, and returns its folder.
+    Copy one student of each condition and the JSONs of a study, make its report, and return its folder.
 
     Raises:
-        ValueError: As [`collect_students`].
+        ValueError: See [`collect_students`].
     """
     collect_students(study, STUDY_CONFIGS, cards / "runs")
     record = json.loads((study / "study.json").read_text(encoding="utf-8"))
@@ -109,27 +115,28 @@ def collect_study(study: Path, cards: Path = CARDS) -> Path:
 
 
 def check_recipe(run: Path, results: list[dict[str, Any]]) -> None:
-    """`ValueError` where `recipe.yaml` says other than what the results were made with: a later run began to overwrite it."""
+    """Raise a `ValueError` if `recipe.yaml` differs from the results' config: a later run began to overwrite it."""
     recipe = yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))
     for result in results:
         config = result["config"]
         for key in recipe.keys() & config.keys() - set(NOT_COMPARED):
             if recipe[key] != config[key]:
                 raise ValueError(
-                    f"{run / 'recipe.yaml'} says `{key}: {recipe[key]}`, and the results beside it were made with `{config[key]}`. "
-                    f"Both must be of one run. Train it again: `--config` with the recipe, `--output_dir {run}`."
+                    f"{run / 'recipe.yaml'} says `{key}: {recipe[key]}`, and the results beside it were made with "
+                    f"`{config[key]}`. Both must be of one run. Train it again: `--config` with the recipe, "
+                    f"`--output_dir {run}`."
                 )
 
 
 def render(cards: Path = CARDS) -> dict[str, str]:
-    """The text of every file that belongs into `model_cards/`, by its name."""
+    """Return the text of every file that belongs into `model_cards/`, by its name."""
     folders = sorted(path for path in (cards / "runs").iterdir() if path.is_dir())
     texts = {f"{folder.name}.md": render_card(folder) for folder in folders}
     return texts | {"README.md": INDEX.format(table=index(folders))}
 
 
 def index(folders: list[Path]) -> str:
-    """One line for each card, with a link and its scores."""
+    """Return one line for each card, with a link and its scores."""
     lines = [f"| model | {' | '.join(f'`{column}`' for column in COLUMNS)} |", f"| --- |{' ---: |' * len(COLUMNS)}"]
     for folder in folders:
         metrics = {
@@ -141,7 +148,7 @@ def index(folders: list[Path]) -> str:
 
 
 def main(argv: list[str] | None = None) -> dict[str, str]:
-    """Run the recipe and return the texts it wrote, by file name."""
+    """Run the recipe and return the written texts by file name."""
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(

@@ -1,7 +1,9 @@
-"""Show what a step sends and a GPU holds for three pairs of student and teacher on 8, 64 and 512 GPUs, computed, not measured.
+"""Compute the bytes of a step's messages and of a GPU's memory, for three pairs of models on 8 to 512 GPUs.
 
-python recipes/maintenance/scaling_table.py           # print the table
-python recipes/maintenance/scaling_table.py --write   # put it into recipes/README.md, where a test compares it with the code
+# print the table
+python recipes/maintenance/scaling_table.py
+# put it into recipes/README.md, where a test compares it with the code
+python recipes/maintenance/scaling_table.py --write
 """
 
 import argparse
@@ -19,23 +21,23 @@ BATCH, GPUS = 128, (8, 64, 512)
 PAIRS = (("B/16", "T/16"), ("L/14", "B/16"), ("SO400M", "B/16"))
 
 
-FULL = 4  # bytes of a float32
-ADAM = 2 * FULL  # two moments
+FULL = 4  # Bytes of a float32.
+ADAM = 2 * FULL  # Two moments.
 ENGINES = ("ddp", "zero1", "zero2", "zero3", "fsdp2")
 
 
 @dataclass(frozen=True)
 class Setting:
     """
-    One distillation on several processes, as far as its size goes.
+    One distillation on several processes, described by its sizes.
 
     Args:
         processes (`int`): Processes, one per GPU.
         batch (`int`): Pairs per process and step.
         student_dim, teacher_dim (`int`): Widths of the embeddings.
-        student_parameters (`int`): All that learns, heads included.
-        teacher_parameters (`int`): The teacher's.
-        half (`bool`): Whether the student computes in bf16 or fp16, and the teacher's weights are in it.
+        student_parameters (`int`): Number of all learning parameters, heads included.
+        teacher_parameters (`int`): Number of the teacher's parameters.
+        half (`bool`): The student computes in bf16 or fp16, and the teacher's weights have this type.
     """
 
     processes: int
@@ -48,10 +50,10 @@ class Setting:
 
     def gathered_bytes(self) -> int:
         """
-        Bytes that a process receives per step to see the embeddings of images and texts of the whole batch.
+        Return the bytes that a process receives per step for the embeddings of images and texts of the whole batch.
 
-        The student's come as they were computed, the teacher's in float32; each process gets those of all others. The way back
-        is a sum over processes of the gradients of the student's, in float32.
+        The student's come as they were computed, the teacher's in float32; each process gets those of all others. The
+        backward pass sums the gradients of the student's over processes, in float32.
         """
         others = self.batch * (self.processes - 1)
         forward = 2 * others * (self.student_dim * (FULL // 2 if self.half else FULL) + self.teacher_dim * FULL)
@@ -59,15 +61,16 @@ class Setting:
         return forward + ring_bytes(gradients, self.processes)
 
     def gradient_bytes(self) -> int:
-        """Bytes that a process receives per step to average the gradients of the weights, in float32, under DDP."""
+        """Return the bytes that a process receives per step to average float32 gradients of the weights under DDP."""
         return ring_bytes(self.student_parameters * FULL, self.processes)
 
     def state_bytes(self, engine: str) -> int:
         """
-        Bytes that a process holds of the student: weights, gradients, AdamW's two moments.
+        Return the bytes that a process holds of the student: weights, gradients, AdamW's two moments.
 
         Args:
-            engine (`str`): One of `ENGINES`. ZeRO steps on float32 copies of the weights, and makes these half precision.
+            engine (`str`): One of `ENGINES`. ZeRO steps on float32 copies of the weights, and makes these half
+                precision.
         """
         zero = engine.startswith("zero")
         weight = FULL // 2 if zero and self.half else FULL
@@ -83,23 +86,26 @@ class Setting:
         return self.student_parameters * whole + -(-self.student_parameters * shared // self.processes)
 
     def teacher_bytes(self, sharded: bool = False) -> int:
-        """Bytes that a process holds of the teacher's weights; sharded, the least it can be: what is in no block stays whole."""
+        """Return the bytes that a process holds of the teacher's weights.
+
+        Sharded, they are a lower bound: parts outside of blocks stay whole.
+        """
         size = self.teacher_parameters * (FULL // 2 if self.half else FULL)
         return -(-size // self.processes) if sharded else size
 
     def feature_bytes(self) -> int:
-        """Bytes of the whole batch's embeddings in float32 and of the gradients of the student's; logits come in chunks."""
+        """Return the bytes of the batch's float32 embeddings and the student's gradients; logits come in chunks."""
         rows = 2 * self.batch * self.processes
         return rows * (2 * self.student_dim + self.teacher_dim) * FULL
 
     def similarity_flops(self) -> int:
-        """Operations per process and step for one matrix of similarities in both models: forward, and the student's backward."""
+        """Return the operations per process and step of a similarity matrix: both forward, the student's backward."""
         pairs = (self.batch * self.processes) ** 2
         return 2 * pairs * (3 * self.student_dim + self.teacher_dim)
 
 
 def ring_bytes(size: int, processes: int) -> int:
-    """Bytes that a process receives while `size` bytes are summed over all processes in a ring: two rounds without its own share."""
+    """Return the bytes that a process receives when a ring sums `size` bytes: two rounds without its own share."""
     return 2 * size * (processes - 1) // processes
 
 
@@ -108,7 +114,7 @@ def tower(width: int, layers: int, **others) -> dict:
 
 
 def model(name: str) -> torch.nn.Module:
-    """A model of this size without its weights."""
+    """Return a model of this size without its weights."""
     if name == "T/16":
         return kd.load_clip("ViT-T-16")[0]
     with torch.device("meta"):
@@ -125,7 +131,7 @@ def model(name: str) -> torch.nn.Module:
 
 
 def settings():
-    """Each pair's name with what it is on each number of GPUs."""
+    """Yield each pair's name and its setting on each number of GPUs."""
     sizes = {}
     for name in dict.fromkeys(name for pair in PAIRS for name in pair):
         clip = model(name)
@@ -140,21 +146,22 @@ def settings():
 
 
 def table() -> str:
-    """The table of recipes/README.md."""
+    """Return the table of recipes/README.md."""
     header = ["teacher → student", "GPUs", "global batch", "embeddings, MB", "gradients, MB", "GFLOP"]
     header += [*ENGINES, "teacher", "sharded", "features"]
     rows = [header, ["---"] + ["--:"] * (len(header) - 1)]
-    for name, one in settings():
-        held = [*(one.state_bytes(engine) for engine in ENGINES), one.teacher_bytes(), one.teacher_bytes(sharded=True)]
+    for name, setting in settings():
+        held = [setting.state_bytes(engine) for engine in ENGINES]
+        held += [setting.teacher_bytes(), setting.teacher_bytes(sharded=True), setting.feature_bytes()]
         rows.append(
             [
                 name,
-                str(one.processes),
-                f"{one.processes * one.batch:,}",
-                f"{one.gathered_bytes() / 1e6:,.0f}",
-                f"{one.gradient_bytes() / 1e6:,.0f}",
-                f"{one.similarity_flops() / 1e9:,.0f}",
-                *(f"{size / 1e6:,.0f}" for size in (*held, one.feature_bytes())),
+                str(setting.processes),
+                f"{setting.processes * setting.batch:,}",
+                f"{setting.gathered_bytes() / 1e6:,.0f}",
+                f"{setting.gradient_bytes() / 1e6:,.0f}",
+                f"{setting.similarity_flops() / 1e9:,.0f}",
+                *(f"{size / 1e6:,.0f}" for size in held),
             ]
         )
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -35,9 +35,10 @@ def contrast(outcomes: np.ndarray, weights: Sequence[float], *, n_resamples: int
 
     The weights (-1, 1) give a difference, [`slope_weights`] a slope.
 
-    The conditions are paired by seed and by question. The luck of a seed and the difficulty of a question cancel. The standard error comes from a bootstrap that draws seeds and questions independently of each other
-    ([Owen 2007](https://doi.org/10.1214/07-AOAS122); a little wide, never narrow). Seeds are few, so they are drawn as
-    in the bootknife ([Hesterberg 2014](https://huggingface.co/papers/1411.5279): one is left out at random first). Its
+    The conditions are paired by seed and by question. The luck of a seed and the difficulty of a question cancel. The
+    standard error comes from a bootstrap that draws seeds and questions independently of each other ([Owen
+    2007](https://doi.org/10.1214/07-AOAS122); a little wide, never narrow). Seeds are few, so they are drawn as in the
+    bootknife ([Hesterberg 2014](https://huggingface.co/papers/1411.5279): one is left out at random first). Its
     variance is unbiased. The interval and the p-value are Student's, with the degrees of freedom of Welch and
     Satterthwaite. Percentiles of the draws would report chance: one triple of seeds in four agrees by chance.
 

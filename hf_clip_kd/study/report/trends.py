@@ -40,7 +40,7 @@ def teachers_own_slope(study: Study, metric: Metric) -> float | None:
 
 @functools.cache
 def doubling(study: Study, metric: Metric) -> Estimate | None:
-    """Return the gain of each doubling of the training, in units of the metric, by least squares over log2 of epochs."""
+    """Return the gain of each doubling of the training, in units of the metric (least squares over log2 of epochs)."""
     sweep = study.main_sweep("duration")
     known = [cells for cells in (sweep.cells if sweep else {}).values() if scores(cells, metric)]
     return _slope(np.log2([cells[0]["epochs"] for cells in known]), known, metric)
