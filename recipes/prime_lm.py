@@ -1,7 +1,7 @@
 """Make a tiny language model that can already answer questions about the embedded world, given perfect vision.
 
 Its tokenizer is made of the world's own sentences. It is trained from scratch inside a LLaVA whose tower tells
-symbols. They are the object in each patch, and the patch's place. No image of these scenes is ever drawn. So the
+symbols. They are the object in each patch, and the patch's place. No image of these scenes is ever drawn. The
 errors of a LLaVA with this language model come from its vision tower. `oracle.json` holds the accuracy of its answers
 with those symbols: the ceiling for any tower.
 

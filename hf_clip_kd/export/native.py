@@ -24,7 +24,7 @@ def to_native(model: PreTrainedModel) -> PreTrainedModel:
     Return the same dual encoder in a class of transformers; a model of transformers is returned as it is.
 
     Args:
-        model ([`~transformers.PreTrainedModel`]): As [`load_clip`] returns it, in fp32 on the CPU.
+        model ([`~transformers.PreTrainedModel`]): A model of [`load_clip`], in fp32 on the CPU.
 
     Returns:
         [`~transformers.CLIPModel`] or [`~transformers.VisionTextDualEncoderModel`].

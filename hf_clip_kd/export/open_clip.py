@@ -32,7 +32,7 @@ def write_open_clip(folder: Path, model: PreTrainedModel, processor: ProcessorMi
 
     Args:
         repo_id (`str`, *optional*):
-            Where the folder will be pushed. open_clip finds our tokenizer by it when it loads from the Hub.
+            Hub repository of the folder. open_clip finds our tokenizer by it when it loads from the Hub.
 
     Raises:
         ValueError: No model of open_clip computes the same.

@@ -78,7 +78,7 @@ def ask(
 ) -> Answer:
     """
     Args:
-        encode_image, encode_text: From pixels or ids to embeddings, of any norm.
+        encode_image, encode_text: Functions from pixels or ids to embeddings of any norm.
         pixel_values, input_ids (`torch.Tensor`): This side's own inputs of the probe's pictures and texts.
         logit_scale (`torch.Tensor`): The factor on cosines, 0-dim.
     """

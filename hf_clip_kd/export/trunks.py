@@ -17,7 +17,7 @@ def convert_trunk(tower: TimmVisionModel) -> CLIPVisionModel | Dinov2Model:
     the patches are folded into the weights), one without it a [`~transformers.Dinov2Model`].
 
     Args:
-        tower ([`TimmVisionModel`]): In fp32 on the CPU; put into eval mode.
+        tower ([`TimmVisionModel`]): A tower in fp32 on the CPU; put into eval mode.
 
     Raises:
         ValueError: No stock class computes what it computes; the message is the reason alone, for a caller to

@@ -68,6 +68,7 @@ def build_llava(
             family.
         dtype (`torch.dtype`, *optional*): Type of all weights. Default is fp32, which holds every tower exactly.
         trust_remote_code (`bool`, *optional*, defaults to `False`): Run code of the folders or repositories.
+
     Returns:
         `tuple`: [`~transformers.LlavaForConditionalGeneration`] in eval mode, greedy, and
             [`~transformers.LlavaProcessor`].

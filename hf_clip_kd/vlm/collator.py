@@ -27,17 +27,19 @@ class LlavaDataCollator:
 
     The whole conversation is tokenized once, each `<image>` as the tower's number of image tokens. Labels are the
     spans that the chat template marks as generated: answers with the token that ends them. No label depends on a
-    token's value. So an EOS that is also the padding is supervised at the end of an answer and nowhere else.
+    token's value. An EOS that is also the padding is supervised only at the end of an answer.
 
     Args:
         processor (`LlavaProcessor`):
-            As [`build_llava`] returns it. Its chat template marks answers with `{% generation %}`.
+            A processor of [`build_llava`]. Its chat template marks answers with `{% generation %}`.
         max_length (`int`, *optional*, defaults to `2048`):
             Tokens of a sample, image tokens included. Longer text is cut, and counted.
         on_bad_sample (`str`, *optional*, defaults to `"error"`):
-            Treatment of a bad sample: `"error"` ends the run with its id, `"skip"` leaves it out and counts it. An
-            image is missing or broken, or images and `<image>` differ in number. Images or all answers lie behind
-            `max_length`. The template has no words for a role. There is no answer.
+            Treatment of a bad sample: `"error"` ends the run with its id, `"skip"` leaves it out and counts it.
+            Reasons are:
+            - a missing or broken image, or more or fewer `<image>` than images;
+            - images or all answers behind `max_length`;
+            - a role the template has no words for, or no answer.
         template (`str`, *optional*, defaults to `"chat"`):
             `"chat"` is the processor's chat template. `"plain"` is LLaVA's first stage: image, caption, newline,
             without the person's words and without EOS.
@@ -45,7 +47,7 @@ class LlavaDataCollator:
             Stored features `(layers, tokens, width)` of a row's image; no image is then decoded. A `ValueError` for an
             image without features makes the sample a bad one.
         max_masked_fraction (`float`, *optional*, defaults to `0.5`):
-            Largest share of samples left out, of at least 50. Beyond it the run stops and says why.
+            Largest share of samples left out, of at least 50. A larger share stops the run with its reasons.
 
     Attributes:
         counts ([`SampleCounts`]):

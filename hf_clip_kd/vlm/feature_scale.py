@@ -1,7 +1,7 @@
 """Scaling of features that are much too large or too small for a projector: measure, scale while training, fold in.
 
 A LLaVA in a file stays stock. The scale is a power of two per channel, so folding it into the projector's first matrix
-changes exponents only. That is exact in both directions.
+changes exponents only. Both directions are exact.
 """
 
 import re
@@ -80,7 +80,7 @@ class FeatureScale:
 
     Args:
         model ([`~transformers.LlavaForConditionalGeneration`]): The LLaVA; its weights are not touched.
-        scale (`torch.Tensor` of shape `(C,)`): For example [`FeatureStatistics.power_of_two_scale`].
+        scale (`torch.Tensor` of shape `(C,)`): Powers of two, such as [`FeatureStatistics.power_of_two_scale`].
 
     Raises:
         ValueError: The scale has another width than the projector, or entries that are no powers of two.

@@ -32,12 +32,12 @@ def save_llava(
     """
     Write model and processor into a folder.
 
-    A tower of transformers needs nothing but transformers. For a [`TimmVisionModel`] the folder also holds the tower's
+    A tower of transformers needs nothing but transformers. The folder of a [`TimmVisionModel`] also holds the tower's
     code: it loads with `trust_remote_code=True` and timm, or with this package.
 
     Args:
         model ([`~transformers.LlavaForConditionalGeneration`]), processor ([`~transformers.LlavaProcessor`]):
-            As [`build_llava`] returns them.
+            Results of [`build_llava`].
         folder (`str` or `os.PathLike`): Output folder, created if missing.
         save_arguments: Passed to `model.save_pretrained`, such as `state_dict` or `max_shard_size`.
     """

@@ -1,7 +1,7 @@
 """Render the cards of `model_cards/` and their index again from the files of their runs.
 
 A card is made of the files in `model_cards/runs/NAME/`: configuration, recipe, results, cost, and scores of the
-runs beside it. Without flags only these are read, and the same cards come out.
+runs beside it. A call without flags reads only these, and writes the same cards.
 
     python recipes/maintenance/model_cards.py
     # take over finished runs first

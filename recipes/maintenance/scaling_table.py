@@ -1,4 +1,4 @@
-"""Compute the bytes per step and per GPU for three pairs of student and teacher on 8, 64 and 512 GPUs.
+"""Compute the bytes per step and per GPU for three pairs of models on 8, 64 and 512 GPUs.
 
 # print the table
 python recipes/maintenance/scaling_table.py

@@ -78,8 +78,6 @@ class RepresentationEvaluator(Evaluator):
 
     Raises:
         ValueError: The dataset is empty or lacks a column, or there are questions without answers.
-    Raises:
-        ValueError: if the dataset is empty or lacks a column, or there are questions without answers.
 
     Example:
 

@@ -33,7 +33,7 @@ def read_tower(model: nn.Module, pixel_values: Tensor) -> TowerOutput:
 
     Args:
         model (`nn.Module`):
-            A [`~transformers.CLIPModel`], a [`TimmCLIPModel`] or another dual encoder of transformers. Or a
+            A [`~transformers.CLIPModel`], a [`TimmCLIPModel`] or another dual encoder of transformers. Also a
             [`CLIPTeacher`] around one of them, a model of open_clip or a vision model.
         pixel_values (`Tensor` of shape `(batch, 3, height, width)`): Images for this model.
 

@@ -27,7 +27,7 @@ def linear_probe(features: Tensor, labels: Sequence) -> float:
     Features are standardised and the penalty is scikit-learn's default, not searched.
 
     Args:
-        features (`Tensor` of shape `(samples, dim)`): At least 5 samples.
+        features (`Tensor` of shape `(samples, dim)`): Features of at least 5 samples.
         labels (sequence of `int` or `str`): Their classes.
 
     Returns:

@@ -29,10 +29,10 @@ def share_of_outliers(values: Tensor) -> float:
     lie above it.
 
     Args:
-        values (`Tensor` of shape `(n,)`): At least one.
+        values (`Tensor` of shape `(n,)`): One value or more.
 
     Returns:
-        `float`: In [0, 0.25].
+        `float`: A share in [0, 0.25].
     """
     # `torch.quantile` takes 16 million values at most.
     lower, upper = (values.kthvalue(max(1, round(share * len(values)))).values for share in (0.25, 0.75))

@@ -51,7 +51,7 @@ def import_checkpoint(
         output_dir (`str` or `os.PathLike`): The new folder; empty or not there yet.
         layout (`str`): Naming of its weights: `open_clip`, `clip_kd`, `tinyclip` or `mobileclip`.
         architecture (`str` or `os.PathLike`, *optional*):
-            A name of `open_clip.list_models()` or a JSON of that schema. By default the sizes of a ViT are read off
+            A name of `open_clip.list_models()` or a JSON of that schema. The default reads the sizes of a ViT off
             its weights, with heads of 64 channels and GELU. Models trained from OpenAI's need a JSON with
             `"quick_gelu": true`.
 

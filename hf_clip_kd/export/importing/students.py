@@ -25,9 +25,9 @@ def to_student(
     Return the same embeddings from a class of ours, and its processor.
 
     Args:
-        model (`nn.Module`): Of open_clip, in fp32 on the CPU; put into eval mode.
-        pixels (`PreprocessCfg`): How its pixels are made.
-        tokenizer ([`~transformers.PreTrainedTokenizerBase`]): With the ids that the model was trained on.
+        model (`nn.Module`): A model of open_clip, in fp32 on the CPU; put into eval mode.
+        pixels (`PreprocessCfg`): Preprocessing of its images.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]): Tokenizer with the ids of the model's training.
 
     Raises:
         ValueError: No class of ours computes what it computes; the message is the reason alone, for a caller to

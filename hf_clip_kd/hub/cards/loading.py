@@ -23,11 +23,11 @@ def loading(path: Path, config: dict[str, Any], place: str, on_hub: bool) -> dic
 
     Returns:
         `dict`:
-            - `place`: as a Python string; `shell`: as a word of a shell.
+            - `place`: the place as a Python string; `shell`: the same as a word of a shell.
             - `model_class`: the class of transformers.
             - `package`: `True` if it needs hf_clip_kd.
             - `remote`: `True` if it brings its own code; `trust`: the argument that asks for it.
-            - `on_hub`: as given.
+            - `on_hub`: the argument.
             - `open_clip`: its name there, if it has that format.
             - `vision_class`: class of a subfolder `vision_model`.
             - `onnx`: the files.
