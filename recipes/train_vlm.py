@@ -67,9 +67,8 @@ class TrainVLMArguments:
     vision_tower: str | None = field(
         default=None,
         metadata={
-            "help": "The tower: a distilled student's folder, a CLIP, SigLIP or ViT folder or Hub id, "
-            "`open_clip:ARCH/TAG`, `timm:NAME`, or a preset with fresh weights. The language model answers blindly "
-            "if there is none."
+            "help": "Folder or Hub id of a student, a CLIP, SigLIP or ViT, `open_clip:ARCH/TAG`, `timm:NAME`, or a "
+            "preset with fresh weights. The language model answers blindly if there is none."
         },
     )
     language_model: str | None = field(default=None, metadata={"help": "Folder or Hub id of a causal language model."})

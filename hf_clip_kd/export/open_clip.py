@@ -56,7 +56,7 @@ def save_open_clip(folder: Path, model_cfg: dict, preprocess_cfg: dict, state: d
 
 
 def to_open_clip(model: PreTrainedModel) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """`model_cfg` and the state dict of a model of open_clip: its own ViT, else a trunk of timm."""
+    """Return the `model_cfg` and the state dict of a model of open_clip: its own ViT, else a trunk of timm."""
     if isinstance(model, TimmCLIPModel):
         try:
             return from_clip(to_native(model))
@@ -187,7 +187,7 @@ def renamed(tower: dict[str, Tensor], old: str, new: str) -> dict[str, Tensor]:
 
 
 def preprocessing(image_processor: BaseImageProcessor, side: int) -> dict[str, Any]:
-    """`preprocess_cfg` of an image processor like CLIP's."""
+    """Return the `preprocess_cfg` of an image processor like CLIP's."""
     size, crops = dict(image_processor.size), getattr(image_processor, "do_center_crop", False)
     if crops and size.get("shortest_edge") == side:
         resize_mode = "shortest"

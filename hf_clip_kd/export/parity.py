@@ -45,6 +45,8 @@ class Answer(NamedTuple):
 
 def make_probe(model: PreTrainedModel, processor: ProcessorMixin, images: Sequence | None) -> Probe:
     """
+    Return real and random inputs for a comparison.
+
     Args:
         images (sequence, *optional*): Pictures as [`to_rgb`] takes them, of which 32 are used. Default is the
             embedded world's. Each is cut square: open_clip and transformers crop an odd margin one pixel apart.
@@ -77,6 +79,8 @@ def ask(
     encode_image, encode_text, pixel_values: Tensor, input_ids: Tensor, logit_scale: Tensor, probe: Probe
 ) -> Answer:
     """
+    Return the answer of one side to a [`Probe`].
+
     Args:
         encode_image, encode_text: Functions from pixels or ids to embeddings of any norm.
         pixel_values, input_ids (`torch.Tensor`): This side's own inputs of the probe's pictures and texts.
@@ -127,7 +131,7 @@ def compare(expected: Answer, found: Answer, tolerance: float) -> dict[str, floa
 
 
 def check(name: str, report: dict[str, float | bool]) -> None:
-    """`ValueError` if a report of [`compare`] goes beyond its tolerance."""
+    """Raise a `ValueError` if a report of [`compare`] exceeds its tolerance."""
     tolerance = report["tolerance"]
     # NaN is not within the tolerance.
     beyond = [key for key in (*ROWS, "pixels", "logit_scale") if not report[key] <= tolerance]

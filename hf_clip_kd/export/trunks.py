@@ -124,7 +124,7 @@ def activation(act: nn.Module) -> str:
 
 
 def prefix_and_positions(trunk: VisionTransformer) -> tuple[torch.Tensor, torch.Tensor]:
-    """Class token (width,) and positions (1 + patches, width); the class token may have no position of its own."""
+    """Return class token (width,) and positions (1 + patches, width); the token may have no position of its own."""
     class_token = trunk.cls_token[0, 0]
     patches = trunk.patch_embed.num_patches
     positions = class_token.new_zeros(patches, len(class_token)) if trunk.pos_embed is None else trunk.pos_embed[0]
@@ -134,7 +134,7 @@ def prefix_and_positions(trunk: VisionTransformer) -> tuple[torch.Tensor, torch.
 
 
 def query_key_value(name: str, attention: nn.Module) -> dict[str, torch.Tensor]:
-    """timm keeps the three in one matrix."""
+    """Split query, key and value, which timm keeps in one matrix."""
     biases = (None,) * 3 if attention.qkv.bias is None else attention.qkv.bias.chunk(3)
     state = {}
     for part, weight, bias in zip("qkv", attention.qkv.weight.chunk(3), biases, strict=True):
@@ -143,7 +143,7 @@ def query_key_value(name: str, attention: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def scaled(layer: nn.Linear, layer_scale: nn.Module) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Weight and bias of a layer with the LayerScale behind it, if there is one."""
+    """Return weight and bias of a layer, with the LayerScale behind it folded in if there is one."""
     gamma = getattr(layer_scale, "gamma", None)
     if gamma is None:
         return layer.weight, layer.bias

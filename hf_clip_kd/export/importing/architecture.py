@@ -27,7 +27,7 @@ def read_architecture(architecture: str | os.PathLike) -> dict[str, Any]:
 
 
 def infer_architecture(state: dict[str, Tensor], source: Path) -> dict[str, Any]:
-    """`model_cfg` of a CLIP with open_clip's own ViT and text tower, whose sizes are those of the weights."""
+    """Return the `model_cfg` of a CLIP with open_clip's own ViT and text tower, with the sizes of the weights."""
     text = "text." if "text.positional_embedding" in state else ""
     needed = ["visual.conv1.weight", "visual.positional_embedding", "visual.proj", f"{text}positional_embedding"]
     if missing := [key for key in needed if key not in state]:
