@@ -1,13 +1,16 @@
 """Ask one or several teachers, once, about every image and caption, for any number of students.
 
-Writes, for each image, the embeddings of some random crops and of all captions into a folder, which distillation then
-reads in the place of the teachers: `recipes/distill.py --teacher_cache FOLDER`. Run it again after it was stopped, and it
-goes on; several processes share the work.
+A folder stores the embeddings of some random crops and of all captions for each image. Distillation then reads it in
+place of the teachers: `recipes/distill.py --teacher_cache FOLDER`. A second run continues after a stop, and several
+processes share the work.
 
-    accelerate launch recipes/cache_teacher.py                    # the demo's teacher, on the embedded world
+    # the demo's teacher, on the embedded world
+    accelerate launch recipes/cache_teacher.py
     accelerate launch recipes/cache_teacher.py --config my_cache.yaml
-    python recipes/cache_teacher.py --config my_cache.yaml --verify true    # recompute a sample of a finished cache
-    python recipes/cache_teacher.py --config my_cache.yaml --push_to_hub true --hub_model_id me/my-cache    # a data set
+    # recompute a sample of a finished cache
+    python recipes/cache_teacher.py --config my_cache.yaml --verify true
+    # push the cache as a data set
+    python recipes/cache_teacher.py --config my_cache.yaml --push_to_hub true --hub_model_id me/my-cache
 """
 
 import logging
@@ -41,12 +44,12 @@ class CacheArguments(HubArguments, ImageTextArguments, RandomCropArguments):
     augmentations: int = field(
         default=4, metadata={"help": "Random crops of each image; in epoch e, crop number e modulo this is shown."}
     )
-    seed: int = field(default=42, metadata={"help": "Of the crops."})
+    seed: int = field(default=42, metadata={"help": "Seed of the crops."})
     losses: dict | str = field(
         default="clip_kd",
         metadata={
-            "help": "What the students will train with: losses on patches need the teacher's patch tokens in the cache, which "
-            "make it some hundred times larger; for all others, embeddings are enough."
+            "help": "Losses of the students. Losses on patches need the teacher's patch tokens in the cache, which "
+            "make it some hundred times larger. Embeddings are enough for all others."
         },
     )
     dtype: str = field(default="bfloat16", metadata={"help": "Type of the stored numbers.", "choices": DTYPES})
@@ -61,13 +64,13 @@ class CacheArguments(HubArguments, ImageTextArguments, RandomCropArguments):
     )
     verify: bool = field(
         default=False,
-        metadata={"help": "Recompute a sample of what the folder holds and compare, after what is missing."},
+        metadata={"help": "Recompute a sample of the finished cache and compare."},
     )
-    trust_remote_code: bool = field(default=False, metadata={"help": "Whether model code from the Hub may run."})
+    trust_remote_code: bool = field(default=False, metadata={"help": "Run model code from the Hub."})
 
 
 class Chained(torch.utils.data.IterableDataset):
-    """Streams one after another."""
+    """Several streams one after another."""
 
     def __init__(self, sources: list):
         self.sources = sources
@@ -77,7 +80,7 @@ class Chained(torch.utils.data.IterableDataset):
 
 
 def load_data(args: CacheArguments):
-    """The rows, each once, in an order that does not change."""
+    """Return the rows, each once, in an order that does not change."""
     sources = args.load_sources()
     if args.datasets is None:
         return sources[0]
@@ -125,7 +128,7 @@ def main(argv: list[str] | None = None) -> kd.TeacherCache:
         num_workers=args.dataloader_num_workers,
     )
     if state.is_main_process:
-        # It tells where the images and captions are: they do not travel with the cache.
+        # The recipe tells the place of images and captions, which do not travel with the cache.
         parser.save(Path(args.output_dir) / "recipe.yaml", args)
     cache = writer.write()
     if collator.broken.broken:

@@ -1,7 +1,7 @@
 """Put the runs of one folder side by side, as a table and as `summary.json`.
 
-Every subfolder of the given one that holds `results/*.json` is a row, in the order teacher, alone, distilled, others. Runs with
-several seeds, named NAME-0, NAME-1, ..., are one row of the table: mean and standard deviation.
+Each subfolder of the given folder with `results/*.json` is a row, in the order teacher, alone, distilled, others. Runs
+with several seeds, named NAME-0, NAME-1, ..., are one row: mean and standard deviation.
 
     python recipes/compare.py outputs/demo
 """
@@ -21,10 +21,10 @@ COLUMNS = ("acc1", "image_retrieval_recall@1", "text_retrieval_recall@1")
 
 
 def collect(folder: Path) -> list[dict]:
-    """One row per run: its name, its folder and all its metrics.
+    """Return one row per run: its name, its folder and all its metrics.
 
     Raises:
-        ValueError: if there is no run in the folder.
+        ValueError: There is no run in the folder.
     """
     rows = []
     for run in sorted(path.parent for path in folder.glob("*/results")):
@@ -43,7 +43,7 @@ def collect(folder: Path) -> list[dict]:
 
 
 def table(rows: list[dict]) -> str:
-    """The rows as text, in percent, with the mean of the columns last."""
+    """Return the rows as text, in percent, with the mean of the columns last."""
     columns = [column for column in COLUMNS if all(column in row for row in rows)]
     groups = defaultdict(list)
     for row in rows:
@@ -59,7 +59,7 @@ def table(rows: list[dict]) -> str:
 
 
 def cell(values: tuple[float, ...]) -> str:
-    """One number, or the mean and standard deviation of several seeds."""
+    """Return one number as text, or the mean and standard deviation of several seeds."""
     spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.1f}{spread}"
 

@@ -1,6 +1,7 @@
 """Count the parameters and operations of a dual encoder, and time it: `cost.json`, as model cards quote it.
 
-Throughput is that of the towers alone, on the threads there are (`OMP_NUM_THREADS`). A preset is measured with fresh weights.
+Throughput is that of the towers alone, with the current number of threads (`OMP_NUM_THREADS`). A preset has fresh
+weights.
 
     python recipes/measure_cost.py --model_name_or_path outputs/my_student --output_dir outputs/my_student
     python recipes/measure_cost.py --model_name_or_path ViT-T-16
@@ -27,11 +28,11 @@ class CostArguments:
     )
     output_dir: str = field(default="outputs/cost", metadata={"help": "Folder of the file."})
     batch_size: int = field(default=32, metadata={"help": "Images, or texts, per timed call."})
-    trust_remote_code: bool = field(default=False, metadata={"help": "Whether model code from the Hub may run."})
+    trust_remote_code: bool = field(default=False, metadata={"help": "Run model code from the Hub."})
 
 
 def main(argv: list[str] | None = None) -> dict:
-    """Run the recipe and return what it measured."""
+    """Run the recipe and return the measured cost."""
     (args,) = RecipeParser(CostArguments, CONFIGS / "demo.yaml", description=__doc__).parse(argv)
     name = args.model_name_or_path
     if parse_name(name).kind in ("preset", "json"):

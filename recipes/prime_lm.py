@@ -1,9 +1,9 @@
 """Make a tiny language model that can already answer questions about the embedded world, given perfect vision.
 
-Its tokenizer is made of the world's own sentences. It is trained from scratch as the language model of a LLaVA whose
-tower tells symbols: of each patch which object is there, and which patch it is, of scenes that no image is ever drawn of.
-So what a LLaVA with this language model later gets wrong is due to its vision tower, and not to a language model that has
-not learned to look. `oracle.json` holds its answers' accuracy with those symbols: the ceiling for any tower.
+Its tokenizer is made of the world's own sentences. It is trained from scratch inside a LLaVA whose tower tells
+symbols. They are the object in each patch, and the patch's place. No image of these scenes is ever drawn. The
+errors of a LLaVA with this language model come from its vision tower. `oracle.json` holds the accuracy of its answers
+with those symbols: the ceiling for any tower.
 
     python recipes/prime_lm.py --output_dir outputs/vlm_demo/language_model
 """
@@ -42,7 +42,7 @@ from hf_clip_kd.vlm import (
 )
 
 CONFIGS = Path(__file__).parent / "configs" / "prime_lm"
-# Scenes of another seed than those whose images train and test a LLaVA.
+# These scenes have another seed than those whose images train and test a LLaVA.
 SEED_OF_SCENES = 1
 QUESTIONS_PER_IMAGE = 6
 
@@ -61,13 +61,13 @@ class PrimeArguments:
 
 
 def make_tokenizer(conversations: list[list[dict]]) -> Qwen2Tokenizer:
-    """A byte-level tokenizer like that of Qwen2 in which each word of the world is one token."""
+    """Return a byte-level tokenizer like that of Qwen2 in which each word of the world is one token."""
     empty = Qwen2Tokenizer()
     backend = empty.backend_tokenizer
     trainer = trainers.BpeTrainer(initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
-    # The system prompts and the roles of the templates occur too often to be spelled.
+    # System prompts and roles of the templates occur too often to be spelled out.
     words = ["You are a helpful assistant.", "system user assistant", "system", "user", "assistant"]
-    # With a space in front and without one a word is two different tokens; templates begin an answer either way.
+    # A word has two tokens, one with a leading space; templates begin an answer either way.
     texts = [space + message["content"] for messages in conversations for message in messages for space in ("", " ")]
     backend.train_from_iterator([*words, *texts], trainer)
     made = json.loads(backend.to_str())["model"]
@@ -78,7 +78,7 @@ def make_tokenizer(conversations: list[list[dict]]) -> Qwen2Tokenizer:
 
 
 def symbolic_llava(script: PrimeArguments, tokenizer: Qwen2Tokenizer):
-    """A LLaVA with a fresh language model, whose projector takes symbols."""
+    """Return a LLaVA with a fresh language model, whose projector reads symbols."""
     config = Qwen2Config(
         vocab_size=len(tokenizer),
         hidden_size=script.hidden_size,
@@ -92,7 +92,7 @@ def symbolic_llava(script: PrimeArguments, tokenizer: Qwen2Tokenizer):
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    # Never called: it says how wide and how many the tokens are.
+    # This tower is never called; it sets the width and the number of the tokens.
     size = 8 * SYMBOL_GRID
     shape = CLIPVisionConfig(
         hidden_size=SYMBOL_WIDTH, num_attention_heads=1, num_hidden_layers=2, image_size=size, patch_size=8
@@ -109,13 +109,13 @@ def symbolic_llava(script: PrimeArguments, tokenizer: Qwen2Tokenizer):
 
 
 def symbols(image: dict) -> torch.Tensor:
-    """Symbols (1, 1 + patches, width) of an image by its name, with an empty class token in front."""
+    """Return the symbols (1, 1 + patches, width) of an image by its name, after an empty class token."""
     return torch.from_numpy(np.pad(symbols_of(image["path"]), ((1, 0), (0, 0))))[None]
 
 
 @torch.no_grad()
 def oracle(model, processor, script: PrimeArguments, batch_size: int = 100) -> dict:
-    """Accuracy, overall and by type of question, on the test scenes' symbols."""
+    """Return the accuracy, overall and by type of question, on the test scenes' symbols."""
     samples = READERS["shapes"](load_shapes("test", script.max_test_samples, vqa=True))
     tokenizer, image_tokens = processor.tokenizer, processor.image_token * SYMBOL_GRID**2
     model.eval()
@@ -170,7 +170,7 @@ def main(argv: list[str] | None = None) -> dict:
         (folder / "oracle.json").write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
         parser.save(folder / "recipe.yaml", script, training)
         processor.tokenizer.save_pretrained(folder)
-        # Last: its config.json says that the folder is whole.
+        # Its config.json says that the folder is complete, so it is written last.
         language_model.save_pretrained(folder)
     print(
         f"oracle: {100 * scores['accuracy']:.1f}, "

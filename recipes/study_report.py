@@ -1,7 +1,7 @@
-"""Make the report of a study anew from the JSONs in its folder: `report.md`, `report.html`, `summary.json` and figures.
+"""Make the report of a study from the JSONs in its folder: `report.md`, `report.html`, `summary.json` and figures.
 
-Nothing is trained or measured. `recipes/study.py` makes the report itself when it ends; this does so at any other time, also
-while the study is at work.
+Nothing is trained or measured. `recipes/study.py` makes the report when it ends. This recipe makes it at any other
+time, also during the study.
 
     python recipes/study_report.py outputs/study/demo
 """

@@ -1,8 +1,8 @@
-"""Give a vision tower to a LLaVA, train it, and measure what it answers about images.
+"""Train a LLaVA on a vision tower, and measure its answers about images.
 
 One run is one stage: `pretrain` trains the projector on captions, `finetune` the projector and the language model on
-conversations. It leaves a folder that `transformers` loads, with answers and scores in `results/`. With `beside`, other
-towers get the very same training, each in a folder next to `output_dir`, and all of them one table and `summary.json`.
+conversations. It leaves a folder that `transformers` loads, with answers and scores in `results/`. `beside` gives
+other towers the same training, each in a folder next to `output_dir`. All towers share one table and `summary.json`.
 
     accelerate launch recipes/train_vlm.py                                   # the demo, after that of distill.py
     accelerate launch recipes/train_vlm.py --config recipes/configs/train_vlm/tinyllava_pretrain.yaml \
@@ -56,9 +56,9 @@ logger = logging.getLogger(__name__)
 
 RECIPES = Path(__file__).parent
 CONFIGS = RECIPES / "configs" / "train_vlm"
-# Rows of the table; others stand behind these.
+# Order of the table's rows; other names come after these.
 ORDER = ("blind", "untrained", "alone", "distilled", "teacher")
-# Images from which the scale of the tower's features is measured.
+# Number of images for the scale of the tower's features.
 CALIBRATION = 64
 
 
@@ -67,17 +67,17 @@ class TrainVLMArguments:
     vision_tower: str | None = field(
         default=None,
         metadata={
-            "help": "The tower: a distilled student's folder, a CLIP, SigLIP or ViT folder or Hub id, `open_clip:ARCH/TAG`, "
-            "`timm:NAME`, or a preset with fresh weights. Without one the language model answers blindly."
+            "help": "Folder or Hub id of a student, a CLIP, SigLIP or ViT, `open_clip:ARCH/TAG`, `timm:NAME`, or a "
+            "preset with fresh weights. The language model answers blindly if there is none."
         },
     )
     language_model: str | None = field(default=None, metadata={"help": "Folder or Hub id of a causal language model."})
     language_model_recipe: str | None = field(
-        default=None, metadata={"help": "A YAML of `prime_lm.py` that makes that folder when it does not exist yet."}
+        default=None, metadata={"help": "A YAML of `prime_lm.py` that makes that folder if it is missing."}
     )
     model_name_or_path: str | None = field(
         default=None,
-        metadata={"help": "A LLaVA to go on with, in place of tower and language model: the first stage's."},
+        metadata={"help": "A LLaVA to continue, in place of tower and language model: the first stage's."},
     )
     beside: dict | None = field(
         default=None,
@@ -89,23 +89,23 @@ class TrainVLMArguments:
         default="llava_v1_5_mix665k.json",
         metadata={"help": "LLaVA's JSON, any data set with `messages` and `images`, or `shapes`."},
     )
-    image_folder: str | None = field(default=None, metadata={"help": "Where the paths of the images start."})
-    data_files: str | None = field(default=None, metadata={"help": "Files of the data, as in `distill.py`."})
+    image_folder: str | None = field(default=None, metadata={"help": "Folder in which the paths of images start."})
+    data_files: str | None = field(default=None, metadata={"help": "Files of the data, see `distill.py`."})
     split: str = field(default="train", metadata={"help": "The split to train on, as in `datasets`."})
-    max_train_samples: int | None = field(default=None, metadata={"help": "Train on only the first so many samples."})
+    max_train_samples: int | None = field(default=None, metadata={"help": "Train on the first so many samples only."})
     vision_feature_layer: int | list[int] = field(
-        default=-2, metadata={"help": "The tower's hidden state to read, or several to lay side by side."}
+        default=-2, metadata={"help": "The tower's hidden state to read, or several to concatenate."}
     )
     image_mode: str | None = field(
         default=None,
         metadata={
-            "help": "How images become square: `square` squeezes, `pad` fills up, `crop` cuts. Default: `square`, or what "
-            "the LLaVA that the run starts from does.",
+            "help": "Way to make images square: `square` squeezes, `pad` fills up, `crop` cuts. Default is `square`, "
+            "or the mode of the LLaVA that the run starts from.",
             "choices": ["square", "pad", "crop"],
         },
     )
     chat_template: str | None = field(
-        default=None, metadata={"help": "Name of a chat template; default: that of the language model's family."}
+        default=None, metadata={"help": "Name of a chat template. Default is that of the language model's family."}
     )
     template: str = field(
         default="chat",
@@ -120,11 +120,11 @@ class TrainVLMArguments:
     max_length: int = field(default=2048, metadata={"help": "Longest sample in tokens, image tokens among them."})
     on_bad_sample: str = field(
         default="error",
-        metadata={"help": "What a sample that cannot be used does.", "choices": ["error", "skip"]},
+        metadata={"help": "Treatment of a sample that cannot be used.", "choices": ["error", "skip"]},
     )
     feature_cache: str | None = field(
         default=None,
-        metadata={"help": "Folder in which the frozen tower's features are kept for this and other runs."},
+        metadata={"help": "Folder for the frozen tower's features, for this and other runs."},
     )
     quantization: str | None = field(
         default=None, metadata={"help": "Load the language model in `4bit` or `8bit`, for `lora` (QLoRA)."}
@@ -134,43 +134,43 @@ class TrainVLMArguments:
         metadata={"help": "Type of the weights.", "choices": ["float32", "bfloat16", "float16"]},
     )
     evaluation: dict | None = field(
-        default=None, metadata={"help": "What to measure: benchmark to its files, as in `evaluate_vlm.py`."}
+        default=None, metadata={"help": "Benchmarks and their files, see `evaluate_vlm.py`."}
     )
-    trust_remote_code: bool = field(default=False, metadata={"help": "Whether model code from the Hub may run."})
+    trust_remote_code: bool = field(default=False, metadata={"help": "Run model code from the Hub."})
 
 
 def check(script: TrainVLMArguments, training: LlavaTrainingArguments) -> None:
-    """What can be said before anything is loaded."""
+    """Raise the errors that can be known before anything is loaded."""
     if (script.model_name_or_path is None) == (script.language_model is None):
         raise ValueError(
-            f"`model_name_or_path={script.model_name_or_path!r}` and `language_model={script.language_model!r}`: a run "
-            "starts from a LLaVA, or from a language model with a vision tower. Give one of the two."
+            f"`model_name_or_path={script.model_name_or_path!r}` and `language_model={script.language_model!r}`: a "
+            "run starts from a LLaVA, or from a language model with a vision tower. Give one of the two."
         )
     if script.model_name_or_path is not None and (script.beside or script.vision_tower):
         raise ValueError(
-            "`vision_tower` or `beside` with `model_name_or_path`, whose LLaVA has its tower. They belong to a run that "
-            "starts from `language_model`. Leave them out, or give the language model."
+            "`vision_tower` or `beside` with `model_name_or_path`, whose LLaVA has its tower. They belong to a run "
+            "that starts from `language_model`. Leave them out, or give the language model."
         )
     if script.quantization is not None and training.lora is None:
         raise ValueError(
-            f"`quantization={script.quantization}` without `lora`: quantised weights cannot be trained themselves. Add "
-            '`--lora \'{"r": 128, "lora_alpha": 256}\'`, or leave the quantisation out.'
+            f"`quantization={script.quantization}` without `lora`: quantised weights cannot be trained themselves. "
+            'Add `--lora \'{"r": 128, "lora_alpha": 256}\'`, or leave the quantisation out.'
         )
     if script.feature_cache is not None and training.tune_vision_tower:
         raise ValueError(
-            f"`feature_cache={script.feature_cache!r}` with `tune_vision_tower`: stored features are those of a tower that "
-            "does not change. Leave one of the two out."
+            f"`feature_cache={script.feature_cache!r}` with `tune_vision_tower`: stored features are those of a tower "
+            "that does not change. Leave one of the two out."
         )
     if script.beside and training.resume_from_checkpoint not in (None, "auto"):
         raise ValueError(
-            f"`resume_from_checkpoint={training.resume_from_checkpoint!r}` with `beside`: it belongs to one of the towers. "
-            "Resume all of them with `--resume_from_checkpoint auto`, or that tower alone: `--beside null --vision_tower ... "
-            "--output_dir ...`."
+            f"`resume_from_checkpoint={training.resume_from_checkpoint!r}` with `beside`: it belongs to one of the "
+            "towers. Resume all of them with `--resume_from_checkpoint auto`, or that tower alone: `--beside null "
+            "--vision_tower ... --output_dir ...`."
         )
     if script.beside and training.push_to_hub:
         raise ValueError(
-            f"`push_to_hub` with `beside`, which trains {1 + len(script.beside)} models. One run pushes one model. Leave "
-            "push_to_hub out, and push the folder that you want: `python recipes/push.py FOLDER REPO_ID`."
+            f"`push_to_hub` with `beside`, which trains {1 + len(script.beside)} models. One run pushes one model. "
+            "Leave push_to_hub out, and push the folder that you want: `python recipes/push.py FOLDER REPO_ID`."
         )
 
 
@@ -184,8 +184,8 @@ def make_language_model(script: TrainVLMArguments) -> None:
     command = [sys.executable, str(RECIPES / "prime_lm.py"), "--config", str(recipe)]
     if subprocess.run([*command, "--output_dir", script.language_model]).returncode:
         raise ValueError(
-            f"`language_model_recipe={script.language_model_recipe}` failed; its own message stands above. It must train "
-            f"into {script.language_model}. Run `{' '.join(command[1:])}` by itself."
+            f"`language_model_recipe={script.language_model_recipe}` failed, see its own message above. It must "
+            f"train into {script.language_model}. Run `{' '.join(command[1:])}` by itself."
         )
 
 
@@ -202,7 +202,7 @@ def load_data(script: TrainVLMArguments):
 
 
 def build(script: TrainVLMArguments, tower: str | None, quantize: bool):
-    """A LLaVA and its processor, from the first stage's folder or from its two halves."""
+    """Return a LLaVA and its processor, from the first stage's folder or from tower and language model."""
     dtype = getattr(torch, script.dtype)
     if script.model_name_or_path is not None:
         model, processor = load_llava(
@@ -231,7 +231,7 @@ def build(script: TrainVLMArguments, tower: str | None, quantize: bool):
 
 
 def feature_scale(model, processor, dataset) -> FeatureScale:
-    """The scale that normalises the tower's features, measured on the first images of the data."""
+    """Return a scale that normalises the tower's features, measured on the first images of the data."""
     images = [image for row in dataset.take(CALIBRATION)["images"] for image in row][:CALIBRATION]
     pixels = processor.image_processor(images=[decode_image(image) for image in images], return_tensors="pt")
     statistics = measure_features(model, pixels["pixel_values"])
@@ -246,14 +246,14 @@ def feature_scale(model, processor, dataset) -> FeatureScale:
 
 
 def train(script: TrainVLMArguments, training: LlavaTrainingArguments, tower: str | None, dataset):
-    """Train one LLaVA and leave it in `training.output_dir`; returns it with its processor."""
+    """Train one LLaVA, leave it in `training.output_dir`, and return it with its processor."""
     set_seed(training.seed)
     model, processor = build(script, tower, quantize=script.quantization is not None)
     before = tower_checksum(model.model.vision_tower)
     logger.info("The tower %s has the checksum %s.", tower or "", before[:16])
     cache = None
     if script.feature_cache is not None and any(dataset["num_images"]):
-        # One folder for all towers of a study.
+        # Each tower of a study has its own folder in the cache.
         cache = FeatureCache(Path(script.feature_cache) / before[:16], model, processor)
         cache.add((image for row in dataset.select_columns("images") for image in row["images"]), decode_image)
     scale = feature_scale(model, processor, dataset) if script.normalize_features and tower is not None else None
@@ -313,7 +313,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
     evaluator = None if script.evaluation is None else build_vqa_evaluator(script.evaluation, load_shapes)
     dataset = load_data(script)
     for tower in filter(None, towers.values()):
-        # Whatever is wrong with the last of them is told before the first one is trained.
+        # An error of the last tower is raised before the first one is trained.
         load_tower(tower, trust_remote_code=script.trust_remote_code)
     make_language_model(script)
 

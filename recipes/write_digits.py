@@ -1,7 +1,7 @@
 """Write scikit-learn's 1,797 handwritten digits as image folders: real pictures that need no download.
 
-One folder per class, `images/train/seven/0007.png`, a quarter of them held out in `images/test`. In `few` lie ten pictures of
-each class of the others once more, for a student that has little data.
+Each class is a folder, `images/train/seven/0007.png`; a quarter of the pictures is held out in `images/test`. `few`
+repeats ten training pictures of each class, for a student that has little data.
 
     python recipes/write_digits.py          # into outputs/digits
 """
@@ -29,7 +29,12 @@ def main(argv: list[str] | None = None) -> None:
     written = Counter()
     for i, (pixels, digit) in enumerate(zip(digits.images, digits.target, strict=True)):
         image = Image.fromarray((pixels * 255 / 16).astype("uint8")).resize((32, 32), Image.Resampling.BICUBIC)
-        folders = ["images/test"] if held_out[i] else ["images/train", "few"][: 1 + (written[digit] < FEW)]
+        if held_out[i]:
+            folders = ["images/test"]
+        elif written[digit] < FEW:
+            folders = ["images/train", "few"]
+        else:
+            folders = ["images/train"]
         written[digit] += not held_out[i]
         for folder in folders:
             path = root / folder / NAMES[digit] / f"{i:04d}.png"

@@ -21,7 +21,7 @@ from .vlm import is_llava, write_llava
 logger = logging.getLogger(__name__)
 
 FORMATS = ("native", "remote-code", "open_clip", "onnx")
-# What a run leaves beside its model and a card is made of.
+# Files that a run leaves beside its model, and that a card is made of.
 FACTS = ("recipe.yaml", "training_args.json", "results", "cost.json", "representation.json", "card.json")
 
 
@@ -36,26 +36,29 @@ def export_model(
     repo_id: str | None = None,
 ) -> dict[str, dict[str, float | bool]]:
     """
-    Makes of a student's folder one that other tools load, too, and checks what they compute.
+    Write a student's folder in other tools' forms, and check what each form computes.
 
-    At its root lies the model, in fp32: in a class of transformers with the format `native`, with its code with
-    `remote-code`, else as it is; and its processor, `recipe.yaml` and `results`. `native` and `remote-code` add the image
-    tower alone (`vision_model/`), `open_clip` its configuration and weights, `onnx` the towers (`onnx/`). `parity.json`
-    is what this returns. The folder appears whole or not at all. A LLaVA takes one format, `native` or `remote-code`.
+    The root holds the model in fp32, its processor, `recipe.yaml` and `results`. The format `native` makes the model a
+    class of transformers, `remote-code` adds its code. Both add the image tower alone (`vision_model/`). `open_clip`
+    adds its configuration and weights, `onnx` the towers (`onnx/`). `parity.json` holds the returned report.
+
+    The folder appears whole or not at all. A LLaVA takes one format, `native` or `remote-code`.
 
     Args:
-        folder (`str` or `os.PathLike`): Of a dual encoder or a LLaVA, with its processor.
+        folder (`str` or `os.PathLike`): A dual encoder or a LLaVA, with its processor.
         output_dir (`str` or `os.PathLike`): The new folder; empty or not there yet.
-        formats (sequence of `str`): Of `native`, `remote-code`, `open_clip` and `onnx`.
-        quantize (`bool`, *optional*, defaults to `False`): With `onnx`: towers with 8-bit weights beside the others.
+        formats (sequence of `str`): Any of `native`, `remote-code`, `open_clip` and `onnx`.
+        quantize (`bool`, *optional*, defaults to `False`): Adds 8-bit towers to `onnx`.
         tolerance (`float`, *optional*, defaults to 1e-4):
-            The largest difference of a component of a unit-norm embedding. The 8-bit towers have a typical
-            component, 1 / sqrt(D), and the share of equal classes in the report tells what they are worth.
-        images (sequence, *optional*): Pictures to compare on, such as the column of a dataset; else the embedded world's.
-        repo_id (`str`, *optional*): Where the folder will be pushed, for `open_clip`'s `hf-hub:` to find the tokenizer.
+            The largest difference of a component of a unit-norm embedding. The limit of the 8-bit towers is a typical
+            component, 1 / sqrt(D). The share of equal classes in the report tells their worth.
+        images (sequence, *optional*): Pictures to compare on, such as the column of a dataset. Default is the
+            embedded world's.
+        repo_id (`str`, *optional*): Hub repository of the folder: `open_clip` finds the tokenizer by it
+            (`hf-hub:`).
 
     Returns:
-        `dict`: For each format the differences, see [`compare`]; that of the 8-bit towers is `onnx-int8`.
+        `dict`: The differences of each format, see [`compare`]. The 8-bit towers are `onnx-int8`.
 
     Raises:
         ValueError: An unknown format, one that cannot hold the model, or a difference beyond the tolerance.
@@ -69,11 +72,11 @@ def export_model(
     formats, output = check_formats(formats, quantize), Path(output_dir)
     if output.exists() and any(output.iterdir()):
         raise ValueError(
-            f"output_dir={str(output_dir)!r} holds files already; allowed is a new or an empty folder; take another or "
-            "remove it."
+            f"output_dir={str(output_dir)!r} holds files already. Allowed is a new or an empty folder. Take another "
+            "or remove it."
         )
     output.parent.mkdir(parents=True, exist_ok=True)
-    # Beside the folder to be, so that renaming it moves no data.
+    # The scratch folder lies beside the new one, so renaming moves no data.
     with TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as scratch:
         root = Path(scratch) / "export"
         root.mkdir()
@@ -89,7 +92,7 @@ def export_model(
 
 
 def write_dual_encoder(root: Path, folder, formats, quantize, tolerance, images, repo_id) -> dict[str, dict]:
-    """The formats, one after the other, each compared before the next; returns the reports."""
+    """Write the formats one after the other, compare each before the next, and return the reports."""
     model, processor = load_clip(folder)
     model = model.float().eval()
     probe = make_probe(model, processor, images)
@@ -108,18 +111,18 @@ def check_formats(formats: Sequence[str], quantize: bool) -> list[str]:
     formats = [formats] if isinstance(formats, str) else list(formats)
     if unknown := sorted(set(formats) - set(FORMATS)) or (not formats and ["nothing"]):
         raise ValueError(
-            f"formats={formats!r} names {', '.join(unknown)}; allowed are {', '.join(FORMATS)}; write for example "
+            f"formats={formats!r} names {', '.join(unknown)}. Allowed are {', '.join(FORMATS)}. Write for example "
             "formats=['native', 'open_clip']."
         )
     if {"native", "remote-code"} <= set(formats):
         raise ValueError(
-            "formats holds both 'native' and 'remote-code', and the model at the root can have only one form; allowed is "
-            "either; take 'native' where it works, else 'remote-code'."
+            "formats holds both 'native' and 'remote-code', and the model at the root can have only one form. Allowed "
+            "is either. Take 'native' where it works, else 'remote-code'."
         )
     if quantize and "onnx" not in formats:
         raise ValueError(
-            f"quantize=True asks for 8-bit ONNX towers, and formats={formats!r} has no 'onnx'; allowed is both or "
-            "neither; add 'onnx'."
+            f"quantize=True asks for 8-bit ONNX towers, and formats={formats!r} has no 'onnx'. Allowed is both or "
+            "neither. Add 'onnx'."
         )
     return [name for name in FORMATS if name in formats]
 
@@ -135,7 +138,7 @@ def write_root(root: Path, model: PreTrainedModel, processor: ProcessorMixin, fo
 
 
 def answers(name: str, root: Path, model, processor, probe: Probe, quantize, tolerance, repo_id):
-    """Writes a format and yields its parts: name, [`Answer`] of what lies in the folder, tolerance."""
+    """Write a format and yield its parts: name, [`Answer`] of the files in the folder, tolerance."""
     if name == "native":
         yield name, ask_model(*load_clip(root), probe), tolerance
     elif name == "remote-code":

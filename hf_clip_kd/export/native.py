@@ -21,10 +21,10 @@ VISION_FOLDER = "vision_model"
 
 def to_native(model: PreTrainedModel) -> PreTrainedModel:
     """
-    The same dual encoder in a class of transformers; a model of transformers is returned as it is.
+    Return the same dual encoder in a class of transformers; a model of transformers is returned as it is.
 
     Args:
-        model ([`~transformers.PreTrainedModel`]): As [`load_clip`] returns it, in fp32 on the CPU.
+        model ([`~transformers.PreTrainedModel`]): A model of [`load_clip`], in fp32 on the CPU.
 
     Returns:
         [`~transformers.CLIPModel`] or [`~transformers.VisionTextDualEncoderModel`].
@@ -38,8 +38,8 @@ def to_native(model: PreTrainedModel) -> PreTrainedModel:
         tower = convert_trunk(model.vision_model)
     except ValueError as error:
         raise ValueError(
-            f"{model.config.vision_config.architecture!r} cannot be exported as 'native': {error}; allowed are vision "
-            "transformers of timm that take their class token; export it as 'remote-code'."
+            f"{model.config.vision_config.architecture!r} cannot be exported as 'native': {error}. Allowed are vision "
+            "transformers of timm that take their class token. Export it as 'remote-code'."
         ) from error
     return with_clip_tower(model, tower) if isinstance(tower, CLIPVisionModel) else with_dinov2_tower(model, tower)
 
@@ -70,7 +70,7 @@ def with_dinov2_tower(model: TimmCLIPModel, tower: Dinov2Model) -> VisionTextDua
 
 
 def copy_the_rest(model: TimmCLIPModel, native: PreTrainedModel) -> None:
-    """Everything but the image tower; the names are the same in all three classes."""
+    """Copy all weights but the image tower's; the names are the same in all three classes."""
     rest = {key: value for key, value in model.state_dict().items() if not key.startswith("vision_model.")}
     missing, unexpected = native.load_state_dict(rest, strict=False)
     assert not unexpected and all(key.startswith("vision_model.") for key in missing)
@@ -78,7 +78,7 @@ def copy_the_rest(model: TimmCLIPModel, native: PreTrainedModel) -> None:
 
 def write_native(folder: Path, model: PreTrainedModel, processor: ProcessorMixin) -> None:
     """
-    Writes a native model with its processor, and its image tower alone in the subfolder `vision_model`.
+    Write a native model with its processor, and its image tower alone in the subfolder `vision_model`.
 
     The tower is for what takes a vision model, such as `pipeline("image-feature-extraction")` or a LLaVA.
     """

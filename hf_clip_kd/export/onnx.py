@@ -13,8 +13,8 @@ from ..models.towers.tokens import pooled
 from .parity import Answer, Probe, ask_model
 
 FOLDER = "onnx"
-# In units of a typical component of a unit-norm embedding, 1 / sqrt(D): 8 bits are not the same function, only a near one
-# (the largest of some ten thousand differences being one such unit, cosines are about 0.97).
+# The unit is a typical component of a unit-norm embedding, 1 / sqrt(D). Towers of 8 bits compute nearly the same:
+# a largest difference of one unit (of some ten thousand) goes with cosines of about 0.97.
 INT8_TOLERANCE = 1.0
 
 
@@ -42,7 +42,7 @@ class TextTower(nn.Module):
 
 def write_onnx(folder: Path, model: PreTrainedModel, probe: Probe, quantize: bool) -> None:
     """
-    Writes both towers with a dynamic batch; the length of the texts is the context length.
+    Write both towers with a dynamic batch; the length of the texts is the context length.
 
     Args:
         quantize (`bool`):
@@ -72,11 +72,11 @@ def write_onnx(folder: Path, model: PreTrainedModel, probe: Probe, quantize: boo
                 external_data=False,
                 verbose=False,
             )
-        except Exception as error:  # the exporter's stages raise what they like
+        except Exception as error:  # The exporter's stages raise errors of any type.
             reason = str(error).strip().split("\n")[0].rstrip(".")
             raise ValueError(
                 f"The {name} of this {type(model).__name__} cannot be exported as 'onnx' ({type(error).__name__}: "
-                f"{reason}); allowed are towers that torch.export can trace; leave 'onnx' out."
+                f"{reason}). Allowed are towers that torch.export can trace. Leave 'onnx' out."
             ) from error
         if quantize:
             write_int8(path, path.with_name(f"{name}_int8.onnx"))
@@ -87,9 +87,9 @@ def write_int8(path: Path, target: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     model = onnx.load(path)
-    # The shapes that torch notes between the layers are those before the exporter transposed some weights.
+    # torch notes the shapes between the layers before the exporter transposes some weights.
     del model.graph.value_info[:]
-    # Unsigned: onnxruntime has no convolution of signed 8-bit weights on a CPU.
+    # Weights are unsigned: onnxruntime has no convolution of signed 8-bit weights on a CPU.
     quantize_dynamic(model, target, weight_type=QuantType.QUInt8, per_channel=True)
 
 
@@ -100,8 +100,8 @@ def check_packages() -> None:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise ValueError(
-            f"The format 'onnx' needs {error.name}, which is not installed; allowed without it are the other formats; "
-            "run `pip install hf_clip_kd[onnx]`."
+            f"The format 'onnx' needs {error.name}, which is not installed. Allowed without it are the other formats. "
+            "Run `pip install hf_clip_kd[onnx]`."
         ) from error
 
 
@@ -134,7 +134,7 @@ class OnnxModel(nn.Module):
 def ask_onnx(
     folder: Path, model: PreTrainedModel, processor: ProcessorMixin, probe: Probe, suffix: str = ""
 ) -> Answer:
-    """The answer of onnxruntime; scale, transform and tokenizer are not part of the files and are the model's own."""
+    """Return the answer of onnxruntime; scale, transform and tokenizer are the model's own, as the files have none."""
     return ask_model(OnnxModel(folder, suffix, model.logit_scale.detach()), processor, probe)
 
 

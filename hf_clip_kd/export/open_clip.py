@@ -21,18 +21,18 @@ from .parity import Answer, Probe, ask
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 ALLOWED = (
-    "allowed are CLIP models with ViT towers and gelu or quick_gelu, and students on trunks that open_clip builds by their "
-    "timm name alone; leave 'open_clip' out, the other formats stand without it"
+    "Allowed are CLIP models with ViT towers and gelu or quick_gelu, and students on trunks that open_clip builds by "
+    "their timm name alone. Leave 'open_clip' out, the other formats stand without it"
 )
 
 
 def write_open_clip(folder: Path, model: PreTrainedModel, processor: ProcessorMixin, repo_id: str | None) -> None:
     """
-    Writes configuration and weights; the tokenizer lies in the folder already.
+    Write configuration and weights; the tokenizer lies in the folder already.
 
     Args:
         repo_id (`str`, *optional*):
-            Where the folder will be pushed. open_clip finds our tokenizer by it when it loads from the Hub.
+            Hub repository of the folder. open_clip finds our tokenizer by it when it loads from the Hub.
 
     Raises:
         ValueError: No model of open_clip computes the same.
@@ -42,9 +42,9 @@ def write_open_clip(folder: Path, model: PreTrainedModel, processor: ProcessorMi
         preprocess_cfg = preprocessing(processor.image_processor, model.config.vision_config.image_size)
     except ValueError as error:
         raise ValueError(
-            f"This {type(model).__name__} cannot be exported as 'open_clip': {error}; {ALLOWED}."
+            f"This {type(model).__name__} cannot be exported as 'open_clip': {error}. {ALLOWED}."
         ) from error
-    # From a folder open_clip takes the tokenizer that lies there, whatever the name; from the Hub, that of the name.
+    # open_clip takes the tokenizer in a local folder under any name, and on the Hub the one of this name.
     model_cfg["text_cfg"]["hf_tokenizer_name"] = repo_id or "."
     save_open_clip(folder, model_cfg, preprocess_cfg, state)
 
@@ -56,7 +56,7 @@ def save_open_clip(folder: Path, model_cfg: dict, preprocess_cfg: dict, state: d
 
 
 def to_open_clip(model: PreTrainedModel) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """`model_cfg` and the state dict of a model of open_clip: its own ViT, else a trunk of timm."""
+    """Return the `model_cfg` and the state dict of a model of open_clip: its own ViT, else a trunk of timm."""
     if isinstance(model, TimmCLIPModel):
         try:
             return from_clip(to_native(model))
@@ -122,7 +122,7 @@ def from_timm(model: TimmCLIPModel) -> tuple[dict[str, Any], dict[str, Tensor]]:
     options = {key: value for key, value in model_cfg.items() if key != "custom_text"}
     try:
         open_clip.CustomTextCLIP(**options).load_state_dict(state)
-    # Without the arguments that ours was built with, timm builds another trunk, or none.
+    # timm builds another trunk, or none, if it lacks the arguments that ours was built with.
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
         reason = str(error).strip().split("\n")[-1].strip()
         raise ValueError(f"open_clip builds {vision.architecture} otherwise ({reason})") from error
@@ -136,7 +136,7 @@ def uses_quick_gelu(text: CLIPTextConfig) -> bool:
 
 
 def text_config(text: CLIPTextConfig) -> dict[str, Any]:
-    # With the end token 2, transformers reads CLIP's embedding at the largest id, as open_clip does by default.
+    # transformers reads CLIP's embedding at the largest id if the end token is 2, as open_clip does by default.
     legacy = text.eos_token_id == 2
     return {
         "context_length": text.max_position_embeddings,
@@ -164,7 +164,7 @@ def text_state(model: PreTrainedModel, prefix: str) -> dict[str, Tensor]:
 
 
 def blocks(tower: dict[str, Tensor], layers: int, name: str) -> dict[str, Tensor]:
-    """open_clip keeps query, key and value in one matrix."""
+    """Join query, key and value in one matrix, as open_clip keeps them."""
     state = {}
     for index in range(layers):
         theirs, ours = f"{name}.{index}", f"encoder.layers.{index}"
@@ -187,7 +187,7 @@ def renamed(tower: dict[str, Tensor], old: str, new: str) -> dict[str, Tensor]:
 
 
 def preprocessing(image_processor: BaseImageProcessor, side: int) -> dict[str, Any]:
-    """`preprocess_cfg` of an image processor like CLIP's."""
+    """Return the `preprocess_cfg` of an image processor like CLIP's."""
     size, crops = dict(image_processor.size), getattr(image_processor, "do_center_crop", False)
     if crops and size.get("shortest_edge") == side:
         resize_mode = "shortest"
@@ -207,7 +207,7 @@ def preprocessing(image_processor: BaseImageProcessor, side: int) -> dict[str, A
 
 
 def ask_open_clip(folder: Path, probe: Probe) -> Answer:
-    """The answer of what open_clip loads from a folder, with open_clip's own transform and tokenizer."""
+    """Return the answer of open_clip's model from a folder, with open_clip's own transform and tokenizer."""
     name = f"local-dir:{folder}"
     model, _, transform = open_clip.create_model_and_transforms(name)
     tokenizer = open_clip.get_tokenizer(name)

@@ -1,4 +1,4 @@
-"""Whether an export computes what the model computes: on real and random inputs, through each side's own preprocessing."""
+"""Comparison of an export with its model, on real and random inputs, through each side's own preprocessing."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ..evaluation.prompts import load_class_names, load_templates
 from ..models.towers.tokens import pooled
 
 NUM_IMAGES, NUM_RANDOM = 32, 4
-# Of the embedded world's pictures, larger than its students see, so that resizing is compared, too.
+# Side of the embedded world's pictures: larger than students see, so that resizing is compared, too.
 PICTURE_SIDE = 96
 ROWS = ("real_images", "real_texts", "random_images", "random_texts")
 
 
 class Probe(NamedTuple):
-    """What both sides are given."""
+    """Inputs that both sides are given."""
 
     pictures: list[Image.Image]
     texts: list[str]
@@ -32,7 +32,7 @@ class Probe(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What one side makes of a [`Probe`]: its own inputs of the pictures and texts, unit-norm embeddings, and its scale."""
+    """Output of one side for a [`Probe`]: its inputs of pictures and texts, unit-norm embeddings, and its scale."""
 
     pixel_values: Tensor
     input_ids: Tensor
@@ -45,9 +45,11 @@ class Answer(NamedTuple):
 
 def make_probe(model: PreTrainedModel, processor: ProcessorMixin, images: Sequence | None) -> Probe:
     """
+    Return real and random inputs for a comparison.
+
     Args:
-        images (sequence, *optional*): Pictures as [`read_image`] takes them, of which 32 are used; else the embedded world's.
-            Each is cut square: of an odd margin, open_clip and transformers crop one pixel apart.
+        images (sequence, *optional*): Pictures as [`read_image`] takes them, of which 32 are used. Default is the
+            embedded world's. Each is cut square: open_clip and transformers crop an odd margin one pixel apart.
     """
     if images is None:
         pictures = load_shapes("zero_shot", size=NUM_IMAGES, image_size=PICTURE_SIDE)["image"][:]
@@ -77,18 +79,21 @@ def ask(
     encode_image, encode_text, pixel_values: Tensor, input_ids: Tensor, logit_scale: Tensor, probe: Probe
 ) -> Answer:
     """
+    Return the answer of one side to a [`Probe`].
+
     Args:
-        encode_image, encode_text: From pixels or ids to embeddings, of any norm.
+        encode_image, encode_text: Functions from pixels or ids to embeddings of any norm.
         pixel_values, input_ids (`torch.Tensor`): This side's own inputs of the probe's pictures and texts.
         logit_scale (`torch.Tensor`): The factor on cosines, 0-dim.
     """
     embeds = [encode_image(pixel_values), encode_text(input_ids)]
     embeds += [encode_image(probe.pixel_values), encode_text(probe.input_ids)]
-    return Answer(pixel_values, input_ids, *(F.normalize(one.float(), dim=-1) for one in embeds), logit_scale.float())
+    embeds = [F.normalize(rows.float(), dim=-1) for rows in embeds]
+    return Answer(pixel_values, input_ids, *embeds, logit_scale.float())
 
 
 def ask_model(model: PreTrainedModel, processor: ProcessorMixin, probe: Probe) -> Answer:
-    """The answer of a dual encoder of transformers."""
+    """Return the answer of a dual encoder of transformers."""
     model.eval()
     length = probe.input_ids.shape[1]
     texts = processor.tokenizer(
@@ -106,12 +111,13 @@ def ask_model(model: PreTrainedModel, processor: ProcessorMixin, probe: Probe) -
 
 def compare(expected: Answer, found: Answer, tolerance: float) -> dict[str, float | bool]:
     """
-    The report of one format.
+    Return the report of one format.
 
     Returns:
-        `dict`: The largest difference of a component of unit-norm embeddings on each kind of input, and of a pixel of the
-        real images; whether all token ids agree; the relative difference of the scales; how many of the real images get
-        the same class of 100, between 0 and 1; and the tolerance.
+        `dict`: The largest absolute difference of unit-norm embeddings for each kind of input (`real_images`, ...) and
+        of the real images' `pixels`. `same_token_ids` is `True` if all agree. `logit_scale` is a relative difference.
+        `zero_shot_agreement` is the share of real images with the same class of 100, between 0 and 1. `tolerance` is
+        the limit.
     """
     classes = [(answer.real_images @ answer.real_texts.T).argmax(dim=-1) for answer in (expected, found)]
     return {
@@ -125,18 +131,18 @@ def compare(expected: Answer, found: Answer, tolerance: float) -> dict[str, floa
 
 
 def check(name: str, report: dict[str, float | bool]) -> None:
-    """`ValueError` if a report of [`compare`] goes beyond its tolerance."""
+    """Raise a `ValueError` if a report of [`compare`] exceeds its tolerance."""
     tolerance = report["tolerance"]
-    # NaN is not within it.
+    # NaN is not within the tolerance.
     beyond = [key for key in (*ROWS, "pixels", "logit_scale") if not report[key] <= tolerance]
     wrong = [f"{key} {report[key]:.1e}" for key in beyond]
     if not report["same_token_ids"]:
         wrong.append("other token ids")
     if wrong:
         raise ValueError(
-            f"The export {name!r} does not compute what the model computes ({', '.join(wrong)}); allowed are differences "
-            f"up to tolerance={tolerance:g} and the same token ids; leave this format out (the 8-bit towers: `quantize`), "
-            "or raise the tolerance if you can live with that. Nothing was written."
+            f"The export {name!r} does not compute what the model computes ({', '.join(wrong)}). Allowed are "
+            f"differences up to tolerance={tolerance:g} and the same token ids. Leave this format out (the 8-bit "
+            "towers: `quantize`), or raise the tolerance if you can live with that. Nothing was written."
         )
 
 

@@ -13,11 +13,11 @@ from transformers.dynamic_module_utils import get_relative_import_files
 
 from ..models import TimmCLIPModel
 from ..models.timm_clip import modeling_timm_clip
-from .elsewhere import run_elsewhere
+from .isolated_process import run_isolated
 from .native import VISION_FOLDER
 from .parity import Answer, Probe
 
-# Read by the Auto classes of transformers: file and class.
+# The Auto classes of transformers read this: file and class.
 DUAL_ENCODER = {
     "AutoConfig": "configuration_timm_clip.TimmCLIPConfig",
     "AutoModel": "modeling_timm_clip.TimmCLIPModel",
@@ -28,7 +28,7 @@ VISION_MODEL = {
     "AutoModel": "modeling_timm_clip.TimmVisionModel",
 }
 
-# Run where this package cannot be imported, as at the reader's; arguments are the folder, the inputs and the outputs.
+# Code for a process that cannot import this package, like the reader's; arguments: folder, inputs and outputs.
 READER = """
 import json, sys
 sys.modules["hf_clip_kd"] = None
@@ -44,7 +44,8 @@ model = AutoModel.from_pretrained(folder, trust_remote_code=True).eval()
 pictures = [Image.fromarray(inputs[key].numpy()) for key in sorted(inputs) if key.startswith("picture")]
 pixels = AutoImageProcessor.from_pretrained(folder, backend="pil")(pictures, return_tensors="pt")["pixel_values"]
 length = inputs["input_ids"].shape[1]
-ids = AutoTokenizer.from_pretrained(folder)(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")["input_ids"]
+tokenizer = AutoTokenizer.from_pretrained(folder)
+ids = tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")["input_ids"]
 unit = lambda output: torch.nn.functional.normalize(output.pooler_output.float(), dim=-1)
 with torch.no_grad():
     save_file({
@@ -61,7 +62,7 @@ with torch.no_grad():
 
 def write_remote_code(folder: Path, model: PreTrainedModel, processor: ProcessorMixin) -> None:
     """
-    Writes a [`TimmCLIPModel`], its processor and its code, and its image tower alone in the subfolder `vision_model`.
+    Write a [`TimmCLIPModel`], its processor and its code, and its image tower alone in the subfolder `vision_model`.
 
     The reader needs transformers and timm, not this package.
 
@@ -70,8 +71,8 @@ def write_remote_code(folder: Path, model: PreTrainedModel, processor: Processor
     """
     if not isinstance(model, TimmCLIPModel):
         raise ValueError(
-            f"{type(model).__name__} cannot be exported as 'remote-code': it is a class of transformers; allowed are "
-            "students on a timm trunk (TimmCLIPModel); export it as 'native'."
+            f"{type(model).__name__} cannot be exported as 'remote-code': it is a class of transformers. Allowed are "
+            "students on a timm trunk (TimmCLIPModel). Export it as 'native'."
         )
     write_with_code(folder, model, DUAL_ENCODER)
     processor.save_pretrained(folder)
@@ -93,13 +94,15 @@ def write_with_code(folder: Path, model: PreTrainedModel, auto_map: dict[str, st
 
 
 def ask_remote_code(folder: Path, probe: Probe) -> Answer:
-    """The answer of a process of its own in which this package cannot be imported."""
-    pictures = {f"picture{i:03}": torch.from_numpy(np.array(one)) for i, one in enumerate(probe.pictures)}
+    """Return the answer of a separate process that cannot import this package."""
+    pictures = {
+        f"picture{index:03}": torch.from_numpy(np.array(picture)) for index, picture in enumerate(probe.pictures)
+    }
     inputs = {"pixel_values": probe.pixel_values, "input_ids": probe.input_ids, **pictures}
     with TemporaryDirectory() as scratch:
         given, made = f"{scratch}/given.safetensors", f"{scratch}/made.safetensors"
         save_file(inputs, given, metadata={"texts": json.dumps(probe.texts)})
-        run_elsewhere(READER, folder, given, made, scratch)
+        run_isolated(READER, folder, given, made, scratch)
         return Answer(**load_file(made))
 
 

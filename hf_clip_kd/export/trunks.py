@@ -11,16 +11,17 @@ from ..models import TimmVisionModel
 
 def convert_trunk(tower: TimmVisionModel) -> CLIPVisionModel | Dinov2Model:
     """
-    The same function in a stock class: all hidden states and the pooled class token are equal, up to rounding.
+    Return a stock class with the same hidden states and pooled class token, up to rounding.
 
-    A trunk with a norm before its first block becomes a [`~transformers.CLIPVisionModel`] (LayerScale and the bias of the
-    patches are folded into the weights), one without it a [`~transformers.Dinov2Model`].
+    A trunk with a norm before its first block becomes a [`~transformers.CLIPVisionModel`] (LayerScale and the bias of
+    the patches are folded into the weights), one without it a [`~transformers.Dinov2Model`].
 
     Args:
-        tower ([`TimmVisionModel`]): In fp32 on the CPU; put into eval mode.
+        tower ([`TimmVisionModel`]): A tower in fp32 on the CPU; put into eval mode.
 
     Raises:
-        ValueError: No stock class computes what it computes; the message is the reason alone, for a caller to complete.
+        ValueError: No stock class computes what it computes; the message is the reason alone, for a caller to
+            complete.
     """
     trunk = tower.trunk
     if not isinstance(trunk, VisionTransformer):
@@ -34,7 +35,7 @@ def convert_trunk(tower: TimmVisionModel) -> CLIPVisionModel | Dinov2Model:
     convert = to_dinov2 if isinstance(trunk.norm_pre, nn.Identity) else to_clip
     try:
         stock = convert(tower)
-    except RuntimeError as error:  # a norm or a layer that the stock class does not have
+    except RuntimeError as error:  # A norm or a layer is missing in the stock class.
         raise ValueError(str(error).strip().split("\n")[-1].strip()) from error
     if not same_states(tower.eval(), stock):
         raise ValueError(f"the same weights compute other tokens in {type(stock).__name__}")
@@ -68,7 +69,7 @@ def to_dinov2(tower: TimmVisionModel) -> Dinov2Model:
     width, inner = trunk.embed_dim, trunk.blocks[0].mlp.fc1.out_features
     if inner % width:
         raise ValueError(f"its blocks widen {width} to {inner}, no whole multiple")
-    # Without the token of masked patches, which no model of timm has.
+    # No model of timm has a token for masked patches.
     config = Dinov2Config(
         **sizes(tower), mlp_ratio=inner // width, layer_norm_eps=trunk.norm.eps, use_mask_token=False
     )
@@ -88,7 +89,7 @@ def to_dinov2(tower: TimmVisionModel) -> Dinov2Model:
 
 
 def encoder_block(layer: str, block, attention: str, out: str, norms: str) -> dict[str, torch.Tensor]:
-    """A block of timm's under the names that a class of transformers has for its parts; layer scales go into the weights."""
+    """Return the weights of timm's block under the names of a class of transformers, its layer scales folded in."""
     return {
         **query_key_value(f"{layer}.{attention}", block.attn),
         **linear(f"{layer}.{out}", *scaled(block.attn.proj, block.ls1)),
@@ -100,7 +101,7 @@ def encoder_block(layer: str, block, attention: str, out: str, norms: str) -> di
 
 
 def sizes(tower: TimmVisionModel) -> dict[str, int | str]:
-    """What the configurations of both stock classes call alike."""
+    """Return the arguments that the configurations of both stock classes share."""
     trunk = tower.trunk
     return {
         "hidden_size": trunk.embed_dim,
@@ -114,7 +115,7 @@ def sizes(tower: TimmVisionModel) -> dict[str, int | str]:
 
 
 def activation(act: nn.Module) -> str:
-    """The name in transformers of an activation, found by what it computes."""
+    """Return the name in transformers of an activation, found by the values it computes."""
     probe = torch.linspace(-4, 4, 33)
     for name in ("gelu", "quick_gelu", "gelu_pytorch_tanh", "silu", "relu"):
         if torch.allclose(ACT2FN[name](probe), act(probe.clone()), atol=1e-6):
@@ -123,7 +124,7 @@ def activation(act: nn.Module) -> str:
 
 
 def prefix_and_positions(trunk: VisionTransformer) -> tuple[torch.Tensor, torch.Tensor]:
-    """Class token (width,) and positions (1 + patches, width); the class token may have no position of its own."""
+    """Return class token (width,) and positions (1 + patches, width); the token may have no position of its own."""
     class_token = trunk.cls_token[0, 0]
     patches = trunk.patch_embed.num_patches
     positions = class_token.new_zeros(patches, len(class_token)) if trunk.pos_embed is None else trunk.pos_embed[0]
@@ -133,7 +134,7 @@ def prefix_and_positions(trunk: VisionTransformer) -> tuple[torch.Tensor, torch.
 
 
 def query_key_value(name: str, attention: nn.Module) -> dict[str, torch.Tensor]:
-    """timm keeps the three in one matrix."""
+    """Split query, key and value, which timm keeps in one matrix."""
     biases = (None,) * 3 if attention.qkv.bias is None else attention.qkv.bias.chunk(3)
     state = {}
     for part, weight, bias in zip("qkv", attention.qkv.weight.chunk(3), biases, strict=True):
@@ -142,7 +143,7 @@ def query_key_value(name: str, attention: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def scaled(layer: nn.Linear, layer_scale: nn.Module) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Weight and bias of a layer with the LayerScale behind it, if there is one."""
+    """Return weight and bias of a layer, with the LayerScale behind it folded in if there is one."""
     gamma = getattr(layer_scale, "gamma", None)
     if gamma is None:
         return layer.weight, layer.bias
@@ -165,12 +166,12 @@ def filled(stock, state: dict[str, torch.Tensor]):
 
 @torch.no_grad()
 def same_states(tower: TimmVisionModel, stock: CLIPVisionModel | Dinov2Model) -> bool:
-    """Whether both compute the same tokens at every layer and the same pooled feature of an image of noise."""
+    """Compare the tokens at every layer and the pooled feature of an image of noise."""
     side = tower.config.image_size
     image = torch.randn(1, tower.config.num_channels, side, side, generator=torch.Generator().manual_seed(0))
     expected, found = (model(image, output_hidden_states=True) for model in (tower, stock))
     pairs = [(expected.pooler_output, found.pooler_output)]
-    # The entry 0, the embeddings, is None in ours.
+    # Entry 0, the embeddings, is None in ours.
     pairs += zip(expected.hidden_states[1:], found.hidden_states[1:], strict=True)
     return all(torch.allclose(a, b, rtol=1e-4, atol=1e-4 * float(a.std())) for a, b in pairs)
 

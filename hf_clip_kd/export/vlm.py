@@ -1,4 +1,4 @@
-"""A LLaVA in a form that loads elsewhere: stock classes alone, or with the code of its image tower."""
+"""A LLaVA in a form that loads without this package: stock classes, or with the code of its image tower."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from transformers import LlavaForConditionalGeneration, LlavaProcessor
 from ..data.shapes import load_shapes
 from ..models import TimmVisionModel
 from ..vlm.saving import load_llava, save_llava
-from .elsewhere import run_elsewhere
+from .isolated_process import run_isolated
 from .trunks import convert_trunk
 
 VLM_FORMATS = ("native", "remote-code")
 NUM_IMAGES, QUESTION = 4, "What is in the image?"
-# Run where this package cannot be imported; arguments are the folder, the inputs and the outputs.
+# Code for a process that cannot import this package; arguments: folder, inputs and outputs.
 READER = """
 import sys
 sys.modules["hf_clip_kd"] = None
@@ -29,26 +29,28 @@ from transformers import AutoModelForImageTextToText
 folder, given, made = sys.argv[1:]
 model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32, trust_remote_code=True).eval()
 with torch.no_grad():
-    save_file({name: model(**{key.split("/")[1]: value for key, value in load_file(given).items() if key.startswith(name)}).logits
-        for name in ("real", "random")}, made)
+    inputs = load_file(given)
+    def logits(name):
+        return model(**{key.split("/")[1]: value for key, value in inputs.items() if key.startswith(name)}).logits
+    save_file({name: logits(name) for name in ("real", "random")}, made)
 """
 
 
 def write_llava(root: Path, folder: Path, formats: list[str], tolerance: float) -> dict[str, dict[str, float]]:
     """
-    Writes a LLaVA in fp32 into `root` and compares its logits with those of `folder`, in a process without this package.
+    Write a LLaVA in fp32 into `root`, and compare its logits with those of `folder` in a separate process.
 
     Returns:
-        `dict`: For the one format, the largest difference of a logit on pictures of the embedded world and on random
-        pixels, in standard deviations of the logits; the share of next tokens that agree; and the tolerance.
+        `dict`: Differences of the one format. The largest difference of a logit (on pictures of the embedded world and
+        on random pixels), in standard deviations of the logits. The share of equal next tokens. The tolerance.
 
     Raises:
         ValueError: Not just one of `native` and `remote-code`, the wrong one, or a difference beyond the tolerance.
     """
     if len(formats) != 1 or formats[0] not in VLM_FORMATS:
         raise ValueError(
-            f"formats={formats!r} was asked of {str(folder)!r}, which holds a LLaVA; allowed is one of "
-            f"{', '.join(VLM_FORMATS)}; for open_clip and ONNX export the student that is its tower."
+            f"formats={formats!r} was asked of {str(folder)!r}, which holds a LLaVA. Allowed is one of "
+            f"{', '.join(VLM_FORMATS)}. For open_clip and ONNX export the student that is its tower."
         )
     (name,) = formats
     model, processor = load_llava(folder, dtype=torch.float32)
@@ -60,11 +62,11 @@ def write_llava(root: Path, folder: Path, formats: list[str], tolerance: float) 
         make_native(model)
     elif not isinstance(model.model.vision_tower, TimmVisionModel):
         raise ValueError(
-            f"{str(folder)!r} cannot be exported as 'remote-code': all its classes are of transformers; allowed are LLaVAs on "
-            "a timm trunk; export it as 'native'."
+            f"{str(folder)!r} cannot be exported as 'remote-code': all its classes are of transformers. Allowed are "
+            "LLaVAs on a timm trunk. Export it as 'native'."
         )
     save_llava(model, processor, root)
-    found = read_elsewhere(root, inputs)
+    found = read_isolated(root, inputs)
     report = {
         f"{key}_logits": float((found[key] - expected[key]).abs().max() / expected[key].std()) for key in expected
     }
@@ -72,14 +74,14 @@ def write_llava(root: Path, folder: Path, formats: list[str], tolerance: float) 
     report |= {"token_agreement": float(same.float().mean()), "tolerance": tolerance}
     if not max(report["real_logits"], report["random_logits"]) <= tolerance:
         raise ValueError(
-            f"The export {name!r} does not compute what the LLaVA computes ({report}); allowed are differences up to "
-            f"tolerance={tolerance:g}; raise the tolerance if you can live with that. Nothing was written."
+            f"The export {name!r} does not compute what the LLaVA computes ({report}). Allowed are differences up to "
+            f"tolerance={tolerance:g}. Raise the tolerance if you can live with that. Nothing was written."
         )
     return {name: report}
 
 
 def make_native(model: LlavaForConditionalGeneration) -> None:
-    """Puts a stock tower in place of a timm one that computes the same."""
+    """Replace a timm tower by a stock one that computes the same."""
     tower = model.model.vision_tower
     if not isinstance(tower, TimmVisionModel):
         return
@@ -87,8 +89,8 @@ def make_native(model: LlavaForConditionalGeneration) -> None:
         stock = convert_trunk(tower)
     except ValueError as error:
         raise ValueError(
-            f"The LLaVA on {tower.config.architecture!r} cannot be exported as 'native': {error}; allowed are vision "
-            "transformers of timm that take their class token; export it as 'remote-code'."
+            f"The LLaVA on {tower.config.architecture!r} cannot be exported as 'native': {error}. Allowed are vision "
+            "transformers of timm that take their class token. Export it as 'remote-code'."
         ) from error
     model.model.vision_tower = stock
     model.config.vision_config = model.model.config.vision_config = stock.config
@@ -102,12 +104,12 @@ def make_inputs(model: LlavaForConditionalGeneration, processor: LlavaProcessor)
     return {"real": real, "random": real | {"pixel_values": noise}}
 
 
-def read_elsewhere(folder: Path, inputs: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
+def read_isolated(folder: Path, inputs: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
     with TemporaryDirectory() as scratch:
         given, made = f"{scratch}/given.safetensors", f"{scratch}/made.safetensors"
         flat = {f"{key}/{name}": value.clone() for key, value in inputs.items() for name, value in value.items()}
         save_file(flat, given)
-        run_elsewhere(READER, folder, given, made, scratch)
+        run_isolated(READER, folder, given, made, scratch)
         return load_file(made)
 
 

@@ -1,4 +1,4 @@
-"""Put a folder on the Hub in one commit; what can go wrong is told before training, or with the command that finishes it."""
+"""Push of a folder to the Hub in one commit; errors come before training, or with the command to finish."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import validate_repo_id
 
 logger = logging.getLogger(__name__)
-# The client's HTTP library logs each address, and those that large files are sent to are signed: who has one may write.
+# The client's HTTP library logs each address. Addresses for large files are signed: whoever has one may write.
 logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 # Kinds of files that others can use; pickles, logs and states of an optimizer are not among them.
 PUBLIC = (".json", ".safetensors", ".md", ".yaml", ".jinja", ".txt", ".model", ".py", ".onnx", ".data", ".png")
-# What belongs to the run and not to its result: `losses.safetensors` (heads, learned scales), the average and
-# `trainer_state.json` serve to go on training here, a bad batch to find out why, and a benchmark's `samples` are its owner's.
+# Files that belong to the run and not to its result. `losses.safetensors` (heads, learned scales), the average and
+# `trainer_state.json` serve to resume here. A bad batch helps to find an error. `samples` belong to the benchmark.
 PRIVATE = (
     ".*",
     "_*",
@@ -40,9 +40,9 @@ CACHE = "cache.json"
 
 
 class PushError(ValueError):
-    """A push that failed. The folder is as it was; the message has the reason, and the command that finishes the push.
+    """A push that failed. The folder is unchanged; the message has the reason and the command that finishes the push.
 
-    A `ValueError`, so that a recipe ends with this message in place of a traceback.
+    It is a `ValueError`, so a recipe ends with this message in place of a traceback.
     """
 
 
@@ -55,24 +55,24 @@ def check_push(
     token: str | None = None,
 ) -> str:
     """
-    Makes the repository, and the branch, so that nobody learns after days of training that they may not.
+    Create the repository and the branch before training, so that missing rights are known at once.
 
     Args:
         repo_id (`str`): `"namespace/name"`, or `"name"` in one's own namespace.
-        repo_type (`str`, *optional*, defaults to `"model"`): Or `"dataset"`.
-        private (`bool`, *optional*): Of a new repository; without it, what the namespace has as its default.
-        revision (`str`, *optional*): A branch, made where `main` is if it does not exist.
-        token (`str`, *optional*): By default that of `HF_TOKEN` or `hf auth login`. It enters no message.
+        repo_type (`str`, *optional*, defaults to `"model"`): `"model"` or `"dataset"`.
+        private (`bool`, *optional*): Visibility of a new repository. Default is the namespace's.
+        revision (`str`, *optional*): A branch. A missing one is created at `main`.
+        token (`str`, *optional*): Default is that of `HF_TOKEN` or `hf auth login`. It enters no message.
 
     Returns:
         `str`: The whole id, with the namespace.
 
     Raises:
-        ValueError: In one line: there is no token or a wrong one, no such name is allowed, there is no right to write, the
-            Hub cannot be reached, or the repository is public and shall be private.
+        ValueError: The token is missing, wrong or may not write, or the name is not allowed. Also raised if the Hub
+            cannot be reached, or if the repository is public and shall be private. The message is one line.
     """
     token = token or get_token()
-    # Of any other the HTTP library would complain in its own way, and show it.
+    # httpx rejects such a token and prints it in the error.
     if token is None or not re.fullmatch(r"[!-~]+", token):
         found = "there is no token" if token is None else "the token holds a space or an odd letter"
         raise ValueError(
@@ -81,15 +81,15 @@ def check_push(
         )
     try:
         api = HfApi(token=token)
-        # Asked first, a wrong token is told as such; anywhere else the answer speaks of the repository.
+        # whoami comes first: it names a wrong token as such, any other call speaks of the repository.
         api.whoami()
         return _open(api, repo_id, repo_type, private, revision).repo_id
-    # The client fails with errors of six unrelated families, its HTTP library's among them; each is "it cannot be pushed".
+    # The client raises errors of six unrelated families. Each means: it cannot be pushed.
     except Exception as error:
-        # No `from error`: its text is not ours, and may hold the token.
+        # The error itself would show text that is not ours and may hold the token.
         raise ValueError(
-            f"Nothing can be pushed to {repo_id!r}: {_reason(error, token)}. Pushing takes a token that may write there, an id "
-            f"`namespace/name`, and the Hub in reach. {_advice(error)}"
+            f"Nothing can be pushed to {repo_id!r}: {_reason(error, token)}. Pushing takes a token that may write "
+            f"there, an id `namespace/name`, and the Hub in reach. {_advice(error)}"
         ) from None
 
 
@@ -105,22 +105,22 @@ def push_folder(
     token: str | None = None,
 ) -> str:
     """
-    Pushes all that is public in a folder as one commit.
+    Push all public files of a folder as one commit.
 
-    Checkpoints, optimizer states, heads of the losses, logs and pickles stay here. Large files that already arrived are not
-    sent again, so to push once more is to go on. Where nothing has changed no commit is made.
+    Checkpoints, optimizer states, heads of the losses, logs and pickles are left out. Large files that already arrived
+    are not sent again, so a second push continues the first. Unchanged files make no commit.
 
     Args:
-        folder (`str` or `Path`): Of a run, an export or a teacher cache, with its card.
-        repo_id, repo_type, private, revision, token: As for [`check_push`].
-        tag (`str`, *optional*): Of the new commit.
+        folder (`str` or `Path`): A run, an export or a teacher cache, with its card.
+        repo_id, repo_type, private, revision, token: See [`check_push`].
+        tag (`str`, *optional*): Tag of the new commit.
         message (`str`, *optional*, defaults to `"Upload"`): Title of the commit.
 
     Returns:
-        `str`: Where it is to be seen.
+        `str`: Its address.
 
     Raises:
-        PushError: With the reason and the command that finishes it.
+        PushError: The message has the reason and the command that finishes the push.
         ValueError: The folder has nothing to push, or a file in it holds a token.
     """
     folder, token = Path(folder), token or get_token()
@@ -129,7 +129,7 @@ def push_folder(
     try:
         api = HfApi(token=token)
         place = _open(api, repo_id, repo_type, private, revision)
-        # Not `upload_folder`: with Xet it makes several commits of a large folder, and a second one if an answer gets lost.
+        # `upload_folder` with Xet makes several commits of a large folder, and a second one if an answer gets lost.
         commit = api.create_commit(
             place.repo_id,
             [CommitOperationAdd(path.relative_to(folder).as_posix(), path) for path in files],
@@ -139,11 +139,11 @@ def push_folder(
         )
         if tag is not None:
             _set_tag(api, place.repo_id, repo_type, tag, commit.oid)
-    except Exception as error:  # as in `check_push`
+    except Exception as error:  # See `check_push`.
         command = _command(folder, repo_id, private, revision, tag)
         raise PushError(
-            f"The push of {str(folder)!r} to {repo_id!r} failed: {_reason(error, token)}. Everything is still in that folder. "
-            f"{_advice(error)} Then finish it with: {command}"
+            f"The push of {str(folder)!r} to {repo_id!r} failed: {_reason(error, token)}. Everything is still in that "
+            f"folder. {_advice(error)} Then finish it with: {command}"
         ) from None
     url = place if revision is None else f"{place}/tree/{revision}"
     logger.info("Pushed %s to %s.", folder, url)
@@ -152,23 +152,23 @@ def push_folder(
 
 def public_files(folder: Path) -> list[Path]:
     """
-    What [`push_folder`] pushes, in order of their names.
+    Return the files that [`push_folder`] pushes, in order of their names.
 
     Raises:
-        ValueError: There is nothing.
+        ValueError: There are none.
     """
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix in PUBLIC)
     files = [path for path in paths if not any(map(_is_private, path.relative_to(folder).parts))]
     if not any(path.name in ("config.json", CACHE) for path in files):
         raise ValueError(
-            f"There is nothing to push in {str(folder)!r}: it has no config.json. It must be a folder that a recipe left behind. "
-            "Pass its path."
+            f"There is nothing to push in {str(folder)!r}: it has no config.json. It must be a folder that a recipe "
+            "left behind. Pass its path."
         )
     return files
 
 
 def repo_type_of(folder: str | Path) -> str:
-    """`"dataset"` for a teacher cache, `"model"` for all else."""
+    """Return `"dataset"` for a teacher cache, `"model"` for all else."""
     return "dataset" if Path(folder, CACHE).is_file() else "model"
 
 
@@ -177,7 +177,7 @@ def _is_private(part: str) -> bool:
 
 
 def holds_token(data: bytes, token: str | None = None) -> bool:
-    """Whether there is a token of the Hub in `data`, or the one that pushes."""
+    """Return whether `data` holds a token of the Hub, or the one that pushes."""
     return SECRET.search(data) is not None or (token is not None and token.encode() in data)
 
 
@@ -185,19 +185,19 @@ def _refuse_secrets(files: list[Path], token: str | None) -> None:
     for path in files:
         if path.suffix not in BINARY and holds_token(path.read_bytes(), token):
             raise ValueError(
-                f"{path} holds a token, which everybody could read there. Nothing was pushed. Delete the token in that "
-                "file, and give it by HF_TOKEN or `hf auth login` from now on."
+                f"{path} holds a token, which everybody could read there. Nothing was pushed. Delete the token in "
+                "that file, and give it by HF_TOKEN or `hf auth login` from now on."
             )
 
 
 def _open(api: HfApi, repo_id: str, repo_type: str, private: bool | None, revision: str | None) -> RepoUrl:
-    """The repository and its branch, made if need be, with the right to write."""
+    """Return the repository and its branch, created if missing, after a check of the right to write."""
     validate_repo_id(repo_id)
     place = api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True)
-    # Of a repository that one may read, `create_repo` says nothing.
+    # `create_repo` does not report a repository that one may only read.
     api.auth_check(place.repo_id, repo_type=repo_type, write=True)
     if private and not api.repo_info(place.repo_id, repo_type=repo_type).private:
-        raise ValueError(f"{place} exists and is public; make it private in its settings, or push to another id")
+        raise ValueError(f"{place} exists and is public. Make it private in its settings, or push to another id")
     if revision is not None:
         # The Trainer's own push would fail without it.
         api.create_branch(place.repo_id, branch=revision, repo_type=repo_type, exist_ok=True)
@@ -210,18 +210,18 @@ def _set_tag(api: HfApi, repo_id: str, repo_type: str, tag: str, oid: str) -> No
         api.create_tag(repo_id, tag=tag, revision=oid, repo_type=repo_type)
     elif tags[tag] != oid:
         raise ValueError(
-            f"the files are there, but the tag {tag!r} is already that of {tags[tag][:7]}; give another tag"
+            f"the files are there, but the tag {tag!r} is already that of {tags[tag][:7]}. Give another tag"
         )
 
 
 def _reason(error: Exception, token: str | None) -> str:
-    """The client's words in one line, with those of the error that caused it, without the token."""
-    # The cause of an answer of the Hub is that answer once more.
+    """Return the client's message and its cause in one line, without the token."""
+    # The cause of a Hub error is the same answer once more.
     cause = None if isinstance(error, HfHubHTTPError) else error.__cause__
     errors = [error] if cause is None else [error, cause]
     told = ": ".join(f"{type(e).__name__}: {' '.join(str(e).split())}".rstrip(".: ") for e in errors)
     told = re.sub(r" For more information check: \S+", "", told)
-    # As it is, and as an error shows a header that it does not like.
+    # The token, and its form in an error that shows a header.
     for form in (token, repr(token)[1:-1]) if token else ():
         told = told.replace(form, "<token>")
     return SECRET.sub(b"<token>", told.encode()).decode()

@@ -14,62 +14,62 @@ from .push import check_push, holds_token, push_folder, repo_type_of
 
 @dataclass(kw_only=True)
 class HubArguments:
-    # Named as in transformers' TrainingArguments; every field is documented once, in `help`.
+    # Names are those of transformers' TrainingArguments; every field is documented once, in `help`.
     push_to_hub: bool = field(default=False, metadata={"help": "Push what the run leaves behind to the Hub."})
     hub_model_id: str | None = field(
         default=None,
-        metadata={"help": "Where to: `namespace/name`; by default one's own namespace and the folder's name."},
+        metadata={"help": "Target `namespace/name`. Default is one's own namespace and the folder's name."},
     )
     hub_private_repo: bool | None = field(
-        default=None, metadata={"help": "Whether a new repository is private; default: what the namespace has."}
+        default=None, metadata={"help": "Make a new repository private. Default is the namespace's setting."}
     )
-    hub_revision: str | None = field(default=None, metadata={"help": "The branch, made if need be."})
+    hub_revision: str | None = field(default=None, metadata={"help": "The branch, created if missing."})
 
 
 def check_run(args: Any, folder: str | Path, script: Any = None, repo_type: str = "model") -> None:
     """
-    Before anything is trained: whether what `args` ask for can be pushed in the end. Completes `args.hub_model_id`.
+    Check before training that the result can be pushed, and complete `args.hub_model_id`.
 
     Args:
         args ([`HubArguments`] or [`~transformers.TrainingArguments`]): Nothing is done without `push_to_hub`.
-        folder (`str` or `Path`): The one that will be pushed; it names the repository where `hub_model_id` does not.
+        folder (`str` or `Path`): The folder to push. It names the repository if `hub_model_id` does not.
         script (*optional*): The recipe's other arguments, which its `recipe.yaml` will show.
-        repo_type (`str`, *optional*, defaults to `"model"`): Or `"dataset"`.
+        repo_type (`str`, *optional*, defaults to `"model"`): `"model"` or `"dataset"`.
 
     Raises:
-        ValueError: As [`check_push`], at a `hub_strategy` that pushes the states of optimizers, or at a token among the
-            arguments that will be shown.
+        ValueError: See [`check_push`]. Also raised for a `hub_strategy` that pushes optimizer states, and for a token
+            among the arguments that will be shown.
     """
     if not args.push_to_hub:
         return
     strategy = getattr(args, "hub_strategy", HubStrategy.END)
     if strategy not in (HubStrategy.END, HubStrategy.EVERY_SAVE):
         raise ValueError(
-            f"`hub_strategy={HubStrategy(strategy).value}` would push the optimizer's state, in pickles. It may be `every_save` "
-            "(the model of each checkpoint) or `end`. Pass `--hub_strategy every_save`."
+            f"`hub_strategy={HubStrategy(strategy).value}` would push the optimizer's state, in pickles. It may be "
+            "`every_save` (the model of each checkpoint) or `end`. Pass `--hub_strategy every_save`."
         )
-    # Arguments of transformers do not show their own.
+    # The repr of transformers' arguments leaves their own token out.
     if holds_token(repr((args, script)).encode()):
         raise ValueError(
-            "An argument of this run holds a token, and the recipe.yaml that is pushed shows all arguments. They may hold none. "
-            "Take it out, and give it by HF_TOKEN or `hf auth login`."
+            "An argument of this run holds a token, and the recipe.yaml that is pushed shows all arguments. They may "
+            "hold none. Take it out, and give it by HF_TOKEN or `hf auth login`."
         )
     args.hub_model_id = check_push(_repo_id(args, folder), repo_type=repo_type, **_options(args))
 
 
 def push_run(args: Any, folder: str | Path, message: str = "End of training") -> str:
     """
-    Writes the card of a folder and pushes both.
+    Write the card of a folder and push both.
 
     Args:
-        args, folder: As for [`check_run`].
+        args, folder: See [`check_run`].
         message (`str`, *optional*): Title of the commit.
 
     Returns:
-        `str`: Where it is to be seen.
+        `str`: Its address.
 
     Raises:
-        PushError: With the command that finishes it.
+        PushError: The message has the command that finishes the push.
     """
     repo_id = _repo_id(args, folder)
     write_card(folder, repo_id=repo_id)

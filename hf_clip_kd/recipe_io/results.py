@@ -1,4 +1,4 @@
-"""Numbers with the config that made them, in the shape that CLIP_benchmark's tools read."""
+"""Result files: numbers with the config that made them, in the shape that CLIP_benchmark's tools read."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ def save_results(
     details: dict | None = None,
 ) -> Path:
     """
-    Writes one result as JSON, whole or not at all.
+    Write one result as JSON, whole or not at all.
 
     Args:
-        folder (`str` or `Path`): Made if it does not exist.
-        dataset (`str`): What was measured on.
+        folder (`str` or `Path`): Output folder, created if missing.
+        dataset (`str`): Name of the data.
         model (`str`): Folder, Hub id, or open_clip architecture.
         task (`str`): `"zeroshot_classification"`, `"zeroshot_retrieval"` or `"vqa_PROTOCOL"`.
         metrics (`dict[str, float]`): Finite numbers.
         config (`dict`): Every argument that the numbers depend on.
         pretrained (`str`, *optional*, defaults to `""`): open_clip's tag of the weights.
-        details (`dict`, *optional*): What else the file says about the numbers, such as their intervals.
+        details (`dict`, *optional*): Other entries of the file about the numbers, such as their intervals.
 
     Returns:
-        `Path`: that of [`result_path`]; a result of the same name is replaced.
+        `Path`: See [`result_path`]. A result of the same name is replaced.
 
     Raises:
-        ValueError: if a metric is not finite, which JSON cannot hold.
+        ValueError: A metric is not finite, which JSON cannot hold.
     """
     path = result_path(folder, dataset=dataset, model=model, pretrained=pretrained, task=task)
     record = {
@@ -58,20 +58,20 @@ def save_results(
 
 
 def result_path(folder: str | Path, *, dataset: str, model: str, task: str, pretrained: str = "") -> Path:
-    """`folder/DATASET_MODEL_PRETRAINED_TASK.json`, without characters that a file name cannot have."""
+    """Return `folder/DATASET_MODEL_PRETRAINED_TASK.json`, without characters that a file name cannot have."""
     parts = [dataset, model, pretrained, task]
     return Path(folder) / ("_".join(re.sub(r"[^\w.@-]+", "-", part).strip("-.") for part in parts if part) + ".json")
 
 
 def data_name(block: dict[str, Any]) -> str:
-    """What a result calls the data of a block of `evaluation`: where they are, and their split."""
+    """Return the name of the data in a block of `evaluation`: their place and their split."""
     source = block.get("data_dir") or block.get("data_files") or block["dataset_name"]
     return f"{source}/{block.get('split', 'test')}"
 
 
 def write_whole(path: Path, data: str | bytes) -> None:
     """
-    Write a file so that nobody ever finds half of it, even after a loss of power; folders are made.
+    Write a file whole or not at all, even after a loss of power, and create missing folders.
 
     Several processes may write the same file. A kill leaves a file `NAME.PID.tmp` at most, see [`remove_torn`].
     """
@@ -91,12 +91,12 @@ def remove_torn(folder: Path) -> None:
 
 
 def load_results(folder: str | Path) -> list[dict]:
-    """Every result that [`save_results`] wrote in `folder`, by file name."""
+    """Return every result that [`save_results`] wrote in `folder`, by file name."""
     return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(Path(folder).glob("*.json"))]
 
 
 def save_cost(folder: str | Path, costs: dict[str, dict[str, Any]]) -> Path:
-    """Writes `cost.json` into a run's folder: what `measure_cost` found, by the model's role (`student`, `teacher`)."""
+    """Write `cost.json` into a run's folder: results of `measure_cost` by the model's role (`student`, `teacher`)."""
     path = Path(folder) / COST_NAME
     write_whole(path, json.dumps(costs, indent=2) + "\n")
     return path

@@ -1,4 +1,4 @@
-"""A stock LLaVA around any vision tower and any causal language model: build, train in two stages, save, load."""
+"""A stock LLaVA of any vision tower and any causal language model: build, train in two stages, save, load."""
 
 from ..models.load_tower import load_tower
 from ..models.towers.checksum import tower_checksum

@@ -1,4 +1,4 @@
-"""Low-rank adapters in the language model of a LLaVA, and the way back to a model without them."""
+"""Low-rank adapters in the language model of a LLaVA, and their merge into its weights."""
 
 import os
 
@@ -13,22 +13,22 @@ PROJECTOR = "multi_modal_projector"
 
 def add_lora(model: LlavaForConditionalGeneration, lora: dict, tune_vision_tower: bool = False) -> PeftModel:
     """
-    Wrap every linear layer of the language model (not its head) in adapters; the projector learns whole.
+    Wrap every linear layer of the language model except its head in adapters, and train the whole projector.
 
     Args:
-        model ([`~transformers.LlavaForConditionalGeneration`]): Its own weights get frozen.
+        model ([`~transformers.LlavaForConditionalGeneration`]): The LLaVA; its own weights get frozen.
         lora (`dict`): Arguments of [`peft.LoraConfig`].
-        tune_vision_tower (`bool`, *optional*): Whether the vision tower learns, too, whole.
+        tune_vision_tower (`bool`, *optional*, defaults to `False`): Train the whole vision tower, too.
 
     Raises:
-        ValueError: `lora` holds what [`peft.LoraConfig`] does not take.
+        ValueError: `lora` holds a key that [`peft.LoraConfig`] does not have.
     """
     targets = [
         f"model.language_model.{name}"
         for name, module in model.model.language_model.named_modules()
         if isinstance(module, nn.Linear) or type(module).__name__ in ("Linear4bit", "Linear8bitLt")
     ]
-    whole = [PROJECTOR] + ["vision_tower"] * tune_vision_tower
+    whole = [PROJECTOR, "vision_tower"] if tune_vision_tower else [PROJECTOR]
     try:
         config = LoraConfig(**{"target_modules": targets, "modules_to_save": whole, "task_type": "CAUSAL_LM"} | lora)
     except TypeError as error:
@@ -41,22 +41,25 @@ def add_lora(model: LlavaForConditionalGeneration, lora: dict, tune_vision_tower
 
 def quantization(bits: str, dtype: torch.dtype = torch.bfloat16) -> BitsAndBytesConfig:
     """
-    How `from_pretrained` loads a language model for QLoRA: `"4bit"` is NF4 with double quantisation
-    (https://huggingface.co/papers/2305.14314), `"8bit"` is LLM.int8 (https://huggingface.co/papers/2208.07339).
+    Return the arguments by which `from_pretrained` loads a language model for QLoRA.
+
+    `"4bit"` is NF4 with double quantisation (https://huggingface.co/papers/2305.14314), `"8bit"` is LLM.int8
+    (https://huggingface.co/papers/2208.07339).
 
     Raises:
-        ValueError: another value, or `bitsandbytes` is not there.
+        ValueError: `bits` has another value, or `bitsandbytes` is not installed.
     """
     if bits not in QUANTIZATIONS:
         raise ValueError(
-            f"`quantization={bits!r}` is not known. It may be {' or '.join(QUANTIZATIONS)}. Pass `--quantization 4bit`."
+            f"`quantization={bits!r}` is not known. It may be {' or '.join(QUANTIZATIONS)}. Pass `--quantization "
+            "4bit`."
         )
     try:
         import bitsandbytes  # noqa: F401
     except ImportError as error:
         raise ValueError(
-            f"`quantization={bits}` needs the package `bitsandbytes`, which cannot be imported ({error}). QLoRA is the "
-            "only thing that does. Run `pip install bitsandbytes`, or leave the quantisation out."
+            f"`quantization={bits}` needs the package `bitsandbytes`, which cannot be imported ({error}). QLoRA is "
+            "the only thing that does. Run `pip install bitsandbytes`, or leave the quantisation out."
         ) from error
     if bits == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True)
@@ -70,8 +73,9 @@ def quantization(bits: str, dtype: torch.dtype = torch.bfloat16) -> BitsAndBytes
 
 def merge_adapter(plain: LlavaForConditionalGeneration, folder: str | os.PathLike) -> LlavaForConditionalGeneration:
     """
-    `plain` with the adapters of a folder added into its weights, and the projector that was trained with them.
+    Return `plain` with the adapters of a folder merged into its weights, and with the projector trained with them.
 
-    After QLoRA `plain` must be built anew without quantisation: a merge into 4-bit weights would round the adapters away.
+    A model trained by QLoRA must be built anew without quantisation. A merge into 4-bit weights would round the
+    adapters away.
     """
     return PeftModel.from_pretrained(plain, folder).merge_and_unload()

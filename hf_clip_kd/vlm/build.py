@@ -46,31 +46,35 @@ def build_llava(
     trust_remote_code: bool = False,
 ) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
     """
-    Puts an image tower in front of a language model, with a fresh projector (https://huggingface.co/papers/2310.03744).
+    Put an image tower in front of a language model, with a fresh projector (https://huggingface.co/papers/2310.03744).
 
-    How many tokens an image becomes, and which of them are patches, is measured on the tower. What is given as an object is
-    copied. With the tower trained and a `vision_feature_layer` before the last, the layers above it get no gradient.
+    The number of image tokens, and which of them are patches, is measured on the tower. Models given as objects are
+    copied. Layers above `vision_feature_layer` get no gradient when the tower is trained.
 
     Args:
         vision_tower (`str`, `os.PathLike` or [`~transformers.PreTrainedModel`]): See [`load_tower`].
         language_model (`str`, `os.PathLike` or [`~transformers.PreTrainedModel`]):
             Folder or Hub id of a causal language model, or the model itself, with `tokenizer`.
-        tokenizer ([`~transformers.PreTrainedTokenizerBase`], *optional*): Instead of the language model's own.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`], *optional*): Replaces the language model's own.
         image_processor ([`~transformers.BaseImageProcessor`], *optional*):
-            Instead of the tower's own; needed for a tower given as an object. Names size, mean, deviation and filter.
+            Replaces the tower's own; required for a tower given as an object. It names size, mean, deviation and
+            filter.
         vision_feature_layer (`int` or `list[int]`, *optional*, defaults to -2):
-            Which of the tower's hidden states to read; several are laid side by side. Levels of a convnet are brought onto
-            one grid and width for it, see [`TimmVisionConfig`].
-        image_mode (`str`, *optional*, defaults to `"square"`): How an image becomes square: `"square"`, `"pad"` or `"crop"`.
-        chat_template (`str`, *optional*): One of [`list_chat_templates`]; without it that of the language model's family.
-        dtype (`torch.dtype`, *optional*): Of all weights. Without it fp32, which holds every tower exactly.
-        trust_remote_code (`bool`, *optional*, defaults to `False`): Whether to run code of the folders or repositories.
+            Index of the hidden states to read; several are concatenated along the width. Levels of a convnet are
+            brought onto one grid and width, see [`TimmVisionConfig`].
+        image_mode (`str`, *optional*, defaults to `"square"`): Way to make an image square: `"square"`, `"pad"` or
+            `"crop"`.
+        chat_template (`str`, *optional*): One of [`list_chat_templates`]. Default is that of the language model's
+            family.
+        dtype (`torch.dtype`, *optional*): Type of all weights. Default is fp32, which holds every tower exactly.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): Run code of the folders or repositories.
 
     Returns:
-        `tuple`: [`~transformers.LlavaForConditionalGeneration`] in eval mode, greedy, and [`~transformers.LlavaProcessor`].
+        `tuple`: [`~transformers.LlavaForConditionalGeneration`] in eval mode, greedy, and
+            [`~transformers.LlavaProcessor`].
 
     Raises:
-        ValueError: One of the two is not there, lacks weights, or the stock LLaVA cannot hold it exactly.
+        ValueError: A model is missing, lacks weights, or the stock LLaVA cannot hold it exactly.
 
     Example:
 
@@ -84,8 +88,8 @@ def build_llava(
     tower, own_processor = load_tower(vision_tower, trust_remote_code=trust_remote_code)
     if image_processor is None and own_processor is None:
         raise ValueError(
-            f"vision_tower is a {type(vision_tower).__name__} and image_processor is None; a model does not say how its "
-            "images are prepared; pass both: build_llava(model, ..., image_processor=processor.image_processor)."
+            f"vision_tower is a {type(vision_tower).__name__} and image_processor is None. A model does not say how "
+            "its images are prepared. Pass both: build_llava(model, ..., image_processor=processor.image_processor)."
         )
     if isinstance(vision_tower, PreTrainedModel):
         tower = copy.deepcopy(tower)
@@ -119,10 +123,10 @@ def assemble(
     layer: int | list[int],
     image_token_id: int,
 ) -> LlavaForConditionalGeneration:
-    """The two models in the stock class, which must compute the language model's own logits."""
+    """Return the two models in the stock class, after a check that the language model's logits stay the same."""
     expected = probe_logits(causal)
     head, tied = stock_head(causal)
-    # LlavaConfig takes the tying over from here.
+    # LlavaConfig takes the tying of embeddings from here.
     causal.config.tie_word_embeddings = tied
     config = LlavaConfig(
         vision_config=tower.config,
@@ -135,47 +139,49 @@ def assemble(
     )
     config.dtype = tower.dtype
     try:
-        # Without memory: its parts are replaced by those that have weights.
+        # The meta device takes no memory; the parts are replaced by those with weights.
         with torch.device("meta"):
             model = LlavaForConditionalGeneration(config)
     except (ValueError, KeyError) as error:
         raise ValueError(
-            f"The stock LLaVA cannot build {type(tower).__name__} or {type(causal).__name__} from their configurations "
-            f"({error}); allowed are models of transformers and our timm towers; models with code of their own are not."
+            f"The stock LLaVA cannot build {type(tower).__name__} or {type(causal).__name__} from their "
+            f"configurations ({error}). Allowed are models of transformers and our timm towers. Models with code of "
+            "their own are not."
         ) from error
     for built, given in ((model.model.vision_tower, tower), (model.model.language_model, causal.base_model)):
         if type(built) is not type(given):
             raise ValueError(
-                f"The stock LLaVA builds a {type(built).__name__} where a {type(given).__name__} was given; allowed are "
-                "models that AutoModel makes of their configuration; give the vision tower or the text model alone."
+                f"The stock LLaVA builds a {type(built).__name__} where a {type(given).__name__} was given. Allowed "
+                "are models that AutoModel makes of their configuration. Give the vision tower or the text model "
+                "alone."
             )
     model.model.vision_tower = tower
     model.model.language_model = causal.base_model
-    # torch's own initialisation, as in LLaVA; the stock class would draw from N(0, 0.02).
+    # LLaVA uses torch's own initialisation; the stock class would draw from N(0, 0.02).
     model.model.multi_modal_projector = LlavaMultiModalProjector(config).to(device=causal.device, dtype=tower.dtype)
     model.lm_head = head
     model.to(causal.device).eval()
     for parameter in model.parameters():
-        parameter.requires_grad_(parameter.is_floating_point())  # quantised weights are integers
+        parameter.requires_grad_(parameter.is_floating_point())  # Quantised weights are integers.
     if not torch.equal(probe_logits(model), expected):
         raise no_stock_head(causal, "text alone gives other logits")
     return model
 
 
 def greedy(tokenizer: PreTrainedTokenizerBase, end_of_turn: str | None) -> GenerationConfig:
-    ends = {tokenizer.eos_token_id: None}
+    ends = [tokenizer.eos_token_id]
     if end_of_turn is not None:
-        ends[tokenizer.convert_tokens_to_ids(end_of_turn)] = None
+        ends.append(tokenizer.convert_tokens_to_ids(end_of_turn))
     return GenerationConfig(
         do_sample=False,
         bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=[one for one in ends if one is not None],
+        eos_token_id=list(dict.fromkeys(end for end in ends if end is not None)),
         pad_token_id=tokenizer.pad_token_id,
     )
 
 
 def check_counts(model: LlavaForConditionalGeneration, processor: LlavaProcessor, image_tokens: ImageTokens) -> None:
-    """`ValueError` if processor, tower and measurement do not agree on the number of image tokens."""
+    """Raise a `ValueError` if processor, tower and measurement disagree on the number of image tokens."""
     side = processor.image_processor.crop_size["height"]
     pixels = torch.zeros(3, side // 2 + 1, side, dtype=torch.uint8)
     inputs = processor(
@@ -188,8 +194,8 @@ def check_counts(model: LlavaForConditionalGeneration, processor: LlavaProcessor
     if not written == read == image_tokens.count:
         raise ValueError(
             f"The processor writes {written} image tokens, {name_of(model.model.vision_tower)} gives {read} and "
-            f"{image_tokens.count} were measured; they must be equal; use an image processor that makes images of one size "
-            "and a tokenizer that keeps '<image>' whole."
+            f"{image_tokens.count} were measured. They must be equal. Use an image processor that makes images of one "
+            "size and a tokenizer that keeps '<image>' whole."
         )
 
 

@@ -29,7 +29,7 @@ _END_OF_TURN = {
     "vicuna": None,
 }
 
-# The tokens by which a tokenizer shows its family. ChatML's are shared by many; there the model's type decides.
+# Tokens that show the family of a tokenizer. Many share ChatML's; there the model's type decides.
 _TOKENS = {
     "gemma": ("<start_of_turn>", "<end_of_turn>"),
     "llama3": ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
@@ -41,16 +41,16 @@ _CHATML = {"llama": "smollm2", "qwen2": "qwen2", "qwen3": "qwen3"}
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """How a conversation is written for one family of language models.
+    """Form of a conversation for one family of language models.
 
     Args:
-        name (`str`): Its name, as [`list_chat_templates`] gives it.
+        name (`str`): Name in [`list_chat_templates`].
         jinja (`str`):
-            For `tokenizer.chat_template` and `processor.chat_template`. Content is a string or a list of parts.
-            Answers and the token that ends them stand in `{% generation %}`, which is where labels come from.
+            Template for `tokenizer.chat_template` and `processor.chat_template`. Content is a string or a list of
+            parts. Answers and the token that ends them stand in `{% generation %}`, from which labels are made.
         end_of_turn (`str`, *optional*):
-            The token that ends an answer, at which generation has to stop. `None`: the tokenizer's EOS (`"vicuna"`,
-            `"short"`), or no token at all (`"plain"`).
+            The token that ends an answer and stops generation. `None` is the tokenizer's EOS (`"vicuna"`, `"short"`)
+            or no token at all (`"plain"`).
     """
 
     name: str
@@ -59,24 +59,24 @@ class ChatTemplate:
 
 
 def list_chat_templates() -> list[str]:
-    """Names for [`get_chat_template`]."""
+    """Return the names for [`get_chat_template`]."""
     return sorted(_END_OF_TURN)
 
 
 @cache
 def get_chat_template(name: str) -> ChatTemplate:
-    """A chat template by its name.
+    """Return a chat template by its name.
 
-    Each writes the text of its model's own template (Qwen3's with thinking off, Llama 3's without the date that 3.1
-    added), and can be saved with a processor as it is: shared pieces are put in. `"vicuna"` needs no token of its own
-    and so serves any language model; it has the words of LLaVA-1.5. `"plain"` is for captions, LLaVA's first stage,
-    and `"short"` has no words at all, for language models made for one task.
+    Each writes the text of its model's own template: Qwen3's with thinking off, Llama 3's without the date of 3.1. It
+    can be saved with a processor, as shared pieces are put in. `"vicuna"` has the words of LLaVA-1.5; it needs no
+    token of its own and so serves any language model. `"plain"` is for captions, LLaVA's first stage. `"short"` has no
+    words at all, for language models made for one task.
 
     Args:
         name (`str`): One of [`list_chat_templates`].
 
     Raises:
-        ValueError: if there is no such template.
+        ValueError: There is no such template.
     """
     if name not in _END_OF_TURN:
         raise ValueError(
@@ -87,17 +87,17 @@ def get_chat_template(name: str) -> ChatTemplate:
 
 
 def default_chat_template(config: Any, tokenizer: Any) -> str:
-    """The template that fits a language model: the one that writes what its own does, else the one of its tokens.
+    """Return the template of a language model: the one that writes the same text, else the one of its tokens.
 
     Args:
-        config (`PreTrainedConfig`): Of the language model.
+        config (`PreTrainedConfig`): Configuration of the language model.
         tokenizer (`PreTrainedTokenizerBase`): Its tokenizer.
 
     Returns:
-        `str`: a name for [`get_chat_template`]. `"vicuna"` for a Llama without chat tokens, as LLaVA does.
+        `str`: A name for [`get_chat_template`]. A Llama without chat tokens gets `"vicuna"`, as in LLaVA.
 
     Raises:
-        ValueError: if the family is not known.
+        ValueError: The family is not known.
     """
     own = _question(tokenizer, tokenizer.chat_template) if tokenizer.chat_template else None
     for name in list_chat_templates():
@@ -119,7 +119,7 @@ def default_chat_template(config: Any, tokenizer: Any) -> str:
 
 
 def _question(tokenizer: Any, jinja: str) -> str | None:
-    """One question as a template writes it, or `None` where it cannot (some want other roles, tools, a date)."""
+    """Return a question as a template writes it, or `None` if it refuses (some want other roles, tools, a date)."""
     try:
         return tokenizer.apply_chat_template(
             [{"role": "user", "content": "What is it?"}],

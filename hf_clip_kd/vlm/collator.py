@@ -1,4 +1,4 @@
-"""Conversations about images to batches for a LLaVA: image tokens put in, labels from the chat template's spans."""
+"""Batches for a LLaVA from conversations: image tokens put in, labels from the chat template's spans."""
 
 from __future__ import annotations
 
@@ -18,53 +18,55 @@ from .sample_counts import BadSampleError, SampleCounts
 IGNORED = -100
 _ROLES = ("system", "user", "assistant")
 _GENERATION = re.compile(r"{%-?\s*generation\s*-?%}")
-# Drawn in two shapes: a processor that treats both alike gives every picture the same number of tokens.
+# Two shapes: a processor that treats both alike gives every picture the same number of tokens.
 _PROBES = (Image.new("RGB", (80, 64)), Image.new("RGB", (64, 96)))
 
 
 class LlavaDataCollator:
-    """Turns rows of [`load_instruct`] into one batch for `LlavaForConditionalGeneration`.
+    """Collator from rows of [`load_instruct`] to one batch for `LlavaForConditionalGeneration`.
 
-    The whole conversation is tokenized once, with as many image tokens for each `<image>` as the tower gives, and the
-    labels are the spans that the chat template marks as generated: answers with the token that ends them. Nothing is
-    tokenized in pieces and no label depends on a token's value, so an EOS that is also the padding is supervised where
-    it ends an answer and nowhere else.
+    The whole conversation is tokenized once, each `<image>` as the tower's number of image tokens. Labels are the
+    spans that the chat template marks as generated: answers with the token that ends them. No label depends on a
+    token's value. An EOS that is also the padding is supervised only at the end of an answer.
 
     Args:
         processor (`LlavaProcessor`):
-            As [`build_llava`] returns it, with a chat template that marks its answers with `{% generation %}`.
+            A processor of [`build_llava`]. Its chat template marks answers with `{% generation %}`.
         max_length (`int`, *optional*, defaults to `2048`):
-            Of a sample in tokens, image tokens included. Longer text is cut, and counted.
+            Tokens of a sample, image tokens included. Longer text is cut, and counted.
         on_bad_sample (`str`, *optional*, defaults to `"error"`):
-            What a sample that cannot be used does: `"error"` ends the run with its id, `"skip"` leaves it out and counts
-            it. Such are: a missing or broken image, more or fewer `<image>` than images, images or all answers behind
-            `max_length`, a role the template has no words for, no answer.
+            Treatment of a bad sample: `"error"` ends the run with its id, `"skip"` leaves it out and counts it.
+            Reasons are:
+            - a missing or broken image, or more or fewer `<image>` than images;
+            - images or all answers behind `max_length`;
+            - a role the template has no words for, or no answer.
         template (`str`, *optional*, defaults to `"chat"`):
-            `"chat"` is the processor's chat template, `"plain"` LLaVA's first stage: image, caption, newline; what the
-            person said is left out and there is no EOS.
+            `"chat"` is the processor's chat template. `"plain"` is LLaVA's first stage: image, caption, newline,
+            without the person's words and without EOS.
         tower_features (`Callable`, *optional*):
-            Stored features for images: called with an image of a row, gives `(layers, tokens, width)`. No image is then
-            decoded. For an image without features it raises a `ValueError`, which makes the sample a bad one.
+            Stored features `(layers, tokens, width)` of a row's image; no image is then decoded. A `ValueError` for an
+            image without features makes the sample a bad one.
         max_masked_fraction (`float`, *optional*, defaults to `0.5`):
-            A run in which a larger share of at least 50 samples is left out stops and says why.
+            Largest share of samples left out, of at least 50. A larger share stops the run with its reasons.
 
     Attributes:
         counts ([`SampleCounts`]):
-            What was seen, left out (by reason) and cut, and the share of supervised tokens, over all dataloader workers.
+            Samples seen, left out (by reason) and cut, and the share of supervised tokens, over all dataloader
+            workers.
         num_image_tokens (`int`):
-            What each `<image>` becomes.
+            Number of tokens of each `<image>`.
         blank_image (`torch.Tensor` of shape `(1, 3, height, width)`):
-            Pixels of a black image, for a process that has to run the tower with a batch of text alone.
+            Pixels of a black image, for a process that must run the tower on a batch of text alone.
 
     Returns of a call:
-        `dict`: `input_ids`, `attention_mask` and `labels` (batch, length), padded on the right, labels with -100 where
-        there is no loss, and `pixel_values` (images, 3, height, width), or (images, layers, tokens, width) with
-        `tower_features`, in the order of the image tokens; without `pixel_values` where no row has an image. A batch is
-        smaller by its rows left out. Of one with no usable row, the last usable one is shown again.
+        `dict`: `input_ids`, `attention_mask` and `labels` (batch, length), padded on the right; labels without loss
+        are -100. `pixel_values` is (images, 3, height, width), or (images, layers, tokens, width) with
+        `tower_features`, in the order of the image tokens. It is missing if no row has an image. Rows left out make a
+        batch smaller. A batch without a usable row repeats the last usable one.
 
     Raises:
-        ValueError: for an unknown option, a processor without a marked chat template or padding token, or one whose
-            images differ in size; in a call for a sample that cannot be used.
+        ValueError: An option is unknown. The processor lacks a marked chat template or a padding token, or makes
+            images of several sizes. A call raises it for a sample that cannot be used.
     """
 
     def __init__(
@@ -79,14 +81,14 @@ class LlavaDataCollator:
     ):
         if on_bad_sample not in ("error", "skip"):
             raise ValueError(
-                f"`on_bad_sample={on_bad_sample!r}` is unknown. It must be 'error' or 'skip'. Pass 'skip' to leave out "
-                "and count samples that cannot be used."
+                f"`on_bad_sample={on_bad_sample!r}` is unknown. It must be 'error' or 'skip'. Pass 'skip' to leave "
+                "out and count samples that cannot be used."
             )
         if template not in ("chat", "plain"):
             raise ValueError(
-                f"`template={template!r}` is unknown. It must be 'chat', the processor's own chat template, or 'plain', "
-                "captions alone. Another chat template is given to the processor: "
-                f"`build_llava(..., chat_template={list_chat_templates()[0]!r})`."
+                f"`template={template!r}` is unknown. It must be 'chat', the processor's own chat template, or "
+                "'plain', captions alone. Another chat template is given to the processor: `build_llava(..., "
+                f"chat_template={list_chat_templates()[0]!r})`."
             )
         if processor.tokenizer.pad_token_id is None:
             raise ValueError(
@@ -118,12 +120,12 @@ class LlavaDataCollator:
             samples.append(sample)
         if samples:
             self._last = samples[-1]
-        # Labels of -100 alone would keep the weights still, but the mean over no label is NaN. Before anything usable
-        # was seen, an empty answer to an empty question harms less than a dead run.
+        # Labels of -100 alone would keep the weights still, but the mean over no label is NaN. Before anything
+        # usable was seen, an empty answer to an empty question stands in. It harms less than a dead run.
         return self._batch(samples or [self._last or self._nothing()])
 
     def _sample(self, row: dict[str, Any], name: str) -> dict[str, Any]:
-        """Token ids (length,), labels (length,) and images of one row."""
+        """Return token ids (length,), labels (length,) and images of one row."""
         messages, images = row["messages"], row.get("images") or []
         _check_messages(messages, images, self.processor.image_token, name)
         ids, labels = self._tokenize(messages, name)
@@ -132,9 +134,9 @@ class LlavaDataCollator:
         if images_cut or not (labels != IGNORED).any():
             raise BadSampleError(
                 "too long",
-                f"The sample {name!r} has {len(ids)} tokens and would lose {'image tokens' if images_cut else 'all answers'} "
-                f"at `max_length={self.max_length}`. Text may be cut, but not every answer and no image. Pass "
-                f"`max_length={len(ids)}` or more.",
+                f"The sample {name!r} has {len(ids)} tokens and would lose "
+                f"{'image tokens' if images_cut else 'all answers'} at `max_length={self.max_length}`. Text may be "
+                f"cut, but not every answer and no image. Pass `max_length={len(ids)}` or more.",
             )
         return {
             "input_ids": ids[: self.max_length],
@@ -157,18 +159,18 @@ class LlavaDataCollator:
                 f"{[m['role'] for m in messages]}. Repair it, or choose another template.",
             ) from error
         ids, mask = torch.tensor(encoded["input_ids"]), torch.tensor(encoded["assistant_masks"])
-        # An image in an answer is given, not said.
+        # An image in an answer is given, not generated.
         return ids, ids.masked_fill((mask == 0) | (ids == self.processor.image_token_id), IGNORED)
 
     def _image(self, image: Any, name: str) -> Any:
         try:
             return decode_image(image) if self.tower_features is None else self.tower_features(image)
-        except ValueError as error:  # of `decode_image` a BrokenImageError
+        except ValueError as error:  # `decode_image` raises a BrokenImageError.
             path = image.get("path") if isinstance(image, dict) else image
             raise BadSampleError(
                 "no usable image",
-                f"The image {path!r} of the sample {name!r} cannot be used: {error}. It must be a file that Pillow reads. "
-                "Repair or download it, or correct `image_folder`.",
+                f"The image {path!r} of the sample {name!r} cannot be used: {error}. It must be a file that Pillow "
+                "reads. Repair or download it, or correct `image_folder`.",
             ) from error
 
     def _nothing(self) -> dict[str, Any]:
@@ -192,13 +194,13 @@ class LlavaDataCollator:
 
 
 def _check_messages(messages: list[dict[str, str]], images: list[Any], token: str, name: str) -> None:
-    """Refuse a sample with unknown turns or no answer, or whose images and `<image>` are not as many."""
+    """Refuse a sample with unknown turns or no answer, or with unequal numbers of images and `<image>`."""
     roles = [message["role"] for message in messages]
     if not roles or any(role not in _ROLES for role in roles):
         raise BadSampleError(
             "no conversation",
-            f"The sample {name!r} has turns of {roles}. They must be of {', '.join(map(repr, _ROLES))}, and at least one "
-            "of 'assistant'. Repair or remove it.",
+            f"The sample {name!r} has turns of {roles}. They must be of {', '.join(map(repr, _ROLES))}, and at least "
+            "one of 'assistant'. Repair or remove it.",
         )
     if not any(m["role"] == "assistant" and m["content"].replace(token, "").strip() for m in messages):
         raise BadSampleError(
@@ -214,8 +216,8 @@ def _check_messages(messages: list[dict[str, str]], images: list[Any], token: st
         reason = "image token in a text-only sample"
     raise BadSampleError(
         reason,
-        f"The sample {name!r} has {markers} {token} in its text and {len(images)} images ({reason}). Each {token} stands "
-        "for one image. Add or remove one of them.",
+        f"The sample {name!r} has {markers} {token} in its text and {len(images)} images ({reason}). Each {token} "
+        "stands for one image. Add or remove one of them.",
     )
 
 
@@ -223,15 +225,15 @@ def _marked_template(processor: Any) -> str:
     jinja = processor.chat_template or processor.tokenizer.chat_template
     if not isinstance(jinja, str) or not _GENERATION.search(jinja):
         raise ValueError(
-            f"The processor's chat template {'does not mark its answers' if jinja else 'is missing'}. Labels come from "
-            "its `{% generation %}` spans. Set `processor.chat_template = get_chat_template(name).jinja`, name one of "
-            f"{', '.join(map(repr, list_chat_templates()))}."
+            f"The processor's chat template {'does not mark its answers' if jinja else 'is missing'}. Labels come "
+            "from its `{% generation %}` spans. Set `processor.chat_template = get_chat_template(name).jinja`, name "
+            f"one of {', '.join(map(repr, list_chat_templates()))}."
         )
     return jinja
 
 
 def _blank_image(processor: Any) -> torch.Tensor:
-    """A black image as the processor makes it, (1, 3, height, width), which must be as large as all others."""
+    """Return a black image of the processor, (1, 3, height, width), after a check that all images have its size."""
     blank, other = (processor.image_processor([probe], return_tensors="pt")["pixel_values"] for probe in _PROBES)
     if blank.shape != other.shape:
         raise ValueError(
@@ -242,6 +244,6 @@ def _blank_image(processor: Any) -> torch.Tensor:
 
 
 def _num_image_tokens(processor: Any) -> int:
-    """How many tokens the processor puts in for an image."""
+    """Return the processor's number of tokens for an image."""
     ids = processor(images=_PROBES[0], text=processor.image_token)["input_ids"][0]
     return list(ids).count(processor.image_token_id)

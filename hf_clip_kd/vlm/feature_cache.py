@@ -1,4 +1,4 @@
-"""What a frozen vision tower says of each image, computed once and read from files in every later run."""
+"""Features of a frozen vision tower, computed once per image and read from files in every later run."""
 
 import contextlib
 import hashlib
@@ -20,28 +20,28 @@ from ..recipe_io.results import remove_torn, write_whole
 
 logger = logging.getLogger(__name__)
 
-SHARD = 2048  # images per file
+SHARD = 2048  # Images per file.
 
 
 def image_name(image: dict) -> str:
-    """The name of an undecoded image (`{"bytes", "path"}`) in a cache: a hash of its bytes, or else its path."""
+    """Return the name of an undecoded image (`{"bytes", "path"}`) in a cache: a hash of its bytes, else its path."""
     return image["path"] if image["bytes"] is None else hashlib.sha256(image["bytes"]).hexdigest()
 
 
 class FeatureCache:
     """
-    The hidden states that a LLaVA reads of its frozen tower, one row per image, in `features-*.safetensors`.
+    The hidden states of a frozen tower that a LLaVA reads, one row per image, in `features-*.safetensors`.
 
-    A file is written under another name first and holds its own list of images, so that a kill at any moment loses at
-    most the file that was being written; [`FeatureCache.add`] goes on from there. Files are mapped into memory.
+    A file is written under another name first and holds its own list of images. A kill loses at most the file being
+    written, and [`FeatureCache.add`] continues from there. Files are mapped into memory.
 
     Args:
         folder (`str` or `Path`):
-            Where the files are, or will be.
+            Folder of the files.
         model ([`~transformers.LlavaForConditionalGeneration`]), processor ([`~transformers.LlavaProcessor`]):
-            Whose tower, layers and image processing the features belong to.
+            Source of tower, layers and image processing.
         dtype (`torch.dtype`, *optional*, defaults to the tower's):
-            Of the stored numbers.
+            Type of the stored numbers.
 
     Raises:
         ValueError: The folder holds features of another tower, layer, image processing or dtype.
@@ -74,7 +74,7 @@ class FeatureCache:
 
     def __call__(self, image: dict) -> torch.Tensor:
         """
-        Hidden states (layers, tokens, width) of an undecoded image.
+        Return the hidden states (layers, tokens, width) of an undecoded image.
 
         Raises:
             ValueError: The image is not in the cache.
@@ -82,8 +82,8 @@ class FeatureCache:
         name = image_name(image)
         if name not in self._places:
             raise ValueError(
-                f"The image {name} is not among the {len(self):,} of the feature cache {self.folder}. All images of the "
-                "training data must be. Call `cache.add(images)` first."
+                f"The image {name} is not among the {len(self):,} of the feature cache {self.folder}. All images of "
+                "the training data must be. Call `cache.add(images)` first."
             )
         path, row = self._places[name]
         if path not in self._open:
@@ -92,12 +92,12 @@ class FeatureCache:
 
     def add(self, images: Iterable[dict], decode: Callable[[dict], object], batch_size: int = 32) -> None:
         """
-        Compute and store what is missing; several processes share the work.
+        Compute and store the missing features; several processes share the work.
 
         Args:
-            images (`Iterable[dict]`): Undecoded images; those of one name count once.
-            decode (`Callable`): An undecoded image to an RGB `PIL.Image.Image`. What it raises as a `ValueError` leaves
-                that image out with a warning; the collator meets it again.
+            images (`Iterable[dict]`): Undecoded images; equal names count once.
+            decode (`Callable`): Undecoded image -> RGB `PIL.Image.Image`. An image with a `ValueError` is left out
+                with a warning; the collator meets it again.
             batch_size (`int`, *optional*, defaults to `32`): Images per forward pass.
         """
         missing = {image_name(image): image for image in images}
@@ -157,9 +157,10 @@ class FeatureCache:
 @contextlib.contextmanager
 def reading_features(model: LlavaForConditionalGeneration) -> Iterator[None]:
     """
-    Within it, the model takes for `pixel_values` what a [`FeatureCache`] or the like gives: hidden states
-    (images, layers, tokens, width), one for each of `vision_feature_layer`. Its tower is not called; its weights stay
-    where they are, so a checkpoint holds them.
+    Make the model take hidden states for `pixel_values` within this context, without its tower.
+
+    The states come from a [`FeatureCache`] or the like: (images, layers, tokens, width), one layer for each of
+    `vision_feature_layer`. The tower's weights stay in the model, so a checkpoint holds them.
     """
     layers = model.config.vision_feature_layer
     layers = [layers] if isinstance(layers, int) else list(layers)
@@ -168,7 +169,7 @@ def reading_features(model: LlavaForConditionalGeneration) -> Iterator[None]:
     def forward(pixel_values: torch.Tensor, **kwargs) -> BaseModelOutputWithPooling:
         return BaseModelOutputWithPooling(hidden_states=dict(zip(layers, pixel_values.unbind(dim=1), strict=True)))
 
-    # On the instance, over the class's method: stock LLaVA calls its tower in one place only.
+    # The instance's method hides the class's; stock LLaVA calls its tower in one place only.
     tower.forward = forward
     try:
         yield

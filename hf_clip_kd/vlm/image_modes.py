@@ -1,4 +1,4 @@
-"""How an image of any shape becomes the square that a tower sees."""
+"""Ways to make an image of any shape the square that a tower sees."""
 
 from transformers import BaseImageProcessor
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
@@ -8,25 +8,25 @@ IMAGE_MODES = ("square", "pad", "crop")
 
 def square_image_processor(image_processor: BaseImageProcessor, image_mode: str) -> LlavaImageProcessorPil:
     """
-    LLaVA's image processor with the size, mean, standard deviation and filter of a tower's own.
+    Return LLaVA's image processor with the size, mean, standard deviation and filter of a tower's own.
 
     Args:
-        image_processor ([`~transformers.BaseImageProcessor`]): That of the tower.
+        image_processor ([`~transformers.BaseImageProcessor`]): The tower's own.
         image_mode (`str`):
             - `"square"`: the whole image, warped to the square (TinyLLaVA).
             - `"pad"`: the whole image, on a square of the mean colour (LLaVA-1.5).
-            - `"crop"`: the centre of the image; its shorter edge fits (the tower's own evaluation, mostly).
+            - `"crop"`: the centre of the image; its shorter edge fits (mostly the tower's own evaluation).
 
     Returns:
         [`~transformers.LlavaImageProcessorPil`]: `crop_size` names the side of its images in every mode.
 
     Raises:
-        ValueError: An unknown mode, or the tower's images are not square.
+        ValueError: The mode is unknown, or the tower's images are not square.
     """
     if image_mode not in IMAGE_MODES:
         raise ValueError(
-            f"image_mode={image_mode!r} is unknown; allowed are {', '.join(IMAGE_MODES)}; "
-            "write for example build_llava(..., image_mode='square')."
+            f"image_mode={image_mode!r} is unknown. Allowed are {', '.join(IMAGE_MODES)}. Write for example "
+            "build_llava(..., image_mode='square')."
         )
     side = image_side(image_processor)
     sizes = {"square": {"height": side, "width": side}, "pad": {"height": side, "width": side}}
@@ -39,21 +39,21 @@ def square_image_processor(image_processor: BaseImageProcessor, image_mode: str)
         do_rescale=image_processor.do_rescale,
         rescale_factor=image_processor.rescale_factor,
         do_normalize=image_processor.do_normalize,
-        # SigLIP's processor may leave out what is the library's default for it.
+        # SigLIP's processor may leave out values that equal the library's default.
         image_mean=list(image_processor.image_mean),
         image_std=list(image_processor.image_std),
     )
 
 
 def image_side(image_processor: BaseImageProcessor) -> int:
-    """Side of the square images that come out of an image processor, in pixels."""
+    """Return the side in pixels of the square images that an image processor makes."""
     cropped = getattr(image_processor, "do_center_crop", False) and image_processor.crop_size
     size = image_processor.crop_size if cropped else image_processor.size
     height, width = size["height"], size["width"]
     if not height or height != width:
         raise ValueError(
-            f"{type(image_processor).__name__} makes images of {dict(size)}; the tower of a LLaVA sees squares of one "
-            "size, as its number of image tokens is fixed; pass such an image processor: "
+            f"{type(image_processor).__name__} makes images of {dict(size)}. The tower of a LLaVA sees squares of one "
+            "size, as its number of image tokens is fixed. Pass such an image processor: "
             "build_llava(..., image_processor=CLIPImageProcessorPil(size={'height': 224, 'width': 224}, "
             "do_center_crop=False))."
         )

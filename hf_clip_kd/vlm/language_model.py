@@ -1,4 +1,4 @@
-"""The causal language model of a LLaVA: loaded, with room for `<image>`, and its head as the stock class has it."""
+"""Causal language model of a LLaVA: loading, room for `<image>`, and a head for the stock class."""
 
 import copy
 import os
@@ -18,14 +18,14 @@ def load_language_model(
     dtype: torch.dtype,
     trust_remote_code: bool,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A causal language model in `dtype` and its tokenizer, both free to be changed: objects are copied."""
+    """Return a causal language model in `dtype` and its tokenizer; objects are copied, so both may be changed."""
     if isinstance(language_model, PreTrainedModel):
         if tokenizer is None:
             raise ValueError(
-                f"language_model is a {type(language_model).__name__} and tokenizer is None; a model has no tokenizer in "
-                "it; pass both: build_llava(tower, model, tokenizer=tokenizer)."
+                f"language_model is a {type(language_model).__name__} and tokenizer is None. A model has no tokenizer "
+                "in it. Pass both: build_llava(tower, model, tokenizer=tokenizer)."
             )
-        if getattr(language_model, "is_quantized", False):  # loaded for this, with types of its own
+        if getattr(language_model, "is_quantized", False):  # It was loaded for this, and its types must stay.
             return language_model.eval(), copy.deepcopy(tokenizer)
         return copy.deepcopy(language_model).to(dtype).eval(), copy.deepcopy(tokenizer)
     name = os.fspath(language_model)
@@ -37,35 +37,36 @@ def load_language_model(
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().split("\n")[0].rstrip(".")
         raise ValueError(
-            f"language_model={name!r} cannot be loaded ({reason}); allowed are a folder or Hub id of a causal language "
-            "model of transformers with its tokenizer, or such a model with tokenizer=...; check the name and the network."
+            f"language_model={name!r} cannot be loaded ({reason}). Allowed are a folder or Hub id of a causal "
+            "language model of transformers with its tokenizer, or such a model with tokenizer=.... Check the name "
+            "and the network."
         ) from error
     if missing := sorted(report["missing_keys"]):
         raise ValueError(
-            f"The weights of language_model={name!r} lack {len(missing)} tensors (such as {missing[0]}), which would stay "
-            "random; allowed are complete weights; save the whole model with model.save_pretrained."
+            f"The weights of language_model={name!r} lack {len(missing)} tensors (such as {missing[0]}), which would "
+            "stay random. Allowed are complete weights. Save the whole model with model.save_pretrained."
         )
     return model, copy.deepcopy(tokenizer)
 
 
 def add_special_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, end_of_turn: str | None) -> int:
     """
-    Gives the tokenizer `<image>` and a padding token, and the model as many embeddings as there are tokens.
+    Add `<image>` and a padding token to the tokenizer, and enough embeddings to the model.
 
-    The padding token is never one that ends an answer: whoever masks padding would take the end from the labels. The model
-    grows only if it has no spare rows, as it mostly has.
+    The padding token never ends an answer: a mask of padding would remove the end from the labels. The model grows
+    only if it has no spare rows, and mostly it has.
 
     Returns:
-        `int`: id of `<image>`.
+        `int`: Id of `<image>`.
 
     Raises:
-        ValueError: The tokenizer does not have the template's token for the end of a turn.
+        ValueError: The tokenizer lacks the template's token for the end of a turn.
     """
     if end_of_turn is not None and end_of_turn not in tokenizer.get_vocab():
         raise ValueError(
-            f"The chat template ends its turns with {end_of_turn!r}, which is no token of this tokenizer; allowed are "
-            "templates of the language model's own family, and 'vicuna', which needs no token; "
-            "call build_llava(..., chat_template='vicuna')."
+            f"The chat template ends its turns with {end_of_turn!r}, which is no token of this tokenizer. Allowed are "
+            "templates of the language model's own family, and 'vicuna', which needs no token. Call build_llava(..., "
+            "chat_template='vicuna')."
         )
     image_token = AddedToken(IMAGE_TOKEN, normalized=False, special=True)
     tokenizer.add_special_tokens({"extra_special_tokens": [image_token]}, replace_extra_special_tokens=False)
@@ -81,7 +82,7 @@ def add_special_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
 
 def stock_head(model: PreTrainedModel) -> tuple[nn.Linear, bool]:
     """
-    The output head for [`~transformers.LlavaForConditionalGeneration`], and whether it stays tied to the embeddings.
+    Return the output head for [`~transformers.LlavaForConditionalGeneration`], and `True` if it stays tied.
 
     The stock class can tie only to `embed_tokens`; a model that ties under another name gets a copy.
 
@@ -103,18 +104,18 @@ def stock_head(model: PreTrainedModel) -> tuple[nn.Linear, bool]:
 
 def no_stock_head(model: PreTrainedModel, reason: str) -> ValueError:
     return ValueError(
-        f"{type(model).__name__} would compute other logits inside a LLaVA ({reason}): the stock class has a plain linear "
-        "head without bias, scale or soft-capping; allowed are models such as Qwen2, Qwen3, Llama, Mistral, SmolLM2, Phi-3 "
-        "and Gemma 1; give one of these as language_model."
+        f"{type(model).__name__} would compute other logits inside a LLaVA ({reason}): the stock class has a plain "
+        "linear head without bias, scale or soft-capping. Allowed are models such as Qwen2, Qwen3, Llama, Mistral, "
+        "SmolLM2, Phi-3 and Gemma 1. Give one of these as language_model."
     )
 
 
 @torch.no_grad()
 def probe_logits(model: PreTrainedModel) -> torch.Tensor:
-    """Logits of some tokens from all over the vocabulary, without an image."""
+    """Return the logits of some tokens from all over the vocabulary, without an image."""
     rows = model.get_input_embeddings().weight.shape[0]
     ids = torch.linspace(0, rows - 1, min(rows, 16), device=model.device).long()
-    # In eval mode bitsandbytes may repack 4-bit weights for inference, after which they let no gradient through.
+    # bitsandbytes may repack 4-bit weights for inference in eval mode; they then let no gradient through.
     model.train(any(type(module).__name__ == "Linear4bit" for module in model.modules()))
     try:
         return model(input_ids=ids[None], use_cache=False).logits

@@ -1,4 +1,4 @@
-"""A trained LLaVA as a folder that loads elsewhere, and back."""
+"""Saving and loading of a trained LLaVA; the folder also loads without this package."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ from transformers.dynamic_module_utils import get_relative_import_files
 from ..models import TimmVisionConfig, load_clip
 from ..models.timm_clip import modeling_timm_llava
 
-# Read by the Auto classes of transformers: file and class to load with `trust_remote_code=True`.
+# The Auto classes of transformers read this: file and class to load with `trust_remote_code=True`.
 AUTO_MAP = {
     "AutoConfig": "modeling_timm_llava.TimmLlavaConfig",
     "AutoModelForImageTextToText": "modeling_timm_llava.TimmLlavaForConditionalGeneration",
@@ -30,15 +30,15 @@ def save_llava(
     model: LlavaForConditionalGeneration, processor: LlavaProcessor, folder: str | os.PathLike, **save_arguments
 ) -> None:
     """
-    Writes model and processor into a folder.
+    Write model and processor into a folder.
 
-    With a tower of transformers the folder needs nothing but transformers. With a [`TimmVisionModel`] it also holds the
-    code of the tower: it loads with `trust_remote_code=True` where timm is installed, and plainly where this package is.
+    A tower of transformers needs nothing but transformers. The folder of a [`TimmVisionModel`] also holds the tower's
+    code: it loads with `trust_remote_code=True` and timm, or with this package.
 
     Args:
         model ([`~transformers.LlavaForConditionalGeneration`]), processor ([`~transformers.LlavaProcessor`]):
-            As [`build_llava`] returns them.
-        folder (`str` or `os.PathLike`): Is made if need be.
+            Results of [`build_llava`].
+        folder (`str` or `os.PathLike`): Output folder, created if missing.
         save_arguments: Passed to `model.save_pretrained`, such as `state_dict` or `max_shard_size`.
     """
     model.config.__dict__.pop("auto_map", None)
@@ -54,33 +54,34 @@ def save_llava(
 
 def keep_names(model: LlavaForConditionalGeneration) -> None:
     """
-    Let the model be saved under the names that a LLaVA's folder has, also when its class is another one by then.
+    Keep the names of a LLaVA's folder for a later save, also if the model's class changes.
 
-    transformers finds by the class how the names in a folder differ from those of the live modules, and FSDP 2 puts a class of
-    its own in the place of the model's. A loaded model knows it already.
+    transformers maps the live modules' names to those in a folder by the class, and FSDP 2 replaces the class. A
+    loaded model keeps this map by itself.
     """
     if getattr(model, "_weight_conversions", None) is None:
         found = get_model_conversion_mapping(model, add_legacy=False)
-        # Without those that transformers leaves out for a model that was not loaded.
-        model._weight_conversions = [one for one in found if not isinstance(one, PrefixChange)] or None
+        # transformers leaves these out for a model that was not loaded.
+        kept = [conversion for conversion in found if not isinstance(conversion, PrefixChange)]
+        model._weight_conversions = kept or None
 
 
 def load_llava(
     folder: str | os.PathLike, *, dtype: torch.dtype | str | None = None, trust_remote_code: bool = False
 ) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
     """
-    Loads what [`save_llava`] wrote, or any other LLaVA.
+    Load what [`save_llava`] wrote, or any other LLaVA.
 
     Args:
         folder (`str` or `os.PathLike`): A folder or Hub id.
-        dtype (`torch.dtype` or `str`, *optional*): As in `from_pretrained`; without it that of the file.
-        trust_remote_code (`bool`, *optional*, defaults to `False`): Not needed for what [`save_llava`] wrote.
+        dtype (`torch.dtype` or `str`, *optional*): See `from_pretrained`. Default is that of the file.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): Not needed for folders of [`save_llava`].
 
     Returns:
-        `tuple`: the model in eval mode, and its processor.
+        `tuple`: The model in eval mode, and its processor.
 
     Raises:
-        ValueError: There is no LLaVA, or not all its weights.
+        ValueError: There is no LLaVA, or some of its weights are missing.
     """
     name = os.fspath(folder)
     try:
@@ -91,31 +92,32 @@ def load_llava(
             name, dtype=dtype or "auto", trust_remote_code=trust_remote_code, output_loading_info=True
         )
         processor = LlavaProcessor.from_pretrained(name)
-        # transformers prefers the torchvision backend whatever was saved; its pixels are not those of training.
+        # transformers prefers the torchvision backend for any saved processor; its pixels differ from those of
+        # training.
         processor.image_processor = AutoImageProcessor.from_pretrained(name, backend="pil")
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().split("\n")[0].rstrip(".")
         raise ValueError(
-            f"{name!r} cannot be loaded as a LLaVA ({reason}); allowed are a folder written by save_llava and a Hub id of a "
-            "model of type 'llava'; give the folder in which config.json lies."
+            f"{name!r} cannot be loaded as a LLaVA ({reason}). Allowed are a folder written by save_llava and a Hub "
+            "id of a model of type 'llava'. Give the folder in which config.json lies."
         ) from error
     if missing := sorted(report["missing_keys"]):
         raise ValueError(
-            f"The weights of {name!r} lack {len(missing)} tensors (such as {missing[0]}), which would stay random; allowed "
-            "are complete weights; save the model again with save_llava."
+            f"The weights of {name!r} lack {len(missing)} tensors (such as {missing[0]}), which would stay random. "
+            "Allowed are complete weights. Save the model again with save_llava."
         )
     return model, processor
 
 
 def load_folder(folder: str | os.PathLike) -> tuple:
     """
-    Load the model and the processor in a folder, be it a LLaVA or a dual encoder.
+    Load the model and the processor in a folder, either a LLaVA or a dual encoder.
 
     Args:
-        folder (`str` or `os.PathLike`): Of this machine.
+        folder (`str` or `os.PathLike`): A local folder.
 
     Raises:
-        ValueError: As [`load_llava`] and [`load_clip`] do.
+        ValueError: See [`load_llava`] and [`load_clip`].
     """
     vlm = AutoConfig.from_pretrained(folder).model_type == "llava"
     return load_llava(folder) if vlm else load_clip(folder)

@@ -1,4 +1,4 @@
-"""Which parts of a LLaVA learn, and at which rate."""
+"""Choice of the parts of a LLaVA that learn, and of their rates."""
 
 import torch
 from torch import nn
@@ -11,7 +11,7 @@ from .training_args import LlavaTrainingArguments
 
 def set_trainable(model: LlavaForConditionalGeneration, args: LlavaTrainingArguments) -> None:
     """Let the parts of `args.stage` learn and freeze the others, as LLaVA's two stages do."""
-    # Adapters learn in place of the language model's own weights.
+    # Adapters replace training of the language model's own weights.
     language_model = args.stage == "finetune" and args.lora is None
     learns = {
         model.model.multi_modal_projector: True,
@@ -19,15 +19,17 @@ def set_trainable(model: LlavaForConditionalGeneration, args: LlavaTrainingArgum
         model.lm_head: language_model,
         model.model.vision_tower: args.tune_vision_tower,
     }
-    # The head last: with tied embeddings it is a part of the language model.
-    for part, whether in learns.items():
-        part.requires_grad_(whether)
+    # The head comes last: with tied embeddings it is a part of the language model.
+    for part, learned in learns.items():
+        part.requires_grad_(learned)
 
 
 def freeze_unread(model: nn.Module) -> None:
     """
-    Freeze what of a learning vision tower does not reach the features that are read, such as the layers behind
-    `vision_feature_layer`. It would have no gradient: DDP waits for it, and FSDP can resume no optimizer that never saw it.
+    Freeze the weights of a learning vision tower that the read features do not use.
+
+    The layers behind `vision_feature_layer` have no gradient. DDP would wait for it, and FSDP cannot resume an
+    optimizer that never saw it.
     """
     llava = find_llava(model)
     tower = llava.model.vision_tower
@@ -40,7 +42,7 @@ def freeze_unread(model: nn.Module) -> None:
 
 
 def frozen_parts(model: nn.Module) -> list[nn.Module]:
-    """Vision tower and language model, where they do not learn at all: they belong in eval mode."""
+    """Return vision tower and language model if they do not learn at all: they belong in eval mode."""
     core = find_llava(model).model
     return [
         part
@@ -51,7 +53,7 @@ def frozen_parts(model: nn.Module) -> list[nn.Module]:
 
 def parameter_groups(model: nn.Module, args: LlavaTrainingArguments, decaying: list[str]) -> list[dict]:
     """
-    Groups for an optimizer: vision tower, projector and the rest, each at its own rate, split by weight decay.
+    Group parameters for an optimizer: vision tower, projector and the rest, each with its rate, split by weight decay.
 
     Args:
         model (`nn.Module`): A LLaVA, or one wrapped by `peft`.
@@ -69,5 +71,5 @@ def parameter_groups(model: nn.Module, args: LlavaTrainingArguments, decaying: l
 
 
 def find_llava(model: nn.Module) -> LlavaForConditionalGeneration:
-    """The LLaVA itself, below the wrapper that `peft` puts around it."""
+    """Return the LLaVA inside the wrapper of `peft`."""
     return next(module for module in model.modules() if isinstance(module, LlavaForConditionalGeneration))

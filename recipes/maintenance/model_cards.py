@@ -1,4 +1,4 @@
-"""Render the cards of `model_cards/` again from the files that their runs left behind, and their index.
+"""Render the cards of `model_cards/` and their index again from the files of their runs.
 
 The parts of a card lie in `model_cards/runs/NAME/`: configuration, recipe, results, cost, and the scores of the runs
 beside it. The command reads only these, so the same cards come out. Flags take over finished runs before that.
@@ -38,7 +38,7 @@ LABELS = {
 }
 # Results of a run that stand in the index.
 COLUMNS = ("acc1", "image_retrieval_recall@1", "text_retrieval_recall@1", "accuracy")
-# A recipe describes the run, its results the evaluation.
+# The recipe's own entries: they do not describe the results.
 NOT_COMPARED = ("evaluation", "beside")
 INDEX = """# Model cards
 
@@ -64,7 +64,7 @@ def collect(run: Path, cards: Path = CARDS) -> Path:
     The other runs beside it, with results, become columns of its tables.
 
     Raises:
-        ValueError: The folder holds no finished run, or its recipe is not that of its results.
+        ValueError: The folder holds no finished run, or its recipe differs from that of its results.
     """
     results = load_results(run / "results")
     if not (results and (run / "config.json").is_file()):
@@ -96,7 +96,7 @@ def collect_study(study: Path, cards: Path = CARDS) -> Path:
     Take over one student of each condition and the JSONs of a study, make its report, and return its folder.
 
     Raises:
-        ValueError: As [`collect_students`].
+        ValueError: See [`collect_students`].
     """
     collect_students(study, STUDY_CONFIGS, cards / "runs")
     record = json.loads((study / "study.json").read_text(encoding="utf-8"))
@@ -148,7 +148,7 @@ def index(folders: list[Path]) -> str:
 
 
 def main(argv: list[str] | None = None) -> dict[str, str]:
-    """Run the recipe and return the texts it wrote, by file name."""
+    """Run the recipe and return the written texts by file name."""
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(

@@ -29,11 +29,11 @@ def run(tmp_path):
 @pytest.mark.parametrize(
     ("formats", "options", "match"),
     [
-        (["native", "gguf"], {}, "names gguf; allowed are native, remote-code, open_clip, onnx; write"),
-        ([], {}, "names nothing; allowed"),
-        (["native", "remote-code"], {}, "both 'native' and 'remote-code', .*; allowed is either; take"),
-        (["native"], {"quantize": True}, "quantize=True .* has no 'onnx'; allowed .*; add 'onnx'"),
-        (["remote-code"], {}, "CLIPModel cannot be exported as 'remote-code': .*; allowed .*; export it as 'native'"),
+        (["native", "gguf"], {}, "names gguf. Allowed are native, remote-code, open_clip, onnx. Write"),
+        ([], {}, "names nothing. Allowed"),
+        (["native", "remote-code"], {}, "both 'native' and 'remote-code', .*. Allowed is either. Take"),
+        (["native"], {"quantize": True}, "quantize=True .* has no 'onnx'. Allowed .*. Add 'onnx'"),
+        (["remote-code"], {}, "CLIPModel cannot be exported as 'remote-code': .*. Allowed .*. Export it as 'native'"),
     ],
 )
 def test_formats(formats, options, match, run, tmp_path):
@@ -43,7 +43,7 @@ def test_formats(formats, options, match, run, tmp_path):
 
 
 def test_a_folder_with_files_is_left_alone(run):
-    with pytest.raises(ValueError, match="holds files already; allowed is a new or an empty folder; take another"):
+    with pytest.raises(ValueError, match="holds files already. Allowed is a new or an empty folder. Take another"):
         export_model(run, run, ["native"])
 
 
@@ -64,7 +64,7 @@ def test_another_model_is_refused_and_leaves_nothing(what, run, tmp_path, monkey
     assert {whole[row] for row in parity.ROWS} == {0.0}
     write = folder.write_native
     monkeypatch.setattr(folder, "write_native", lambda root, *model: write(root, *spoiled(run)))
-    with pytest.raises(ValueError, match="'native' does not compute what the model computes .*; allowed .*; leave"):
+    with pytest.raises(ValueError, match="'native' does not compute what the model computes .*. Allowed .*. Leave"):
         export_model(run, tmp_path / "out", ["native"])
     assert {path.name for path in tmp_path.iterdir()} == {"run", "good"}
 
@@ -138,7 +138,7 @@ def test_llava_refused(tmp_path):
     run = llava(tmp_path / "run", "convnext")
     with pytest.raises(ValueError, match="LLaVA on 'convnext_atto' cannot be exported as 'native': ConvNeXt"):
         export_model(run, tmp_path / "out", ["native"])
-    with pytest.raises(ValueError, match="holds a LLaVA; allowed is one of native, remote-code; for open_clip"):
+    with pytest.raises(ValueError, match="holds a LLaVA. Allowed is one of native, remote-code. For open_clip"):
         export_model(run, tmp_path / "out", ["open_clip"])
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 

@@ -224,14 +224,14 @@ def save(tmp_path, state):
         (
             lambda state: state,
             "laclip",
-            "layout='laclip' .* is unknown; allowed are open_clip, clip_kd.*; a checkpoint",
+            "layout='laclip' .* is unknown. Allowed are open_clip, clip_kd.*. A checkpoint",
         ),
         (lambda state: {"a": torch.ones(1)}, "clip_kd", "is none of layout='clip_kd': its weights are called a, "),
-        (lambda state: [1, 2], "clip_kd", "holds no weights by name; allowed is a state dict.*; save"),
+        (lambda state: [1, 2], "clip_kd", "holds no weights by name. Allowed is a state dict.*. Save"),
         (
             lambda state: {**state, "extra": torch.ones(1)},
             "open_clip",
-            "do not fit the architecture .*extra.*; allowed",
+            "do not fit the architecture .*extra.*. Allowed",
         ),
         (
             # A pruned model, as TinyCLIP's automatic inheritance gives.
@@ -239,12 +239,12 @@ def save(tmp_path, state):
                 key: value[:100] if key.endswith("1.mlp.c_fc.weight") else value for key, value in state.items()
             },
             "open_clip",
-            "do not fit the architecture .*; allowed are models whose layers all have the same sizes",
+            "do not fit the architecture .*. Allowed are models whose layers all have the same sizes",
         ),
         (
             lambda state: {key: value for key, value in state.items() if key != "visual.proj"},
             "open_clip",
-            "architecture=None, .* have no visual.proj; .*; pass architecture",
+            "architecture=None, .* have no visual.proj. Sizes .* alone. Pass architecture",
         ),
     ],
 )
@@ -262,21 +262,21 @@ class Payload:
 
 def test_code_in_a_pickle_does_not_run(tmp_path):
     path = save(tmp_path, {"logit_scale": Payload()})
-    with pytest.raises(ValueError, match="cannot be read .*; allowed are .safetensors files and pickles of tensors"):
+    with pytest.raises(ValueError, match="cannot be read .*. Allowed are .safetensors files and pickles of tensors"):
         import_checkpoint(path, tmp_path / "out", "clip_kd")
 
 
 def test_mobileclip_s0_has_convolutions_in_its_text_tower(tmp_path):
     state = {"logit_scale": torch.ones(()), "image_encoder.model.a": torch.ones(1)}
     path = save(tmp_path, state | {"text_encoder.transformer.0.token_mixer.conv.weight": torch.ones(1)})
-    with pytest.raises(ValueError, match="is a MobileCLIP-S0, whose text tower has convolutions; allowed .*; take"):
+    with pytest.raises(ValueError, match="is a MobileCLIP-S0, whose text tower has convolutions. Allowed .*. Take"):
         import_checkpoint(path, tmp_path / "out", "mobileclip", "MobileCLIP-S1")
 
 
 @pytest.mark.parametrize("name", ["nothing.pt", "somebody/some-clip"])
 def test_checkpoint_that_is_not_there(name, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(ValueError, match=f"checkpoint='{name}' is not there .*; allowed .*; check the path"):
+    with pytest.raises(ValueError, match=f"checkpoint='{name}' is not there .*. Allowed .*. Check the path"):
         import_checkpoint(name, tmp_path / "out", "open_clip")
 
 
@@ -296,8 +296,8 @@ def test_our_own_export_comes_back(tmp_path):
 def test_unknown_architecture_and_full_folder(tmp_path):
     path = save(tmp_path, build(VIT).state_dict())
     with pytest.raises(
-        ValueError, match="architecture='ViT-Q' is neither a file nor known .*; allowed .*; leave it out"
+        ValueError, match="architecture='ViT-Q' is neither a file nor known .*. Allowed .*. Leave it out"
     ):
         import_checkpoint(path, tmp_path / "out", "open_clip", "ViT-Q")
-    with pytest.raises(ValueError, match="holds files already; allowed .*; take another"):
+    with pytest.raises(ValueError, match="holds files already. Allowed .*. Take another"):
         import_checkpoint(path, tmp_path, "open_clip")

@@ -81,7 +81,7 @@ def test_vision_transformers(architecture, model_args, native_class, tower_class
 )
 def test_refused_with_its_reason(architecture, model_args, reason, tmp_path):
     model, _ = student(tmp_path, architecture, **model_args)
-    with pytest.raises(ValueError, match=f"cannot be exported as 'native': .*{reason}.*; allowed .* 'remote-code'"):
+    with pytest.raises(ValueError, match=f"cannot be exported as 'native': .*{reason}.*. Allowed .* 'remote-code'"):
         to_native(model)
 
 

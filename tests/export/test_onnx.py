@@ -55,7 +55,7 @@ def test_onnx_names_what_is_missing(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(
-        ValueError, match=r"needs onnx.*not installed; allowed .*; run `pip install hf_clip_kd\[onnx\]`"
+        ValueError, match=r"needs onnx.*not installed. Allowed .*. Run `pip install hf_clip_kd\[onnx\]`"
     ):
         export_model(tmp_path / "run", tmp_path / "out", ["onnx"])
     assert [path.name for path in tmp_path.iterdir()] == ["run"]

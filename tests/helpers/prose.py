@@ -23,7 +23,7 @@ BAD_FIRST_WORDS = frozenset(
 DIRECTIVE = re.compile(r"#\s*(noqa|type:|fmt:|ruff:|pragma|!)")
 # Headings of Google's style, and the head of an entry below one: `name (type): ` or `name: `.
 SECTION = re.compile(r"(Args|Arguments|Returns|Raises|Yields|Example|Examples|Attributes|Note|Notes):$")
-ENTRY_HEAD = re.compile(r"^[`*\w.,\[\]/ ]{1,60}?(\([^)]*\))?:(\s|$)")
+ENTRY_HEAD = re.compile(r"^[`*\w.,\[\]/ ]{1,60}?(\(.*?\))?:(\s|$)")
 BULLET = re.compile(r"^([-*•]|\d+[.)])\s+")
 # A sentence ends at a full stop, question or exclamation mark before a capital, a digit, a quote or code.
 SENTENCE_END = re.compile(r"(?<=[.!?])[\"')]*\s+(?=[A-Z0-9\"'(\[`-])")
@@ -36,7 +36,8 @@ def texts(source):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             docstring = ast.get_docstring(node)
             if docstring:
-                yield node.body[0].lineno, docstring
+                raw = node.body[0].value.value
+                yield node.body[0].lineno + raw[: len(raw) - len(raw.lstrip())].count("\n"), docstring
     block, last = None, None
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type != tokenize.COMMENT or DIRECTIVE.match(token.string):

@@ -115,7 +115,7 @@ def test_branch_tag_organisation_and_privacy(hub, folder):
     # The tag stays where it is.
     push_folder(folder, "lab/student", revision="next", tag="v1")
     (folder / "recipe.yaml").write_text("changed: true\n")
-    with pytest.raises(PushError, match="the tag 'v1' is already that of .*; give another tag"):
+    with pytest.raises(PushError, match="the tag 'v1' is already that of .*. Give another tag"):
         push_folder(folder, "lab/student", revision="next", tag="v1")
     assert on_hub(hub, "lab/student", "v1") != on_hub(hub, "lab/student", "next") == public(folder)
 
@@ -152,7 +152,7 @@ READER = "hf_" + "r" * 34
         ("reader/own", {"token": READER}, "don't have the rights"),
         ("a/b/c", {}, "a/b/c"),
         ("me/what is this", {}, "me/what is this"),
-        ("me/open", {"private": True}, "exists and is public; make it private"),
+        ("me/open", {"private": True}, "exists and is public. Make it private"),
     ],
 )
 def test_what_cannot_be_pushed_is_told_before(hub, repo_id, options, message):

@@ -38,20 +38,40 @@ DONE = [
     "hf_clip_kd/models/towers/timm_tower.py",
     "hf_clip_kd/models/towers/tokens.py",
     "hf_clip_kd/teachers",
+    "hf_clip_kd/evaluation/representation",
+    "hf_clip_kd/export",
+    "hf_clip_kd/hub",
+    "hf_clip_kd/recipe_io/results.py",
+    "hf_clip_kd/study/report",
+    "hf_clip_kd/vlm",
+    "recipes",
+]
+# Files in these folders that are not finished. The list ends empty.
+NOT_YET = [
+    "hf_clip_kd/hub/cards/objectives.py",
+    "hf_clip_kd/vlm/sample_counts.py",
+    "recipes/ablation.py",
+    "recipes/distill.py",
+    "recipes/evaluate.py",
+    "recipes/evaluate_vlm.py",
+    "recipes/maintenance/loss_table.py",
+    "recipes/study.py",
 ]
 
 
 def files(entries):
     for entry in entries:
         path = ROOT / entry
-        assert path.exists(), f"{entry} is in DONE and not in the project"
-        yield from [path] if path.is_file() else sorted(path.rglob("*.py"))
+        assert path.exists(), f"{entry} is named here and not in the project"
+        yield from [path] if path.suffix == ".py" else sorted(path.rglob("*.py"))
 
 
 def test_finished_rooms_keep_the_rules():
+    not_yet = set(files(NOT_YET))
     found = [
         f"{path.relative_to(ROOT)}:{line}: {message}"
         for path in files(DONE)
+        if path not in not_yet
         for line, message in problems(path.read_text(encoding="utf-8"))
     ]
     assert not found, "\n".join(["", *found])

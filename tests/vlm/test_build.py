@@ -265,7 +265,7 @@ def test_features_are_logged(caplog):
         ("vit", {"vision_feature_layer": []}, "names no layer"),
         ("vit", {"vision_feature_layer": -3}, r"cannot give layer \[-3\].*vision_feature_layer"),
         ("vit", {"vision_feature_layer": [-2, 9]}, r"cannot give layer \[-2, 9\]"),
-        ("vit", {"image_mode": "squash"}, "image_mode='squash' is unknown; allowed are square, pad, crop"),
+        ("vit", {"image_mode": "squash"}, "image_mode='squash' is unknown. Allowed are square, pad, crop"),
         ("vit", {"image_processor": image_processor(48)}, "48x48 pixels"),
         ("vit", {"image_processor": None}, "image_processor is None.*processor.image_processor"),
         ("vit", {"chat_template": "phi3"}, r"<\|end\|>.*no token of this tokenizer.*vicuna"),

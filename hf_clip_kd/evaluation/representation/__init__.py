@@ -1,6 +1,7 @@
 """
-How an image tower sees, measured without a vision-language model: alignment with its teacher, the tokens that would be read, and
-what probes find in them. Each diagnostic is a function; [`RepresentationEvaluator`] runs them all on one set of images.
+Measures of an image tower without a vision-language model: alignment with its teacher, its tokens, and probes of them.
+
+Each diagnostic is a function; [`RepresentationEvaluator`] runs them all on one set of images.
 """
 
 from .cka import MinibatchCKA, linear_cka

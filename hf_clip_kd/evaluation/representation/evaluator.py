@@ -1,4 +1,4 @@
-"""All diagnostics of one set of images, as an evaluator."""
+"""Evaluator that runs all diagnostics on one set of images."""
 
 from __future__ import annotations
 
@@ -28,53 +28,56 @@ from .tokens import TokenStatistics
 logger = logging.getLogger(__name__)
 
 PROBES = {"linear_probe": linear_probe, "knn_probe": knn_probe}
-NOT_SHARES = ("effective_rank", "token_norm", "token_norm_cv")  # the metrics that are no number between 0 and 1
+NOT_SHARES = ("effective_rank", "token_norm", "token_norm_cv")  # All other metrics are between 0 and 1.
 
 
 class RepresentationEvaluator(Evaluator):
     """
-    What the image tower of a model has learned, without a vision-language model: how it sees, not what it scores.
+    Evaluator of a model's image tower without a vision-language model.
 
-    Each image counts once, however many rows show it. What is measured depends on what there is:
+    Each image counts once, even if several rows show it. The metrics depend on the data:
 
-    - always, of the tokens that a vision-language model would read: see [`TokenStatistics`];
-    - with a `teacher`: `cka`, [`linear_cka`] of the embeddings with the teacher's, and `cka_tokens`, that of the tokens with
-      the teacher's at the same `layer`; `details["representation_maps"]["cka"]` holds that of every layer of the teacher (rows)
-      with every layer of the model (columns), see [`MinibatchCKA`];
-    - with labels: `linear_probe` and `knn_probe` of the embeddings, and the same of the mean token, `linear_probe_tokens` and
-      `knn_probe_tokens`;
-    - with class names or captions, for models that embed patches: `patch_text_acc1`, the share of images whose own class or
-      caption is nearest to one of their patches, see [`align_patches`]; and with masks `patch_text_pointing`, the share of images
-      in which the patch nearest to their own text lies on the object, see [`points_at`];
-    - with questions: `question_probe/TYPE` for each type of question, and their mean `question_probe`, see [`question_probe`].
+    - All data have metrics of the tokens that a vision-language model would read, see [`TokenStatistics`].
+    - A `teacher` adds `cka`, [`linear_cka`] of the embeddings with the teacher's. `cka_tokens` is that of the tokens
+      with the teacher's at the same `layer`. `details["representation_maps"]["cka"]` has every layer of the teacher
+      (rows) with every layer of the model (columns), see [`MinibatchCKA`].
+    - Labels add `linear_probe` and `knn_probe` of the embeddings. `linear_probe_tokens` and `knn_probe_tokens` are
+      those of the mean token.
+    - Class names or captions add `patch_text_acc1`, if the model embeds patches. It is the share of images whose own
+      class or caption is nearest to one of their patches, see [`align_patches`].
+    - Masks besides add `patch_text_pointing`. It is the share of images whose own text is nearest to a patch on the
+      object, see [`points_at`].
+    - Questions add `question_probe/TYPE` for each type of question, and their mean `question_probe`, see
+      [`question_probe`].
 
     Args:
         dataset ([`~datasets.Dataset`]):
-            Rows with an image each, and with whatever columns are named below.
+            Rows with an image each, and with the columns named below.
         teacher ([`CLIPTeacher`], `str` or `Path`, *optional*):
-            Whom to compare with; a name is loaded anew for each call and given up after it.
+            Teacher to compare with. A name is loaded for each call and released after it.
         layer (`int`, *optional*, defaults to -2):
-            Which layer's tokens are read, counted from the end; LLaVA reads the last but one.
+            Layer of the tokens, counted from the end; LLaVA reads the last but one.
         image_column (`str`, *optional*, defaults to `"image"`):
             Column of the images.
         label_column (`str`, *optional*):
             Column of classes, of any type; a [`~datasets.ClassLabel`] also brings their names.
         text_column (`str`, *optional*):
-            Column of captions, a string or a list of strings per row; of several the first counts. Not read where there are
-            class names.
+            Column of captions, a string or a list of strings per row. The first of several counts. Class names replace
+            captions.
         mask_column (`str`, *optional*):
             Column of masks of the object that class or caption names, rows of 0 and 1.
         question_column, answers_column, question_type_column (`str`, *optional*):
-            Columns of the question, its accepted answer or list of them, and its type; without types, all are of one, `"all"`.
+            Columns of the question, its accepted answer or list of them, and its type. Default is the type `"all"` for
+            each question.
         templates (`str`, `Path` or sequence of `str`, *optional*, defaults to `"simple"`):
             Prompts for the class names, see [`ZeroShotClassificationEvaluator`].
         batch_size (`int`, *optional*, defaults to `128`):
             Images or texts per forward pass.
         name (`str`, *optional*, defaults to `"representation"`):
-            Tells this evaluator from others in a [`SequentialEvaluator`].
+            Name of this evaluator in a [`SequentialEvaluator`].
 
     Raises:
-        ValueError: if the dataset is empty or lacks a column, or there are questions without answers.
+        ValueError: The dataset is empty or lacks a column, or there are questions without answers.
 
     Example:
 
@@ -105,8 +108,9 @@ class RepresentationEvaluator(Evaluator):
     ):
         if (question_column is None) != (answers_column is None):
             raise ValueError(
-                f"`question_column={question_column!r}` and `answers_column={answers_column!r}` of evaluator {name!r}: a probe "
-                "needs both questions and answers. Both columns must be named, or none. Pass the other one as well."
+                f"`question_column={question_column!r}` and `answers_column={answers_column!r}` of evaluator "
+                f"{name!r}: a probe needs both questions and answers. Both columns must be named, or none. Pass the "
+                "other one as well."
             )
         columns = {
             "image_column": image_column,
@@ -147,7 +151,7 @@ class RepresentationEvaluator(Evaluator):
         return (*with_teacher, *TokenStatistics.metric_names, *probes, *texts, *asked)
 
     def evaluate(self, model, processor) -> dict[str, float]:
-        """The metrics of `model`; those of patches and texts are left out if it embeds no patches."""
+        """Return the metrics of `model`; a model that embeds no patches has none of patches and texts."""
         teacher = self.teacher
         if isinstance(teacher, str | os.PathLike):
             teacher = CLIPTeacher(teacher, device=next(model.parameters()).device)
@@ -171,7 +175,7 @@ class RepresentationEvaluator(Evaluator):
         return metrics | self._aligned(reading) | self._answered(reading)
 
     def _embedded_texts(self, model, processor) -> tuple[Tensor, Tensor] | None:
-        """Texts of unit norm and which is whose, as [`read_images`] takes them; `None` where the model or the data has none."""
+        """Return texts of unit norm and each image's own for [`read_images`]; `None` if model or data have none."""
         if not self.prompts:
             return None
         try:
@@ -205,9 +209,11 @@ class RepresentationEvaluator(Evaluator):
         if not self.questions:
             return {}
         place = {position: i for i, position in enumerate(reading.kept)}
-        asked = [one._replace(image=place[one.image]) for one in self.questions if one.image in place]
+        asked = [
+            question._replace(image=place[question.image]) for question in self.questions if question.image in place
+        ]
         shares = {
-            f"question_probe/{kind}": question_probe(reading.tokens, [one for one in asked if one.kind == kind])
+            f"question_probe/{kind}": question_probe(reading.tokens, [entry for entry in asked if entry.kind == kind])
             for kind in self.kinds
         }
         return {"question_probe": sum(shares.values()) / len(shares)} | shares
@@ -215,9 +221,9 @@ class RepresentationEvaluator(Evaluator):
 
 def unique_images(dataset: Dataset, image_column: str) -> tuple[list[int], list[int]]:
     """
-    The first row of each image, in an order that is random and always the same, and for each row the place of its image there.
+    Return the first row of each image, in a fixed random order, and each row's image as a position there.
 
-    Random, since batches and the halves of a probe must not depend on how the rows were sorted.
+    Batches and the halves of a probe must not depend on the order of the rows, so it is random.
     """
     first: dict[tuple, int] = {}
     keys = []
@@ -233,7 +239,7 @@ def unique_images(dataset: Dataset, image_column: str) -> tuple[list[int], list[
 def _texts(
     dataset: Dataset, label_column: str | None, text_column: str | None, templates: str | Path | Sequence[str]
 ) -> tuple[list[list[str]], list[int]]:
-    """The prompts of every text that an image may be near to, and for each row which text is its own."""
+    """Return the prompts of every text, and for each row the position of its own text."""
     if label_column is not None and isinstance(dataset.features[label_column], ClassLabel):
         templates, names = load_templates(templates), dataset.features[label_column].names
         prompts = [[template.replace("{}", name) for template in templates] for name in names]

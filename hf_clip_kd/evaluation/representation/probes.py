@@ -1,6 +1,6 @@
-"""What simple classifiers find in frozen features.
+"""Simple classifiers on frozen features.
 
-scikit-learn takes a second to import, which every process would wait for: it is imported where something is probed.
+scikit-learn takes a second to import, so each function imports it for itself.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ TEMPERATURE = 0.07
 
 def linear_probe(features: Tensor, labels: Sequence) -> float:
     """
-    Accuracy of a logistic regression on frozen features ([CLIP](https://huggingface.co/papers/2103.00020), section 3.2).
+    Return the accuracy of a logistic regression on frozen features ([CLIP](https://huggingface.co/papers/2103.00020),
+    section 3.2).
 
     Features are standardised and the penalty is scikit-learn's default, not searched.
 
     Args:
-        features (`Tensor` of shape `(samples, dim)`): At least 5 samples.
+        features (`Tensor` of shape `(samples, dim)`): Features of at least 5 samples.
         labels (sequence of `int` or `str`): Their classes.
 
     Returns:
-        `float`: Share of right ones, each judged by the classifier that did not see its fifth of the samples.
+        `float`: Share of right classes. Each fifth is judged by a classifier that was fitted on the others.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -41,14 +42,16 @@ def linear_probe(features: Tensor, labels: Sequence) -> float:
 
 def knn_probe(features: Tensor, labels: Sequence) -> float:
     """
-    Accuracy of the vote of the 20 nearest neighbours by cosine, each with the weight `exp(cosine / 0.07)`
-    ([Wu et al.](https://huggingface.co/papers/1805.01978), as [DINO](https://huggingface.co/papers/2104.14294) uses it).
+    Return the accuracy of a vote of the 20 nearest neighbours by cosine, with weights `exp(cosine / 0.07)`.
+
+    The vote is that of [Wu et al.](https://huggingface.co/papers/1805.01978), which
+    [DINO](https://huggingface.co/papers/2104.14294) uses.
 
     Args:
-        features (`Tensor` of shape `(samples, dim)`), labels (sequence of `int` or `str`): As in [`linear_probe`].
+        features (`Tensor` of shape `(samples, dim)`), labels (sequence of `int` or `str`): See [`linear_probe`].
 
     Returns:
-        `float`: Share of right ones, each among the neighbours in the other four fifths of the samples.
+        `float`: Share of right classes. Neighbours come from the other four fifths of the samples.
     """
     from sklearn.neighbors import KNeighborsClassifier
 
@@ -58,7 +61,7 @@ def knn_probe(features: Tensor, labels: Sequence) -> float:
 
 
 def held_out_accuracy(classifier: ClassifierMixin, features: Tensor, labels: Sequence) -> float:
-    """Accuracy over all samples by cross-validation in 5 random, fixed parts."""
+    """Return the accuracy over all samples by cross-validation in 5 random, fixed parts."""
     from sklearn.model_selection import KFold, cross_val_score
 
     parts = KFold(FOLDS, shuffle=True, random_state=0)

@@ -1,4 +1,4 @@
-"""What a small probe that sees nothing but frozen tokens can answer, by type of question."""
+"""A small probe that answers questions from frozen tokens alone, by type of question."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STEPS, BATCH, LEARNING_RATE = 200, 128, 5e-3
 
 
 class Question(NamedTuple):
-    """A question about the image `image`, a position among those encoded, its accepted answers and its type."""
+    """A question about image number `image` of those encoded, with its accepted answers and its type."""
 
     image: int
     text: str
@@ -27,11 +27,14 @@ class Question(NamedTuple):
 
 class AttentiveProbe(nn.Module):
     """
-    One attention layer whose query is the question and whose keys and values are the tokens, then one linear layer: the
-    attentive probe of [V-JEPA](https://huggingface.co/papers/2404.08471) with a question, a bag of its words, for a query.
+    Attention layer from a question to the tokens, and a linear layer.
+
+    The query is a bag of the question's words; keys and values are the tokens. It is the attentive probe of
+    [V-JEPA](https://huggingface.co/papers/2404.08471) with a question for a query.
 
     Args:
-        tokens (`Tensor` of shape `(images, tokens, channels)`): What it is fitted on; each channel is standardised on it.
+        tokens (`Tensor` of shape `(images, tokens, channels)`): Tokens for the fit, by which each channel is
+            standardised.
         words (`int`): Number of words that questions have.
         answers (`int`): Number of answers to choose from.
     """
@@ -47,7 +50,7 @@ class AttentiveProbe(nn.Module):
         self.answer = nn.Linear(2 * WIDTH, answers)
 
     def forward(self, tokens: Tensor, questions: Tensor) -> Tensor:
-        """Logits `(batch, answers)` of tokens `(batch, tokens, channels)` and counts of words `(batch, words)`."""
+        """Return logits `(batch, answers)` for tokens `(batch, tokens, channels)` and word counts `(batch, words)`."""
         keys = self.token((tokens.float() - self.mean) / self.std) + self.position
         query = self.question(questions)
         read, _ = self.attention(query[:, None], keys, keys, need_weights=False)
@@ -57,22 +60,22 @@ class AttentiveProbe(nn.Module):
 @torch.enable_grad()
 def question_probe(tokens: Tensor, questions: Sequence[Question]) -> float:
     """
-    Trains an [`AttentiveProbe`] on the questions about the first three quarters of the images.
+    Train an [`AttentiveProbe`] on questions about the first three quarters of the images, and test it on the rest.
 
     Args:
-        tokens (`Tensor` of shape `(images, tokens, channels)`): Frozen, in random order of the images.
-        questions (sequence of [`Question`]): Of one type; where several answers are accepted, the most frequent is learned.
+        tokens (`Tensor` of shape `(images, tokens, channels)`): Frozen tokens of images in random order.
+        questions (sequence of [`Question`]): Questions of one type. The most frequent accepted answer is learned.
 
     Returns:
-        `float`: Share of the questions about the last quarter that get an accepted answer; 0 where there are none.
+        `float`: Share of the questions about the last quarter that get an accepted answer; 0 if there are none.
     """
     first_held_out = int(len(tokens) * (1 - HELD_OUT))
-    known = [one for one in questions if one.image < first_held_out]
-    asked = [one for one in questions if one.image >= first_held_out]
+    known = [question for question in questions if question.image < first_held_out]
+    asked = [question for question in questions if question.image >= first_held_out]
     if not known or not asked:
         return 0.0
-    words = numbered(word for one in known for word in words_of(one.text))
-    targets = [Counter(one.answers).most_common(1)[0][0] for one in known]
+    words = numbered(word for question in known for word in words_of(question.text))
+    targets = [Counter(question.answers).most_common(1)[0][0] for question in known]
     answers = numbered(targets)
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -83,11 +86,11 @@ def question_probe(tokens: Tensor, questions: Sequence[Question]) -> float:
         logits = [probe(tokens[images], counts.to(tokens.device)) for images, counts in batches]
     spoken = list(answers)
     said = [spoken[i] for i in torch.cat(logits).argmax(dim=-1).tolist()]
-    return sum(answer in one.answers for answer, one in zip(said, asked, strict=True)) / len(asked)
+    return sum(answer in question.answers for answer, question in zip(said, asked, strict=True)) / len(asked)
 
 
 def fit(probe: nn.Module, tokens: Tensor, images: Tensor, counts: Tensor, targets: Tensor) -> None:
-    """Cross-entropy, AdamW, one cycle of the learning rate; every step draws its batch anew."""
+    """Train with cross-entropy, AdamW and one cycle of the learning rate; every step draws its batch anew."""
     optimizer = torch.optim.AdamW(probe.parameters(), lr=LEARNING_RATE, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=STEPS)
     for _ in range(STEPS):
@@ -100,13 +103,13 @@ def fit(probe: nn.Module, tokens: Tensor, images: Tensor, counts: Tensor, target
 
 
 def encoded(questions: Sequence[Question], words: dict[str, int]) -> tuple[Tensor, Tensor]:
-    """The image of each question, `(questions,)`, and how often each of the known words stands in it, `(questions, words)`."""
+    """Return each question's image, `(questions,)`, and its counts of the known words, `(questions, words)`."""
     counts = torch.zeros(len(questions), len(words))
-    for row, one in enumerate(questions):
-        for word in words_of(one.text):
+    for row, question in enumerate(questions):
+        for word in words_of(question.text):
             if word in words:
                 counts[row, words[word]] += 1
-    return torch.tensor([one.image for one in questions]), counts
+    return torch.tensor([question.image for question in questions]), counts
 
 
 def words_of(text: str) -> list[str]:
@@ -114,5 +117,5 @@ def words_of(text: str) -> list[str]:
 
 
 def numbered(items: Iterable[str]) -> dict[str, int]:
-    """Each different item with its place in the alphabet."""
+    """Return each different item with its place in the alphabet."""
     return {item: number for number, item in enumerate(sorted(set(items)))}

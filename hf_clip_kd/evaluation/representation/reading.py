@@ -1,4 +1,4 @@
-"""One pass over the images: all that the diagnostics need of a model, and of its teacher beside it."""
+"""One pass over the images through a model and its teacher, for all diagnostics."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from .tokens import TokenStatistics
 @dataclass
 class Reading:
     """
-    What [`read_images`] found, for the `n` images that could be decoded.
+    Results of [`read_images`] for the `n` images that could be decoded.
 
     Args:
         kept (`list[int]`): Positions of those images, ascending.
-        embeds (`Tensor` of shape `(n, dim)`): The model's embeddings, unit norm, on the CPU, as all but `tokens`.
+        embeds (`Tensor` of shape `(n, dim)`): The model's embeddings, unit norm. All but `tokens` are on the CPU.
         token_means (`Tensor` of shape `(n, channels)`): Mean of each image's tokens.
         teacher_embeds (`Tensor` of shape `(n, teacher's dim)`, *optional*): The teacher's embeddings, unit norm.
-        tokens (`Tensor` of shape `(n, tokens, channels)`, *optional*): The tokens, where the model is.
+        tokens (`Tensor` of shape `(n, tokens, channels)`, *optional*): The tokens, on the model's device.
         near_texts, near_patches (`Tensor`s of shape `(n,)`, *optional*): See [`align_patches`].
-        grid (`int`): Number of patches that texts were held against.
-        statistics ([`TokenStatistics`]): Of all tokens.
-        cka ([`MinibatchCKA`]): Of the teacher's layers with the model's.
+        grid (`int`): Number of patches compared with texts.
+        statistics ([`TokenStatistics`]): Statistics of all tokens.
+        cka ([`MinibatchCKA`]): Alignment of the teacher's layers with the model's.
     """
 
     kept: list[int]
@@ -59,21 +59,22 @@ def read_images(
     description: str = "images",
 ) -> Reading:
     """
-    Runs images through a model and its teacher, each with its own preprocessing, batch by batch.
+    Run images through a model and its teacher, each with its own preprocessing, batch by batch.
 
     Args:
-        model (`nn.Module`), processor: As [`Evaluator`] takes them.
+        model (`nn.Module`), processor: See [`Evaluator`].
         images (sequence): Pictures in random order, as [`~hf_clip_kd.evaluation.encode.read_image`] takes them.
-        layer (`int`): Which layer's tokens to look at, counted from the end, -1 for the last.
+        layer (`int`): Layer of the tokens, counted from the end, -1 for the last.
         batch_size (`int`): Pictures per forward pass.
-        teacher ([`CLIPTeacher`], *optional*): To compare with.
+        teacher ([`CLIPTeacher`], *optional*): Teacher to compare with.
         texts (`tuple` of `Tensor`s, *optional*):
-            Texts `(texts, dim)` of unit norm that patches are held against, and for each picture which is its own, `(pictures,)`.
-        keep_tokens (`bool`, *optional*, defaults to `False`): Whether to keep the tokens of all images.
+            Texts `(texts, dim)` of unit norm to compare patches with, and the position of each picture's own,
+            `(pictures,)`.
+        keep_tokens (`bool`, *optional*, defaults to `False`): Keep the tokens of all images.
         description (`str`): Label of the progress bar.
 
     Raises:
-        ValueError: if more than 5 % of the pictures are broken, the tower has no such layer, or features are not finite.
+        ValueError: More than 5 % of the pictures are broken, the tower has no such layer, or features are not finite.
     """
     statistics, cka = TokenStatistics(), MinibatchCKA()
     columns: dict[str, list[Tensor]] = {}
@@ -100,7 +101,7 @@ def read_images(
             grid = patches.shape[1]
         if teacher is not None:
             theirs = read_tower(teacher, pixels_of(teacher.processor, pictures))
-            tokens_at(theirs, layer)  # an error if the teacher has no such layer
+            tokens_at(theirs, layer)  # It raises the error of a teacher without such a layer.
             add(teacher_embeds=unit_norm(theirs.embeds))
             cka.update(theirs.layers, output.layers)
     found = {name: torch.cat(columns[name]) if name in columns else None for name in _COLUMNS}
@@ -119,17 +120,18 @@ def unit_norm(embeds: Tensor) -> Tensor:
 
 
 def tokens_at(output: TowerOutput, layer: int) -> Tensor:
-    """The tokens `(batch, tokens, channels)` of a layer counted from the end."""
+    """Return the tokens `(batch, tokens, channels)` of a layer counted from the end."""
     depth = len(output.layers)
     if not -depth <= layer <= -1:
         raise ValueError(
-            f"layer={layer} does not exist in an image tower of {depth} layers. Layers are counted from the end, -1 to {-depth}; "
-            "a LLaVA reads -2. Pass `layer=-1`."
+            f"layer={layer} does not exist in an image tower of {depth} layers. Layers are counted from the end, -1 "
+            f"to {-depth}, and a LLaVA reads -2. Pass `layer=-1`."
         )
     tokens = output.layers[layer]
     if not tokens.isfinite().all():
         raise ValueError(
-            f"The image tokens at layer={layer} are not finite, so there is nothing to measure. They must be finite numbers. "
-            "Load a checkpoint from before the training diverged, or evaluate in float32 if the model runs in float16."
+            f"The image tokens at layer={layer} are not finite, so there is nothing to measure. They must be finite "
+            "numbers. Load a checkpoint from before the training diverged, or evaluate in float32 if the model runs "
+            "in float16."
         )
     return tokens

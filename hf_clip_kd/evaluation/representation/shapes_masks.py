@@ -1,4 +1,4 @@
-"""Where the object of each image of the world `shapes` lies."""
+"""Masks of the object in each image of the world `shapes`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from ...data.shapes.scenes import CHUNK, draw_scenes
 
 def object_masks(split: str, size: int, seed: int = 0) -> list[list[list[int]]]:
     """
-    The quarter of the image that has the object in it, or the quarters with objects.
+    Return masks of the quarters of each image that hold an object.
 
     Args:
-        split (`str`), size (`int`), seed (`int`, *optional*, defaults to 0): As in [`load_shapes`].
+        split (`str`), size (`int`), seed (`int`, *optional*, defaults to 0): See [`load_shapes`].
 
     Returns:
-        `list`: for each image 4 rows of 4 numbers, 1 in quarters with an object.
+        `list`: 4 rows of 4 numbers for each image, 1 in quarters with an object.
     """
     chunks = range(-(-size // CHUNK))
     there = [mask for chunk in chunks for mask in scene_symbols(draw_scenes(seed, split, chunk))[..., 0]]

@@ -20,21 +20,21 @@ def read_architecture(architecture: str | os.PathLike) -> dict[str, Any]:
         return config.get("model_cfg", config)
     if name not in open_clip.list_models():
         raise ValueError(
-            f"architecture={name!r} is neither a file nor known to open_clip; allowed are open_clip.list_models() and JSONs of "
-            "that schema; leave it out for a plain ViT."
+            f"architecture={name!r} is neither a file nor known to open_clip. Allowed are open_clip.list_models() and "
+            "JSONs of that schema. Leave it out for a plain ViT."
         )
     return open_clip.get_model_config(name)
 
 
 def infer_architecture(state: dict[str, Tensor], source: Path) -> dict[str, Any]:
-    """`model_cfg` of a CLIP with open_clip's own ViT and text tower, whose sizes are those of the weights."""
+    """Return the `model_cfg` of a CLIP with open_clip's own ViT and text tower, with the sizes of the weights."""
     text = "text." if "text.positional_embedding" in state else ""
     needed = ["visual.conv1.weight", "visual.positional_embedding", "visual.proj", f"{text}positional_embedding"]
     if missing := [key for key in needed if key not in state]:
         raise ValueError(
-            f"architecture=None, and the sizes cannot be read off the weights of {str(source)!r}, which have no {missing[0]}; "
-            "that goes for ViTs of open_clip's own alone; pass architecture=... (recipe: --architecture), a name of "
-            "open_clip.list_models() such as 'MobileCLIP-B', or a JSON."
+            f"architecture=None, and the sizes cannot be read off the weights of {str(source)!r}, which have no "
+            f"{missing[0]}. Sizes can be read for ViTs of open_clip's own alone. Pass architecture=... (recipe: "
+            "--architecture), a name of open_clip.list_models() such as 'MobileCLIP-B', or a JSON."
         )
     width, _, patch_size, _ = state["visual.conv1.weight"].shape
     grid = round((len(state["visual.positional_embedding"]) - 1) ** 0.5)
@@ -72,7 +72,7 @@ def infer_architecture(state: dict[str, Tensor], source: Path) -> dict[str, Any]
 
 
 def build(config: dict[str, Any], state: dict[str, Tensor], source: Path) -> nn.Module:
-    """The model of open_clip with all these weights and no others."""
+    """Return the model of open_clip with all these weights and no others."""
     config = deepcopy(config)
     # Its weights come from the checkpoint; the download of others must not start.
     if "timm_model_name" in config["vision_cfg"]:
@@ -89,9 +89,9 @@ def build(config: dict[str, Any], state: dict[str, Tensor], source: Path) -> nn.
     except (AttributeError, KeyError, RuntimeError, TypeError) as error:
         lines = [line.strip() for line in str(error).strip().split("\n")]
         raise ValueError(
-            f"The weights of {str(source)!r} do not fit the architecture ({' '.join(lines[:2])[:300]}); allowed are models whose "
-            "layers all have the same sizes, with all their weights and no others; pass the architecture that they were "
-            "trained as (recipe: --architecture)."
+            f"The weights of {str(source)!r} do not fit the architecture ({' '.join(lines[:2])[:300]}). Allowed are "
+            "models whose layers all have the same sizes, with all their weights and no others. Pass the architecture "
+            "that they were trained as (recipe: --architecture)."
         ) from error
     return model.eval()
 
@@ -101,7 +101,7 @@ def is_reparameterized(state: dict[str, Tensor]) -> bool:
 
 
 def apple_reparameterized(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of a MobileCLIP whose branches were folded; open_clip recognises Apple's names by a branch."""
+    """Rename the weights of a MobileCLIP with folded branches; open_clip recognises Apple's names by a branch."""
     if not any(key.startswith("image_encoder.") for key in state):
         return state
     mark = "image_encoder.model.patch_embed.0.rbr_conv.0.conv.weight"

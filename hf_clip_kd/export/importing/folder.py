@@ -27,9 +27,9 @@ from .weights import LAYOUTS, check_names, read_state_dict, tinyclip_names, weig
 
 logger = logging.getLogger(__name__)
 
-# Of MobileCLIP: pixels between 0 and 1, https://github.com/apple/ml-mobileclip
+# MobileCLIP reads pixels between 0 and 1, see https://github.com/apple/ml-mobileclip
 MOBILECLIP_PIXELS = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0), "interpolation": "bilinear"}
-# What may belong to a tokenizer; weights do not.
+# Files that may belong to a tokenizer; weights do not.
 TOKENIZER_FILES = (".json", ".txt", ".model")
 
 
@@ -40,37 +40,38 @@ def import_checkpoint(
     architecture: str | os.PathLike | None = None,
 ) -> str:
     """
-    Writes a checkpoint as a folder of ours, whose embeddings have been compared with those of its own model.
+    Write a checkpoint as a folder of ours, and compare its embeddings with those of its own model.
 
     Pickles are read with `weights_only=True`: no code in them runs.
 
     Args:
         checkpoint (`str` or `os.PathLike`):
-            A `.pt` or `.safetensors` file, or a Hub id or folder like those there: with `open_clip_config.json` (open_clip
-            and MobileCLIP), or with a CLIP of transformers (TinyCLIP).
+            A `.pt` or `.safetensors` file, a Hub id, or a folder. A folder or Hub id has an `open_clip_config.json`
+            (open_clip and MobileCLIP) or a CLIP of transformers (TinyCLIP).
         output_dir (`str` or `os.PathLike`): The new folder; empty or not there yet.
-        layout (`str`): How its weights are named: `open_clip`, `clip_kd`, `tinyclip` or `mobileclip`.
+        layout (`str`): Naming of its weights: `open_clip`, `clip_kd`, `tinyclip` or `mobileclip`.
         architecture (`str` or `os.PathLike`, *optional*):
-            A name of `open_clip.list_models()` or a JSON of that schema. Without it the sizes of a ViT are read off its
-            weights, with heads of 64 channels and GELU; models trained from OpenAI's need a JSON with `"quick_gelu": true`.
+            A name of `open_clip.list_models()` or a JSON of that schema. The default reads the sizes of a ViT off
+            its weights, with heads of 64 channels and GELU. Models trained from OpenAI's need a JSON with
+            `"quick_gelu": true`.
 
     Returns:
-        `str`: The name under which teachers, evaluation and `build_llava` take it: `output_dir`, in which lies a
-        [`~transformers.CLIPModel`] or, for an image tower of timm, a [`TimmCLIPModel`]; or `open_clip:local-dir:...`, where
-        only open_clip computes what it computes (the texts of most MobileCLIPs are read in both directions).
+        `str`: The name for teachers, evaluation and `build_llava`. It is `output_dir` if a class of ours computes the
+        same: [`~transformers.CLIPModel`] or, for an image tower of timm, [`TimmCLIPModel`]. Otherwise it is
+        `open_clip:local-dir:...`, and open_clip loads the model (most MobileCLIPs read texts in both directions).
 
     Raises:
         ValueError: There is no such checkpoint, or it has another layout.
     """
     if layout not in LAYOUTS:
         raise ValueError(
-            f"layout={layout!r} (recipe: --format) is unknown; allowed are {', '.join(LAYOUTS)}; a checkpoint of another "
-            "project can be had by writing its weights under open_clip's names."
+            f"layout={layout!r} (recipe: --format) is unknown. Allowed are {', '.join(LAYOUTS)}. A checkpoint of "
+            "another project can be had by writing its weights under open_clip's names."
         )
     source, output = local(checkpoint), Path(output_dir)
     if output.exists() and any(output.iterdir()):
         raise ValueError(
-            f"output_dir={str(output_dir)!r} holds files already; allowed is a new or an empty folder; take another."
+            f"output_dir={str(output_dir)!r} holds files already. Allowed is a new or an empty folder. Take another."
         )
     output.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as scratch:
@@ -83,7 +84,7 @@ def import_checkpoint(
 
 
 def local(checkpoint: str | os.PathLike) -> Path:
-    """The file or folder, downloaded if it is a Hub id."""
+    """Return the file or folder, downloaded if it is a Hub id."""
     source = Path(checkpoint)
     if source.exists():
         return source
@@ -94,13 +95,13 @@ def local(checkpoint: str | os.PathLike) -> Path:
         except (OSError, ValueError) as error:
             reason += f", and on the Hub: {str(error).strip().split(chr(10))[0].rstrip('.')}"
     raise ValueError(
-        f"checkpoint={str(checkpoint)!r} is not there ({reason}); allowed are a .pt or .safetensors file, a folder and a Hub "
-        "id; check the path and the network."
+        f"checkpoint={str(checkpoint)!r} is not there ({reason}). Allowed are a .pt or .safetensors file, a folder "
+        "and a Hub id. Check the path and the network."
     )
 
 
 def write(folder: Path, source: Path, layout: str, architecture: str | os.PathLike | None) -> str:
-    """Writes the folder and returns what its path needs in front to be loaded."""
+    """Write the folder and return the prefix that its path needs to be loaded."""
     if source.is_dir() and not (source / OPEN_CLIP_CONFIG).is_file():
         model, processor = load_clip(source)
     else:
@@ -119,8 +120,8 @@ def keep_open_clip(
 ) -> str:
     if any("reparam_conv" in key for key in model.state_dict()):
         raise ValueError(
-            f"The checkpoint {str(source)!r} cannot be imported: {reason}, and open_clip does not load folded branches; allowed "
-            "is such a model as it was trained; take the checkpoint before its reparameterisation."
+            f"The checkpoint {str(source)!r} cannot be imported: {reason}, and open_clip does not load folded "
+            "branches. Allowed is such a model as it was trained. Take the checkpoint before its reparameterisation."
         )
     logger.warning("No class of ours computes what %s computes (%s): it stays a model of open_clip.", source, reason)
     if source.is_dir():
@@ -132,7 +133,7 @@ def keep_open_clip(
 
 
 def tokenizer_of(source: Path, model: nn.Module) -> PreTrainedTokenizerBase:
-    """The tokenizer that lies beside the weights, else CLIP's."""
+    """Return the tokenizer beside the weights, else CLIP's."""
     if (source / "tokenizer.json").is_file():
         return AutoTokenizer.from_pretrained(source)
     text = model if isinstance(model, open_clip.CLIP) else model.text
@@ -142,7 +143,7 @@ def tokenizer_of(source: Path, model: nn.Module) -> PreTrainedTokenizerBase:
 
 
 def read_open_clip(source: Path, layout: str, architecture: str | os.PathLike | None):
-    """The model as one of open_clip, with its weights, its `model_cfg`, and how its pixels are made."""
+    """Return the model as one of open_clip, its `model_cfg`, and its preprocessing."""
     pixels = MOBILECLIP_PIXELS if layout == "mobileclip" else {}
     if source.is_dir():
         stored = json.loads((source / OPEN_CLIP_CONFIG).read_text(encoding="utf-8"))

@@ -22,15 +22,16 @@ def to_student(
     model: nn.Module, pixels: PreprocessCfg, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[CLIPModel | TimmCLIPModel, CLIPProcessor]:
     """
-    The same embeddings from a class of ours, and its processor.
+    Return the same embeddings from a class of ours, and its processor.
 
     Args:
-        model (`nn.Module`): Of open_clip, in fp32 on the CPU; put into eval mode.
-        pixels (`PreprocessCfg`): How its pixels are made.
-        tokenizer ([`~transformers.PreTrainedTokenizerBase`]): With the ids that the model was trained on.
+        model (`nn.Module`): A model of open_clip, in fp32 on the CPU; put into eval mode.
+        pixels (`PreprocessCfg`): Preprocessing of its images.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]): Tokenizer with the ids of the model's training.
 
     Raises:
-        ValueError: No class of ours computes what it computes; the message is the reason alone, for a caller to complete.
+        ValueError: No class of ours computes what it computes; the message is the reason alone, for a caller to
+            complete.
     """
     image_processor = image_processor_of(pixels)
     text = convert_text_encoder(model, tokenizer.eos_token_id)
@@ -58,7 +59,7 @@ def convert_vit(visual: nn.Module) -> tuple[CLIPVisionModel, Tensor]:
 
 
 def convert_timm(visual: TimmModel) -> tuple[TimmVisionModel, Tensor]:
-    """The trunk, and the linear layer behind it, be it open_clip's or, as in MobileCLIP, the trunk's own classifier."""
+    """Return the trunk and its projection: open_clip's, or the trunk's own classifier as in MobileCLIP."""
     trunk, head = visual.trunk, dict(visual.head.named_children())
     projection = trunk.get_classifier() if not head else head.get("proj")
     if not isinstance(projection, nn.Linear) or head.keys() - {"drop", "proj"}:
@@ -76,7 +77,7 @@ def convert_timm(visual: TimmModel) -> tuple[TimmVisionModel, Tensor]:
 
 
 def rebuild(trunk: nn.Module, weights: dict[str, Tensor], image_size: int) -> TimmVisionModel:
-    """The trunk as timm builds it by name, or with the pooling or the folded branches that it has."""
+    """Return the trunk as timm builds it by name, or with its own pooling or folded branches."""
     architecture = trunk.pretrained_cfg["architecture"]
     folded = any("reparam_conv" in key for key in weights)
     pooling = {"global_pool": getattr(trunk, "global_pool", None)}

@@ -15,41 +15,42 @@ LAYOUTS = ("open_clip", "clip_kd", "tinyclip", "mobileclip")
 
 
 def weights_in(folder: Path) -> Path:
-    # The names under which open_clip stores weights, best first.
+    # File names under which open_clip stores weights, best first.
     names = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
     found = [folder / name for name in names if (folder / name).is_file()]
     if not found:
         raise ValueError(
-            f"The folder {str(folder)!r} has an {OPEN_CLIP_CONFIG} and no weights; allowed are {', '.join(names)}; download the "
-            "whole repository."
+            f"The folder {str(folder)!r} has an {OPEN_CLIP_CONFIG} and no weights. Allowed are {', '.join(names)}. "
+            "Download the whole repository."
         )
     return found[0]
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The weights in a file, out of what training wrapped around them, in fp32."""
+    """Return the weights in a file in fp32, without what training wrapped around them."""
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except (OSError, RuntimeError, UnpicklingError, SafetensorError, EOFError) as error:
         reason = str(error).strip().split("\n")[0].rstrip(".")
         raise ValueError(
-            f"The checkpoint {str(path)!r} cannot be read ({type(error).__name__}: {reason}); allowed are .safetensors files "
-            "and pickles of tensors alone (weights_only=True); load another with its own code and save its state_dict()."
+            f"The checkpoint {str(path)!r} cannot be read ({type(error).__name__}: {reason}). Allowed are "
+            ".safetensors files and pickles of tensors alone (weights_only=True). Load another with its own code and "
+            "save its state_dict()."
         ) from error
     for key in ("state_dict", "model"):
         state = state.get(key, state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(
-            f"The checkpoint {str(path)!r} holds no weights by name; allowed is a state dict, also under 'state_dict' or "
-            "'model'; save model.state_dict()."
+            f"The checkpoint {str(path)!r} holds no weights by name. Allowed is a state dict, also under 'state_dict' "
+            "or 'model'. Save model.state_dict()."
         )
-    # DistributedDataParallel, around the model or around its parts.
+    # DistributedDataParallel adds "module" around the model or around its parts.
     state = {".".join(part for part in key.split(".") if part != "module"): value for key, value in state.items()}
     return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
 
 
 def tinyclip_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """TinyCLIP keeps each tower in an encoder of its own (https://github.com/wkcn/TinyCLIP); masks of training go."""
+    """Rename the towers, each in one encoder (https://github.com/wkcn/TinyCLIP), and drop the masks of training."""
     prefixes = r"^_?(image_encoder|text_encoder|logit_scale)(_without_ddp)?\."
     return {re.sub(prefixes, "", key): value for key, value in state.items() if ".l0_module." not in key}
 
@@ -58,14 +59,14 @@ def check_names(state: dict[str, Tensor], source: Path, layout: str) -> None:
     wanted = ("visual.", "image_encoder.model.") if layout == "mobileclip" else ("visual.",)
     if "logit_scale" not in state or not any(key.startswith(wanted) for key in state):
         raise ValueError(
-            f"The checkpoint {str(source)!r} is none of layout={layout!r}: its weights are called {', '.join(list(state)[:3])}, "
-            f"...; allowed are logit_scale, {' or '.join(wanted)}... and a text tower; another layout may fit: "
-            f"{', '.join(LAYOUTS)}."
+            f"The checkpoint {str(source)!r} is none of layout={layout!r}: its weights are called "
+            f"{', '.join(list(state)[:3])}, and so on. Allowed are logit_scale, {' or '.join(wanted)}... and a text "
+            f"tower. Another layout may fit: {', '.join(LAYOUTS)}."
         )
     if any(key.startswith("text_encoder.") and "token_mixer" in key for key in state):
         raise ValueError(
-            f"The checkpoint {str(source)!r} is a MobileCLIP-S0, whose text tower has convolutions; allowed are text towers of "
-            "plain transformer blocks; take MobileCLIP2-S0, MobileCLIP-S1, -S2 or -B."
+            f"The checkpoint {str(source)!r} is a MobileCLIP-S0, whose text tower has convolutions. Allowed are text "
+            "towers of plain transformer blocks. Take MobileCLIP2-S0, MobileCLIP-S1, -S2 or -B."
         )
 
 

@@ -1,7 +1,7 @@
 """
-Model cards: what a folder holds, said from its files alone, in Markdown with metadata that the Hub accepts.
+Model cards in Markdown, with metadata that the Hub accepts.
 
-No network, and nothing of the run's memory: a card is the same whenever it is rendered.
+A card is made from the files of a folder alone, without network. Each rendering is the same.
 """
 
 from __future__ import annotations
@@ -41,23 +41,24 @@ def write_card(
     compare: Mapping[str, str | Path] | None = None,
 ) -> Path:
     """
-    Writes the card of a folder, its `README.md`, and beside it `card.json` with what its other files do not say.
+    Write the card of a folder, its `README.md`, and `card.json` with the facts that no other file has.
 
-    Facts that are not given are those of an earlier call. What cannot be looked up later is kept in `card.json`: the
-    scores of the runs to compare with, and what a teacher's folder says about its own data.
+    Facts that are not given are those of an earlier call. `card.json` keeps facts that may get lost: scores of the
+    compared runs, and data that a teacher's folder names.
 
     Args:
-        folder (`str` or `Path`): As [`render_card`] takes it.
-        name (`str`, *optional*): The title; by default the last part of the Hub id or folder.
-        repo_id (`str`, *optional*): Where it is going to be on the Hub, for the examples.
-        licence (`str`, *optional*): An identifier of the Hub; by default what teachers and data allow, where that is known.
-        teachers, datasets (`Sequence[str]`, *optional*): Where no `recipe.yaml` names them.
+        folder (`str` or `Path`): See [`render_card`].
+        name (`str`, *optional*): The title. Default is the last part of the Hub id or folder.
+        repo_id (`str`, *optional*): Hub id of the folder, for the examples.
+        licence (`str`, *optional*): An identifier of the Hub. Default is what teachers and data allow, if that is
+            known.
+        teachers, datasets (`Sequence[str]`, *optional*): Names to use if no `recipe.yaml` names them.
         compare (`Mapping[str, str | Path]`, *optional*):
-            Other runs to stand in the tables of results, by what they are called there, `{"student alone": FOLDER}`.
-            A teacher in a folder of this machine is there without being named.
+            Labels and folders of other runs for the tables of results, `{"student alone": FOLDER}`.
+            A teacher in a local folder is added by itself.
 
     Returns:
-        `Path`: that of the card. What licences do not allow is also logged, as warnings.
+        `Path`: Path of the card. Limits of licences are also logged as warnings.
 
     Raises:
         ValueError: The folder holds neither a model nor a teacher cache.
@@ -66,12 +67,13 @@ def write_card(
     facts = dict(CardFolder(folder).facts)
     facts |= {key: value for key, value in (("name", name), ("repo_id", repo_id), ("licence", licence)) if value}
     recipe = read_recipe(folder)
-    local = [one for one in teacher_names(recipe) if Path(one, "results").is_dir()]
-    others = {"teacher" if len(local) == 1 else f"teacher {public(one)}": one for one in local} | dict(compare or {})
+    local = [teacher for teacher in teacher_names(recipe) if Path(teacher, "results").is_dir()]
+    others = {"teacher" if len(local) == 1 else f"teacher {public(teacher)}": teacher for teacher in local}
+    others |= dict(compare or {})
     facts["compare"] = facts.get("compare", {}) | {label: compared_scores(Path(run)) for label, run in others.items()}
-    if not any(_gone(Source(*one)) for one in facts.get("sources", [])):
-        given = [Source("teacher", public(one), hub_model(one)) for one in teachers]
-        given += [Source("data", public(one), hub_data(one)) for one in datasets]
+    if not any(_gone(Source(*source)) for source in facts.get("sources", [])):
+        given = [Source("teacher", public(teacher), hub_model(teacher)) for teacher in teachers]
+        given += [Source("data", public(dataset), hub_data(dataset)) for dataset in datasets]
         facts["sources"] = list(dict.fromkeys([*sources(recipe), *given])) or facts.get("sources", [])
     write_whole(folder / FACTS_NAME, json.dumps(facts, indent=2) + "\n")
     for warning in licence_of_folder(CardFolder(folder))[1]:
@@ -82,23 +84,23 @@ def write_card(
 
 
 def _gone(source: Source) -> bool:
-    """Whether nothing can be learned about it any more: it was a folder, and elsewhere or later there is none."""
+    """Return whether the source was a local folder that does not exist any more, or not on this machine."""
     return source.hub is None and not source.role.startswith("data") and not Path(source.name).is_dir()
 
 
 def render_card(folder: str | Path) -> str:
     """
-    The card of a folder.
+    Return the card of a folder.
 
     Args:
         folder (`str` or `Path`):
-            Of a run of `distill.py` or `train_vlm.py`, with `config.json`, and of these what there is: `recipe.yaml`,
-            `training_args.json`, `results/*.json`, `cost.json` ([`measure_cost`]), `parity.json` of an export,
-            `representation.json`, `card.json` ([`write_card`]). Or of a teacher cache, with `cache.json`.
+            A run of `distill.py` or `train_vlm.py`, with `config.json`, or a teacher cache, with `cache.json`.
+            Optional files of a run: `recipe.yaml`, `training_args.json`, `results/*.json`, `cost.json`
+            ([`measure_cost`]), `parity.json` (export), `representation.json`, `card.json` ([`write_card`]).
 
     Returns:
-        `str`: Markdown that begins with metadata in YAML. It names no path that leads out of the working folder, and
-        what a user wrote, names and captions, stands in it as text.
+        `str`: Markdown that begins with metadata in YAML. Paths outside the working folder are shortened to their
+        last part. A user's names and captions are shown as text.
 
     Raises:
         ValueError: The folder holds neither a model nor a teacher cache.
@@ -126,17 +128,18 @@ def render_card(folder: str | Path) -> str:
         "shown": shown,
     }
     text = environment("hub/cards/templates").get_template(f"{card.kind}.md.jinja").render(context)
-    # Sections that are left out leave empty lines.
+    # Missing sections leave empty lines.
     return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
 
 
 def licence_of_folder(card: CardFolder) -> tuple[str | None, list[str]]:
-    """As [`inherit`], of everything the model was made of."""
-    return inherit({one.name: licence_of(one.hub or one.name) for one in card.origins}, card.facts.get("licence"))
+    """Return [`inherit`] of everything the model was made of."""
+    found = {source.name: licence_of(source.hub or source.name) for source in card.origins}
+    return inherit(found, card.facts.get("licence"))
 
 
 def licence_rows(card: CardFolder) -> Markdown | None:
-    """What each teacher and data set allows, and where that was read."""
+    """Return the table of the licences of teachers and data sets, and where they were read."""
     rows = []
     for source in card.sources:
         if (found := licence_of(source.hub or source.name)) is not None:
@@ -145,7 +148,7 @@ def licence_rows(card: CardFolder) -> Markdown | None:
 
 
 def card_data(card: CardFolder, licence: str | None) -> CardData:
-    """The metadata of a card."""
+    """Return the metadata of a card."""
     common: dict[str, Any] = {
         "language": "en",
         "tags": [
@@ -156,13 +159,13 @@ def card_data(card: CardFolder, licence: str | None) -> CardData:
         ],
         **metadata(licence),
     }
-    hub = {role: [one.hub for one in card.of_role(role) if one.hub] for role in {one.role for one in card.sources}}
+    roles = {source.role for source in card.sources}
+    hub = {role: [source.hub for source in card.of_role(role) if source.hub] for role in roles}
     data = hub.get("data") or None
     if card.kind == "teacher_cache":
         return DatasetCardData(pretty_name=card.name, source_datasets=data, **common)
-    bases = [
-        one for role in ("teacher", "starting weights", "vision tower", "language model") for one in hub.get(role, [])
-    ]
+    base_roles = ("teacher", "starting weights", "vision tower", "language model")
+    bases = [base for role in base_roles for base in hub.get(role, [])]
     vlm = card.kind == "vlm"
     return ModelCardData(
         model_name=card.name,
@@ -176,7 +179,7 @@ def card_data(card: CardFolder, licence: str | None) -> CardData:
 
 
 def cost_table(costs: dict[str, dict[str, Any]]) -> Markdown:
-    """One row for each tower of each model."""
+    """Return a table with one row for each tower of each model."""
     header = ["", "parameters", "operations per input", "inputs per second"]
     rows = []
     for role, cost in costs.items():
@@ -195,22 +198,23 @@ def cost_table(costs: dict[str, dict[str, Any]]) -> Markdown:
 
 
 def cost_notes(costs: dict[str, dict[str, Any]]) -> list[str]:
-    """On what, and on which inputs, the numbers of a cost table were measured."""
+    """Return the device and the input sizes of each column of a cost table."""
     notes = []
     for role, cost in costs.items():
         on, (height, width) = cost["measured_on"], cost["image_size"]
         texts = f", texts of {cost['context_length']} tokens" if "context_length" in cost else ""
-        where = f"{on['device']}, threads: {on['threads']}, batches of {on['batch_size']}, {on['dtype']}, torch {on['torch']}"
+        where = f"{on['device']}, threads: {on['threads']}, batches of {on['batch_size']}, {on['dtype']}"
+        where += f", torch {on['torch']}"
         notes.append(f"{role}: images of {height} x {width} pixels{texts}; {where}")
     return notes
 
 
 def representation(values: dict[str, Any]) -> list[tuple[str, Markdown]]:
-    """Each part of `representation.json`, statistics of features or alignments, as a titled table."""
+    """Return each part of `representation.json` (statistics of features or alignments) as a titled table."""
     return [
         (
             title.replace("_", " "),
-            nested_table(part if all(isinstance(one, dict) for one in part.values()) else {title: part}),
+            nested_table(part if all(isinstance(value, dict) for value in part.values()) else {title: part}),
         )
         for title, part in values.items()
         if isinstance(part, dict) and part

@@ -1,4 +1,4 @@
-"""What the files of a folder say about the model, or the teacher cache, in it."""
+"""Facts about the model or the teacher cache in a folder, read from its files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .sources import Source, data_entries, data_name, read_recipe, sources
 
 FACTS_NAME = "card.json"
 CACHE_NAMES = ("cache.json", "teacher_cache/cache.json")
-# What a card tells of a recipe, and how it calls it.
+# Keys of a recipe that a card shows, and their labels.
 SETTINGS = {
     "stage": "stage",
     "max_steps": "optimizer steps",
@@ -47,10 +47,10 @@ SETTINGS = {
 
 class CardFolder:
     """
-    Reads what is there; everything is optional but a `config.json` or, of a cache, its `cache.json`.
+    Contents of a folder; only a `config.json`, or `cache.json` of a teacher cache, is required.
 
     Args:
-        folder (`Path`): Of a run of `distill.py` or `train_vlm.py`, of an exported model, or of a teacher cache.
+        folder (`Path`): A run of `distill.py` or `train_vlm.py`, an exported model, or a teacher cache.
 
     Raises:
         ValueError: The folder is none of these.
@@ -62,8 +62,8 @@ class CardFolder:
         self.config = self._json("config.json")
         if not (self.cache or self.config):
             raise ValueError(
-                f"The folder {str(folder)!r} has nothing that a card could describe. It must be that of a model, with a "
-                "config.json, or of a teacher cache, with a cache.json. Give the `output_dir` of a run."
+                f"The folder {str(folder)!r} has nothing that a card could describe. It must be that of a model, with "
+                "a config.json, or of a teacher cache, with a cache.json. Give the `output_dir` of a run."
             )
         self.recipe = self._json("training_args.json") | read_recipe(folder)
         self.facts = self._json(FACTS_NAME)
@@ -77,14 +77,14 @@ class CardFolder:
 
     @property
     def kind(self) -> str:
-        """The name of its template."""
+        """Name of its template."""
         if self.cache:
             return "teacher_cache"
         return "vlm" if self.config["model_type"].startswith("llava") else "student"
 
     @cached_property
     def sources(self) -> list[Source]:
-        """As they were when the card was first written: later, or elsewhere, the folders are gone."""
+        """Sources at the time of the first card; their folders may be gone since."""
         if "sources" in self.facts:
             return [Source(*entry) for entry in self.facts["sources"]]
         return sources(self.recipe)
@@ -98,7 +98,7 @@ class CardFolder:
 
     @property
     def place(self) -> str:
-        """What to write where a folder or Hub id is asked for."""
+        """Name of the folder or Hub id in the examples."""
         return self.facts.get("repo_id") or public(self.recipe.get("output_dir") or self.path.resolve())
 
     def loading(self) -> dict[str, Any]:
@@ -110,29 +110,30 @@ class CardFolder:
 
     @property
     def origins(self) -> list[Source]:
-        """The sources at the ends: a folder that was trained here is what it was made of, and that stands here, too."""
-        return [
-            one for one in self.sources if not any(other.role.endswith(f" of {one.name}") for other in self.sources)
-        ]
+        """Sources without sources of their own; a folder trained here is replaced by what it was made of."""
+        return [source for source in self.sources if not self._is_made_of_others(source)]
+
+    def _is_made_of_others(self, source: Source) -> bool:
+        return any(other.role.endswith(f" of {source.name}") for other in self.sources)
 
     @property
     def procedural(self) -> bool:
-        """Whether all training images are drawings of the embedded world."""
+        """`True` if all training images are drawings of the embedded world."""
         data = [source.name for source in self.of_role("data")]
         return bool(data) and set(data) == {"shapes"}
 
     @property
     def answers_questions(self) -> bool:
-        """Whether its scores are those of visual question answering, too."""
+        """`True` if its scores include those of visual question answering."""
         return any(record["task"].startswith("vqa_") for record in self.scores)
 
     @property
     def pretrained(self) -> bool:
-        """Whether it, or its teacher, comes from elsewhere and may know more than its data."""
+        """`True` if it, or its teacher, was trained by others and may know more than its data."""
         return any(not source.role.startswith("data") for source in self.origins)
 
     def settings(self) -> list[tuple[str, Any]]:
-        """The training set-up, in the order of `SETTINGS`; what was left off or unset is left out."""
+        """Return the training set-up in the order of `SETTINGS`, without unset values."""
         rows = []
         accumulates = self.recipe.get("gradient_accumulation_steps", 1) > 1
         hidden = "num_train_epochs" if self.recipe.get("max_steps", -1) > 0 else "max_steps"
@@ -147,7 +148,7 @@ class CardFolder:
         return rows + [("mixed precision", name) for name in mixed]
 
     def towers(self) -> list[Markdown]:
-        """One line on each part of a model, from its `config.json`."""
+        """Return one line on each part of a model, from its `config.json`."""
         vision, text = self.config.get("vision_config", {}), self.config.get("text_config", {})
         lines = []
         if vision:
@@ -164,7 +165,7 @@ class CardFolder:
         return [Markdown(line) for line in lines]
 
     def data(self) -> list[Markdown]:
-        """One line on each data set of the training, with the share it had among several."""
+        """Return one line on each training data set, with its weight if there are several."""
         by_name = {source.name: source for source in self.of_role("data")}
         lines = []
         for entry in data_entries(self.recipe):
@@ -188,14 +189,13 @@ def _shape(config: dict[str, Any]) -> str:
 
 def _setting(value: Any) -> Any:
     if isinstance(value, list):
-        return (" to " if isinstance(value[0], float) else ", ").join(
-            f"{one:g}" if isinstance(one, float) else one for one in value
-        )
+        separator = " to " if isinstance(value[0], float) else ", "
+        return separator.join(f"{entry:g}" if isinstance(entry, float) else entry for entry in value)
     return code(json.dumps(value)) if isinstance(value, dict) else "yes" if value is True else value
 
 
 def shown(source: Source) -> Markdown:
-    """The name of a source, as a link where it is on the Hub."""
+    """Return the name of a source, with a link to the Hub if it is there."""
     if source.hub is None:
         return code(source.name)
     kind = "datasets/" if source.role.startswith("data") else ""
@@ -203,7 +203,7 @@ def shown(source: Source) -> Markdown:
 
 
 def nested_table(rows: dict[str, dict[str, Any]]) -> Markdown:
-    """A table of a dict of dicts, one row for each of the outer keys; inner dicts are spread over columns."""
+    """Return a table of a dict of dicts: outer keys are rows, inner keys at any depth are columns."""
     flat = {name: dict(_flat(values)) for name, values in rows.items()}
     columns = list(dict.fromkeys(column for values in flat.values() for column in values))
     cells = [[code(name), *(_cell(values.get(column)) for column in columns)] for name, values in flat.items()]

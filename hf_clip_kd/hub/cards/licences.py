@@ -1,4 +1,4 @@
-"""The licence of a model: what its teachers and data allow, as far as it is known."""
+"""Licence of a model: what its teachers and data allow, if known."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import timm
 
 from ...models.names import parse_name
 
-# From what allows most to what allows least.
+# Most liberal first.
 USES = ("any", "non-commercial", "research")
 NON_COMMERCIAL = ("cc-by-nc", "apple-amlr", "fair-noncommercial")
 PERMISSIVE = ("apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0")
 
 
 class Licence(NamedTuple):
-    """What is known of the licence of one teacher or data set."""
+    """Licence of one teacher or data set."""
 
     licence: str
     use: str
@@ -29,15 +29,15 @@ class Licence(NamedTuple):
 
 @cache
 def known() -> list[dict[str, Any]]:
-    """The table of `licences.json`: patterns of names, and for each where its licence was read."""
+    """Return the table of `licences.json`: patterns of names, and where each licence was read."""
     return json.loads(Path(__file__).with_name("licences.json").read_text(encoding="utf-8"))
 
 
 def licence_of(name: str) -> Licence | None:
     """
-    The licence of a teacher or data set by its name, a Hub id or `timm:NAME`; `None` if it is not known.
+    Return the licence of a teacher or data set by its name, a Hub id or `timm:NAME`.
 
-    What is not in our table but among timm's weights has the licence that timm gives.
+    Our table comes first, then the licence that timm gives for its weights. An unknown licence is `None`.
     """
     for entry in known():
         if any(fnmatch(name.lower(), pattern.lower()) for pattern in entry["names"]):
@@ -54,14 +54,14 @@ def licence_of(name: str) -> Licence | None:
 
 def inherit(sources: dict[str, Licence | None], own: str | None) -> tuple[str | None, list[str]]:
     """
-    The licence of a model made of `sources`, and what has to be said about it.
+    Return the licence of a model made of `sources`, and warnings about it.
 
     Args:
-        sources (`dict[str, Licence | None]`): Of each teacher, data set and model it starts from, by name.
-        own (`str`, *optional*): What its author chose; by default the strictest of the sources', if all are known.
+        sources (`dict[str, Licence | None]`): Licence of each teacher, data set and starting model, by name.
+        own (`str`, *optional*): The author's choice. Default is the strictest of the sources, if all are known.
 
     Returns:
-        `tuple`: the licence, `None` where nobody can tell, and warnings, one sentence each.
+        `tuple`: The licence (`None` if unknown) and warnings of one sentence each.
     """
     limits = {name: found for name, found in sources.items() if found is not None and found.use in USES[1:]}
     open_questions = [name for name, found in sources.items() if found is None or found.use == "unclear"]
@@ -86,8 +86,8 @@ def inherit(sources: dict[str, Licence | None], own: str | None) -> tuple[str | 
 
 
 def metadata(licence: str | None) -> dict[str, str]:
-    """The keys of a card's metadata that say so."""
+    """Return the licence as keys of a card's metadata."""
     if licence is None:
         return {}
-    # timm's own names, such as `dinov3-license`, are no identifiers of the Hub.
+    # The Hub does not know timm's own names, such as `dinov3-license`.
     return {"license": "other", "license_name": licence} if licence.endswith("-license") else {"license": licence}

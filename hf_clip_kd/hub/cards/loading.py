@@ -1,4 +1,4 @@
-"""Which ways to load a folder work, from the files in it."""
+"""Ways to load a folder, found from its files."""
 
 from __future__ import annotations
 
@@ -13,25 +13,32 @@ TOWERS = ("clip", "timm_clip", "siglip")
 
 def loading(path: Path, config: dict[str, Any], place: str, on_hub: bool) -> dict[str, Any]:
     """
-    What the templates ask to choose the examples of a card.
+    Return the values by which the templates choose the examples of a card.
 
     Args:
         path (`Path`): The folder.
         config (`dict`): Its `config.json`.
-        place (`str`): The Hub id or folder to write into the examples; `on_hub` says which of the two.
+        place (`str`): The Hub id or folder for the examples.
+        on_hub (`bool`): `True` if `place` is a Hub id.
 
     Returns:
-        `dict`: `place` as a Python string, and as a word of a shell, `shell`; `model_class`, of transformers; `package`, whether it needs hf_clip_kd;
-        `remote`, whether it brings code of its own, and `trust`, the argument that asks for it; `open_clip`, its
-        name there, if it has that format; `vision_class` of a subfolder `vision_model`; `onnx`, the files; `tower`, whether it serves a
-        LLaVA.
+        `dict`:
+            - `place`: the place as a Python string; `shell`: the same as a word of a shell.
+            - `model_class`: the class of transformers.
+            - `package`: `True` if it needs hf_clip_kd.
+            - `remote`: `True` if it brings its own code; `trust`: the argument that asks for it.
+            - `on_hub`: the argument.
+            - `open_clip`: its name there, if it has that format.
+            - `vision_class`: class of a subfolder `vision_model`.
+            - `onnx`: the files.
+            - `tower`: `True` if it can be the tower of a LLaVA.
     """
     remote = "auto_map" in config
     package = not remote and _needs_package(config)
     open_clip = (path / "open_clip_config.json").is_file()
     vision = path / "vision_model" / "config.json"
     return {
-        # A JSON string is a Python string, whatever stands in it.
+        # A JSON string is a valid Python string.
         "place": json.dumps(place),
         "shell": shlex.quote(place),
         "model_class": "AutoModel" if package or remote else (config.get("architectures") or ["AutoModel"])[0],

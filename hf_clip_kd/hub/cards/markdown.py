@@ -1,4 +1,4 @@
-"""Values as Markdown: whatever a template prints is escaped, unless we wrote it as Markdown ourselves."""
+"""Values as Markdown: templates escape all that they print, except [`Markdown`]."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import jinja2
 from ...models.names import LIBRARIES, parse_name
 
 _TOKEN = re.compile(r"hf_[A-Za-z0-9]{16,}")
-# Underscores within a word are letters to the Hub's Markdown.
+# The Hub's Markdown reads underscores within a word as letters.
 _SPECIAL = re.compile(r"([\\`*{}\[\]#|~$@]|(?<![^\W_])_|_(?![^\W_]))")
 _HTML = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
 
 class Markdown(str):
-    """Text that is Markdown already."""
+    """Text that is already Markdown."""
 
 
 def plain(value: Any) -> str:
-    """One line of printable characters, without anything that looks like an access token of the Hub."""
+    """Return one line of printable characters, without anything that looks like a token of the Hub."""
     line = " ".join(str(value).split())
     return _TOKEN.sub("hf_...", "".join(character for character in line if character.isprintable()))
 
 
 def public(name: Any) -> str:
-    """A name as a card may show it: of a path that leads out of the working folder, only its end."""
+    """Return a name that a card may show; a path outside the working folder is cut to its end."""
     text = plain(name)
     prefix, _, path = text.rpartition(":") if parse_name(text).kind in LIBRARIES else ("", "", text)
     if prefix and "//" in path:  # open_clip:ARCHITECTURE//a/checkpoint.pt
@@ -40,12 +40,12 @@ def public(name: Any) -> str:
 
 
 def escape(value: Any) -> Markdown:
-    """Text that Markdown shows as it is."""
+    """Return text that Markdown shows literally."""
     return Markdown(_SPECIAL.sub(r"\\\1", plain(value)).translate(_HTML))
 
 
 def code(value: Any) -> Markdown:
-    """A code span, also of text with backticks."""
+    """Return a code span; the text may hold backticks."""
     text = plain(value)
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
     space = " " if text.startswith("`") or text.endswith("`") else ""
@@ -57,7 +57,7 @@ def link(text: str, address: str) -> Markdown:
 
 
 def table(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> Markdown:
-    """A table; its cells are escaped as everything else is, a bar within one does not end it, and numbers stand right."""
+    """Return a table with escaped cells, numeric columns aligned to the right."""
     cells = [[re.sub(r"(?<!\\)\|", r"\\|", printed(cell)) for cell in row] for row in [header, *rows]]
     numeric = [all(re.match(r"–|-?\d", cell) for cell in column) for column in zip(*cells[1:], strict=True)]
     lines = [cells[0], ["---:" if right else "---" for right in numeric], *cells[1:]]
@@ -65,14 +65,14 @@ def table(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> Markdown:
 
 
 def printed(value: Any) -> str:
-    """What a template prints for a value."""
+    """Return the text that a template prints for a value."""
     if isinstance(value, Markdown):
         return value
     return f"{value:.6g}" if isinstance(value, float) else escape(value)
 
 
 def count(number: float) -> str:
-    """12345678 as `12.3 M`."""
+    """Return a number with three digits and a unit, 12345678 as `12.3 M`."""
     for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if number >= size:
             return f"{number / size:.3g} {unit}"
@@ -81,8 +81,9 @@ def count(number: float) -> str:
 
 def environment(folder: str) -> jinja2.Environment:
     """
-    Renders the templates in a folder of `hf_clip_kd`. What they print is escaped, unless we wrote it as Markdown ourselves; a name
-    that has no value is an error.
+    Return an environment for the templates in a folder of `hf_clip_kd`.
+
+    It escapes what templates print, except [`Markdown`]. An unknown name is an error.
     """
     return jinja2.Environment(
         loader=jinja2.PackageLoader("hf_clip_kd", folder),

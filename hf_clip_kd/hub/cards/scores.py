@@ -1,4 +1,4 @@
-"""The results of a run beside those of others: as tables, and as the `model-index` of a card's metadata."""
+"""Results of a run beside those of others: as tables, and as the `model-index` of a card's metadata."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from huggingface_hub import EvalResult
 from ...recipe_io.results import load_results
 from .markdown import Markdown, code, plain, public, table
 
-# CLIP_benchmark's names of tasks to the Hub's, and to ours in headings.
+# CLIP_benchmark's task -> the Hub's, and ours for headings.
 TASKS = {
     "zeroshot_classification": ("zero-shot-image-classification", "Zero-shot classification"),
     "zeroshot_retrieval": ("image-text-retrieval", "Zero-shot retrieval"),
@@ -23,7 +23,7 @@ THIS = "this model"
 
 
 class ScoreTable(NamedTuple):
-    """One benchmark, as Markdown."""
+    """Scores on one benchmark, as Markdown."""
 
     title: Markdown
     note: str
@@ -31,32 +31,33 @@ class ScoreTable(NamedTuple):
 
 
 def scores_in(folder: Path) -> list[dict[str, Any]]:
-    """The results in a folder that are scores; diagnostics of the representation say what a model is like, not how good."""
-    return [one for one in load_results(folder) if one["task"] in TASKS or one["task"].startswith("vqa_")]
+    """Return the results in a folder that are scores, without diagnostics of the representation."""
+    records = load_results(folder)
+    return [record for record in records if record["task"] in TASKS or record["task"].startswith("vqa_")]
 
 
 def own_scores(record: dict[str, Any]) -> dict[str, Any]:
-    """Of one result file, what a card repeats: what was measured on what, and the numbers."""
+    """Return the parts of a result file that a card repeats: task, data, protocol and numbers."""
     kept = ("task", "metrics", "main_metric", "n_samples", "protocol", "confidence_intervals")
     name, split = dataset(record)
     return {key: record[key] for key in kept if key in record} | {"dataset": f"{name}/{split}" if split else name}
 
 
 def compared_scores(run: Path) -> list[dict[str, Any]]:
-    """Of the results of another run, what stands in a column."""
+    """Return the results of another run, reduced to what a column shows."""
     records = map(own_scores, scores_in(run / "results"))
     return [{key: record[key] for key in ("task", "dataset", "metrics")} for record in records]
 
 
 def dataset(record: dict[str, Any]) -> tuple[str, str]:
-    """Name and split of the data that a result was measured on; of a path only its last part."""
+    """Return name and split of the data of a result; a path is cut to its last part."""
     name, _, split = record["dataset"].rpartition("/")
-    # A benchmark of VQA has one name; of the others the split stands last.
+    # A VQA benchmark has one name; the names of other tasks end with the split.
     return (public(name), plain(split)) if name and record["task"] in TASKS else (public(record["dataset"]), "")
 
 
 def score_tables(scores: list[dict[str, Any]], others: dict[str, list[dict[str, Any]]]) -> list[ScoreTable]:
-    """A table of each benchmark of this model, with a column for each other model that was measured on it."""
+    """Return a table for each benchmark of this model, with a column for each other model measured on it."""
     tables = []
     for record in scores:
         columns = {
@@ -100,8 +101,9 @@ def _note(record: dict[str, Any]) -> str:
 
 def eval_results(scores: list[dict[str, Any]], vlm: bool) -> list[EvalResult]:
     """
-    The entries of `model-index`: all metrics of classification and retrieval, of VQA the one that papers quote, and that only for
-    the vision-language model itself, which its tower is not.
+    Return the entries of `model-index`: all metrics of classification and retrieval, the main metric of VQA.
+
+    VQA counts for the vision-language model only, not for its tower.
     """
     results = []
     for record in scores:

@@ -1,1 +1,1 @@
-"""From the JSONs of a study to its tables, figures and findings."""
+"""Report of a study, made from its JSONs: tables, figures and findings."""

@@ -1,4 +1,4 @@
-"""The cells of a study as its report sees them: read from JSONs, and put side by side along one axis."""
+"""Cells of a study as its report sees them: read from JSONs and arranged along one axis."""
 
 from __future__ import annotations
 
@@ -18,47 +18,49 @@ AXES = ("teacher", "student", "objective", "duration", "data", "language_model")
 
 @dataclass
 class Sweep:
-    """Cells that differ in one axis and in their seeds, and in nothing else."""
+    """Cells that differ in one axis and in their seeds only."""
 
     axis: str = field(metadata={"help": "One of `AXES`."})
     fixed: dict[str, Any] = field(metadata={"help": "The value of each other axis."})
     cells: dict[Any, list[dict]] = field(metadata={"help": "Value of the axis, in the order to show, to its cells."})
 
     def label(self, among: list[Sweep]) -> str:
-        """What tells it from others: the axes that are not the same for all of them."""
+        """Return a label that tells the sweep from others: the axes that differ among them."""
         differing = [axis for axis in self.fixed if len({str(other.fixed[axis]) for other in among}) > 1]
         words = {"teacher": f"from {self.fixed.get('teacher')}"}
-        if self.fixed.get("teacher", "") is None:  # its objective is what is left without one
+        if self.fixed.get("teacher", "") is None:  # Only the objective is left then.
             words = {"teacher": "no teacher", "objective": ""}
         return ", ".join(filter(None, (words.get(axis, str(self.fixed[axis])) for axis in differing)))
 
 
-@dataclass(eq=False)  # equal to itself alone, so that what is computed of it can be remembered
+@dataclass(eq=False)  # It equals itself alone, so functions of it can be cached.
 class Study:
-    """What `study.json` and `cells/*.json` hold."""
+    """Contents of `study.json` and `cells/*.json`."""
 
     record: dict[str, Any] = field(metadata={"help": "The content of `study.json`."})
     cells: list[dict[str, Any]] = field(metadata={"help": "The cells that are done, in the order of the study."})
     failed: list[dict[str, Any]] = field(metadata={"help": "The cells that ended with an error."})
-    missing: int = field(metadata={"help": "How many cells have not ended yet."})
+    missing: int = field(metadata={"help": "Number of cells that have not ended yet."})
 
     def teacher_score(self, name: str, metric: Metric) -> float:
-        """A teacher's own score; nan if it was not measured."""
+        """Return a teacher's own score; nan if it was not measured."""
         value = metric.of(self.record["teachers"].get(name) or {})
         return math.nan if value is None else value
 
     def sweeps(self, axis: str, *, fewest: int = 2) -> list[Sweep]:
         """
-        What can be compared along an axis: those with most values first, then with most cells, those without a teacher last.
+        Return the sweeps along an axis, those with most values first, then those with most cells.
+
+        Sweeps without a teacher come last.
 
         Args:
             axis (`str`): One of `AXES`.
-            fewest (`int`, *optional*, defaults to 2): How many values of the axis there must be.
+            fewest (`int`, *optional*, defaults to 2): Smallest number of values of the axis.
         """
         groups: dict[tuple, dict[Any, list[dict]]] = {}
         for cell in self.cells:
             value = cell["axes"].get(axis)
-            # Without a teacher a cell is what the others are compared with, and not one more teacher or objective.
+            # A cell without a teacher is the reference of the others, not one more teacher or objective.
             if value is not None and not (axis == "objective" and cell["axes"]["teacher"] is None):
                 groups.setdefault(condition(cell, without=axis), {}).setdefault(value, []).append(cell)
         others = [other for other in AXES if other != axis]
@@ -72,7 +74,7 @@ class Study:
         )
 
     def main_sweep(self, axis: str, *, fewest: int = 2) -> Sweep | None:
-        """The first of [`sweeps`], if there is one."""
+        """Return the first of [`sweeps`], if there is one."""
         return next(iter(self.sweeps(axis, fewest=fewest)), None)
 
     def _ordered(self, axis: str, cells: dict[Any, list[dict]]) -> dict[Any, list[dict]]:
@@ -83,11 +85,11 @@ class Study:
         return cells
 
     def strength(self, teacher: str) -> float:
-        """How good a teacher is by itself: its zero-shot accuracy."""
+        """Return a teacher's own zero-shot accuracy."""
         return self.teacher_score(teacher, ZERO_SHOT)
 
     def without_teacher(self, like: dict[str, Any]) -> list[dict]:
-        """The cells of the same student that had no teacher, equal to `like` in all else that a teacher does not decide."""
+        """Return the cells without a teacher that equal `like` in student, duration, data and language model."""
         same = ("student", "duration", "data", "language_model")
         return [
             cell
@@ -98,10 +100,10 @@ class Study:
 
 def read_study(folder: str | Path) -> Study:
     """
-    Reads what `recipes/study.py` left in its output folder, also while it is still at work.
+    Read the output folder of `recipes/study.py`; the study may still be running.
 
     Raises:
-        ValueError: if there is no `study.json`, or no cell that is done.
+        ValueError: There is no `study.json`, or no cell that is done.
     """
     folder = Path(folder)
     if not (folder / "study.json").is_file():
@@ -115,37 +117,37 @@ def read_study(folder: str | Path) -> Study:
     done = [cell for cell in cells if cell["status"] == "done"]
     if not done:
         raise ValueError(
-            f"{str(folder)!r} holds no cell that is done ({len(cells)} of {len(paths)} have ended, all with an error). "
-            "A report needs one at least. Run `python recipes/study.py` again: it makes what is missing."
+            f"{str(folder)!r} holds no cell that is done ({len(cells)} of {len(paths)} have ended, all with an "
+            "error). A report needs one at least. Run `python recipes/study.py` again: it makes what is missing."
         )
     return Study(record, done, [cell for cell in cells if cell["status"] == "failed"], len(paths) - len(cells))
 
 
 def condition(cell: dict, without: str | None = None) -> tuple:
-    """The values of all axes but the seed, and but one more."""
+    """Return the values of all axes but the seed and the axis `without`."""
     return tuple(cell["axes"].get(axis) for axis in AXES if axis != without)
 
 
 def scores(cells: Iterable[dict], metric: Metric) -> dict[int, float]:
-    """Seed to score, of the cells of one condition that have the metric."""
+    """Return seed -> score of the cells of one condition that have the metric."""
     found = {cell["axes"]["seed"]: metric.of(cell) for cell in cells}
     return {seed: value for seed, value in sorted(found.items()) if value is not None}
 
 
 def outcomes(conditions: Iterable[list[dict]], metric: Metric) -> np.ndarray:
     """
-    Scores as [`contrast`] takes them, `(conditions, seeds, questions)`, of the seeds that all conditions have; in per cent
-    where the metric is.
+    Return scores for [`contrast`], `(conditions, seeds, questions)`, of the seeds that all conditions share.
 
-    Single questions for VQA, where all cells have kept them and their mean is the score, which of several benchmarks it is
-    not; else one mean for each cell.
+    Shares are in per cent. VQA has single questions if all cells kept them and their mean is the score. Several
+    benchmarks have another score, so they and other metrics have one mean for each cell.
     """
     by_seed = [{cell["axes"]["seed"]: cell for cell in cells if metric.of(cell) is not None} for cells in conditions]
     seeds = sorted(set.intersection(*(set(cells) for cells in by_seed)))
     chosen = [[cells[seed] for seed in seeds] for cells in by_seed]
     means = np.array([[[metric.of(cell)] for cell in cells] for cells in chosen], float).reshape(len(by_seed), -1, 1)
     questions = [[cell.get("vqa_correct") or () for cell in cells] for cells in chosen]
-    if metric != VQA or len({len(one) for cells in questions for one in cells} | {0}) != 2:
+    numbers = {len(correct) for cells in questions for correct in cells}
+    if metric != VQA or len(numbers | {0}) != 2:
         return means
     single = 100 * np.array(questions, float)
     return single if np.allclose(single.mean(axis=2, keepdims=True), means) else means

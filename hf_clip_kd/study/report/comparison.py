@@ -1,4 +1,4 @@
-"""The conditions of a sweep against the one that they are compared with, metric by metric."""
+"""Comparison of the conditions of a sweep with their reference, metric by metric."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ NO_TEACHER = "no teacher"
 class Score:
     """One condition's score in one metric."""
 
-    values: list[float] = field(metadata={"help": "One for each seed, in per cent where the metric is."})
+    values: list[float] = field(metadata={"help": "A score for each seed, in per cent if it is a share."})
     difference: Estimate | None = field(
-        metadata={"help": "To the reference; `None` for itself, and where it has no score."}
+        metadata={"help": "Difference to the reference; `None` for the reference, or if it has no score."}
     )
     adjusted: float = field(metadata={"help": "The p-value after Holm's correction for the conditions of the sweep."})
 
     @property
     def mark(self) -> str:
-        """`▲` if clearly more than the reference, `▼` if clearly less; of one seed nothing is clear."""
+        """`▲` if clearly more than the reference, `▼` if clearly less, nothing for a single seed."""
         if self.difference is None or self.difference.seeds < 2 or not self.adjusted < LEVEL:
             return ""
         return "▲" if self.difference.value > 0 else "▼"
 
     def show(self, metric: Metric) -> str:
-        """`36.4 ± 0.3 ▲`; without `±` of one seed."""
+        """Return the score as text, `36.4 ± 0.3 ▲`; one seed has no `±`."""
         spread = f" ± {metric.show(stdev(self.values))}" if len(self.values) > 1 else ""
         return f"{metric.show(mean(self.values))}{spread} {self.mark}".strip()
 
@@ -43,12 +43,12 @@ class Score:
 class Comparison:
     """All scores of a sweep."""
 
-    sweep: Sweep = field(metadata={"help": "What is compared."})
+    sweep: Sweep = field(metadata={"help": "The compared cells."})
     reference: str = field(metadata={"help": "The row that the others are compared with."})
     rows: dict[str, dict[Metric, Score]] = field(metadata={"help": "Name of a condition to its scores."})
 
     def best(self, metric: Metric) -> str | None:
-        """The condition, other than the reference, with the highest mean."""
+        """Return the condition with the highest mean, except the reference."""
         scored = {
             name: mean(row[metric].values)
             for name, row in self.rows.items()
@@ -60,11 +60,13 @@ class Comparison:
 @functools.cache
 def compare(study: Study, axis: str) -> Comparison | None:
     """
-    The main sweep of an axis, `None` where the axis does not vary.
+    Compare the conditions of an axis' main sweep; return `None` if the axis does not vary.
 
-    Compares with the same student without a teacher where teachers or objectives differ, else with the first of the sweep.
+    The reference of teachers and objectives is the same student without a teacher, if there is one. Otherwise it is
+    the first condition of the sweep.
 
-    Differences are paired by seed, and by question for VQA, see [`contrast`]; p-values are corrected within a metric.
+    Differences are paired by seed, and by question for VQA, see [`contrast`]. Holm's method corrects the p-values
+    within a metric.
     """
     if (sweep := study.main_sweep(axis)) is None:
         return None
@@ -76,11 +78,11 @@ def compare(study: Study, axis: str) -> Comparison | None:
     for metric in METRICS:
         found = {name: list(scores(cells, metric).values()) for name, cells in conditions.items()}
         found = {name: values for name, values in found.items() if values}
-        # Without a teacher CKA is that with some other one.
+        # CKA of a student without a teacher is its CKA with some other teacher.
         comparable = reference in found and not (reference == NO_TEACHER and metric in CKA.values())
         others = [name for name in found if name != reference] if comparable else []
         differences = {name: _difference(conditions[reference], conditions[name], metric) for name in others}
-        tested = [name for name, one in differences.items() if one is not None and not np.isnan(one.p_value)]
+        tested = [name for name, gap in differences.items() if gap is not None and not np.isnan(gap.p_value)]
         adjusted = dict(zip(tested, holm([differences[name].p_value for name in tested]), strict=True))
         for name, values in found.items():
             rows[name][metric] = Score(values, differences.get(name), float(adjusted.get(name, np.nan)))

@@ -1,4 +1,4 @@
-"""What a study found, in sentences: each says a number, its interval and no more than these allow."""
+"""Findings of a study in sentences; each gives a number, its interval and no more than these allow."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from .trends import OVER_DURATIONS, OVER_TEACHERS, doubling, teachers_own_slope,
 
 
 def bounds(estimate: Estimate, digits: int = 2) -> str:
-    """` [+1.2, +3.4]`, with a space in front; nothing where nothing was repeated."""
+    """Return an interval as text, ` [+1.2, +3.4]`, with a space in front, or nothing without repetition."""
     if np.isnan(estimate.low):
         return ""
     return f" [{signed(estimate.low, digits)}, {signed(estimate.high, digits)}]"
 
 
 def moved(estimate: Estimate, metric: Metric) -> str:
-    """`rises by 0.60 points [+0.54, +0.67]`, or that no trend is clear."""
+    """Return a trend as text, `rises by 0.60 points [+0.54, +0.67]`, or that no trend is clear."""
     digits, unit = (2, " points") if metric.percent else (3, "")
     if not estimate.clear:
         why = "shows no clear trend" if estimate.seeds > 1 else "has one seed, too few to tell a trend"
@@ -35,7 +35,7 @@ def moved(estimate: Estimate, metric: Metric) -> str:
 
 
 def about_teachers(study: Study) -> str | None:
-    """Both slopes over the strength of the teacher, and whether the paper's finding is there."""
+    """Return both slopes over the strength of the teacher, and a verdict on the paper's finding."""
     fits = {metric: fit for metric in OVER_TEACHERS if (fit := teachers_slope(study, metric)) is not None}
     if not fits:
         return None
@@ -44,17 +44,17 @@ def about_teachers(study: Study) -> str | None:
     own = "" if own is None else f" (The teachers' own VQA accuracy changes by {signed(own)} points.)"
     teachers, seeds = len(study.main_sweep("teacher").cells), next(iter(fits.values())).seeds
     return (
-        f"**Better teachers.** With each point that a teacher has more in zero-shot accuracy, {said}.{own} {verdict(fits)} "
-        f"({teachers} teachers, one of each strength; seeds of the students: {seeds}.)"
+        f"**Better teachers.** With each point that a teacher has more in zero-shot accuracy, {said}.{own} "
+        f"{verdict(fits)} ({teachers} teachers, one of each strength; seeds of the students: {seeds}.)"
     )
 
 
 def verdict(fits: dict[Metric, Estimate]) -> str:
     """
-    Whether students follow their teachers in zero-shot and less, or not, in VQA.
+    Judge from the intervals if students follow their teachers in zero-shot, and less or not at all in VQA.
 
-    VQA lags where its interval lies below that of zero-shot. That its slope is not clear is not enough: an interval that
-    holds zero and the slope of zero-shot, too, says nothing.
+    VQA lags if its interval lies below that of zero-shot. A slope that is not clear is not enough: its interval may
+    hold zero and the slope of zero-shot.
     """
     zero_shot, vqa = fits.get(ZERO_SHOT), fits.get(VQA)
     if zero_shot is None or vqa is None or not zero_shot.clear or zero_shot.value < 0 or vqa.seeds < 2:
@@ -68,12 +68,12 @@ def verdict(fits: dict[Metric, Estimate]) -> str:
         return "The paper's finding does not appear: VQA gains, too, and not clearly less than zero-shot."
     if lags:
         return (
-            "The paper's finding appears: zero-shot follows the teacher, VQA clearly follows less, and no gain in it can be "
-            f"told from chance (one of up to {vqa.high:.2f} points is not ruled out)."
+            "The paper's finding appears: zero-shot follows the teacher, VQA clearly follows less, and no gain in it "
+            f"can be told from chance (one of up to {vqa.high:.2f} points is not ruled out)."
         )
     return (
-        "Whether the paper's finding appears is open: the interval of VQA holds no gain as well as one as large as that of "
-        "zero-shot. More seeds would narrow it."
+        "Whether the paper's finding appears is open: the interval of VQA holds no gain as well as one as large as "
+        "that of zero-shot. More seeds would narrow it."
     )
 
 
@@ -82,12 +82,15 @@ def about_duration(study: Study) -> str | None:
     said = [
         f"{metric.title.replace(',', ' on')} {moved(fit, metric)}" for metric, fit in found.items() if fit is not None
     ]
-    paper = "In the paper zero-shot rises steadily, VQA barely; CKA rises on classification images and stays flat on VQA images."
+    paper = (
+        "In the paper zero-shot rises steadily, VQA barely; CKA rises on classification images and stays flat on VQA "
+        "images."
+    )
     return f"**Longer training.** With each doubling, {'; '.join(said)}. {paper}" if said else None
 
 
 def about_objectives(study: Study) -> str | None:
-    """The best of them, in each of the two scores."""
+    """Return the best objective in each of the two scores."""
     if (comparison := compare(study, "objective")) is None:
         return None
     said = []
@@ -105,7 +108,7 @@ def about_objectives(study: Study) -> str | None:
 
 
 def about_data(study: Study) -> str | None:
-    """Each mix against the first."""
+    """Return each data mix compared with the first."""
     if (comparison := compare(study, "data")) is None:
         return None
     said = []
@@ -120,12 +123,12 @@ def about_data(study: Study) -> str | None:
 
 
 def _against(difference: Estimate, mark: str) -> str:
-    """`+1.2 points [+0.3, +2.1] (clear)`, after the correction for all comparisons."""
+    """Return a difference as text, `+1.2 points [+0.3, +2.1] (clear)`; all comparisons are corrected for."""
     return f"{signed(difference.value, 1)} points{bounds(difference, 1)} ({'clear' if mark else 'not clear'})"
 
 
 def about_cost(study: Study) -> str | None:
-    """The student beside the strongest of its teachers."""
+    """Return the sizes and scores of the student and the strongest of its teachers."""
     sweep = study.main_sweep("teacher", fewest=1)
     if sweep is None:
         return None
@@ -140,33 +143,38 @@ def about_cost(study: Study) -> str | None:
         if found and np.isfinite(own):
             said.append(f"{metric.show(mean(found.values()))} against {metric.show(own)} in {metric.title}")
     return (
-        f"**Size.** The vision encoder of student {code(sweep.fixed['student'])} has {count(small)} parameters, that of "
-        f"teacher {code(teacher)} {count(large)}, {large / small:.1f} times as many: {'; '.join(said)}."
+        f"**Size.** The vision encoder of student {code(sweep.fixed['student'])} has {count(small)} parameters, that "
+        f"of teacher {code(teacher)} {count(large)}, {large / small:.1f} times as many: {'; '.join(said)}."
     )
 
 
 def about_probes(study: Study) -> str | None:
-    """The best probes, and where among them zero-shot accuracy stands, which everybody looks at."""
+    """Return the best probes, and the rank of zero-shot accuracy among them."""
     found = ranked(study)
     if not found:
         return None
     names = list(found)
     described = [f"{code(name)} ({signed(found[name][1].value)}{bounds(found[name][1])})" for name in names]
-    text = f"**Cheap probes of VQA.** Over the cells, the rank correlation with VQA accuracy is strongest for {described[0]}"
+    text = "**Cheap probes of VQA.** Over the cells, the rank correlation with VQA accuracy is strongest for "
+    text += described[0]
     text += f", then {' and '.join(described[1:3])}" if len(names) > 1 else ""
     place = names.index(ZERO_SHOT.title) if ZERO_SHOT.title in names else 0
     text += f"; zero-shot accuracy is number {place + 1} of {len(names)}: {described[place]}" if place > 2 else ""
-    overlap = len(names) > 1 and not _apart(found[names[0]][1], found[names[1]][1])
-    return f"{text}." + " The intervals of the first two overlap: which is the better one is open." * overlap
+    text += "."
+    if len(names) > 1 and not _apart(found[names[0]][1], found[names[1]][1]):
+        text += " The intervals of the first two overlap: which is the better one is open."
+    return text
 
 
 def _apart(first: Estimate, second: Estimate) -> bool:
-    """Whether the intervals of two strengths do not overlap; a strength has no sign."""
-    ends = [
-        (min(abs(one.low), abs(one.high)) if one.clear else 0.0, max(abs(one.low), abs(one.high)))
-        for one in (first, second)
-    ]
-    return ends[0][0] > ends[1][1] or ends[1][0] > ends[0][1]
+    """Return whether the intervals of two strengths do not overlap; a strength has no sign."""
+    low, high = zip(_strength_interval(first), _strength_interval(second), strict=True)
+    return low[0] > high[1] or low[1] > high[0]
+
+
+def _strength_interval(estimate: Estimate) -> tuple[float, float]:
+    ends = abs(estimate.low), abs(estimate.high)
+    return (min(ends) if estimate.clear else 0.0), max(ends)
 
 
 FINDINGS: tuple[Callable[[Study], str | None], ...] = (
@@ -180,5 +188,5 @@ FINDINGS: tuple[Callable[[Study], str | None], ...] = (
 
 
 def findings(study: Study) -> list[Markdown]:
-    """One paragraph for each question that the study has the cells for."""
+    """Return a paragraph for each question that the study has the cells for."""
     return [Markdown(text) for about in FINDINGS if (text := about(study)) is not None]

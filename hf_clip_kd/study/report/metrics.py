@@ -1,4 +1,4 @@
-"""The numbers that a report shows, and where they stand in a cell file."""
+"""Numbers that a report shows, and their places in a cell file."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ BY_TYPE = "/accuracy"
 class Metric:
     """One number of a cell."""
 
-    title: str = field(metadata={"help": "As a reader sees it."})
+    title: str = field(metadata={"help": "Name for readers."})
     block: tuple[str, ...] = field(metadata={"help": "The keys down to the flat block, `('representation', 'vqa')`."})
-    key: str = field(metadata={"help": "Its name there; of several data sets, `imagenet/acc1`, the mean."})
-    percent: bool = field(default=True, metadata={"help": "Whether a share, shown in per cent."})
+    key: str = field(metadata={"help": "Name in the block. Several data sets (`imagenet/acc1`) give their mean."})
+    percent: bool = field(default=True, metadata={"help": "A share, shown in per cent."})
 
     def of(self, cell: dict[str, Any]) -> float | None:
-        """The number, in per cent if it is a share, or `None` where it was not measured."""
+        """Return the number, in per cent if it is a share, or `None` if it was not measured."""
         block: Any = cell
         for name in self.block:
             block = (block or {}).get(name)
@@ -30,12 +30,12 @@ class Metric:
         return (100 if self.percent else 1) * mean(found) if found else None
 
     def show(self, value: float) -> str:
-        """The number as text."""
+        """Return the number as text."""
         return f"{value:.{1 if self.percent or abs(value) >= 10 else 2}f}".replace("-", "−")
 
 
 def signed(value: float, digits: int = 2) -> str:
-    """`+0.60` or `−0.60`."""
+    """Return a number with its sign, `+0.60` or `−0.60`."""
     return f"{value:+.{digits}f}".replace("-", "−")
 
 
@@ -43,20 +43,20 @@ ZERO_SHOT = Metric("zero-shot accuracy", ("student",), "acc1")
 IMAGE_RETRIEVAL = Metric("image R@1", ("student",), "image_retrieval_recall@1")
 TEXT_RETRIEVAL = Metric("text R@1", ("student",), "text_retrieval_recall@1")
 VQA = Metric("VQA accuracy", ("vqa",), "accuracy")
-# The sets of images whose representations are compared.
+# Sets of images whose representations are compared.
 IMAGES = {"classification": "classification images", "vqa": "VQA images"}
 CKA = {
     images: Metric(f"CKA, {name}", ("representation", images), "cka", percent=False) for images, name in IMAGES.items()
 }
-# What the tokens hold, whether or not a language model learns to read it.
+# Accuracy of questions from the tokens, independent of any language model.
 QUESTION_PROBE = Metric("question probe", ("representation", "vqa"), "question_probe")
 RANK = Metric("effective rank, VQA images", ("representation", "vqa"), "effective_rank", percent=False)
-# The columns of the tables.
+# Columns of the tables.
 METRICS = (ZERO_SHOT, IMAGE_RETRIEVAL, TEXT_RETRIEVAL, VQA, QUESTION_PROBE, *CKA.values(), RANK)
 
 
 def question_types(cell: dict[str, Any]) -> dict[str, float]:
-    """Per cent right for each type of question; of several benchmarks for each of them."""
+    """Return the accuracy of each type of question in per cent, or of each benchmark if there are several."""
     found = {
         key.removesuffix(BY_TYPE): 100 * value
         for key, value in (cell.get("vqa") or {}).items()
@@ -67,7 +67,7 @@ def question_types(cell: dict[str, Any]) -> dict[str, float]:
 
 
 def probes(cell: dict[str, Any]) -> dict[str, float]:
-    """All that is cheaper to measure than VQA: zero-shot and retrieval scores, and what describes the representation."""
+    """Return all scores that are cheaper than VQA: zero-shot, retrieval and the representation's."""
     titles = {metric.key: metric.title for metric in (ZERO_SHOT, IMAGE_RETRIEVAL, TEXT_RETRIEVAL)}
     found = {titles.get(key, key): value for key, value in (cell.get("student") or {}).items()}
     for images, block in (cell.get("representation") or {}).items():

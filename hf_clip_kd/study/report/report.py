@@ -1,4 +1,4 @@
-"""The report of a study, made from its JSONs alone: Markdown, one HTML file that needs nothing beside it, and figures."""
+"""Report of a study, made from its JSONs alone: Markdown, one self-contained HTML file, and figures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .summary import summary
 from .tables import failures, probe_table, sweep_tables
 
 FOLDER = "figures"
-# Which of a figure's forms a reader gets, the first that fits: a phone's width, and the colours that are set there.
+# Forms of a figure and their media queries, for a phone's width and dark colours. The first that fits is shown.
 FORMS = {
     "-narrow-dark": "(max-width: 600px) and (prefers-color-scheme: dark)",
     "-narrow": "(max-width: 600px)",
@@ -30,18 +30,18 @@ FORMS = {
 
 def write_report(folder: str | Path) -> list[Path]:
     """
-    Writes `report.md`, `report.html`, `summary.json` and `figures/` into the output folder of a study, also while it runs.
+    Write `report.md`, `report.html`, `summary.json` and `figures/` into the output folder of a study.
 
-    The same JSONs give the same bytes.
+    The study may still be running. The same JSONs give the same bytes.
 
     Args:
-        folder (`str` or `Path`): With `study.json` and `cells/*.json`, as `recipes/study.py` leaves it.
+        folder (`str` or `Path`): Output folder of `recipes/study.py`, with `study.json` and `cells/*.json`.
 
     Returns:
-        `list[Path]`: what was written.
+        `list[Path]`: The files written.
 
     Raises:
-        ValueError: as [`read_study`].
+        ValueError: See [`read_study`].
     """
     folder = Path(folder)
     study = read_study(folder)
@@ -58,23 +58,24 @@ def write_report(folder: str | Path) -> list[Path]:
 
 
 def _figures(study: Study, folder: Path) -> tuple[list[dict[str, Any]], list[Path]]:
-    """What the template shows of each figure, and the files."""
+    """Draw the figures; return the template's entry of each, and the files."""
     shown, paths = [], []
     for name, figure in FIGURES.items():
-        one: dict[str, Any] = {"title": Markdown(figure.title), "caption": Markdown(figure.caption), "picture": None}
+        entry: dict[str, Any] = {"title": Markdown(figure.title), "caption": Markdown(figure.caption), "picture": None}
         try:
             paths += save(lambda narrow, draw=figure.draw: draw(study, narrow), folder, name)
-            one |= {"picture": picture(name, figure.title), "png": Markdown(f"{FOLDER}/{name}.png")}
+            entry |= {"picture": picture(name, figure.title), "png": Markdown(f"{FOLDER}/{name}.png")}
         except LeftOut as reason:
-            for old in folder.glob(f"{name}*"):  # of an earlier report, which this one would contradict
+            # A figure of an earlier report would contradict this one.
+            for old in folder.glob(f"{name}*"):
                 old.unlink()
-            one["left_out"] = Markdown(reason)
-        shown.append(one)
+            entry["left_out"] = Markdown(reason)
+        shown.append(entry)
     return shown, paths
 
 
 def picture(name: str, title: str) -> Markdown:
-    """A figure in the form that fits the reader's screen."""
+    """Return the HTML of a figure, in the form that fits the reader's screen."""
     sources = [f'<source media="{media}" srcset="{FOLDER}/{name}{form}.svg">' for form, media in FORMS.items()]
     return Markdown("\n".join(["<picture>", *sources, f'<img src="{FOLDER}/{name}.svg" alt="{title}">', "</picture>"]))
 
@@ -106,7 +107,7 @@ def _title(study: Study) -> str:
 
 
 def _axes(cells: list[dict]) -> Iterable[str]:
-    """`teacher: S, M, L` for each axis that has a value."""
+    """Yield `teacher: S, M, L` for each axis that has a value."""
     for axis in (*AXES, "seed"):
         values = dict.fromkeys(str(cell["axes"][axis]) for cell in cells if cell["axes"].get(axis) is not None)
         if values:
@@ -114,9 +115,9 @@ def _axes(cells: list[dict]) -> Iterable[str]:
 
 
 def _html(text: str, folder: Path, study: Study) -> str:
-    """The Markdown as one page with its figures inside."""
+    """Return the Markdown as one page that contains its figures."""
     body = MarkdownIt("commonmark", {"html": True}).enable("table").render(text)
-    body = re.sub(r' <a href="[^"]+\.png">PNG</a>', "", body)  # a file that this page may have been taken away from
+    body = re.sub(r' <a href="[^"]+\.png">PNG</a>', "", body)  # The page may be moved without this file.
     body = re.sub(
         rf'(src|srcset)="({FOLDER}/[^"]+\.svg)"', lambda match: f'{match[1]}="{_data(folder / match[2])}"', body
     )

@@ -1,4 +1,4 @@
-"""Whether a second run of a study, with other seeds, says what the first one said."""
+"""Comparison of two runs of a study with different seeds."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ SUMMARY, PAGE = "summary.json", "reproduction.md"
 class Again:
     """One number of both runs."""
 
-    what: str = field(metadata={"help": "What it is, as the report calls it."})
-    first: Estimate = field(metadata={"help": "In the first run, with its interval."})
-    second: Estimate = field(metadata={"help": "In the second."})
+    what: str = field(metadata={"help": "Name of the number in the report."})
+    first: Estimate = field(metadata={"help": "Its value in the first run, with its interval."})
+    second: Estimate = field(metadata={"help": "Its value in the second run."})
     reach: float = field(
-        metadata={"help": "How far apart chance alone puts them: no further in 95 of 100 pairs of runs."}
+        metadata={"help": "Largest difference by chance alone: 95 of 100 pairs of runs stay below it."}
     )
 
     @property
     def within(self) -> bool:
-        """Whether they differ by no more than chance explains."""
+        """`True` if chance explains the difference."""
         return abs(self.second.value - self.first.value) <= self.reach
 
     @property
     def opposite(self) -> bool:
-        """Whether both are clear, and one says the reverse of the other."""
+        """`True` if both are clear and have opposite signs."""
         return self.first.clear and self.second.clear and self.first.value * self.second.value < 0
 
 
 def trends_again(first: dict[str, Any], second: dict[str, Any]) -> list[Again]:
-    """The slopes over teachers and durations of two summaries, as [`summary`] makes them, that both of them have."""
+    """Return the slopes over teachers and durations that two summaries (of [`summary`]) share."""
     titles = {"teacher_slopes": "for each point of the teacher", "duration_doublings": "for each doubling"}
     return [
         _again(f"{metric}, {title}", first[key][metric], second[key][metric])
@@ -55,62 +55,63 @@ def trends_again(first: dict[str, Any], second: dict[str, Any]) -> list[Again]:
 
 
 def differences_again(first: dict[str, Any], second: dict[str, Any]) -> list[Again]:
-    """The differences to the reference row of each table; one that stands in two tables counts once."""
+    """Return the differences to the reference row of each table; one that stands in two tables counts once."""
     found = {}
-    for what, metric, one, other in _scores(first, second):
-        if _repeated(one["difference"]) and _repeated(other["difference"]):
-            same = (metric, *one["seeds"], one["difference"]["value"])
-            found.setdefault(same, _again(what, one["difference"], other["difference"]))
+    for what, metric, score, again in _scores(first, second):
+        if _repeated(score["difference"]) and _repeated(again["difference"]):
+            same = (metric, *score["seeds"], score["difference"]["value"])
+            found.setdefault(same, _again(what, score["difference"], again["difference"]))
     return list(found.values())
 
 
 def means_again(first: dict[str, Any], second: dict[str, Any]) -> list[Again]:
-    """The mean scores over the seeds, with Welch's interval of their difference; a row of two tables counts once."""
+    """Return mean scores over the seeds, with Welch's interval of the difference; a row in two tables counts once."""
     found = {}
-    for what, metric, one, other in _scores(first, second):
-        if min(len(one["seeds"]), len(other["seeds"])) > 1:
-            found.setdefault((metric, *one["seeds"]), (what, one["seeds"], other["seeds"]))
-    return [Again(what, _mean(one), _mean(other), _welch(one, other)) for what, one, other in found.values()]
+    for what, metric, score, again in _scores(first, second):
+        if min(len(score["seeds"]), len(again["seeds"])) > 1:
+            found.setdefault((metric, *score["seeds"]), (what, score["seeds"], again["seeds"]))
+    return [Again(what, _mean(old), _mean(new), _welch(old, new)) for what, old, new in found.values()]
 
 
 def write_reproduction(first: Path, second: Path) -> tuple[Path, str]:
     """
-    Writes `reproduction.md` into the folder of the first of two studies.
+    Write `reproduction.md` into the folder of the first of two studies.
 
     Args:
         first, second (`Path`): Folders with `summary.json`, as [`write_report`] leaves them.
 
     Returns:
-        `tuple[Path, str]`: the file and what it says.
+        `tuple[Path, str]`: The file and its text.
 
     Raises:
-        ValueError: if a folder holds no summary, or both runs share a seed, or have nothing in common.
+        ValueError: A folder holds no summary, or both runs share a seed, or have nothing in common.
     """
-    one, other = _read(first), _read(second)
-    shared = sorted(set(one["seeds"]) & set(other["seeds"]))
+    old, new = _read(first), _read(second)
+    shared = sorted(set(old["seeds"]) & set(new["seeds"]))
     if shared:
         raise ValueError(
-            f"{str(first)!r} and {str(second)!r} share the seeds {shared}, so their cells are partly the same run. The second must have "
-            "seeds of its own. Run it with `--seeds '[3, 4, 5]' --output_dir ANOTHER`."
+            f"{str(first)!r} and {str(second)!r} share the seeds {shared}, so their cells are partly the same run. "
+            "The second must have seeds of its own. Run it with `--seeds '[3, 4, 5]' --output_dir ANOTHER`."
         )
     groups = {
-        "Slopes": trends_again(one, other),
-        "Differences to the first row of a table": differences_again(one, other),
-        "Mean scores": means_again(one, other),
+        "Slopes": trends_again(old, new),
+        "Differences to the first row of a table": differences_again(old, new),
+        "Mean scores": means_again(old, new),
     }
     everything = [again for found in groups.values() for again in found]
     if not everything:
         raise ValueError(
-            f"{str(first)!r} and {str(second)!r} have no number in common that several seeds stand behind, so there is nothing to "
-            "compare. Both must be runs of one grid, with two seeds each at least. Pass the folders of such runs."
+            f"{str(first)!r} and {str(second)!r} have no number in common that several seeds stand behind, so there "
+            "is nothing to compare. Both must be runs of one grid, with two seeds each at least. Pass the folders of "
+            "such runs."
         )
     text = (
         environment("study/report/templates")
         .get_template("reproduction.md.jinja")
         .render(
-            name=one["study"],
-            seeds=", ".join(map(str, one["seeds"])),
-            other_seeds=", ".join(map(str, other["seeds"])),
+            name=old["study"],
+            seeds=", ".join(map(str, old["seeds"])),
+            other_seeds=", ".join(map(str, new["seeds"])),
             groups={title: (sum(again.within for again in found), len(found)) for title, found in groups.items()},
             trends=_table(groups["Slopes"]),
             outside=_table([again for again in everything if not again.within]),
@@ -123,7 +124,7 @@ def write_reproduction(first: Path, second: Path) -> tuple[Path, str]:
 
 
 def _scores(first: dict[str, Any], second: dict[str, Any]) -> Iterator[tuple[str, str, dict, dict]]:
-    """`objective: fd, VQA accuracy`, its metric, and what both summaries say of it."""
+    """Yield a label (`objective: fd, VQA accuracy`), its metric, and its scores in both summaries."""
     for axis, rows in first["comparisons"].items():
         for name, row in rows.items():
             others = second["comparisons"].get(axis, {}).get(name, {})
@@ -137,24 +138,25 @@ def _repeated(estimate: dict[str, Any] | None) -> bool:
 
 
 def _again(what: str, first: dict[str, Any], second: dict[str, Any]) -> Again:
-    one, other = (
-        Estimate(**{name: math.nan if value is None else value for name, value in each.items()})
-        for each in (first, second)
-    )
+    old, new = _estimate(first), _estimate(second)
     # Both are uncertain, and independently of each other.
-    return Again(what, one, other, math.hypot(one.high - one.value, other.high - other.value))
+    return Again(what, old, new, math.hypot(old.high - old.value, new.high - new.value))
+
+
+def _estimate(numbers: dict[str, Any]) -> Estimate:
+    return Estimate(**{name: math.nan if value is None else value for name, value in numbers.items()})
 
 
 def _mean(values: list[float]) -> Estimate:
-    """With the interval of the mean over the seeds."""
+    """Return the mean over the seeds with its interval."""
     low, high = stats.t.interval(CONFIDENCE, len(values) - 1, np.mean(values), stats.sem(values))
     return Estimate(float(np.mean(values)), float(low), float(high), math.nan, len(values))
 
 
-def _welch(one: list[float], other: list[float]) -> float:
-    if not np.ptp(one) and not np.ptp(other):  # no seed moves it, so chance explains nothing
+def _welch(old: list[float], new: list[float]) -> float:
+    if not np.ptp(old) and not np.ptp(new):  # No seed changes the score, so chance explains nothing.
         return 0.0
-    interval = stats.ttest_ind(one, other, equal_var=False).confidence_interval(CONFIDENCE)
+    interval = stats.ttest_ind(old, new, equal_var=False).confidence_interval(CONFIDENCE)
     return float(interval.high - interval.low) / 2
 
 
@@ -171,12 +173,12 @@ def _read(folder: Path) -> dict[str, Any]:
 def _table(found: list[Again]) -> Markdown | None:
     rows = [
         (
-            code(one.what),
-            Markdown(signed(one.first.value) + bounds(one.first)),
-            Markdown(signed(one.second.value) + bounds(one.second)),
-            f"{one.reach:.2f}",
-            "yes" if one.within else "no",
+            code(again.what),
+            Markdown(signed(again.first.value) + bounds(again.first)),
+            Markdown(signed(again.second.value) + bounds(again.second)),
+            f"{again.reach:.2f}",
+            "yes" if again.within else "no",
         )
-        for one in found
+        for again in found
     ]
     return table(["", "first run", "second run", "chance explains", "within it"], rows) if rows else None

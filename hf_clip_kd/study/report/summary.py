@@ -1,4 +1,4 @@
-"""The numbers of a report for programs: to quote them, or to ask whether another study falls within their intervals."""
+"""Numbers of a report for programs: to quote, or to compare another study with their intervals."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from .trends import OVER_DURATIONS, OVER_TEACHERS, doubling, teachers_slope
 
 def summary(study: Study) -> dict[str, Any]:
     """
-    Every estimate of the report, as JSON takes it; shares are in per cent, what is not known is `None`.
+    Return every estimate of the report for JSON; shares are in per cent, unknown values are `None`.
 
     Returns:
-        `dict`: `seeds`; `teacher_slopes` and `duration_doublings` by metric, `comparisons` by axis, condition and metric, `probes`
-        by name; each with `value`, `low`, `high` (95%), `p_value` and `seeds`.
+        `dict`: `seeds`, and estimates with `value`, `low`, `high` (95%), `p_value` and `seeds`. `teacher_slopes` and
+        `duration_doublings` are by metric, `comparisons` by axis, condition and metric, `probes` by name.
     """
     comparisons = {}
     for axis in TITLES:

@@ -1,4 +1,4 @@
-"""The tables of the report: what each teacher, objective, duration and data mix makes of the student."""
+"""Tables of the report: scores of the student for each teacher, objective, duration and data mix."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TITLES = {
 
 
 def sweep_tables(study: Study) -> list[dict[str, Any]]:
-    """For each axis that varies: its title, the table, and in words what was the same in all rows."""
+    """Return title, table, reference and common settings of each axis that varies."""
     found = []
     for axis, title in TITLES.items():
         if (comparison := compare(study, axis)) is not None:
@@ -40,7 +40,7 @@ def sweep_tables(study: Study) -> list[dict[str, Any]]:
 
 
 def score_table(comparison: Comparison) -> Markdown:
-    """Mean ± standard deviation of each condition, with the marks of [`Score`]."""
+    """Return a table of mean ± standard deviation of each condition, with the marks of [`Score`]."""
     metrics = [metric for metric in METRICS if any(metric in row for row in comparison.rows.values())]
     rows = [
         [code(name), max((len(score.values) for score in row.values()), default=0)]
@@ -51,7 +51,7 @@ def score_table(comparison: Comparison) -> Markdown:
 
 
 def probe_table(study: Study) -> Markdown | None:
-    """The rank correlation of each probe with VQA, the strongest first."""
+    """Return the rank correlation of each probe with VQA, the strongest first."""
     rows = [
         (
             code(name),
@@ -67,7 +67,7 @@ def probe_table(study: Study) -> Markdown | None:
 
 
 def failures(study: Study) -> Markdown | None:
-    """The cells that ended with an error."""
+    """Return the cells that ended with an error."""
     rows = [(code(cell["id"]), _axes(cell), cell["error"].strip().splitlines()[-1][:200]) for cell in study.failed]
     return table(["cell", "what", "error"], rows) if rows else None
 

@@ -1,4 +1,4 @@
-"""Slopes: over the strength of the teacher, and over the length of the training."""
+"""Slopes over the strength of the teacher and over the length of the training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .cells import Study, outcomes, scores
 from .metrics import CKA, QUESTION_PROBE, VQA, ZERO_SHOT, Metric
 from .statistics import Estimate, contrast, slope_weights
 
-# What is followed over teachers and over durations; likeness to different teachers is no trend.
+# Metrics with trends over teachers and over durations. CKA with different teachers has no trend.
 OVER_TEACHERS = (ZERO_SHOT, VQA, QUESTION_PROBE)
 OVER_DURATIONS = (*OVER_TEACHERS, *CKA.values())
 
@@ -18,10 +18,10 @@ OVER_DURATIONS = (*OVER_TEACHERS, *CKA.values())
 @functools.cache
 def teachers_slope(study: Study, metric: Metric) -> Estimate | None:
     """
-    What the student gains, in units of the metric, with each point of its teacher's zero-shot accuracy.
+    Return the student's gain, in units of the metric, for each point of its teacher's zero-shot accuracy.
 
-    Least squares over the means of the teachers. The interval is that of other seeds (and questions) with these teachers:
-    there is one of each strength, so what another of the same strength would do is not known. `None` for fewer than two.
+    The slope is a least-squares fit over the means of the teachers; fewer than two give `None`. The interval covers
+    other seeds (and questions) with these teachers. It does not cover other teachers of the same strength.
     """
     sweep = study.main_sweep("teacher")
     known = {teacher: cells for teacher, cells in (sweep.cells if sweep else {}).items() if scores(cells, metric)}
@@ -30,16 +30,17 @@ def teachers_slope(study: Study, metric: Metric) -> Estimate | None:
 
 
 def teachers_own_slope(study: Study, metric: Metric) -> float | None:
-    """What the teachers of that sweep themselves gain with each point of zero-shot: as much as a student could follow."""
+    """Return the gain of that sweep's teachers themselves for each point of zero-shot: a limit for their students."""
     sweep = study.main_sweep("teacher")
-    pairs = [(study.strength(one), study.teacher_score(one, metric)) for one in (sweep.cells if sweep else {})]
+    teachers = sweep.cells if sweep else {}
+    pairs = [(study.strength(teacher), study.teacher_score(teacher, metric)) for teacher in teachers]
     x, y = np.array([pair for pair in pairs if np.isfinite(pair).all()]).reshape(-1, 2).T
     return float(slope_weights(x) @ y) if len(x) > 1 and np.ptp(x) else None
 
 
 @functools.cache
 def doubling(study: Study, metric: Metric) -> Estimate | None:
-    """What each doubling of the training adds, in units of the metric: least squares over the logarithm of the epochs."""
+    """Return the gain of each doubling of the training, in units of the metric (least squares over log2 of epochs)."""
     sweep = study.main_sweep("duration")
     known = [cells for cells in (sweep.cells if sweep else {}).values() if scores(cells, metric)]
     return _slope(np.log2([cells[0]["epochs"] for cells in known]), known, metric)

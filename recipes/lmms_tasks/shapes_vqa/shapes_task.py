@@ -10,6 +10,6 @@ def doc_to_target(doc):
 
 
 def process_results(doc, results):
-    """The metric of the YAML, for one row."""
+    """Return the metric of the YAML, for one row."""
     answer = results[0].strip().rstrip(".").lower()
     return {"accuracy": float(answer in doc["answers"])}

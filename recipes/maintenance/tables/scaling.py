@@ -13,8 +13,8 @@ BATCH, GPUS = 128, (8, 64, 512)
 PAIRS = (("B/16", "T/16"), ("L/14", "B/16"), ("SO400M", "B/16"))
 
 
-FULL = 4  # bytes of a float32
-ADAM = 2 * FULL  # two moments
+FULL = 4  # Bytes of a float32.
+ADAM = 2 * FULL  # Two moments.
 ENGINES = ("ddp", "zero1", "zero2", "zero3", "fsdp2")
 
 

@@ -1,4 +1,4 @@
-"""What all figures have in common: colours, a grid of panels, and the files that a figure becomes."""
+"""Common parts of all figures: colours, a grid of panels, and the files of a figure."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-WIDTHS = {"": 7.2, "-narrow": 3.5}  # inches: a page, a phone held upright
-# The colours of Okabe and Ito (https://jfly.uni-koeln.de/color), which everybody tells apart; on black lighter ones.
+WIDTHS = {"": 7.2, "-narrow": 3.5}  # Inches: a page, a phone held upright.
+# Okabe and Ito's colours (https://jfly.uni-koeln.de/color) can be told apart by everybody; lighter ones for black.
 LIGHT = ("#0072B2", "#D55E00", "#009E73", "#A6428A", "#8A6D00")
 DARK = ("#56B4E9", "#F08A4B", "#33C29B", "#E39AC4", "#F0E442")
 MARKERS = "osD^vPX"
-LEGEND_ROW = 0.2  # inches
+LEGEND_ROW = 0.2  # Inches.
 
 
 class LeftOut(Exception):
-    """A figure that a study has not got the cells for; the message is a sentence that says which."""
+    """Error of a figure whose cells a study lacks; the message is a sentence that names them."""
 
 
 def style(dark: bool) -> dict:
-    """Settings of matplotlib."""
+    """Return the settings of matplotlib."""
     ink, faint = ("#e8e8e8", "#4a4a4a") if dark else ("#1a1a1a", "#d4d4d4")
     return {
         "axes.axisbelow": True,
@@ -49,8 +49,8 @@ def style(dark: bool) -> dict:
         "legend.frameon": False,
         "lines.markersize": 5,
         "savefig.facecolor": "none",
-        "svg.fonttype": "path",  # the same letters wherever it is opened
-        "svg.hashsalt": "hf_clip_kd",  # the same bytes whenever it is made
+        "svg.fonttype": "path",  # Letters look the same on every machine.
+        "svg.hashsalt": "hf_clip_kd",  # Each run gives the same bytes.
         "text.color": ink,
         "xtick.color": ink,
         "ytick.color": ink,
@@ -60,7 +60,7 @@ def style(dark: bool) -> dict:
 
 
 def ink() -> str:
-    """The colour of text in the present style."""
+    """Return the colour of text in the present style."""
     return matplotlib.rcParams["text.color"]
 
 
@@ -68,14 +68,14 @@ def panels(
     count: int, narrow: bool, *, height: float = 2.6, columns: int | None = None, narrow_columns: int = 1
 ) -> tuple[Figure, list[Axes]]:
     """
-    A figure of panels, beside each other on a page and one below the other on a phone.
+    Create a figure of panels, beside each other on a page and below each other on a phone.
 
     Args:
-        count (`int`): How many.
-        narrow (`bool`): Whether for a phone.
-        height (`float`, *optional*, defaults to 2.6): Of a panel, in inches.
-        columns (`int`, *optional*): On a page; all panels in one row by default.
-        narrow_columns (`int`, *optional*, defaults to 1): On a phone.
+        count (`int`): Number of panels.
+        narrow (`bool`): `True` for a phone.
+        height (`float`, *optional*, defaults to 2.6): Height of a panel in inches.
+        columns (`int`, *optional*): Columns on a page. Default is one row of all panels.
+        narrow_columns (`int`, *optional*, defaults to 1): Columns on a phone.
     """
     columns = min(count, narrow_columns if narrow else columns or count)
     rows = -(-count // columns)
@@ -88,15 +88,15 @@ def panels(
 
 
 def same_span(axes: list[Axes]) -> None:
-    """Makes a point as tall in one panel as in the others, so that slopes can be compared by eye; each keeps its middle."""
-    half = max(high - low for low, high in (one.get_ylim() for one in axes)) / 2
-    for one in axes:
-        middle = sum(one.get_ylim()) / 2
-        one.set_ylim(middle - half, middle + half)
+    """Give all panels the same scale, so slopes can be compared by eye; each keeps its middle."""
+    half = max(high - low for low, high in (panel.get_ylim() for panel in axes)) / 2
+    for panel in axes:
+        middle = sum(panel.get_ylim()) / 2
+        panel.set_ylim(middle - half, middle + half)
 
 
 def legend(figure: Figure, axes: Axes, narrow: bool) -> None:
-    """The names of what `axes` shows, below the panels, where they hide nothing; the figure grows by their height."""
+    """Add the legend of `axes` below the panels; the figure grows by its height."""
     handles, labels = axes.get_legend_handles_labels()
     columns = max(1, min(len(labels), (48 if narrow else 100) // (max(map(len, labels)) + 6)))
     figure.set_figheight(figure.get_figheight() + LEGEND_ROW * -(-len(labels) // columns))
@@ -105,22 +105,23 @@ def legend(figure: Figure, axes: Axes, narrow: bool) -> None:
 
 def save(draw: Callable[[bool], Figure], folder: Path, name: str) -> list[Path]:
     """
-    Draws a figure in all its forms.
+    Draw a figure in all its forms.
 
     Args:
-        draw (`Callable`): Takes whether it is for a phone, and draws in the style that is set.
-        folder (`Path`): Made if it does not exist.
-        name (`str`): Of the figure.
+        draw (`Callable`): Draws in the current style; its argument is `True` for a phone.
+        folder (`Path`): Output folder, created if missing.
+        name (`str`): Name of the figure.
 
     Returns:
-        `list[Path]`: `NAME.svg`, `NAME-dark.svg`, `NAME-narrow.svg`, `NAME-narrow-dark.svg` and, for papers and slides, `NAME.png`.
+        `list[Path]`: `NAME.svg`, `NAME-dark.svg`, `NAME-narrow.svg`, `NAME-narrow-dark.svg`, and `NAME.png` for papers
+        and slides.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for width, dark in product(WIDTHS, (False, True)):
         with plt.rc_context(style(dark)):
             figure = draw(width == "-narrow")
-            paths.append(folder / f"{name}{width}{'-dark' * dark}.svg")
+            paths.append(folder / f"{name}{width}{'-dark' if dark else ''}.svg")
             figure.savefig(paths[-1], metadata={"Date": None, "Creator": None})
             _compact(paths[-1])
             if not width and not dark:
@@ -131,7 +132,7 @@ def save(draw: Callable[[bool], Figure], folder: Path, name: str) -> list[Path]:
 
 
 def _compact(path: Path) -> None:
-    """Drops comments, indents and, in paths, digits below a hundredth of a point, which are half of what matplotlib writes."""
+    """Drop comments, indents, and digits of paths below a hundredth of a point: half of matplotlib's output."""
     text = path.read_text(encoding="utf-8")
     text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
     text = re.sub(r' d="[^"]+"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), text)

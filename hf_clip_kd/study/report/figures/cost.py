@@ -1,4 +1,4 @@
-"""What a score costs: parameters and throughput of teachers and students."""
+"""Cost of a score: parameters and throughput of teachers and students."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COSTS = {"vision_parameters": "parameters of the vision encoder", "images_per_se
 
 
 def students(study: Study) -> dict[str, list[dict]]:
-    """The name of each student to its cells."""
+    """Return name -> cells of each student."""
     found: dict[str, list[dict]] = {}
     for cell in study.cells:
         found.setdefault(cell["axes"]["student"], []).append(cell)
@@ -26,37 +26,40 @@ def students(study: Study) -> dict[str, list[dict]]:
 
 
 def cost_of(cells: list[dict], name: str) -> float | None:
-    """The median, since a machine is never quite free; `None` if it was not measured."""
+    """Return the median over the cells, as other processes slow some of them; `None` if not measured."""
     values = [value for cell in cells if (value := (cell.get("cost") or {}).get(name)) is not None]
     return median(values) if values else None
 
 
 def draw(study: Study, narrow: bool) -> Figure:
     """
-    Zero-shot and VQA against parameters and against images per second, on logarithmic axes.
+    Draw zero-shot and VQA against parameters and images per second, on logarithmic axes.
 
     Raises:
-        LeftOut: if no cost was measured.
+        LeftOut: No cost was measured.
     """
     teachers = study.record["teachers"]
-    known = [name for name in COSTS if any(cost_of([one], name) for one in [*study.cells, *teachers.values()])]
+    costs = [*study.cells, *teachers.values()]
+    known = [name for name in COSTS if any(cost_of([record], name) for record in costs)]
     scored = [metric for metric in (ZERO_SHOT, VQA) if any(metric.of(cell) is not None for cell in study.cells)]
     if not known or not scored:
         raise LeftOut("Neither parameters nor throughput were measured in this study.")
     figure, axes = panels(len(known) * len(scored), narrow, height=2.4, columns=len(scored))
-    for one, (name, metric) in zip(axes, product(known, scored), strict=True):
+    for panel, (name, metric) in zip(axes, product(known, scored), strict=True):
         for number, (student, cells) in enumerate(students(study).items()):
             values = [value for cell in cells if (value := metric.of(cell)) is not None]
-            _points(one, cost_of(cells, name), values, f"student {student}", f"C{number % 5}", MARKERS[number % 7])
+            _points(panel, cost_of(cells, name), values, f"student {student}", f"C{number % 5}", MARKERS[number % 7])
         for number, (teacher, record) in enumerate(teachers.items(), start=len(students(study))):
             score = metric.of(record)
             values = [] if score is None else [score]
-            _points(one, cost_of([record], name), values, f"teacher {teacher}", f"C{number % 5}", MARKERS[number % 7])
-        one.set_xscale("log")
-        one.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
-        one.xaxis.set_major_formatter(lambda value, _: count(value))
-        one.minorticks_off()
-        one.set(title=f"{metric.title}, %", xlabel=COSTS[name])
+            _points(
+                panel, cost_of([record], name), values, f"teacher {teacher}", f"C{number % 5}", MARKERS[number % 7]
+            )
+        panel.set_xscale("log")
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
+        panel.xaxis.set_major_formatter(lambda value, _: count(value))
+        panel.minorticks_off()
+        panel.set(title=f"{metric.title}, %", xlabel=COSTS[name])
     legend(figure, axes[0], narrow)
     return figure
 

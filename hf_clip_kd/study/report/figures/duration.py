@@ -11,15 +11,15 @@ from ..cells import Study, Sweep, scores
 from ..metrics import CKA, VQA, ZERO_SHOT, Metric
 from .canvas import MARKERS, LeftOut, legend, panels, same_span
 
-MOST_LINES = 4  # as many as can be told apart
+MOST_LINES = 4  # More lines cannot be told apart.
 
 
 def draw(study: Study, narrow: bool) -> Figure:
     """
-    Mean and standard deviation over the seeds against epochs, one line for each row of cells that differ in duration.
+    Draw scores against epochs, mean and deviation over seeds; each line has cells that differ in duration.
 
     Raises:
-        LeftOut: if all cells were trained equally long.
+        LeftOut: All cells were trained equally long.
     """
     sweeps = study.sweeps("duration")[:MOST_LINES]
     if not sweeps:
@@ -27,16 +27,16 @@ def draw(study: Study, narrow: bool) -> Figure:
     shown = [metric for metric in (ZERO_SHOT, VQA, *CKA.values()) if any(lines(sweep, metric) for sweep in sweeps)]
     figure, axes = panels(len(shown), narrow, height=2.5, columns=2)
     ends = {cells[0]["epochs"] for sweep in sweeps for cells in sweep.cells.values()}
-    for one, metric in zip(axes, shown, strict=True):
+    for panel, metric in zip(axes, shown, strict=True):
         for number, sweep in enumerate(sweeps):
-            _line(one, sweep, metric, sweep.label(sweeps) or "student", f"C{number}", MARKERS[number])
-        one.set_xscale("log", base=2)
-        one.set_xticks(sorted(ends), [f"{end:g}" for end in sorted(ends)])
-        one.minorticks_off()
-        one.set(title=metric.title + (", %" if metric.percent else ""), xlabel="epochs")
-    # The paper's point is that one of two rises and the other does not: they need one scale.
+            _line(panel, sweep, metric, sweep.label(sweeps) or "student", f"C{number}", MARKERS[number])
+        panel.set_xscale("log", base=2)
+        panel.set_xticks(sorted(ends), [f"{end:g}" for end in sorted(ends)])
+        panel.minorticks_off()
+        panel.set(title=metric.title + (", %" if metric.percent else ""), xlabel="epochs")
+    # The paper's point is that one of the two rises and the other does not, so they share a scale.
     for group in ((ZERO_SHOT, VQA), CKA.values()):
-        if alike := [one for one, metric in zip(axes, shown, strict=True) if metric in group]:
+        if alike := [panel for panel, metric in zip(axes, shown, strict=True) if metric in group]:
             same_span(alike)
     if len(sweeps) > 1:
         legend(figure, axes[0], narrow)
@@ -44,7 +44,7 @@ def draw(study: Study, narrow: bool) -> Figure:
 
 
 def lines(sweep: Sweep, metric: Metric) -> dict[float, list[float]]:
-    """Epochs to the scores of the seeds, where there are any."""
+    """Return epochs -> scores of the seeds, if there are any."""
     found = {cells[0]["epochs"]: list(scores(cells, metric).values()) for cells in sweep.cells.values()}
     return {epochs: values for epochs, values in found.items() if values}
 

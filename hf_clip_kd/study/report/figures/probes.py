@@ -1,4 +1,4 @@
-"""Which cheap number of a student tells best what it is worth inside a vision-language model."""
+"""Ranking of cheap numbers of a student by how well they predict its VQA inside a vision-language model."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ MOST_ROWS = 15
 @functools.cache
 def ranked(study: Study) -> dict[str, tuple[int, Estimate]]:
     """
-    Each probe to the number of its cells and its rank correlation with VQA over them, the strongest first.
+    Return probe -> (number of its cells, rank correlation with VQA over them), the strongest first.
 
-    Over all cells that have both; cells without a teacher have no likeness to one. A probe that is measured in fewer than
-    half of the cells is left out, and so is one that never changes.
+    A probe uses all cells that have it and VQA; CKA needs a teacher. A probe measured in fewer than half of the cells
+    is left out, and so is a constant one.
     """
     cells = [cell for cell in study.cells if VQA.of(cell) is not None]
     found = {}
@@ -42,15 +42,16 @@ def ranked(study: Study) -> dict[str, tuple[int, Estimate]]:
 
 def draw(study: Study, narrow: bool) -> Figure:
     """
-    The strongest probes with their intervals.
+    Draw the strongest probes with their intervals.
 
     Raises:
-        LeftOut: if too few conditions have both VQA and a probe.
+        LeftOut: Too few conditions have both VQA and a probe.
     """
     found = dict(list(ranked(study).items())[:MOST_ROWS])
     if not found:
         raise LeftOut(
-            f"Fewer than {FEWEST_CONDITIONS} conditions of this study have both VQA and a probe, too few to rank probes by."
+            f"Fewer than {FEWEST_CONDITIONS} conditions of this study have both VQA and a probe, too few to rank "
+            "probes by."
         )
     names = [textwrap.fill(name, 24) if narrow else name for name in found]
     lines = 1 + max(name.count("\n") for name in names)

@@ -1,4 +1,4 @@
-"""What kinds of question a student can answer, and which of them its teacher made easier or harder."""
+"""Accuracy by kind of question, compared with the student without a teacher."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .canvas import LeftOut, ink, panels
 
 def rows(study: Study) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
     """
-    Accuracy by type in per cent, and the row that all others are compared with.
+    Return the accuracy by type in per cent, and the row that all others are compared with.
 
     Returns:
-        `tuple[dict[str, dict[str, float]], dict[str, float]]`: the name of a row to its types, for the blind model, students, teachers and the
-        oracle; and the row of the student without a teacher, or, where there is none, the mean of the students.
+        `tuple[dict[str, dict[str, float]], dict[str, float]]`: Row name -> accuracy by type, for the blind model,
+        students, teachers and the oracle. The reference row: the student without a teacher, else the students' mean.
     """
     found = {
         f"{name} (reference)": question_types({"vqa": vqa})
@@ -38,13 +38,13 @@ def rows(study: Study) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
     alone = averaged(study.without_teacher(sweep.fixed) if sweep else study.cells)
     students = {name: types for name, types in students.items() if types}
     found |= ({"no teacher": alone} if alone else {}) | students
-    teachers = {f"teacher {name}": question_types(one) for name, one in study.record["teachers"].items()}
+    teachers = {f"teacher {name}": question_types(record) for name, record in study.record["teachers"].items()}
     found |= teachers | {"oracle (reference)": question_types({"vqa": references(study).get("oracle")})}
     return {name: types for name, types in found.items() if types}, alone or together(students.values())
 
 
 def references(study: Study) -> dict[str, dict]:
-    """Name to VQA metrics of what is no student: blind, oracle."""
+    """Return name -> VQA metrics of the blind model and the oracle."""
     return study.record.get("references") or {}
 
 
@@ -53,17 +53,17 @@ def averaged(cells: list[dict]) -> dict[str, float]:
 
 
 def together(rows) -> dict[str, float]:
-    """The mean of each type."""
+    """Return the mean of each type."""
     rows = list(rows)
     return {kind: mean(row[kind] for row in rows) for kind in rows[0]} if rows else {}
 
 
 def draw(study: Study, narrow: bool) -> Figure:
     """
-    The numbers are per cent right; the colour is the difference to the student without a teacher.
+    Draw the per cent right as numbers, and the difference to the student without a teacher as colour.
 
     Raises:
-        LeftOut: if the questions have no types, or no student was asked any.
+        LeftOut: The questions have no types, or no student was asked any.
     """
     found, reference = rows(study)
     if not reference:

@@ -1,4 +1,4 @@
-"""Figure 2 of the paper: what a student lacks to the teacher that it was distilled from."""
+"""Figure 2 of the paper: the gap between a student and its teacher."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ from .canvas import LeftOut, ink, panels
 
 @functools.cache
 def gaps(study: Study, metric: Metric) -> dict[str, tuple[float, Estimate]]:
-    """Teacher, weakest first, to its own score and how far its student's lies from it; the interval is that of the
-    seeds, and of the questions where those of the teacher are known."""
+    """
+    Return teacher -> (its own score, distance of its student's from it), the weakest teacher first.
+
+    The interval covers the seeds, and the questions if those of the teacher are known.
+    """
     sweep = study.main_sweep("teacher", fewest=1)
     found = {}
     for teacher, cells in (sweep.cells if sweep else {}).items():
@@ -27,7 +30,7 @@ def gaps(study: Study, metric: Metric) -> dict[str, tuple[float, Estimate]]:
         if not students.size or not math.isfinite(score):
             continue
         own = np.asarray(study.record["teachers"][teacher].get("vqa_correct") or [], float)
-        if len(own) == students.shape[2]:  # question by question
+        if len(own) == students.shape[2]:  # Both have single questions.
             found[teacher] = score, contrast(students - 100 * own, [1])
         else:
             found[teacher] = score, contrast(students.mean(axis=2, keepdims=True) - score, [1])
@@ -36,10 +39,10 @@ def gaps(study: Study, metric: Metric) -> dict[str, tuple[float, Estimate]]:
 
 def draw(study: Study, narrow: bool) -> Figure:
     """
-    One bar for each teacher, zero-shot and VQA beside each other.
+    Draw one bar for each teacher, zero-shot and VQA beside each other.
 
     Raises:
-        LeftOut: if there is no teacher whose own scores are known.
+        LeftOut: There is no teacher whose own scores are known.
     """
     shown = {metric: found for metric in (ZERO_SHOT, VQA) if (found := gaps(study, metric))}
     if not shown:
@@ -49,24 +52,24 @@ def draw(study: Study, narrow: bool) -> Figure:
     most = max(map(len, shown.values()))
     figure, axes = panels(len(shown), narrow, height=1.1 + 0.42 * most)
     colours = plt.rcParams["axes.prop_cycle"].by_key()["color"]
-    for one, (metric, found), colour in zip(axes, shown.items(), colours, strict=False):
+    for panel, (metric, found), colour in zip(axes, shown.items(), colours, strict=False):
         estimates = [estimate for _, estimate in found.values()]
         values = [estimate.value for estimate in estimates]
-        reach = [estimate.high - estimate.value for estimate in estimates]  # nan, which is not drawn, of one seed
-        one.barh(range(len(values)), values, xerr=reach, height=0.6, color=colour, ecolor=ink(), capsize=3)
-        one.axvline(0, color=ink(), linewidth=0.8)
+        reach = [estimate.high - estimate.value for estimate in estimates]  # One seed gives nan, which is not drawn.
+        panel.barh(range(len(values)), values, xerr=reach, height=0.6, color=colour, ecolor=ink(), capsize=3)
+        panel.axvline(0, color=ink(), linewidth=0.8)
         labels = [
             f"{teacher}\n{metric.show(score)} → {metric.show(score + estimate.value)}"
             for teacher, (score, estimate) in found.items()
         ]
-        one.set(
+        panel.set(
             title=metric.title, xlabel="student less teacher, points", yticks=range(len(values)), yticklabels=labels
         )
-        plt.setp(one.get_yticklabels(), multialignment="right")
-        one.grid(axis="y", visible=False)
-        one.tick_params(axis="y", length=0)
-        one.invert_yaxis()
-    ends = [end for one in axes for end in one.get_xlim()]
-    for one in axes:  # a point is as long in one panel as in the other
-        one.set_xlim(min(ends), max(ends))
+        plt.setp(panel.get_yticklabels(), multialignment="right")
+        panel.grid(axis="y", visible=False)
+        panel.tick_params(axis="y", length=0)
+        panel.invert_yaxis()
+    ends = [end for panel in axes for end in panel.get_xlim()]
+    for panel in axes:  # Both panels get the same scale.
+        panel.set_xlim(min(ends), max(ends))
     return figure

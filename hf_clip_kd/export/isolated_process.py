@@ -1,4 +1,4 @@
-"""A process in which this package cannot be imported, as at the reader's of an export."""
+"""A process that cannot import this package, like that of an export's reader."""
 
 import os
 import subprocess
@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 
-def run_elsewhere(code: str, folder: Path, given: str, made: str, scratch: str) -> None:
+def run_isolated(code: str, folder: Path, given: str, made: str, scratch: str) -> None:
     """
-    Runs code with the arguments `folder`, `given` and `made` in a process of its own.
+    Run code with the arguments `folder`, `given` and `made` in a process of its own.
 
     Args:
         code (`str`): Sets `sys.modules["hf_clip_kd"] = None`, reads `given` and writes `made`.
@@ -29,9 +29,9 @@ def run_elsewhere(code: str, folder: Path, given: str, made: str, scratch: str) 
     if done.returncode:
         reason = done.stderr.strip().split("\n")[-1]
         raise ValueError(
-            f"The export does not load without this package ({reason}); allowed are models whose code travels with them; "
-            "leave this format out. Nothing was written."
+            f"The export does not load without this package ({reason}). Allowed are models whose code travels with "
+            "them. Leave this format out. Nothing was written."
         )
 
 
-__all__ = ["run_elsewhere"]
+__all__ = ["run_isolated"]
