@@ -1,4 +1,4 @@
-"""A model in eval mode for as long as somebody looks at it."""
+"""Context that keeps a model in eval mode."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch import nn
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Puts `model` in eval mode and gives each of its modules its own mode back, also after an error."""
+    """Put `model` in eval mode. At the end each module gets its own mode back, also after an error."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         yield
     finally:
-        # Module by module: `model.train()` would also wake up parts that are frozen in eval mode.
+        # `model.train()` would also change the parts that stay in eval mode because they are frozen.
         for module, mode in modes:
             module.training = mode
 

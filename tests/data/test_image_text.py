@@ -235,7 +235,7 @@ def test_generated_captions_need_a_column_of_their_own(folder):
     for name in ("title", "filepath"):
         with pytest.raises(
             ValueError,
-            match=rf"`synthetic_text_column='{name}'` is also the column of something else.*\['filepath', 'title'\]",
+            match=rf"`synthetic_text_column='{name}'` is also the column of the images or captions.*\['filepath', 'title'\]",
         ):
             load_image_text(path, synthetic_text_column=name)
 
