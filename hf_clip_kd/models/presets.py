@@ -62,7 +62,7 @@ def build_preset(path: Path, **build_arguments) -> tuple[PreTrainedModel, CLIPPr
     pixels = values.pop("image_processor", {})
     if unknown := sorted(set(pixels) - set(PIXEL_KEYS)):
         raise ValueError(
-            f"image_processor of {path} has the unknown key {', '.join(unknown)}. "
+            f"Unknown key {', '.join(unknown)} in image_processor of {path}. "
             f"Allowed are {', '.join(PIXEL_KEYS)} (the size follows from vision_config). Correct or remove it."
         )
     config = read_config(values, path)
@@ -126,7 +126,7 @@ def check_keys(values: dict[str, Any], config_class: type[PreTrainedConfig], ori
     if unknown := sorted(set(values) - allowed):
         common = {field.name for field in dataclasses.fields(PreTrainedConfig)}
         raise ValueError(
-            f"{origin} has the unknown key {', '.join(unknown)}. Allowed are {', '.join(sorted(allowed - common))}. "
+            f"Unknown key {', '.join(unknown)} in {origin}. Allowed are {', '.join(sorted(allowed - common))}. "
             "Correct or remove it."
         )
 

@@ -17,7 +17,7 @@ def clip_tokenizer(vocab_size: int = CLIP_VOCAB_SIZE, context_length: int = 77) 
     Build CLIP's tokenizer with its first `vocab_size - 514` merges, which are the most frequent ones.
 
     All bytes are tokens, so any text can be written with any size. Fewer merges make longer texts. With the full size
-    the ids are those of open_clip. open_clip also repairs broken unicode and HTML entities before it splits a text.
+    the ids are those of open_clip. However, open_clip first repairs broken unicode and HTML entities.
 
     Args:
         vocab_size (`int`, *optional*, defaults to 49408):

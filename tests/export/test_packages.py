@@ -1,4 +1,4 @@
-"""Without the optional packages the ONNX format says what to install, and writes nothing."""
+"""The ONNX format without the optional packages: an error names them, and nothing is written."""
 
 import sys
 

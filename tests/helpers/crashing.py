@@ -21,13 +21,13 @@ from hf_clip_kd.distillation.trainer import DistillationTrainer
 from hf_clip_kd.models import load_clip
 
 PHASES = ("other", "data", "forward", "optimizer", "saving", "rotating")
-# What a phase lasts here at most, in seconds: a kill comes at a random moment of it.
+# Longest duration of each phase here, in seconds. A kill comes at a random moment of it.
 LASTS = {"data": 0.003, "forward": 0.03, "optimizer": 0.004, "saving": 0.06, "rotating": 0.003}
 PATIENCE = 120
 
 
 class Board:
-    """In a file that outlives the process: the phase it is in, and how often it has been in each."""
+    """File that outlives the process: its current phase, and the number of its visits to each phase."""
 
     def __init__(self, path):
         self.cells = np.memmap(path, dtype=np.int64, mode="r+" if path.exists() else "w+", shape=1 + len(PHASES))
@@ -81,7 +81,7 @@ class AnyTeacher(Teacher):
 
 
 def make_run(kind, folder, board, **changes):
-    """With all that has a state: dropout or masks, windows of GradCache, heads, an average, an order, a stream's place."""
+    """Make a run with all kinds of state: dropout or masks, GradCache windows, heads, average, order, stream."""
     settings = {
         "max_steps": 8,
         "optim": "adamw_torch",
@@ -115,7 +115,7 @@ def make_run(kind, folder, board, **changes):
 
     def watched(rows):
         with board.phase("data"):
-            time.sleep(0.003)  # as if there were something to decode
+            time.sleep(0.003)  # The pause stands for decoding.
             return collator(rows)
 
     watched.epoch = 0
@@ -138,7 +138,7 @@ def make_run(kind, folder, board, **changes):
 
 
 def digest(run):
-    """Of all that a run has learned: weights, heads, scales, moments of the optimizer, average, random state."""
+    """Hash all learned state: weights, heads, scales, moments of the optimizer, average, random state."""
     tensors = [*run.model.state_dict().values(), *run.average.values, torch.random.get_rng_state()]
     for state in run.optimizer.state_dict()["state"].values():
         tensors += [value for value in state.values() if torch.is_tensor(value)]
@@ -149,9 +149,9 @@ def digest(run):
 
 
 def train(kind, folder, rank, processes, port, changes):
-    """One process of a run, from the last whole checkpoint there is; leaves its digest when it comes to the end."""
+    """Run one process from the last complete checkpoint. At its end it writes its digest."""
     torch.set_num_threads(1)
-    multiprocessing.set_start_method("fork", force=True)  # for dataloader workers, as it is outside of a forkserver
+    multiprocessing.set_start_method("fork", force=True)  # Dataloader workers are forked, as outside of a forkserver.
     os.setpgid(0, 0)  # its dataloader workers are killed with it
     if processes > 1:
         os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
@@ -204,9 +204,9 @@ class Launch:
 
     def kill(self, chance: random.Random, phase, times):
         """
-        SIGKILL to a random process at a random moment of its `times`-th `phase`, and then, as a launcher does, to the others.
+        Kill a random process at a random moment of its `times`-th `phase`, and then the others, as a launcher does.
 
-        Returns what it was doing, or None if it had come to its end before.
+        Returns the phase that it was in, or None if it had ended before.
         """
         victim = chance.randrange(len(self.processes))
         board, process = self.boards[victim], self.processes[victim]

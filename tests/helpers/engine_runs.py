@@ -51,7 +51,7 @@ def engine_cases(*processes):
 
 
 class Tide(DistillationLoss):
-    """Raises the student's scale for ten steps, then lowers it: where it is held at a bound, it falls at once."""
+    """Loss that raises the student's scale for ten steps, then lowers it. A scale held at a bound falls at once."""
 
     needs_teacher = False
 
@@ -64,7 +64,7 @@ class Tide(DistillationLoss):
         return student.logit_scale.log() * (-1 if self.calls <= 10 else 1) + 0 * student.image_embeds.sum()
 
 
-# What the trainer is given beside the engine. `twin` is one process on the same micro-batches.
+# Arguments of the trainer beside the engine. `twin` is one process on the same micro-batches.
 RUNS = {
     "plain": {},
     "grad_cache": {"gradient_accumulation_steps": 2},
@@ -86,7 +86,7 @@ def make_run(folder, processes=1, student=None, dataset=None, **settings):
         "losses": ALL_LOSSES,
     }
     args = make_args(folder, **defaults | settings)
-    # After the arguments, as in the recipes: from here on ZeRO-3 would cut up what is built.
+    # Models come after the arguments, as in the recipes, because ZeRO-3 partitions models built from here on.
     student, teacher = student or make_clip(), Teacher(make_clip(24, 20, seed=1))
     data = Pairs(WINDOW * STEPS) if dataset is None else dataset
     return DistillationTrainer(student, args, teacher, data, Pairs(WINDOW), data_collator=collate)
@@ -154,7 +154,7 @@ class OneBad(Pairs):
 
 
 def guarded(folder, processes, skips, engine, spoil=False):
-    """What a run with a bad sample says, or one with a bad gradient and a good loss, and how many of its steps counted."""
+    """Train with a bad sample, or with a bad gradient and a good loss. Return the error and the counted steps."""
     data = Pairs(WINDOW * STEPS) if spoil else OneBad(WINDOW * STEPS)
     run = make_run(folder, processes, dataset=data, max_skipped_steps=skips, max_steps=5, **engine)
     if spoil:
@@ -193,7 +193,7 @@ def forget_engine():
 
 
 def prepare(engine):
-    """What an engine needs on a CPU; called once in each process."""
+    """Prepare an engine for a CPU, once in each process."""
     if engine.startswith("zero"):
         import deepspeed
 
@@ -214,7 +214,7 @@ def train_all(rank, processes, port, folder, engine):
     # DeepSpeed's engine steps before anybody can skip anything.
     skips = 0 if engine.startswith("zero") else 1
     torch.save(guarded(f"{folder}/guarded", processes, skips, ENGINES[engine]), f"{folder}/guarded{rank}.pt")
-    if engine != "fsdp2":  # whose gradients are made where no hook of a test comes
+    if engine != "fsdp2":  # No hook of a test reaches FSDP 2's gradients.
         found = guarded(f"{folder}/spoilt", processes, skips, ENGINES[engine], spoil=True)
         torch.save(found, f"{folder}/spoilt{rank}.pt")
     leave()

@@ -1,4 +1,4 @@
-"""A miniature run under any of the losses: the teacher gives tokens, patches and features of generated captions, too."""
+"""Miniature run with any loss: its teacher also has tokens, patches and features of generated captions."""
 
 import torch
 import torch.nn.functional as F

@@ -20,14 +20,14 @@ DRAWS_A_MASK = {name for name in LOSSES if requested({name: 1.0}).mask_ratio is 
 
 
 def make_model(losses, student=None) -> DistillationModel:
-    """In fp64, with the same heads every time."""
+    """Make a model in fp64, with the same heads every time."""
     student = make_clip() if student is None else student
     torch.manual_seed(0)
     return DistillationModel(student, losses, TEACHER).double()
 
 
 def make_batches(sizes=SIZES) -> list[dict]:
-    """What `forward` takes for each micro-batch; together they are the same rows for all `sizes` of one sum."""
+    """Make the arguments of `forward` for each micro-batch. All `sizes` with the same sum share the same rows."""
     count, generator = sum(sizes), torch.Generator().manual_seed(1)
 
     def random(*shape):
@@ -62,7 +62,7 @@ def gradients(model) -> dict[str, torch.Tensor]:
 
 
 def window_step(model, batches) -> torch.Tensor:
-    """What a trainer does with the losses of a window; gradients are in the model, the logged loss comes back."""
+    """Use the losses of a window as a trainer does. Gradients are in the model, and the logged loss is returned."""
     losses = []
     for outputs in cached_losses(model, batches):
         (outputs["loss"] / len(batches)).backward()
@@ -88,7 +88,7 @@ def kept_step(model, batches, seeds) -> torch.Tensor:
 def expected_step(name, sizes, seeds) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Value and gradients of one batch, without any accumulation."""
     model = make_model({name: 1.0})
-    if name in DRAWS_A_MASK:  # which depends on the size of the batch
+    if name in DRAWS_A_MASK:  # The mask depends on the size of the batch.
         return kept_step(model, make_batches(sizes), seeds), gradients(model)
     loss = model(**make_batches([sum(sizes)])[0])["loss"]
     loss.backward()

@@ -102,7 +102,7 @@ def make_trainer(folder, student=None, teacher=True, dataset=None, **changes):
 
 
 def best_of(*scores):
-    """Arguments of a run that is scored after each step, and in the end is what it was at the best of these."""
+    """Return arguments of a run that is scored after each step, and that ends with its best weights."""
     given = iter(scores)
     return {
         "evaluator": lambda model, processor: {"acc1": next(given)},

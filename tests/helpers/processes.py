@@ -41,7 +41,7 @@ def join(rank, processes, port):
         "LOCAL_WORLD_SIZE": str(processes),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
-        "OMP_NUM_THREADS": "1",  # which accelerate would set otherwise
+        "OMP_NUM_THREADS": "1",  # Accelerate would set it otherwise.
     }
 
 

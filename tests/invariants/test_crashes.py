@@ -1,4 +1,4 @@
-"""Runs that are killed again and again, at random moments of all they do, end with the weights of an undisturbed one."""
+"""Runs killed again and again, at random moments of every phase, end with the weights of an undisturbed run."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""The same training on one process and on several, under DDP, ZeRO-1, 2, 3 and FSDP 2, with a teacher outside of it all."""
+"""Same training on one and several processes, under DDP, ZeRO 1, 2, 3 and FSDP 2, with a teacher outside."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module", params=engine_cases(2, 3))
 def several(request, tmp_path_factory):
-    """What each process of one launch found, by run, and where the runs were saved."""
+    """Results of each process of one launch, by run, and the folder of the runs."""
     engine, processes = request.param
     folder = launch(train_all, processes, tmp_path_factory.mktemp("engines"), engine, seconds=LAUNCH_SECONDS)
     return engine, {name: read(folder, name, processes) for name in RUNS}, folder
@@ -82,7 +82,7 @@ def test_the_teacher_stays_out_of_it(several, alone, name):
 
 
 def test_the_average_is_that_of_one_process(several, alone):
-    # At the end it is in the place of the weights.
+    # The average takes the place of the weights at the end.
     for result in several[1]["average"]:
         for name, value in weights(alone["average"].model).items():
             torch.testing.assert_close(result["state"][name], value, rtol=1e-4, atol=1e-5, msg=name)
@@ -119,6 +119,6 @@ def test_a_bad_gradient_of_a_good_loss_stops_deepspeed_too(several):
 
 
 def test_a_scale_is_held_at_its_bound_and_comes_down_again(alone):
-    # That it does on several processes is part of the curve; held only in the model, ZeRO's copies would be far beyond.
+    # Several processes are tested by their curve. ZeRO's copies would grow far beyond a bound held only in the model.
     scale = curve(alone["bound"], "logit_scale")
     assert scale[9] == pytest.approx(15.0) and max(scale) <= 15.0 + 1e-5 and scale[-1] < 14.9

@@ -123,7 +123,7 @@ def worker(rank: int, processes: int, port: int, folder: str) -> None:
     join(rank, processes, port)
     # The Trainer starts the process group.
     run = make_run(f"{folder}/run", micro_batches=3, processes=2)
-    if rank == 1:  # as from another seed
+    if rank == 1:  # The heads are those of another seed.
         for parameter in run.model.losses.parameters():
             torch.nn.init.normal_(parameter)
     run.train()
@@ -146,7 +146,7 @@ def worker(rank: int, processes: int, port: int, folder: str) -> None:
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory) -> list[dict]:
-    """What each of two processes computed."""
+    """Results of each of two processes."""
     folder = tmp_path_factory.mktemp("gloo")
     launch(worker, 2, folder)
     return [torch.load(Path(folder) / f"rank{rank}.pt", weights_only=False) for rank in range(2)]

@@ -61,7 +61,7 @@ def imported_module(name, modules):
 
 
 def reached(modules, package):
-    """Dotted name -> dotted name of each module it reaches by any path -> the modules on the way there, itself first."""
+    """Map each dotted name to all modules that it reaches, and each of them to the way, itself first."""
     direct = {
         name: {
             folder
@@ -213,7 +213,9 @@ def tree(tmp_path):
         "hf_clip_kd/evaluation/zero_shot.py": "",
         "hf_clip_kd/recipe_io/parser.py": "",
         "hf_clip_kd/training/distributed.py": "import torch.distributed as dist",
-        "hf_clip_kd/distillation/trainer.py": "from ..training import distributed\nfrom ..teachers.clip import CLIPTeacher",
+        "hf_clip_kd/distillation/trainer.py": (
+            "from ..training import distributed\nfrom ..teachers.clip import CLIPTeacher"
+        ),
         "recipes/distill.py": "import hf_clip_kd as kd\nfrom hf_clip_kd.recipe_io.parser import RecipeParser",
     }.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

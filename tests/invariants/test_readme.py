@@ -23,7 +23,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 SLOW = "<!-- test: slow -->"
 LANGUAGES = {"python", "bash", "text", "yaml", "json", "bibtex"}
-# What a newcomer does before the repository can be used. The slow test starts after it.
+# Commands of a newcomer before the repository can be used. The slow test starts after them.
 SET_UP = re.compile(r"^(git clone|cd|pip install|python3? -m venv|source|\.)\s")
 # Runs blocks, given as JSON in a file, as a reader would: bash as commands, python in one namespace.
 DRIVER = """
@@ -70,7 +70,7 @@ def commands(code):
 
 
 def problems(command, root):
-    """What in a command does not exist in the repository."""
+    """Return the parts of a command that do not exist in the repository."""
     words = shlex.split(command, comments=True)
     while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
         words.pop(0)

@@ -58,7 +58,7 @@ def test_readme_gives_the_size_of_a_student(name):
 
 
 def written(recipe):
-    """What stands in recipes/README.md between the markers of a recipe, and the recipe."""
+    """Texts of recipes/README.md between the markers of a recipe, with the recipe."""
     if str(ROOT) not in sys.path:
         sys.path.insert(0, str(ROOT))
     module = importlib.import_module(f"recipes.{recipe}")

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from hf_clip_kd.losses import LOSSES
 from hf_clip_kd.models import load_clip
 
-# All losses at once: the log has the value of each, and each moves the weights that all the later ones are computed from.
+# All losses train at once. The log has the value of each, and each moves the weights that all later values depend on.
 SPLITS = {
     "one batch": {},
     "grad_cache": {"per_device_train_batch_size": BATCH // 2, "gradient_accumulation_steps": 2},
@@ -17,11 +17,14 @@ SPLITS = {
 every_split = pytest.mark.parametrize("split", SPLITS.values(), ids=SPLITS)
 
 
-# And each by itself, where nothing can hide behind the others; the sum is left in the fast tests.
+# Each loss also trains alone, so no error can hide behind the others. The fast tests keep the sum.
 OBJECTIVES = {"all": list(LOSSES)} | {name: [name] for name in LOSSES}
 every_objective = pytest.mark.parametrize(
     "objective",
-    [pytest.param(names, id=key, marks=[pytest.mark.slow] * (key != "all")) for key, names in OBJECTIVES.items()],
+    [
+        pytest.param(names, id=key, marks=[] if key == "all" else [pytest.mark.slow])
+        for key, names in OBJECTIVES.items()
+    ],
 )
 
 
@@ -40,7 +43,7 @@ def assert_same_run(run, plain, tolerance):
 
 
 class Doubles(Pairs):
-    """In float64, where another order of sums does not show."""
+    """Pairs in float64, where another order of sums does not show."""
 
     def __getitem__(self, index):
         row = super().__getitem__(index)
@@ -51,11 +54,11 @@ class Doubles(Pairs):
 @every_split
 @every_objective
 def test_compiled_student_and_teacher(tmp_path, objective, split):
-    # The graphs and their gradients, without the minutes that making machine code takes.
-    # Without weight decay: to a compiled model, weights that a loss does not reach have a gradient of 0 and not none at all,
-    # and an optimizer decays the former only.
+    # The test compiles graphs and gradients, but makes no machine code, which takes minutes.
+    # Weight decay is off. Weights that a loss does not reach have the gradient 0 in a compiled model, and else none.
+    # An optimizer decays only the former.
     def run(**changes):
-        one = trained(
+        trainer = trained(
             tmp_path,
             objective,
             make_clip().double(),
@@ -65,8 +68,8 @@ def test_compiled_student_and_teacher(tmp_path, objective, split):
             **split,
             **changes,
         )
-        assert one.model.state_dict()["student.vision_model.post_layernorm.weight"].dtype == torch.float64
-        return one
+        assert trainer.model.state_dict()["student.vision_model.post_layernorm.weight"].dtype == torch.float64
+        return trainer
 
     plain = run()
     torch._dynamo.reset()
@@ -127,14 +130,14 @@ def test_float16_on_a_cpu_is_refused(tmp_path):
 
 
 class LargerPairs(Pairs):
-    """As the smallest convnet wants them."""
+    """Pairs large enough for the smallest convnet."""
 
     def __getitem__(self, index):
         row = super().__getitem__(index)
         return row | {"pixel_values": row["pixel_values"].repeat(1, 4, 4)}
 
 
-CONV_LOSSES = [name for name in LOSSES if name != "mfd"]  # which hides patches, and convnets have none
+CONV_LOSSES = [name for name in LOSSES if name != "mfd"]  # It hides patches, and convnets have none.
 
 
 @every_objective

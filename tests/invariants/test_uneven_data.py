@@ -1,4 +1,4 @@
-"""Data that do not come out even: no process waits for another for ever, and what is counted as a step was trained on by all."""
+"""Uneven data: no process waits forever for another, and all processes train in each counted step."""
 
 import pytest
 import torch
@@ -68,8 +68,8 @@ def found(request, tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_all_processes_take_the_same_steps(found, name):
-    assert len({(one[name]["steps"], len(one[name]["seen"])) for one in found}) == 1
-    assert len({tuple(one[name]["losses"]) for one in found}) == 1
+    assert len({(process[name]["steps"], len(process[name]["seen"])) for process in found}) == 1
+    assert len({tuple(process[name]["losses"]) for process in found}) == 1
     assert found[0][name]["steps"] > 0
 
 
@@ -80,7 +80,7 @@ def test_no_row_is_seen_twice_in_an_epoch(found, name):
     steps = len(found[0][name]["seen"]) // (epochs or 2)
     for epoch in range(epochs or 1):
         window = slice(epoch * steps, (epoch + 1) * steps)
-        rows = [row for one in found for batch in one[name]["seen"][window] for row in batch]
+        rows = [row for process in found for batch in process[name]["seen"][window] for row in batch]
         if name != "dispatched":
             assert len(rows) == len(set(rows))
         assert len(set(rows)) >= SIZE - len(found) * BATCH

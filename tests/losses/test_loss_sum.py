@@ -1,4 +1,4 @@
-"""The weighted sum of losses, what a user may write for it, and what he is told when it is wrong."""
+"""Weighted sums of losses: the allowed forms of `losses`, and the errors."""
 
 import math
 from dataclasses import replace
@@ -88,7 +88,7 @@ def test_weight_that_yaml_left_a_string():
     assert LossSum({"clip": "1e8"}, STUDENT).weights == {"clip": 1e8}  # YAML 1.1 reads 1e8 as text
 
 
-# What each shorthand stands for: weight and options of its losses.
+# Losses of each shorthand, with weight and options.
 SHORTHANDS = {
     "clip_kd": {"clip": (1.0, {}), "crd": (1.0, {}), "icl": (1.0, {}), "fd": (4.0, {})},
     "tinyclip": {"affinity": (1.0, {"logit_scale": 50.0, "teacher_logit_scale": 50.0})},

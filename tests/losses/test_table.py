@@ -17,7 +17,7 @@ every_case = pytest.mark.parametrize(
     ("name", "dims"), [(name, PAIRS[pair]) for name, pair in CASES], ids=["-".join(case) for case in CASES]
 )
 
-# What of the student a loss trains, if it is not both embeddings.
+# Student features that a loss trains, if they are not both embeddings.
 TRAINS = {
     "mfd": ["masked_image_embeds", "text_embeds"],
     "patch": ["image_tokens"],
@@ -44,7 +44,7 @@ def test_is_finite_and_not_negative(name, dims):
 def test_gradient_reaches_student_and_heads_but_not_teacher(name, dims):
     loss = build(name, dims)
     student, teacher = map(leaves, pair_of(dims))
-    teachers = [tensor for one in (teacher, *teacher.members) for tensor in one.tensors().values()]
+    teachers = [tensor for owner in (teacher, *teacher.members) for tensor in owner.tensors().values()]
     before = [tensor.detach().clone() for tensor in teachers]
     loss(student, teacher).backward()
 

@@ -42,9 +42,9 @@ class RandomCrop:
     `RandomGrayscale`.
 
     Args:
-        crop_scale (`(float, float)`, *optional*, defaults to `(0.9, 1.0)`):
+        crop_scale (`tuple[float, float]`, *optional*, defaults to 0.9 and 1.0):
             Smallest and largest share of the area that a crop keeps.
-        crop_ratio (`(float, float)`, *optional*, defaults to `(3/4, 4/3)`):
+        crop_ratio (`tuple[float, float]`, *optional*, defaults to 3/4 and 4/3):
             Smallest and largest width / height of a crop.
         flip (`float`, *optional*, defaults to `0.0`):
             Probability of a mirrored crop. It is 0 by default because captions say "left" and images show writing.
@@ -101,7 +101,7 @@ class RandomCrop:
         Draw the crop of one image.
 
         Args:
-            size (`(int, int)`): Width and height of the image, in pixels.
+            size (`tuple[int, int]`): Width and height of the image, in pixels.
             uniforms (`Sequence[float]`): Random numbers of the row, see [`row_uniforms`].
         """
         box = random_crop_box(*size, self.crop_scale, self.crop_ratio, uniforms)
@@ -124,8 +124,8 @@ def random_crop_box(width: int, height: int, scale: Sequence, ratio: Sequence, u
 
     Args:
         width, height (`int`): Width and height of the image, in pixels.
-        scale (`(float, float)`): Smallest and largest share of the area to keep.
-        ratio (`(float, float)`): Smallest and largest width / height of the crop (log-uniform).
+        scale (`tuple[float, float]`): Smallest and largest share of the area to keep.
+        ratio (`tuple[float, float]`): Smallest and largest width / height of the crop (log-uniform).
         uniforms (`Sequence[float]`): `UNIFORMS_PER_CROP` random numbers in [0, 1).
 
     Returns:

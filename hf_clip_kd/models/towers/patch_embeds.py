@@ -28,8 +28,9 @@ def encode_patches(
     """
     Encode images as [`encode_images`] does, and each patch in the same forward pass.
 
-    - CLIP, MetaCLIP 2 and ViTs of timm that read a class token: the value path of the last attention, the final norm
-      and the projection (MaskCLIP, https://huggingface.co/papers/2112.01071).
+    - CLIP, MetaCLIP 2 and ViTs of timm that read a class token: the MaskCLIP embedding
+      (https://huggingface.co/papers/2112.01071). It is the value path of the last attention, the final norm and the
+      projection.
     - SigLIP: the attention-pooling head over this patch alone.
     - Trunks of timm that pool by averaging: their head over this patch alone. If the head is linear, the mean over the
       patches is the embedding of the image.

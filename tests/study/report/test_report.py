@@ -107,7 +107,7 @@ def test_sweeps_hold_all_else_fixed_and_are_in_order(study):
     teachers, durations = study.main_sweep("teacher"), study.main_sweep("duration")
     assert list(teachers.cells) == ["S", "M", "L"] and list(durations.cells) == ["x1", "x2", "x4"]
     assert durations.fixed["teacher"] == "L" and study.sweeps("duration")[1].fixed["teacher"] is None
-    assert [one.label(study.sweeps("duration")) for one in study.sweeps("duration")] == [
+    assert [sweep.label(study.sweeps("duration")) for sweep in study.sweeps("duration")] == [
         "from L, clip_kd",
         "no teacher",
     ]
@@ -238,8 +238,8 @@ LONG_NAMES = {
 def crowded(tmp_path_factory) -> Study:
     """The same with names as long as real ones, and layers as many."""
     cells = made_up.cells(questions=100)
-    for one in cells:
-        for block in one["representation_maps"].values():
+    for cell in cells:
+        for block in cell["representation_maps"].values():
             block["cka"] = np.eye(13).tolist()
     folder = made_up.write(tmp_path_factory.mktemp("study") / "crowded", cells)
     for path in folder.rglob("*.json"):
@@ -335,7 +335,7 @@ def test_the_report_is_whole_and_the_same_each_time(folder):
     page = Page(first[folder / "report.html"].decode())
     assert page.open == [] and page.alts == [figure.title for figure in FIGURES.values()]
     assert len(page.loads) == 4 * len(FIGURES) and all(
-        one.startswith("data:image/svg+xml;base64,") for one in page.loads
+        address.startswith("data:image/svg+xml;base64,") for address in page.loads
     )
     text = first[folder / "report.md"].decode()
     assert all((folder / path).is_file() for path in re.findall(r'figures/[^")]+', text))

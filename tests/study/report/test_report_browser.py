@@ -62,9 +62,9 @@ def test_the_page_on_a_phone_and_on_a_desk_in_light_and_dark(report, tmp_path):
         [*command, (tmp_path / "frames.html").as_uri()], capture_output=True, text=True, timeout=120
     )
     seen = json.loads(html.unescape(re.search(r"<pre>(.*?)</pre>", shown.stdout, re.DOTALL)[1]))
-    assert [(one["width"], one["dark"]) for one in seen] == [(360, False), (360, True), (1000, False), (1000, True)]
-    assert len({one["first"] for one in seen}) == 4  # each has a form of its own
-    for one in seen:
-        assert one["loaded"] == one["forms"] == len(FIGURES)
-        assert one["narrow"] == (len(FIGURES) if one["width"] == 360 else 0)
-        assert one["sticking_out"] == 0 and one["overflow"] <= 0
+    assert [(page["width"], page["dark"]) for page in seen] == [(360, False), (360, True), (1000, False), (1000, True)]
+    assert len({page["first"] for page in seen}) == 4  # each has a form of its own
+    for page in seen:
+        assert page["loaded"] == page["forms"] == len(FIGURES)
+        assert page["narrow"] == (len(FIGURES) if page["width"] == 360 else 0)
+        assert page["sticking_out"] == 0 and page["overflow"] <= 0
