@@ -1,4 +1,4 @@
-"""The report in a headless browser, where there is one: every figure is there, in the reader's colours, and nothing sticks out."""
+"""Report in a headless browser, if there is one: every figure, in the reader's colours, with nothing sticking out."""
 
 import html
 import json
@@ -15,7 +15,7 @@ from hf_clip_kd.study.report.report import write_report
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
-# A frame has the width and the colours of a screen; what the page in it looks like is written where the test can read it.
+# A frame has the width and the colours of a screen. The script writes the look of its page for the test to read.
 FRAMES = """<!DOCTYPE html><meta charset="utf-8"><body>
 <iframe style="width: 360px; height: 800px; border: 0; color-scheme: light" srcdoc="{page}"></iframe>
 <iframe style="width: 360px; height: 800px; border: 0; color-scheme: dark" srcdoc="{page}"></iframe>
@@ -24,7 +24,8 @@ FRAMES = """<!DOCTYPE html><meta charset="utf-8"><body>
 <script>
 addEventListener("load", () => {{
   const seen = [...document.querySelectorAll("iframe")].map(({{ contentWindow: w, contentDocument: d }}) => {{
-    const images = [...d.images], boxes = [...d.querySelectorAll("p, h1, h2, h3, li > *, img, table")].map(one => one.getBoundingClientRect());
+    const images = [...d.images], blocks = [...d.querySelectorAll("p, h1, h2, h3, li > *, img, table")];
+    const boxes = blocks.map(block => block.getBoundingClientRect());
     return {{
       width: w.innerWidth,
       dark: w.getComputedStyle(d.body).backgroundColor === "rgb(22, 24, 28)",
