@@ -25,6 +25,7 @@ DONE = [
     "hf_clip_kd/data/transforms/random_crop.py",
     "hf_clip_kd/evaluation/vqa",
     "hf_clip_kd/export/importing/__init__.py",
+    "hf_clip_kd/losses",
     "hf_clip_kd/models/__init__.py",
     "hf_clip_kd/models/eval_mode.py",
     "hf_clip_kd/models/presets.py",

@@ -157,7 +157,7 @@ def test_teachers_without_text_serve_what_reads_none(caplog):
     with caplog.at_level(logging.INFO, logger="hf_clip_kd"):
         loss = LossSum(losses, STUDENT, ensemble(TEACHER, BLIND))
     (line,) = [record.getMessage() for record in caplog.records]
-    assert line == "Teacher 1 has no texts: it serves ['patch', 'relation'], not ['crd', 'reinforced']."
+    assert line == "Teacher 1 has no texts. It serves ['patch', 'relation'], not ['crd', 'reinforced']."
     serving = {name: term.serving for name, term in loss.terms.items()}
     assert serving == {"crd": [0], "reinforced": [0], "patch": [0, 1], "relation": [0, 1]}
     _, parts = loss(student, CLIPFeatures(members=(teachers[0], seeing)))

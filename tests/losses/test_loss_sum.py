@@ -201,5 +201,5 @@ def test_tower_without_text():
 
 def test_ensemble_given_to_a_loss_of_one_teacher():
     ensemble = CLIPDims(16, members=(CLIPDims(16), CLIPDims(24)))
-    with pytest.raises(ValueError, match=r"CRDLoss learns from one teacher.* ensemble of 2\. .*'reinforced': 1\.0"):
+    with pytest.raises(ValueError, match=r"CRDLoss got an ensemble of 2 as its teacher\. .*'reinforced': 1\.0"):
         LOSSES["crd"](CLIPDims(16), ensemble)

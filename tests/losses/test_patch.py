@@ -194,7 +194,7 @@ def test_tokens_that_are_missing_or_do_not_fit(name, read):
         loss(student, replace(teacher, **{read: None}))
     with pytest.raises(ValueError, match="teacher's features have no `image_grid`"):
         loss(student, replace(teacher, image_grid=None))
-    with pytest.raises(ValueError, match=r"student's `image_tokens` are 14 wide, .* width 10\..*token_dim=14"):
+    with pytest.raises(ValueError, match=r"student's `image_tokens` are 14 wide\. .* width 10\..*token_dim=14"):
         loss(replace(student, image_tokens=teacher.image_tokens), teacher)
     with pytest.raises(ValueError, match=rf"teacher's `{read}` are 3 wide"):
         loss(student, replace(teacher, **{read: torch.randn(BATCH, 12, 3)}))

@@ -171,7 +171,7 @@ def test_request_and_constructor_have_the_same_defaults(name):
 def test_width_that_does_not_fit(name):
     loss = build(name, PAIRS["same width"])
     fits, wide = features(STUDENT, 1), features(CLIPDims(WIDE, token_dim=STUDENT.token_dim), 1)
-    with pytest.raises(ValueError, match=r"student's `image_embeds` are 24 wide, .* width 16\. .*embed_dim=24"):
+    with pytest.raises(ValueError, match=r"student's `image_embeds` are 24 wide\. .* width 16\. .*embed_dim=24"):
         loss(wide, fits)
     if loss.needs_teacher:
         with pytest.raises(ValueError, match=r"teacher's `image_embeds` are 24 wide"):
@@ -182,10 +182,10 @@ def test_width_that_does_not_fit(name):
 def test_tower_without_text(name):
     if LOSSES[name].needs_text:
         blind = replace(STUDENT, has_text=False)
-        with pytest.raises(ValueError, match="the student has no text tower.*leave this loss out"):
+        with pytest.raises(ValueError, match="The student has no text tower.*leave this loss out"):
             LOSSES[name](blind, STUDENT)
     if LOSSES[name].needs_text and LOSSES[name].needs_teacher:
-        with pytest.raises(ValueError, match="the teacher has no text tower.*leave this loss out"):
+        with pytest.raises(ValueError, match="The teacher has no text tower.*leave this loss out"):
             LOSSES[name](STUDENT, blind)
     if not LOSSES[name].needs_text:
         dims = replace(STUDENT, has_text=False)
