@@ -56,7 +56,7 @@ def whole(similarities):
 def written_down(term):
     """The value of a term from whole matrices, by autograd."""
     sides = []
-    for transpose in (False, True)[: 1 + term.columns]:
+    for transpose in (False, True) if term.columns else (False,):
         student, *teachers = (whole(x).T if transpose else whole(x) for x in (term.logits, *term.targets))
         if teachers:
             target = torch.stack([x.softmax(-1) for x in teachers]).mean(0)
