@@ -1,4 +1,4 @@
-"""Data for training and evaluation: images with captions, a collator for two models, conversations about images."""
+"""Data for training and evaluation: images with captions, conversations about images, and a collator."""
 
 from .collator import CLIPDataCollator
 from .image_text import load_image_text

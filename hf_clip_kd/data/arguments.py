@@ -1,4 +1,4 @@
-"""The arguments by which recipes name images with captions, and what chance does to the images."""
+"""Arguments of recipes for images with captions, and for random crops of the images."""
 
 from dataclasses import dataclass, field, fields
 
@@ -8,7 +8,8 @@ from .reading.sources import Data
 
 @dataclass(kw_only=True)
 class ImageTextArguments:
-    # Every field is documented once, in `help`.
+    """Arguments that name the images and captions to read."""
+
     dataset_name: str = field(
         default="imagefolder",
         metadata={"help": "A Hub id, `imagefolder`, `webdataset`, a CSV, Parquet or tar file, or `shapes`."},
@@ -20,9 +21,9 @@ class ImageTextArguments:
     datasets: list[dict] | None = field(
         default=None,
         metadata={
-            "help": "Several sources instead of one: for each the arguments of its data (`dataset_name`, `data_dir`, "
-            "`data_files`, `split`, `streaming`, the columns, ...) and, for training, a `weight`, its share among the "
-            "samples, and needs `max_steps`."
+            "help": "Several sources in place of one. Each has the arguments of its data (`dataset_name`, `data_dir`, "
+            "`data_files`, `split`, `streaming`, the columns, ...). For training, a `weight` is the share of the "
+            "source among the samples. Training on several sources needs `max_steps`."
         },
     )
     split: str = field(default="train", metadata={"help": "The split to read, as in `datasets`."})
@@ -33,17 +34,17 @@ class ImageTextArguments:
     synthetic_text_column: str | None = field(
         default=None,
         metadata={
-            "help": "Column of generated captions, for `mobileclip` and other losses that learn from them as well."
+            "help": "Column of generated captions, for `mobileclip` and other losses that also learn from them."
         },
     )
     label_template: str = field(
-        default="a photo of a {}.", metadata={"help": "Caption of a class, when `text_column` holds class labels."}
+        default="a photo of a {}.", metadata={"help": "Caption of a class, if `text_column` holds class labels."}
     )
-    max_train_samples: int | None = field(default=None, metadata={"help": "Read only the first so many images."})
-    streaming: bool = field(default=False, metadata={"help": "Read the data on the way, without a local copy."})
+    max_train_samples: int | None = field(default=None, metadata={"help": "Number of images to read, the first ones."})
+    streaming: bool = field(default=False, metadata={"help": "Read the data during training, without a local copy."})
 
     def load_sources(self) -> list[Data]:
-        """Each source with columns `image` and `text`, in the order of `datasets`; one where that is not given."""
+        """Load each source with columns `image` and `text`, in the order of `datasets`, or the only source."""
         if self.datasets is not None:
             sources = [{key: value for key, value in source.items() if key != "weight"} for source in self.datasets]
             return [load_image_text(**source) for source in sources]
@@ -65,6 +66,8 @@ class ImageTextArguments:
 
 @dataclass(kw_only=True)
 class RandomCropArguments:
+    """Arguments of the random crops and colour changes of images."""
+
     crop_scale: list[float] = field(
         default_factory=lambda: [0.9, 1.0], metadata={"help": "Smallest and largest share of the area a crop keeps."}
     )
@@ -72,7 +75,8 @@ class RandomCropArguments:
     color_jitter: list[float] | None = field(
         default=None,
         metadata={
-            "help": "How far brightness, contrast, saturation and hue change, `[0.32, 0.32, 0.32, 0.08]` say; without it they stay."
+            "help": "Largest change of brightness, contrast, saturation and hue, for example "
+            "`[0.32, 0.32, 0.32, 0.08]`. The default changes no colour."
         },
     )
     color_jitter_prob: float = field(
@@ -82,5 +86,5 @@ class RandomCropArguments:
 
     @property
     def crop(self) -> dict:
-        """The arguments of a [`~hf_clip_kd.data.transforms.random_crop.RandomCrop`]."""
+        """Arguments of a [`~hf_clip_kd.data.transforms.random_crop.RandomCrop`]."""
         return {field.name: getattr(self, field.name) for field in fields(RandomCropArguments)}

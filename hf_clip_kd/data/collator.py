@@ -1,4 +1,4 @@
-"""Rows of images and captions to batches: one crop per picture, seen by student and teacher each in its own way."""
+"""Batches of images and captions: student and teacher see the same crop, each in its own form."""
 
 from __future__ import annotations
 
@@ -16,53 +16,47 @@ from .transforms.random_crop import Crop, RandomCrop
 from .transforms.view import ImageView, TextView, image_view, same_rule
 
 MAX_CAPTION = 10_000
-"""Longer captions (in characters) are a page or a dump, not a caption, and take a tokenizer longer than the image."""
+"""Longest caption, in characters. A longer text is a page and takes longer to tokenize than its image to read."""
 
 _CAPTIONS = ("draw", "first", "all")
 
 
 class CLIPDataCollator:
-    """Turns rows with `image` and `text` into one batch for a student and, where it differs, for its teacher.
+    """Collator that makes one batch of rows with `image` and `text`, for a student and its teacher.
 
-    In training, one random crop is drawn per picture, with one mirroring and one change of colours, and given to both
-    models, each at its own size, with its own interpolation, mean and std: the teacher must judge what the student sees (a *consistent* teacher,
-    [Beyer et al.](https://huggingface.co/papers/2106.05237)). In evaluation, each model's own image processor is called.
-    Rows that cannot be used (a broken image, no caption) are dropped, counted and named in the log. Where the rows have
-    a column `synthetic_text`, generated captions, one of them comes with each image as well.
+    In training, it draws one random crop, one mirroring and one change of colours per image. Both models get this
+    crop, each at its own size and with its own interpolation, mean and std. The teacher must judge the image that the
+    student sees (a *consistent* teacher, [Beyer et al.](https://huggingface.co/papers/2106.05237)). In evaluation, it
+    calls each model's own image processor. It drops unusable rows (a broken image, no caption), counts them and names
+    them in the log. Rows may have generated captions, in a column `synthetic_text`. Each image then also gets one of
+    them.
 
     Args:
         processor (`ProcessorMixin`):
-            The student's, with `.image_processor` and `.tokenizer`.
+            The student's processor, with `.image_processor` and `.tokenizer`.
         teacher_processor (`ProcessorMixin` or `dict` of them, *optional*):
-            The teacher's. Its tokenizer may be `None` (a teacher without text). Of several teachers a `dict`, by what the
-            names of their inputs begin with in a batch (`teacher_0_` and so on), as [`TeacherEnsemble`] has it; those
-            that see alike share one tensor.
+            The teacher's processor. Its tokenizer may be `None` (a teacher without text). Several teachers are a
+            `dict` of prefix and processor, as in [`TeacherEnsemble`]. The prefix (`teacher_0_` and so on) begins the
+            names of the teacher's inputs in a batch. Teachers with equal views share one tensor.
         train (`bool`, *optional*, defaults to `True`):
-            Random crops and drawn captions, or each processor's own rule and first captions.
+            `True` draws random crops and captions. `False` takes each processor's own rule and the first captions.
         captions (`str`, *optional*):
-            Of several captions of one image: `"draw"` one (default in training), take the `"first"` (default in
-            evaluation), or keep `"all"`: then there are more texts than images, and `text_image` (texts,) names the
-            image of each.
+            Choice among several captions of one image. `"draw"` draws one (default in training). `"first"` takes the
+            first (default in evaluation). `"all"` keeps them all, and `text_image` (texts,) holds each text's image.
         seed (`int`, *optional*, defaults to `0`):
-            Crops and drawn captions follow from this and from each row's epoch and `__index__`, see [`row_uniforms`], so
-            that workers, processes and a resumed run draw alike. Rows without an `__index__` draw from a generator that
-            follows from this, the seed torch gave the process or dataloader worker, and the rank.
+            Seed of crops and drawn captions. They depend on it, on the row's epoch and on its `__index__`, see
+            [`row_uniforms`]. All workers, processes and resumed runs therefore draw the same. Rows without an
+            `__index__` draw from a generator. Its seed is made of this seed, torch's seed of the process or worker,
+            and the rank.
         max_broken_fraction (`float`, *optional*, defaults to `0.05`):
-            The run stops with an error when a larger share of at least 100 rows is broken.
-        crop: `crop_scale`, `crop_ratio`, `flip`, `color_jitter`, `color_jitter_prob` and `gray_scale_prob` of
+            Largest share of broken rows, measured from 100 rows on. The run stops with an error above it.
+        crop:
+            `crop_scale`, `crop_ratio`, `flip`, `color_jitter`, `color_jitter_prob` and `gray_scale_prob` of
             [`RandomCrop`].
 
     Attributes:
-        broken ([`BrokenImages`]): What was seen and dropped, over all dataloader workers.
-        epoch (`int`): The pass over the data, for rows without an `__epoch__` of their own; workers see it change.
-
-    Returns of a call:
-        `dict`: `pixel_values` (batch, 3, height, width), `input_ids` and `attention_mask` (texts, length), and
-        `teacher_pixel_values`, `teacher_input_ids`, `teacher_attention_mask` where the teacher's differ. With generated
-        captions `synthetic_input_ids` and `synthetic_attention_mask`, one text per image, and the teacher's likewise.
-        Of rows with an `__index__` also `sample_index`, by which a message can name them.
-        A batch is smaller by its dropped rows: filling the gaps with copies would put false negatives into every
-        contrastive loss. Of a batch with no usable row, an earlier one is shown again.
+        broken ([`BrokenImages`]): Counts of rows seen and dropped, over all dataloader workers.
+        epoch (`int`): Pass over the data, for rows without an `__epoch__`. Workers see it change.
     """
 
     def __init__(
@@ -92,33 +86,51 @@ class CLIPDataCollator:
 
         self.image_processor = _part(processor, "image_processor", "processor")
         _part(processor, "tokenizer", "processor")
-        # What each sees and reads, by what its names in the batch begin with: the student, and teachers that differ from it.
+        # The keys are prefixes of names in the batch. The student has an empty prefix.
+        # A teacher has an entry only if its view differs from the student's.
         self._image_processors = {"": self.image_processor}
         self._text_views = {"": TextView(processor)}
-        several = isinstance(teacher_processor, Mapping)
-        for name, teacher in (teacher_processor if several else {"teacher_": teacher_processor}).items():
+        teachers = teacher_processor if isinstance(teacher_processor, Mapping) else {"teacher_": teacher_processor}
+        for name, teacher in teachers.items():
             if teacher is not None:
                 self._add_teacher(name, teacher)
         if train:
-            # A JPEG is decoded at twice the size that the largest of them needs.
-            self._views = {name: image_view(one) for name, one in self._image_processors.items()}
-            self._views[""] = ImageView.of(self.image_processor)  # a student's size must be fixed
+            self._views = {name: image_view(rule) for name, rule in self._image_processors.items()}
+            # `ImageView.of` raises an error for a student without a fixed size.
+            self._views[""] = ImageView.of(self.image_processor)
+            # The largest view decides at which size a JPEG is decoded.
             side = max(max(view.size) for view in self._views.values())
             self._min_side = self.crop.min_side(side)
 
     def _add_teacher(self, name: str, teacher: Any) -> None:
-        """Note under `name` what this teacher sees otherwise than the student; teachers that agree share one view."""
+        """Add the views of a teacher under `name` if they differ from the student's. Equal teachers share one view."""
         image_processor = _part(teacher, "image_processor", "teacher_processor")
-        known = [one for one in self._image_processors.values() if self._sees_alike(one, image_processor)]
+        known = [rule for rule in self._image_processors.values() if self._sees_alike(rule, image_processor)]
         if self.image_processor not in known:
-            self._image_processors[name] = (*known, image_processor)[0]
+            self._image_processors[name] = known[0] if known else image_processor
         if getattr(teacher, "tokenizer", None) is not None:
-            view = TextView(teacher)
-            alike = [one for one in self._text_views.values() if view.agrees_with(one)]
-            if self._text_views[""] not in alike:
-                self._text_views[name] = (*alike, view)[0]
+            text_view = TextView(teacher)
+            known = [view for view in self._text_views.values() if text_view.agrees_with(view)]
+            if self._text_views[""] not in known:
+                self._text_views[name] = known[0] if known else text_view
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """Make one batch.
+
+        Args:
+            rows (`list[dict]`): Rows with `image`, `text` and perhaps `synthetic_text`, `__index__`, `__epoch__`.
+
+        Returns:
+            `dict`:
+            - `pixel_values` (batch, 3, height, width), `input_ids` and `attention_mask` (texts, length);
+            - `teacher_pixel_values`, `teacher_input_ids`, `teacher_attention_mask` if the teacher's differ;
+            - with generated captions `synthetic_input_ids` and `synthetic_attention_mask`, one text per image, and the
+              same for the teacher;
+            - `sample_index` (batch,) if the rows have an `__index__`, so that messages can name them.
+
+            A batch is smaller by its dropped rows. Copies in the gaps would be false negatives in contrastive losses.
+            A batch without any usable row repeats an earlier batch.
+        """
         synthetic = any("synthetic_text" in row for row in rows)
         kept, good = self._usable(rows, synthetic)
         images = [image for image, *_ in good]
@@ -146,7 +158,7 @@ class CLIPDataCollator:
         self._epoch.fill_(value)
 
     def _usable(self, rows: list[dict[str, Any]], synthetic: bool) -> tuple[list[dict], list[tuple]]:
-        """The rows that can be used, and the (image, captions, generated captions) of each."""
+        """Return the usable rows, and the (image, captions, generated captions) of each."""
         good, kept, broken = [], [], []
         for row in rows:
             try:
@@ -158,7 +170,7 @@ class CLIPDataCollator:
         self._last_rows = kept or self._last_rows
         if good:
             return kept, good
-        # A grey picture without words only where nothing usable has been seen so far: it harms less than a dead run.
+        # Nothing usable has been seen so far. A grey image without words harms less than a dead run.
         grey = Image.new("RGB", (64, 64), (127, 127, 127)), [""], [""]
         good = [self._read(row, synthetic) for row in self._last_rows]
         return (self._last_rows, good) if good else ([{}], [grey])
@@ -171,19 +183,19 @@ class CLIPDataCollator:
         return decode_image(row.get("image"), min_side=self._min_side if self.train else None), captions, generated
 
     def _uniforms(self, rows: list[dict[str, Any]], synthetic: bool) -> list[list[float]]:
-        """All the chance in a batch, `UNIFORMS_PER_ROW` numbers for each row (see [`row_uniforms`])."""
+        """Draw all random numbers of a batch, `UNIFORMS_PER_ROW` for each row (see [`row_uniforms`])."""
         if all("__index__" in row for row in rows):
             return [row_uniforms(self.seed, row.get("__epoch__", self.epoch), row["__index__"]) for row in rows]
-        process = torch.initial_seed()  # differs between dataloader workers and between epochs
+        process = torch.initial_seed()  # It differs between dataloader workers and between epochs.
         if self._generator is None or self._generator[0] != process:
-            # Every rank starts from one torch seed; without its number all ranks would crop alike.
+            # All ranks have the same torch seed. The rank's number makes their crops differ.
             rank = int(os.environ.get("RANK", 0))
             seed = (process * 1_000_003 + self.seed * 7_919 + rank) % 2**63
             self._generator = (process, torch.Generator().manual_seed(seed))
         uniforms = torch.rand(len(rows), SYNTHETIC_CAPTION, generator=self._generator[1])
         if synthetic or self.crop.colors_change:
-            # Drawn last and only here: rows without generated captions keep the draws they always had.
-            more = 1 if not self.crop.colors_change else UNIFORMS_PER_ROW - SYNTHETIC_CAPTION
+            # These numbers are drawn last, so that rows without generated captions keep their crops.
+            more = UNIFORMS_PER_ROW - SYNTHETIC_CAPTION if self.crop.colors_change else 1
             uniforms = torch.cat([uniforms, torch.rand(len(rows), more, generator=self._generator[1])], dim=1)
         return uniforms.tolist()
 
@@ -205,11 +217,13 @@ class CLIPDataCollator:
         return {f"{name}pixel_values": values[view] for name, view in self._views.items()}
 
     def _processed(self, images: list[Image.Image]) -> dict[str, torch.Tensor]:
-        values = {id(one): one(images, return_tensors="pt")["pixel_values"] for one in self._image_processors.values()}
-        return {f"{name}pixel_values": values[id(one)] for name, one in self._image_processors.items()}
+        values = {
+            id(rule): rule(images, return_tensors="pt")["pixel_values"] for rule in self._image_processors.values()
+        }
+        return {f"{name}pixel_values": values[id(rule)] for name, rule in self._image_processors.items()}
 
     def _choose(self, captions: list[list[str]], uniforms: list[list[float]]) -> tuple[list[str], list[int]]:
-        """The texts of the batch, and the image each belongs to."""
+        """Return the texts of the batch, and the number of each text's image."""
         if self.captions == "all":
             pairs = [(text, i) for i, texts in enumerate(captions) for text in texts]
             return [text for text, _ in pairs], [i for _, i in pairs]
@@ -222,7 +236,15 @@ class CLIPDataCollator:
 
 
 def usable_captions(value: Any, name: str) -> list[str]:
-    """The captions in one cell, which holds one or several."""
+    """Return the usable captions of one cell, which holds one or several.
+
+    Args:
+        value (`str` or `list[str]`): The cell.
+        name (`str`): Name of the text for errors, such as `"caption"`.
+
+    Raises:
+        BrokenImageError: if there is no caption, or none of at most `MAX_CAPTION` characters.
+    """
     texts = value if isinstance(value, (list, tuple)) else [value]
     texts = [text for text in texts if isinstance(text, str) and text.strip()]
     if not texts:
@@ -234,7 +256,7 @@ def usable_captions(value: Any, name: str) -> list[str]:
 
 
 def _drawn(captions: list[list[str]], uniforms: list[list[float]], number: int) -> list[str]:
-    """One caption of each image, by one of its numbers."""
+    """Choose one caption of each image by the random number at position `number`."""
     return [texts[int(numbers[number] * len(texts))] for texts, numbers in zip(captions, uniforms, strict=True)]
 
 

@@ -1,4 +1,4 @@
-"""Pairs of images and captions from anything `datasets` reads, as columns `image` (undecoded) and `text`."""
+"""Images with captions from any source of `datasets`, as columns `image` (undecoded) and `text`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .reading.sources import Data, base_folder, find_files, read
 
 logger = logging.getLogger(__name__)
 
-# What the common sources call their columns, tried in this order when the default name is not there.
+# Column names of common sources. They are tried in this order if the default name is missing.
 _ALIASES = {
     "image": ("filepath", "jpg", "jpeg", "png", "webp", "img"),
     "text": ("title", "caption", "captions", "txt", "json.caption"),
@@ -37,47 +37,52 @@ def load_image_text(
     streaming: bool = False,
     **load_kwargs: Any,
 ) -> Data:
-    """Load images with captions, whatever they are stored in.
+    """Load images with captions from files, a folder, the Hub or a teacher cache.
 
-    Images stay undecoded: a broken one is then met, named and skipped by [`CLIPDataCollator`] and does not end the run.
+    Images stay undecoded. [`CLIPDataCollator`] finds a broken image, names it and skips it, and the run goes on.
 
     Args:
         dataset_name (`str`):
             - an id on the Hub, such as `"pixparse/cc12m-wds"`;
-            - `"imagefolder"` with `data_dir`: pictures with a `metadata.csv` or `.jsonl` (`file_name`, `text`), or in
+            - `"imagefolder"` with `data_dir`: images with a `metadata.csv` or `.jsonl` (`file_name`, `text`), or in
               one folder per class (then pass `text_column="label"`);
-            - a `.csv`, `.tsv`, `.parquet`, `.jsonl` or `.tar` file, a folder of them, or `"csv"`, `"tsv"`, `"parquet"`,
-              `"json"`, `"webdataset"` with `data_files`. Paths of pictures start from the folder of their file;
+            - a `.csv`, `.tsv`, `.parquet`, `.jsonl` or `.tar` file, or a folder of them;
+            - `"csv"`, `"tsv"`, `"parquet"`, `"json"` or `"webdataset"`, with `data_files`;
             - a folder written by `Dataset.save_to_disk`;
-            - a teacher cache, a folder or an id on the Hub: the images and captions that it was written for, from where its
-              `recipe.yaml` says they are, with the columns named there;
+            - a teacher cache, as a folder or an id on the Hub. Its `recipe.yaml` names its images, captions and
+              columns;
             - `"shapes"`, the embedded world, which needs no files.
+
+            Paths of images in a file start from the folder of that file.
         data_dir (`str`, *optional*):
             Folder of the data, for `"imagefolder"` and the like.
         data_files (`str` or `list[str]`, *optional*):
             Files, with `*` for anything and `{00000..00331}` for numbered shards.
         split (`str`, *optional*, defaults to `"train"`):
-            As in `datasets`: `"validation"`, `"train[:10%]"`. Files given by `data_files` are the split asked for.
+            Split as in `datasets`: `"validation"`, `"train[:10%]"`. `data_files` are the files of this split.
         image_column, text_column (`str`, *optional*, default to `"image"` and `"text"`):
-            Columns of the source; `"json.caption"` reaches into a nested one. Where the defaults are missing, the
-            usual names are tried (`filepath` and `title` of open_clip, `jpg` and `txt` of WebDataset).
+            Columns of the source. `"json.caption"` is the field `caption` of a nested column. If the defaults are
+            missing, the usual names are tried (`filepath` and `title` of open_clip, `jpg` and `txt` of WebDataset).
         synthetic_text_column (`str`, *optional*):
-            Column of generated captions, a string or a list of strings each, for the losses that learn from them as
-            well. `"shapes"` makes one on demand, `"synthetic_text"`.
+            Column of generated captions, for losses that also learn from them. Each cell is a string or a list of
+            strings. `"shapes"` has one, `"synthetic_text"`.
         label_template (`str`, *optional*, defaults to `"a photo of a {}."`):
-            Caption of a class name, when `text_column` holds class labels.
+            Caption of a class name, if `text_column` holds class labels.
         max_samples (`int`, *optional*):
-            Only the first so many rows.
+            Number of rows to read, the first ones.
         streaming (`bool`, *optional*, defaults to `False`):
-            Read while training, without a copy in the cache of `datasets`: for sets that are larger than the disk.
+            Read during training, without a copy in the cache of `datasets`. Use it for data larger than the disk.
         load_kwargs:
-            For `datasets.load_dataset` (`name`, `revision`, `cache_dir`, `token`, ...), or `load_shapes`.
+            Arguments of `datasets.load_dataset` (`name`, `revision`, `cache_dir`, `token`, ...), or of `load_shapes`.
 
     Returns:
-        `datasets.Dataset`, or `datasets.IterableDataset` when streaming: `image` is a `datasets.Image(decode=False)`,
-        `text` a string or a list of strings (several captions of one image), likewise `synthetic_text` where it was
-        asked for; other columns are kept. Without streaming, `__index__` is the row's number (it keys the row's crops, see
-        [`~hf_clip_kd.data.transforms.keyed_random.row_uniforms`]); a stream gets it from [`Stream`].
+        `datasets.Dataset`, or `datasets.IterableDataset` if streaming, with the columns
+        - `image`, a `datasets.Image(decode=False)`;
+        - `text`, a string or a list of strings (several captions of one image);
+        - `synthetic_text` of the same form, if it was asked for;
+        - `__index__`, the row's number, which keys its crops (see
+          [`~hf_clip_kd.data.transforms.keyed_random.row_uniforms`]). A stream gets it from [`Stream`];
+        - all other columns of the source.
 
     Raises:
         ValueError: if the data cannot be found or read, has no such split or columns, or is empty.
@@ -87,8 +92,8 @@ def load_image_text(
 
         if synthetic_text_column not in (None, "synthetic_text"):
             raise ValueError(
-                f"`synthetic_text_column={synthetic_text_column!r}` is not a column of 'shapes'. Its generated captions "
-                "are 'synthetic_text'. Pass `synthetic_text_column='synthetic_text'`."
+                f"`synthetic_text_column={synthetic_text_column!r}` is not a column of 'shapes'. Its generated "
+                "captions are 'synthetic_text'. Pass `synthetic_text_column='synthetic_text'`."
             )
         dataset = load_shapes(split, size=max_samples, synthetic_text=synthetic_text_column is not None, **load_kwargs)
         return _numbered(dataset.cast_column("image", datasets.Image(decode=False)))
@@ -105,21 +110,22 @@ def load_image_text(
         synthetic_text_column = _find_column(dataset, "synthetic_text", synthetic_text_column)
         if synthetic_text_column in (text_column, image_column):
             raise ValueError(
-                f"`synthetic_text_column={synthetic_text_column!r}` is also the column of something else. It must be one of the "
-                f"columns {list(dataset.features)} that is not yet taken. Pass it, or leave `synthetic_text_column` out."
+                f"`synthetic_text_column={synthetic_text_column!r}` is also the column of the images or captions. It "
+                f"must be another of the columns {list(dataset.features)}. Pass it, or leave `synthetic_text_column` "
+                "out."
             )
     if max_samples is not None:
         dataset = dataset.take(max_samples)
-    # First the images: a streamed row is decoded by whatever is mapped over it, until it is told not to.
+    # The images come first. A `map` over a stream decodes its images until the column says `decode=False`.
     dataset = _set_image(dataset, image_column, lambda: base_folder(dataset_name, data_dir, files))
     if synthetic_text_column is not None:
-        # Before the text, which may replace a column named `text` that is this one.
+        # These come before the text, because setting the text may replace a column `text` of generated captions.
         dataset = _set_text(dataset, "synthetic_text", synthetic_text_column, label_template)
     return _numbered(_set_text(dataset, "text", text_column, label_template))
 
 
 def _numbered(dataset: Data) -> Data:
-    """With the column `__index__`, by which a row's crops are found again whatever the order of reading."""
+    """Add the column `__index__`, which keys a row's crops in any order of reading."""
     if isinstance(dataset, datasets.IterableDataset):
         return dataset
     if "__index__" in dataset.column_names:
@@ -128,7 +134,7 @@ def _numbered(dataset: Data) -> Data:
 
 
 def _find_column(dataset: Data, target: str, name: str) -> str:
-    """The source column to use, or the error that lists them."""
+    """Return the name of the source column to use. An unknown name raises an error with all names."""
     features = dataset.features or {}
     names = list(features)
     candidates = (name, *_ALIASES.get(target, ())) if name == target else (name,)
@@ -136,10 +142,14 @@ def _find_column(dataset: Data, target: str, name: str) -> str:
         head, _, tail = candidate.partition(".")
         if candidate in names or (tail and isinstance(features.get(head), dict) and tail in features[head]):
             if candidate != name:
-                logger.info("No column %r: taking %r as the %s.", name, candidate, target)
+                logger.info("The data has no column %r. Column %r is used as the %s.", name, candidate, target)
             return candidate
     classes = [n for n in names if isinstance(features[n], datasets.ClassLabel)]
-    hint = f" For captions made of class names: `text_column={classes[0]!r}`." if classes and target == "text" else ""
+    hint = (
+        f" For captions made of class names, pass `text_column={classes[0]!r}`."
+        if classes and target == "text"
+        else ""
+    )
     raise ValueError(
         f"`{target}_column={name!r}` is not a column of the dataset. Its columns are {names}. "
         f"Pass the one that holds the {_HOLDS[target]}: `{target}_column=...`.{hint}"
@@ -147,7 +157,7 @@ def _find_column(dataset: Data, target: str, name: str) -> str:
 
 
 def _set_text(dataset: Data, target: str, column: str, template: str) -> Data:
-    """Make `target` of a column of strings, lists of strings, numbers, class labels or a nested field."""
+    """Make the column `target` from strings, lists of strings, numbers, class labels or a nested field."""
     if column not in dataset.features:
         head, _, tail = column.partition(".")
         return _with_column(
@@ -166,15 +176,15 @@ def _set_text(dataset: Data, target: str, column: str, template: str) -> Data:
         )
     dataset = _rename(dataset, column, target)
     if inner is feature and inner.dtype not in ("string", "large_string"):
-        dataset = dataset.cast_column(target, text)  # captions such as "7" that a reader took for numbers
+        dataset = dataset.cast_column(target, text)  # A reader takes captions such as "7" for numbers.
     return dataset
 
 
 def _set_image(dataset: Data, column: str, find_folder: Callable[[], str | None]) -> Data:
-    """Make `image` an undecoded image of a column of images, paths, bytes, or structs of both."""
+    """Make the column `image`, undecoded, from images, paths, bytes, or structs of both."""
     feature = dataset.features[column]
     if isinstance(feature, datasets.Image):
-        # Even before the new name: in a stream that is mapped, too.
+        # The cast comes before the new name, because renaming maps over a stream and would decode it.
         dataset = dataset.cast_column(column, datasets.Image(decode=False))
     dataset = _rename(dataset, column, "image")
     if isinstance(feature, datasets.Value) and feature.dtype in ("string", "large_string"):
@@ -192,14 +202,14 @@ def _set_image(dataset: Data, column: str, find_folder: Callable[[], str | None]
 
 
 def _absolute(dataset: Data, find_folder: Callable[[], str | None]) -> Data:
-    """Let relative paths start from the folder of their file, or where only that fits, from the working directory."""
+    """Make relative paths absolute: from the folder of their file, or else from the working directory."""
     first = next((row["image"] for row in dataset.select_columns(["image"]).take(1)), None)
     if first is None or "://" in first or os.path.isabs(first):
         return dataset
     folder = find_folder()
     if folder is None:
         return dataset
-    # open_clip's own reader starts from the working directory; the first row tells which of the two is meant.
+    # open_clip's own reader starts from the working directory. The first row shows which folder is meant.
     if not os.path.exists(os.path.join(folder, first)) and os.path.exists(first):
         folder = os.getcwd()
 
@@ -210,11 +220,11 @@ def _absolute(dataset: Data, find_folder: Callable[[], str | None]) -> Data:
 
 
 def _as_images(dataset: Data) -> Data:
-    """Paths, bytes or structs as undecoded images, without a look at the files."""
+    """Cast paths, bytes or structs to undecoded images, without opening any file."""
     undecoded = datasets.Image(decode=False)
     if isinstance(dataset, datasets.Dataset) or isinstance(dataset.features["image"], datasets.Image):
         return dataset.cast_column("image", undecoded)
-    # A streamed column is not converted by a cast: its rows would stay strings or bytes.
+    # A cast does not convert a streamed column: its rows would stay strings or bytes.
     return _with_column(dataset, "image", "image", undecoded, lambda values: [_as_struct(value) for value in values])
 
 
@@ -225,7 +235,7 @@ def _as_struct(value: Any) -> dict[str, Any] | None:
 
 
 def _with_column(dataset: Data, source: str, target: str, feature: Any, function: Callable) -> Data:
-    """Compute one column of another without rewriting the rest, which may hold gigabytes of pictures."""
+    """Compute one column from another. The rest, perhaps gigabytes of images, is not rewritten."""
     if isinstance(dataset, datasets.IterableDataset):
         features = datasets.Features({**dataset.features, target: feature})
         return dataset.map(

@@ -1,4 +1,4 @@
-"""Conversations about images from LLaVA's JSON files or anything `datasets` reads, as columns of one form."""
+"""Conversations about images, from LLaVA's JSON files or any source of `datasets`, in one form."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ FEATURES = datasets.Features(
 
 _ROLES = {"human": "user", "gpt": "assistant"}
 _FORMS = (
-    "A sample has `conversations`, a list of {'from': 'human' or 'gpt', 'value': ...}, or `messages`, a list of {'role': "
-    "'user' or 'assistant', 'content': ...}, and where there are images, `image` or `images`"
+    "A sample has `conversations`, a list of {'from': 'human' or 'gpt', 'value': ...}, or `messages`, a list of "
+    "{'role': 'user' or 'assistant', 'content': ...}, and for images `image` or `images`"
 )
 
 
@@ -47,38 +47,44 @@ def load_instruct(
 ) -> datasets.Dataset:
     """Load conversations about images, for training a VLM.
 
-    LLaVA's own files are read as they are: a single `<image>` in a turn moves to its front, as LLaVA moves it, and what
-    the assistant says before the first question is left out. Everywhere, images that no `<image>` stands for go in
-    front of the first question. Images are not opened here: a missing one is met by [`LlavaDataCollator`], which names
-    its sample, as it judges all else that a single sample may have wrong.
+    LLaVA's own files need no conversion. A single `<image>` in a turn moves to its front, as in LLaVA.
+    Words of the assistant before the first question are left out.
+    Images without an `<image>` go in front of the first question.
+    Images are not opened here. [`LlavaDataCollator`] finds a missing image, or another fault of a sample, and names
+    the sample.
 
     Args:
         dataset_name (`str`):
-            - a `.json` or `.jsonl` file, such as `"llava_v1_5_mix665k.json"`, or `"json"` with `data_files`: a list, or
-              lines, of samples with `id`, `conversations` and `image` (a path, several, or none), or with `messages`;
-            - any other source of [`load_image_text`] (a Hub id, parquet files, a folder of `Dataset.save_to_disk`) with
-              a column `messages` or `conversations`, and `images` or `image`. Content is a string, or a list of
-              `{"type": "text", "text": ...}` and `{"type": "image"}`.
+            - a `.json` or `.jsonl` file, such as `"llava_v1_5_mix665k.json"`, or `"json"` with `data_files`. It holds
+              a list of samples, or one sample a line. A sample has `id`, `image` (a path, several, or none) and
+              `conversations` or `messages`;
+            - any other source of [`load_image_text`] (a Hub id, parquet files, a folder of `Dataset.save_to_disk`). It
+              has a column `messages` or `conversations`, and a column `images` or `image`. Content is a string, or a
+              list of `{"type": "text", "text": ...}` and `{"type": "image"}`.
         image_folder (`str`, *optional*):
-            Where paths of images start; by default in the folder of the file that names them.
+            Folder from which paths of images start. The default is the folder of the file with the samples.
         data_dir, data_files, split (*optional*):
             As in [`load_image_text`].
         max_samples (`int`, *optional*):
-            Only the first so many.
+            Number of samples to read, the first ones.
         load_kwargs:
-            For `datasets.load_dataset` (`name`, `revision`, `token`, ...).
+            Arguments of `datasets.load_dataset` (`name`, `revision`, `token`, ...).
 
     Returns:
-        `datasets.Dataset` with `id`, `messages` (of `role` and `content`, a string in which `<image>` stands for an
-        image), `images` (undecoded, in the order of their `<image>`), `num_words` of all messages and `num_images`.
+        `datasets.Dataset` with the columns
+        - `id`;
+        - `messages`, each with `role` and `content`, a string in which `<image>` stands for an image;
+        - `images`, undecoded, in the order of their `<image>`;
+        - `num_words` of all messages, and `num_images`.
 
     Raises:
-        ValueError: if the data cannot be found or read, is not of this form, or names an image outside `image_folder`.
+        ValueError: if the data cannot be found or read, or is not of this form.
+        ValueError: if a sample names an image outside `image_folder`.
     """
     if image_folder is not None and not os.path.isdir(image_folder):
         raise ValueError(
-            f"`image_folder={image_folder!r}` is not a folder (seen from {os.getcwd()!r}). It must be the folder from "
-            "which the paths of the images start. Pass it, or leave it out for images beside the file of samples."
+            f"`image_folder={image_folder!r}` is not a folder (seen from {os.getcwd()!r}). Paths of images start from "
+            "this folder. Pass it, or leave it out for images beside the file of samples."
         )
     files = find_files(dataset_name, data_files)
     if files and all(Path(file).suffix in (".json", ".jsonl") and os.path.isfile(file) for file in files):
@@ -90,7 +96,7 @@ def load_instruct(
 
 
 def without_images(dataset: datasets.Dataset) -> datasets.Dataset:
-    """The same conversations with every image and its marker taken out: what a model without eyes learns from."""
+    """Remove every image and its marker from conversations of [`load_instruct`], to train a model without images."""
 
     def strip(row: dict[str, Any]) -> dict[str, Any]:
         messages = [
@@ -99,12 +105,12 @@ def without_images(dataset: datasets.Dataset) -> datasets.Dataset:
         ]
         return {"messages": messages, "images": [], "num_images": 0}
 
-    return dataset.map(strip, desc="Taking images out")
+    return dataset.map(strip, desc="Removing images")
 
 
 def _read_json(files: list[str], folder: str, split: str, max_samples: int | None) -> datasets.Dataset:
-    """Samples of JSON files. Not by Arrow's reader, to which an `id` or `image` of two types in one file is an error."""
-    # Size and time tell `datasets`, which keeps what it read, when a file has changed.
+    """Read the samples of JSON files. Arrow's reader fails on an `id` or `image` of two types in one file."""
+    # `datasets` caches by its arguments. Size and time make it read a changed file again.
     stamps = [(os.path.abspath(file), os.stat(file).st_size, os.stat(file).st_mtime_ns) for file in files]
     try:
         dataset = datasets.Dataset.from_generator(
@@ -136,14 +142,14 @@ def _json_rows(stamps: list[tuple[str, int, int]], folder: str, max_samples: int
         if not all(isinstance(image, str) for image in images):
             raise ValueError(
                 f"An image of the {where} (id {name!r}) is not a path: {str(images)[:80]}. In a JSON file images are "
-                "paths. Write the path, or store pictures in a parquet file."
+                "paths. Write the path, or store images in a parquet file."
             )
         paths = [{"bytes": None, "path": _inside(folder, image, name)} for image in images]
         yield _row(name, _messages(sample, len(paths), where), len(paths)) | {"images": paths}
 
 
 def _json_samples(file: str) -> Iterator[Any]:
-    """The samples of one file, a JSON list or one JSON object a line, whatever the file's name promises."""
+    """Yield the samples of one file: a JSON list, or one JSON object a line. The file's suffix does not matter."""
     with open(file, encoding="utf-8-sig") as lines:
         try:
             first = next((line for line in lines if line.strip()), "")
@@ -153,8 +159,8 @@ def _json_samples(file: str) -> Iterator[Any]:
                 yield from (json.loads(line) for line in itertools.chain([first], lines) if line.strip())
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ValueError(
-                f"{file!r} is not JSON: {error}. It must hold a list of samples, or one sample on each line. Repair "
-                "it, or pass another file: `load_instruct('samples.json')`."
+                f"{file!r} is not JSON: {error}. It must hold a list of samples, or one sample on each line. "
+                "Repair it, or pass another file: `load_instruct('samples.json')`."
             ) from error
 
 
@@ -163,14 +169,14 @@ def _inside(folder: str, image: str, name: str) -> str:
     path = os.path.normpath(os.path.join(folder, image))
     if os.path.commonpath([path, folder]) != folder:
         raise ValueError(
-            f"The image {image!r} of the sample {name!r} lies outside of {folder!r}. Images are read only from the "
-            "folder from which their paths start. Pass one that holds them all: `image_folder=...`."
+            f"The image {image!r} of the sample {name!r} lies outside of {folder!r}. All images must lie in the "
+            "folder from which their paths start. Pass a folder that holds them all: `image_folder=...`."
         )
     return path
 
 
 def _messages(sample: dict[str, Any], num_images: int, where: str) -> list[dict[str, str]]:
-    """The messages of one sample, with a marker for each image."""
+    """Return the messages of one sample, with a marker for each image."""
     turns = sample.get("messages") or sample.get("conversations")
     if "messages" not in sample and "conversations" not in sample:
         raise ValueError(f"The {where} has the fields {list(sample)}. {_FORMS}. Rename them.")
@@ -195,7 +201,7 @@ def _messages(sample: dict[str, Any], num_images: int, where: str) -> list[dict[
 
 
 def _flat(content: str | list[dict[str, Any]] | None) -> str:
-    """Content as one string; parts are joined as the chat templates join them."""
+    """Join the parts of a message to one string, as chat templates do."""
     if not isinstance(content, list):
         return content or ""
     text = ""
@@ -215,7 +221,7 @@ def _row(name: str, messages: list[dict[str, str]], num_images: int) -> dict[str
 
 
 def _of_columns(dataset: datasets.Dataset, folder: str | None) -> datasets.Dataset:
-    """The same columns from a source that `datasets` read, with pictures left where they are if they are in lists."""
+    """Make the columns of `FEATURES` from another dataset. Lists of images are not copied."""
     turns = next((name for name in ("messages", "conversations") if name in dataset.column_names), None)
     if turns is None:
         raise ValueError(f"The dataset has the columns {dataset.column_names}. {_FORMS}. Rename them.")
@@ -250,7 +256,7 @@ def _of_columns(dataset: datasets.Dataset, folder: str | None) -> datasets.Datas
 
 
 def _image_lists(dataset: datasets.Dataset, folder: str | None) -> datasets.Dataset | None:
-    """The images of each row as a list of undecoded ones, or `None` for data without a column of images."""
+    """Return each row's images as a list of undecoded images, or `None` for data without a column of images."""
     column = next((name for name in ("images", "image") if name in dataset.column_names), None)
     if column is None:
         return None
@@ -272,8 +278,8 @@ def _image_lists(dataset: datasets.Dataset, folder: str | None) -> datasets.Data
         )
     if not isinstance(inner, datasets.Image):
         raise ValueError(
-            f"The column {column!r} holds {feature}. It must hold images or paths, one or a list of them in each row. "
-            "Rename the columns so that `images` or `image` is the one that does."
+            f"The column {column!r} holds {feature}. It must hold images or paths, single ones or lists. "
+            "Rename the column of the images to `images` or `image`."
         )
     if inner is not feature:
         return dataset.cast(datasets.Features({column: FEATURES["images"]})).rename_columns({column: "images"})

@@ -1,4 +1,4 @@
-"""Distillation losses: the table of their names, and their weighted sum. To add one: a file here and a line in `LOSSES`."""
+"""Distillation losses: the table of their names, and their weighted sum. A new loss is a file and a line there."""
 
 from .base import DistillationLoss
 from .ensemble import EnsembleLoss

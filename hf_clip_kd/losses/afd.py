@@ -10,21 +10,23 @@ from .similarity import ScaledSimilarityLoss, Similarities, Term
 
 class AFDLoss(ScaledSimilarityLoss):
     """
-    Trains the student to bring along what the teacher's embeddings lack for telling the pairs of the batch apart.
+    Contrastive loss on fused embeddings: the student learns to complete the teacher's embeddings.
 
-    The contrastive loss of `clip` on fused embeddings: the mean of both directions' cross-entropy over `y * f @ g.T`,
-    shape `(batch, batch)`, with the diagonal as the classes. `f` and `g` have unit norm and are learned `Linear` maps of
-    the unit-norm student and teacher images, `[v; V]` of shape `(batch, Ds + Dt)`, and texts, `[u; U]`, to the student's
-    width, and `y` is a learned scale ([CLIP-KD](https://huggingface.co/papers/2307.12732)). Default weight 1.
+    The loss is that of `clip` on fused embeddings ([CLIP-KD](https://huggingface.co/papers/2307.12732)). It is the
+    mean of both directions' cross-entropy over `y * f @ g.T`, of shape `(batch, batch)`, with the diagonal as classes.
+    `f` and `g` are learned `Linear` maps to the student's width, with unit norm. `f` maps the unit-norm images of
+    student and teacher, `[v; V]` of shape `(batch, Ds + Dt)`, and `g` maps the texts, `[u; U]`. `y` is a learned
+    scale. Default weight 1.
 
-    Reported with the task, ViT-T/16 from ViT-B/16 on CC3M and CC12M: 31.42 % ImageNet top-1, 30.55 % without.
+    Reported with the task loss: 31.42 % ImageNet top-1 for a ViT-T/16 from a ViT-B/16 on CC3M and CC12M. The task loss
+    alone has 30.55 %.
 
     Args:
         student ([`CLIPDims`]): Widths of the student's features.
         teacher ([`CLIPDims`]): Widths of the teacher's features.
         upstream_compat (`bool`, *optional*, defaults to `False`):
-            Computes the published number: the authors' code multiplies by the logarithm of the scale, 2.66, where the
-            scale itself, 14.3, was meant.
+            Compute the published number. The authors' code multiplies by the logarithm of the scale, 2.66, in place of
+            the scale itself, 14.3.
     """
 
     teaches = "Embeddings that complete the teacher's: both together find the pairs."

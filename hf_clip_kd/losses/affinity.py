@@ -5,23 +5,24 @@ from .crd import CRDLoss
 
 class AffinityLoss(CRDLoss):
     """
-    Makes the student share out each image over the texts, and each text over the images, as the teacher does.
+    Cross-entropy of the student's ranking of texts and images against the teacher's ranking.
 
-    The cross-entropy of `softmax(S)` against `softmax(T)` over the rows, mean over the batch, mean of both directions,
-    with `S = logit_scale * image @ text.T` of the student and `T` the same of the teacher, each `(batch, batch)`
-    ([TinyCLIP](https://huggingface.co/papers/2309.12314)): `crd` plus the teacher's entropy, so its gradient is that of
-    `crd` and its value is not 0 where the student is the teacher. OpenCLIP's distillation is this loss, too. Default
-    weight 1.
+    The cross-entropy of `softmax(S)` against `softmax(T)` is taken over the rows. It is a mean over the batch and over
+    both directions ([TinyCLIP](https://huggingface.co/papers/2309.12314)). `S = logit_scale * image @ text.T` is the
+    student's and `T` the teacher's, each `(batch, batch)`. The loss is `crd` plus the teacher's entropy. Its gradient
+    is that of `crd`. Its value is not 0 for a student that equals the teacher. OpenCLIP's distillation is also this
+    loss. Default weight 1.
 
-    Reported by the authors only together with weight inheritance, so there is no number for the loss alone.
+    The authors report it only together with weight inheritance, so the loss alone has no number.
 
     Args:
         student ([`CLIPDims`]): Widths of the student's features.
         teacher ([`CLIPDims`]): Widths of the teacher's features.
         logit_scale (`float`, *optional*):
-            A fixed factor on the student's similarities; by default its own, learned one. TinyCLIP fixes both at 50.
+            Fixed factor on the student's similarities. The default is its own, learned scale. TinyCLIP fixes both at
+            50.
         teacher_logit_scale (`float`, *optional*):
-            The same for the teacher.
+            Fixed factor on the teacher's similarities. The default is its own scale.
     """
 
     teaches = "The teacher's shares of all texts for an image, and of all images for a text."

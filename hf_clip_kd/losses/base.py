@@ -1,4 +1,4 @@
-"""What every distillation loss has in common: its contract, its numeric precision, its heads and scales."""
+"""Base of every distillation loss: its contract, numeric precision, heads and scales."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from .features import CLIPDims, CLIPFeatures, FeatureRequest
 
-MAX_LOGIT_SCALE = 100.0  # the limit CLIP trains with: beyond it training becomes unstable
+MAX_LOGIT_SCALE = 100.0  # CLIP trains with this limit. Training becomes unstable beyond it.
 MAX_LOG_SCALE = math.log(MAX_LOGIT_SCALE)
-INITIAL_LOGIT_SCALE = 1 / 0.07  # where CLIP starts
-# Which width of CLIPDims each feature must have.
+INITIAL_LOGIT_SCALE = 1 / 0.07  # CLIP starts with this scale.
+# Field of CLIPDims that holds the width of each feature.
 WIDTHS = {
     **dict.fromkeys(("image_embeds", "text_embeds", "masked_image_embeds", "synthetic_text_embeds"), "embed_dim"),
     "patch_embeds": "embed_dim",
@@ -49,10 +49,11 @@ class DistillationLoss(nn.Module):
 
     Args:
         student ([`CLIPDims`]): Widths of the student's features.
-        teacher ([`CLIPDims`], *optional*): Widths of the teacher's features; `None` where there is no teacher.
+        teacher ([`CLIPDims`], *optional*): Widths of the teacher's features, or `None` without a teacher.
 
     Raises:
-        ValueError: If the loss needs a teacher or a text tower that is not there, or one teacher and there are several.
+        ValueError: if the loss needs a teacher or a text tower and there is none.
+        ValueError: if the loss takes one teacher and there are several.
     """
 
     needs_teacher: bool = True
@@ -66,7 +67,7 @@ class DistillationLoss(nn.Module):
 
     @classmethod
     def request(cls, **options) -> FeatureRequest:
-        """What this loss, built with these options, reads beyond the embeddings of images and texts."""
+        """Return the features that this loss reads, with these options, beyond embeddings of images and texts."""
         return FeatureRequest()
 
     def __init__(self, student: CLIPDims, teacher: CLIPDims | None = None):
@@ -75,34 +76,37 @@ class DistillationLoss(nn.Module):
             raise missing_teacher([type(self).__name__])
         if self.needs_teacher and teacher.members and not self.takes_ensemble:
             raise ValueError(
-                f"{type(self).__name__} learns from one teacher, and the teacher is an ensemble of {len(teacher.members)}. "
-                "A `LossSum` builds one for each of them; or take `losses={'reinforced': 1.0}`, which learns from their mean."
+                f"{type(self).__name__} got an ensemble of {len(teacher.members)} as its teacher. It learns from one "
+                "teacher. Build a `LossSum`, which makes one loss for each of them, or take "
+                "`losses={'reinforced': 1.0}`, which learns from their mean."
             )
         self.student_dims = student
         self.teacher_dims = teacher if self.needs_teacher else None
         for owner, dims in (("student", self.student_dims), ("teacher", self.teacher_dims)):
             if self.needs_text and dims is not None and not dims.has_text:
                 raise ValueError(
-                    f"{type(self).__name__} compares images with texts, and the {owner} has no text tower ({dims}). "
+                    f"The {owner} has no text tower ({dims}). {type(self).__name__} compares images with texts. "
                     f"Choose a dual encoder as {owner}, or leave this loss out of `losses`."
                 )
 
     def forward(self, student: CLIPFeatures, teacher: CLIPFeatures | None = None) -> Tensor:
         """
+        Compute the loss.
+
         Args:
             student ([`CLIPFeatures`]): Features of `batch` image-text pairs, of any floating type.
-            teacher ([`CLIPFeatures`], *optional*): The teacher's features of the same pairs; they get no gradient.
+            teacher ([`CLIPFeatures`], *optional*): The teacher's features of the same pairs. They get no gradient.
 
         Returns:
             0-dim `Tensor`, computed in fp32, or in fp64 for fp64 features, also under autocast.
 
         Raises:
-            ValueError: If a feature has another width than the loss was built for.
+            ValueError: if a feature has another width than the loss was built for.
         """
         return self.values(student, teacher).mean()
 
     def values(self, student: CLIPFeatures, teacher: CLIPFeatures | None = None) -> Tensor:
-        """As `forward`, but with one value per image where the loss is a mean over images; then of shape `(images,)`."""
+        """Compute the loss as `forward` does, or, if it is a mean over images, its values of shape `(images,)`."""
         self.check(student, teacher)
         student, teacher = full_precision(student, teacher)
         with torch.autocast(device_type=student.image_embeds.device.type, enabled=False):
@@ -114,12 +118,16 @@ class DistillationLoss(nn.Module):
         teacher: CLIPFeatures | None = None,
         gather: Callable[[Tensor], Tensor] = lambda rows: rows,
     ) -> Tensor:
-        """As `forward`, over the images of all processes; `gather` gives the rows of all of them, with gradient."""
+        """Compute the loss over the images of all processes. `gather` returns the rows of all, with gradient."""
         values = self.values(student, teacher)
         return (gather(values) if values.ndim else values).mean()
 
     def check(self, student: CLIPFeatures, teacher: CLIPFeatures | None) -> None:
-        """Raises a `ValueError` if the teacher is missing, or a feature has another width than the loss was built for."""
+        """Check that the teacher is there, and that all features have the widths that the loss was built for.
+
+        Raises:
+            ValueError: if not.
+        """
         if self.needs_teacher and teacher is None:
             raise missing_teacher([type(self).__name__])
         self._check_width("student", student, self.student_dims)
@@ -128,20 +136,21 @@ class DistillationLoss(nn.Module):
 
     def compute(self, student: CLIPFeatures, teacher: CLIPFeatures | None) -> Tensor:
         """
-        The formula: features in fp32 or fp64, the teacher's detached, to a 0-dim `Tensor`.
+        Compute the formula. The features are in fp32 or fp64, and the teacher's are detached.
 
-        A loss that reads tokens, which are of this process's images only, returns one value per image, shape
-        `(images,)`: its mean over all processes is taken outside.
+        Returns:
+            0-dim `Tensor`. A loss that reads tokens returns one value per image, of shape `(images,)`. Tokens belong
+            to this process's images only, so the caller takes the mean over all processes.
         """
         raise NotImplementedError
 
     def bounded_scales(self) -> list[nn.Parameter]:
-        """The learned scales, stored as logarithms, whose factor may be at most 100."""
+        """Return the learned scales, stored as logarithms, whose factor may be at most 100."""
         return [parameter for name, parameter in self.named_parameters() if name.endswith("logit_scale")]
 
     @torch.no_grad()
     def clamp_scales_(self) -> None:
-        """Limits [`~DistillationLoss.bounded_scales`]; call it after each step."""
+        """Limit [`~DistillationLoss.bounded_scales`]. Call it after each step."""
         for parameter in self.bounded_scales():
             parameter.clamp_(max=MAX_LOG_SCALE)
 
@@ -150,7 +159,7 @@ class DistillationLoss(nn.Module):
             values, width = getattr(features, name), getattr(dims, dim)
             if values is not None and width is not None and values.shape[-1] != width:
                 raise ValueError(
-                    f"The {owner}'s `{name}` are {values.shape[-1]} wide, but {type(self).__name__} was built for "
+                    f"The {owner}'s `{name}` are {values.shape[-1]} wide. {type(self).__name__} was built for "
                     f"{owner} features of width {width}. Build it with "
                     f"`{owner}=CLIPDims(..., {dim}={values.shape[-1]})`."
                 )
@@ -158,9 +167,9 @@ class DistillationLoss(nn.Module):
 
 class Projection(nn.Linear):
     """
-    Maps student features to the teacher's width: `Linear` with bias that computes in the type of its input.
+    `Linear` map with bias from student features to the teacher's width, computed in the type of its input.
 
-    Under DeepSpeed and pure bf16 training the weights are halves while losses compute in fp32.
+    DeepSpeed and pure bf16 training keep weights in 16 bits, and losses compute in fp32.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -168,16 +177,16 @@ class Projection(nn.Linear):
 
 
 def projection(student: CLIPDims, teacher: CLIPDims, dim: str = "embed_dim") -> nn.Module:
-    """A [`Projection`] of raw student features `(batch, Ds)` to `(batch, Dt)`; nothing at all where `Ds == Dt`."""
+    """Build the [`Projection`] of raw student features `(batch, Ds)` to `(batch, Dt)`, or no map if `Ds == Dt`."""
     widths = getattr(student, dim), getattr(teacher, dim)
     return nn.Identity() if widths[0] == widths[1] else Projection(*widths)
 
 
 def full_precision(student: CLIPFeatures, teacher: CLIPFeatures | None) -> tuple[CLIPFeatures, CLIPFeatures | None]:
     """
-    The features as losses compute with them: fp32, or fp64 if the student's are, and the teacher's without gradient.
+    Cast features to fp32, or to fp64 if the student's are fp64, and detach the teacher's.
 
-    Features that already are so come back as the same object, and with it their cached unit-norm forms.
+    Features that need no change are returned as the same object, with their cached unit-norm forms.
     """
     dtype = reduce(torch.promote_types, (x.dtype for x in student.tensors().values()), torch.float32)
     student = student.map(lambda x: x.to(dtype))
@@ -188,34 +197,34 @@ def full_precision(student: CLIPFeatures, teacher: CLIPFeatures | None) -> tuple
 
 def inverse_temperature(features: CLIPFeatures, fixed: float | None, owner: str, option: str) -> Tensor:
     """
-    The factor on a model's cosine similarities: `fixed` if it is given, else the model's own.
+    Return the factor on a model's cosine similarities: `fixed` if it is given, else the model's own.
 
     Args:
-        features ([`CLIPFeatures`]): Of the student or of a teacher.
-        fixed (`float`, *optional*): The option of the loss.
+        features ([`CLIPFeatures`]): Features of the student or of a teacher.
+        fixed (`float`, *optional*): Option of the loss.
         owner (`str`), option (`str`): `"student"` or `"teacher"`, and the option's name, for the error.
 
     Raises:
-        ValueError: If there is neither.
+        ValueError: if there is neither.
     """
     if fixed is not None:
         return features.image_embeds.new_tensor(fixed)
     if features.logit_scale is None:
         raise ValueError(
-            f"The {owner} has no `logit_scale`, and the loss compares its similarities. Give one as an option of the "
-            f"loss, for example `losses={{'crd': {{'{option}': 100.0}}}}`."
+            f"The {owner} has no `logit_scale`. The loss compares its similarities and needs a scale. Pass one as an "
+            f"option of the loss, for example `losses={{'crd': {{'{option}': 100.0}}}}`."
         )
     return features.logit_scale
 
 
 def serving(cls: type[DistillationLoss], teacher: CLIPDims) -> list[int]:
-    """The indices of those members of an ensemble that have what a loss compares."""
+    """Return the indices of the members of an ensemble that have the features a loss compares."""
     return [index for index, member in enumerate(teacher.members) if member.has_text or not cls.needs_text]
 
 
 def missing_teacher(names: list[str]) -> ValueError:
-    """The error for losses, named as the user wrote them, that cannot be computed without a teacher."""
+    """Return the error for losses, named as the user wrote them, that need a teacher."""
     return ValueError(
         f"The losses {names} need a teacher, and none was given. Pass `teacher_model=...` "
-        "(recipe: `teacher_model_name_or_path`), or train without one: `losses={'clip': 1.0}`."
+        "(recipe: `teacher_model_name_or_path`), or train without a teacher: `losses={'clip': 1.0}`."
     )

@@ -1,4 +1,4 @@
-"""Similarity matrices a few rows at a time, so that none is ever whole, in the forward or in the backward pass."""
+"""Similarity matrices in chunks of rows: no pass, forward or backward, ever holds a complete matrix."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -6,20 +6,21 @@ from typing import Any
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-# Of one matrix that a chunk makes, 16 MiB in fp32: large enough for a fast matrix product, small beside features.
+# Elements of a chunk's matrix, 16 MiB in fp32: large enough for a fast matrix product, small compared with features.
 CHUNK_ELEMENTS = 2**22
 
 
 def chunks(function: Callable[..., Any], *rows: Tensor, width: int) -> Iterator[Any]:
     """
-    What `function` returns for one chunk of the rows after the other.
+    Yield the result of `function` for each chunk of rows.
 
-    What a chunk makes on its way to its result is freed at once and made again in the backward pass, so the memory is that
-    of one chunk however many there are. Add the results up as they come, or concatenate them where they are rows.
+    Intermediate tensors of a chunk are freed at once and computed again in the backward pass. The memory is therefore
+    that of one chunk. Add the results up as they come, or concatenate them if they are rows.
 
     Args:
-        function (`Callable`): Takes the same rows of each tensor; may close over whole tensors, with gradient.
-        rows (`Tensor` of shape `(batch, ...)`): What is cut along its first dimension.
+        function (`Callable`): Function of the same rows of each tensor. It may close over whole tensors, with
+            gradient.
+        rows (`Tensor` of shape `(batch, ...)`): Tensors to cut along their first dimension.
         width (`int`): Elements that `function` makes of one row, normally the columns of its similarity matrix.
     """
     size = max(1, CHUNK_ELEMENTS // width)

@@ -12,16 +12,17 @@ from .features import CLIPFeatures
 
 class CKALoss(DistillationLoss):
     """
-    The student imitates the teacher's embeddings of a batch up to rotation and size, whatever their widths.
+    Centred kernel alignment: the student imitates the teacher's embeddings of a batch up to rotation and size.
 
-    One minus the linear centred kernel alignment `||V' v||^2 / (||v' v|| ||V' V||)` (Frobenius norms) of the unit-norm
-    embeddings `v`, `(batch, Ds)`, and `V`, `(batch, Dt)`, less their means over the batch
-    ([Kornblith et al.](https://huggingface.co/papers/1905.00414)); images and texts averaged, or images alone where either
-    model has no texts. In [0, 1], and no head is needed. The matrices are of the widths' sizes, so the memory grows with
-    the batch, not with its square. Unit norm because that is what retrieval compares: of raw embeddings the longest decide.
+    The loss is one minus the linear alignment `||V' v||^2 / (||v' v|| ||V' V||)`, in Frobenius norms, in [0, 1]
+    ([Kornblith et al.](https://huggingface.co/papers/1905.00414)). `v` of shape `(batch, Ds)` and `V` of shape
+    `(batch, Dt)` are the unit-norm embeddings less their means over the batch. The value is the mean for images and
+    texts, or for images alone if a model has no texts. The widths may differ, and the loss needs no head. The matrices
+    have the sizes of the widths, so the memory grows with the batch, not with its square. The norm is 1 because
+    retrieval compares unit-norm embeddings. The longest raw embeddings would decide alone.
 
-    The alignment of few pairs in many channels is high whatever they are, and 1 for any two pairs: use batches larger than
-    the widths. Embeddings that are all the same, or of one pair, are aligned with nothing: value 1, without a gradient.
+    The alignment of few pairs in many channels is always high, and 1 for any two pairs. Use batches larger than the
+    widths. Identical embeddings, or those of one pair, are aligned with nothing: value 1, without a gradient.
 
     Default weight 1. The authors measure with it and train nothing.
 
@@ -44,15 +45,19 @@ class CKALoss(DistillationLoss):
 
 
 def alignment(x: Tensor, y: Tensor) -> Tensor:
-    """Linear CKA, a 0-dim tensor in [0, 1], of two views `(batch, Dx)` and `(batch, Dy)` of the same rows."""
+    """Compute linear CKA, 0-dim and in [0, 1], of two views `(batch, Dx)` and `(batch, Dy)` of the same rows."""
     x, y = centred(x), centred(y)
     norms = torch.linalg.matrix_norm(x.T @ x) * torch.linalg.matrix_norm(y.T @ y)
-    # A matrix of norm 1 and rank below `batch` has a Gram matrix of norm above 1 / sqrt(batch): only collapsed rows clamp.
+    # A matrix of norm 1 and rank below `batch` has a Gram matrix of norm above 1 / sqrt(batch).
+    # Only collapsed rows reach the clamp.
     return (y.T @ x).square().sum() / norms.clamp_min(1 / len(x))
 
 
 def centred(x: Tensor) -> Tensor:
-    """Unit-norm rows `(batch, dim)` less their mean, as a matrix of norm 1, or less where rounding is all they differ by."""
-    collapsed = math.sqrt(len(x) * torch.finfo(x.dtype).eps)  # rows this close have cosines that round to 1
+    """Subtract the mean from unit-norm rows `(batch, dim)`, and scale the matrix to norm 1.
+
+    The norm is smaller if the rows differ only by rounding.
+    """
+    collapsed = math.sqrt(len(x) * torch.finfo(x.dtype).eps)  # Cosines of rows this close round to 1.
     x = x - x.mean(dim=0)
     return F.normalize(x.flatten(), dim=0, eps=collapsed).view_as(x)

@@ -7,21 +7,22 @@ from .similarity import Similarities, SimilarityLoss, Term
 
 class CLIPLoss(SimilarityLoss):
     """
-    Trains the student to find the text of each image, and the image of each text, among all pairs of the batch.
+    Contrastive loss: the student finds the text of each image, and the image of each text, in the batch.
 
-    The mean of both directions' cross-entropy over `S = logit_scale * image @ text.T`, shape `(batch, batch)`, with the
-    diagonal as the classes ([CLIP](https://huggingface.co/papers/2103.00020)). It needs no teacher. Default weight 1.
+    The loss is the mean of both directions' cross-entropy over `S = logit_scale * image @ text.T`, of shape
+    `(batch, batch)`, with the diagonal as classes ([CLIP](https://huggingface.co/papers/2103.00020)). It needs no
+    teacher. Default weight 1.
 
-    Reported by [CLIP-KD](https://huggingface.co/papers/2307.12732) for a ViT-T/16 trained with this loss alone on CC3M and
-    CC12M: 30.55 % ImageNet top-1.
+    Reported by [CLIP-KD](https://huggingface.co/papers/2307.12732): 30.55 % ImageNet top-1 for a ViT-T/16 trained on
+    CC3M and CC12M with this loss alone.
 
     Args:
         student ([`CLIPDims`]): Widths of the student's features.
         teacher ([`CLIPDims`], *optional*): Not used.
         logit_scale (`float`, *optional*):
-            A fixed factor on the similarities; by default the student's own, learned one.
+            Fixed factor on the similarities. The default is the student's own, learned scale.
         synthetic (`bool`, *optional*, defaults to `False`):
-            Adds the same loss on the generated captions, where the batch has them
+            Add the same loss on the generated captions, if the batch has them
             ([MobileCLIP](https://huggingface.co/papers/2311.17049)).
     """
 

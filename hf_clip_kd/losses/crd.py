@@ -7,22 +7,22 @@ from .similarity import Similarities, SimilarityLoss, Term
 
 class CRDLoss(SimilarityLoss):
     """
-    Makes the student rank all texts for an image, and all images for a text, as the teacher does.
+    Ranking loss: the student ranks all texts for an image, and all images for a text, like the teacher.
 
-    `KL(softmax(T) || softmax(S))` over the rows, mean over the batch, mean of both directions, with
-    `S = logit_scale * image @ text.T` of the student and `T` the same of the teacher, each `(batch, batch)` and each
-    with its own scale ([CLIP-KD](https://huggingface.co/papers/2307.12732)). The teacher may have any width. Default
-    weight 1.
+    `KL(softmax(T) || softmax(S))` is taken over the rows. The loss is its mean over the batch and over both directions
+    ([CLIP-KD](https://huggingface.co/papers/2307.12732)). `S = logit_scale * image @ text.T` is the student's and `T`
+    the teacher's, each `(batch, batch)` and with its own scale. The teacher may have any width. Default weight 1.
 
-    Reported with the task, ViT-T/16 from ViT-B/16 on CC3M and CC12M: 31.94 % ImageNet top-1, 30.55 % without.
+    Reported with the task loss: 31.94 % ImageNet top-1 for a ViT-T/16 from a ViT-B/16 on CC3M and CC12M. The task loss
+    alone has 30.55 %.
 
     Args:
         student ([`CLIPDims`]): Widths of the student's features.
         teacher ([`CLIPDims`]): Widths of the teacher's features.
         logit_scale (`float`, *optional*):
-            A fixed factor on the student's similarities; by default its own, learned one.
+            Fixed factor on the student's similarities. The default is its own, learned scale.
         teacher_logit_scale (`float`, *optional*):
-            The same for the teacher.
+            Fixed factor on the teacher's similarities. The default is its own scale.
     """
 
     teaches = "The teacher's ranking of all texts for an image, and of all images for a text."

@@ -8,23 +8,25 @@ from .similarity import Similarities, Term
 
 class CrossKDLoss(ICLLoss):
     """
-    Makes the student's images rank the teacher's texts as the teacher's images do, and the same for texts.
+    Ranking loss across the two models: the student's images rank the teacher's texts like the teacher's images do.
 
-    The mean of `KL(softmax(T) || softmax(x * p @ U.T))` and `KL(softmax(T.T) || softmax(x * q @ V.T))` over the rows, mean
-    over the batch, with `T = t * V @ U.T`, all `(batch, batch)`: `p`, `q` the student's unit-norm images and texts, `V`,
-    `U` the teacher's, `x` a learned scale, `t` the teacher's own (in the code of
-    [CLIP-KD](https://huggingface.co/papers/2307.12732), beside the paper's objectives). Where the widths differ, a learned
-    `Linear` maps the raw student embeddings `(batch, Ds)` to `(batch, Dt)` before they are normalised. Default weight 1.
+    The student's texts rank the teacher's images in the same way. The loss is the mean of
+    `KL(softmax(T) || softmax(x * p @ U.T))` and `KL(softmax(T.T) || softmax(x * q @ V.T))` over the rows and the
+    batch. `T = t * V @ U.T`, and all matrices are `(batch, batch)`. `p`, `q` are the student's unit-norm images and
+    texts, `V`, `U` the teacher's. `x` is a learned scale, and `t` the teacher's own. If the widths differ, a learned
+    `Linear` maps the raw student embeddings `(batch, Ds)` to `(batch, Dt)` before they are normalised. Default weight
+    1.
 
-    The authors report no number for it.
+    The loss is in the code of [CLIP-KD](https://huggingface.co/papers/2307.12732), not in the paper. The authors
+    report no number for it.
 
     Args:
         student ([`CLIPDims`]): Widths of the student's features.
         teacher ([`CLIPDims`]): Widths of the teacher's features.
         teacher_logit_scale (`float`, *optional*):
-            A fixed factor on the teacher's similarities; by default its own.
+            Fixed factor on the teacher's similarities. The default is its own scale.
         upstream_compat (`bool`, *optional*, defaults to `False`):
-            Computes the published number, with the logarithm of `x` in its place, as in `icl`.
+            Compute the published number, with the logarithm of `x` in place of `x`, as in `icl`.
     """
 
     teaches = "The teacher's ranking of its own texts and images, for the student's images and texts."

@@ -1,4 +1,4 @@
-"""A loss that learns from several teachers, and which of them can serve which loss."""
+"""Loss that learns from several teachers, and the check which of them can serve which loss."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ from .table import LOSSES
 
 logger = logging.getLogger(__name__)
 
-MEMORY = 0.99  # of the running pulls: about the last hundred steps count
-MAX_GAIN = 1000.0  # a teacher whose pull vanishes is not amplified without end
+MEMORY = 0.99  # Decay of the running pulls. About the last hundred steps count.
+MAX_GAIN = 1000.0  # Limit on the gain of a teacher whose pull vanishes.
 
 
 class EnsembleLoss(DistillationLoss):
     """
-    One loss from each teacher of an ensemble, with heads and scales of its own, averaged so that no teacher dominates.
+    Mean of one loss from each teacher of an ensemble, with own heads and scales, in which no teacher dominates.
 
-    What a teacher's loss does is its *pull*, the norm of its gradient by the student's features. Teachers differ in it by
-    their temperature, width and how far the student is from them. With `w_k` the weights, adding up to 1, and `g_k` a
-    running mean of the pulls, the value is `sum_k w_k * (m / g_k) * loss_k` with `m = sum_k w_k * g_k`: teacher `k` has the
-    share `w_k` of the whole pull, and all together pull as hard as in the plain weighted mean, so the weight of the loss
-    means the same for one teacher as for several. Gradients instead of values, since the value of a cross-entropy also
-    holds what no student can learn (as in [GradNorm](https://huggingface.co/papers/1711.02257), without its learned
-    weights).
+    The effect of a teacher's loss is its *pull*, the norm of its gradient by the student's features. It depends on the
+    teacher's temperature and width, and on the student's distance from the teacher. Let `w_k` be the weights, which
+    add up to 1, `g_k` a running mean of the pulls, and `m = sum_k w_k * g_k`. The value is `sum_k w_k * (m / g_k) *
+    loss_k`. Teacher `k` then has the share `w_k` of the whole pull. The whole pull is that of the plain weighted mean.
+    The weight of the loss therefore means the same for one teacher as for several. Gradients are compared because the
+    value of a cross-entropy also holds parts that no student can learn.
+    [GradNorm](https://huggingface.co/papers/1711.02257) does the same with learned weights.
 
-    A loss that looks at all teachers at once itself (`takes_ensemble`) is not wrapped. A loss that compares images with
-    texts learns from the teachers that have texts.
+    A loss that reads all teachers at once (`takes_ensemble`) is not wrapped. A loss that compares images with texts
+    learns from the teachers that have texts.
 
     Args:
-        cls (`type[DistillationLoss]`): The loss.
+        cls (`type[DistillationLoss]`): Class of the loss.
         student ([`CLIPDims`]): Widths of the student's features.
         teacher ([`CLIPDims`]): Widths and weight of each teacher, in `members`.
-        options: Of the loss, the same for all teachers.
+        options: Options of the loss, the same for all teachers.
 
     Raises:
-        ValueError: If no teacher can serve the loss.
+        ValueError: if no teacher can serve the loss.
     """
 
     takes_ensemble = True
-    needs_text = False  # the loss inside says whether it does
+    needs_text = False  # The losses inside check this themselves.
 
     def __init__(self, cls: type[DistillationLoss], student: CLIPDims, teacher: CLIPDims, **options):
         super().__init__(student, teacher)
@@ -71,7 +71,7 @@ class EnsembleLoss(DistillationLoss):
         return self.value(student, teacher)
 
     def shares(self) -> Tensor:
-        """The factor on each teacher's loss, shape `(teachers,)`: the weights alone until a pull was measured."""
+        """Return the factor on each teacher's loss, shape `(teachers,)`: its weight until a pull was measured."""
         least = (self.pulls.max() / MAX_GAIN).clamp_min(torch.finfo(self.pulls.dtype).tiny)
         pulls = self.pulls.clamp_min(least)
         return self.weights * (self.weights * pulls).sum() / pulls
@@ -82,7 +82,7 @@ class EnsembleLoss(DistillationLoss):
         for value in values:
             gradients = torch.autograd.grad(value.sum(), features, retain_graph=True, allow_unused=True)
             squares.append(sum(gradient.square().sum() for gradient in gradients if gradient is not None))
-        # Values of images are of this process's only; all processes must come to the same shares, that of one process.
+        # Values of images belong to this process only. All processes must get the same shares as a single process.
         pulls = gather(torch.stack(squares)[None]).mean(dim=0).sqrt()
         self.steps += 1
         newest = (1 / self.steps).clamp_min(1 - MEMORY)
@@ -98,29 +98,30 @@ class EnsembleLoss(DistillationLoss):
 def build(
     cls: type[DistillationLoss], student: CLIPDims, teacher: CLIPDims | None, options: Mapping[str, Any]
 ) -> DistillationLoss:
-    """A loss for its one teacher, or from each of several."""
-    several = teacher is not None and teacher.members and cls.needs_teacher and not cls.takes_ensemble
-    return EnsembleLoss(cls, student, teacher, **options) if several else cls(student, teacher, **options)
+    """Build a loss for its teacher, or an [`EnsembleLoss`] for each of several teachers."""
+    for_each = teacher is not None and teacher.members and cls.needs_teacher and not cls.takes_ensemble
+    return EnsembleLoss(cls, student, teacher, **options) if for_each else cls(student, teacher, **options)
 
 
 def check_teacher(losses: Mapping[str, type[DistillationLoss]], teacher: CLIPDims) -> None:
     """
-    Whether the teacher, or one of an ensemble, can serve each loss, and each of an ensemble any.
+    Check that each loss has a teacher that can serve it, and that each member of an ensemble serves any.
 
     Args:
-        losses (`dict[str, type[DistillationLoss]]`): The losses asked for, by name.
-        teacher ([`CLIPDims`]): What the teacher gives.
+        losses (`dict[str, type[DistillationLoss]]`): Losses by name.
+        teacher ([`CLIPDims`]): Widths of the teacher's features.
 
     Raises:
-        ValueError: If not; the message names what the teacher can serve.
+        ValueError: if not. The message names the losses that the teacher can serve.
     """
     asked = {name: cls for name, cls in losses.items() if cls.needs_teacher}
     without_text = [name for name, cls in asked.items() if not cls.needs_text]
     with_text = [name for name in asked if name not in without_text]
     if with_text and not teacher.has_text:
         raise ValueError(
-            f"The losses {with_text} compare images with texts, and the teacher has no text tower. Of those asked for it can "
-            f"serve {without_text}; losses that read no text are {[name for name, cls in LOSSES.items() if not cls.needs_text]}. "
+            f"The losses {with_text} compare images with texts, and the teacher has no text tower. Of `losses`, it "
+            f"can serve {without_text}. Losses that read no text are "
+            f"{[name for name, cls in LOSSES.items() if not cls.needs_text]}. "
             "Leave the others out of `losses`, choose a dual encoder as teacher, or add one: "
             "`teacher_model_name_or_path: [THIS_ONE, A_DUAL_ENCODER]`."
         )
@@ -128,11 +129,11 @@ def check_teacher(losses: Mapping[str, type[DistillationLoss]], teacher: CLIPDim
         if not member.has_text and with_text:
             if not without_text:
                 raise ValueError(
-                    f"Teacher {index} of the ensemble has no text tower, and all the losses {with_text} compare images with "
-                    "texts, so it teaches nothing. Leave it out, or add a loss that reads no text, for example "
+                    f"Teacher {index} of the ensemble has no text tower, and all losses {with_text} compare images "
+                    "with texts. It would teach nothing. Leave it out, or add a loss that reads no text, for example "
                     "`losses={..., 'relation': 10.0}`."
                 )
-            logger.info("Teacher %d has no texts: it serves %s, not %s.", index, without_text, with_text)
+            logger.info("Teacher %d has no texts. It serves %s, not %s.", index, without_text, with_text)
 
 
 __all__ = ["EnsembleLoss", "build", "check_teacher"]

@@ -1,4 +1,4 @@
-"""What a dual encoder returns: the features that losses, the trainer and evaluators exchange."""
+"""Features of a dual encoder, which losses, the trainer and evaluators exchange."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from torch import Tensor
 @dataclass
 class CLIPFeatures:
     """
-    Features of one batch from a student or a teacher. Whatever the model does not have is `None`.
+    Features of one batch from a student or a teacher. Features that the model does not have are `None`.
 
-    Embeddings are of the whole batch, that is of all processes; tokens are of the images of this process, `images` of
-    them, because only losses that look at one image at a time read them.
+    Embeddings belong to the whole batch, that is to all processes. Tokens belong to the `images` of this process,
+    because only losses that compare single images read them.
 
     Args:
         image_embeds (`Tensor` of shape `(batch, dim)`, *optional*):
@@ -24,23 +24,24 @@ class CLIPFeatures:
         text_embeds (`Tensor` of shape `(batch, dim)`, *optional*):
             Projected text embeddings as the model returns them, before normalisation.
         logit_scale (0-dim `Tensor`, *optional*):
-            The factor on the cosine similarities itself (inverse temperature), so already exponentiated.
+            Factor on the cosine similarities (inverse temperature), already exponentiated.
         logit_bias (0-dim `Tensor`, *optional*):
-            The offset added to the scaled similarities (SigLIP models).
+            Offset added to the scaled similarities (SigLIP models).
         masked_image_embeds (`Tensor` of shape `(batch, dim)`, *optional*):
             The student's image embeddings from a random part of the patches.
         synthetic_text_embeds (`Tensor` of shape `(batch, dim)`, *optional*):
             Embeddings of a generated caption of each image.
         image_tokens (`Tensor` of shape `(images, tokens, channels)`, *optional*):
-            Spatial tokens of the image tower at the layer a loss asked for, row by row, without class or register tokens.
+            Spatial tokens of the image tower at the layer that a loss asked for, row by row. Class and register tokens
+            are not among them.
         image_grid (`tuple[int, int]`, *optional*):
-            Rows and columns of `image_tokens`; their product is `tokens`.
+            Rows and columns of `image_tokens`. Their product is `tokens`.
         patch_embeds (`Tensor` of shape `(images, tokens, dim)`, *optional*):
             A teacher's tokens in its joint embedding space, before normalisation, on the same grid.
         token_moments (`Tensor` of shape `(batch, 2, channels)`, *optional*):
-            Mean and mean square of each image's tokens, of the whole batch.
+            Mean and mean square of each image's tokens, for the whole batch.
         members (`tuple[CLIPFeatures, ...]`):
-            The features of each teacher of an ensemble.
+            Features of each teacher of an ensemble.
     """
 
     image_embeds: Tensor | None = None
@@ -57,29 +58,29 @@ class CLIPFeatures:
 
     @cached_property
     def image(self) -> Tensor | None:
-        """`image_embeds` with unit norm, shape `(batch, dim)`; computed once and shared by all losses."""
+        """`image_embeds` with unit norm, shape `(batch, dim)`, computed once and shared by all losses."""
         return None if self.image_embeds is None else F.normalize(self.image_embeds, dim=-1)
 
     @cached_property
     def text(self) -> Tensor | None:
-        """`text_embeds` with unit norm, shape `(batch, dim)`; computed once and shared by all losses."""
+        """`text_embeds` with unit norm, shape `(batch, dim)`, computed once and shared by all losses."""
         return None if self.text_embeds is None else F.normalize(self.text_embeds, dim=-1)
 
     @cached_property
     def synthetic_text(self) -> Tensor | None:
-        """`synthetic_text_embeds` with unit norm, shape `(batch, dim)`; computed once and shared by all losses."""
+        """`synthetic_text_embeds` with unit norm, shape `(batch, dim)`, computed once and shared by all losses."""
         return None if self.synthetic_text_embeds is None else F.normalize(self.synthetic_text_embeds, dim=-1)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The tensors among the fields, by name, without those of `members`."""
+        """Return the tensors among the fields, by name, without those of `members`."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
     def map(self, function: Callable[[Tensor], Tensor]) -> CLIPFeatures:
         """
-        These features with `function` applied to each tensor, of the members too.
+        Apply `function` to each tensor, also of the members.
 
-        If it changes nothing, this very object comes back, and with it its cached unit-norm forms.
+        If it changes nothing, the result is this object itself, with its cached unit-norm forms.
         """
         old = self.tensors()
         new = {name: function(value) for name, value in old.items()}
@@ -91,14 +92,14 @@ class CLIPFeatures:
 @dataclass(frozen=True)
 class CLIPDims:
     """
-    Widths a loss needs to know before the first batch, to build its heads.
+    Widths from which a loss builds its heads before the first batch.
 
     Args:
         embed_dim (`int`): Width of the joint embedding space.
-        token_dim (`int`, *optional*): Channels of the image tokens that the losses read; `None` where none does.
-        has_text (`bool`): Whether the model has a text tower.
-        has_bias (`bool`): Whether the model has a `logit_bias`.
-        weight (`float`): What a teacher counts in its ensemble.
+        token_dim (`int`, *optional*): Channels of the image tokens that the losses read, or `None` if no loss does.
+        has_text (`bool`): `True` if the model has a text tower.
+        has_bias (`bool`): `True` if the model has a `logit_bias`.
+        weight (`float`): Weight of a teacher in its ensemble.
         members (`tuple[CLIPDims, ...]`): Widths of each teacher of an ensemble.
     """
 
@@ -111,7 +112,7 @@ class CLIPDims:
 
     @classmethod
     def of(cls, model) -> CLIPDims:
-        """The widths of a transformers dual encoder, read from its config (SigLIP keeps them in its text tower)."""
+        """Read the widths of a transformers dual encoder from its config (SigLIP's are in its text tower)."""
         config = model.config
         embed_dim = config.projection_dim if hasattr(config, "projection_dim") else config.text_config.projection_size
         return cls(embed_dim, has_bias=getattr(model, "logit_bias", None) is not None)
@@ -120,13 +121,13 @@ class CLIPDims:
 @dataclass(frozen=True)
 class FeatureRequest:
     """
-    What losses read beyond the embeddings of images and texts; nothing of it is computed unless a loss asks.
+    Features that losses read beyond embeddings of images and texts. They are computed only if a loss asks for them.
 
     Args:
         layer (`int`, *optional*): Entry of the student's `hidden_states` that becomes `image_tokens`.
-        teacher_layer (`int`, *optional*): The same for the teacher.
-        patch_embeds (`bool`): Whether the teacher must give `patch_embeds`.
-        token_moments (`bool`): Whether the teacher's `token_moments` are read.
+        teacher_layer (`int`, *optional*): Entry of the teacher's `hidden_states` that becomes `image_tokens`.
+        patch_embeds (`bool`): `True` if the teacher must give `patch_embeds`.
+        token_moments (`bool`): `True` if the teacher's `token_moments` are read.
         mask_ratio (`float`, *optional*): Share of the patches hidden from the student for `masked_image_embeds`.
     """
 

@@ -12,35 +12,39 @@ from .reduction import checked_reduction, reduce_width
 
 class GDLoss(DistillationLoss):
     """
-    The student imitates how the contrastive loss pulls at the teacher's image and text embeddings.
+    Gradient loss: the student imitates the gradients of the contrastive loss at the teacher's embeddings.
 
-    The squared distances of the gradients of both cross-entropies (images find texts, texts find images) with respect to
-    both unit-norm embeddings, student against teacher: four of them, summed, mean over the batch
-    ([CLIP-KD](https://huggingface.co/papers/2307.12732)). With `E = softmax(scale * image @ text.T) - identity`,
-    `(batch, batch)`, those of one direction are `scale / batch * E @ text` and `scale / batch * E.T @ image`, each
-    `(batch, Dt)`; `E` is made in chunks, so the memory grows with the batch, not with its square. Where the widths differ,
-    a learned `Linear` maps the raw student embeddings `(batch, Ds)` to `(batch, Dt)` before they are normalised.
+    Each of both cross-entropies (images find texts, texts find images) has a gradient by the unit-norm images, and one
+    by the texts. The loss is the squared distance of these four gradients, student against teacher. It is a sum over
+    the four and a mean over the batch ([CLIP-KD](https://huggingface.co/papers/2307.12732)). For one direction, let `E
+    = softmax(scale * image @ text.T) - identity`, of shape `(batch, batch)`. The gradients are then `scale / batch * E
+    @ text` and `scale / batch * E.T @ image`, each `(batch, Dt)`. `E` is made in chunks, so the memory grows with the
+    batch, not with its square. If the widths differ, a learned `Linear` maps the raw student embeddings `(batch, Ds)`
+    to `(batch, Dt)` before they are normalised.
 
-    Default weight 10, for a batch of 1024: a gradient is a mean over the batch, so the value falls with its square, and
-    `10 * (batch / 1024) ** 2` weighs the same in another. There this loss pulls at the embeddings about as hard as `clip` at
-    a scale of 100, and far more gently at the scales where training starts, because its own gradient grows with the cube
-    of the scale. Reported, for ViT-T/16 taught by ViT-B/16 on CC3M+CC12M, ImageNet top-1: 31.54 with the published form
-    and weight, and 30.55 for the task alone.
+    Default weight 10, for a batch of 1024. A gradient is a mean over the batch, so the value falls with the batch's
+    square. `10 * (batch / 1024) ** 2` is the same weight for another batch. The gradient of this loss is then about as
+    large as that of `clip` at a scale of 100. At the scales of the first steps it is far smaller, because it grows
+    with the cube of the scale.
+
+    Reported with the task loss, in the published form and weight: 31.54 % ImageNet top-1. The student is a ViT-T/16
+    from a ViT-B/16 on CC3M and CC12M. The task loss alone has 30.55 %.
 
     Args:
         student ([`CLIPDims`]): Widths of the student's features.
         teacher ([`CLIPDims`]): Widths of the teacher's features.
-        logit_scale (`float`, *optional*): The student's scale; by default its own, learned one.
-        teacher_logit_scale (`float`, *optional*): The teacher's scale; by default its own.
+        logit_scale (`float`, *optional*): Fixed scale of the student. The default is its own, learned scale.
+        teacher_logit_scale (`float`, *optional*): Fixed scale of the teacher. The default is its own scale.
         reduction (`str`, *optional*, defaults to `"sum"`):
-            `"sum"` adds up over the teacher's width, so a weight means the same for every teacher; `"mean"` averages over it.
+            `"sum"` adds up over the teacher's width, so a weight means the same for every teacher. `"mean"` averages
+            over the width.
         upstream_compat (`bool`, *optional*, defaults to `False`):
-            Computes the published number: the authors' code divides by the scale where it should multiply, so it compares
-            the gradients of another loss than the one trained. Their weight is 1e8. Also makes `"mean"` the default of
-            `reduction`.
+            Compute the published number. The authors' code divides by the scale where it should multiply. It therefore
+            compares the gradients of another loss than the trained one. Their weight is 1e8. `"mean"` also becomes the
+            default of `reduction`.
 
     Raises:
-        ValueError: If `reduction` is neither `"sum"` nor `"mean"`.
+        ValueError: if `reduction` is neither `"sum"` nor `"mean"`.
     """
 
     teaches = "The gradient of the contrastive loss at the teacher's embeddings."
@@ -85,14 +89,14 @@ class GDLoss(DistillationLoss):
 
 def gradients(queries: Tensor, keys: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
     """
-    The gradients of `cross_entropy(scale * queries @ keys.T, diagonal)`, by their closed form.
+    Compute the gradients of `cross_entropy(scale * queries @ keys.T, diagonal)` in closed form.
 
     Args:
-        queries, keys (`Tensor` of shape `(batch, dim)`): Unit-norm embeddings; row by row they belong together.
-        scale (0-dim `Tensor`): The factor on their similarities.
+        queries, keys (`Tensor` of shape `(batch, dim)`): Unit-norm embeddings. Equal rows belong together.
+        scale (0-dim `Tensor`): Factor on their similarities.
 
     Returns:
-        The gradients by `queries` and by `keys`, each of shape `(batch, dim)`, themselves differentiable.
+        The gradients by `queries` and by `keys`, each of shape `(batch, dim)` and differentiable.
     """
 
     def expectations(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,5 +107,5 @@ def gradients(queries: Tensor, keys: Tensor, scale: Tensor) -> tuple[Tensor, Ten
     for keys_of_chunk, queries_of_chunk in chunks(expectations, queries, width=len(keys)):
         keys_of.append(keys_of_chunk)
         queries_of = queries_of + queries_of_chunk
-    # What is expected of the softmax, less what is right.
+    # A gradient is the mean under the softmax less the value of the right pair.
     return scale / len(keys) * (torch.cat(keys_of) - keys), scale / len(keys) * (queries_of - queries)

@@ -10,21 +10,22 @@ from .similarity import ScaledSimilarityLoss, Similarities, Term
 
 class ICLLoss(ScaledSimilarityLoss):
     """
-    Trains the student's images to find the teacher's texts, and the student's texts to find the teacher's images.
+    Contrastive loss across the two models: the student's images find the teacher's texts, its texts the images.
 
-    The mean of the cross-entropies of `x * p @ U.T` and `x * q @ V.T`, each `(batch, batch)` with the diagonal as the
-    classes: `p`, `q` the student's unit-norm images and texts, `V`, `U` the teacher's, `x` a learned scale
-    ([CLIP-KD](https://huggingface.co/papers/2307.12732)). Where the widths differ, a learned `Linear` maps the raw
-    student embeddings `(batch, Ds)` to `(batch, Dt)` before they are normalised. Default weight 1.
+    The loss is the mean of the cross-entropies of `x * p @ U.T` and `x * q @ V.T`, each `(batch, batch)` with the
+    diagonal as classes ([CLIP-KD](https://huggingface.co/papers/2307.12732)). `p`, `q` are the student's unit-norm
+    images and texts, `V`, `U` the teacher's. `x` is a learned scale. If the widths differ, a learned `Linear` maps the
+    raw student embeddings `(batch, Ds)` to `(batch, Dt)` before they are normalised. Default weight 1.
 
-    Reported with the task, ViT-T/16 from ViT-B/16 on CC3M and CC12M: 33.11 % ImageNet top-1, 30.55 % without.
+    Reported with the task loss: 33.11 % ImageNet top-1 for a ViT-T/16 from a ViT-B/16 on CC3M and CC12M. The task loss
+    alone has 30.55 %.
 
     Args:
         student ([`CLIPDims`]): Widths of the student's features.
         teacher ([`CLIPDims`]): Widths of the teacher's features.
         upstream_compat (`bool`, *optional*, defaults to `False`):
-            Computes the published number: the authors' code multiplies by the logarithm of the scale, 2.66, where the
-            scale itself, 14.3, was meant.
+            Compute the published number. The authors' code multiplies by the logarithm of the scale, 2.66, in place of
+            the scale itself, 14.3.
     """
 
     teaches = "Embeddings that find the teacher's embeddings of the other kind: images find texts, texts find images."
@@ -38,14 +39,14 @@ class ICLLoss(ScaledSimilarityLoss):
         self.text_proj = projection(student, teacher)
 
     def logits(self, student: CLIPFeatures, teacher: CLIPFeatures) -> tuple[Similarities, Similarities]:
-        """The student's images against the teacher's texts, and the student's texts against the teacher's images."""
+        """Compare the student's images with the teacher's texts, and its texts with the teacher's images."""
         image = _projected(self.image_proj, student.image_embeds, student.image)
         text = _projected(self.text_proj, student.text_embeds, student.text)
         scale = self.scale_as(image)
         return Similarities(image, teacher.text, scale), Similarities(text, teacher.image, scale)
 
     def terms(self, student: CLIPFeatures, teacher: CLIPFeatures) -> dict[Term, float]:
-        # Over the rows only: the columns would ask the teacher's embeddings to find the student's.
+        # Only rows count. Columns would train the teacher's embeddings to find the student's.
         return {Term(logits, columns=False): 0.5 for logits in self.logits(student, teacher)}
 
 

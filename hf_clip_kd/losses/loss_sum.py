@@ -1,4 +1,4 @@
-"""The weighted sum of several losses."""
+"""Weighted sum of several losses."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ from .specification import specification
 
 class LossSum(nn.Module):
     """
-    The weighted sum of several losses, with their heads and learned scales.
+    Weighted sum of several losses, with their heads and learned scales.
 
     Args:
         losses (`str` or `dict[str, float | dict]`):
-            Weight of each loss by its name in `LOSSES` or the dotted path of a [`DistillationLoss`] of your own, or a
-            `dict` of its `weight` (if left out, the loss's default) and options:
-            `{"clip": 1, "fd": {"weight": 4, "reduction": "sum"}}`. A loss of weight 0 is left out. A name in
-            `OBJECTIVES`, such as `"clip_kd"`, stands for several losses, alone or as a key.
+            Weight of each loss: `{"clip": 1, "fd": {"weight": 4, "reduction": "sum"}}`. A key is a name in `LOSSES`,
+            or the dotted path of your own [`DistillationLoss`]. A value is a weight, or a `dict` of `weight` and
+            options. A missing weight is the loss's default. A loss of weight 0 is left out. A name in `OBJECTIVES`,
+            such as `"clip_kd"`, stands for several losses, alone or as a key.
         student ([`CLIPDims`]): Widths of the student's features.
         teacher ([`CLIPDims`], *optional*):
-            Widths of the teacher's features; `None` where there is no teacher. With `members`, every loss learns from each
-            of them that can serve it, see [`EnsembleLoss`].
+            Widths of the teacher's features, or `None` without a teacher. With `members`, every loss learns from each
+            member that can serve it, see [`EnsembleLoss`].
 
     Raises:
-        ValueError: For an unknown loss or option, a weight that is no finite number of at least 0, a sum without any
-            term, or a loss whose teacher is missing or cannot serve it.
+        ValueError: if a loss or option is unknown, or no loss is left.
+        ValueError: if a weight is not a finite number of at least 0.
+        ValueError: if the teacher of a loss is missing or cannot serve it.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class LossSum(nn.Module):
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether any of the losses looks at a teacher."""
+        """True if a loss reads a teacher."""
         return any(loss.needs_teacher for loss in self.terms.values())
 
     def forward(
@@ -62,20 +63,24 @@ class LossSum(nn.Module):
         gather: Callable[[Tensor], Tensor] = lambda rows: rows,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """
+        Compute all losses and their weighted sum.
+
         Args:
-            student ([`CLIPFeatures`]): Features of the whole batch, gathered from all processes; tokens of this one's.
+            student ([`CLIPFeatures`]): Features of the whole batch, gathered from all processes, and tokens of this
+                one.
             teacher ([`CLIPFeatures`], *optional*): The teacher's features of the same pairs.
-            gather (`Callable`, *optional*): The rows of all processes, with gradient; needed where there are several.
+            gather (`Callable`, *optional*): Function that returns the rows of all processes, with gradient. Several
+                processes need it.
 
         Returns:
             The weighted sum, a 0-dim `Tensor` in fp32 or fp64, and each loss before its weight, detached, by name.
         """
-        student, teacher = full_precision(student, teacher)  # once, so that all losses share the unit-norm forms
+        student, teacher = full_precision(student, teacher)  # All losses share the unit-norm forms of the result.
         losses = {name: self.terms[module_name(name)] for name in self.weights}
         similar = {name: loss for name, loss in losses.items() if isinstance(loss, SimilarityLoss)}
         values = {name: loss.value(student, teacher, gather) for name, loss in losses.items() if name not in similar}
         total = sum(self.weights[name] * value for name, value in values.items())
-        if similar:  # together, so that losses on the same similarities share their computation
+        if similar:  # Losses on the same similarities share their computation.
             with torch.autocast(student.image_embeds.device.type, enabled=False):
                 terms = [loss.checked_terms(student, teacher) for loss in similar.values()]
                 subtotal, parts = evaluate(terms, [self.weights[name] for name in similar])
@@ -83,11 +88,11 @@ class LossSum(nn.Module):
         return total, {name: values[name].detach() for name in self.weights}
 
     def bounded_scales(self) -> list[nn.Parameter]:
-        """The learned scales of all losses, stored as logarithms, whose factor may be at most 100."""
+        """Return the learned scales of all losses, stored as logarithms, whose factor may be at most 100."""
         return [scale for loss in self.terms.values() for scale in loss.bounded_scales()]
 
     def clamp_scales_(self) -> None:
-        """Limits the learned scales of all losses; call it after each step of the optimizer."""
+        """Limit the learned scales of all losses. Call it after each step of the optimizer."""
         for loss in self.terms.values():
             loss.clamp_scales_()
 
@@ -96,5 +101,5 @@ class LossSum(nn.Module):
 
 
 def module_name(name: str) -> str:
-    """A loss's name as a key of `nn.ModuleDict`, which allows no dots."""
+    """Return a loss's name as a key of `nn.ModuleDict`, which allows no dots."""
     return name.replace(".", "_")

@@ -1,4 +1,4 @@
-"""Published sums of losses under one name each: `losses: clip_kd`."""
+"""Names for published sums of losses, such as `losses: clip_kd`."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -6,11 +6,12 @@ from typing import Any
 
 def clip_kd(*, upstream_compat: bool = False) -> dict[str, Any]:
     """
-    [CLIP-KD](https://huggingface.co/papers/2307.12732): the task, its ranking, its features and its keys.
+    Return the objective of [CLIP-KD](https://huggingface.co/papers/2307.12732): task, ranking, keys and features.
 
     Args:
         upstream_compat (`bool`, *optional*, defaults to `False`):
-            The published weights and forms. The default weight of `fd` is theirs for a teacher 512 wide, rounded.
+            Use the published weights and forms. The default weight of `fd` is the published one for a teacher of width
+            512, rounded.
     """
     published = {"upstream_compat": True}
     fd = {"weight": 2000.0, **published} if upstream_compat else {"weight": 4.0}
@@ -19,14 +20,15 @@ def clip_kd(*, upstream_compat: bool = False) -> dict[str, Any]:
 
 
 def tinyclip() -> dict[str, Any]:
-    """[TinyCLIP](https://huggingface.co/papers/2309.12314): affinity mimicking alone, both scales pinned at 50."""
+    """Return the objective of [TinyCLIP](https://huggingface.co/papers/2309.12314): affinity, scales fixed at 50."""
     return {"affinity": {"weight": 1.0, "logit_scale": 50.0, "teacher_logit_scale": 50.0}}
 
 
 def mobileclip() -> dict[str, Any]:
     """
-    [MobileCLIP](https://huggingface.co/papers/2311.17049): a quarter task, three quarters reinforced, both on real and
-    generated captions where the data have the latter.
+    Return the objective of [MobileCLIP](https://huggingface.co/papers/2311.17049): a quarter task, three reinforced.
+
+    Both losses read the real captions, and the generated captions if the data has them.
     """
     return {"clip": {"weight": 0.25, "synthetic": True}, "reinforced": {"weight": 0.75}}
 

@@ -16,33 +16,34 @@ from .tokens import READ_LAYER, check_token_dim, tokens_of
 
 class PatchTextLoss(DistillationLoss):
     """
-    The student imitates which texts of the batch the teacher sees in each patch of an image.
+    Patch-text loss: the student imitates the texts of the batch that the teacher sees in each patch.
 
-    For each patch `KL(softmax(T) || softmax(S))` over the teacher's texts of all processes, `T = t * u_t @ texts.T` and
-    `S = s * u_s @ texts.T` of shape `(images, N, batch)`: `u_t` the teacher's patches in its joint embedding space, unit
-    norm, bilinearly resampled to the student's grid, which is to resample its similarity maps; `u_s` the student's tokens
-    `(images, N, Cs)` through a learned `Linear` to `(images, N, Dt)`, unit norm. That head is always there, since
-    tokens lie in no joint space. Per image the mean over patches weighted by the teacher's confidence,
-    `1 - entropy(softmax(T)) / log(batch)`, then the mean over images.
+    The loss compares each patch with the teacher's texts of all processes, by `KL(softmax(T) || softmax(S))`.
+    `T = t * u_t @ texts.T` and `S = s * u_s @ texts.T` have shape `(images, N, batch)`. `u_t` are the teacher's
+    patches in its joint embedding space, with unit norm. They are bilinearly resampled to the student's grid, which
+    equals resampling the similarity maps. `u_s` are the student's tokens `(images, N, Cs)` through a learned `Linear`
+    to `(images, N, Dt)`, with unit norm. This head is always there, because tokens lie in no joint space. The mean
+    over an image's patches is weighted by the teacher's confidence, `1 - entropy(softmax(T)) / log(batch)`. The loss
+    is the mean over images.
 
-    The similarities are computed for a few images at a time, and again for the gradient: the memory grows with the
+    The similarities are computed in chunks of images, and again for the gradient. The memory therefore grows with the
     batch, not with its square.
 
-    Our formulation, and no published number. That distilling patches makes a student align them with texts is from
-    [TIPSv2](https://huggingface.co/papers/2604.12012); the teacher's patches in the joint space, without any training,
-    are from [MaskCLIP](https://huggingface.co/papers/2112.01071). Default weight 1.
+    The formulation is ours and has no published number. [TIPSv2](https://huggingface.co/papers/2604.12012) shows that
+    distilled patches align with texts. The teacher's patches in the joint space, without any training, are from
+    [MaskCLIP](https://huggingface.co/papers/2112.01071). Default weight 1.
 
     Args:
         student ([`CLIPDims`]): Widths of the student's features, with `token_dim`.
         teacher ([`CLIPDims`]): Widths of the teacher's features.
         layer (`int`, *optional*, defaults to `-2`):
-            Entry of the student's `hidden_states` to train; LLaVA reads the last but one.
-        logit_scale (`float`, *optional*): The student's `s`; the teacher's `t` if left out.
-        teacher_logit_scale (`float`, *optional*): The teacher's `t`; its own `logit_scale` if left out.
+            Entry of the student's `hidden_states` to train. LLaVA reads the last but one.
+        logit_scale (`float`, *optional*): The student's `s`. The default is the teacher's `t`.
+        teacher_logit_scale (`float`, *optional*): The teacher's `t`. The default is its own `logit_scale`.
 
     Raises:
-        ValueError: If the width of the student's tokens is unknown, the features hold no tokens or patches, or the
-            teacher has no scale and none is given.
+        ValueError: if the width of the student's tokens is unknown, or the features hold no tokens or patches.
+        ValueError: if the teacher has no scale and none is given.
     """
 
     teaches = "The texts of the batch that the teacher sees in each patch."
@@ -62,7 +63,7 @@ class PatchTextLoss(DistillationLoss):
         logit_scale: float | None = None,
         teacher_logit_scale: float | None = None,
     ):
-        super().__init__(student, teacher)  # whoever encodes chooses the layer, as `request` tells
+        super().__init__(student, teacher)  # The caller that encodes reads the layer from `request`.
         check_token_dim("patch_text", "student", student)
         self.logit_scale, self.teacher_logit_scale = logit_scale, teacher_logit_scale
         self.token_proj = Projection(student.token_dim, teacher.embed_dim)
@@ -84,21 +85,21 @@ class PatchTextLoss(DistillationLoss):
 
 def disagreement(tokens: Tensor, patches: Tensor, texts: Tensor) -> Tensor:
     """
-    How differently two models see texts in the patches of images, weighted by how sure the teacher is.
+    Compute the divergence of two models' texts in the patches of images, weighted by the teacher's confidence.
 
     Args:
         tokens (`Tensor` of shape `(images, N, dim)`): The student's patches, scaled.
-        patches (`Tensor` of shape `(images, N, dim)`): The teacher's.
+        patches (`Tensor` of shape `(images, N, dim)`): The teacher's patches, scaled.
         texts (`Tensor` of shape `(batch, dim)`): Texts with unit norm.
 
     Returns:
-        `Tensor` of shape `(images,)`, in nats, between the least and the largest divergence among an image's patches.
+        `Tensor` of shape `(images,)`, in nats, between the smallest and largest divergence of an image's patches.
     """
     logits, targets = (tokens @ texts.T).log_softmax(-1), (patches @ texts.T).log_softmax(-1)
     probabilities = targets.exp()
     divergence = (probabilities * (targets - logits)).sum(dim=-1)
     entropy = -(probabilities * targets).sum(dim=-1)
     eps = torch.finfo(entropy.dtype).eps
-    # With one text there is nothing to be unsure of, and log(1) = 0. Rounding may leave more entropy than there can be.
+    # The entropy of one text is log(1) = 0. Rounding may leave more entropy than possible.
     confidence = (1 - entropy / max(math.log(len(texts)), eps)).clamp_min(0)
     return (confidence * divergence).sum(dim=-1) / confidence.sum(dim=-1).clamp_min(eps)

@@ -9,29 +9,29 @@ from .similarity import Similarities, SimilarityLoss, Term
 
 class ReinforcedLoss(SimilarityLoss):
     """
-    Makes the student agree with the mean opinion of several teachers, on real and on generated captions.
+    Cross-entropy against the mean ranking of several teachers, on real and on generated captions.
 
-    The cross-entropy of `softmax(S)` against the mean of the teachers' `softmax(T_k)` over the rows, mean over the batch,
-    mean of both directions, with `S = logit_scale * image @ text.T` of the student and `T_k` the same of teacher `k`, each
-    `(batch, batch)` and each with its own scale; the same on the generated captions is added
-    ([MobileCLIP](https://huggingface.co/papers/2311.17049)). The teachers may have any widths and a `weight` in
-    the mean; a single one is allowed, and those without texts are left out.
-    Default weight 1; the authors weigh it 0.75 against 0.25 of `clip`, or 1 alone.
+    The cross-entropy of `softmax(S)` against the mean of the teachers' `softmax(T_k)` is taken over the rows. It is a
+    mean over the batch and over both directions ([MobileCLIP](https://huggingface.co/papers/2311.17049)). `S =
+    logit_scale * image @ text.T` is the student's and `T_k` that of teacher `k`, each `(batch, batch)` and with its
+    own scale. The same loss on the generated captions is added. The teachers may have any widths, and a `weight` in
+    the mean. A single teacher is allowed. Teachers without texts are left out. Default weight 1. The authors use 0.75
+    beside 0.25 of `clip`, or 1 alone.
 
-    Reported by the authors only together with their reinforced data, so there is no number for the loss alone.
+    The authors report it only together with their reinforced data, so the loss alone has no number.
 
     Args:
         student ([`CLIPDims`]): Widths of the student's features.
-        teacher ([`CLIPDims`]): Widths of the teacher's features; `members` holds those of each teacher of an ensemble.
+        teacher ([`CLIPDims`]): Widths of the teacher's features. `members` holds those of each teacher of an ensemble.
         logit_scale (`float`, *optional*):
-            A fixed factor on the student's similarities; by default its own, learned one.
+            Fixed factor on the student's similarities. The default is its own, learned scale.
         teacher_logit_scale (`float` or `list[float]`, *optional*):
-            The same for all teachers, or for each of them that has texts.
+            Fixed factor for all teachers, or for each teacher with texts. The default is their own scales.
         synthetic (`bool`, *optional*, defaults to `True`):
-            Whether to look at the generated captions, where the batch has them.
+            Read the generated captions, if the batch has them.
 
     Raises:
-        ValueError: If `teacher_logit_scale` is a list of another length than there are teachers.
+        ValueError: if `teacher_logit_scale` is a list of another length than there are teachers.
     """
 
     takes_ensemble = True
@@ -61,9 +61,10 @@ class ReinforcedLoss(SimilarityLoss):
             teacher_logit_scale = [teacher_logit_scale] * teachers
         if len(teacher_logit_scale) != teachers:
             raise ValueError(
-                f"teacher_logit_scale={teacher_logit_scale!r} of the loss 'reinforced' holds {len(teacher_logit_scale)} "
-                f"values for {teachers} teachers. Allowed are one number for all, or a list with one for each. Write for "
-                f"example `losses={{'reinforced': {{'teacher_logit_scale': {[100.0] * teachers}}}}}`."
+                f"teacher_logit_scale={teacher_logit_scale!r} of the loss 'reinforced' holds "
+                f"{len(teacher_logit_scale)} values for {teachers} teachers. Allowed are one number for all, or a "
+                "list with one for each. Write for example "
+                f"`losses={{'reinforced': {{'teacher_logit_scale': {[100.0] * teachers}}}}}`."
             )
         self.logit_scale = logit_scale
         self.teacher_logit_scales = tuple(teacher_logit_scale)

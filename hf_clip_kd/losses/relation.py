@@ -17,35 +17,36 @@ LEVELS = ("batch", "tokens")
 
 class RelationLoss(DistillationLoss):
     """
-    The student imitates how similar any two images are for the teacher, or any two places of one image.
+    Relation loss: the student imitates the teacher's similarity of any two images, or of any two places of an image.
 
-    The mean squared difference of all cosine similarities within a batch, `||v v' - V V'||^2 / batch ** 2` for unit-norm
-    embeddings `v`, `(batch, Ds)`, of the student and `V`, `(batch, Dt)`, of the teacher
-    ([KUEA](https://huggingface.co/papers/2506.02557)); images and texts averaged, or images alone where either model has no
-    texts. At the level of tokens the same within each image, mean over images: `||Z Z' - Y Y'||^2 / N ** 2` for the `N`
-    unit-norm tokens `Z`, `(images, N, channels)`, of the student and the teacher's, resampled to the student's grid. The
-    widths may differ and no head is needed. The matrices are made in chunks: the memory grows with the batch, not with its
-    square.
+    The loss is the mean squared difference of all cosine similarities within a batch, `||v v' - V V'||^2 / batch ** 2`
+    ([KUEA](https://huggingface.co/papers/2506.02557)). `v` of shape `(batch, Ds)` are the student's unit-norm
+    embeddings, and `V` of shape `(batch, Dt)` the teacher's. The value is the mean for images and texts, or for images
+    alone if a model has no texts. At the level of tokens, the loss is the same within each image, a mean over images:
+    `||Z Z' - Y Y'||^2 / N ** 2`. `Z` of shape `(images, N, channels)` are the student's unit-norm tokens, and `Y` the
+    teacher's, resampled to the student's grid. The widths may differ, and the loss needs no head. The matrices are
+    made in chunks, so the memory grows with the batch, not with its square.
 
-    Default weight 10, because cosines differ by tenths or less and the value is their mean square. The authors bring a CLIP
-    image tower closer to DINOv2 that way; they report no distillation into a smaller one.
+    Default weight 10, because cosines differ by tenths or less and the value is their mean square. The authors bring a
+    CLIP image tower closer to DINOv2 with it. They report no distillation into a smaller tower.
 
     Args:
         student ([`CLIPDims`]): Widths of the student's features.
         teacher ([`CLIPDims`]): Widths of the teacher's features.
         level (`str`, *optional*, defaults to `"batch"`): `"batch"` compares embeddings, `"tokens"` image tokens.
-        layer (`int`, *optional*, defaults to -2): Entry of the student's hidden states that the tokens are.
-        teacher_layer (`int`, *optional*, defaults to -2): The same for the teacher.
+        layer (`int`, *optional*, defaults to -2): Entry of the student's hidden states with the tokens.
+        teacher_layer (`int`, *optional*, defaults to -2): Entry of the teacher's hidden states with the tokens.
 
     Raises:
-        ValueError: If `level` is neither `"batch"` nor `"tokens"`.
+        ValueError: if `level` is neither `"batch"` nor `"tokens"`.
     """
 
     needs_text = False
     teaches = "The teacher's similarity of any two images, or of any two places of one image."
     formula = "‖v·vᵀ − V·Vᵀ‖² / B², or the same of the tokens of each image"
     paper = {
-        "title": "Kernel-based Unsupervised Embedding Alignment for Enhanced Visual Representation in Vision-language Models",
+        "title": "Kernel-based Unsupervised Embedding Alignment for Enhanced Visual Representation in "
+        "Vision-language Models",
         "id": "2506.02557",
     }
     reported = None
@@ -69,7 +70,7 @@ class RelationLoss(DistillationLoss):
         super().__init__(student, teacher)
         if level not in LEVELS:
             raise ValueError(
-                f"level={level!r} is no level of the loss 'relation'. Allowed are {list(LEVELS)}, for example "
+                f"level={level!r} is no level of the loss 'relation'. Allowed are {list(LEVELS)}. Write for example "
                 "`losses={'relation': {'level': 'tokens'}}`."
             )
         if level == "tokens":
@@ -88,8 +89,12 @@ class RelationLoss(DistillationLoss):
 
 
 def batch_distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared difference of the cosines of all pairs of rows, 0-dim, of unit-norm `(batch, Ds)` and `(batch, Dt)`."""
-    # Elementwise, not by the expanded square: its terms nearly cancel where the two agree.
+    """Compute the mean squared difference of the cosines of all pairs of rows, 0-dim.
+
+    Args:
+        student (`Tensor` of shape `(batch, Ds)`), teacher (`Tensor` of shape `(batch, Dt)`): Unit-norm embeddings.
+    """
+    # Differences are taken element by element. The terms of the expanded square nearly cancel for similar models.
     total = partial(_squared, others=student, teacher_others=teacher)
     return sum(chunks(total, student, teacher, width=len(student))) / len(student) ** 2
 
@@ -99,7 +104,7 @@ def _squared(rows: Tensor, teacher_rows: Tensor, others: Tensor, teacher_others:
 
 
 def token_distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """The same among the tokens of each image, `(images,)`, of raw `(images, N, channels)` on the same grid."""
+    """Compute the same among the tokens of each image, `(images,)`, from raw `(images, N, channels)` on one grid."""
     student, teacher = F.normalize(student, dim=-1), F.normalize(teacher, dim=-1)
     return torch.cat(list(chunks(_token_distance, student, teacher, width=student.shape[1] ** 2)))
 

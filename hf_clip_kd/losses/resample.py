@@ -1,4 +1,4 @@
-"""Token maps from one grid to another."""
+"""Resampling of token maps from one grid to another."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -6,15 +6,16 @@ from torch import Tensor
 
 def resample(tokens: Tensor, grid: tuple[int, int], target_grid: tuple[int, int]) -> Tensor:
     """
-    The tokens of an image at the places of another grid over the same image, bilinear, averaging where it is coarser.
+    Resample the tokens of images to another grid over the same image, bilinearly. A coarser grid averages.
 
     Args:
-        tokens (`Tensor` of shape `(images, rows * columns, channels)`): Row by row.
-        grid (`tuple[int, int]`): Their rows and columns.
-        target_grid (`tuple[int, int]`): The rows and columns wanted.
+        tokens (`Tensor` of shape `(images, rows * columns, channels)`): Tokens, row by row.
+        grid (`tuple[int, int]`): Rows and columns of the tokens.
+        target_grid (`tuple[int, int]`): Rows and columns of the result.
 
     Returns:
-        `Tensor` of shape `(images, target rows * target columns, channels)`; `tokens` itself if the grids are the same.
+        `Tensor` of shape `(images, target rows * target columns, channels)`, or `tokens` itself if the grids are
+        equal.
     """
     if grid == target_grid:
         return tokens

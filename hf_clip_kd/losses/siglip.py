@@ -8,25 +8,26 @@ from .base import DistillationLoss
 from .chunks import chunks
 from .features import CLIPDims, CLIPFeatures
 
-INITIAL_LOGIT_BIAS = -10.0  # as in the paper
+INITIAL_LOGIT_BIAS = -10.0  # The paper starts with this bias.
 
 
 class SigLIPLoss(DistillationLoss):
     """
-    Trains the student to tell for each image and text alone, without the rest of the batch, whether they are a pair.
+    Sigmoid loss: the student decides for each image and text alone, without the batch, if they are a pair.
 
-    The sum over texts of `softplus(-y * z)`, mean over images, with `z = logit_scale * image @ text.T + logit_bias` of
-    shape `(batch, batch)`, `y = 1` for pairs and `-1` for all others ([SigLIP](https://huggingface.co/papers/2303.15343)).
-    It needs no teacher. `z` is made in chunks: the memory grows with the batch, not with its square.
+    The loss is the sum over texts of `softplus(-y * z)`, a mean over images
+    ([SigLIP](https://huggingface.co/papers/2303.15343)). `z = logit_scale * image @ text.T + logit_bias` has shape
+    `(batch, batch)`. `y` is 1 for pairs and -1 for all others. The loss needs no teacher. `z` is made in chunks, so
+    the memory grows with the batch, not with its square.
 
-    A student without a `logit_bias` gets one here, learned and left behind at export: of `batch ** 2` decisions only
-    `batch` are positive, and without an offset the first steps would be spent on pushing all similarities down.
-    Ranking, and so retrieval and zero-shot classification, does not depend on it.
+    A student without a `logit_bias` gets a learned one here, which is left out at export. Only `batch` of `batch ** 2`
+    decisions are positive. The first steps would otherwise only push all similarities down. The bias does not change
+    rankings, and therefore neither retrieval nor zero-shot classification.
 
     Default weight 1.
 
     Args:
-        student ([`CLIPDims`]): Widths of the student's features; `has_bias` tells whether the student has a bias.
+        student ([`CLIPDims`]): Widths of the student's features. `has_bias` is true if the student has a bias.
         teacher ([`CLIPDims`], *optional*): Not used.
     """
 

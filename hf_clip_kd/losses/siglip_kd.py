@@ -11,33 +11,34 @@ from .chunks import chunks
 from .features import CLIPDims, CLIPFeatures
 from .siglip import INITIAL_LOGIT_BIAS
 
-BISECTIONS = 20  # leaves 2e-4 of an interval of twice the largest scale
+BISECTIONS = 20  # This number leaves 2e-4 of an interval of twice the largest scale.
 
 
 class SigLIPKDLoss(DistillationLoss):
     """
-    The student imitates how probable the teacher finds it that an image and a text are a pair, for each two alone.
+    Sigmoid distillation: the student imitates the teacher's probability that an image and a text are a pair.
 
-    The binary divergence `KL(sigmoid(z') || sigmoid(z))`, sum over texts, mean over images, with
-    `z = logit_scale * image @ text.T + logit_bias` of the student and `z'` the same of the teacher, each `(batch, batch)`
-    and made in chunks: the memory grows with the batch, not with its square. It is 0 where `z = z'`, and nowhere less. The
-    sigmoid form is that of [MobileCLIP2](https://huggingface.co/papers/2508.20691)'s code, the divergence is not.
+    The loss is the binary divergence `KL(sigmoid(z') || sigmoid(z))`, a sum over texts and a mean over images.
+    `z = logit_scale * image @ text.T + logit_bias` is the student's and `z'` the teacher's, each `(batch, batch)`.
+    They are made in chunks, so the memory grows with the batch, not with its square. The loss is 0 at `z = z'`, and
+    nowhere less. The sigmoid form is that of [MobileCLIP2](https://huggingface.co/papers/2508.20691)'s code. The
+    divergence is not.
 
-    A student without a `logit_bias` gets one here, learned and left behind at export. A teacher without one, such as
-    CLIP, gets in each batch the bias at which its probabilities add up to as many pairs as there are images.
+    A student without a `logit_bias` gets a learned one here, which is left out at export. A teacher without a bias,
+    such as CLIP, gets one in each batch. At this bias its probabilities add up to the number of images.
 
     Default weight 1. The authors report no number for this loss alone.
 
     Args:
-        student ([`CLIPDims`]): Widths of the student's features; `has_bias` tells whether the student has a bias.
-        teacher ([`CLIPDims`]): Widths of the teacher's features, which may be others.
-        logit_scale (`float`, *optional*): The student's scale; by default its own, learned one.
-        teacher_logit_scale (`float`, *optional*): The teacher's scale; by default its own.
-        teacher_logit_bias (`float`, *optional*): The teacher's bias; by default its own, or else as above.
+        student ([`CLIPDims`]): Widths of the student's features. `has_bias` is true if the student has a bias.
+        teacher ([`CLIPDims`]): Widths of the teacher's features. They may differ from the student's.
+        logit_scale (`float`, *optional*): Fixed scale of the student. The default is its own, learned scale.
+        teacher_logit_scale (`float`, *optional*): Fixed scale of the teacher. The default is its own scale.
+        teacher_logit_bias (`float`, *optional*): Fixed bias of the teacher. The default is its own, or else as above.
         upstream_compat (`bool`, *optional*, defaults to `False`):
-            Computes the published number, `softplus(-y * z)` with `y = 2 * sigmoid(z') - 1` in place of a label. It has no
-            finite optimum: whatever `y` is, only `z` going to infinity with the sign of `y` brings it down, and a pair
-            the teacher is unsure of, `y = 0`, teaches nothing.
+            Compute the published number, `softplus(-y * z)` with `y = 2 * sigmoid(z') - 1` in place of a label. It has
+            no finite optimum. For any `y`, only `z` going to infinity with the sign of `y` reduces it. A pair of which
+            the teacher is unsure, `y = 0`, teaches nothing.
     """
 
     teaches = "The teacher's probability that an image and a text belong together, pair by pair."
@@ -85,32 +86,32 @@ class SigLIPKDLoss(DistillationLoss):
 
 
 def divergence(logits: Tensor, targets: Tensor) -> Tensor:
-    """`KL(sigmoid(targets) || sigmoid(logits))` in nats, element by element."""
-    # Logarithms on both sides and both ways: 1 - sigmoid(x) would round to 0, and its logarithm be infinite.
+    """Compute `KL(sigmoid(targets) || sigmoid(logits))` in nats, element by element."""
+    # `logsigmoid(-x)` is log(1 - sigmoid(x)). 1 - sigmoid(x) itself could round to 0, with an infinite logarithm.
     pair = targets.sigmoid() * (F.logsigmoid(targets) - F.logsigmoid(logits))
     return pair + (-targets).sigmoid() * (F.logsigmoid(-targets) - F.logsigmoid(-logits))
 
 
 def unbounded_distance(logits: Tensor, targets: Tensor) -> Tensor:
-    """The published form: the teacher's probability, stretched to [-1, 1], as the factor that a label would be."""
+    """Compute the published form: the teacher's probability, stretched to [-1, 1], in place of a label."""
     return F.softplus((1 - 2 * targets.sigmoid()) * logits)
 
 
 @torch.no_grad()
 def calibrated_bias(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
     """
-    The bias at which `sigmoid(scale * image @ text.T + bias)` adds up to `batch`.
+    Find the bias at which `sigmoid(scale * image @ text.T + bias)` adds up to `batch`.
 
     Args:
         image, text (`Tensor` of shape `(batch, dim)`): Unit-norm embeddings.
-        scale (0-dim `Tensor`): The factor on their similarities.
+        scale (0-dim `Tensor`): Factor on their similarities.
     """
     batch = len(image)
 
     def expected_pairs(bias: Tensor) -> Tensor:
         return sum(chunks(lambda rows: (scale * rows @ text.T + bias).sigmoid().sum(), image, width=batch))
 
-    # At the one end no probability exceeds 1 / batch, at the other none is below 1 / 2.
+    # No probability exceeds 1 / batch at the lower end, and none is below 1 / 2 at the upper end.
     low, high = -scale - math.log(batch), scale
     for _ in range(BISECTIONS):
         middle = (low + high) / 2

@@ -1,4 +1,4 @@
-"""Losses that compare softmaxed similarities of a batch, computed in chunks: their memory grows with the batch only."""
+"""Losses on softmaxes of a batch's similarities, computed in chunks: their memory grows with the batch only."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from .features import CLIPDims, CLIPFeatures
 @dataclass(frozen=True, eq=False)
 class Similarities:
     """
-    Scaled similarities `scale * queries @ keys.T` of shape `(batch, batch)`, of which only some rows are ever computed.
+    Scaled similarities `scale * queries @ keys.T` of shape `(batch, batch)`, computed in chunks of rows.
 
     Args:
-        queries (`Tensor` of shape `(batch, dim)`): One row for each row.
-        keys (`Tensor` of shape `(batch, dim)`): One row for each column.
-        scale (0-dim `Tensor`): The factor itself, so already exponentiated.
+        queries (`Tensor` of shape `(batch, dim)`): One row for each row of the matrix.
+        keys (`Tensor` of shape `(batch, dim)`): One row for each column of the matrix.
+        scale (0-dim `Tensor`): Factor, already exponentiated.
     """
 
     queries: Tensor
@@ -35,21 +35,22 @@ class Similarities:
         return self.queries, self.keys, self.scale
 
     def rows(self, chunk: slice, out: Tensor) -> Tensor:
-        """The rows of `chunk`, written to `out`."""
+        """Compute the rows of `chunk` into `out`."""
         return torch.mm(self.queries[chunk] * self.scale, self.keys.T, out=out)
 
 
 @dataclass(frozen=True, eq=False)
 class Term:
     """
-    One cross-entropy of similarities against a target, mean over the rows, or over rows and columns.
+    Cross-entropy of similarities against a target, a mean over the rows, or over rows and columns.
 
     Args:
-        logits ([`Similarities`]): The student's, with gradient.
-        targets (`tuple[Similarities, ...]`): Their softmaxes' mean is the target; without any, it is the diagonal.
-        shares (`tuple[float, ...]`): What each of the targets counts in their mean, adding up to 1; all the same if empty.
-        divergence (`bool`): Subtracts the target's entropy, which makes it the KL divergence from the target.
-        columns (`bool`): Takes the mean with the same over the columns, that is of the transposed matrices.
+        logits ([`Similarities`]): The student's similarities, with gradient.
+        targets (`tuple[Similarities, ...]`): The mean of their softmaxes is the target. The default is the diagonal.
+        shares (`tuple[float, ...]`): Weight of each target in their mean, adding up to 1. The default is equal
+            weights.
+        divergence (`bool`): Subtract the target's entropy, which gives the KL divergence from the target.
+        columns (`bool`): Take the mean with the same value over the columns, that is for the transposed matrices.
     """
 
     logits: Similarities
@@ -61,18 +62,18 @@ class Term:
 
 class SimilarityLoss(DistillationLoss):
     """
-    A loss that is a sum of [`Term`]s; the base class of all that look at a matrix of similarities through a softmax.
+    Base class of losses on softmaxes of similarities, each a sum of [`Term`]s.
 
     A subclass writes [`~SimilarityLoss.terms`]. [`LossSum`] evaluates the terms of all losses together, so that losses
     on the same similarities share their computation.
     """
 
     def terms(self, student: CLIPFeatures, teacher: CLIPFeatures | None) -> dict[Term, float]:
-        """The terms and the factor on each; features as in [`~DistillationLoss.compute`]."""
+        """Return the terms and the factor on each. The features are those of [`~DistillationLoss.compute`]."""
         raise NotImplementedError
 
     def checked_terms(self, student: CLIPFeatures, teacher: CLIPFeatures | None) -> dict[Term, float]:
-        """The same, once the features are known to fit; raises as [`~DistillationLoss.forward`] does."""
+        """Check the features as [`~DistillationLoss.forward`] does, and return the terms."""
         self.check(student, teacher)
         return self.terms(student, teacher)
 
@@ -82,14 +83,14 @@ class SimilarityLoss(DistillationLoss):
 
 class ScaledSimilarityLoss(SimilarityLoss):
     """
-    A [`SimilarityLoss`] with a learned scale of its own.
+    [`SimilarityLoss`] with its own learned scale.
 
     Args:
         student ([`CLIPDims`]): Widths of the student's features.
         teacher ([`CLIPDims`]): Widths of the teacher's features.
         upstream_compat (`bool`, *optional*, defaults to `False`):
-            Computes the published number: the authors' code multiplies by the logarithm of the scale, 2.66, where the
-            scale itself, 14.3, was meant.
+            Compute the published number. The authors' code multiplies by the logarithm of the scale, 2.66, in place of
+            the scale itself, 14.3.
     """
 
     def __init__(self, student: CLIPDims, teacher: CLIPDims, *, upstream_compat: bool = False):
@@ -98,29 +99,29 @@ class ScaledSimilarityLoss(SimilarityLoss):
         self.logit_scale = nn.Parameter(torch.tensor([math.log(INITIAL_LOGIT_SCALE)]))
 
     def scale_as(self, features: Tensor) -> Tensor:
-        """The factor on similarities, 0-dim, in the type of `features`."""
+        """Return the factor on similarities, 0-dim, in the type of `features`."""
         scale = self.logit_scale[0].to(features.dtype)
         return scale if self.upstream_compat else scale.exp()
 
     def bounded_scales(self) -> list[nn.Parameter]:
-        # With `upstream_compat` the parameter is the factor itself, and the authors let it grow freely.
+        # The parameter is the factor itself under `upstream_compat`, and the authors let it grow freely.
         return [] if self.upstream_compat else super().bounded_scales()
 
 
 def evaluate(losses: Sequence[Mapping[Term, float]], weights: Sequence[float]) -> tuple[Tensor, Tensor]:
     """
-    The weighted sum of several losses, and each of them.
+    Compute the weighted sum of several losses, and each of them.
 
-    Where a gradient is wanted, it is computed together with the values, chunk by chunk, since nothing of a chunk is kept:
-    the backward pass only multiplies it.
+    No chunk is kept, so the gradient is computed together with the values, chunk by chunk. The backward pass only
+    multiplies it.
 
     Args:
-        losses (`Sequence[Mapping[Term, float]]`): The terms of each loss, and the factor on each term.
-        weights (`Sequence[float]`): The weight of each loss.
+        losses (`Sequence[Mapping[Term, float]]`): Terms of each loss, and the factor on each term.
+        weights (`Sequence[float]`): Weight of each loss.
 
     Returns:
-        The sum, a 0-dim `Tensor` that can be differentiated once, and the losses before their weight, detached, of shape
-        `(losses,)`.
+        The sum, a 0-dim `Tensor` that can be differentiated once, and the losses before their weight, detached, of
+        shape `(losses,)`.
     """
     inputs = {id(x): x for terms in losses for term in terms for x in term.logits.tensors}
     return _Evaluation.apply(losses, weights, torch.is_grad_enabled(), *inputs.values())
@@ -132,7 +133,7 @@ class _Evaluation(torch.autograd.Function):
         wanted = [with_gradient and needed for needed in ctx.needs_input_grad[3:]]
         gradients = {id(x): torch.zeros_like(x) for x, needed in zip(inputs, wanted, strict=True) if needed}
 
-        # Losses often look at the same similarities, so the matrix and its softmaxes are computed once for all of them.
+        # Losses often read the same similarities. The matrix and its softmaxes are computed once for all of them.
         groups: dict[tuple[int, ...], dict[Term, float]] = {}
         for terms, weight in zip(losses, weights, strict=True):
             for term, factor in terms.items():
@@ -156,11 +157,11 @@ class _Evaluation(torch.autograd.Function):
 
 def _evaluate_group(weights: Mapping[Term, float], gradients: Mapping[int, Tensor]) -> dict[Term, Tensor]:
     """
-    The value of each term on one matrix of logits; what they, weighted, add to the gradients is added there.
+    Compute each term on one matrix of logits, and add the weighted gradients to `gradients`.
 
     Args:
-        weights (`Mapping[Term, float]`): The terms, all on the same similarities, and their weight in the total.
-        gradients (`Mapping[int, Tensor]`): The gradient so far of each tensor that wants one, by its `id`.
+        weights (`Mapping[Term, float]`): Terms on the same similarities, and their weight in the total.
+        gradients (`Mapping[int, Tensor]`): Gradient so far of each tensor that needs one, by its `id`.
     """
     logits = next(iter(weights)).logits
     batch = len(logits.queries)
@@ -169,11 +170,11 @@ def _evaluate_group(weights: Mapping[Term, float], gradients: Mapping[int, Tenso
     with_gradient = any(id(x) in gradients for x in logits.tensors)
 
     two_sided = [term for term in weights if term.columns]
-    normalizers = {}  # the columns' logsumexp; that of a row is known as soon as the row is
+    normalizers = {}  # Columns need their logsumexp before the first chunk. A row's is known with the row.
     for matrix in {matrix for term in two_sided for matrix in (logits, *term.targets)}:
         normalizers[matrix] = _column_logsumexp(matrix, buffers[0])
     values = {term: logits.queries.new_zeros(()) for term in weights}
-    # What a term's rows and columns count in its own value, and in the total.
+    # Weight of each row and column in a term's own value, and in the total.
     shares = {term: 1 / (2 * batch if term.columns else batch) for term in weights}
     sides = [sum(weights[t] * shares[t] for t in terms) for terms in (weights, two_sided)]
 
@@ -184,19 +185,19 @@ def _evaluate_group(weights: Mapping[Term, float], gradients: Mapping[int, Tenso
         log_probabilities = [torch.log_softmax(similarity, dim=1, out=log_p)]
         if two_sided:
             log_probabilities.append(similarity.sub_(normalizers[logits]))
-        if with_gradient:  # of the similarities: each side's softmax minus its targets, here and below
+        if with_gradient:  # The similarities' gradient is each side's softmax minus its targets.
             torch.exp(log_p, out=gradient).mul_(sides[0])
             if two_sided:
                 gradient.add_(torch.exp(similarity, out=scratch), alpha=sides[1])
 
         for term, weight in weights.items():
             if not term.targets:
-                for log_p_side in log_probabilities[: 1 + term.columns]:
+                for log_p_side in log_probabilities if term.columns else log_probabilities[:1]:
                     values[term].sub_(log_p_side.diagonal(start).sum(), alpha=shares[term])
                     if with_gradient:
                         gradient.diagonal(start).sub_(weight * shares[term])
                 continue
-            log_targets = [log_q, log_q_columns][: 1 + term.columns]
+            log_targets = [log_q, log_q_columns] if term.columns else [log_q]
             _log_targets(term, chunk, normalizers, log_targets, scratch)
             for log_p_side, log_target in zip(log_probabilities, log_targets, strict=False):
                 if term.divergence:
@@ -210,12 +211,12 @@ def _evaluate_group(weights: Mapping[Term, float], gradients: Mapping[int, Tenso
 
         if with_gradient:
             _add_gradients(logits, chunk, gradient, gradients)
-    # None can be negative, but rounding would let a divergence of 0 be.
+    # No term is negative, but rounding can make a divergence of 0 negative.
     return {term: value.clamp_(min=0) for term, value in values.items()}
 
 
 def _column_logsumexp(matrix: Similarities, buffer: Tensor) -> Tensor:
-    """The logsumexp of each column, shape `(batch,)`, from as many rows at a time as `buffer` has."""
+    """Compute the logsumexp of each column, shape `(batch,)`. `buffer` holds the rows of one chunk."""
     total = matrix.queries.new_full((len(matrix.queries),), -math.inf)
     for start in range(0, len(total), len(buffer)):
         chunk = slice(start, min(start + len(buffer), len(total)))
@@ -226,8 +227,8 @@ def _column_logsumexp(matrix: Similarities, buffer: Tensor) -> Tensor:
 
 
 def _log_targets(term: Term, chunk: slice, normalizers: Mapping[Similarities, Tensor], out: Sequence[Tensor], scratch):
-    """Writes the logarithm of the term's target over the rows, and over the columns if `out` has two, to `out`."""
-    # Logarithms all the way: a target that underflows to 0 would turn 0 * log 0 into NaN.
+    """Write the logarithm of the term's target to `out`, over the rows and, in a second tensor, the columns."""
+    # All steps use logarithms. A target that underflows to 0 would turn 0 * log 0 into NaN.
     shares = term.shares or [1 / len(term.targets)] * len(term.targets)
     for i, (target, share) in enumerate(zip(term.targets, shares, strict=True)):
         similarity = target.rows(chunk, out=scratch)
@@ -243,7 +244,7 @@ def _log_targets(term: Term, chunk: slice, normalizers: Mapping[Similarities, Te
 
 
 def _add_gradients(logits: Similarities, chunk: slice, gradient: Tensor, gradients: Mapping[int, Tensor]) -> None:
-    """Adds what the gradient of the similarities in `chunk` means for queries, keys and scale."""
+    """Add the gradients of queries, keys and scale that follow from the gradient of the similarities in `chunk`."""
     queries, keys, scale = (gradients.get(id(x)) for x in logits.tensors)
     if queries is not None or scale is not None:
         product = gradient @ logits.keys

@@ -1,4 +1,4 @@
-"""What a user writes under `losses`, checked: names, shorthands, weights and options."""
+"""Checks of the user's `losses`: names, shorthands, weights and options."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ Terms = dict[str, tuple[type[DistillationLoss], float, dict[str, Any]]]
 
 def specification(losses: str | Mapping[str, float | Mapping[str, Any]]) -> Terms:
     """
-    The losses a user asked for: class, weight and options of each by its name, without those of weight 0.
+    Return the class, weight and options of each loss by its name, without losses of weight 0.
 
     Args:
-        losses (`str` or `dict`): As [`LossSum`] takes it.
+        losses (`str` or `dict`): Losses in the form of [`LossSum`].
 
     Raises:
-        ValueError: For an unknown loss or option, or a weight that is no finite number of at least 0, or no loss at all.
+        ValueError: if a loss or option is unknown, or no loss is left.
+        ValueError: if a weight is not a finite number of at least 0.
     """
     terms: Terms = {}
     for name, spec in expanded(losses).items():
@@ -36,18 +37,18 @@ def specification(losses: str | Mapping[str, float | Mapping[str, Any]]) -> Term
     terms = {name: term for name, term in terms.items() if term[1] > 0}
     if not terms:
         raise ValueError(
-            f"losses={losses!r} leaves nothing to train on. Give at least one of {sorted(LOSSES)} a weight above "
-            "0, for example `losses={'clip': 1.0}`."
+            f"losses={losses!r} leaves nothing to train on. At least one of {sorted(LOSSES)} needs a weight above 0. "
+            "Write for example `losses={'clip': 1.0}`."
         )
     return terms
 
 
 def requested(losses: str | Mapping[str, float | Mapping[str, Any]]) -> FeatureRequest:
     """
-    What the losses read beyond the embeddings of images and texts.
+    Return the features that the losses read beyond embeddings of images and texts.
 
     Raises:
-        ValueError: If two losses ask for different layers or mask ratios, and as for [`LossSum`].
+        ValueError: if two losses ask for different layers or mask ratios, and as for [`LossSum`].
     """
     wanted: dict[str, tuple[Any, str]] = {}
     for name, (cls, _, options) in specification(losses).items():
@@ -57,21 +58,21 @@ def requested(losses: str | Mapping[str, float | Mapping[str, Any]]) -> FeatureR
             other, owner = wanted.setdefault(field, (value, name))
             if other != value:
                 raise ValueError(
-                    f"The losses {owner!r} and {name!r} ask for different values of `{field}`: {other} and {value}. One "
-                    f"run computes one of them; give both the same, for example "
+                    f"The losses {owner!r} and {name!r} ask for different values of `{field}`: {other} and {value}. A "
+                    f"run computes only one of them. Give both the same, for example "
                     f"`losses={{'{owner}': {{'{field}': {other}}}, '{name}': {{'{field}': {other}}}}}`."
                 )
     return FeatureRequest(**{field: value for field, (value, _) in wanted.items()})
 
 
 def expanded(losses: str | Mapping[str, float | Mapping[str, Any]]) -> dict[str, float | Mapping[str, Any]]:
-    """`losses` with shorthands replaced by what they stand for; a loss that is named besides one wins over its part."""
+    """Replace the shorthands in `losses` by their losses. A loss that is also named itself keeps its own value."""
     if isinstance(losses, str):
         losses = {losses: 1.0}
     if not isinstance(losses, Mapping):
         raise ValueError(
-            f"losses={losses!r} is no mapping of losses to weights. Write for example `losses={{'clip': 1.0, 'crd': 1.0}}`; "
-            f"the losses are {sorted(LOSSES)}, and {sorted(OBJECTIVES)} stand for several."
+            f"losses={losses!r} is no mapping of losses to weights. The losses are {sorted(LOSSES)}, and "
+            f"{sorted(OBJECTIVES)} stand for several. Write for example `losses={{'clip': 1.0, 'crd': 1.0}}`."
         )
     parts: dict[str, float | Mapping[str, Any]] = {}
     for name, spec in losses.items():
@@ -86,7 +87,11 @@ def expanded(losses: str | Mapping[str, float | Mapping[str, Any]]) -> dict[str,
 
 
 def resolve(name: str) -> type[DistillationLoss]:
-    """The class of a loss by its name in `LOSSES` or its dotted path; `ValueError` if there is none."""
+    """Return the class of a loss by its name in `LOSSES` or its dotted path.
+
+    Raises:
+        ValueError: if there is no such loss.
+    """
     if name in LOSSES:
         return LOSSES[name]
     module, _, attribute = str(name).rpartition(".")
@@ -94,44 +99,47 @@ def resolve(name: str) -> type[DistillationLoss]:
         close = difflib.get_close_matches(str(name), [*LOSSES, *OBJECTIVES], n=1, cutoff=0.5)
         hint = f"Did you mean `losses={{'{close[0]}': 1.0}}`?" if close else "For example `losses={'clip': 1.0}`."
         raise ValueError(
-            f"{name!r} in `losses` is no loss. Allowed are {sorted(LOSSES)}, the shorthands {sorted(OBJECTIVES)}, or the "
-            f"dotted path of a class of your own, `package.module.Class`. {hint}"
+            f"{name!r} in `losses` is no loss. Allowed are {sorted(LOSSES)}, the shorthands {sorted(OBJECTIVES)}, or "
+            f"the dotted path of your own class, `package.module.Class`. {hint}"
         )
     try:
         cls = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ValueError(
-            f"{name!r} in `losses` cannot be imported: {error}. A dotted path must be `package.module.Class` and "
-            f"importable from where the run starts (`PYTHONPATH`); the built-in losses are {sorted(LOSSES)}."
+            f"{name!r} in `losses` cannot be imported: {error}. A dotted path must be `package.module.Class`. Make it "
+            f"importable from the run's folder (`PYTHONPATH`), or take a built-in loss of {sorted(LOSSES)}."
         ) from error
     if not (inspect.isclass(cls) and issubclass(cls, DistillationLoss)):
         raise ValueError(
             f"{name!r} in `losses` is {cls!r}, not a loss. A dotted path must name a subclass of "
-            "`hf_clip_kd.losses.DistillationLoss`; derive yours from it."
+            "`hf_clip_kd.losses.DistillationLoss`. Derive yours from it."
         )
     return cls
 
 
 def parse(name: str, spec: float | Mapping[str, Any], default: float) -> tuple[float, dict[str, Any]]:
-    """Weight and options in one value of `losses`."""
+    """Return the weight and options in one value of `losses`."""
     options = dict(spec) if isinstance(spec, Mapping) else {"weight": spec}
     weight = options.pop("weight", default)
     try:
-        value = (
-            math.nan if isinstance(weight, bool) else float(weight)
-        )  # float() also reads "1e8", which YAML leaves a string
+        # YAML reads "1e8" as a string. float() accepts it.
+        value = math.nan if isinstance(weight, bool) else float(weight)
     except (TypeError, ValueError):
         value = math.nan
     if not (math.isfinite(value) and value >= 0):
         raise ValueError(
-            f"The weight {weight!r} of the loss {name!r} in `losses` is not allowed: it must be a finite number of at "
+            f"The weight {weight!r} of the loss {name!r} in `losses` is not allowed. It must be a finite number of at "
             f"least 0, and 0 leaves the loss out. Write for example `losses={{'{name}': 1.0}}`."
         )
     return value, options
 
 
 def check_options(name: str, cls: Callable[..., Any], options: Mapping[str, Any]) -> None:
-    """`ValueError` if a loss of this class, or a shorthand, does not know one of the options."""
+    """Check that a loss class or a shorthand has all the options.
+
+    Raises:
+        ValueError: if an option is unknown.
+    """
     parameters = inspect.signature(cls).parameters.values()
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return

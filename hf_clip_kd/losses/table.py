@@ -1,4 +1,4 @@
-"""The table of losses: a name in a recipe, the file of that name here, and the class in it."""
+"""Table of losses: the name in a recipe, which is also the name of the file, and the class."""
 
 from .afd import AFDLoss
 from .affinity import AffinityLoss

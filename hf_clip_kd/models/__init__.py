@@ -1,4 +1,4 @@
-"""Students: stock [`~transformers.CLIPModel`]s and [`TimmCLIPModel`]. Importing this package registers the latter."""
+"""Students: stock [`~transformers.CLIPModel`]s and [`TimmCLIPModel`], which importing this package registers."""
 
 from transformers import (
     AutoConfig,

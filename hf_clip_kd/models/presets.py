@@ -1,4 +1,4 @@
-"""Students that do not exist yet: from one JSON to a model with fresh weights and its processor."""
+"""New students: a model with fresh weights and its processor, built from one JSON."""
 
 import dataclasses
 import inspect
@@ -17,7 +17,7 @@ from .timm_clip.modeling_timm_clip import TimmCLIPModel
 from .tokenizer import clip_tokenizer
 
 MODEL_CLASSES = {"clip": (CLIPConfig, CLIPModel), "timm_clip": (TimmCLIPConfig, TimmCLIPModel)}
-# What `_from_config` of transformers understands besides the configuration.
+# Arguments of `_from_config` of transformers besides the configuration.
 BUILD_ARGUMENTS = ("attn_implementation", "dtype")
 PIXEL_KEYS = ("image_mean", "image_std", "resample")
 
@@ -27,39 +27,43 @@ def preset_folder() -> Path:
 
 
 def list_models() -> list[str]:
-    """Names of the presets that [`load_clip`] builds, one per file of `hf_clip_kd/models/configs`."""
+    """Return the names of the presets that [`load_clip`] builds, one per file of `hf_clip_kd/models/configs`."""
     return sorted(path.stem for path in preset_folder().glob("*.json"))
 
 
 def build_preset(path: Path, **build_arguments) -> tuple[PreTrainedModel, CLIPProcessor]:
     """
-    Builds the student that a JSON describes, with fresh weights drawn from torch's global generator.
+    Build the student that a JSON describes, with fresh weights from torch's global generator.
 
-    The JSON is a configuration of transformers: `model_type` (`"clip"` for a ViT, `"timm_clip"` for a timm model),
-    `projection_dim`, `vision_config` and `text_config`, and whatever else should differ from the defaults. Beside them,
-    `image_processor` may say what of `image_mean`, `image_std` and `resample` is not CLIP's.
+    The JSON is a configuration of transformers. It has `model_type` (`"clip"` for a ViT, `"timm_clip"` for a timm
+    model), `vision_config` and `text_config`. It may have `projection_dim` and other values that differ from the
+    defaults. `image_processor` may hold `image_mean`, `image_std` and `resample` if they differ from CLIP's.
 
     Args:
         path (`Path`):
-            The JSON.
+            Path of the JSON.
         build_arguments:
             `dtype` and `attn_implementation` as in `from_pretrained`.
 
+    Returns:
+        `tuple`: the model and its processor.
+
     Raises:
-        ValueError: The file is no such configuration, or an argument makes sense only for stored weights.
+        ValueError: if the file is not such a configuration.
+        ValueError: if an argument makes sense only for stored weights.
     """
     if unknown := sorted(set(build_arguments) - set(BUILD_ARGUMENTS)):
         raise ValueError(
-            f"load_clip({path.stem!r}) got {', '.join(unknown)}, but a preset has no stored weights; "
-            f"allowed with a preset are {' and '.join(BUILD_ARGUMENTS)}; "
-            "leave the others out, or give the folder of a saved model."
+            f"load_clip({path.stem!r}) got {', '.join(unknown)}, but a preset has no stored weights. "
+            f"A preset takes {' and '.join(BUILD_ARGUMENTS)}. "
+            "Leave the others out, or pass the folder of a saved model."
         )
     values = read_json(path)
     pixels = values.pop("image_processor", {})
     if unknown := sorted(set(pixels) - set(PIXEL_KEYS)):
         raise ValueError(
-            f"Unknown key {', '.join(unknown)} in image_processor of {path}; allowed are {', '.join(PIXEL_KEYS)} (the size "
-            "follows from vision_config); correct or remove it."
+            f"Unknown key {', '.join(unknown)} in image_processor of {path}. "
+            f"Allowed are {', '.join(PIXEL_KEYS)} (the size follows from vision_config). Correct or remove it."
         )
     config = read_config(values, path)
     model = MODEL_CLASSES[config.model_type][1]._from_config(config, **build_arguments)
@@ -71,17 +75,24 @@ def read_json(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(
-            f"{path} is not valid JSON ({error}); a student is one JSON object; compare it with {preset_folder()}."
+            f"{path} is not valid JSON ({error}). A student is one JSON object. Compare it with {preset_folder()}."
         ) from error
 
 
 def read_config(values: dict[str, Any], path: Path) -> CLIPConfig | TimmCLIPConfig:
-    """The checked configuration of a JSON, with the token ids of the tokenizer and the facts of the trunk filled in."""
+    """
+    Check the values of a JSON and return its configuration.
+
+    The token ids of the tokenizer and the sizes of a timm trunk are filled in.
+
+    Raises:
+        ValueError: if a value is missing or unknown.
+    """
     model_type = values.pop("model_type", None)
     if model_type not in MODEL_CLASSES:
         raise ValueError(
-            f"{path} has model_type={model_type!r}; allowed are {' and '.join(MODEL_CLASSES)}; "
-            'write "model_type": "clip" for a ViT or "timm_clip" for a model of timm.'
+            f"{path} has model_type={model_type!r}. Allowed are {' and '.join(MODEL_CLASSES)}. "
+            'Write "model_type": "clip" for a ViT or "timm_clip" for a model of timm.'
         )
     config_class = MODEL_CLASSES[model_type][0]
     sub_configs = config_class.sub_configs
@@ -89,18 +100,18 @@ def read_config(values: dict[str, Any], path: Path) -> CLIPConfig | TimmCLIPConf
     for name in sub_configs:
         if name not in values:
             raise ValueError(
-                f"{path} has no {name}; a student needs {' and '.join(sub_configs)}; "
-                f'add "{name}": {{...}} as in the files of {preset_folder()}.'
+                f"{path} has no {name}. A student needs {' and '.join(sub_configs)}. "
+                f'Add "{name}": {{...}} as in the files of {preset_folder()}.'
             )
         check_keys(values[name], sub_configs[name], f"{name} of {path}")
 
     text = {"vocab_size": 49408, "max_position_embeddings": 77, **values.pop("text_config")}
-    # Pooling takes the first end token, and CLIP's tokenizer pads with it.
+    # CLIP's tokenizer pads with the end token. Pooling takes the first one.
     end = text["vocab_size"] - 1
     text |= {"bos_token_id": end - 1, "eos_token_id": end, "pad_token_id": end}
     vision = values.pop("vision_config")
     values = {"projection_dim": 512, "logit_scale_init_value": math.log(1 / 0.07), **values}
-    # The towers repeat the width, for the single-tower classes with a projection.
+    # The towers repeat the width for the classes of single towers with a projection.
     text["projection_dim"] = values["projection_dim"]
     if model_type == "timm_clip":
         vision |= measure_trunk(TimmVisionConfig(**vision), path)
@@ -110,33 +121,33 @@ def read_config(values: dict[str, Any], path: Path) -> CLIPConfig | TimmCLIPConf
 
 
 def check_keys(values: dict[str, Any], config_class: type[PreTrainedConfig], origin: str):
-    """Refuses what transformers would silently store as an attribute that nothing reads."""
+    """Raise an error for unknown keys. transformers would store them silently, and nothing would read them."""
     allowed = {field.name for field in dataclasses.fields(config_class)}
     if unknown := sorted(set(values) - allowed):
         common = {field.name for field in dataclasses.fields(PreTrainedConfig)}
         raise ValueError(
-            f"Unknown key {', '.join(unknown)} in {origin}; allowed are {', '.join(sorted(allowed - common))}; "
-            "correct or remove it."
+            f"Unknown key {', '.join(unknown)} in {origin}. Allowed are {', '.join(sorted(allowed - common))}. "
+            "Correct or remove it."
         )
 
 
 def measure_trunk(config: TimmVisionConfig, path: Path) -> dict[str, Any]:
     """
-    Runs a timm model once on a black image and reads off what its configuration must state.
+    Run a timm model once on a black image and measure the values of its configuration.
 
     Returns:
         `dict`: `patch_size`, `hidden_size`, `pooled_size`, `num_hidden_layers`, `num_prefix_tokens` and `grid`.
 
     Raises:
-        ValueError: timm knows no such model, or it cannot be built or run with these arguments.
+        ValueError: if timm has no such model, or cannot build or run it with these arguments.
     """
     if not timm.is_model(config.architecture):
         close = ", ".join(timm.list_models(f"*{config.architecture.split('_')[0]}*")[:8]) or "resnet18, swin_tiny_..."
         raise ValueError(
-            f"architecture={config.architecture!r} of {path} is no model of timm {timm.__version__}; "
-            f"allowed is any of timm.list_models() (such as {close}); correct the name."
+            f"architecture={config.architecture!r} of {path} is no model of timm {timm.__version__}. "
+            f"Allowed is any of timm.list_models() (such as {close}). Correct the name."
         )
-    # The weights drawn here are thrown away, so they must not move the caller's random numbers.
+    # These weights are thrown away. Their random numbers must not move the caller's generator.
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         try:
             trunk = timm.create_model(
@@ -151,11 +162,11 @@ def measure_trunk(config: TimmVisionConfig, path: Path) -> dict[str, Any]:
         except (AssertionError, RuntimeError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{config.architecture} cannot run with image_size={config.image_size} and "
-                f"model_args={config.model_args} of {path} ({type(error).__name__}: {error}); "
-                "allowed is what timm.create_model accepts and the trunk can divide; "
-                'most transformers of timm need "model_args": {"img_size": <image_size>}.'
+                f"model_args={config.model_args} of {path} ({type(error).__name__}: {error}). "
+                "timm must accept the arguments, and the trunk must divide the image size. "
+                'Correct them: most transformers of timm need "model_args": {"img_size": <image_size>}.'
             ) from error
-    # Some trunks add their class token late or give only the patches; then there is nothing before the grid.
+    # Some trunks add their class token late or return only the patches. Then no token stands before the grid.
     gives_prefix = (
         len(maps) > 1 and "return_prefix_tokens" in inspect.signature(trunk.forward_intermediates).parameters
     )
@@ -172,10 +183,15 @@ def measure_trunk(config: TimmVisionConfig, path: Path) -> dict[str, Any]:
 
 
 def build_processor(config: CLIPConfig | TimmCLIPConfig, **pixels: Any) -> CLIPProcessor:
-    """CLIP's processor for the image size, vocabulary and context length of `config`, with other `PIXEL_KEYS` if given."""
+    """Build CLIP's processor for the image size, vocabulary and context length of `config`.
+
+    Args:
+        config: Configuration of a student.
+        pixels: Values of `PIXEL_KEYS` that differ from CLIP's.
+    """
     side = config.vision_config.image_size
-    # The Pillow backend computes what open_clip's transform computes; the torchvision one rounds differently. (Where a
-    # centre crop leaves an odd margin, open_clip may round it up; transformers always rounds down.)
+    # The Pillow backend computes the same as open_clip's transform. The torchvision backend rounds differently.
+    # One difference is left: open_clip may round an odd margin of a centre crop up, transformers rounds down.
     crop_size = {"height": side, "width": side}
     image_processor = CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size=crop_size, **pixels)
     text = config.text_config

@@ -1,4 +1,4 @@
-"""The tokenizer of the presets: CLIP's byte-pair encoding out of open_clip's wheel, whole or cut to a small vocabulary."""
+"""Tokenizer of the presets: CLIP's byte-pair encoding from open_clip's wheel, complete or with a small vocabulary."""
 
 import gzip
 from importlib.resources import files
@@ -8,16 +8,16 @@ from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPTokenizer
 
 CLIP_VOCAB_SIZE = 49408
-# 256 bytes, 256 bytes at the end of a word, <|startoftext|> and <|endoftext|>; every further token is one merge.
+# 256 bytes, 256 bytes at the end of a word, <|startoftext|> and <|endoftext|>. Each further token is one merge.
 NUM_FIXED_TOKENS = 514
 
 
 def clip_tokenizer(vocab_size: int = CLIP_VOCAB_SIZE, context_length: int = 77) -> CLIPTokenizer:
     """
-    CLIP's tokenizer with its first `vocab_size - 514` merges, which are the most frequent ones.
+    Build CLIP's tokenizer with its first `vocab_size - 514` merges, which are the most frequent ones.
 
-    Any text can be written with any size, since all bytes are tokens; fewer merges make longer texts. With the full
-    size the ids are those of open_clip (which also repairs broken unicode and HTML entities before it splits a text).
+    All bytes are tokens, so any text can be written with any size. Fewer merges make longer texts. With the full size
+    the ids are those of open_clip. However, open_clip first repairs broken unicode and HTML entities.
 
     Args:
         vocab_size (`int`, *optional*, defaults to 49408):
@@ -26,13 +26,13 @@ def clip_tokenizer(vocab_size: int = CLIP_VOCAB_SIZE, context_length: int = 77) 
             Number of tokens to which `truncation=True` cuts a text, begin and end included.
 
     Raises:
-        ValueError: `vocab_size` is out of range.
+        ValueError: if `vocab_size` is out of range.
     """
     if not NUM_FIXED_TOKENS < vocab_size <= CLIP_VOCAB_SIZE:
         raise ValueError(
-            f"vocab_size={vocab_size} of the text_config does not fit the CLIP tokenizer; "
-            f"allowed are {NUM_FIXED_TOKENS + 1} to {CLIP_VOCAB_SIZE}; "
-            f"use {CLIP_VOCAB_SIZE} for the whole vocabulary or 4096 for a tiny student."
+            f"vocab_size={vocab_size} of the text_config does not fit the CLIP tokenizer. "
+            f"Allowed are {NUM_FIXED_TOKENS + 1} to {CLIP_VOCAB_SIZE}. "
+            f"Use {CLIP_VOCAB_SIZE} for the whole vocabulary or 4096 for a tiny student."
         )
     with gzip.open(files("open_clip") / "bpe_simple_vocab_16e6.txt.gz", "rt", encoding="utf-8") as lines:
         # The first line is a version note.
@@ -45,9 +45,9 @@ def clip_tokenizer(vocab_size: int = CLIP_VOCAB_SIZE, context_length: int = 77) 
 
 
 def byte_characters() -> list[str]:
-    """The 256 characters that stand for the bytes, in the order of GPT-2's table: printable ones first."""
+    """Return the 256 characters that stand for the bytes, in the order of GPT-2's table: printable ones first."""
     characters = sorted(ByteLevel.alphabet())
-    # A printable byte stands for itself; the others were moved to the code points from 256 on.
+    # A printable byte stands for itself. The others were moved to the code points from 256 on.
     return [c for c in characters if ord(c) < 256] + [c for c in characters if ord(c) >= 256]
 
 

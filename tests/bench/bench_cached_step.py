@@ -1,10 +1,11 @@
 """
-What a step with a cached teacher costs beside one that has no teacher but the same loss work, and beside one that asks it.
+Time of a step with a cached teacher, compared with steps without a teacher and with a live teacher.
 
     python tests/bench/bench_cached_step.py
 
-writes outputs/bench/cached_step.json. A ViT-B/16 teaches a ViT-T/16 at 224 pixels; all three decode, crop and tokenize the
-same pictures in the main process, and train with the same losses. The step without a teacher takes its features from memory.
+writes outputs/bench/cached_step.json. A ViT-B/16 teaches a ViT-T/16 at 224 pixels. All three steps decode, crop and
+tokenize the same pictures in the main process, and train with the same losses. The step without a teacher takes the
+teacher's features from memory.
 """
 
 import logging

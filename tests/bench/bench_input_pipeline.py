@@ -1,11 +1,11 @@
 """
-How many images one worker reads, crops and tokenizes in a second, against webdataset with open_clip's transform and tokenizer.
+Images that a worker reads, crops and tokenizes per second, compared with webdataset and open_clip's transform.
 
     pip install webdataset     # for this measurement only
     python tests/bench/bench_input_pipeline.py
 
-writes outputs/bench/input_pipeline.json. Both read the same tars in one process and make batches of 64 at 224 pixels; the
-measurements take turns, and the ratio is that of neighbours.
+writes outputs/bench/input_pipeline.json. Both read the same tars in one process and make batches of 64 at 224 pixels.
+The comparison also uses open_clip's tokenizer. The measurements take turns, and the ratio is that of neighbours.
 """
 
 import importlib.util
@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-# Before NumPy and torch are imported: the number is one worker's.
+# The threads are set before NumPy and torch are imported, because the number is that of one worker.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np

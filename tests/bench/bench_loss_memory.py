@@ -3,8 +3,8 @@ Memory and time of `clip_kd`, forward and backward, against the same losses writ
 
     python tests/bench/bench_loss_memory.py
 
-writes outputs/bench/loss_memory.json. Each measurement is a process of its own, because what a process once took it may
-keep. Its peak is that of the resident memory, as Linux counts it, above what it was before the first step.
+writes outputs/bench/loss_memory.json. Each measurement has its own process, because a process may keep memory that it
+once took. Its peak is that of the resident memory, as Linux counts it, above the memory before the first step.
 """
 
 import json
@@ -24,9 +24,9 @@ from hf_clip_kd.losses.features import CLIPDims, CLIPFeatures
 
 WIDTH, STUDENT_SCALE, TEACHER_SCALE = 512, 1 / 0.07, 100.0
 BATCHES = [1024, 2048, 4096, 8192, 16384, 32768]
-COMPARED = 16384  # the batch of the ratios
-PAIRS = 5  # of one run of either there, one after the other
-WARM_UP = 512  # a batch so small that what it leaves behind does not count
+COMPARED = 16384  # The ratios are those of this batch.
+PAIRS = 5  # A pair is one run of each there, one after the other.
+WARM_UP = 512  # The rest that so small a batch leaves in memory does not count.
 
 
 def ours():
@@ -51,7 +51,7 @@ def plain():
             task = task - log_p.diagonal().mean() / 2
             log_q = targets.log_softmax(dim)
             crd = crd + F.kl_div(log_p, log_q, reduction="sum", log_target=True) / (2 * len(image))
-        del logits, targets, log_p, log_q  # what the backward pass needs of them, autograd keeps
+        del logits, targets, log_p, log_q  # Autograd keeps the parts that the backward pass needs.
         scale, labels = log_scale.exp(), torch.arange(len(image))
         icl = F.cross_entropy(scale * image @ teacher_text.T, labels)
         icl = (icl + F.cross_entropy(scale * text @ teacher_image.T, labels)) / 2
@@ -71,7 +71,7 @@ def features(batch, seed, scale, requires_grad=False):
 
 
 def step(parameters, loss, batch):
-    """Of one forward and backward pass: peak memory in MB above the inputs', wall and CPU seconds, and the loss."""
+    """Measure a forward and backward pass: peak memory in MB above the inputs', wall and CPU seconds, and the loss."""
     student, teacher = features(batch, 0, STUDENT_SCALE, True), features(batch, 1, TEACHER_SCALE)
     before, wall, cpu = resident("VmRSS"), time.perf_counter(), time.process_time()
     value = loss(student, teacher)
@@ -96,7 +96,7 @@ def resident(name):
 
 
 def child(implementation, batch):
-    """What one process measures, printed as JSON."""
+    """Measure in one process and print JSON."""
     parameters, loss = IMPLEMENTATIONS[implementation]()
     step(parameters, loss, WARM_UP)
     steps = [step(parameters, loss, batch)]

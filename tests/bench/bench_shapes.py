@@ -1,5 +1,5 @@
 """
-How many images of the world `shapes` one core makes in a second, captions, drawing and encoding included.
+Images of the world `shapes` that one core makes per second, with captions, drawing and encoding.
 
     python tests/bench/bench_shapes.py
 
@@ -10,7 +10,7 @@ import os
 import statistics
 import time
 
-# Before NumPy is imported: the number is one core's.
+# The threads are set before NumPy is imported, because the number is that of one core.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 from report import machine, write
@@ -22,7 +22,7 @@ REPEATS = 7
 
 
 def measure(images=IMAGES, repeats=REPEATS, **options):
-    """Images per second of wall time and of CPU time, one number per repeat; each repeat makes another seed's images."""
+    """Return images per second of wall time and of CPU time, for each repeat. Each repeat has another seed."""
     load_shapes("train", size=512, **options)
     rates, cpu_rates = [], []
     for seed in range(repeats):

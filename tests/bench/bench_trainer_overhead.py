@@ -1,10 +1,11 @@
 """
-How much longer a step of `DistillationTrainer` takes than one of a bare PyTorch loop that does the same work.
+Ratio of the time of a `DistillationTrainer` step to that of a bare PyTorch loop with the same work.
 
     python tests/bench/bench_trainer_overhead.py
 
-writes outputs/bench/trainer_overhead.json. Both train the same student from the same teacher on the same batches, which
-lie collated in memory, with the same losses, AdamW, gradient clipping and clamping. Loop against loop is the control.
+writes outputs/bench/trainer_overhead.json. Both train the same student from the same teacher, with the same losses,
+AdamW, gradient clipping and clamping. Both use the same batches, already collated in memory. The control compares the
+loop with itself.
 """
 
 import logging
@@ -14,7 +15,7 @@ import statistics
 import tempfile
 import time
 
-# Before torch is imported: on one thread, what else runs on the machine disturbs the least.
+# The threads are set before torch is imported. Other programs disturb a single thread the least.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
@@ -116,7 +117,7 @@ def run_loop(batches, teacher, folder):
         lr=LEARNING_RATE,
         betas=BETAS,
         eps=EPSILON,
-        fused=True,  # as in the Trainer
+        fused=True,  # The Trainer also sets it.
     )
 
     def step(batch):
@@ -146,7 +147,7 @@ def run_loop(batches, teacher, folder):
 
 
 def measure():
-    """Median seconds of a step in each repeat, by clock: of the trainer, and of a loop before and a loop after it."""
+    """Return a step's median seconds in each repeat, by clock, for the trainer and a loop before and after it."""
     teacher = make_teacher()
     batches = make_batches(make_student()[1], teacher)
     runs = {"before": run_loop, "trainer": run_trainer, "after": run_loop}
@@ -168,9 +169,9 @@ def measure():
 
 def compare(trainer, before, after):
     """Median, smallest and largest ratio of the trainer to the loops, and the same for loop against loop."""
-    # Against the mean of the loops around it, a drift of the machine's speed cancels.
+    # A drift of the machine's speed cancels in the ratio to the mean of both loops.
     ratios = [2 * t / (a + b) for t, a, b in zip(trainer, before, after, strict=True)]
-    # What this finds where there is no difference: a ratio is known no better.
+    # The control compares equal work. A ratio is known no better than this.
     control = [b / a for a, b in zip(before, after, strict=True)]
     return {
         "ratio": round(statistics.median(ratios), 4),

@@ -1,4 +1,4 @@
-"""What every benchmark writes beside its numbers, and where."""
+"""Facts that every benchmark writes beside its numbers, and the folder for them."""
 
 import json
 import os
@@ -10,7 +10,7 @@ OUTPUTS = Path(__file__).parents[2] / "outputs" / "bench"
 
 
 def machine(*packages, threads=1):
-    """What the numbers were measured on, with the versions of the packages that they depend on."""
+    """Describe the machine of the measurement, with the versions of the packages that matter."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]

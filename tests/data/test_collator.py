@@ -70,7 +70,7 @@ def test_the_same_crop_reaches_both():
 
 @pytest.mark.parametrize("index", [{}, {"__index__": 0}])
 def test_the_same_colours_reach_both(index):
-    """Of a plain picture, in which every pixel tells the colours."""
+    """Every pixel of a plain picture shows the colours."""
     picture = Image.new("RGB", (64, 64), (200, 90, 40))
     batch = [{"image": picture, "text": "x"} | {key: i for key in index} for i in range(32)]
     jitter = {"color_jitter": (0.4, 0.4, 0.4, 0.1), "color_jitter_prob": 0.75, "gray_scale_prob": 0.25}
@@ -264,9 +264,9 @@ def test_too_many_broken_rows_end_the_run():
 def test_the_drawn_words_and_crops_follow_the_seed(text):
     batch = rows(text=text or "x")
     torch.manual_seed(5)
-    one, two = CLIPDataCollator(processor()), CLIPDataCollator(processor())
-    first, second = one(batch), one(batch)
-    assert all(torch.equal(first[key], value) for key, value in two(batch).items())
+    collate, same = CLIPDataCollator(processor()), CLIPDataCollator(processor())
+    first, second = collate(batch), collate(batch)
+    assert all(torch.equal(first[key], value) for key, value in same(batch).items())
     assert not torch.equal(first["pixel_values"], second["pixel_values"])
     other = CLIPDataCollator(processor(), seed=1)(batch)
     assert not torch.equal(first["pixel_values"], other["pixel_values"])

@@ -235,7 +235,8 @@ def test_generated_captions_need_a_column_of_their_own(folder):
     for name in ("title", "filepath"):
         with pytest.raises(
             ValueError,
-            match=rf"`synthetic_text_column='{name}'` is also the column of something else.*\['filepath', 'title'\]",
+            match=rf"`synthetic_text_column='{name}'` is also the column of the images or captions"
+            r".*\['filepath', 'title'\]",
         ):
             load_image_text(path, synthetic_text_column=name)
 
@@ -279,7 +280,7 @@ def torn_tar(folder):
         folder / "torn.tar", [("0.png", png(0)), ("0.txt", b"x"), ("1.png", png(1) * 90), ("1.txt", b"y")]
     )
     data = (folder / "torn.tar").read_bytes()
-    (folder / "torn.tar").write_bytes(data[:600])  # in the first picture: no sample is left
+    (folder / "torn.tar").write_bytes(data[:600])  # The cut is in the first picture: no sample is left.
     return {"dataset_name": path}
 
 
@@ -317,8 +318,8 @@ def no_split(folder):
         (lambda folder: {"dataset_name": str(folder / "gone.csv")}, r"gone\.csv'` names no file"),
         (lambda folder: {"dataset_name": "imagefolder"}, r"'imagefolder'` alone names no data.*data_dir"),
     ],
-    ids="empty-csv zero-bytes empty-folder torn-tar torn-parquet no-split unknown no-folder no-data-dir no-match no-file "
-    "no-arguments".split(),
+    ids="empty-csv zero-bytes empty-folder torn-tar torn-parquet no-split unknown no-folder no-data-dir no-match "
+    "no-file no-arguments".split(),
 )
 def test_what_cannot_be_loaded_says_so_in_one_line(folder, arguments, match):
     with pytest.raises(ValueError, match=match) as info:

@@ -1,4 +1,4 @@
-"""Streams: every row once in a pass, whoever reads; the same order again; on from the very next row; weights; checks."""
+"""Streams: each row once in a pass with any readers, the same order again, exact resume, weights and errors."""
 
 import itertools
 import json
@@ -89,7 +89,7 @@ def test_a_loader_goes_on_at_the_next_row(kinds, num_workers, tars):
         return Stream(sources, seed=3, buffer_size=7).loader(4, keys, num_workers=num_workers)
 
     whole = take(make(), 24)
-    for stop in (0, 1, 5, 12, 17):  # in the first block, after it, and in later passes
+    for stop in (0, 1, 5, 12, 17):  # The stops are in the first block, after it, and in later passes.
         killed = make()
         assert take(killed, stop) == whole[:stop]
         resumed = make()
@@ -108,7 +108,8 @@ def test_weights_are_shares_of_the_rows():
 def test_too_few_shards_are_refused_at_the_start(tars):
     with pytest.raises(
         ValueError,
-        match=r"Source 1 has 4 shard\(s\), and 2 process\(es\) with 3 worker\(s\) each are 6 readers.*dataloader_num_workers` to 2",
+        match=r"Source 1 has 4 shard\(s\), and 2 process\(es\) with 3 worker\(s\) each are 6 readers"
+        r".*dataloader_num_workers` to 2",
     ):
         Stream([table(), tars]).loader(4, keys, world_size=2, num_workers=3)
 
@@ -156,7 +157,8 @@ def test_uniforms_of_a_row_are_uniform_and_depend_on_each_key():
 
 
 def test_uniforms_are_those_of_the_generator_as_published():
-    # The known answer of Random123 for Philox4x64-10 with counter and key 0, which numpy gives from the counter before.
+    # Random123 has a known answer for Philox4x64-10 with counter and key 0.
+    # NumPy returns it from the counter before.
     first = np.random.Philox(key=[0, 0], counter=[2**64 - 1] * 4).random_raw(4)
     assert [hex(int(word)) for word in first] == [
         "0x16554d9eca36314c",

@@ -108,7 +108,7 @@ def test_remote_code_in_pipelines(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, done.stderr
     assert "a dog" in done.stdout and "transformers_modules" in done.stdout
-    # What is saved later promises no code.
+    # A model saved later promises no code.
     model, _ = load_clip(tmp_path / "out")
     model.save_pretrained(tmp_path / "again")
 

@@ -48,7 +48,7 @@ def build(config):
 
 @torch.no_grad()
 def assert_same_embeddings(model, folder, model_class, mean=None):
-    """The imported model, on pictures and sentences through its own processor, against the original and open_clip's."""
+    """Compare the imported model, with its own processor, with the original and with open_clip's."""
     student, processor = load_clip(folder)
     assert type(student) is model_class
     size = student.config.vision_config.image_size

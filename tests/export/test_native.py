@@ -1,4 +1,4 @@
-"""Native export: timm's vision transformers compute the same in stock classes, and what has no such class is refused."""
+"""Native export: timm's vision transformers compute the same in stock classes, and other models are refused."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def assert_same(model, other):
         "input_ids": ids,
         "pixel_values": torch.randn(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1)),
     }
-    expected, found = (one(**inputs) for one in (model, other))
+    expected, found = (encode(**inputs) for encode in (model, other))
     for key in ("image_embeds", "text_embeds", "logits_per_image"):
         torch.testing.assert_close(found[key], expected[key], atol=1e-5, rtol=1e-5)
 
@@ -64,8 +64,8 @@ def test_vision_transformers(architecture, model_args, native_class, tower_class
     with torch.no_grad():
         expected = model.vision_model(pixels, output_hidden_states=True).hidden_states
         found = tower(pixels, output_hidden_states=True).hidden_states
-    for one, other in zip(found[1:], expected[1:], strict=True):
-        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+    for states, other in zip(found[1:], expected[1:], strict=True):
+        torch.testing.assert_close(states, other, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

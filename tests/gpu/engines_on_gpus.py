@@ -1,11 +1,12 @@
-"""What no CPU can show: every engine over NCCL gives the curve of one GPU, and what a sharded teacher saves.
+"""Checks that need GPUs: every engine over NCCL gives the curve of one GPU, and a sharded teacher saves memory.
 
-One process per GPU, with two or more GPUs (one GPU runs too, and proves the engines' code paths alone):
+It starts one process per GPU, on two or more GPUs. A single GPU only runs the engines' code paths:
 
     torchrun --standalone --nproc_per_node 2 tests/gpu/engines_on_gpus.py outputs/engines_on_gpus.json
 
-Writes, for each engine, the largest relative difference of 20 losses from those of the first engine, which is DDP, and the peak of
-the GPU's memory, with the name of the machine's GPU. Exits with an error if a curve differs by more than 1e-5 (float32, TF32 off).
+The file holds the largest relative difference of each engine's 20 losses from those of DDP.
+It also holds the GPU's name and the peak of its memory. The script exits with an error if a curve differs by more
+than 1e-5 (float32, TF32 off).
 """
 
 import json
@@ -47,7 +48,7 @@ def main(path: str) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(json.dumps({"machine": machine, "runs": found}, indent=2) + "\n")
         print(json.dumps(found, indent=2))
-    bad = [name for name, one in found.items() if not one["difference"] <= TOLERANCE]
+    bad = [name for name, result in found.items() if not result["difference"] <= TOLERANCE]
     if bad:
         raise SystemExit(f"Another curve than DDP's: {', '.join(bad)}.")
 

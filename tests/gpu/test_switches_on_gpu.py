@@ -1,4 +1,4 @@
-"""What no CPU can show of the switches: half precision, machine code, flash attention and a memory that is full, with every loss.
+"""Switches that need a GPU, with every loss: half precision, machine code, flash attention and a full memory.
 
 python -m pytest -m '' tests/gpu/test_switches_on_gpu.py
 """

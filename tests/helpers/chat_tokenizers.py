@@ -1,4 +1,4 @@
-"""A small tokenizer for each family of language models: its special tokens and its way with BOS, nothing downloaded."""
+"""Small tokenizers for each family of language models, with its special tokens and use of BOS, not downloaded."""
 
 import copy
 from functools import cache

@@ -206,7 +206,7 @@ class Launch:
         """
         Kill a random process at a random moment of its `times`-th `phase`, and then the others, as a launcher does.
 
-        Returns what it was doing, or None if it had come to its end before.
+        Returns the phase that it was in, or None if it had ended before.
         """
         victim = chance.randrange(len(self.processes))
         board, process = self.boards[victim], self.processes[victim]

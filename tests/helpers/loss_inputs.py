@@ -49,7 +49,7 @@ def features(dims: CLIPDims, seed: int, dtype=torch.float32, scale=14.0) -> CLIP
 
 
 def with_moments(values: CLIPFeatures) -> CLIPFeatures:
-    """With the moments of the tokens, which teachers give in fp32 or better."""
+    """Add the moments of the tokens, which teachers give in fp32 or better."""
     if values.members:
         return replace(values, members=tuple(map(with_moments, values.members)))
     tokens = values.image_tokens.to(torch.promote_types(values.image_tokens.dtype, torch.float32))
@@ -57,23 +57,23 @@ def with_moments(values: CLIPFeatures) -> CLIPFeatures:
 
 
 def with_new(values: CLIPFeatures, names: tuple[str, ...], function: Callable[[Tensor], Tensor]) -> CLIPFeatures:
-    """With `function` applied to the features of these names, of the members too."""
+    """Apply `function` to the features of these names, also of the members."""
     new = {name: function(getattr(values, name)) for name in names if getattr(values, name) is not None}
     return replace(values, **new, members=tuple(with_new(member, names, function) for member in values.members))
 
 
 def scaled(values: CLIPFeatures, magnitude: float) -> CLIPFeatures:
-    """With all embeddings and tokens `magnitude` times as long."""
+    """Make all embeddings and tokens `magnitude` times as long."""
     return with_moments(with_new(values, (*EMBEDS, "image_tokens"), lambda x: magnitude * x))
 
 
 def padded(values: CLIPFeatures, zeros: int) -> CLIPFeatures:
-    """With `zeros` zeros behind each embedding."""
+    """Append `zeros` zeros to each embedding."""
     return with_new(values, EMBEDS, lambda x: F.pad(x, (0, zeros)))
 
 
 def leaves(values: CLIPFeatures) -> CLIPFeatures:
-    """With tensors of their own that collect gradients."""
+    """Copy all tensors to leaves that collect gradients."""
     return values.map(lambda x: x.detach().clone().requires_grad_())
 
 

@@ -10,7 +10,7 @@ EPOCHS = {"x1": 1.0, "x2": 2.0, "x4": 4.0}
 TYPES = ("color_at", "shape_at", "texture_at", "count")
 OBJECTIVES = {"fd": 0.04, "icl": 0.02, "crd": 0.0, "clip_kd": 0.05}
 
-# What is put in: points of the student for each point of its teacher, or for each doubling of the duration.
+# Effects put into the cells: points of the student for each point of its teacher or doubling of the duration.
 ZERO_SHOT_SLOPE, VQA_SLOPE = 0.6, 0.0
 ZERO_SHOT_DOUBLING, VQA_DOUBLING = 0.04, 0.0
 SEED_NOISE = 0.004
@@ -58,13 +58,16 @@ def cell(teacher, objective, duration, data, seed, *, student="T", questions=400
         "steps": int(100 * EPOCHS[duration]),
         "status": "done",
         "student": {
-            "acc1": acc1, "image_retrieval_recall@1": acc1 - 0.02, "text_retrieval_recall@1": acc1 - 0.03 + 0.01 * rng.random(),
+            "acc1": acc1, "image_retrieval_recall@1": acc1 - 0.02,
+            "text_retrieval_recall@1": acc1 - 0.03 + 0.01 * rng.random(),
         },
         "vqa": {name: float(value) for name, value in vqa.items()},
         "vqa_correct": correct.tolist(),
         "representation": representation,
         "representation_maps": maps,
-        "cost": {"vision_parameters": 35_000, "text_parameters": 36_000, "images_per_second": 9000 + 300 * rng.random()},
+        "cost": {
+            "vision_parameters": 35_000, "text_parameters": 36_000, "images_per_second": 9000 + 300 * rng.random(),
+        },
         "teacher": None,
     }  # fmt: skip
 
@@ -86,8 +89,8 @@ def cells(seeds=(0, 1, 2), **options):
 def write(folder: Path, some: list[dict], **record) -> Path:
     """The output folder of `recipes/study.py` with these cells."""
     (folder / "cells").mkdir(parents=True)
-    for one in some:
-        (folder / "cells" / f"{one['id']}.json").write_text(json.dumps(one))
+    for entry in some:
+        (folder / "cells" / f"{entry['id']}.json").write_text(json.dumps(entry))
     teachers = {
         name: {
             "student": {"acc1": acc1, "image_retrieval_recall@1": acc1, "text_retrieval_recall@1": acc1},
@@ -102,7 +105,8 @@ def write(folder: Path, some: list[dict], **record) -> Path:
     }
     blind, oracle = ({"accuracy": a, **{f"{kind}/accuracy": a for kind in TYPES}} for a in (0.25, 0.99))
     study = {
-        "name": "made-up", "config": {}, "cells": [one["id"] for one in some], "machine": {"cpu": "none", "cores": 2},
+        "name": "made-up", "config": {}, "cells": [entry["id"] for entry in some],
+        "machine": {"cpu": "none", "cores": 2},
         "procedural": True, "teachers": teachers, "references": {"blind": blind, "oracle": oracle},
     }  # fmt: skip
     (folder / "study.json").write_text(json.dumps(study | record))

@@ -1,8 +1,8 @@
-"""A Hub on loopback that the real huggingface_hub client talks to: commits, LFS, downloads, and failures on request.
+"""Hub on loopback for the real huggingface_hub client: commits, LFS, downloads, and failures on request.
 
-It is an approximation: the texts of its errors, which files become LFS and the rules for cards are near to those of the
-public Hub, not the same. Large files go by git-LFS alone (the client's `HF_HUB_DISABLE_XET=1`), from another host name, as a
-storage bucket does. Set `HF_ENDPOINT` to its `url` before anything imports huggingface_hub.
+It approximates the public Hub. Its error texts, its choice of LFS files and its rules for cards are not equal.
+Large files use only git-LFS (the client's `HF_HUB_DISABLE_XET=1`), from another host name, like a storage bucket. Set
+`HF_ENDPOINT` to its `url` before anything imports huggingface_hub.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class File:
 
     @property
     def git(self) -> str:
-        """Of an LFS file, that of the pointer in its place."""
+        """Hash of the blob in git. An LFS file has that of its pointer."""
         data = self.data
         if self.lfs:
             data = f"version https://git-lfs.github.com/spec/v1\noid sha256:{self.sha256}\nsize {len(data)}\n".encode()
@@ -107,7 +107,7 @@ class Repo:
         return self.commits[oid]
 
     def history(self, revision: str = "main") -> list[Commit]:
-        """From the newest commit to the first."""
+        """Return the commits from the newest to the first."""
         commit, found = self.find(revision), []
         while commit:
             found.append(commit)
@@ -117,7 +117,7 @@ class Repo:
 
 @dataclass
 class Failure:
-    """What happens to some requests in the place of an answer, or before it. See [`MiniHub.fail`]."""
+    """Failure of requests, in place of an answer or before it. See [`MiniHub.fail`]."""
 
     method: str
     path: str
@@ -148,7 +148,7 @@ class MiniHub:
         self.server: _Server | None = None
         self.reset()
 
-    # ---- For tests ----
+    # ---- Methods for tests ----
 
     def start(self) -> MiniHub:
         self.server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
@@ -191,14 +191,15 @@ class MiniHub:
 
     def fail(self, method: str, path: str, **how) -> Failure:
         """
-        Script a failure of the next requests whose method is `method` and in whose path the regular expression `path` is found.
+        Script a failure of the next requests with this `method`, and with the regular expression `path` in their path.
 
         Args:
             status, message, headers: Answer this instead.
             cut_request, cut_response (`int`): Drop the connection after so many bytes of the body.
             reset (`bool`, defaults to `True`): Drop it by a reset (RST); else it is closed (FIN).
-            delay (`float`): Wait so many seconds first; without one of the above, the answer is then the right one.
-            times (`int`, defaults to `1`), skip (`int`, defaults to `0`): How many requests, after how many good ones.
+            delay (`float`): Wait so many seconds first. The answer is then the right one, unless the above change it.
+            times (`int`, defaults to `1`): Number of failing requests.
+            skip (`int`, defaults to `0`): Number of good requests before them.
         """
         self.failures.append(Failure(method, path, **how))
         return self.failures[-1]
@@ -207,7 +208,7 @@ class MiniHub:
         return {path: file.data for path, file in self.repos[type, repo_id].find(revision).files.items()}
 
     def titles(self, repo_id: str, revision: str = "main", type: str = "model") -> list[str]:
-        """Of all commits but the one that made the repository, from the newest."""
+        """Return the titles of all commits, from the newest, without the first, which made the repository."""
         return [commit.title for commit in self.repos[type, repo_id].history(revision)][:-1]
 
     def calls(self, method: str, path: str) -> list[dict]:
@@ -443,7 +444,7 @@ def is_lfs(path: str, sample: bytes, size: int) -> bool:
 
 
 def front_matter(card: str) -> Any:
-    """What stands between the first two lines of three dashes; `None` without them."""
+    """Read the YAML between the first two lines of three dashes, or return `None` without them."""
     found = re.match(r"\s*---\r?\n(.*?)\r?\n---\s*(?:\n|$)", card, re.S)
     return yaml.safe_load(found[1]) if found else None
 

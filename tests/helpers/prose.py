@@ -23,7 +23,7 @@ BAD_FIRST_WORDS = frozenset(
 DIRECTIVE = re.compile(r"#\s*(noqa|type:|fmt:|ruff:|pragma|!)")
 # Headings of Google's style, and the head of an entry below one: `name (type): ` or `name: `.
 SECTION = re.compile(r"(Args|Arguments|Returns|Raises|Yields|Example|Examples|Attributes|Note|Notes):$")
-ENTRY_HEAD = re.compile(r"^[`*\w.,\[\]/ ]{1,60}?(\(.*?\))?:(\s|$)")
+ENTRY_HEAD = re.compile(r"^[`*\w.,\[\]/ ]{1,60}?(\((?:[^()]|\([^()]*\))*\))?:(\s|$)")
 BULLET = re.compile(r"^([-*•]|\d+[.)])\s+")
 # A sentence ends at a full stop, question or exclamation mark before a capital, a digit, a quote or code.
 SENTENCE_END = re.compile(r"(?<=[.!?])[\"')]*\s+(?=[A-Z0-9\"'(\[`-])")

@@ -54,7 +54,7 @@ def word_tokenizer(lowercase):
 
 
 def character_tokenizer():
-    """What a native SigLIP 2 folder holds, with one token per character."""
+    """Make the tokenizer of a native SigLIP 2 folder, with one token per character."""
     special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
     vocab = {token: index for index, token in enumerate([*special, "▁", *"abcdefghijklmnopqrstuvwxyz"])}
     return Siglip2Tokenizer(vocab=vocab, merges=[], padding_side="right")
@@ -100,7 +100,7 @@ def processor(side=32, length=16):
 
 
 def tiny_dual_encoder(kind):
-    """A dual encoder of this family, of another make than CLIP and SigLIP, with a scale that is not its initial one."""
+    """Make a dual encoder that is neither CLIP nor SigLIP. Its scale differs from the initial scale."""
     text = {**TOWER, "vocab_size": 40, "max_position_embeddings": 16, "bos_token_id": 2, "eos_token_id": 1}
     vision = {**TOWER, "image_size": 32, "patch_size": 8}
     efficientnet = {"image_size": 32, "width_coefficient": 0.1, "depth_coefficient": 0.1, "hidden_dim": 48}
@@ -116,7 +116,7 @@ def tiny_dual_encoder(kind):
     model = model_class(config_class(text_config=text, vision_config=vision, projection_dim=width)).eval()
     for name, parameter in model.named_parameters():
         if kind == "align" and name.startswith("vision_model"):
-            parameter.data.normal_(std=0.3)  # with its own weights nothing would be left of a picture of 32 pixels
+            parameter.data.normal_(std=0.3)  # The initial weights would leave nothing of a picture of 32 pixels.
         if name in ("logit_scale", "temperature"):
             parameter.data.fill_(0.7)
     return model

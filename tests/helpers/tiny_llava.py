@@ -1,4 +1,4 @@
-"""A real LLaVA in miniature, untrained, with a tokenizer made on the spot: its answers are nonsense but depend on all."""
+"""Untrained real LLaVA in miniature, with its own tokenizer. Its answers are nonsense, but depend on all inputs."""
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -42,11 +42,11 @@ def make_tokenizer():
 
 
 def make_llava(tower="clip", seed=1, restless=6.0):
-    """(model, processor), float32, in eval mode.
+    """Make a model, float32 and in eval mode, and its processor.
 
     Args:
-        tower: `"clip"`, with a class token, or `"timm"`, a convnet behind our own class.
-        seed: Of the weights.
+        tower: `"clip"`, with a class token, or `"timm"`, a convnet in our own class.
+        seed: Seed of the weights.
         restless: Factor on the weights' scale, so that answers differ between questions and images.
     """
     tokenizer = make_tokenizer()

@@ -1,4 +1,4 @@
-"""What a LLaVA is put together from, in miniature: image towers of every kind and causal language models, untrained."""
+"""Untrained miniature parts of a LLaVA: image towers of every kind and causal language models."""
 
 import numpy as np
 import torch

@@ -65,7 +65,7 @@ def write_scores(folder, **metrics):
 
 
 def sections(text):
-    """Headings of a card with what stands below them, up to the next heading of any level; code is left out."""
+    """Return level, heading and text of each section of a card, up to the next heading. Code is left out."""
     body = without_code_blocks(text.split("\n---\n", 1)[1])
     parts = re.split(r"^(#+) (.+)$", body, flags=re.MULTILINE)
     return [(len(parts[i]), parts[i + 1], parts[i + 2].strip()) for i in range(1, len(parts), 3)]
@@ -76,7 +76,7 @@ def without_code_blocks(text):
 
 
 def check_form(text):
-    """What holds for every card."""
+    """Check the rules for every card."""
     found = sections(text)
     assert [level for level, _, _ in found].count(1) == 1 and found[0][0] == 1
     for (level, title, below), following in zip(found, [*found[1:], (0, "", "")], strict=True):
@@ -99,7 +99,7 @@ def test_committed_card_comes_out_again(recipe, name):
     text = (CARDS / f"{name}.md").read_text(encoding="utf-8")
     assert text == render_card(CARDS / "runs" / name), "run `python recipes/maintenance/model_cards.py`"
     card, _ = check_form(text)
-    card.validate()  # by the Hub, on loopback
+    card.validate()  # The Hub on loopback checks it.
     assert PROCEDURAL in text and "procedural-data" in card.data.tags
     # Every number in the metadata is one that was measured.
     results = [json.loads(path.read_text()) for path in (CARDS / "runs" / name / "results").glob("*.json")]
@@ -148,7 +148,7 @@ def test_collect_takes_a_run_over_and_refuses_a_foreign_recipe(recipe, tmp_path,
         recipe.collect(tmp_path, tmp_path / "cards")
 
 
-# ---- What a card says ----
+# ---- Contents of a card ----
 
 
 def test_student_card_says_what_it_was_made_of(run):
@@ -319,7 +319,7 @@ def test_vlm_and_cache_have_cards_of_their_own(tmp_path):
     assert "--teacher_cache me/cache" in text and "123" not in text
 
 
-# ---- What a user wrote stays text ----
+# ---- A user's words stay text ----
 
 HOSTILE = "a\n---\n# b | c\n![x](y) <script>z</script> ```d``` *e* ]( & hf_abcdefghijklmnopqrstuvwx \u202e"
 

@@ -1,4 +1,4 @@
-"""hf_clip_kd/hub.py and recipes/push.py against the real client: what is pushed, and what is there after each failure."""
+"""hf_clip_kd/hub/push.py and recipes/push.py with the real client: contents of pushes, and state after failures."""
 
 import hashlib
 import importlib
@@ -85,7 +85,7 @@ def public(folder):
     return {path: digest for path, digest in content(folder).items() if path not in PRIVATE}
 
 
-# ---- What a push is ----
+# ---- Contents of a push ----
 
 
 def test_one_commit_has_all_that_is_public(hub, folder):
@@ -129,7 +129,7 @@ def test_what_was_pushed_loads_for_another(hub, folder, wipe_cache):
         assert torch.equal(tensor, there.state_dict()[name]), name
 
 
-# ---- Before the training ----
+# ---- Checks before the training ----
 
 
 def test_check_makes_repository_and_branch(hub):
@@ -230,11 +230,11 @@ def test_failure_leaves_all_and_the_next_push_completes(hub, folder, push_recipe
     with pytest.raises(PushError) as caught:
         push_folder(folder, "me/student", private=True, revision="next")
 
-    # On disk nothing has changed, and on the Hub nobody sees half of it.
+    # Nothing has changed on disk, and nobody sees half of the push on the Hub.
     assert content(folder) == before
     assert all(set(hub.files(id, rev)) == {".gitattributes"} for (_, id), r in hub.repos.items() for rev in r.branches)
 
-    # What the user reads: the reason, what to do, the command; never the token.
+    # The user reads the reason, the fix and the command, and never the token.
     told = str(caught.value)
     assert f"The push of {str(folder)!r} to 'me/student' failed: " in told and reason in told and advice in told
     everything = told + caplog.text + "".join(traceback.format_exception(caught.value))

@@ -24,7 +24,7 @@ def flat(value, path=""):
     """Path in a JSON to the leaf there."""
     if isinstance(value, dict | list):
         items = value.items() if isinstance(value, dict) else enumerate(value)
-        return {name: leaf for key, one in items for name, leaf in flat(one, f"{path}/{key}").items()}
+        return {name: leaf for key, child in items for name, leaf in flat(child, f"{path}/{key}").items()}
     return {path: value}
 
 

@@ -61,7 +61,7 @@ def imported_module(name, modules):
 
 
 def reached(modules, package):
-    """Dotted name -> dotted name of each module it reaches by any path -> the modules on the way there, itself first."""
+    """Map each dotted name to all modules that it reaches, and each of them to the way, itself first."""
     direct = {
         name: {
             folder

@@ -1,4 +1,4 @@
-"""Processes train a LLaVA as one does, under every engine, also where one has a batch without any image; they share questions."""
+"""Several processes train a LLaVA like one, under every engine, also if one has no image. They share questions."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from hf_clip_kd.data import load_shapes
 from hf_clip_kd.evaluation import build_vqa_evaluator
 from hf_clip_kd.vlm import FeatureScale, measure_features
 
-# In both steps the first process sees images and the second one none.
+# The first process sees images in both steps, and the second none.
 TEXT_ONLY = (4, 5, 6, 7, 12, 13, 14, 15)
 
 

@@ -1,7 +1,7 @@
 """Every loss against values that the authors' own code computed, in float64.
 
-`reference/loss_vectors.json` holds those values for the inputs in `reference/loss_vectors.safetensors`; names that end in
-a bracket are the corrected forms, computed from the formulas.
+`reference/loss_vectors.json` holds those values for the inputs in `reference/loss_vectors.safetensors`. Names that end
+in a bracket are the corrected forms, computed from the formulas.
 """
 
 import json
@@ -23,7 +23,7 @@ FORMULA_ONLY = {"cka", "patch", "patch_text", "relation"}  # losses without a pu
 
 class Published(NamedTuple):
     """
-    How to compute a published value.
+    Computation of a published value.
 
     Args:
         loss (`str`): Its name here.

@@ -1,4 +1,4 @@
-"""The whole way: a model is trained by a recipe, pushed by a recipe, and loaded where this package is not, from an empty cache."""
+"""Complete way of a model: recipes train and push it, and a process without this package loads it."""
 
 import importlib
 import json
@@ -43,7 +43,8 @@ inputs = processor(images=picture, text=texts, padding=True, return_tensors="pt"
 logits = model(**inputs).logits_per_image[0]
 """,
     "zero-shot pipeline": """
-rows = pipeline("zero-shot-image-classification", model=repo)(picture, candidate_labels=texts, hypothesis_template="{}")
+classify = pipeline("zero-shot-image-classification", model=repo)
+rows = classify(picture, candidate_labels=texts, hypothesis_template="{}")
 scores = {row["label"]: row["score"] for row in rows}
 logits = torch.tensor([scores[text] for text in texts]).log()
 """,
@@ -64,7 +65,8 @@ processor = AutoProcessor.from_pretrained(repo)
 scale = AutoModel.from_pretrained(repo).logit_scale.exp()
 length = processor.tokenizer.model_max_length
 tokens = processor.tokenizer(texts, padding="max_length", max_length=length, return_tensors="pt")
-given = {"vision_model": processor.image_processor(picture, return_tensors="pt")["pixel_values"], "text_model": tokens["input_ids"]}
+pixels = processor.image_processor(picture, return_tensors="pt")["pixel_values"]
+given = {"vision_model": pixels, "text_model": tokens["input_ids"]}
 parts = []
 for name, value in given.items():
     session = onnxruntime.InferenceSession(hf_hub_download(repo, f"onnx/{name}.onnx"))
@@ -84,7 +86,8 @@ logits = torch.tensor(extract(picture)[0]).flatten()
     "image-text-to-text pipeline": """
 ask = pipeline("image-text-to-text", model=repo)
 messages = [{"role": "user", "content": [{"type": "image", "image": picture}, {"type": "text", "text": texts[0]}]}]
-inputs = ask.processor.apply_chat_template(messages, tokenize=True, add_generation_prompt=True, return_dict=True, return_tensors="pt")
+options = {"tokenize": True, "add_generation_prompt": True, "return_dict": True, "return_tensors": "pt"}
+inputs = ask.processor.apply_chat_template(messages, **options)
 logits = ask.model(**inputs).logits[0, -1]
 assert isinstance(ask(text=messages, max_new_tokens=4)[0]["generated_text"], list)
 """,
@@ -117,7 +120,7 @@ def write_yaml(path, values):
 
 
 def load_elsewhere(folder, names, picture, texts=TEXTS):
-    """What each of the loaders gives, in a process without our package and with a home that is empty."""
+    """Load with each loader, in a process without this package and with an empty home."""
     picture.save(folder / "picture.png")
     home = folder / "clean_home"
     env = {

@@ -125,7 +125,7 @@ def test_siglip_kd_has_its_optimum_at_the_teacher():
     assert value.item() == 0
     assert all(g is None or g.abs().max() < 1e-12 for g in grads)
 
-    # As published there is none: a student that agrees in every sign gains by growing without end.
+    # The published form has no minimum: a student that agrees in every sign gains by growing without end.
     published = build("siglip_kd", (PAIRS["biased"][0],) * 2, upstream_compat=True).double()
     values = [
         published(replace(teacher, logit_scale=k * teacher.logit_scale, logit_bias=k * teacher.logit_bias), teacher)
@@ -172,15 +172,15 @@ def test_teacher_without_bias_expects_as_many_pairs_as_images(scale):
 
 
 def test_bias_of_a_single_pair_is_finite():
-    one = torch.ones(1, 1)
-    assert calibrated_bias(one, one, torch.tensor(100.0)).isfinite()
+    pair = torch.ones(1, 1)
+    assert calibrated_bias(pair, pair, torch.tensor(100.0)).isfinite()
 
 
 # ---- gradients ----
 
 
 def contrastive_gradients(image: torch.Tensor, text: torch.Tensor, scale: torch.Tensor) -> list[torch.Tensor]:
-    """What autograd finds for the two cross-entropies by the unit-norm embeddings."""
+    """Return autograd's gradients of the two cross-entropies by the unit-norm embeddings."""
     image, text = (F.normalize(x).requires_grad_() if not x.requires_grad else F.normalize(x) for x in (image, text))
     logits = scale * image @ text.T
     losses = [F.cross_entropy(direction, torch.arange(BATCH)) for direction in (logits, logits.T)]
@@ -339,7 +339,7 @@ def test_cka_of_embeddings_that_are_all_the_same_is_1_without_a_gradient(rows):
 def test_resampling():
     tokens = features(TEACHER, 2, F64).image_tokens
     assert resample(tokens, (3, 4), (3, 4)) is tokens
-    # A map that grows evenly from left to right does so on any grid, and a coarser one averages the finer.
+    # A map that grows evenly from left to right does so on any grid. A coarser grid averages the finer one.
     ramp = torch.arange(8.0).repeat(4, 1).reshape(1, 32, 1)
     coarse = resample(ramp, (4, 8), (2, 4)).reshape(2, 4)
     torch.testing.assert_close(coarse.diff(dim=1)[:, 1], torch.full((2,), 2.0))

@@ -33,13 +33,13 @@ def built(name, teacher, **options):
 @pytest.mark.parametrize("name", [name for name in LOSSES if LOSSES[name].needs_teacher])
 def test_two_of_the_same_teacher_are_one(name):
     """Value and gradient by the student are those of the one teacher, once the heads are the same."""
-    one, two = built(name, TEACHER), built(name, ensemble(TEACHER, TEACHER))
+    single, double = built(name, TEACHER), built(name, ensemble(TEACHER, TEACHER))
     if name != "reinforced":
-        for loss in two.terms[name].losses:
-            loss.load_state_dict(one.terms[name].state_dict())
+        for loss in double.terms[name].losses:
+            loss.load_state_dict(single.terms[name].state_dict())
     student, teacher = leaves(features(STUDENT, 1)), features(TEACHER, 2)
-    expected, _ = one(student, teacher)
-    value, _ = two(student, CLIPFeatures(members=(teacher, teacher)))
+    expected, _ = single(student, teacher)
+    value, _ = double(student, CLIPFeatures(members=(teacher, teacher)))
     assert_close(value, expected)
     wanted = [x for x in student.tensors().values() if x.ndim]
     for got, right in zip(
@@ -59,12 +59,12 @@ def test_every_teacher_pulls_by_its_weight(name):
     members = features(TEACHER, 2, scale=60.0), features(STUDENT, 3, scale=3.0)
     loss(student, CLIPFeatures(members=members))
     term = loss.terms[name]
-    values = [one(student, member) for one, member in zip(term.losses, members, strict=True)]
+    values = [member_loss(student, member) for member_loss, member in zip(term.losses, members, strict=True)]
     raw = torch.stack([gradient_norm(value, student) for value in values])
     assert max(raw / raw.flip(0)) > 1.01
     pulls = term.shares() * raw
     assert_close(pulls[0] / pulls[1], torch.tensor(3.0))
-    assert_close(pulls.sum(), (torch.tensor([0.75, 0.25]) * raw).sum())  # as much as the plain weighted mean
+    assert_close(pulls.sum(), (torch.tensor([0.75, 0.25]) * raw).sum())  # The plain weighted mean has the same pull.
 
 
 def test_a_teacher_does_not_gain_by_a_larger_loss(monkeypatch):
@@ -92,7 +92,7 @@ def test_balance_is_a_running_mean_of_training_alone():
         student = leaves(features(STUDENT, seed))
         members = features(TEACHER, 10 + seed), features(TEACHER, 20 + seed)
         loss(student, CLIPFeatures(members=members))
-        values = [one(student, member) for one, member in zip(term.losses, members, strict=True)]
+        values = [member_loss(student, member) for member_loss, member in zip(term.losses, members, strict=True)]
         seen.append(torch.stack([gradient_norm(value, student) for value in values]))
         assert_close(term.pulls, torch.stack(seen).mean(dim=0))
     before = term.pulls.clone()
@@ -157,7 +157,7 @@ def test_teachers_without_text_serve_what_reads_none(caplog):
     with caplog.at_level(logging.INFO, logger="hf_clip_kd"):
         loss = LossSum(losses, STUDENT, ensemble(TEACHER, BLIND))
     (line,) = [record.getMessage() for record in caplog.records]
-    assert line == "Teacher 1 has no texts: it serves ['patch', 'relation'], not ['crd', 'reinforced']."
+    assert line == "Teacher 1 has no texts. It serves ['patch', 'relation'], not ['crd', 'reinforced']."
     serving = {name: term.serving for name, term in loss.terms.items()}
     assert serving == {"crd": [0], "reinforced": [0], "patch": [0, 1], "relation": [0, 1]}
     _, parts = loss(student, CLIPFeatures(members=(teachers[0], seeing)))
@@ -179,11 +179,12 @@ def test_learned_scales_of_each():
     loss = LossSum({"icl": 1.0, "afd": {"upstream_compat": True}}, STUDENT, ensemble(TEACHER, TEACHER))
     for term in loss.terms.values():
         assert isinstance(term, EnsembleLoss)
-        for one in term.losses:
-            one.logit_scale.data.fill_(9.0)
+        for member in term.losses:
+            member.logit_scale.data.fill_(9.0)
     loss.clamp_scales_()
-    assert [one.logit_scale.exp().item() for one in loss.terms["icl"].losses] == pytest.approx([100.0, 100.0])
-    assert [one.logit_scale.item() for one in loss.terms["afd"].losses] == [9.0, 9.0]  # the factor itself there
+    icl, afd = ([member.logit_scale for member in loss.terms[name].losses] for name in ("icl", "afd"))
+    assert [scale.exp().item() for scale in icl] == pytest.approx([100.0, 100.0])
+    assert [scale.item() for scale in afd] == [9.0, 9.0]  # The parameter is the factor itself there.
 
 
 def test_task_losses_do_not_look_at_teachers():

@@ -1,4 +1,4 @@
-"""The weighted sum of losses, what a user may write for it, and what he is told when it is wrong."""
+"""Weighted sums of losses: the allowed forms of `losses`, and the errors."""
 
 import math
 from dataclasses import replace
@@ -88,7 +88,7 @@ def test_weight_that_yaml_left_a_string():
     assert LossSum({"clip": "1e8"}, STUDENT).weights == {"clip": 1e8}  # YAML 1.1 reads 1e8 as text
 
 
-# What each shorthand stands for: weight and options of its losses.
+# Losses of each shorthand, with weight and options.
 SHORTHANDS = {
     "clip_kd": {"clip": (1.0, {}), "crd": (1.0, {}), "icl": (1.0, {}), "fd": (4.0, {})},
     "tinyclip": {"affinity": (1.0, {"logit_scale": 50.0, "teacher_logit_scale": 50.0})},
@@ -201,5 +201,5 @@ def test_tower_without_text():
 
 def test_ensemble_given_to_a_loss_of_one_teacher():
     ensemble = CLIPDims(16, members=(CLIPDims(16), CLIPDims(24)))
-    with pytest.raises(ValueError, match=r"CRDLoss learns from one teacher.* ensemble of 2\. .*'reinforced': 1\.0"):
+    with pytest.raises(ValueError, match=r"CRDLoss got an ensemble of 2 as its teacher\. .*'reinforced': 1\.0"):
         LOSSES["crd"](CLIPDims(16), ensemble)

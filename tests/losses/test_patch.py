@@ -64,7 +64,7 @@ def test_standardised_channels():
     torch.testing.assert_close(out[..., 0].mean(), torch.tensor(0.0, dtype=torch.float64), atol=1e-9, rtol=0)
     torch.testing.assert_close(out[..., 0].std(correction=0), torch.tensor(1.0, dtype=torch.float64))
     assert torch.equal(out[..., 1:], torch.zeros_like(out[..., 1:]))
-    # In fp32 the variance of a channel that hardly varies is rounding, perhaps below 0: it is not blown up.
+    # The fp32 variance of a nearly constant channel is rounding, perhaps below 0. It is not blown up.
     still = 1000 + 0.001 * torch.randn(4, 9, 8, generator=torch.Generator().manual_seed(1))
     assert standardised(still).abs().max() < 0.01
 
@@ -194,7 +194,7 @@ def test_tokens_that_are_missing_or_do_not_fit(name, read):
         loss(student, replace(teacher, **{read: None}))
     with pytest.raises(ValueError, match="teacher's features have no `image_grid`"):
         loss(student, replace(teacher, image_grid=None))
-    with pytest.raises(ValueError, match=r"student's `image_tokens` are 14 wide, .* width 10\..*token_dim=14"):
+    with pytest.raises(ValueError, match=r"student's `image_tokens` are 14 wide\. .* width 10\..*token_dim=14"):
         loss(replace(student, image_tokens=teacher.image_tokens), teacher)
     with pytest.raises(ValueError, match=rf"teacher's `{read}` are 3 wide"):
         loss(student, replace(teacher, **{read: torch.randn(BATCH, 12, 3)}))

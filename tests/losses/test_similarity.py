@@ -56,7 +56,7 @@ def whole(similarities):
 def written_down(term):
     """The value of a term from whole matrices, by autograd."""
     sides = []
-    for transpose in (False, True)[: 1 + term.columns]:
+    for transpose in (False, True) if term.columns else (False,):
         student, *teachers = (whole(x).T if transpose else whole(x) for x in (term.logits, *term.targets))
         if teachers:
             target = torch.stack([x.softmax(-1) for x in teachers]).mean(0)
@@ -77,14 +77,14 @@ def gradients(value, tensors):
 def test_value_and_gradient_are_those_of_the_formula(monkeypatch, elements, kind):
     monkeypatch.setattr(similarity, "CHUNK_ELEMENTS", elements)
     student = logits()
-    one = term(student, kind)
-    total, parts = evaluate([{one: 0.5}], [3.0])
-    expected = written_down(one)
+    cross_entropy = term(student, kind)
+    total, parts = evaluate([{cross_entropy: 0.5}], [3.0])
+    expected = written_down(cross_entropy)
 
     torch.testing.assert_close(parts, 0.5 * expected.detach()[None], rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(total, 1.5 * expected, rtol=1e-10, atol=1e-12)
     assert total.requires_grad and not parts.requires_grad
-    # With a factor on the loss, as a gradient scaler has.
+    # The factor stands for a gradient scaler.
     found = gradients(1024 * total, student.tensors)
     torch.testing.assert_close(found, gradients(1024 * 1.5 * expected, student.tensors), rtol=1e-10, atol=1e-10)
 
@@ -144,10 +144,10 @@ def test_only_what_needs_a_gradient_gets_one():
 @every_kind
 def test_without_gradient_the_value_is_the_same(kind):
     student = logits()
-    one = term(student, kind)
+    cross_entropy = term(student, kind)
     with torch.no_grad():
-        without = evaluate([{one: 1.0}], [1.0])[0]
-    assert torch.equal(without, evaluate([{one: 1.0}], [1.0])[0])
+        without = evaluate([{cross_entropy: 1.0}], [1.0])[0]
+    assert torch.equal(without, evaluate([{cross_entropy: 1.0}], [1.0])[0])
 
 
 @every_chunk

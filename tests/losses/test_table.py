@@ -17,7 +17,7 @@ every_case = pytest.mark.parametrize(
     ("name", "dims"), [(name, PAIRS[pair]) for name, pair in CASES], ids=["-".join(case) for case in CASES]
 )
 
-# What of the student a loss trains, if it is not both embeddings.
+# Student features that a loss trains, if they are not both embeddings.
 TRAINS = {
     "mfd": ["masked_image_embeds", "text_embeds"],
     "patch": ["image_tokens"],
@@ -44,7 +44,7 @@ def test_is_finite_and_not_negative(name, dims):
 def test_gradient_reaches_student_and_heads_but_not_teacher(name, dims):
     loss = build(name, dims)
     student, teacher = map(leaves, pair_of(dims))
-    teachers = [tensor for one in (teacher, *teacher.members) for tensor in one.tensors().values()]
+    teachers = [tensor for owner in (teacher, *teacher.members) for tensor in owner.tensors().values()]
     before = [tensor.detach().clone() for tensor in teachers]
     loss(student, teacher).backward()
 
@@ -181,7 +181,7 @@ def test_request_and_constructor_have_the_same_defaults(name):
 def test_width_that_does_not_fit(name):
     loss = build(name, PAIRS["same width"])
     fits, wide = features(STUDENT, 1), features(CLIPDims(WIDE, token_dim=STUDENT.token_dim), 1)
-    with pytest.raises(ValueError, match=r"student's `image_embeds` are 24 wide, .* width 16\. .*embed_dim=24"):
+    with pytest.raises(ValueError, match=r"student's `image_embeds` are 24 wide\. .* width 16\. .*embed_dim=24"):
         loss(wide, fits)
     if loss.needs_teacher:
         with pytest.raises(ValueError, match=r"teacher's `image_embeds` are 24 wide"):
@@ -192,10 +192,10 @@ def test_width_that_does_not_fit(name):
 def test_tower_without_text(name):
     if LOSSES[name].needs_text:
         blind = replace(STUDENT, has_text=False)
-        with pytest.raises(ValueError, match="the student has no text tower.*leave this loss out"):
+        with pytest.raises(ValueError, match="The student has no text tower.*leave this loss out"):
             LOSSES[name](blind, STUDENT)
     if LOSSES[name].needs_text and LOSSES[name].needs_teacher:
-        with pytest.raises(ValueError, match="the teacher has no text tower.*leave this loss out"):
+        with pytest.raises(ValueError, match="The teacher has no text tower.*leave this loss out"):
             LOSSES[name](STUDENT, blind)
     if not LOSSES[name].needs_text:
         dims = replace(STUDENT, has_text=False)

@@ -74,8 +74,8 @@ def embeds(model, batch):
     return image, model.get_text_features(batch["input_ids"], batch["attention_mask"]).pooler_output
 
 
-def same(one, other, **tolerance):
-    for a, b in zip(one, other, strict=True):
+def same(found, expected, **tolerance):
+    for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, **tolerance)
 
 
@@ -96,7 +96,7 @@ def test_everything_inherited_is_the_teacher(act):
     assert torch.equal(batch["pixel_values"], inputs(processor)["pixel_values"])
     expected = model(**batch)
     same([heir.eval()(**batch).logits_per_image], [expected.logits_per_image], rtol=0, atol=0)
-    # What was given stays as it was.
+    # The given student is unchanged.
     assert all(torch.equal(value, before[name]) for name, value in student.state_dict().items())
     assert student.config.vision_config.hidden_act == "gelu"
     assert processor_of_student.image_processor.image_mean == [0.1, 0.2, 0.3]
@@ -118,7 +118,8 @@ def test_everything_inherited_from_open_clip_is_the_teacher(values, tmp_path):
 
 def test_a_saved_heir_is_a_plain_model(tmp_path):
     model, processor = tiny_clip()
-    heir, processor = kd.init_from_teacher(*kd.load_clip("test-resnet"), kd.CLIPTeacher(randomized(model), processor=processor), ["whole_text"])  # fmt: skip
+    teacher = kd.CLIPTeacher(randomized(model), processor=processor)
+    heir, processor = kd.init_from_teacher(*kd.load_clip("test-resnet"), teacher, ["whole_text"])
     heir.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
     again, its_processor = kd.load_clip(tmp_path)
@@ -248,8 +249,8 @@ def test_a_smaller_vocabulary_keeps_the_embedding_of_each_token():
     translated = [processor.tokenizer.convert_tokens_to_ids(small.tokenizer.convert_ids_to_tokens(t)) for t in texts]
     for own, theirs in zip(texts, translated, strict=True):
         assert own[-1] == 599 and theirs[-1] == 699
-        one = heir.get_text_features(torch.tensor([own])).pooler_output
-        same([one], [model.get_text_features(torch.tensor([theirs])).pooler_output], rtol=0, atol=0)
+        embedding = heir.get_text_features(torch.tensor([own])).pooler_output
+        same([embedding], [model.get_text_features(torch.tensor([theirs])).pooler_output], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -323,7 +324,7 @@ def test_the_recipe_trains_what_is_not_frozen(tmp_path):
     assert 0 < moved < 0.01
 
 
-# ---- What is refused ----
+# ---- Errors ----
 
 SIZES = [
     ({"width": 32, "head_width": 8}, {}, r"hidden_size / num_attention_heads=8, exactly 16"),

@@ -1,4 +1,4 @@
-"""`load_tower`: whatever names an image tower gives that tower, with its own weights, or an error that says why not."""
+"""`load_tower`: any name of an image tower gives this tower, with its own weights, or an error with the reason."""
 
 import json
 
@@ -65,8 +65,8 @@ def test_open_clip_vit_becomes_an_exact_clip_vision_model(kind, tmp_path):
         for block in model.visual.transformer.resblocks:
             block.register_forward_hook(lambda module, args, result: outputs.append(result))
         model.visual(pixels)
-    for one, two in zip(output.hidden_states[1:], outputs, strict=True):
-        torch.testing.assert_close(one, two, rtol=0, atol=1e-5)
+    for found, expected in zip(output.hidden_states[1:], outputs, strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(

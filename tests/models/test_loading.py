@@ -55,7 +55,7 @@ def test_auto_classes_and_pipeline(name, saved):
     assert type(AutoModel.from_pretrained(folder)) is type(model)
     assert type(AutoModelForZeroShotImageClassification.from_pretrained(folder)) is type(model)
     assert isinstance(AutoProcessor.from_pretrained(folder), CLIPProcessor)
-    # At the student's own size nothing is resized, so that the pipeline's torchvision backend makes the same pixels.
+    # Nothing is resized at the student's own size, so the pipeline's torchvision backend makes the same pixels.
     image = picture(model.config.vision_config.image_size)
     inputs = processor(images=image, text=TEXTS, padding=True, return_tensors="pt")
     with torch.no_grad():
@@ -77,7 +77,8 @@ model, processor = CLIPModel.from_pretrained(folder), CLIPProcessor.from_pretrai
 image = Image.open(folder + "/picture.png")
 with torch.no_grad():
     logits = model(**processor(images=image, text=texts, padding=True, return_tensors="pt")).logits_per_image[0]
-rows = pipeline("zero-shot-image-classification", model=folder)(image, candidate_labels=texts, hypothesis_template="{}")
+classify = pipeline("zero-shot-image-classification", model=folder)
+rows = classify(image, candidate_labels=texts, hypothesis_template="{}")
 scores = {row["label"]: row["score"] for row in rows}
 print(json.dumps([logits.tolist(), [scores[text] for text in texts]]))
 """
@@ -98,8 +99,8 @@ def test_vit_student_loads_where_this_package_is_not(saved):
     assert their_scores == pytest.approx(logits.softmax(-1).tolist(), abs=1e-5)
 
 
-# Sizes whose centre crop leaves a margin that both round alike: transformers halves an odd one downwards, torchvision
-# to the even neighbour.
+# Both libraries round the margins of these sizes in the same way. Half an odd margin is rounded down by transformers,
+# and to the even neighbour by torchvision.
 @pytest.mark.parametrize("size", [(32, 32), (64, 48), (61, 100), (500, 375)])
 def test_pixels_are_those_of_open_clip(size, saved):
     image = Image.effect_noise(size, 80).convert("RGB")
@@ -124,7 +125,7 @@ def test_unknown_name(name, match, monkeypatch):
 
 
 def test_preset_has_no_stored_weights():
-    with pytest.raises(ValueError, match="got revision, but a preset has no stored weights; allowed .* leave"):
+    with pytest.raises(ValueError, match="got revision, but a preset has no stored weights. A preset takes .* Leave"):
         load_clip("test-vit", revision="main")
 
 
@@ -160,16 +161,16 @@ def test_folder_with_a_part_missing(saved, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"model_type": "bert"}, "model_type='bert'; allowed are clip and timm_clip; write"),
-        ({"projektion_dim": 3}, "Unknown key projektion_dim in .*x.json; allowed are .*projection_dim.*; correct"),
+        ({"model_type": "bert"}, "model_type='bert'. Allowed are clip and timm_clip. Write"),
+        ({"projektion_dim": 3}, "Unknown key projektion_dim in .*x.json. Allowed are .*projection_dim.*. Correct"),
         (
             {"image_processor": {"size": 3}},
-            "Unknown key size in image_processor of .*; allowed are image_mean, image_std",
+            "Unknown key size in image_processor of .*. Allowed are image_mean, image_std",
         ),
-        ({"vision_config": {"widht": 3}}, "Unknown key widht in vision_config of .*; allowed are architecture"),
-        ({"architecture": "resnet99"}, "architecture='resnet99' of .* no model of timm .*; allowed is .*; correct"),
+        ({"vision_config": {"widht": 3}}, "Unknown key widht in vision_config of .*. Allowed are architecture"),
+        ({"architecture": "resnet99"}, "architecture='resnet99' of .* no model of timm .*. Allowed is .*. Correct"),
         ({"image_size": 7, "architecture": "vit_tiny_patch16_224"}, "cannot run with image_size=7 .*img_size"),
-        ({"model_args": {"no_such": 1}}, "cannot run with .*no_such.*; allowed is what timm.create_model accepts"),
+        ({"model_args": {"no_such": 1}}, "cannot run with .*no_such.*. timm must accept the arguments"),
     ],
 )
 def test_bad_json(changes, match, tmp_path):
@@ -193,8 +194,8 @@ def test_a_json_may_have_its_own_pixels(tmp_path):
 def test_json_without_a_tower_or_unreadable(tmp_path):
     path = tmp_path / "x.json"
     path.write_text('{"model_type": "clip", "vision_config": {}}')
-    with pytest.raises(ValueError, match="has no text_config; a student needs .*; add"):
+    with pytest.raises(ValueError, match="has no text_config. A student needs .*. Add"):
         load_clip(path)
     path.write_text("{")
-    with pytest.raises(ValueError, match="is not valid JSON .*; compare it with"):
+    with pytest.raises(ValueError, match="is not valid JSON .*. Compare it with"):
         load_clip(path)

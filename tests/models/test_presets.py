@@ -80,8 +80,8 @@ def test_preset_builds_trains_saves_and_reloads(name, tmp_path):
     assert pixels.shape == (1, 3, side, side)
 
 
-# Millions of parameters: image tower with its projection, and all. Table of CLIP-KD (arXiv 2307.12732) but for
-# FastViT-T8 and MobileNetV3-S: it has none of the former and 1.8 and 42.3 for the latter, which timm 1 builds larger.
+# Millions of parameters of the image tower with its projection, and of the model, from CLIP-KD (arXiv 2307.12732).
+# The paper has no FastViT-T8. It has 1.8 and 42.3 for MobileNetV3-S, which timm 1 builds larger.
 PARAMETERS = {
     "ViT-T-16": (5.62, 46.1),
     "Swin-T": (27.9, 68.4),
@@ -189,7 +189,7 @@ def test_output_hidden_states_selects(wanted, filled):
 @pytest.mark.parametrize("wanted", [0, 6, -6, [0, -1]])
 def test_output_hidden_states_refuses_levels_that_are_not_there(wanted):
     model, _ = load_clip("test-resnet")
-    with pytest.raises(ValueError, match=r"allowed are 1 to 5 and -1 to -5 .* use output_hidden_states=-1"):
+    with pytest.raises(ValueError, match=r"Allowed are 1 to 5 and -1 to -5 .* Use output_hidden_states=-1"):
         model.vision_model(batch(model)["pixel_values"], output_hidden_states=wanted)
 
 
@@ -234,8 +234,8 @@ def test_gradient_checkpointing_keeps_the_gradients(name):
 
     expected = gradients()
     model.activation_checkpointing_enable()
-    for one, other in zip(expected, gradients(), strict=True):
-        torch.testing.assert_close(one, other)
+    for gradient, other in zip(expected, gradients(), strict=True):
+        torch.testing.assert_close(gradient, other)
     if name != "test-vit":
         assert model.vision_model.trunk.grad_checkpointing
         model.eval()
@@ -277,5 +277,5 @@ def test_tower_inside_llava(tmp_path):
 
 
 def test_layout_of_an_unknown_tower():
-    with pytest.raises(ValueError, match="image tower of type 'bert' is unknown; .*; use a ViT"):
+    with pytest.raises(ValueError, match="image tower of type 'bert' is unknown. .*. Use a ViT"):
         token_layout(BertConfig())

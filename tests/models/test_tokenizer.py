@@ -53,5 +53,5 @@ def test_shapes_students_need_few_tokens():
 
 @pytest.mark.parametrize("vocab_size", [514, 49409, 2])
 def test_tokenizer_size_out_of_range(vocab_size):
-    with pytest.raises(ValueError, match=f"vocab_size={vocab_size} .*allowed are 515 to 49408; use"):
+    with pytest.raises(ValueError, match=f"vocab_size={vocab_size} .*Allowed are 515 to 49408. Use"):
         clip_tokenizer(vocab_size)

@@ -31,7 +31,7 @@ if str(ROOT) not in sys.path:
 
 
 def dataclasses_of(script):
-    """What the recipe of that name parses."""
+    """Return the dataclasses that a recipe parses."""
     module = importlib.import_module(f"recipes.{script.removesuffix('.py')}")
     own = {
         "distill.py": ("DistillArguments", kd.DistillationTrainingArguments),
@@ -52,7 +52,7 @@ def load(path, *flags):
 
 
 def parsed(stage, root):
-    """The arguments of a stage as its recipe reads them; on the CPU, since bf16 is refused where there is no GPU for it."""
+    """Parse the arguments of a stage as its recipe does. The CPU is used because bf16 without a GPU is refused."""
     dtypes, path = dataclasses_of(KINDS[stage.kind].script), stage.write_arguments(root)
     cpu = ["--use_cpu", "true"] if len(dtypes) == 2 else []
     return RecipeParser(dtypes, path).parse(["--config", str(path), *cpu])
@@ -145,14 +145,14 @@ def test_the_paper_is_complete():
     assert set(yaml.safe_load((CONFIGS / study["vqa"]).read_text())["evaluation"]) == BENCHMARKS
     towers = {name: kd.load_clip(name)[0] for name in ("ViT-T-16", str(CONFIGS / "paper/ViT-B-16.json"))}
     sizes = [round(sum(p.numel() for p in model.vision_model.parameters()) / 1e6, 1) for model in towers.values()]
-    assert sizes == [5.5, 85.8]  # as the paper says
+    assert sizes == [5.5, 85.8]  # The paper has the same sizes.
     student = yaml.safe_load((CONFIGS / study["distill"]).read_text())
     pairs = sum(source["weight"] for source in study["data"]["cc15m"]["datasets"]) * 1e6
     assert student["max_steps"] == student["num_train_epochs"] * pairs / 1024
 
 
 def test_every_evaluation_is_built(plan):
-    """On a few rows with the columns that the real data have, loaded with arguments that `load_image_text` would take."""
+    """The data is a few rows with the real columns, loaded with arguments that `load_image_text` accepts."""
     options = {*inspect.signature(kd.load_image_text).parameters, "name", "revision", "seed", "vqa"}
     rows = {
         "image": [{"bytes": bytes([i]), "path": None} for i in range(2)],

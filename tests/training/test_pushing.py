@@ -364,7 +364,7 @@ def test_a_shared_cache_serves_another_machine(hub, tmp_path, teacher, wipe_cach
     assert (tmp_path / "student/model.safetensors").is_file()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert len(kd.TeacherCache("lab/cache")) == len(kd.load_image_text("lab/cache")) == 32
-    with pytest.raises(ValueError, match="`split='test'` is not that of the teacher cache 'lab/cache'"):
+    with pytest.raises(ValueError, match="`split='test'` is not the split of the teacher cache 'lab/cache'"):
         kd.load_image_text("lab/cache", split="test")
 
 
@@ -383,7 +383,7 @@ def test_what_is_no_shared_cache_is_told(hub, tmp_path):
     with pytest.raises(ValueError, match="there is no such folder, and the Hub gave no data set of that id"):
         kd.TeacherCache("me/nothing")
     hub.seed("me/cache", {"cache.json": b"{}"}, type="dataset")
-    with pytest.raises(ValueError, match="does not tell which data it was written for: it has no recipe.yaml"):
+    with pytest.raises(ValueError, match="has no recipe.yaml, so its data is unknown"):
         kd.load_image_text("me/cache")
     several = {"datasets": [{"dataset_name": "a"}, {"dataset_name": "b"}]}
     hub.seed("me/cache", {"recipe.yaml": yaml.safe_dump(several).encode()}, type="dataset")

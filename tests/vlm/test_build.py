@@ -16,7 +16,7 @@ from hf_clip_kd.vlm.build import build_llava
 from hf_clip_kd.vlm.saving import load_llava, save_llava
 
 LAYERS = [-2, [-2, -1], -1]
-# Without class token and levels: the number of image tokens at each of LAYERS, by hand for 64 pixels.
+# Number of image tokens at each of LAYERS, without class token and levels, by hand for 64 pixels.
 COUNTS = {"vit_with_registers": [20, 20, 20], "vit_with_only_registers": [20, 20, 20]}
 COUNTS |= dict.fromkeys(("vit", "vit_without_class_token"), [16, 16, 16])
 COUNTS |= dict.fromkeys(("convnext", "resnet", "swin", "fastvit"), [16, 4, 4])
@@ -35,7 +35,7 @@ def inputs_of(model, processor, text="<image>\nWhat shape?"):
 
 
 def features_of(model, pixel_values):
-    """What enters the projector."""
+    """Return the input of the projector."""
     seen = []
     handle = model.model.multi_modal_projector.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     model.get_image_features(pixel_values)
@@ -87,7 +87,7 @@ def test_tower_trains_generates_saves_and_reloads(family, layer, tmp_path):
                 zeros = torch.zeros(1, levels[-1].shape[1] - pooled.shape[1], *pooled.shape[2:])
                 levels[-2] = torch.cat([pooled, zeros], 1)
             levels = [level.flatten(2).transpose(1, 2) for level in levels]
-    expected = torch.cat([levels[one] for one in ([layer] if isinstance(layer, int) else layer)], -1)
+    expected = torch.cat([levels[index] for index in ([layer] if isinstance(layer, int) else layer)], -1)
     torch.testing.assert_close(features, expected, rtol=0, atol=1e-6)
 
     model.train()
@@ -141,7 +141,7 @@ def test_language_model_keeps_its_logits(family, tmp_path):
     # GPT-2's tied embeddings have a name that the stock class cannot tie to.
     tied = model.lm_head.weight is model.get_input_embeddings().weight
     assert tied == model.config.tie_word_embeddings == (family in ("qwen2", "gemma"))
-    assert not any(one is two for one in model.parameters() for two in causal.parameters())
+    assert not any(parameter is shared for parameter in model.parameters() for shared in causal.parameters())
 
     inputs = inputs_of(model, processor)
     expected = model(**inputs).logits
@@ -205,7 +205,7 @@ def test_gradient_checkpointing_changes_nothing(family):
     model.train()
 
     def gradients():
-        for module in model.modules():  # so that the second pass sees the same statistics
+        for module in model.modules():  # The second pass must see the same statistics.
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.eval()
         model.zero_grad()

@@ -27,7 +27,8 @@ CHATML_SYSTEM = (
 )
 SILENT = "assistant\n<think>\n\n</think>\n\n«"
 VICUNA = (
-    "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, and "
+    "A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and "
     "polite answers to the user's questions. "
 )
 
@@ -36,7 +37,8 @@ GOLDEN = {
     "qwen2": ("qwen", f"<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{CHATML}", CHATML_SYSTEM),
     "qwen2.5": (
         "qwen",
-        f"<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n{CHATML}",
+        "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
+        f"{CHATML}",
         CHATML_SYSTEM,
     ),
     "qwen3": ("qwen", CHATML.replace("assistant\n«", SILENT), CHATML_SYSTEM.replace("assistant\n«", SILENT)),
@@ -65,7 +67,8 @@ GOLDEN = {
     ),
     "gemma": (
         "gemma",
-        "<bos><start_of_turn>user\n<image>\nWhat colour is it?<end_of_turn>\n<start_of_turn>model\n«red<end_of_turn>»\n"
+        "<bos><start_of_turn>user\n<image>\nWhat colour is it?<end_of_turn>\n"
+        "<start_of_turn>model\n«red<end_of_turn>»\n"
         "<start_of_turn>user\nWhat shape?<end_of_turn>\n<start_of_turn>model\n«a square, yes<end_of_turn>»\n",
         "<bos><start_of_turn>user\nSay no.\n\n<image>\nWhat colour is it?<end_of_turn>\n"
         "<start_of_turn>model\n«red<end_of_turn>»\n",
@@ -137,7 +140,7 @@ def test_golden(name, family, chat, golden):
 
 @pytest.mark.parametrize("name", sorted(set(GOLDEN) - {"plain"}))
 def test_an_answer_is_learned_behind_the_prompt_that_asks_for_it(name):
-    """What the processor makes of a picture and a question begins what training saw, token by token, BOS included."""
+    """The processor's tokens of a picture and a question begin the tokens of training, BOS included."""
     tokenizer, jinja = chat_tokenizer(GOLDEN[name][0]), get_chat_template(name).jinja
     squash = CLIPImageProcessor(size={"height": 32, "width": 32}, do_center_crop=False)
     processor = LlavaProcessor(
@@ -197,8 +200,9 @@ def test_an_unknown_template():
 
 
 QWEN25 = (  # the shape of a Hub template: no marks, and its own way to the same text
-    "{% for m in messages %}{% if loop.first and m.role != 'system' %}<|im_start|>system\nYou are Qwen, created by Alibaba "
-    "Cloud. You are a helpful assistant.<|im_end|>\n{% endif %}{{ '<|im_start|>' ~ m.role ~ '\n' ~ m.content }}<|im_end|>\n"
+    "{% for m in messages %}{% if loop.first and m.role != 'system' %}"
+    "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n{% endif %}"
+    "{{ '<|im_start|>' ~ m.role ~ '\n' ~ m.content }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 DATED = "{{ bos_token }}<|start_header_id|>system<|end_header_id|>\n\nToday Date: {{ strftime_now('%d') }}<|eot_id|>"

@@ -12,7 +12,7 @@ from transformers import CLIPImageProcessor, LlavaProcessor
 from hf_clip_kd.vlm.chat_templates import get_chat_template
 from hf_clip_kd.vlm.collator import LlavaDataCollator
 
-TOKENS = 16  # of an image: 32 pixels in patches of 8
+TOKENS = 16  # An image has 32 pixels in patches of 8.
 
 
 def make_processor(family="qwen", template="qwen3", **image_options):
@@ -209,7 +209,7 @@ def test_long_text_is_cut_and_counted():
 
 def test_a_batch_with_nothing_usable_shows_the_last_good_sample_again():
     collator = LlavaDataCollator(make_processor(), on_bad_sample="skip")
-    first = collator([MISSING, BROKEN])  # before anything good: an empty answer
+    first = collator([MISSING, BROKEN])  # The answer is empty before the first good sample.
     assert supervised(collator, first) == "<|im_end|>" and "pixel_values" not in first
     good = collator([TEXT, row()])
     again = collator([MISSING, BROKEN])

@@ -26,7 +26,7 @@ def test_statistics_are_those_of_the_tokens_that_are_read():
     model.eval()
     with torch.no_grad():
         states = model.model.vision_tower(pixels, output_hidden_states=True).hidden_states
-    features = torch.cat([states[-2][:, 1:], states[-1][:, 1:]], -1)  # without the class token
+    features = torch.cat([states[-2][:, 1:], states[-1][:, 1:]], -1)  # The class token is left out.
     assert found.mean == pytest.approx(features.mean().item(), abs=1e-6)
     assert found.std == pytest.approx(features.std().item(), rel=1e-5)
     assert found.max == pytest.approx(features.abs().max().item())

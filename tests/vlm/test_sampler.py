@@ -25,7 +25,7 @@ def test_every_sample_once_and_one_modality_per_batch(pictured):
     order = list(sampler)
     assert sorted(order) == list(range(203)) and len(sampler) == 203
     pure = [len({index in sampler.modalities[0] for index in batch}) == 1 for batch in batches(order)]
-    # What is left over of both modalities comes last.
+    # The rest of both modalities comes last.
     assert all(pure[: -2 if pictured == 0.7 else None])
 
 

@@ -1,4 +1,4 @@
-"""A saved LLaVA loads elsewhere: in plain transformers, without this package, with the tower's own code where it has one."""
+"""A saved LLaVA loads in plain transformers, without this package. A tower of ours brings its own code."""
 
 import json
 import subprocess
@@ -23,7 +23,8 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
 folder, remote = sys.argv[1], sys.argv[2] == "remote"
 answer = pipeline("image-text-to-text", model=folder, trust_remote_code=remote)
-chat = [{"role": "user", "content": [{"type": "image", "image": folder + "/picture.png"}, {"type": "text", "text": "What shape?"}]}]
+question = [{"type": "image", "image": folder + "/picture.png"}, {"type": "text", "text": "What shape?"}]
+chat = [{"role": "user", "content": question}]
 print(answer(text=chat, max_new_tokens=4, return_full_text=False))
 model = AutoModelForImageTextToText.from_pretrained(folder, trust_remote_code=remote)
 inputs = torch.load(folder + "/inputs.pt")
@@ -79,10 +80,10 @@ def test_timm_folder_loads_plainly_where_the_package_is(tmp_path):
     trusted = AutoModelForImageTextToText.from_pretrained(tmp_path, trust_remote_code=True)
     AutoProcessor.from_pretrained(tmp_path)
     assert type(plain) is type(auto) is LlavaForConditionalGeneration
-    for one in (plain, auto, trusted):
+    for loaded in (plain, auto, trusted):
         # The folder's code gives way to the package's own.
-        assert type(one.model.vision_tower) is TimmVisionModel
-        assert tower_checksum(one.model.vision_tower) == checksum
+        assert type(loaded.model.vision_tower) is TimmVisionModel
+        assert tower_checksum(loaded.model.vision_tower) == checksum
 
     # Once more, from the model that brought its own code.
     save_llava(trusted, processor, tmp_path / "again")

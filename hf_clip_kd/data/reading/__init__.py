@@ -1,1 +1,1 @@
-"""Files of images and captions, read as rows."""
+"""Readers of files with images and captions, as rows."""

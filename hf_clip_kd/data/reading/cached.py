@@ -1,4 +1,4 @@
-"""The images and captions that a teacher cache belongs to. They are not in it: its `recipe.yaml` names them."""
+"""Images and captions of a teacher cache. The cache does not hold them: its `recipe.yaml` names them."""
 
 from __future__ import annotations
 
@@ -15,31 +15,33 @@ SOURCE = ("data_dir", "data_files", "split", "image_column", "text_column", "syn
 
 def source_of_cache(name: str, split: str, max_samples: int | None) -> dict[str, Any] | None:
     """
-    How [`load_image_text`] finds the data of a teacher cache.
+    Return the arguments with which [`load_image_text`] loads the data of a teacher cache.
 
     Args:
-        name (`str`): A folder or Hub id.
-        split (`str`): What the caller asked for; `"train"`, the default, stands for that of the cache.
-        max_samples (`int`, *optional*): The caller's; the cache may have fewer.
+        name (`str`): Folder or Hub id of the cache.
+        split (`str`): Split that the caller asks for. The default `"train"` stands for the cache's own split.
+        max_samples (`int`, *optional*): Number of samples that the caller asks for. The cache may have fewer.
 
     Returns:
-        `dict`: its arguments, or `None` if `name` is no teacher cache.
+        `dict` of arguments, or `None` if `name` is not a teacher cache.
 
     Raises:
-        ValueError: The cache does not tell, is of another split or of several sources.
+        ValueError: if the cache does not name its data, has another split, or has several sources.
     """
     recipe = _find_recipe(name)
     if recipe is None:
         return None
     if recipe["datasets"] is not None:
         raise ValueError(
-            f"The teacher cache {name!r} was written for {len(recipe['datasets'])} sources. By its name only one can be loaded. "
-            f"Pass them yourself: `datasets: {recipe['datasets']}`."
+            f"The teacher cache {name!r} was written for {len(recipe['datasets'])} sources. "
+            "The name of a cache can stand for only one source. "
+            f"Pass the sources instead: `datasets: {recipe['datasets']}`."
         )
     if split not in ("train", recipe["split"]):
         raise ValueError(
-            f"`split={split!r}` is not that of the teacher cache {name!r}, which was written for {recipe['split']!r}. Leave it out, "
-            f"or name the data: `dataset_name={recipe['dataset_name']!r}`."
+            f"`split={split!r}` is not the split of the teacher cache {name!r}. "
+            f"The cache was written for {recipe['split']!r}. "
+            f"Leave `split` out, or name the data: `dataset_name={recipe['dataset_name']!r}`."
         )
     samples = [count for count in (max_samples, recipe["max_train_samples"]) if count is not None]
     source = {key: recipe[key] for key in ("dataset_name", *SOURCE)}
@@ -59,18 +61,19 @@ def _find_recipe(name: str) -> dict[str, Any] | None:
         return None
     if not path.is_file():
         raise ValueError(
-            f"The teacher cache {name!r} does not tell which data it was written for: it has no recipe.yaml. Name the data that "
-            "its author used, `dataset_name=...`, or let recipes/cache_teacher.py run over it once more, which adds the file."
+            f"The teacher cache {name!r} has no recipe.yaml, so its data is unknown. "
+            "A cache can stand for its data only with this file. Name the data that its author used, "
+            "`dataset_name=...`, or run recipes/cache_teacher.py on the cache again, which adds the file."
         )
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
 def _on_hub(name: str, file: str) -> bool:
-    """Also without the network, where it was downloaded before."""
+    """Return whether the Hub has the file. A file downloaded before is found without the network."""
     if isinstance(try_to_load_from_cache(name, file, repo_type="dataset"), str):
         return True
     try:
         return HfApi().file_exists(name, file, repo_type="dataset")
-    # Whatever is wrong with the id or the network, `datasets` will say it in its own words.
+    # `datasets` reports a wrong id or a missing network later.
     except Exception:
         return False

@@ -1,4 +1,4 @@
-"""Where rows come from: files, folders and Hub ids, opened by `datasets`, with errors that say what to do."""
+"""Sources of rows: files, folders and Hub ids, opened by `datasets`, with errors that name the fix."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _BY_SUFFIX = {
     ".tar": "webdataset",
 }
 _BUILDERS = ("imagefolder", "csv", "tsv", "parquet", "json", "webdataset", "arrow")
-_SHARDS = 1024  # of data that can be cut anywhere: enough for any number of readers
+_SHARDS = 1024  # Data on disk can be cut anywhere. This number is enough for any number of readers.
 _KINDS = (
     "It must be an id on the Hub, a local folder or file, 'shapes', or one of 'imagefolder' (with `data_dir`), 'csv', "
     "'tsv', 'parquet', 'json', 'webdataset' (with `data_files`)"
@@ -34,10 +34,14 @@ _KINDS = (
 
 
 def find_files(dataset_name: str, data_files: str | list[str] | None) -> list[str] | None:
-    """The files that are meant: patterns expanded, or the dataset's name itself where that is a file.
+    """Return the files of the data: expanded patterns, or the dataset's name itself if it is a file.
+
+    Args:
+        dataset_name (`str`): As in [`load_image_text`].
+        data_files (`str` or `list[str]`, *optional*): Files or patterns.
 
     Returns:
-        `list[str]`, or `None` where no files were named. Files on a server or in a Hub repository stay as they are.
+        `list[str]`, or `None` if no files were named. Files on a server or in a Hub repository stay as they are.
 
     Raises:
         ValueError: if a pattern names no file.
@@ -57,16 +61,16 @@ def find_files(dataset_name: str, data_files: str | list[str] | None) -> list[st
             found = [name] if os.path.isfile(name) else sorted(glob.glob(name, recursive=True))
             if not found:
                 raise ValueError(
-                    f"`data_files={pattern!r}` names no file: there is no {name!r} (seen from {os.getcwd()!r}). Files "
-                    "are given by their path, with `*` for anything and `{00000..00331}` for numbered shards. Pass an "
-                    "existing one: `data_files='folder/*.tar'`."
+                    f"`data_files={pattern!r}` names no file: there is no {name!r} (seen from {os.getcwd()!r}). Give "
+                    "files by their path, with `*` for anything and `{00000..00331}` for numbered shards. Pass an "
+                    "existing file: `data_files='folder/*.tar'`."
                 )
             files += found
     return files
 
 
 def base_folder(dataset_name: str, data_dir: str | None, files: list[str] | None) -> str | None:
-    """The folder from which relative paths in the rows start, or `None` for data that is not local.
+    """Return the folder from which relative paths in the rows start, or `None` for data that is not local.
 
     Raises:
         ValueError: if the files lie in several folders.
@@ -80,8 +84,8 @@ def base_folder(dataset_name: str, data_dir: str | None, files: list[str] | None
     if len(folders) > 1:
         raise ValueError(
             f"The data files lie in {len(folders)} folders ({folders[0]}, {folders[1]}, ...) and name their images by "
-            "relative paths. Such paths start from one folder. Load each folder by itself and join the results with "
-            "`datasets.concatenate_datasets`."
+            "relative paths. Such paths must start from a single folder. Load each folder separately and join the "
+            "results with `datasets.concatenate_datasets`."
         )
     return folders[0]
 
@@ -98,7 +102,7 @@ def read(
     """Open one split with `datasets`.
 
     Raises:
-        ValueError: one sentence on what is missing, and the fix.
+        ValueError: if the data cannot be found or read, has no such split, or is empty.
     """
     folder = Path(dataset_name)
     if (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file():
@@ -111,24 +115,24 @@ def read(
             builder, kwargs = "csv", _csv_options(files, tabs=builder == "tsv") | kwargs
         kwargs["data_files"] = {re.match(r"\w+", split)[0]: files}
     if dataset_name in _BUILDERS and not (data_dir or files):
-        # Left alone, `datasets` would search the whole working directory.
+        # `datasets` would search the whole working directory.
         raise ValueError(
-            f"`dataset_name={dataset_name!r}` alone names no data. It says how to read, and must come with a folder or "
-            "with files. Pass `data_dir='/path/to/folder'` or `data_files='/path/to/files-*'`."
+            f"`dataset_name={dataset_name!r}` alone names no data. It names a format, and needs a folder or files. "
+            "Pass `data_dir='/path/to/folder'` or `data_files='/path/to/files-*'`."
         )
     if data_dir is not None:
         if dataset_name in _BUILDERS and "://" not in data_dir and not os.path.isdir(data_dir):
             raise ValueError(
-                f"`data_dir={data_dir!r}` is not a folder (seen from {os.getcwd()!r}). It must be the folder that holds "
-                f"the data of {dataset_name!r}. Pass its path: `data_dir='/path/to/folder'`."
+                f"`data_dir={data_dir!r}` is not a folder (seen from {os.getcwd()!r}). It must be the folder with the "
+                f"data of {dataset_name!r}. Pass its path: `data_dir='/path/to/folder'`."
             )
         kwargs["data_dir"] = data_dir
     try:
         dataset = _load(builder, split, streaming, kwargs)
         if streaming and dataset.features is None:
             dataset = dataset._resolve_features()
-    # Readers fail in many ways (no network, no such id or split, a torn archive, pandas, Arrow); all of them are
-    # the user's data, and all are said in one sentence.
+    # Readers raise many types of errors (no network, no such id or split, a damaged archive, pandas, Arrow).
+    # All of them are about the user's data, and all become one type of error.
     except Exception as error:
         raise ValueError(_explain(dataset_name, data_dir, files, split, error)) from error
     if not streaming and len(dataset) == 0:
@@ -146,7 +150,7 @@ def _load(name: str, split: str, streaming: bool, kwargs: dict[str, Any]) -> Dat
 
 
 def _load_tars(found: WebDataset, split: str, streaming: bool, kwargs: dict[str, Any]) -> Data:
-    """The same files through our own reader."""
+    """Read the files of a WebDataset with [`Tars`]."""
     tars = Tars(
         cache_dir=kwargs.get("cache_dir"),
         dataset_name=found.dataset_name,
@@ -175,7 +179,7 @@ def _from_disk(path: str, split: str, streaming: bool) -> Data:
 
 
 def _numbered(pattern: str) -> list[str]:
-    """`a-{08..10}.tar` -> `a-08.tar, a-09.tar, a-10.tar`, the way sets of shards are named everywhere."""
+    """Expand the usual names of shards: `a-{08..10}.tar` -> `a-08.tar, a-09.tar, a-10.tar`."""
     braces = re.search(r"\{(\d+)\.\.(\d+)\}", pattern)
     if braces is None:
         return [pattern]
@@ -185,7 +189,7 @@ def _numbered(pattern: str) -> list[str]:
 
 
 def _csv_options(files: list[str], tabs: bool) -> dict[str, Any]:
-    """Read every column as text, whatever the first rows look like, and let no odd byte or word get in the way."""
+    """Return reader options that take every column as text and accept any byte or word."""
     if not os.path.isfile(files[0]):
         return {"delimiter": "\t"} if tabs or files[0].endswith(".tsv") else {}
     with open(files[0], encoding="utf-8-sig", errors="replace", newline="") as file:
@@ -196,7 +200,7 @@ def _csv_options(files: list[str], tabs: bool) -> dict[str, Any]:
     return {
         "delimiter": delimiter,
         "features": datasets.Features({name: datasets.Value("string") for name in names}) if names else None,
-        "keep_default_na": False,  # "None" and "NA" are captions like any other
+        "keep_default_na": False,  # "None" and "NA" are ordinary captions.
         "encoding_errors": "replace",
         "on_bad_lines": "warn",
     }
@@ -205,16 +209,16 @@ def _csv_options(files: list[str], tabs: bool) -> dict[str, Any]:
 def _empty(dataset_name: str, data_dir: str | None, files: list[str] | None, split: str) -> str:
     return (
         f"The dataset {dataset_name!r} (split {split!r}) is empty: no row was found in "
-        f"{data_dir or (files or [dataset_name])[0]!r}. It must hold at least one image with a caption. Pass the folder or "
-        "the files that hold them: `data_dir=...` or `data_files=...`."
+        f"{data_dir or (files or [dataset_name])[0]!r}. It must hold at least one image with a caption. Pass the "
+        "folder or the files that hold them: `data_dir=...` or `data_files=...`."
     )
 
 
 def _explain(dataset_name: str, data_dir: str | None, files: list[str] | None, split: str, error: Exception) -> str:
-    """The three parts of the error for what `datasets` could not open."""
+    """Return the message for data that `datasets` could not open: the reason, the allowed values and the fix."""
     if "corresponds to no data" in str(error):
         return _empty(dataset_name, data_dir, files, split)
-    cause = error.__cause__ or error  # a failure inside a reader is wrapped in "An error occurred while ..."
+    cause = error.__cause__ or error  # `datasets` wraps a reader's error in "An error occurred while ...".
     reason = " ".join(str(cause).split())[:300] or type(cause).__name__
     place = f", data_dir={data_dir!r}" if data_dir else f", data_files={files[0]!r}" if files else ""
     what = f"The dataset {dataset_name!r} (split {split!r}{place}) could not be loaded: {reason.rstrip('.')}."
@@ -222,8 +226,8 @@ def _explain(dataset_name: str, data_dir: str | None, files: list[str] | None, s
         return f"{what} The split must be one of those. Pass it: `split=...`."
     if isinstance(error, ConnectionError):
         return (
-            f"{what} {_KINDS}. This machine cannot reach the Hub: run `hf download --repo-type dataset {dataset_name}` "
-            "where it can, and pass the folder."
+            f"{what} {_KINDS}. This machine cannot reach the Hub. Run `hf download --repo-type dataset "
+            f"{dataset_name}` on a machine that can, and pass the folder."
         )
     if isinstance(error, FileNotFoundError):
         return f"{what} {_KINDS}. Correct the name, or pass the data: `data_dir=...` or `data_files=...`."

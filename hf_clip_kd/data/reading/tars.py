@@ -1,11 +1,10 @@
-"""Tars of images and captions (WebDataset), read to the end whatever is wrong with them: a fault becomes a row that says so."""
+"""Reader for tars of images and captions (WebDataset). A damaged part becomes a row with the reason."""
 
 from __future__ import annotations
 
 import os
 import tarfile
 from collections.abc import Iterator
-from itertools import islice
 from typing import Any, BinaryIO
 
 import datasets
@@ -16,46 +15,48 @@ from datasets.packaged_modules.webdataset.webdataset import WebDataset, base_plu
 from datasets.utils.file_utils import xopen
 
 ERROR = "__error__"
-"""Column of a row that cannot be used: the reason. [`CLIPDataCollator`] counts and names it like a broken image."""
+"""Column with the reason why a row is unusable. [`CLIPDataCollator`] counts and names such a row."""
 
 MAX_MEMBER = 2**28
-"""Larger files (256 MB) in a tar are passed over unread: no picture or caption needs them."""
+"""Largest file in a tar that is read, in bytes (256 MB). No image or caption needs more."""
 
-_MAX_SIZE = 2**36  # no archive holds such a file; `tarfile` would look for its end for hours
+_MAX_SIZE = 2**36  # A larger size is damage. `tarfile` would search for the end of such a file for hours.
 _BUFFER = 2**18
-_LOOK_AT = 5  # rows that tell the columns
+_LOOK_AT = 5  # The columns are taken from this number of rows.
 
 
 class _Header(tarfile.TarInfo):
-    """A header that does not take damage for the end: `tarfile` stops without a word at all but the first."""
+    """Header that reports damage. `tarfile` takes a damaged header, except the first, for the end of the tar."""
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> tarfile.TarInfo:
         try:
             return super().fromtarfile(archive)
-        except tarfile.EOFHeaderError:  # the zeros that end every whole archive
+        except tarfile.EOFHeaderError:  # Zeros end every complete archive.
             raise
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(f"{error}, where a file or the end should be") from error
 
 
 def read_tar(file: BinaryIO, name: str) -> Iterator[dict[str, Any]]:
-    """The samples of one tar: neighbouring files that share the name up to the first dot.
+    """Yield the samples of one tar: neighbouring files that share the name up to the first dot.
 
     Args:
-        file (binary file): Read once, forwards.
-        name (`str`): Of the tar.
+        file (binary file): Tar, read once from start to end.
+        name (`str`): Name of the tar.
 
     Yields:
-        `dict`: `__key__`, `__url__`, `__error__` (`None` or the reason why the sample is no good), and the contents by
-        extension: bytes, or what `datasets` makes of `txt`, `json` and the like. Where the tar is damaged, a last row
-        named after it has no contents and counts the samples before; the sample that was being read belongs to it.
+        `dict`: `__key__`, `__url__`, `__error__` (`None`, or the reason why the sample is unusable), and the contents
+        by extension. Contents are bytes, or the value that `datasets` decodes from `txt`, `json` and the like.
+
+        A damaged tar ends with a row that has the tar's name and no contents. Its reason counts the samples before.
+        The sample in which the damage lies is lost.
     """
     row, count = None, 0
     try:
         with tarfile.open(fileobj=file, mode="r|*", tarinfo=_Header, bufsize=_BUFFER) as archive:
             for member in archive:
-                archive.members = []  # it would keep every header
+                archive.members = []  # `tarfile` would keep every header in memory.
                 if member.size > _MAX_SIZE:
                     raise tarfile.ReadError(f"{member.name!r} claims {member.size:,} bytes")
                 key, field = base_plus_ext(member.name)
@@ -67,7 +68,7 @@ def read_tar(file: BinaryIO, name: str) -> Iterator[dict[str, Any]]:
                         count += 1
                     row = {"__key__": key, "__url__": name, ERROR: None}
                 _add(row, field.lower(), member, archive)
-    except Exception as error:  # tarfile's own, and whatever a decompressor or a broken connection raises
+    except Exception as error:  # Decompressors and broken connections raise errors of many types.
         reason = f"the tar is damaged after {count} samples ({type(error).__name__}: {error})"
         yield {"__key__": name, "__url__": name, ERROR: reason}
         return
@@ -88,17 +89,17 @@ def _add(row: dict[str, Any], field: str, member: tarfile.TarInfo, archive: tarf
     decode = WebDataset.DECODERS.get(field.rsplit(".")[-1])
     try:
         row[field] = data if decode is None else decode(data)
-    except Exception as error:  # decoders of many formats, for bytes of any kind
+    except Exception as error:  # Decoders of many formats raise errors of many types.
         row[field], row[ERROR] = None, f"{member.name!r} cannot be read ({type(error).__name__}: {error})"
 
 
 class Tars(WebDataset):
-    """The reader of `datasets` for tars, without its end at the first fault."""
+    """Reader of `datasets` for tars that goes on after a fault."""
 
     def _split_generators(self, dl_manager):
         splits = []
         for split, paths in dl_manager.download(self.config.data_files).items():
-            # `_generate_examples` gets its share of the lists; what is no list is given to all.
+            # `datasets` divides the lists among its workers and gives other arguments to each of them.
             kwargs = {"tars": list(paths), "download_config": dl_manager.download_config}
             splits.append(datasets.SplitGenerator(name=split, gen_kwargs=kwargs))
         if self.info.features is None:
@@ -122,7 +123,7 @@ class Tars(WebDataset):
 
 def _open(tar: str, download_config: datasets.DownloadConfig) -> Iterator[dict[str, Any]]:
     try:
-        file = xopen(tar, "rb", download_config=download_config, block_size=0)  # 0: read as a stream
+        file = xopen(tar, "rb", download_config=download_config, block_size=0)  # Size 0 reads a stream.
     except OSError as error:
         yield {"__key__": tar, "__url__": tar, ERROR: f"the tar cannot be opened ({type(error).__name__}: {error})"}
         return
@@ -131,12 +132,18 @@ def _open(tar: str, download_config: datasets.DownloadConfig) -> Iterator[dict[s
 
 
 def _features(rows: Iterator[dict[str, Any]]) -> datasets.Features:
-    """Columns as the first good rows have them, in the order in which they are met."""
-    reasons = []
-    good = list(islice((row for row in rows if row[ERROR] is None or reasons.append(row)), _LOOK_AT))
+    """Return the columns of the first good rows, in their order."""
+    good, faulty = [], None
+    for row in rows:
+        if row[ERROR] is not None:
+            faulty = faulty or row
+            continue
+        good.append(row)
+        if len(good) == _LOOK_AT:
+            break
     if not good:
-        first = f": {reasons[0]['__key__']}: {reasons[0][ERROR]}" if reasons else ""
-        raise ValueError(f"no sample in the tars can be read{first}")
+        reason = f": {faulty['__key__']}: {faulty[ERROR]}" if faulty else ""
+        raise ValueError(f"no sample in the tars can be read{reason}")
     tables = [pa.Table.from_pylist(cast_to_python_objects([row], only_1d_for_numpy=True)) for row in good]
     features = datasets.Features.from_arrow_schema(pa.concat_tables(tables, promote_options="default").schema)
     for name in features:
@@ -148,16 +155,15 @@ def _features(rows: Iterator[dict[str, Any]]) -> datasets.Features:
 
 
 def _fitted(row: dict[str, Any], features: datasets.Features) -> dict[str, Any]:
-    """The row with exactly these columns; what does not fit them is a fault of the row."""
+    """Return the row with exactly these columns. A value of another type becomes the row's error."""
     row = {name: row.get(name) for name in features}
     for name, feature in features.items():
         if isinstance(feature, datasets.Image) and row[name] is not None:
             row[name] = {"path": f"{row['__key__']}.{name}", "bytes": row[name]}
             continue
         try:
-            feature.encode_example(row[name]) if isinstance(feature, datasets.Value) and row[
-                name
-            ] is not None else None
+            if isinstance(feature, datasets.Value) and row[name] is not None:
+                feature.encode_example(row[name])
         except (ValueError, TypeError) as error:
             row[name], row[ERROR] = None, f"{name!r} does not fit the other rows ({type(error).__name__}: {error})"
     return row

@@ -1,8 +1,8 @@
 """
-`shapes`, a small world of images with captions, class prompts, questions and answers, made on the spot: no download.
+`shapes`: a small world of images with captions, class prompts, questions and answers, drawn without a download.
 
-Each image shows one to four coloured, textured shapes on a restless background, one in each quarter of the image at
-most. An image is fixed by (split, seed, index) on every platform.
+Each image shows one to four coloured, textured shapes on a noisy background. A quarter of the image holds at most one.
+An image depends only on (split, seed, index), on every platform.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from .text import (
 DEFAULT_SIZES = {"train": 40_000, "validation": 2_000, "test": 2_000, "zero_shot": 2_000, "retrieval": 1_000}
 VQA_SPLITS = ("train", "validation", "test")
 MIN_IMAGE_SIZE = 16
-# Pixels drawn at once: few enough that canvas and temporaries stay in the caches of a core, whatever the image size.
+# Pixels drawn at once. This number keeps the canvas and its temporaries in the caches of a core.
 BATCH_PIXELS = 128 * 32 * 32
 
 
@@ -34,31 +34,38 @@ def load_shapes(split="train", size=None, seed=0, image_size=32, vqa=False, synt
     """
     Make a split of the world `shapes`.
 
-    The first k rows of a longer data set are the data set of size k, and another `image_size` shows the same scenes.
+    A data set of size k equals the first k rows of a longer one. Another `image_size` shows the same scenes.
 
     Args:
         split (`str`, *optional*, defaults to `"train"`):
-            `"train"`, `"validation"`, `"test"` (1 to 4 objects per image), `"zero_shot"` (one object, with its class;
-            each run of 64 images holds each class once) or `"retrieval"` (2 to 4 objects). They share no image.
+            - `"train"`, `"validation"`, `"test"`: 1 to 4 objects per image;
+            - `"zero_shot"`: one object, with its class. Each run of 64 images holds each class once;
+            - `"retrieval"`: 2 to 4 objects.
+
+            The splits share no image.
         size (`int`, *optional*):
-            Number of rows; defaults to 40,000 for `"train"`, 1,000 for `"retrieval"` and 2,000 for the others.
+            Number of rows. The default is 40,000 for `"train"`, 1,000 for `"retrieval"` and 2,000 for the others.
         seed (`int`, *optional*, defaults to `0`):
-            Another seed makes another world of the same kind.
+            Seed of the world, at least 0. Another seed makes another world of the same kind.
         image_size (`int`, *optional*, defaults to `32`):
             Side of the images in pixels, at least 16. Below 32 textures get hard to see.
         vqa (`bool`, *optional*, defaults to `False`):
-            One row per question instead of one per image: six rows in a row show the same image, one for each type
-            of question. Not for `"zero_shot"` and `"retrieval"`, whose number of objects gives answers away.
+            One row per question instead of one per image. Six rows after each other show the same image, one for each
+            type of question. `"zero_shot"` and `"retrieval"` have no questions: their number of objects gives answers
+            away.
         synthetic_text (`bool`, *optional*, defaults to `False`):
-            A second caption of each image in other words, as a captioning model would give; all else stays as it is.
+            Add a second caption of each image in other words, as from a captioning model. All else stays the same.
 
     Returns:
-        [`~datasets.Dataset`] with the columns `image` (RGB) and `text` (one caption); for `"zero_shot"` also `label`
-        (a [`~datasets.ClassLabel`] over `SHAPES_CLASS_NAMES`), with `vqa` also `question`, `answers` (list of the
-        words that count as right, here one) and `question_type`, with `synthetic_text` also that.
+        [`~datasets.Dataset`] with the columns
+        - `image` (RGB) and `text` (one caption);
+        - for `"zero_shot"`: `label`, a [`~datasets.ClassLabel`] over `SHAPES_CLASS_NAMES`;
+        - with `vqa`: `question`, `answers` (list of the right words, here one) and `question_type`;
+        - with `synthetic_text`: `synthetic_text` (one caption).
 
     Raises:
-        `ValueError`: for a split, size, seed or image size that does not exist.
+        `ValueError`: if the split does not exist, or has no questions.
+        `ValueError`: if the size, seed or image size is too small.
 
     Example:
 
@@ -85,8 +92,10 @@ def load_shapes(split="train", size=None, seed=0, image_size=32, vqa=False, synt
         for start in range(0, wanted, batch):
             tables.append(_table(scenes[start : start + batch], image_size, noise, features, vqa))
     table = pa.concat_tables(tables).slice(0, rows)
-    # In-memory tables are hashed byte by byte for a fingerprint unless one is given.
-    key = f"shapes-1 {split} {rows} {seed} {image_size} {vqa}" + " synthetic_text" * synthetic_text
+    # `datasets` hashes an in-memory table byte by byte unless it gets a fingerprint.
+    key = f"shapes-1 {split} {rows} {seed} {image_size} {vqa}"
+    if synthetic_text:
+        key += " synthetic_text"
     fingerprint = hashlib.sha256(key.encode()).hexdigest()[:16]
     return Dataset(table, info=DatasetInfo(features=features), split=NamedSplit(split), fingerprint=fingerprint)
 
@@ -103,7 +112,7 @@ def _features(split, vqa, synthetic_text):
 
 
 def _table(scenes, image_size, noise, features, vqa):
-    """The rows of some scenes of one chunk; `noise` continues where the scenes before them have left it."""
+    """Draw the rows of scenes of one chunk. `noise` goes on after the scenes before them."""
     pixels = render(scenes, image_size, noise.bytes(len(scenes.count), image_size * image_size * 3))
     texts = captions(scenes)
     columns = {"label": class_labels(scenes)[:, 0]} if "label" in features else {}
@@ -122,8 +131,10 @@ def _table(scenes, image_size, noise, features, vqa):
 
 def _encode(pixels):
     """
-    uint8 (n, S, S, 3) as the column of a [`~datasets.Image`]: PPM, a header before the pixels as they are. It costs
-    nothing to write, decodes three times as fast as PNG, and PNG could hardly make noise smaller.
+    Encode uint8 (n, S, S, 3) as the column of a [`~datasets.Image`].
+
+    The format is PPM, a header and the raw pixels. It decodes three times as fast as PNG, and PNG cannot compress
+    noise.
     """
     n, height, width, _ = pixels.shape
     header = np.frombuffer(b"P6 %d %d 255\n" % (width, height), dtype=np.uint8)
@@ -136,7 +147,7 @@ def _encode(pixels):
 def _check(split, size, seed, image_size, vqa):
     if split not in SPLITS:
         raise ValueError(
-            f"load_shapes got split={split!r}, which the world `shapes` does not have. "
+            f"load_shapes got split={split!r}, which is not a split of `shapes`. "
             f"Its splits are {', '.join(map(repr, SPLITS))}. Use for example load_shapes('train')."
         )
     if vqa and split not in VQA_SPLITS:
@@ -146,8 +157,8 @@ def _check(split, size, seed, image_size, vqa):
         )
     if size is not None and size < 1:
         raise ValueError(
-            f"load_shapes got size={size}, and a data set needs rows. "
-            f"It must be at least 1. Leave it out for the default: load_shapes({split!r}) has {DEFAULT_SIZES[split]:,}."
+            f"load_shapes got size={size}, and a data set needs rows. It must be at least 1. "
+            f"Leave it out for the default: load_shapes({split!r}) has {DEFAULT_SIZES[split]:,}."
         )
     if seed < 0:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The world `shapes` as conversations about its images, and what a perfect vision tower would tell of them."""
+"""Conversations about the images of `shapes`, and symbolic images: the output of a perfect vision tower."""
 
 import numpy as np
 from datasets import Dataset, Image
@@ -8,34 +8,35 @@ from . import MIN_IMAGE_SIZE, load_shapes
 from .scenes import CELLS, CHUNK, COLORS, MAX_OBJECTS, SHAPES, SIZES, TEXTURES, draw_scenes
 from .text import QUESTION_TYPES
 
-# Patches per side of the symbolic image; each cell has two by two of them.
+# Patches per side of the symbolic image. Each cell has two by two patches.
 SYMBOL_GRID = 4
-# Of a patch: whether an object is there, its four attributes one-hot, and the cell it lies in: row, column, and which.
+# Values of a patch: presence of an object, its four attributes one-hot, and its cell.
+# The cell is given as row, column and number, each one-hot.
 SYMBOL_WIDTH = 1 + len(SHAPES) + len(COLORS) + len(SIZES) + len(TEXTURES) + 2 + 2 + len(CELLS)
 
 
 def load_shapes_instruct(split="train", size=None, seed=0, image_size=32, pixels=True):
     """
-    One question and its answer per row; six rows in a row, one of each type, are about the same image.
+    Load one question and its answer per row. Six rows after each other, one of each type, show the same image.
 
     Args:
         split (`str`, *optional*, defaults to `"train"`):
             `"train"`, `"validation"` or `"test"`, as in [`load_shapes`], with the same images and questions.
         size (`int`, *optional*):
-            Number of rows; defaults to that of [`load_shapes`].
+            Number of rows. The default is that of [`load_shapes`].
         seed (`int`, *optional*, defaults to `0`), image_size (`int`, *optional*, defaults to `32`):
             As in [`load_shapes`].
         pixels (`bool`, *optional*, defaults to `True`):
-            `False` leaves the images undrawn: they have a name and no bytes.
+            `False` does not draw the images: they have a name and no bytes.
 
     Returns:
-        [`~datasets.Dataset`] with the columns of [`load_instruct`]; the `path` of an image is its name, which
-        [`symbols_of`] understands.
+        [`~datasets.Dataset`] with the columns of [`load_instruct`]. The `path` of an image is its name for
+        [`symbols_of`].
 
     Raises:
-        ValueError: As in [`load_shapes`].
+        ValueError: as in [`load_shapes`].
     """
-    # The scene is the same at every size, and the smallest is drawn fastest.
+    # The scene is the same at every size. The smallest is drawn fastest.
     asked = load_shapes(split, size, seed, image_size if pixels else MIN_IMAGE_SIZE, vqa=True)
     asked = asked.cast_column("image", Image(decode=False))
     columns = (asked["question"][:], asked["answers"][:], asked["question_type"][:], asked["image"][:])
@@ -53,7 +54,7 @@ def load_shapes_instruct(split="train", size=None, seed=0, image_size=32, pixels
 
 def symbols_of(name):
     """
-    The symbolic image of the scene called `shapes/SPLIT/SEED/INDEX`.
+    Return the symbolic image of the scene named `shapes/SPLIT/SEED/INDEX`.
 
     Returns:
         `np.ndarray`: float32 (`SYMBOL_GRID`², `SYMBOL_WIDTH`), patches row by row, each value 0 or 1.
@@ -73,7 +74,7 @@ def _chunk_symbols(split, seed, chunk):
 
 
 def scene_symbols(scenes):
-    """float32 (n, patches, `SYMBOL_WIDTH`): each patch of a cell carries all that is to know about its object."""
+    """Return float32 (n, patches, `SYMBOL_WIDTH`). Each patch of a cell has all facts about its object."""
     n = len(scenes.count)
     attributes = (
         (scenes.shape, len(SHAPES)),
@@ -88,7 +89,7 @@ def scene_symbols(scenes):
     by_cell[np.arange(n)[:, None], scenes.cell] = known
     row, column = np.divmod(np.arange(SYMBOL_GRID**2), SYMBOL_GRID) // np.array(SYMBOL_GRID // 2)
     cell = 2 * row + column
-    # Row and column alone would do, but a language model takes several times as long to combine them.
+    # Row and column would be enough, but a language model then learns several times slower.
     place = np.concatenate([np.eye(2)[row], np.eye(2)[column], np.eye(len(CELLS))[cell]], axis=-1).astype(np.float32)
     place = np.broadcast_to(place, (n, *place.shape))
     return np.concatenate([by_cell[:, cell], place], axis=-1)

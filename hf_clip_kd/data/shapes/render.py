@@ -1,4 +1,4 @@
-"""How a picture of the world `shapes` is drawn: vectorised NumPy over many images at once."""
+"""Drawing of images of the world `shapes`, many at once, in vectorised NumPy."""
 
 import numpy as np
 
@@ -18,14 +18,14 @@ PALETTE = np.array(
     ],
     dtype=np.float32,
 )
-UNITS = 32  # a scene's lengths are in 1/32 of the image side
-REACH = 10  # an object stays within this distance of its cell's middle, in x and in y
-PERIOD = 4  # of stripes and dots
-SHADE = 0.35  # brightness of the dark part of a texture
+UNITS = 32  # Lengths of a scene are in 1/32 of the image side.
+REACH = 10  # An object stays within this distance of its cell's middle, in x and in y.
+PERIOD = 4  # Period of stripes and dots, in units of length.
+SHADE = 0.35  # Brightness of the dark part of a texture.
 
-# Only +, -, *, /, sqrt and comparisons of float32, one NumPy call each: IEEE 754 fixes every one of them to the last
-# bit, so the pixels are the same on every platform. Sums along an axis, sin, cos and powers are not fixed; hence the
-# literal normals here.
+# Drawing uses only +, -, *, /, sqrt and comparisons of float32. IEEE 754 fixes their results to the last bit, so the
+# pixels are the same on every platform. Sums along an axis, sin, cos and powers are not fixed, so the normals are
+# literals.
 STAR_NORMALS = (
     (0.0, 1.0),
     (0.95105652, 0.30901699),
@@ -59,7 +59,8 @@ def _cross(x, y, r):
 
 
 def _star(x, y, r):
-    # A five-pointed star is where at most one of five half-planes is left: the second largest distance decides.
+    # A point is in the star if it lies outside of at most one of five half-planes. The second largest distance
+    # decides.
     largest = second = np.full_like(x, -UNITS)
     for nx, ny in STAR_NORMALS:
         distance = x * nx + y * ny - 0.36 * r
@@ -76,19 +77,20 @@ def _heart(x, y, r):
     x = np.abs(x)
     side, top = x - 0.47 * r, y + 0.34 * r
     lobe = np.sqrt(side * side + top * top) - 0.5 * r
-    # Reaches up between the lobes as far as they touch, and not beyond them sideways.
+    # The point reaches up between the lobes as far as they touch. It is not wider than the lobes.
     point = np.maximum(x * 0.72 + (y - 0.95 * r) * 0.69, np.maximum(x - 0.9 * r, -0.25 * r - y))
     return np.minimum(lobe, point)
 
 
-# Signed distance to the outline, negative inside: x, y (k, h, w) from the object's centre, r (k, 1, 1) -> (k, h, w).
+# Signed distances to the outlines, negative inside.
+# Arguments: x, y (k, h, w) from the object's centre, and r (k, 1, 1). Result: (k, h, w).
 OUTLINES = dict(
     zip(SHAPES, (_circle, _square, _triangle, _diamond, _cross, _star, _ring, _heart), strict=True),
 )
 
 
 def _zigzag(x):
-    """Triangle wave of period `PERIOD` and slope 1, between -PERIOD/4 and PERIOD/4."""
+    """Compute a triangle wave of period `PERIOD` and slope 1, between -PERIOD/4 and PERIOD/4."""
     x = x * (1 / PERIOD)
     return np.abs(x - np.floor(x) - 0.5) * PERIOD - PERIOD / 4
 
@@ -102,7 +104,7 @@ def _dotted(x, y):
     return 1.1 - np.sqrt(x * x + y * y)
 
 
-# Positive where a texture is dark, in units of length.
+# Distances into the dark part of a texture, in units of length: positive in the dark part.
 PATTERNS = dict(zip(TEXTURES, (None, _striped, _dotted), strict=True))
 
 
@@ -112,14 +114,14 @@ def render(scenes, image_size, noise):
 
     Args:
         scenes ([`Scenes`]): n scenes.
-        image_size (`int`): Side S of the images in pixels. The scene scales with it; the noise stays one pixel wide.
+        image_size (`int`): Side S of the images in pixels. The scene scales with it. The noise stays one pixel wide.
         noise (`np.ndarray`): uint8 (n, S * S * 3), random.
 
     Returns:
         `np.ndarray`: uint8 (n, S, S, 3), RGB.
     """
     scale = np.float32(image_size / UNITS)
-    # Where the middle of each pixel lies, in units.
+    # Middles of the pixels, in units of length.
     middles = ((np.arange(image_size) + 0.5) * (UNITS / image_size)).astype(np.float32)
     canvas = _smooth(scenes.background, middles)
     for i in range(scenes.segment.shape[1]):
@@ -128,14 +130,14 @@ def render(scenes, image_size, noise):
     for cell in range(len(CELLS)):
         rows, objects = np.nonzero((scenes.cell == cell) & present)
         _draw_objects(canvas, scenes, rows, objects, cell, middles, scale)
-    # Two uniform numbers of 4 bits each make a triangular distribution, standard deviation 6.5.
+    # The sum of two uniform numbers of 4 bits has a triangular distribution, with standard deviation 6.5.
     grain = (noise & 15).astype(np.int16) + (noise >> 4) - 15
     pixels = np.rint(canvas).astype(np.int16).transpose(0, 2, 3, 1) + grain.reshape(-1, image_size, image_size, 3)
     return np.clip(pixels, 0, 255).astype(np.uint8)
 
 
 def _smooth(nodes, middles):
-    """Nodes (n, 3, 4, 4) spread bilinearly over the whole image: (n, 3, S, S)."""
+    """Interpolate nodes (n, 3, 4, 4) bilinearly over the whole image: (n, 3, S, S)."""
     place = middles * np.float32((nodes.shape[-1] - 1) / UNITS)
     lower = place.astype(np.int64)
     part = place - lower.astype(np.float32)
@@ -145,7 +147,7 @@ def _smooth(nodes, middles):
 
 
 def _draw_segment(canvas, ends, color, middles, scale):
-    """One line, 1 unit wide, per image: ends (n, 4), colour (n, 3), onto the canvas (n, 3, S, S)."""
+    """Draw one line per image, 1 unit wide, on the canvas (n, 3, S, S): ends (n, 4), colour (n, 3)."""
     x0, y0, x1, y1 = (ends[:, i, None] for i in range(4))
     dx, dy = x1 - x0, y1 - y0
     x, y = middles - x0, middles - y0
@@ -160,7 +162,7 @@ def _draw_segment(canvas, ends, color, middles, scale):
 
 
 def _draw_objects(canvas, scenes, rows, objects, cell, middles, scale):
-    """The objects `objects` of the images `rows`, int64 (k,) both, that lie in one cell, onto the canvas."""
+    """Draw the objects `objects` of the images `rows`, int64 (k,) both, on the canvas. All lie in one cell."""
     across, down = (8 + 16 * (cell % 2), 8 + 16 * (cell // 2))
     columns = slice(*np.searchsorted(middles, (across - REACH, across + REACH)))
     lines = slice(*np.searchsorted(middles, (down - REACH, down + REACH)))

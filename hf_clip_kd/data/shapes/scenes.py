@@ -1,4 +1,4 @@
-"""What is in a picture of the world `shapes`: which objects, where, and which of them get named and asked about."""
+"""Scenes of the world `shapes`: the objects, their places, and the choices for captions and questions."""
 
 from dataclasses import dataclass, fields
 
@@ -11,7 +11,7 @@ TEXTURES = ("plain", "striped", "dotted")
 CELLS = ("top left", "top right", "bottom left", "bottom right")
 MAX_OBJECTS = len(CELLS)
 
-# A split is this number in the seed and this range of objects per image. The numbers are part of every image: never
+# A split is a number in the seed, and the range of objects per image. Every image depends on these numbers: never
 # reuse or renumber them.
 SPLITS = {
     "train": (0, 1, 4),
@@ -21,41 +21,42 @@ SPLITS = {
     "retrieval": (4, 2, 4),
 }
 
-# Scenes are drawn by the chunk, always whole chunks, so an image never depends on how many were asked for.
+# Scenes are drawn in whole chunks, so an image does not depend on the number of images.
 CHUNK = 512
 
 
 class Draws:
     """
-    Random integers that are the same on every platform and with every NumPy: SeedSequence and the raw PCG64 stream are
-    guaranteed by NumPy, the methods of its Generator are not.
+    Random integers that are the same on every platform and with every NumPy.
+
+    NumPy guarantees SeedSequence and the raw stream of PCG64. It does not guarantee the methods of its Generator.
 
     Args:
         seed (`int`): The user's seed, at least 0.
         split (`int`): Number of the split.
         chunk (`int`): Number of the chunk of `CHUNK` images.
-        stream (`int`): 0 for the scenes, 1 for the pixel noise, whose amount depends on the image size.
+        stream (`int`): 0 for the scenes, 1 for the pixel noise. The amount of noise depends on the image size.
     """
 
     def __init__(self, seed, split, chunk, stream):
         self.bits = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(split, chunk, stream)))
 
     def below(self, high, shape):
-        """Integers in [0, high), int64 of `shape`; `high` is an `int` or broadcasts to `shape`."""
+        """Draw integers in [0, high), int64 of `shape`. `high` is an `int` or broadcasts to `shape`."""
         raw = self.bits.random_raw(shape) >> np.uint64(32)
-        # Multiply and shift instead of a modulo: cheaper, and its bias is below high / 2**32.
+        # Multiply and shift is cheaper than a modulo, and its bias is below high / 2**32.
         return ((raw * np.asarray(high, dtype=np.uint64)) >> np.uint64(32)).astype(np.int64)
 
     def between(self, low, high, shape):
-        """float32 of `shape` on a grid of 256 steps from `low` up to `high`, all of them exact."""
+        """Draw float32 numbers of `shape`, exact points of a grid of 256 steps from `low` to `high`."""
         return low + self.below(257, shape).astype(np.float32) * np.float32((high - low) / 256)
 
     def order(self, items, shape):
-        """A random order of `range(items)` for each place of `shape`: int64 (*shape, items)."""
+        """Draw an order of `range(items)` for each place of `shape`: int64 (*shape, items)."""
         return np.argsort(self.below(2**31, (*shape, items)), axis=-1, kind="stable")
 
     def bytes(self, rows, per_row):
-        """uint8 (rows, per_row); the bytes of a row do not depend on how many rows one call asks for."""
+        """Draw uint8 (rows, per_row). The bytes of a row do not depend on the number of rows in a call."""
         words = -(-per_row // 8)
         raw = self.bits.random_raw((rows, words)).astype("<u8", copy=False)
         return raw.view(np.uint8).reshape(rows, words * 8)[:, :per_row]
@@ -64,11 +65,13 @@ class Draws:
 @dataclass
 class Scenes:
     """
-    Everything random about n images but the pixel noise. Lengths are in units of 1/32 of the image side, whatever the
-    image size; objects come in the order in which a caption names them, and those from `count` on are not there.
+    All random choices of n images except the pixel noise.
+
+    Lengths are in units of 1/32 of the image side. Objects come in the order in which a caption names them. Objects
+    from `count` on are not in the image.
     """
 
-    count: np.ndarray  # (n,) objects in the image
+    count: np.ndarray  # (n,) number of objects in the image
     cell: np.ndarray  # (n, 4) index into CELLS, each cell once
     color: np.ndarray  # (n, 4) index into COLORS
     shape: np.ndarray  # (n, 4) index into SHAPES
@@ -77,14 +80,14 @@ class Scenes:
     center: np.ndarray  # (n, 4, 2) x and y
     radius: np.ndarray  # (n, 4)
     phase: np.ndarray  # (n, 4, 2) shift of the texture in x and y
-    tint: np.ndarray  # (n, 4, 3) what the object's RGB differs from its colour's
+    tint: np.ndarray  # (n, 4, 3) difference of the object's RGB from its colour's
     background: np.ndarray  # (n, 3, 4, 4) RGB at the nodes of a 4x4 grid
     segment: np.ndarray  # (n, 2, 4) ends x0 y0 x1 y1 of the two distracting lines
     segment_color: np.ndarray  # (n, 2, 3) RGB
-    says_size: np.ndarray  # (n, 4) whether a caption names this object's size
-    says_texture: np.ndarray  # (n, 4)
-    wording: np.ndarray  # (n, 4) 32 bits each with which the words are chosen
-    asked: np.ndarray  # (n, 6) 32 bits each with which a question's object is chosen
+    says_size: np.ndarray  # (n, 4) true if a caption names this object's size
+    says_texture: np.ndarray  # (n, 4) true if a caption names this object's texture
+    wording: np.ndarray  # (n, 4) 32 random bits each, which choose the words
+    asked: np.ndarray  # (n, 6) 32 random bits each, which choose a question's object
 
     def __getitem__(self, rows):
         return Scenes(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
@@ -92,7 +95,7 @@ class Scenes:
 
 def draw_scenes(seed, split, chunk):
     """
-    The `CHUNK` scenes of one chunk.
+    Draw the `CHUNK` scenes of one chunk.
 
     Args:
         seed (`int`): The user's seed, at least 0.
@@ -142,19 +145,21 @@ def draw_scenes(seed, split, chunk):
 
 def _distinct_kinds(draws, labelled):
     """
-    Colours and shapes, int64 (CHUNK, 4) each: no two objects of an image share both, all such images equally likely
-    but for one thing: the first object's shape occurs once, so that "what color is the circle?" always has one answer.
+    Draw colours and shapes, int64 (CHUNK, 4) each. No two objects of an image share both.
+
+    The first object's shape occurs once, so that "what color is the circle?" always has one answer. All such images
+    are equally likely.
     """
     shapes, colors = len(SHAPES), len(COLORS)
     if labelled:
-        # Every 64 images hold every class once, so per-class recall is defined from 64 images on.
+        # Each run of 64 images holds each class once, so per-class recall is defined from 64 images on.
         first = draws.order(shapes * colors, (CHUNK // (shapes * colors),)).reshape(CHUNK)
     else:
         first = draws.below(shapes * colors, CHUNK)
     color, shape = [first // shapes], [first % shapes]
     taken = []
     for i in range(MAX_OBJECTS - 1):
-        # The i-th of the kinds that are left: step over those taken, smallest first.
+        # The number counts the kinds that are left. Each taken kind below it moves it up, smallest first.
         kind = draws.below((shapes - 1) * colors - i, CHUNK)
         for other in np.sort(np.array(taken, dtype=np.int64).reshape(i, CHUNK), axis=0):
             kind = kind + (kind >= other)

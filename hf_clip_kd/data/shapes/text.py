@@ -1,9 +1,9 @@
-"""What is said about a picture of the world `shapes`: captions, class prompts, questions with answers."""
+"""Texts about images of the world `shapes`: captions, class prompts, questions with answers."""
 
 from .scenes import CELLS, COLORS, SHAPES, SIZES, TEXTURES
 
 SHAPES_CLASS_NAMES = tuple(f"{color} {shape}" for color in COLORS for shape in SHAPES)
-# All of them begin captions too, so a model trained on captions has seen them.
+# Captions begin with the same words, so a model trained on captions has seen them.
 SHAPES_TEMPLATES = (
     "a {}",
     "an image of a {}",
@@ -19,10 +19,11 @@ MAX_WORDS = 18
 MAX_NAMED = 3
 
 NUMBERS = ("one", "two", "three", "four")
-BESIDE = (("right of",), ("left of",))  # by whether the first object lies left of the second
-ABOVE = (("below", "under"), ("above", "over"))  # by whether the first object lies above the second
+BESIDE = (("right of",), ("left of",))  # The index is 1 if the first object lies left of the second.
+ABOVE = (("below", "under"), ("above", "over"))  # The index is 1 if the first object lies above the second.
 OPENINGS = tuple(template.removesuffix("a {}") for template in SHAPES_TEMPLATES)
-# Every way to name one object, at ((size + 1) * 4 + texture + 1) * 64 + color * 8 + shape; 0 is a dropped attribute.
+# All names of an object. The index is ((size + 1) * 4 + texture + 1) * 64 + color * 8 + shape.
+# An attribute that is left out has 0 in place of its number + 1.
 PHRASES = tuple(
     " ".join(word for word in ("a", size, texture, name) if word)
     for size in ("", *SIZES)
@@ -33,8 +34,10 @@ PHRASES = tuple(
 
 def captions(scenes):
     """
-    One caption of at most `MAX_WORDS` words per image: up to three objects with some of their attributes, and how the
-    first two lie to each other (of a single object, sometimes where it is).
+    Write one caption of at most `MAX_WORDS` words per image.
+
+    It names up to three objects with some of their attributes, and the relation of the first two. A single object
+    sometimes gets its place.
 
     Args:
         scenes ([`Scenes`]): n scenes.
@@ -63,8 +66,9 @@ def captions(scenes):
 
 def synthetic_captions(scenes):
     """
-    A second caption of at most `MAX_WORDS` words per image, the way a captioning model talks: one or two of the objects
-    with all their attributes and where they are, whatever `captions` says.
+    Write a second caption of at most `MAX_WORDS` words per image, in the style of a captioning model.
+
+    It names one or two objects with all their attributes and places. It does not depend on [`captions`].
 
     Args:
         scenes ([`Scenes`]): n scenes.
@@ -75,11 +79,11 @@ def synthetic_captions(scenes):
     phrases = ((scenes.size + 1) * (len(TEXTURES) + 1) + scenes.texture + 1) * len(SHAPES_CLASS_NAMES) + class_labels(
         scenes
     )
-    columns = (scenes.count, phrases, scenes.cell, scenes.asked)  # `asked` plays no part in `captions`
+    columns = (scenes.count, phrases, scenes.cell, scenes.asked)  # `captions` does not use `asked`.
     texts = []
     for count, phrase, cell, asked in zip(*(c.tolist() for c in columns), strict=True):
         first = asked[0] * count >> 32
-        # Of several objects, another one: 1 to count - 1 places further on.
+        # The second object comes 1 to count - 1 places after the first.
         second = (first + 1 + (asked[1] * (count - 1) >> 32)) % count
         told = dict.fromkeys((first, second))
         texts.append(", ".join(f"{PHRASES[phrase[i]]} at the {CELLS[cell[i]]}" for i in told))
@@ -87,12 +91,12 @@ def synthetic_captions(scenes):
 
 
 def class_labels(scenes):
-    """Indices into `SHAPES_CLASS_NAMES` of all objects, int64 (n, 4)."""
+    """Return the indices into `SHAPES_CLASS_NAMES` of all objects, int64 (n, 4)."""
     return scenes.color * len(SHAPES) + scenes.shape
 
 
 def _relation(first, second, choice, axis):
-    """Words for how a cell lies to another one; where two cells touch at a corner, `axis` says which of two to say."""
+    """Return the words for the relation of two cells. `axis` decides between two relations of diagonal cells."""
     same_row, same_column = first // 2 == second // 2, first % 2 == second % 2
     if same_row or (not same_column and axis % 2):
         words = BESIDE[first % 2 < second % 2]
@@ -103,20 +107,21 @@ def _relation(first, second, choice, axis):
 
 def questions(scenes):
     """
-    One question of each of `QUESTION_TYPES` per image. Answers are single words, and given the question each answer
-    is equally likely, so what a model gets right without looking is chance.
+    Write one question of each of `QUESTION_TYPES` per image.
+
+    Answers are single words. Each answer to a question is equally likely, so a model without images scores at chance.
 
     Args:
         scenes ([`Scenes`]): n scenes of a split with 1 to 4 objects.
 
     Returns:
-        `list[tuple[str, str, str]]` of length 6n, question, answer and type, image by image.
+        `list[tuple[str, str, str]]` of length 6n: question, answer and type, image by image.
     """
     columns = (scenes.count, scenes.cell, scenes.color, scenes.shape, scenes.texture, scenes.size, scenes.asked)
     rows = []
     for count, cell, color, shape, texture, size, asked in zip(*(c.tolist() for c in columns), strict=True):
         at_color, at_shape, at_texture, at_size = (asked[i] * count >> 32 for i in range(4))
-        # The first object's shape always occurs once, so there is something to ask about.
+        # The list is never empty, because the first object's shape always occurs once.
         once = [i for i in range(count) if shape[:count].count(shape[i]) == 1]
         of = once[asked[5] * len(once) >> 32]
         rows += (

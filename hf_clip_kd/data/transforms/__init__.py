@@ -1,1 +1,1 @@
-"""Crops and colours of an image, and the view that a model has of it."""
+"""Crops and colour changes of images, and the views that models have of them."""

@@ -1,4 +1,4 @@
-"""All chance of the data, keyed: what a row gets depends on (seed, epoch, index), not on who reads it, or after what."""
+"""Random numbers keyed by (seed, epoch, index): the same in every process and worker."""
 
 from __future__ import annotations
 
@@ -9,43 +9,45 @@ UNIFORMS_PER_CROP = 4 * CROP_TRIES
 FLIP = UNIFORMS_PER_CROP
 CAPTION = UNIFORMS_PER_CROP + 1
 SYNTHETIC_CAPTION = UNIFORMS_PER_CROP + 2
-COLORS = UNIFORMS_PER_CROP + 3  # the first of six: whether they change, the four changes, grey
+COLORS = UNIFORMS_PER_CROP + 3  # Here begin six numbers: one for any change, four for the changes, one for grey.
 UNIFORMS_PER_ROW = UNIFORMS_PER_CROP + 9
 
-_ROWS, _ORDER, _SOURCE = 0, 1, 2  # streams of the generator that share no number
+_ROWS, _ORDER, _SOURCE = 0, 1, 2  # Streams of the generator share no number.
 
 
 def row_uniforms(seed: int, epoch: int, index: int) -> list[float]:
-    """The numbers that decide everything about one row in one epoch.
+    """Return the numbers that decide all random choices for one row in one epoch.
 
-    Philox counts instead of remembering ([Salmon et al., 2011](https://doi.org/10.1145/2063384.2063405)): a row's numbers
-    are the same in every process, dataloader worker and run, and can be had again at any time, in any order.
+    The generator is Philox ([Salmon et al., 2011](https://doi.org/10.1145/2063384.2063405)). It computes a number from
+    its counter and keeps no state. A row's numbers are the same in every process, worker and run, in any order.
 
     Args:
-        seed (`int`): Of the data, at least 0: [`CLIPDataCollator`]'s `seed`.
-        epoch (`int`): The pass over the data, from 0; the row's `__epoch__`, or the collator's where it has none.
-        index (`int`): The row's `__index__`: its number in the data, whatever the order it is read in.
+        seed (`int`): Seed of the data, at least 0: [`CLIPDataCollator`]'s `seed`.
+        epoch (`int`): Pass over the data, from 0: the row's `__epoch__`, or else the collator's.
+        index (`int`): The row's `__index__`: its number in the data, in any order of reading.
 
     Returns:
-        `list[float]`: `UNIFORMS_PER_ROW` numbers in [0, 1). The first `UNIFORMS_PER_CROP` are what [`random_crop_box`]
-        takes; `[FLIP]` mirrors the crop where it is below `flip`; `[CAPTION]` and `[SYNTHETIC_CAPTION]` choose among a
-        row's captions, `texts[int(u * len(texts))]`; those from `[COLORS]` on change the colours.
+        `list[float]`: `UNIFORMS_PER_ROW` numbers in [0, 1):
+        - the first `UNIFORMS_PER_CROP` are for [`random_crop_box`];
+        - `[FLIP]` mirrors the crop if it is below `flip`;
+        - `[CAPTION]` and `[SYNTHETIC_CAPTION]` choose among a row's captions, `texts[int(u * len(texts))]`;
+        - the numbers from `[COLORS]` on change the colours.
     """
     return _uniforms(seed, epoch, _ROWS, index, UNIFORMS_PER_ROW).tolist()
 
 
 def order(seed: int, epoch: int, size: int, part: int = 0) -> np.ndarray:
-    """A permutation of `range(size)`, another one in every epoch and for every part of the data."""
+    """Return a permutation of `range(size)`, a different one for each epoch and part of the data."""
     return np.argsort(_uniforms(seed, epoch, _ORDER, part, size), kind="stable")
 
 
 def source_uniform(seed: int, reader: int, number: int) -> float:
-    """The number in [0, 1) that chooses among mixed sources for the `number`-th row of a reader."""
+    """Return the number in [0, 1) that chooses the source of the `number`-th row of a reader."""
     return float(_uniforms(seed, reader, _SOURCE, number, 1)[0])
 
 
 def _uniforms(seed: int, epoch: int, stream: int, index: int, count: int) -> np.ndarray:
-    # The lowest word of the counter is counted up, one for four numbers. Raw bits: numpy promises them for good.
+    # The lowest word of the counter goes up by one for every four numbers. NumPy guarantees the raw bits.
     philox = np.random.Philox(
         key=np.array([seed, epoch], dtype=np.uint64), counter=np.array([0, 0, stream, index], dtype=np.uint64)
     )

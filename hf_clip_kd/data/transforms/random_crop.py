@@ -1,4 +1,4 @@
-"""What chance does to a picture before any model sees it: one crop, mirrored or not, in other colours or not."""
+"""Random crops, mirroring and colour changes, applied to an image before any model sees it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,13 @@ UNCHANGED: Colors = (1.0, 1.0, 1.0, 0.0, 0.0)
 
 class Crop(NamedTuple):
     """
-    What is done to one picture: `box` is left, top, right and bottom in pixels; `colors` are the factors of brightness,
-    contrast and saturation, the turn of the hue (in turns, -0.5 to 0.5), and 1 for grey or else 0.
+    Changes of one image.
+
+    Attributes:
+        box (`Box`): Left, top, right and bottom in pixels.
+        flip (`bool`): `True` mirrors the crop.
+        colors (`Colors`): Factors of brightness, contrast and saturation, then the turn of the hue and grey. The hue
+            is in turns, -0.5 to 0.5. Grey is 1 or 0.
     """
 
     box: Box
@@ -33,25 +38,27 @@ class Crop(NamedTuple):
 @dataclass(frozen=True)
 class RandomCrop:
     """
-    Draws a [`Crop`] for each picture, as torchvision's `RandomResizedCrop`, `ColorJitter` and `RandomGrayscale` would.
+    Rule that draws a [`Crop`] for each image, like torchvision's `RandomResizedCrop`, `ColorJitter`,
+    `RandomGrayscale`.
 
     Args:
-        crop_scale (`(float, float)`, *optional*, defaults to `(0.9, 1.0)`):
-            Share of the area that a crop keeps.
-        crop_ratio (`(float, float)`, *optional*, defaults to `(3/4, 4/3)`):
-            Width / height of a crop.
+        crop_scale (`tuple[float, float]`, *optional*, defaults to 0.9 and 1.0):
+            Smallest and largest share of the area that a crop keeps.
+        crop_ratio (`tuple[float, float]`, *optional*, defaults to 3/4 and 4/3):
+            Smallest and largest width / height of a crop.
         flip (`float`, *optional*, defaults to `0.0`):
-            Probability of a mirrored crop. Off by default: captions say "left" and pictures show writing.
+            Probability of a mirrored crop. It is 0 by default because captions say "left" and images show writing.
         color_jitter (`Sequence[float]`, *optional*):
-            How far brightness, contrast, saturation (each at least 0: a factor between 1 - x and 1 + x) and hue (0 to 0.5,
-            in turns) change, in this order. Off by default: captions name colours.
+            Largest changes of brightness, contrast, saturation and hue, in this order. A change x of the first three
+            is at least 0. It gives a factor between 1 - x and 1 + x. The change of the hue is 0 to 0.5, in turns. The
+            default changes nothing, because captions name colours.
         color_jitter_prob (`float`, *optional*, defaults to `0.8`):
-            Probability that a picture's colours change by `color_jitter`.
+            Probability that an image's colours change by `color_jitter`.
         gray_scale_prob (`float`, *optional*, defaults to `0.0`):
-            Probability that a picture loses its colours.
+            Probability that an image loses its colours.
 
     Raises:
-        ValueError: For what is no range or no probability.
+        ValueError: if a range or probability is out of bounds.
     """
 
     crop_scale: Sequence[float] = (0.9, 1.0)
@@ -67,13 +74,15 @@ class RandomCrop:
         for name in ("flip", "color_jitter_prob", "gray_scale_prob"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(
-                    f"`{name}={getattr(self, name)}` is not a probability. It must lie between 0 and 1. Pass `{name}=0.5`."
+                    f"`{name}={getattr(self, name)}` is not a probability. It must lie between 0 and 1. "
+                    f"Pass for example `{name}=0.5`."
                 )
         jitter = self.color_jitter
         if jitter is not None and not (len(jitter) == 4 and min(jitter) >= 0 and jitter[3] <= 0.5):
             raise ValueError(
-                f"`color_jitter={jitter}` does not say how far colours change. It must be four numbers of at least 0, for "
-                "brightness, contrast, saturation and hue, the last at most 0.5. Pass `color_jitter=(0.32, 0.32, 0.32, 0.08)`."
+                f"`color_jitter={jitter}` is not a change of colours. It must be four numbers of at least 0, for "
+                "brightness, contrast, saturation and hue, the last at most 0.5. "
+                "Pass for example `color_jitter=(0.32, 0.32, 0.32, 0.08)`."
             )
 
     @property
@@ -81,12 +90,19 @@ class RandomCrop:
         return self.color_jitter is not None or self.gray_scale_prob > 0
 
     def min_side(self, side: int) -> int:
-        """The shortest side that a picture must have to be cut for a model that sees `side` pixels: twice what it shows."""
+        """Return the shortest side, in pixels, that an image needs for a model that sees `side` pixels.
+
+        The smallest crop then has twice the model's resolution.
+        """
         return math.ceil(2 * side / math.sqrt(self.crop_scale[0]))
 
     def draw(self, size: tuple[int, int], uniforms: Sequence[float]) -> Crop:
         """
-        The crop of a picture of `size` (width, height) in pixels, by its numbers (see [`row_uniforms`]).
+        Draw the crop of one image.
+
+        Args:
+            size (`tuple[int, int]`): Width and height of the image, in pixels.
+            uniforms (`Sequence[float]`): Random numbers of the row, see [`row_uniforms`].
         """
         box = random_crop_box(*size, self.crop_scale, self.crop_ratio, uniforms)
         colors = self._colors(uniforms[COLORS:]) if self.colors_change else UNCHANGED
@@ -99,18 +115,18 @@ class RandomCrop:
             low = [max(0.0, 1 - x) for x in self.color_jitter[:3]] + [-self.color_jitter[3]]
             high = [1 + x for x in self.color_jitter[:3]] + [self.color_jitter[3]]
             factors = (a + (b - a) * u for a, b, u in zip(low, high, numbers, strict=True))
-        # In the precision in which a teacher cache stores them, so that a crop is the same when it is shown again.
+        # A teacher cache stores colours as float32. This precision makes a crop from the cache the same.
         return tuple(float(np.float32(x)) for x in (*factors, gray < self.gray_scale_prob))
 
 
 def random_crop_box(width: int, height: int, scale: Sequence, ratio: Sequence, uniforms: Sequence[float]) -> Box:
-    """Draw one crop as `torchvision.transforms.RandomResizedCrop` does, from numbers drawn beforehand.
+    """Draw one crop as `torchvision.transforms.RandomResizedCrop` does, from given random numbers.
 
     Args:
-        width, height (`int`): Of the picture, in pixels.
-        scale (`(float, float)`): Smallest and largest share of the area to keep.
-        ratio (`(float, float)`): Smallest and largest width / height of the crop (log-uniform).
-        uniforms (`Sequence[float]`): `UNIFORMS_PER_CROP` numbers in [0, 1): the crop depends on nothing else.
+        width, height (`int`): Width and height of the image, in pixels.
+        scale (`tuple[float, float]`): Smallest and largest share of the area to keep.
+        ratio (`tuple[float, float]`): Smallest and largest width / height of the crop (log-uniform).
+        uniforms (`Sequence[float]`): `UNIFORMS_PER_CROP` random numbers in [0, 1).
 
     Returns:
         `(left, top, right, bottom)` in pixels.
@@ -123,7 +139,7 @@ def random_crop_box(width: int, height: int, scale: Sequence, ratio: Sequence, u
         if 0 < w <= width and 0 < h <= height:
             left, top = int(uniforms[i + 2] * (width - w + 1)), int(uniforms[i + 3] * (height - h + 1))
             return left, top, left + w, top + h
-    # No luck in ten tries (a very long picture): the largest centred crop whose shape is allowed.
+    # Ten tries failed, for example with a very long image. The result is the largest centred crop of an allowed shape.
     w, h = width, height
     if width < ratio[0] * height:
         h = round(width / ratio[0])
@@ -134,7 +150,7 @@ def random_crop_box(width: int, height: int, scale: Sequence, ratio: Sequence, u
 
 
 def recolored(image: Image.Image, colors: Colors) -> Image.Image:
-    """The picture in other colours, by torchvision's functions on Pillow pictures, always in the order of [`Crop`]."""
+    """Change the colours of an image by torchvision's functions for Pillow images, in the order of [`Crop`]."""
     brightness, contrast, saturation, hue, gray = colors
     changes = ((F.adjust_brightness, brightness), (F.adjust_contrast, contrast), (F.adjust_saturation, saturation))
     for change, factor in changes:

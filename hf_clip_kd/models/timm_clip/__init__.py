@@ -1,1 +1,1 @@
-"""Students on a timm trunk. These files travel to the Hub: they import only their siblings."""
+"""Students on a timm trunk. These files are copied to the Hub, so they import only their siblings."""

@@ -1,4 +1,4 @@
-"""Configurations of the student on a timm trunk: its image tower and the dual encoder around it."""
+"""Configurations of a student on a timm trunk: its image tower, and the dual encoder around it."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ class TimmVisionConfig(PreTrainedConfig):
     r"""
     Image tower made of one timm model (convnet, hybrid or transformer).
 
-    The fields from `hidden_size` on are facts about the trunk: [`load_clip`] measures them by running it once.
+    The fields from `patch_size` to `grid` follow from the trunk. [`load_clip`] measures them by running it once.
 
     Args:
         architecture (`str`, *optional*, defaults to `"resnet18"`):
@@ -21,19 +21,19 @@ class TimmVisionConfig(PreTrainedConfig):
         patch_size (`int`, *optional*, defaults to 32):
             Pixels of input per token and side, `image_size // grid[0]`: the `patch_size` of a `LlavaProcessor`.
         hidden_size (`int`, *optional*, defaults to 512):
-            Width of the tokens in `last_hidden_state`; inside a LLaVA, of the tokens that it reads.
+            Width of the tokens in `last_hidden_state`, or of the tokens that a LLaVA reads.
         pooled_size (`int`, *optional*, defaults to 512):
-            Width of `pooler_output`; differs from `hidden_size` where the trunk widens its features before pooling.
+            Width of `pooler_output`. It differs from `hidden_size` if the trunk widens its features before pooling.
         num_hidden_layers (`int`, *optional*, defaults to 5):
             Number of feature levels: blocks of a transformer, stages of a convnet.
         num_prefix_tokens (`int`, *optional*, defaults to 0):
-            Tokens before the patches (class token and registers); 0 for a convnet.
+            Tokens before the patches (class token and registers), 0 for a convnet.
         grid (`list[int]`, *optional*, defaults to `[7, 7]`):
             Rows and columns of the patch tokens at `image_size`.
         feature_layers (`list[int]`, *optional*):
-            Entries of `hidden_states` that a LLaVA reads together (its `vision_feature_layer`). The levels of a convnet
-            differ in grid and width: these are averaged down to the grid of the deepest of them and filled with zeros
-            up to the width of the widest, and `hidden_size`, `grid` and `patch_size` then describe them.
+            Entries of `hidden_states` that a LLaVA reads together (its `vision_feature_layer`). Levels of a convnet
+            differ in grid and width. These levels are averaged to the grid of the deepest of them. They are filled
+            with zeros to the width of the widest. `hidden_size`, `grid` and `patch_size` then describe the result.
     """
 
     model_type = "timm_clip_vision"
@@ -64,7 +64,7 @@ class TimmCLIPConfig(PreTrainedConfig):
         projection_dim (`int`, *optional*, defaults to 512):
             Width of the shared embedding space.
         logit_scale_init_value (`float`, *optional*, defaults to 2.6592600369327783):
-            Start of the learned logarithm of the scale, log(1 / 0.07) as in https://huggingface.co/papers/2103.00020.
+            Initial value of the logarithm of the scale, log(1 / 0.07) as in https://huggingface.co/papers/2103.00020.
         initializer_factor (`float`, *optional*, defaults to 1.0):
             Factor on the standard deviations of the projections.
     """

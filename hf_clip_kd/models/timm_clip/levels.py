@@ -1,4 +1,4 @@
-"""Feature levels of a trunk: as tokens, and in one shape so that they can be read together."""
+"""Feature levels of a trunk: as tokens, and in one shape so that a LLaVA can read them together."""
 
 import torch
 from torch import nn
@@ -6,21 +6,24 @@ from torch import nn
 
 def align_levels(maps: dict[int, torch.Tensor], levels: set[int]) -> dict[int, torch.Tensor]:
     """
-    Brings some feature maps onto one grid and one width, without a weight.
+    Bring feature maps to one grid and one width, without weights.
+
+    The maps of `levels` are averaged over the cells of the deepest one's grid. They are then filled with channels of
+    zeros to the width of the widest.
 
     Args:
-        maps (`dict[int, torch.Tensor]`): From a level's number to its map (B, C, H, W), shallow ones first.
-        levels (`set[int]`): Those to change: averaged over the cells of the deepest one's grid, then filled with channels
-            of zeros up to the width of the widest.
+        maps (`dict[int, torch.Tensor]`): Number of a level and its map (B, C, H, W), shallow levels first.
+        levels (`set[int]`): Numbers of the levels to change.
 
     Returns:
-        `dict[int, torch.Tensor]`: All maps; those not in `levels` as they were.
+        `dict[int, torch.Tensor]`: All maps. Maps outside of `levels` are unchanged.
     """
     if not levels:
         return maps
     grid = maps[max(levels)].shape[2:]
     width = max(maps[level].shape[1] for level in levels)
-    return {level: to_shape(one, grid, width) if level in levels else one for level, one in maps.items()}
+    aligned = {level: to_shape(maps[level], grid, width) for level in levels}
+    return {level: aligned.get(level, features) for level, features in maps.items()}
 
 
 def to_shape(features: torch.Tensor, grid: torch.Size, width: int) -> torch.Tensor:
@@ -30,7 +33,7 @@ def to_shape(features: torch.Tensor, grid: torch.Size, width: int) -> torch.Tens
 
 
 def to_tokens(features: torch.Tensor, layout: str) -> torch.Tensor:
-    """Features (B, C, H, W), (B, H, W, C) or already (B, N, C) as (B, N, C); `layout` is `"NCHW"` or `"NHWC"`."""
+    """Return features as (B, N, C). They are (B, N, C), or maps of the `layout` `"NCHW"` or `"NHWC"`."""
     if features.ndim == 3:
         return features
     return features.flatten(1, 2) if str(layout) == "NHWC" else features.flatten(2).transpose(1, 2)

@@ -1,4 +1,4 @@
-"""Student on a timm trunk: [`TimmVisionModel`], usable as the tower of a LLaVA, and [`TimmCLIPModel`] around it."""
+"""Student on a timm trunk: [`TimmVisionModel`], also a tower for a LLaVA, and [`TimmCLIPModel`] around it."""
 
 import timm
 import torch
@@ -14,12 +14,13 @@ from .levels import align_levels, to_tokens
 
 class TimmVisionModel(PreTrainedModel):
     """
-    A timm model behind the interface of [`~transformers.CLIPVisionModel`].
+    A timm model with the interface of [`~transformers.CLIPVisionModel`].
 
-    `last_hidden_state` and `hidden_states[-1]` are the tokens (B, prefix + h * w, hidden_size) of the last level before
-    the trunk's final norm or head, `pooler_output` (B, pooled_size) is the trunk's own pooled feature. `hidden_states`
-    has `num_hidden_layers + 1` entries, numbered as in CLIP; entry 0, the embeddings, is always `None`. Levels of a
-    convnet differ in width and number of tokens, unless `config.feature_layers` asks for one shape.
+    `last_hidden_state` and `hidden_states[-1]` are the tokens (B, prefix + h * w, hidden_size) of the last level. They
+    are taken before the trunk's final norm or head. `pooler_output` (B, pooled_size) is the trunk's own pooled
+    feature. `hidden_states` has `num_hidden_layers + 1` entries, numbered as in CLIP. Entry 0, the embeddings, is
+    always `None`. Levels of a convnet differ in width and number of tokens, unless `config.feature_layers` asks for
+    one shape.
     """
 
     config_class = TimmVisionConfig
@@ -39,7 +40,7 @@ class TimmVisionModel(PreTrainedModel):
             in_chans=config.num_channels,
             **(config.model_args or {}),
         )
-        # transformers 5 switches checkpointing on by setting this attribute on every module that has it.
+        # transformers 5 turns checkpointing on by setting this attribute on every module that has it.
         self.gradient_checkpointing = False
         self._trunk_checkpoints = False
         self.last_level = config.num_hidden_layers
@@ -47,13 +48,13 @@ class TimmVisionModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
-        # Not super()._init_weights: it would redraw from N(0, 0.02) what timm has just initialised in its own way.
-        # from_pretrained builds on the meta device, so buffers that are not in the checkpoint are computed here.
+        # `super()._init_weights` would draw timm's initial weights again, from N(0, 0.02).
+        # `from_pretrained` builds on the meta device, so buffers outside the checkpoint are computed here.
         if hasattr(module, "init_non_persistent_buffers"):
             module.init_non_persistent_buffers()
 
     def get_input_embeddings(self):
-        """`None`: a trunk has no embedding table, and its first layer bears another name in every architecture."""
+        """Return `None`. A trunk has no embedding table, and the name of its first layer differs between trunks."""
         return None
 
     def forward(
@@ -64,15 +65,17 @@ class TimmVisionModel(PreTrainedModel):
         **kwargs,
     ) -> BaseModelOutputWithPooling | tuple:
         """
+        Compute tokens, the pooled feature and hidden states.
+
         Args:
             pixel_values (`torch.Tensor` of shape `(B, 3, H, W)`):
                 Normalised images.
             output_hidden_states (`bool`, `int` or `list[int]`, *optional*):
-                `True` for all levels; one index or several for these alone, the other entries being `None`
-                (this is how [`~transformers.LlavaModel`] asks for its `vision_feature_layer`).
+                `True` returns all levels. One index or several return only these, with `None` in the other entries.
+                [`~transformers.LlavaModel`] asks for its `vision_feature_layer` in this way.
 
         Raises:
-            ValueError: An index is 0 or out of range.
+            ValueError: if an index is 0 or out of range.
         """
         wanted = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         levels = self._levels(wanted)
@@ -88,8 +91,8 @@ class TimmVisionModel(PreTrainedModel):
         return output if return_dict else output.to_tuple()
 
     def _levels(self, wanted: bool | int | list[int]) -> set[int]:
-        """The entries of `hidden_states` to fill, as positive indices."""
-        # Tests of identity, because the index 0 equals False.
+        """Return the entries of `hidden_states` to fill, as positive indices."""
+        # The tests compare identity because the index 0 equals False.
         if wanted is False:
             return set()
         if wanted is True:
@@ -98,9 +101,9 @@ class TimmVisionModel(PreTrainedModel):
         levels = {index + self.last_level + 1 if index < 0 else index for index in indices}
         if not all(1 <= level <= self.last_level for level in levels):
             raise ValueError(
-                f"output_hidden_states={wanted!r} asks {self.config.architecture} for a level that it does not have; "
-                f"allowed are 1 to {self.last_level} and -1 to {-self.last_level} (there is no level of embeddings); "
-                "use output_hidden_states=-1 (in LlavaConfig: vision_feature_layer=-1)."
+                f"output_hidden_states={wanted!r} asks {self.config.architecture} for a level that it does not have. "
+                f"Allowed are 1 to {self.last_level} and -1 to {-self.last_level} (embeddings are not a level). "
+                "Use output_hidden_states=-1 (in LlavaConfig: vision_feature_layer=-1)."
             )
         return levels
 
@@ -111,14 +114,14 @@ class TimmVisionModel(PreTrainedModel):
             self.trunk.set_grad_checkpointing(enable)
         except (AssertionError, AttributeError) as error:
             raise ValueError(
-                f"The timm model {self.config.architecture!r} has no gradient checkpointing; "
-                "it is offered by the trunks whose set_grad_checkpointing accepts True; "
-                "set gradient_checkpointing=False for this student."
+                f"The timm model {self.config.architecture!r} has no gradient checkpointing. "
+                "A trunk has it if its set_grad_checkpointing accepts True. "
+                "Set gradient_checkpointing=False for this student."
             ) from error
         self._trunk_checkpoints = enable
 
     def _run_trunk(self, pixel_values: torch.Tensor, levels: set[int]) -> tuple[torch.Tensor, dict[int, torch.Tensor]]:
-        """The trunk's final features, and the tokens of each wanted level and of the last one."""
+        """Return the trunk's final features, and the tokens of each wanted level and of the last level."""
         if not hasattr(self.trunk, "forward_intermediates"):
             features = self.trunk.forward_features(pixel_values)
             return features, {self.last_level: to_tokens(features, getattr(self.trunk, "output_fmt", "NCHW"))}
@@ -133,13 +136,13 @@ class TimmVisionModel(PreTrainedModel):
         else:
             features, maps = self.trunk.forward_intermediates(pixel_values, output_fmt="NCHW", **arguments)
             maps = align_levels(dict(zip(kept, maps, strict=True)), aligned)
-            maps = [to_tokens(one, "NCHW") for one in maps.values()]
+            maps = [to_tokens(features_of_level, "NCHW") for features_of_level in maps.values()]
         return features, dict(zip(kept, maps, strict=True))
 
 
 class TimmCLIPModel(PreTrainedModel):
     """
-    Dual encoder with the methods, names and outputs of [`~transformers.CLIPModel`] and a timm model as image tower.
+    Dual encoder with the methods, names and outputs of [`~transformers.CLIPModel`], on a timm model as image tower.
 
     Paper: Learning Transferable Visual Models From Natural Language Supervision,
     https://huggingface.co/papers/2103.00020.
@@ -165,7 +168,7 @@ class TimmCLIPModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
-        # The two towers are models of their own and initialise themselves; only the projections are left.
+        # The two towers are models and initialise themselves. Only the projections are left.
         if module is self:
             for projection in (self.visual_projection, self.text_projection):
                 init.normal_(projection.weight, std=projection.in_features**-0.5 * self.config.initializer_factor)
@@ -179,7 +182,7 @@ class TimmCLIPModel(PreTrainedModel):
     def get_image_features(
         self, pixel_values: torch.Tensor, return_dict: bool | None = None, **kwargs
     ) -> BaseModelOutputWithPooling | tuple:
-        """Output of the image tower, its `pooler_output` projected to (B, projection_dim), not normalised."""
+        """Return the image tower's output, with `pooler_output` projected to (B, projection_dim), unnormalised."""
         output = self.vision_model(pixel_values=pixel_values, return_dict=True, **kwargs)
         output.pooler_output = self.visual_projection(output.pooler_output)
         return output if self._as_dict(return_dict) else output.to_tuple()
@@ -192,7 +195,7 @@ class TimmCLIPModel(PreTrainedModel):
         return_dict: bool | None = None,
         **kwargs,
     ) -> BaseModelOutputWithPooling | tuple:
-        """Output of the text tower, its `pooler_output` projected to (B, projection_dim), not normalised."""
+        """Return the text tower's output, with `pooler_output` projected to (B, projection_dim), unnormalised."""
         output = self.text_model(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -215,11 +218,13 @@ class TimmCLIPModel(PreTrainedModel):
         **kwargs,
     ) -> CLIPOutput | tuple:
         """
+        Compare each text with each image.
+
         Args:
             input_ids (`torch.Tensor` of shape `(T, L)`), pixel_values (`torch.Tensor` of shape `(B, 3, H, W)`):
-                Texts and images, each compared with each.
+                Texts and images.
             return_loss (`bool`, *optional*):
-                Also return the contrastive loss; needs T = B, text i belonging to image i.
+                Also return the contrastive loss. It needs T = B, and text i belongs to image i.
         """
         vision_output = self.get_image_features(
             pixel_values, return_dict=True, output_hidden_states=output_hidden_states, **kwargs
@@ -229,7 +234,7 @@ class TimmCLIPModel(PreTrainedModel):
             attention_mask,
             position_ids,
             return_dict=True,
-            # CLIPTextModel takes None for "off", not for "as the config says".
+            # `None` means "off" for CLIPTextModel, so it is left out to keep the value of the config.
             **({} if output_hidden_states is None else {"output_hidden_states": output_hidden_states}),
             **kwargs,
         )

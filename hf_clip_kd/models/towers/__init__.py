@@ -1,1 +1,1 @@
-"""Reading any image tower: tokens, grid, patches in the joint space, and dropped patches."""
+"""Functions that read any image tower: its tokens, grid and patch embeddings, and dropped patches."""

@@ -1,4 +1,4 @@
-"""One number that two towers share only if their weights are the same, bit for bit."""
+"""Checksum that two towers share only if their weights are the same, bit for bit."""
 
 import hashlib
 
@@ -8,13 +8,13 @@ from torch import nn
 
 def tower_checksum(module: nn.Module) -> str:
     """
-    SHA-256 of the names, shapes, dtypes and bytes of everything that `module` saves.
+    Compute the SHA-256 of the names, shapes, dtypes and bytes of all that `module` saves.
 
-    The names are those inside the module, so a tower has the same checksum alone, in a dual encoder and in a LLaVA, before
-    and after it is saved. A cast to another dtype is another tower.
+    The names are those inside the module. A tower therefore has the same checksum alone, in a dual encoder and in a
+    LLaVA. Saving does not change it. A cast to another dtype does.
 
     Args:
-        module (`nn.Module`): For example `model.model.vision_tower` of a LLaVA; on any device.
+        module (`nn.Module`): Tower on any device, for example `model.model.vision_tower` of a LLaVA.
 
     Returns:
         `str`: 64 hexadecimal digits.
@@ -22,7 +22,7 @@ def tower_checksum(module: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name} {list(tensor.shape)} {tensor.dtype}\n".encode())
-        # Of bfloat16, NumPy knows no type: the bytes are taken as they lie.
+        # NumPy has no bfloat16, so all tensors are read as bytes.
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
 

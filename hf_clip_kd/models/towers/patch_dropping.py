@@ -1,4 +1,4 @@
-"""Show an image tower only some of the patches."""
+"""Context that hides a random part of the patches from an image tower."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,25 +11,25 @@ from transformers import PreTrainedModel
 from .layout import token_layout
 from .tokens import describe
 
-# Stock towers whose `embeddings` return the prefix tokens and all patches with their positions, and whose other layers
-# take any number of them.
+# Stock towers whose `embeddings` return the prefix tokens and all patches with their positions.
+# Their other layers take any number of tokens.
 STOCK_TOWERS = ("clip_vision_model", "metaclip_2_vision_model", "siglip_vision_model")
 
 
 @contextmanager
 def drop_patches(model: PreTrainedModel, mask_ratio: float) -> Iterator[None]:
     """
-    Within this context the image tower sees of each image only a random part of the patches, and computes only these.
+    Drop a random part of the patches of each image within this context. The tower computes only the others.
 
-    The choice is each image's own, from torch's global random numbers on the device of the images. Class and register
-    tokens stay, and a patch keeps the position embedding of its place.
+    Each image has its own choice, from torch's global random numbers on the device of the images. Class and register
+    tokens stay, and a patch keeps its position embedding.
 
     Args:
-        model ([`~transformers.PreTrainedModel`]): A dual encoder whose image tower is a ViT.
-        mask_ratio (`float`): Share of the patches to leave out, at least 0 and less than 1; one patch always stays.
+        model ([`~transformers.PreTrainedModel`]): Dual encoder whose image tower is a ViT.
+        mask_ratio (`float`): Share of the patches to leave out, at least 0 and less than 1. One patch always stays.
 
     Raises:
-        ValueError: The ratio is out of range, or the image tower needs all patches.
+        ValueError: if the ratio is out of range, or the image tower needs all patches.
 
     Example:
 
@@ -40,8 +40,9 @@ def drop_patches(model: PreTrainedModel, mask_ratio: float) -> Iterator[None]:
     """
     if not 0 <= mask_ratio < 1:
         raise ValueError(
-            f"mask_ratio={mask_ratio!r} is no share of patches to leave out; allowed are numbers of at least 0 and less "
-            "than 1; write for example drop_patches(model, 0.75)."
+            f"mask_ratio={mask_ratio!r} is no share of patches to leave out. "
+            "Allowed are numbers of at least 0 and less than 1. "
+            "Write for example drop_patches(model, 0.75)."
         )
     num_prefix = token_layout(model.config.vision_config).num_prefix_tokens
 
@@ -57,30 +58,32 @@ def drop_patches(model: PreTrainedModel, mask_ratio: float) -> Iterator[None]:
 
 def check_can_drop_patches(model: PreTrainedModel) -> None:
     """
+    Check that [`drop_patches`] works with the model.
+
     Raises:
-        ValueError: [`drop_patches`] cannot be used with this model.
+        ValueError: if the image tower needs all patches.
     """
     last_of_embedding(model)
 
 
 def last_of_embedding(model: PreTrainedModel) -> nn.Module:
-    """The module whose output are the prefix tokens and the patches with their positions, before the first block."""
+    """Return the module whose output enters the first block: prefix tokens, and patches with their positions."""
     config = model.config.vision_config
     if config.model_type in STOCK_TOWERS:
         return model.vision_model.embeddings
     trunk = getattr(model.vision_model, "trunk", None)
-    # Without a class token `TimmVisionModel` asks timm for maps, which fewer patches do not fill.
+    # `TimmVisionModel` asks timm for maps if the trunk has no class token. Fewer patches do not fill a map.
     if isinstance(trunk, VisionTransformer) and config.num_prefix_tokens > 0:
         return trunk.patch_drop
     raise ValueError(
-        f"{describe(model)} cannot leave out patches, as it needs them all on their grid; those that can are ViTs: CLIP, "
-        "MetaCLIP 2 and SigLIP of transformers and timm's VisionTransformer with a class token (not convnets, Swin, "
-        "XCiT or MobileViT); leave 'mfd' out of `losses`, or take a student such as load_clip('ViT-T-16')."
+        f"{describe(model)} cannot leave out patches, because it needs all of them on their grid. ViTs can: "
+        "CLIP, MetaCLIP 2 and SigLIP of transformers, and timm's VisionTransformer with a class token (not convnets, "
+        "Swin, XCiT or MobileViT). Leave 'mfd' out of `losses`, or take a student such as load_clip('ViT-T-16')."
     )
 
 
 def keep_some(tokens: torch.Tensor, mask_ratio: float, num_prefix: int) -> torch.Tensor:
-    """Tokens (B, num_prefix + N, C) without a random part of the N patches, the others in their order."""
+    """Drop a random part of the N patches of tokens (B, num_prefix + N, C). The others keep their order."""
     prefix, patches = tokens[:, :num_prefix], tokens[:, num_prefix:]
     batch, count, channels = patches.shape
     kept = max(1, round(count * (1 - mask_ratio)))

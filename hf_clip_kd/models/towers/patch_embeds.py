@@ -1,8 +1,8 @@
-"""Dense embeddings: each patch of an image on its own in the joint space of a dual encoder.
+"""Patch embeddings: each patch of an image alone in the joint space of a dual encoder.
 
-One idea serves all towers: what the head would make of a patch if it were the only token of the image. Attention over
-one token returns its value, so for a tower that reads a class token this is the value path of MaskCLIP; pooling by
-averaging returns the token itself.
+All towers use the same rule: the head embeds the patch as if it were the image's only token.
+Attention over one token returns its value. For a tower that reads a class token, this is the value path of MaskCLIP.
+Pooling by averaging returns the token itself.
 """
 
 from collections.abc import Callable
@@ -17,35 +17,38 @@ from ..timm_clip.configuration_timm_clip import TimmVisionConfig
 from ..timm_clip.levels import to_tokens
 from .tokens import check_layer, describe, encode_images, image_output, patches_of
 
-READS_CLASS_TOKEN = ("clip", "metaclip_2")  # types of transformers models
+READS_CLASS_TOKEN = ("clip", "metaclip_2")  # Types of transformers models.
 POOLS_BY_ATTENTION = ("siglip",)
-ROWS = 16384  # one-token sequences at once: fused attention kernels bound the number of sequences
+ROWS = 16384  # Number of one-token sequences at once. Fused attention kernels limit it.
 
 
 def encode_patches(
     model: PreTrainedModel, pixel_values: torch.Tensor, layer: int | None = None, patch_embeds: bool = True
 ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
     """
-    As [`encode_images`], and from the same forward pass an embedding of every patch.
+    Encode images as [`encode_images`] does, and each patch in the same forward pass.
 
-    - CLIP, MetaCLIP 2 and ViTs of timm that read a class token: the value path of the last attention, the final norm
-      and the projection (MaskCLIP, https://huggingface.co/papers/2112.01071).
+    - CLIP, MetaCLIP 2 and ViTs of timm that read a class token: the MaskCLIP embedding
+      (https://huggingface.co/papers/2112.01071). It is the value path of the last attention, the final norm and the
+      projection.
     - SigLIP: the attention-pooling head over this patch alone.
-    - Trunks of timm that pool by averaging: their head over this patch alone. Where it is linear, the mean over the
+    - Trunks of timm that pool by averaging: their head over this patch alone. If the head is linear, the mean over the
       patches is the embedding of the image.
-    - XCiT and CaiT: the patch after the final norm, projected. Their class attention reads patches through weights of
-      its own, which this leaves out.
+    - XCiT and CaiT: the patch after the final norm, projected. Their class attention has its own weights for patches,
+      which are not used here.
 
     Args:
         model ([`~transformers.PreTrainedModel`]), pixel_values, layer: As in [`encode_images`].
-        patch_embeds (`bool`, *optional*, defaults to `True`): `False` leaves them out.
+        patch_embeds (`bool`, *optional*, defaults to `True`): `False` does not compute patch embeddings.
 
     Returns:
-        `tuple`: embeddings (B, D), tokens (B, N, C) at `layer` or `None`, and patch embeddings (B, P, D), not normalised,
-        on the grid of the last layer, row by row, or `None`.
+        `tuple`:
+        - embeddings (B, D);
+        - tokens (B, N, C) at `layer`, or `None`;
+        - patch embeddings (B, P, D), not normalised, on the grid of the last layer, row by row, or `None`.
 
     Raises:
-        ValueError: As in [`encode_images`], or this model has no embeddings of patches.
+        ValueError: as in [`encode_images`], or if the model has no patch embeddings.
     """
     if not patch_embeds:
         return *encode_images(model, pixel_values, layer), None
@@ -66,8 +69,10 @@ def encode_patches(
 
 def check_patch_embeds(model: PreTrainedModel) -> None:
     """
+    Check that [`encode_patches`] works with the model.
+
     Raises:
-        ValueError: [`encode_patches`] has no embeddings of patches for this model.
+        ValueError: if the model has no patch embeddings.
     """
     if isinstance(model.config.vision_config, TimmVisionConfig):
         can = not reads_class_token(model.vision_model.trunk) or has_value_path(model.vision_model.trunk)
@@ -79,19 +84,21 @@ def check_patch_embeds(model: PreTrainedModel) -> None:
 
 def no_patch_embeds(tower: str) -> ValueError:
     return ValueError(
-        f"{tower} has no embeddings of single patches; models that have them are CLIP, MetaCLIP 2 and SigLIP of "
-        "transformers, CLIP's ViTs and ResNets of open_clip, and towers of timm that pool by averaging or attention or "
-        "are a VisionTransformer, EVA, XCiT or CaiT; leave 'patch_text' out of `losses`, or take one of these."
+        f"{tower} has no embeddings of single patches. Models that have them are CLIP, MetaCLIP 2 and SigLIP of "
+        "transformers, CLIP's ViTs and ResNets of open_clip, and towers of timm that pool by averaging or attention "
+        "or are a VisionTransformer, EVA, XCiT or CaiT. Leave 'patch_text' out of `losses`, or take one of these."
     )
 
 
 def encode_with_timm(model: PreTrainedModel, pixel_values: torch.Tensor, layer: int | None):
-    """[`encode_patches`] of a [`TimmCLIPModel`]."""
+    """Run [`encode_patches`] for a [`TimmCLIPModel`]."""
     tower = model.vision_model
     trunk, prefix = tower.trunk, tower.config.num_prefix_tokens
-    wanted = [-2] * reads_class_token(trunk) + ([] if layer is None else [layer])
-    for one in wanted:
-        check_layer(model, one)
+    wanted = [] if layer is None else [layer]
+    if reads_class_token(trunk):
+        wanted = [-2, *wanted]
+    for index in wanted:
+        check_layer(model, index)
     features, tokens = tower._run_trunk(pixel_values.to(tower.dtype), tower._levels(wanted))
     tokens = {index: states[:, prefix:] for index, states in tokens.items()}
     depth = tower.last_level
@@ -111,13 +118,15 @@ def trunk_patch_embeds(
     head: Callable[[torch.Tensor], torch.Tensor],
 ) -> torch.Tensor:
     """
+    Compute patch embeddings from the features of a timm trunk.
+
     Args:
-        trunk (`nn.Module`): A model of timm.
-        features (`torch.Tensor`): What its `forward_features` returned: maps or tokens.
+        trunk (`nn.Module`): Model of timm.
+        features (`torch.Tensor`): Maps or tokens that its `forward_features` returned.
         count (`int`): Number P of patches among them.
-        before_last (`torch.Tensor` of shape `(B, P, C)`, *optional*): Patches that enter the last block; read where the
-            trunk reads a class token.
-        head (`Callable`): From `features` to embeddings (B, D).
+        before_last (`torch.Tensor` of shape `(B, P, C)`, *optional*): Patches that enter the last block. Only a trunk
+            that reads a class token needs them.
+        head (`Callable`): Function from `features` to embeddings (B, D).
 
     Returns:
         `torch.Tensor` of shape `(B, P, D)`.
@@ -126,7 +135,7 @@ def trunk_patch_embeds(
         layout = str(getattr(trunk, "output_fmt", "NCHW"))
         shape = (-1, 1, 1, features.shape[-1]) if layout == "NHWC" else (-1, features.shape[1], 1, 1)
         return alone(lambda x: head(x.reshape(shape)), to_tokens(features, layout))
-    # In the places of the prefix tokens stands the patch as well: a head skips them or reads only them.
+    # The patch also takes the places of the prefix tokens. A head skips these places or reads only them.
     prefix = features.shape[1] - count
     if not reads_class_token(trunk):
         return alone(lambda x: head(x.expand(-1, prefix + 1, -1)), features[:, prefix:])
@@ -134,13 +143,16 @@ def trunk_patch_embeds(
 
 
 def alone(function: Callable[[torch.Tensor], torch.Tensor], tokens: torch.Tensor) -> torch.Tensor:
-    """`function`, from sequences (rows, 1, C) to (rows, ..., D), over each of the tokens (B, N, C): (B, N, D)."""
+    """Apply `function` to each of the tokens (B, N, C) alone and return (B, N, D).
+
+    `function` maps sequences (rows, 1, C) to (rows, ..., D).
+    """
     rows = tokens.reshape(-1, 1, tokens.shape[-1])
     return torch.cat([function(part) for part in rows.split(ROWS)]).reshape(*tokens.shape[:2], -1)
 
 
 def reads_class_token(trunk: nn.Module) -> bool:
-    """Whether a timm trunk returns its class token, and its last block is what carries the patches into it."""
+    """Return whether a timm trunk returns its class token, and the token reads the patches in the last block."""
     class_attention = hasattr(trunk, "cls_attn_blocks") or hasattr(trunk, "blocks_token_only")  # XCiT, CaiT
     return getattr(trunk, "global_pool", None) == "token" and not class_attention
 
@@ -150,7 +162,7 @@ def has_value_path(trunk: nn.Module) -> bool:
 
 
 def value(block: Block | EvaBlock, token: torch.Tensor) -> torch.Tensor:
-    """What the attention of a block adds to tokens that attend to themselves alone."""
+    """Compute the output of a block's attention for tokens that attend only to themselves."""
     attended = block.attn(block.norm1(token))
     if isinstance(block, Block):
         return block.ls1(attended)

@@ -1,4 +1,4 @@
-"""Faults in the data: whatever is done to a tar, an image or a caption, the run goes on and the counts are exact."""
+"""Damaged tars, images and captions: the run goes on, and the counts are exact."""
 
 import gzip
 import io
@@ -65,15 +65,15 @@ def text_bomb():
 
 TEXT_BOMB = text_bomb()
 
-# Each takes the files of a good tar and a source of chance, and gives the bytes of a bad one, the rows that come of it and how
-# many of them are good.
+# Arguments of each: the files of a good tar, and a random generator.
+# Results of each: the bytes of a bad tar, the number of its rows, and the number of good ones.
 
 
 def cut(files, rng):
     data = pack(files)
     length = rng.randrange(len(data) - tarfile.RECORDSIZE)
     starts = [0, *itertools.accumulate(512 + -(-len(contents) // 512) * 512 for _, contents in files)]
-    # A sample is whole when the header of the next one is; that of the end is a block of zeros.
+    # A sample is complete if the next header is complete. The header at the end is a block of zeros.
     good = sum(length >= start + 512 for start in starts[2::2])
     whole = length >= starts[-1] + 512
     return data[:length], good + (not whole), good

@@ -92,7 +92,10 @@ def test_what_colours_mean(colors, pixels, expected):
         ({"flip": 2}, "`flip=2` is not a probability.*between 0 and 1"),
         ({"color_jitter_prob": -1}, "`color_jitter_prob=-1` is not a probability"),
         ({"gray_scale_prob": float("nan")}, "`gray_scale_prob=nan` is not a probability"),
-        ({"color_jitter": (0.4, 0.4, 0.4)}, r"`color_jitter=\(0.4, 0.4, 0.4\)` does.*four numbers.*Pass"),
+        (
+            {"color_jitter": (0.4, 0.4, 0.4)},
+            r"`color_jitter=\(0.4, 0.4, 0.4\)` is not a change of colours.*four numbers.*Pass",
+        ),
         ({"color_jitter": (0.4, 0.4, 0.4, 0.6)}, "`color_jitter=.*at most 0.5"),
         ({"color_jitter": (-0.4, 0.4, 0.4, 0.1)}, "`color_jitter=.*at least 0"),
     ],

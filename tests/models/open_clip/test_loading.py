@@ -361,8 +361,8 @@ def test_attention_pooling_of_siglip(archs):
     assert torch.equal(features.image_tokens, seen["block"][:, prefix:])
     assert features.image_grid == (10, 10) and features.image_tokens.shape == (2, 100, 64)
     torch.testing.assert_close(features.image_embeds, model.encode_image(pixels))
-    one = seen["norm"][:, prefix + 7 : prefix + 8]
-    torch.testing.assert_close(features.patch_embeds[:, 7], trunk.fc_norm(trunk.attn_pool(one)))
+    token = seen["norm"][:, prefix + 7 : prefix + 8]
+    torch.testing.assert_close(features.patch_embeds[:, 7], trunk.fc_norm(trunk.attn_pool(token)))
 
 
 def test_class_token_of_timm(archs):

@@ -57,7 +57,7 @@ def test_blocks_compute_only_the_patches_that_stay(student, ratio, kept):
     assert seen == [prefix + kept] * len(blocks)
     assert dropped.isfinite().all()
     whole = embed(model, pixels)
-    assert seen[-1] == prefix + 16  # outside the context all are back
+    assert seen[-1] == prefix + 16  # All patches are back after the context.
     if ratio == 0:
         torch.testing.assert_close(dropped, whole, rtol=0, atol=0)
     else:
@@ -78,8 +78,8 @@ def test_patches_keep_their_positions_and_prefix_tokens_stay(student):
     distance = torch.cdist(kept[:, prefix:], whole[:, prefix:], compute_mode="donot_use_mm_for_euclid_dist")
     nearest, places = distance.min(dim=2)
     assert nearest.max() < 1e-6
-    assert (places.diff(dim=1) > 0).all()  # in their order, each once
-    assert len({tuple(row.tolist()) for row in places}) > 1  # every image its own
+    assert (places.diff(dim=1) > 0).all()  # Patches keep their order, and each occurs once.
+    assert len({tuple(row.tolist()) for row in places}) > 1  # Images have different choices.
 
 
 def test_every_patch_is_as_likely_as_any():
@@ -138,8 +138,8 @@ def test_gradient_reaches_the_tower(student, checkpointing):
     assert len(expected) >= len(list(model.vision_model.parameters())) - 1
     if checkpointing:
         model.activation_checkpointing_enable()
-        for one, other in zip(expected, gradients(), strict=True):
-            torch.testing.assert_close(one, other)
+        for gradient, other in zip(expected, gradients(), strict=True):
+            torch.testing.assert_close(gradient, other)
 
 
 def test_hook_is_gone_after_an_error():
@@ -152,7 +152,7 @@ def test_hook_is_gone_after_an_error():
 @pytest.mark.parametrize("ratio", [1.0, -0.1, 1.5, float("nan")])
 def test_ratio_out_of_range(ratio):
     with (
-        pytest.raises(ValueError, match=f"mask_ratio={ratio!r} is no share.*less than 1; write"),
+        pytest.raises(ValueError, match=f"mask_ratio={ratio!r} is no share.*less than 1. Write"),
         drop_patches(tiny_clip()[0], ratio),
     ):
         pass
@@ -171,7 +171,7 @@ CANNOT = {
 @pytest.mark.parametrize(("architecture", "size", "arguments"), CANNOT.values(), ids=CANNOT)
 def test_students_that_need_all_patches(architecture, size, arguments, tmp_path):
     model, _ = load_clip(write_json(tmp_path / "x.json", architecture, size, arguments))
-    message = f"(?s)'{architecture}' cannot leave out patches.*that can are ViTs.*leave 'mfd' out"
+    message = f"(?s)'{architecture}' cannot leave out patches.*ViTs can.*Leave 'mfd' out"
     with pytest.raises(ValueError, match=message):
         check_can_drop_patches(model)
     with pytest.raises(ValueError, match=message), drop_patches(model, 0.5):

@@ -1,4 +1,4 @@
-"""Image tokens against hooks on the modules of transformers and timm, and dense embeddings against their definition."""
+"""Image tokens against hooks on modules of transformers and timm, and patch embeddings against their definition."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def pictures(model, size=3):
 
 
 class Outputs:
-    """What modules returned, by their index, in the order they ran."""
+    """Outputs of modules, by their index, in the order of their run."""
 
     def __init__(self, *modules):
         self.seen = {}
@@ -104,10 +104,10 @@ def test_gradient_through_tokens_with_checkpointing(name, reentrant):
     model.zero_grad()
     embeds.square().sum().backward()
     alone = [p.grad for p in model.vision_model.parameters() if p.grad is not None]
-    assert any(not torch.allclose(one, other) for one, other in zip(expected, alone, strict=True))
+    assert any(not torch.allclose(gradient, other) for gradient, other in zip(expected, alone, strict=True))
     model.activation_checkpointing_enable({"use_reentrant": reentrant})
-    for one, other in zip(expected, gradients(), strict=True):
-        torch.testing.assert_close(one, other)
+    for gradient, other in zip(expected, gradients(), strict=True):
+        torch.testing.assert_close(gradient, other)
 
 
 def test_tokens_of_a_model_with_lora():
@@ -163,7 +163,7 @@ def test_tokens_without_a_grid(monkeypatch):
         ValueError, match=r"12 tokens at layer=-1 .* neither the grid \(4, 4\) .* nor a square. .*layer=-2"
     ):
         token_shape(model, -1)
-    with pytest.raises(ValueError, match="siglip2_vision_model' is unknown.*use a ViT tower"):
+    with pytest.raises(ValueError, match="siglip2_vision_model' is unknown.*Use a ViT tower"):
         token_shape(tiny_siglip2()[0], -2)
 
 
@@ -271,6 +271,6 @@ def test_patch_embeds_of_timm_vits_follow_the_value_path(architecture, size, arg
 )
 def test_models_without_patch_embeds(build, tmp_path):
     with pytest.raises(
-        ValueError, match="(?s)has no embeddings of single patches; models that have .* leave 'patch_text'"
+        ValueError, match="(?s)has no embeddings of single patches. Models that have .* Leave 'patch_text'"
     ):
         check_patch_embeds(build(tmp_path))

@@ -1,4 +1,4 @@
-"""The report of a study that nobody ran: effects that were put into its cells come out, and its pages hold together."""
+"""Report of a made-up study: the effects put into its cells come out, and its pages are consistent."""
 
 import itertools
 import json
@@ -38,7 +38,7 @@ def study(folder) -> Study:
     return read_study(folder)
 
 
-# ---- What was put in comes out ----
+# ---- Effects put in come out ----
 
 
 def test_the_slope_over_teachers_is_the_one_put_in(study):
@@ -70,7 +70,7 @@ def test_objectives_that_help_are_marked_and_the_idle_one_is_not(study):
 def test_the_probe_that_follows_vqa_is_the_first(study):
     found = ranked(study)
     assert next(iter(found)) == "effective rank (VQA images)"
-    cells, estimate = found["cka (VQA images)"]  # of cells with a teacher
+    cells, estimate = found["cka (VQA images)"]  # The cells are those with a teacher.
     assert cells == 27 and not estimate.clear
 
 
@@ -107,13 +107,14 @@ def test_sweeps_hold_all_else_fixed_and_are_in_order(study):
     teachers, durations = study.main_sweep("teacher"), study.main_sweep("duration")
     assert list(teachers.cells) == ["S", "M", "L"] and list(durations.cells) == ["x1", "x2", "x4"]
     assert durations.fixed["teacher"] == "L" and study.sweeps("duration")[1].fixed["teacher"] is None
-    assert [one.label(study.sweeps("duration")) for one in study.sweeps("duration")] == [
+    assert [sweep.label(study.sweeps("duration")) for sweep in study.sweeps("duration")] == [
         "from L, clip_kd",
         "no teacher",
     ]
     assert study.main_sweep("student") is None
     for sweep in study.sweeps("objective"):
-        assert all(cell["axes"][axis] == value for cells in sweep.cells.values() for cell in cells for axis, value in sweep.fixed.items())  # fmt: skip
+        cells = [cell for cells in sweep.cells.values() for cell in cells]
+        assert all(cell["axes"][axis] == value for cell in cells for axis, value in sweep.fixed.items())
 
 
 def test_a_seed_that_failed_in_one_condition_is_left_out_of_the_pairs(study):
@@ -158,7 +159,7 @@ def test_numbers_are_short_and_have_a_minus():
     assert CKA["vqa"].show(0.123) == "0.12" and CKA["vqa"].show(12.34) == "12.3"
 
 
-# ---- What is said ----
+# ---- Texts ----
 
 
 @pytest.mark.parametrize(
@@ -238,8 +239,8 @@ LONG_NAMES = {
 def crowded(tmp_path_factory) -> Study:
     """The same with names as long as real ones, and layers as many."""
     cells = made_up.cells(questions=100)
-    for one in cells:
-        for block in one["representation_maps"].values():
+    for cell in cells:
+        for block in cell["representation_maps"].values():
             block["cka"] = np.eye(13).tolist()
     folder = made_up.write(tmp_path_factory.mktemp("study") / "crowded", cells)
     for path in folder.rglob("*.json"):
@@ -298,7 +299,7 @@ def test_a_figure_without_cells_is_left_out_with_a_sentence(small, name):
 
 
 class Page(HTMLParser):
-    """What a page loads, and the tags that it leaves open."""
+    """Parser that notes the addresses a page loads, and the tags it leaves open."""
 
     def __init__(self, text):
         super().__init__()
@@ -335,7 +336,7 @@ def test_the_report_is_whole_and_the_same_each_time(folder):
     page = Page(first[folder / "report.html"].decode())
     assert page.open == [] and page.alts == [figure.title for figure in FIGURES.values()]
     assert len(page.loads) == 4 * len(FIGURES) and all(
-        one.startswith("data:image/svg+xml;base64,") for one in page.loads
+        address.startswith("data:image/svg+xml;base64,") for address in page.loads
     )
     text = first[folder / "report.md"].decode()
     assert all((folder / path).is_file() for path in re.findall(r'figures/[^")]+', text))

@@ -37,42 +37,42 @@ def summaries(folders):
 
 def test_equal_worlds_reproduce_each_other(folders, summaries, capsys):
     found = [*trends_again(*summaries), *differences_again(*summaries), *means_again(*summaries)]
-    assert len(found) > 60 and np.mean([one.within for one in found]) > 0.9
-    assert not any(one.opposite for one in found)
+    assert len(found) > 60 and np.mean([number.within for number in found]) > 0.9
+    assert not any(number.opposite for number in found)
     path = study_compare.main([str(folders / "first"), str(folders / "second")])
     text = path.read_text()
     assert path == folders / "first/reproduction.md" and text in capsys.readouterr().out
     slopes = trends_again(*summaries)
-    assert f"Slopes: {sum(one.within for one in slopes)} of {len(slopes)} reproduced" in text
-    assert all(f"`{one.what}`" in text for one in slopes)
+    assert f"Slopes: {sum(slope.within for slope in slopes)} of {len(slopes)} reproduced" in text
+    assert all(f"`{slope.what}`" in text for slope in slopes)
 
 
 def test_a_number_that_moved_is_named(folders, summaries):
     first, second = summaries
     moved = second["teacher_slopes"]["VQA accuracy"]
     moved |= {"value": 9.0, "low": 8.9, "high": 9.1}
-    (one,) = [again for again in trends_again(first, second) if not again.within and "teacher" in again.what]
-    assert one.what == "VQA accuracy, for each point of the teacher" and one.second.value == 9
+    (moved_slope,) = [again for again in trends_again(first, second) if not again.within and "teacher" in again.what]
+    assert moved_slope.what == "VQA accuracy, for each point of the teacher" and moved_slope.second.value == 9
     (folders / "moved").mkdir(exist_ok=True)
     (folders / "moved/summary.json").write_text(json.dumps(second))
     _, text = write_reproduction(folders / "first", folders / "moved")
-    assert one.what in text.split("## What fell outside")[1].split("##")[0]
+    assert moved_slope.what in text.split("## What fell outside")[1].split("##")[0]
 
 
 def test_reach_is_that_of_both_and_opposite_needs_both_clear():
-    one, other = Estimate(1.0, 0.6, 1.4, 0.01, 3), Estimate(0.6, 0.3, 0.9, 0.01, 3)
-    summaries = [{"teacher_slopes": {"VQA accuracy": vars(e)}, "duration_doublings": {}} for e in (one, other)]
+    first, second = Estimate(1.0, 0.6, 1.4, 0.01, 3), Estimate(0.6, 0.3, 0.9, 0.01, 3)
+    summaries = [{"teacher_slopes": {"VQA accuracy": vars(e)}, "duration_doublings": {}} for e in (first, second)]
     (again,) = trends_again(*summaries)
     assert again.reach == pytest.approx(0.5) and again.within and not again.opposite
     falls = Estimate(-1.0, -1.4, -0.6, 0.01, 3)
-    assert Again("x", one, falls, 0.5).opposite and not Again("x", one, falls, 0.5).within
-    assert not Again("x", one, Estimate(-1.0, -2.4, 0.4, 0.1, 3), 2.0).opposite
+    assert Again("x", first, falls, 0.5).opposite and not Again("x", first, falls, 0.5).within
+    assert not Again("x", first, Estimate(-1.0, -2.4, 0.4, 0.1, 3), 2.0).opposite
 
 
 def test_means_are_compared_as_by_welch(summaries):
-    """Against scipy's test: within the interval is the same as a p-value above 0.05."""
-    rows = [one["comparisons"]["teacher"]["L"]["zero-shot accuracy"]["seeds"] for one in summaries]
-    (again,) = [one for one in means_again(*summaries) if one.what == "teacher: L, zero-shot accuracy"]
+    """Scipy's test agrees: within the interval is the same as a p-value above 0.05."""
+    rows = [summary["comparisons"]["teacher"]["L"]["zero-shot accuracy"]["seeds"] for summary in summaries]
+    (again,) = [mean for mean in means_again(*summaries) if mean.what == "teacher: L, zero-shot accuracy"]
     p_value = stats.ttest_ind(*rows, equal_var=False).pvalue
     assert again.within == (p_value > 0.05) and again.first.value == pytest.approx(np.mean(rows[0]))
 

@@ -1,4 +1,4 @@
-"""What the stages left becomes cell files: written here by hand, so that every number of a file is known."""
+"""Cell files from the results of stages. The results are written here by hand, so every number is known."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ def make_plan(**changes):
 
 
 def leave(stage, root, value):
-    """What a stage of that kind leaves, with numbers around `value`."""
+    """Write the results of a stage of this kind, with numbers around `value`."""
     output = root / stage.output
     output.mkdir(parents=True, exist_ok=True)
     common = {"model": "m", "config": {}}
@@ -135,12 +135,12 @@ def test_several_benchmarks_get_their_names_and_a_mean(tmp_path):
             details=details,
         )
     (tmp_path / stage.output / "samples/mme.jsonl").write_text('{"score": null}\n')
-    record = write_cell(plan, cell, tmp_path, {one.id: Ended(one, "done") for one in plan.stages})
+    record = write_cell(plan, cell, tmp_path, {stage.id: Ended(stage, "done") for stage in plan.stages})
     assert record["vqa"] == {
         "mme/perception": 1000.0, "pope/f1": 0.7, "shapes/accuracy": 0.5, "shapes/count/accuracy": 0.125,
         "accuracy": pytest.approx((1000 / 2000 + 0.7 + 0.5) / 3),
     }  # fmt: skip
-    assert record["vqa_correct"] is None  # of MME no single question has a score
+    assert record["vqa_correct"] is None  # MME has no scores of single questions.
 
 
 @pytest.mark.parametrize(("data", "epochs"), [("plain", 1.0), ("objects", 1.6)])
@@ -148,5 +148,5 @@ def test_a_stream_has_the_epochs_that_its_recipe_says(tmp_path, data, epochs):
     plan = make_plan(cells=[{"teacher": "L", "data": data}])
     (cell,) = plan.cells
     leave(plan.cells[cell].training, tmp_path, 0.5)
-    ended = {one.id: Ended(one, "skipped", error="no time") for one in plan.stages}
+    ended = {stage.id: Ended(stage, "skipped", error="no time") for stage in plan.stages}
     assert write_cell(plan, cell, tmp_path, ended)["epochs"] == epochs

@@ -1,4 +1,4 @@
-"""From the YAML of a study to its cells and stages: what is shared, what an id depends on, and what is refused."""
+"""Cells and stages of a study's YAML: shared stages, the parts that an id depends on, and errors."""
 
 from pathlib import Path, PurePosixPath
 

@@ -1,4 +1,4 @@
-"""How the stages of a study run: in order, several at once, once; what fails, what is skipped, and what a kill leaves."""
+"""Runs of a study's stages: in order, several at once, each once. Failures, skipped stages, and state after a kill."""
 
 import json
 import os
@@ -71,20 +71,20 @@ def test_each_stage_runs_once_after_what_it_needs(tmp_path, recipes):
     students = [stage(f"student {i}", teacher) for i in range(3)]
     scores = [stage("scores", student, kind="evaluate") for student in students]
     ends = run(tmp_path, recipes, scores)
-    assert [one.outcome for one in ends] == ["done"] * 7 and not any(one.earlier for one in ends)
+    assert [end.outcome for end in ends] == ["done"] * 7 and not any(end.earlier for end in ends)
     times = dict(
         zip(
-            [one.id for one in [teacher, *students, *scores]],
+            [each.id for each in [teacher, *students, *scores]],
             spans(tmp_path, [teacher, *students, *scores]),
             strict=True,
         )
     )
     assert all(len(span) == 2 for span in times.values())
-    for one in [*students, *scores]:
-        assert all(times[need.id][1] <= times[one.id][0] for need in one.needs)
+    for each in [*students, *scores]:
+        assert all(times[need.id][1] <= times[each.id][0] for need in each.needs)
 
     again = run(tmp_path, recipes, scores)
-    assert [one.outcome for one in again] == ["done"] * 7 and all(one.earlier for one in again)
+    assert [end.outcome for end in again] == ["done"] * 7 and all(end.earlier for end in again)
     assert all(len(span) == 2 for span in spans(tmp_path, [teacher, *students, *scores]))
 
 
@@ -101,8 +101,8 @@ def test_a_failure_is_told_and_stops_only_what_depends_on_it(tmp_path, recipes):
     broken = stage("broken", kind="teacher", fail=True)
     lost = stage("lost", stage("its student", broken), kind="evaluate")
     fine = stage("fine")
-    ends = {one.stage.arguments["name"]: one for one in run(tmp_path, recipes, [lost, fine])}
-    assert {name: one.outcome for name, one in ends.items()} == {
+    ends = {end.stage.arguments["name"]: end for end in run(tmp_path, recipes, [lost, fine])}
+    assert {name: end.outcome for name, end in ends.items()} == {
         "broken": "failed", "its student": "skipped", "lost": "skipped", "fine": "done",
     }  # fmt: skip
     assert ends["broken"].error == "exit code 1: error: it was told to fail"
@@ -112,27 +112,27 @@ def test_a_failure_is_told_and_stops_only_what_depends_on_it(tmp_path, recipes):
 def test_a_failed_stage_is_tried_again_by_the_next_run(tmp_path, recipes):
     script = recipes / "distill.py"
     script.write_text("raise SystemExit('error: not yet')")
-    one = stage("one")
-    assert run(tmp_path, recipes, [one])[0].outcome == "failed"
+    only = stage("one")
+    assert run(tmp_path, recipes, [only])[0].outcome == "failed"
     script.write_text(SCRIPT)
-    assert run(tmp_path, recipes, [one])[0].outcome == "done"
+    assert run(tmp_path, recipes, [only])[0].outcome == "done"
 
 
 def test_a_process_that_was_told_to_stop_is_not_done(tmp_path, recipes):
     (recipes / "distill.py").write_text("print('Stopped at step 1 of 2')")
-    (one,) = run(tmp_path, recipes, [stage("one")])
-    assert one.outcome == "failed" and "run the study again" in one.error and "step 1 of 2" in one.error
+    (end,) = run(tmp_path, recipes, [stage("one")])
+    assert end.outcome == "failed" and "run the study again" in end.error and "step 1 of 2" in end.error
 
 
 def test_stopped_in_the_middle_the_running_ones_save_and_the_next_run_goes_on(tmp_path, recipes):
-    one, log = stage("long", sleep=60), "log.txt"
-    with closing(Schedule(tmp_path / "out", recipes, processes=2, threads=1).run([one, stage("quick")])) as ends:
+    long, log = stage("long", sleep=60), "log.txt"
+    with closing(Schedule(tmp_path / "out", recipes, processes=2, threads=1).run([long, stage("quick")])) as ends:
         assert next(ends).stage.arguments["name"] == "quick"
-        wait_for(lambda: "beginning" in (tmp_path / "out" / one.folder / log).read_text())
-    assert (tmp_path / "out" / one.output / "checkpoint-1").is_dir() and one.record(tmp_path / "out") is None
-    (end,) = run(tmp_path, recipes, [one])
+        wait_for(lambda: "beginning" in (tmp_path / "out" / long.folder / log).read_text())
+    assert (tmp_path / "out" / long.output / "checkpoint-1").is_dir() and long.record(tmp_path / "out") is None
+    (end,) = run(tmp_path, recipes, [long])
     assert end.outcome == "done"
-    assert not (tmp_path / "out" / one.output / "checkpoint-1").exists()  # nobody has a use for it any more
+    assert not (tmp_path / "out" / long.output / "checkpoint-1").exists()  # nobody has a use for it any more
 
 
 def wait_for(condition, seconds=20):
@@ -154,18 +154,18 @@ list(Schedule(Path({root!r}), Path({recipes!r}), processes=1, threads=1).run([st
 
 @pytest.mark.slow
 def test_what_a_killed_runner_left_running_is_not_started_twice(tmp_path, recipes):
-    one, out = stage("shared", sleep=2), tmp_path / "out"
+    shared, out = stage("shared", sleep=2), tmp_path / "out"
     code = RUNNER.format(tests=str(Path(__file__).parent), root=str(out), recipes=str(recipes))
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     runner = subprocess.Popen([sys.executable, "-c", code], env=environment)
     try:
-        wait_for(lambda: (out / one.folder / "runs.txt").is_file(), seconds=60)
+        wait_for(lambda: (out / shared.folder / "runs.txt").is_file(), seconds=60)
     finally:
         runner.kill()
         runner.wait()
-    (end,) = run(tmp_path, recipes, [one])
-    # It waited for the process that was there; since nobody was left to say that it is done, it did it again, alone.
-    begun, ended, begun_again, _ = spans(tmp_path, [one])[0]
+    (end,) = run(tmp_path, recipes, [shared])
+    # It waited for the running process. Nobody was left to record the end, so it ran the stage again.
+    begun, ended, begun_again, _ = spans(tmp_path, [shared])[0]
     assert end.outcome == "done" and begun < ended <= begun_again
 
 
@@ -174,29 +174,29 @@ def test_what_a_killed_runner_left_running_is_not_started_twice(tmp_path, recipe
 
 def test_arguments_are_written_for_the_command(tmp_path):
     teacher = Stage("teacher", {"losses": {"clip": 1.0}})
-    one = Stage(
+    vlm = Stage(
         "vlm", {"vision_tower": teacher.output, "beside": {"a": teacher.output}, "feature_cache": "x"}, (teacher,)
     )
     schedule = Schedule(tmp_path, ROOT / "recipes", processes=1, threads=3, accelerate_config="some.yaml")
-    command = schedule.command(one)
+    command = schedule.command(vlm)
     assert command[1:5] == ["-m", "accelerate.commands.launch", "--config_file", "some.yaml"]
     assert command[-3].endswith("train_vlm.py") and command[command.index("--num_cpu_threads_per_process") + 1] == "3"
     written = yaml.safe_load(Path(command[-1]).read_text())
     assert written == {
         "vision_tower": str(tmp_path / teacher.output),
         "beside": {"a": str(tmp_path / teacher.output)},
-        "feature_cache": str(tmp_path / one.folder / "features"),
-        "output_dir": str(tmp_path / one.folder / "vlm"),
+        "feature_cache": str(tmp_path / vlm.folder / "features"),
+        "output_dir": str(tmp_path / vlm.folder / "vlm"),
         "resume_from_checkpoint": "auto",
     }
     assert schedule.command(Stage("cost", {}))[1].endswith("measure_cost.py")  # one process whatever the launch
 
 
 def test_an_id_is_of_what_the_outcome_depends_on():
-    one = Stage("student", {"seed": 0, "losses": {"clip": 1.0, "fd": 4.0}}, (), 10.0)
-    assert one.id == Stage("student", {"losses": {"fd": 4.0, "clip": 1.0}, "seed": 0}, (), 20.0).id
+    student = Stage("student", {"seed": 0, "losses": {"clip": 1.0, "fd": 4.0}}, (), 10.0)
+    assert student.id == Stage("student", {"losses": {"fd": 4.0, "clip": 1.0}, "seed": 0}, (), 20.0).id
     others = [{"seed": 1}, {"seed": 0, "losses": {"clip": 1.0}}, {"seed": 0, "losses": {"clip": 1.0, "fd": 4.5}}]
-    assert len({one.id, *(Stage("student", arguments).id for arguments in others)}) == 4
+    assert len({student.id, *(Stage("student", arguments).id for arguments in others)}) == 4
     # A folder of the study is not the same as a word that looks like it.
     assert Stage("cost", {"model": PurePosixPath("a")}).id != Stage("cost", {"model": "a"}).id
 
@@ -215,7 +215,7 @@ def test_forecast_learns_from_what_has_ended():
     assert forecast.left([student, vlm]) == (10 + 40) / 2
     forecast.learn(student, 20.0)  # twice as slow as expected: so will be all others
     assert (forecast.seconds(student), forecast.seconds(vlm)) == (20.0, 80.0)
-    forecast.learn(vlm, 40.0)  # but not this kind
+    forecast.learn(vlm, 40.0)  # This kind has its own factor.
     assert (forecast.seconds(student), forecast.seconds(vlm)) == (20.0, 40.0)
     unknown = Stage("cost", {})
     assert forecast.seconds(unknown) == 0.0
@@ -231,8 +231,8 @@ def test_durations_are_readable(seconds, text):
 
 
 def test_records_hold_what_a_stage_took(tmp_path, recipes):
-    one = stage("one", sleep=0.3)
-    (end,) = run(tmp_path, recipes, [one])
-    record = json.loads((tmp_path / "out" / one.folder / "stage.json").read_text())
-    assert record == {"id": one.id, "kind": "student", "seconds": end.seconds} and 0.3 <= end.seconds < 20
+    only = stage("one", sleep=0.3)
+    (end,) = run(tmp_path, recipes, [only])
+    record = json.loads((tmp_path / "out" / only.folder / "stage.json").read_text())
+    assert record == {"id": only.id, "kind": "student", "seconds": end.seconds} and 0.3 <= end.seconds < 20
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL  # the schedule leaves the signals to its caller
