@@ -121,8 +121,8 @@ class TeacherCache:
         """Does nothing: features arrive where the batch is."""
 
     def identity(self) -> dict[str, Any]:
-        """As [`Teacher.identity`]: the teachers that filled the cache, and how."""
-        text = json.dumps(self.manifest, sort_keys=True)
+        """As [`Teacher.identity`]: the teachers that filled the cache, and how, without features that no loss reads."""
+        text = json.dumps(manifest.narrowed(self.manifest, self.request), sort_keys=True)
         return {"cache": hashlib.sha256(text.encode()).hexdigest()[:16], "member_weights": self.weights}
 
     def of_batch(self, batch: dict[str, Tensor]) -> CLIPFeatures:
