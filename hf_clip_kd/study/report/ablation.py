@@ -97,7 +97,8 @@ def verdict(values: list[float], baseline: list[float]) -> list[str]:
 
 def _by_objective(study: Study, cells: list[dict]) -> dict[str, list[dict]]:
     first = study.cells[0]["axes"]
-    teacher = next((cell["axes"]["teacher"] for cell in study.cells if cell["axes"]["teacher"] is not None), None)
+    teachers = [cell["axes"]["teacher"] for cell in [*study.cells, *study.failed]]
+    teacher = next((teacher for teacher in teachers if teacher is not None), None)
     found: dict[str, list[dict]] = {}
     for cell in cells:
         axes = cell["axes"]
