@@ -45,8 +45,9 @@ teachers: $(INSTALLED) ## Train students alone, from a like teacher, an unlike o
 		$(BIN)/python recipes/compare.py outputs/teachers/$$world; \
 	done
 
-ablation: $(INSTALLED) ## Train a student under every objective and put the scores into docs/losses.md (one to two hours)
-	$(BIN)/python recipes/ablation.py --write_table true
+ablation: $(INSTALLED) ## Train a student under every objective and write the table of their scores (one to two hours)
+	$(BIN)/python recipes/study.py --config recipes/configs/study/ablation.yaml
+	$(BIN)/python recipes/maintenance/ablation_table.py --write
 
 test: $(INSTALLED) ## Run the fast tests, without the network
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile

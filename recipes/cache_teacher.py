@@ -25,7 +25,7 @@ from torch.utils.data import ConcatDataset
 import hf_clip_kd as kd
 from hf_clip_kd.data.arguments import ImageTextArguments, RandomCropArguments
 from hf_clip_kd.hub.run import HubArguments, check_run, push_run
-from hf_clip_kd.losses import requested
+from hf_clip_kd.losses import requested_by_all
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
 from hf_clip_kd.teachers.cache.sample_id import probe
 
@@ -45,11 +45,12 @@ class CacheArguments(HubArguments, ImageTextArguments, RandomCropArguments):
         default=4, metadata={"help": "Random crops of each image; in epoch e, crop number e modulo this is shown."}
     )
     seed: int = field(default=42, metadata={"help": "Seed of the crops."})
-    losses: dict | str = field(
+    losses: dict | list | str = field(
         default="clip_kd",
         metadata={
-            "help": "Losses of the students. Losses on patches need the teacher's patch tokens in the cache, which "
-            "make it some hundred times larger. Embeddings are enough for all others."
+            "help": "Losses of the students, or a list of them: one cache serves all. Losses on patches need the "
+            "teacher's patch tokens in the cache, which make it some hundred times larger. Embeddings are enough for "
+            "all others."
         },
     )
     dtype: str = field(default="bfloat16", metadata={"help": "Type of the stored numbers.", "choices": DTYPES})
@@ -121,7 +122,7 @@ def main(argv: list[str] | None = None) -> kd.TeacherCache:
         collator,
         dataset,
         {"rows": len(dataset) if hasattr(dataset, "__len__") else None, "samples": probe(dataset)},
-        request=requested(args.losses),
+        request=requested_by_all(args.losses if isinstance(args.losses, list) else [args.losses]),
         dtype=getattr(torch, args.dtype),
         shard_size=args.shard_size,
         batch_size=args.batch_size,

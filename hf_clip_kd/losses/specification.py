@@ -6,7 +6,7 @@ import difflib
 import importlib
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from .base import DistillationLoss
@@ -63,6 +63,28 @@ def requested(losses: str | Mapping[str, float | Mapping[str, Any]]) -> FeatureR
                     f"`losses={{'{owner}': {{'{field}': {other}}}, '{name}': {{'{field}': {other}}}}}`."
                 )
     return FeatureRequest(**{field: value for field, (value, _) in wanted.items()})
+
+
+def requested_by_all(runs: Iterable[str | Mapping[str, float | Mapping[str, Any]]]) -> FeatureRequest:
+    """
+    Return the union of what several runs read from their common teacher: one layer of tokens, and patch embeddings.
+
+    Args:
+        runs (`Iterable[str | dict]`): The losses of each run, as [`LossSum`] takes them.
+
+    Raises:
+        ValueError: If two runs read different layers, and as for [`requested`].
+    """
+    requests = [requested(losses) for losses in runs]
+    layers = {request.teacher_layer for request in requests} - {None}
+    if len(layers) > 1:
+        raise ValueError(
+            f"The losses of several runs ask for the teacher's layers {sorted(layers)}. One cache holds one of them. Give every "
+            "loss the same `teacher_layer`, or write a cache for each."
+        )
+    return FeatureRequest(
+        teacher_layer=next(iter(layers), None), patch_embeds=any(request.patch_embeds for request in requests)
+    )
 
 
 def expanded(losses: str | Mapping[str, float | Mapping[str, Any]]) -> dict[str, float | Mapping[str, Any]]:

@@ -99,7 +99,10 @@ def _need(measured: Measured, root: Path) -> None:
 
 def _copy_results(measured: Measured, root: Path, folder: Path) -> None:
     (folder / "results").mkdir(parents=True)
-    for source in (root / measured.evaluate.output, vqa_folder(measured.vqa, root)):
+    sources = [root / measured.evaluate.output]
+    if measured.vqa is not None:
+        sources.append(vqa_folder(measured.vqa, root))
+    for source in sources:
         for path in source.glob("*.json"):
             shutil.copyfile(path, folder / "results" / path.name)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from loss_inputs import BATCH, PAIRS, STUDENT, TEACHER, build, features, leaves
 
-from hf_clip_kd.losses import LOSSES, OBJECTIVES, LossSum, requested
+from hf_clip_kd.losses import LOSSES, OBJECTIVES, LossSum, requested, requested_by_all
 from hf_clip_kd.losses.features import CLIPDims, FeatureRequest
 from hf_clip_kd.losses.specification import specification
 
@@ -178,6 +178,14 @@ def test_losses_that_ask_for_different_layers():
     assert requested({"patch": {"layer": 3}, "patch_text": {"layer": 3}}).layer == 3
     assert requested({"patch": 1, "patch_text": {"layer": 3, "weight": 0}}).layer == -2  # not used, not asked for
     assert requested("clip_kd") == FeatureRequest()
+
+
+def test_what_several_runs_read_of_one_teacher():
+    runs = ["clip_kd", {"mfd": 1.0}, {"clip": 1.0, "patch": {"layer": -3, "teacher_layer": -1}}]
+    assert requested_by_all(runs) == FeatureRequest(teacher_layer=-1)
+    assert requested_by_all([*runs, {"patch_text": 1.0}]) == FeatureRequest(teacher_layer=-1, patch_embeds=True)
+    with pytest.raises(ValueError, match=r"the teacher's layers \[-2, -1\].*the same `teacher_layer`"):
+        requested_by_all([*runs, {"patch": {"teacher_layer": -2}}])
 
 
 def test_missing_teacher():

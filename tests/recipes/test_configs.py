@@ -3,6 +3,7 @@
 import functools
 import importlib
 import inspect
+import json
 import sys
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from hf_clip_kd.evaluation import build_evaluator
 from hf_clip_kd.losses import requested
 from hf_clip_kd.recipe_io.parser import RecipeParser
 from hf_clip_kd.study.running.arguments import StudyArguments
+from hf_clip_kd.study.running.collect import cell_id
+from hf_clip_kd.study.running.objectives import every_objective
 from hf_clip_kd.study.running.plan import Plan
 from hf_clip_kd.study.running.stages import KINDS
 from hf_clip_kd.vlm import LlavaTrainingArguments, list_chat_templates
@@ -123,7 +126,7 @@ def test_vision_language_models_are_sound(plan, tmp_path):
         assert script.chat_template is None or script.chat_template in list_chat_templates()
         assert script.beside is None
     for measured in plan.cells.values():  # somebody asks the questions
-        assert measured.vqa.arguments["evaluation"]
+        assert measured.vqa is None if not plan.study.vlm else measured.vqa.arguments["evaluation"]
 
 
 def test_the_miniature_has_what_the_paper_varies():
@@ -136,6 +139,25 @@ def test_the_miniature_has_what_the_paper_varies():
     assert [plan.study.durations[name] for name in sorted(values["duration"])] == [1, 2, 4]
     steps = [plan.teachers[name, "tiny"].training.arguments["max_steps"] for name in plan.study.teachers]
     assert steps == sorted(steps)
+
+
+def test_the_cells_of_the_miniature_are_those_that_were_run():
+    plan = load(CONFIGS / "miniature.yaml")
+    record = json.loads((ROOT / "model_cards/miniature/study.json").read_text(encoding="utf-8"))
+    assert [cell_id(plan, cell) for cell in plan.cells] == record["cells"]
+
+
+def test_the_ablation_compares_every_loss(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    plan = load(CONFIGS / "ablation.yaml")
+    assert {cell.objective for cell in plan.cells} == every_objective().keys()
+    assert {cell.seed for cell in plan.cells} == {0, 1, 2} and len(plan.cells) == 3 * len(every_objective())
+    students = {cell.objective: measured.training.arguments for cell, measured in plan.cells.items()}
+    assert students["clip+gd"]["losses"] == {"clip": 1.0, "gd": 0.16}
+    shown = {name for name, arguments in students.items() if "synthetic_text_column" in arguments}
+    assert shown == {"reinforced", "clip+reinforced", "mobileclip"}
+    assert {(arguments["max_steps"], arguments["warmup_steps"]) for arguments in students.values()} == {(225, 20)}
+    assert plan.cells[next(iter(plan.cells))].vqa is None
 
 
 def test_the_paper_is_complete():

@@ -42,6 +42,11 @@ class Study:
     failed: list[dict[str, Any]] = field(metadata={"help": "The cells that ended with an error."})
     missing: int = field(metadata={"help": "Number of cells that have not ended yet."})
 
+    @property
+    def has_vqa(self) -> bool:
+        """False for a study without a vision-language model."""
+        return self.record["config"].get("vlm") != []
+
     def teacher_score(self, name: str, metric: Metric) -> float:
         """Return a teacher's own score; nan if it was not measured."""
         value = metric.of(self.record["teachers"].get(name) or {})
@@ -89,13 +94,18 @@ class Study:
         return self.teacher_score(teacher, ZERO_SHOT)
 
     def without_teacher(self, like: dict[str, Any]) -> list[dict]:
-        """Return the cells without a teacher that equal `like` in student, duration, data and language model."""
+        """
+        Return the cells without a teacher that equal `like` in student, duration, data and language model.
+
+        A study may train several objectives without a teacher. Its first one counts.
+        """
         same = ("student", "duration", "data", "language_model")
-        return [
+        found = [
             cell
             for cell in self.cells
             if cell["axes"]["teacher"] is None and all(cell["axes"].get(axis) == like.get(axis) for axis in same)
         ]
+        return [cell for cell in found if cell["axes"]["objective"] == found[0]["axes"]["objective"]]
 
 
 def read_study(folder: str | Path) -> Study:

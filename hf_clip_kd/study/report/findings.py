@@ -42,10 +42,11 @@ def about_teachers(study: Study) -> str | None:
     said = "; ".join(f"the student's {metric.title} {moved(fit, metric)}" for metric, fit in fits.items())
     own = teachers_own_slope(study, VQA)
     own = "" if own is None else f" (The teachers' own VQA accuracy changes by {signed(own)} points.)"
+    judged = f" {verdict(fits)}" if study.has_vqa else ""
     teachers, seeds = len(study.main_sweep("teacher").cells), next(iter(fits.values())).seeds
     return (
-        f"**Better teachers.** With each point that a teacher has more in zero-shot accuracy, {said}.{own} "
-        f"{verdict(fits)} ({teachers} teachers, one of each strength; seeds of the students: {seeds}.)"
+        f"**Better teachers.** With each point that a teacher has more in zero-shot accuracy, {said}.{own}{judged} "
+        f"({teachers} teachers, one of each strength; seeds of the students: {seeds}.)"
     )
 
 
@@ -82,11 +83,13 @@ def about_duration(study: Study) -> str | None:
     said = [
         f"{metric.title.replace(',', ' on')} {moved(fit, metric)}" for metric, fit in found.items() if fit is not None
     ]
+    if not said:
+        return None
     paper = (
-        "In the paper zero-shot rises steadily, VQA barely; CKA rises on classification images and stays flat on VQA "
+        " In the paper zero-shot rises steadily, VQA barely; CKA rises on classification images and stays flat on VQA "
         "images."
     )
-    return f"**Longer training.** With each doubling, {'; '.join(said)}. {paper}" if said else None
+    return f"**Longer training.** With each doubling, {'; '.join(said)}.{paper if study.has_vqa else ''}"
 
 
 def about_objectives(study: Study) -> str | None:

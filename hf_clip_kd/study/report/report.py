@@ -13,6 +13,7 @@ from markdown_it import MarkdownIt
 
 from ...hub.cards.markdown import Markdown, environment, plain
 from ...recipe_io.results import write_whole
+from .ablation import ablation_table
 from .cells import AXES, Study, read_study
 from .figures import FIGURES, LeftOut, save
 from .findings import findings
@@ -61,6 +62,8 @@ def _figures(study: Study, folder: Path) -> tuple[list[dict[str, Any]], list[Pat
     """Draw the figures; return the template's entry of each, and the files."""
     shown, paths = [], []
     for name, figure in FIGURES.items():
+        if figure.needs_vqa and not study.has_vqa:
+            continue
         entry: dict[str, Any] = {"title": Markdown(figure.title), "caption": Markdown(figure.caption), "picture": None}
         try:
             paths += save(lambda narrow, draw=figure.draw: draw(study, narrow), folder, name)
@@ -86,6 +89,8 @@ def _markdown(study: Study, figures: list[dict[str, Any]]) -> str:
         .get_template("report.md.jinja")
         .render(
             title=_title(study),
+            vqa=study.has_vqa,
+            representation=any(cell.get("representation") for cell in study.cells),
             procedural=study.record["procedural"],
             cells=len(study.cells),
             missing=study.missing,
@@ -95,6 +100,7 @@ def _markdown(study: Study, figures: list[dict[str, Any]]) -> str:
             findings=findings(study),
             figures=figures,
             tables=sweep_tables(study),
+            ablation=ablation_table(study),
             probes=probe_table(study),
             machine=study.record["machine"],
         )
@@ -103,7 +109,8 @@ def _markdown(study: Study, figures: list[dict[str, Any]]) -> str:
 
 
 def _title(study: Study) -> str:
-    return f"Do better teachers make better students? The study “{study.record['name']}”"
+    question = "Do better teachers make better students? " if study.has_vqa else ""
+    return f"{question}The study “{study.record['name']}”"
 
 
 def _axes(cells: list[dict]) -> Iterable[str]:

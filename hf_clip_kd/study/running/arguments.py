@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from .objectives import every_objective, one_cell_each
+
 RECIPE = "A YAML of `{}`, a path or a name in recipes/configs/study; or a mapping with `recipe` and arguments that differ from it."
 
 
@@ -23,19 +25,29 @@ class StudyArguments:
         }
     )
     students: dict = field(metadata={"help": "Name to the `model_name_or_path` of `distill.py`."})
-    objectives: dict = field(metadata={"help": "Name to the `losses` of `distill.py`."})
+    objectives: dict = field(default_factory=dict, metadata={"help": "Name to the `losses` of `distill.py`."})
+    every_loss: bool = field(
+        default=False,
+        metadata={
+            "help": "Also compare each loss of the table, alone (`crd`) and with the task (`clip+crd`), and each shorthand. An entry of "
+            "that name in `objectives` replaces it."
+        },
+    )
     durations: dict = field(metadata={"help": "Name to a factor: times the steps, or epochs, that `distill` says."})
     data: dict = field(metadata={"help": "Name to the arguments of the data, which `distill` and `cache` get alike."})
     language_models: dict = field(
-        metadata={"help": "Name to a folder or Hub id, or to a mapping with `recipe`, a YAML of `prime_lm.py`."}
+        default_factory=dict,
+        metadata={"help": "Name to a folder or Hub id, or to a mapping with `recipe`, a YAML of `prime_lm.py`."},
     )
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Of the cells that name none."})
-    cells: list[dict] = field(
+    cells: list[dict] | None = field(
+        default=None,
         metadata={
             "help": "Blocks of the grid: axis (`teacher`, `student`, `objective`, `duration`, `data`, `language_model`, `seed`) to a "
             "value or a list of them. A block stands for all combinations; the first value there is may be left out. What several "
-            "blocks ask for is made once. Teacher null is a student alone."
-        }
+            "blocks ask for is made once. Teacher null is a student alone. Default: each objective once, with the first teacher if it "
+            "needs one."
+        },
     )
 
     distill: str | dict = field(metadata={"help": RECIPE.format("distill.py") + " It trains the students."})
@@ -55,7 +67,11 @@ class StudyArguments:
         default=None, metadata={"help": "The teacher that students without one are compared with there."}
     )
     vlm: list = field(
-        metadata={"help": "Stages of the vision-language model, one after another. " + RECIPE.format("train_vlm.py")}
+        default_factory=list,
+        metadata={
+            "help": "Stages of the vision-language model, one after another. Without any the study measures zero-shot and retrieval "
+            "alone. " + RECIPE.format("train_vlm.py")
+        },
     )
     vqa: str | dict | None = field(
         default=None,
@@ -92,3 +108,14 @@ class StudyArguments:
                     f"`{name}={getattr(self, name)}` runs nothing. It must be at least 1, and no more than there are cores. "
                     f"Pass `--{name} 1`."
                 )
+        for name in ("language_models", "vqa", "references"):
+            if getattr(self, name) and not self.vlm:
+                raise ValueError(
+                    f"`{name}` is {getattr(self, name)}, and `vlm` has no stage, so nothing reads it. A study without a "
+                    f"vision-language model has neither. Write the stages of `vlm`, or leave out `{name}`."
+                )
+        if self.every_loss:
+            self.objectives = every_objective() | self.objectives
+            self.every_loss = False  # The record of the study names each: a loss of tomorrow is no part of it.
+        if self.cells is None:
+            self.cells = one_cell_each(self.objectives, next(iter(self.teachers), None))

@@ -29,18 +29,10 @@ MOST = {"mme": 2000.0}
 
 def cell_id(plan: Plan, cell: Cell) -> str:
     """Readable, and another one for every change that could change its numbers."""
-    words = [
-        cell.teacher or "alone",
-        cell.student,
-        cell.objective,
-        cell.duration,
-        cell.data,
-        cell.language_model,
-        f"s{cell.seed}",
-    ]
     measured = plan.cells[cell]
-    hashes = "".join(stage.id.rpartition("-")[2][:4] for stage in (measured.evaluate, measured.vqa))
-    return "_".join([*words, hashes])
+    ends = [stage for stage in (measured.evaluate, measured.vqa) if stage is not None]
+    hashes = "".join(stage.id.rpartition("-")[2][: 8 // len(ends)] for stage in ends)
+    return "_".join([*cell.words, f"s{cell.seed}", hashes])
 
 
 def write_cell(plan: Plan, cell: Cell, root: Path, ended: dict[str, Ended]) -> dict[str, Any]:
@@ -120,7 +112,7 @@ def blocks(measured: Measured, root: Path) -> dict[str, Any]:
                 metric if counts[metric] == 1 else f"{name}/{metric}": value
                 for metric, value in record["metrics"].items()
             }
-    vqa, correct = vqa_block(measured.vqa, root)
+    vqa, correct = ({}, None) if measured.vqa is None else vqa_block(measured.vqa, root)
     return {
         "student": scores,
         "vqa": vqa,

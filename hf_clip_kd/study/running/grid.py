@@ -8,8 +8,8 @@ from difflib import get_close_matches
 from itertools import product
 from typing import Any
 
-from ...losses.specification import specification
 from .arguments import StudyArguments
+from .objectives import needs_teacher
 
 # Axis to the field of `StudyArguments` that names its values.
 AXES = {
@@ -32,15 +32,22 @@ class Cell:
     duration: str
     data: str
     seed: int
-    language_model: str
+    language_model: str | None = field(
+        metadata={"help": "Its name; `None` in a study without a vision-language model."}
+    )
 
     @property
     def axes(self) -> dict[str, Any]:
         return asdict(self)
 
     def __str__(self) -> str:
+        return " ".join([*self.words, f"seed {self.seed}"])
+
+    @property
+    def words(self) -> list[str]:
+        """The values of its axes but the seed, as they stand in names."""
         words = [self.teacher or "alone", self.student, self.objective, self.duration, self.data, self.language_model]
-        return " ".join([*words, f"seed {self.seed}"])
+        return [word for word in words if word is not None]
 
 
 def cells_of(study: StudyArguments) -> list[Cell]:
@@ -50,11 +57,11 @@ def cells_of(study: StudyArguments) -> list[Cell]:
     Raises:
         ValueError: for an unknown axis or value, or an objective that does not go with the teacher.
     """
+    _check_names(study)
     if not study.cells:
         raise ValueError(
             "`cells` is empty, so there is nothing to run. It must hold one block at least. Write for example `cells: [{}]`."
         )
-    _check_names(study)
     found: dict[Cell, None] = {}
     for block in study.cells:
         for cell in _combinations(study, block):
@@ -74,11 +81,11 @@ def _combinations(study: StudyArguments, block: dict[str, Any]) -> list[Cell]:
             raise ValueError(
                 f"`cells`: {axis!r} in {block} is no axis. The axes are {', '.join(AXES)} and seed. {hint}"
             )
-    values = {axis: _listed(block.get(axis, next(iter(getattr(study, field))))) for axis, field in AXES.items()}
+    values = {axis: _listed(block.get(axis, next(iter(getattr(study, field)), None))) for axis, field in AXES.items()}
     for axis, field_name in AXES.items():
         known = list(getattr(study, field_name))
         for value in values[axis]:
-            if value not in known and not (axis == "teacher" and value is None):
+            if value not in known and not (value is None and (axis == "teacher" or not known)):
                 raise ValueError(
                     f"`cells`: the {axis} {value!r} in {block} is not defined. `{field_name}` has {known}. Correct it, or add it there."
                 )
@@ -98,7 +105,8 @@ def _listed(value: Any) -> list:
 def _check_names(study: StudyArguments) -> None:
     """Names become parts of file names and of columns."""
     for field_name in (*AXES.values(), "references"):
-        if not getattr(study, field_name) and field_name != "references":
+        optional = field_name == "references" or (field_name == "language_models" and not study.vlm)
+        if not getattr(study, field_name) and not optional:
             raise ValueError(
                 f"`{field_name}` is empty, and every cell needs one of them. It maps names to what they mean. Add one."
             )
@@ -117,13 +125,13 @@ def _check_names(study: StudyArguments) -> None:
 
 def _check_objective(study: StudyArguments, cell: Cell) -> None:
     losses = study.objectives[cell.objective]
-    needs_teacher = any(cls.needs_teacher for cls, _, _ in specification(losses).values())
-    if needs_teacher and cell.teacher is None:
+    asks_teacher = needs_teacher(losses)
+    if asks_teacher and cell.teacher is None:
         raise ValueError(
             f"`cells`: the objective {cell.objective!r} ({losses}) with the teacher null. It needs a teacher. Name one, or an objective "
             "such as `alone: {clip: 1.0}`."
         )
-    if not needs_teacher and cell.teacher is not None:
+    if not asks_teacher and cell.teacher is not None:
         raise ValueError(
             f"`cells`: the objective {cell.objective!r} ({losses}) with the teacher {cell.teacher!r}, whom it does not ask. A student "
             "alone has no teacher. Write `teacher: null`."

@@ -8,11 +8,13 @@ from typing import Any
 
 import yaml
 
-from ...losses.specification import requested
 from .arguments import StudyArguments
+from .caches import cache_losses
 from .grid import Cell, cells_of
+from .objectives import reads_generated_captions
 from .stages import Stage, with_needed
 
+CAPTIONS = "synthetic_text_column"
 SHARED = ("language_model", "teacher", "cache")  # kinds of stages that many others need
 Model = str | PurePosixPath  # a name that a recipe takes, or a folder that a stage makes
 
@@ -22,7 +24,9 @@ class Measured:
     """The stages that make and measure one tower; each may serve other towers' cells, too."""
 
     evaluate: Stage = field(metadata={"help": "Zero-shot, retrieval and representation."})
-    vqa: Stage = field(metadata={"help": "The one that leaves the VQA results."})
+    vqa: Stage | None = field(
+        metadata={"help": "The one that leaves the VQA results; `None` in a study without a vision-language model."}
+    )
     cost: Stage
     training: Stage | None = field(metadata={"help": "`None` for what was trained by others."})
 
@@ -41,7 +45,7 @@ class Plan:
 
     Attributes:
         cells (`dict[Cell, Measured]`): Each student.
-        teachers (`dict[tuple[str, str], Measured]`): Each teacher by itself, by its name and that of the language model.
+        teachers (`dict[tuple[str, str | None], Measured]`): Each teacher by itself, by its name and that of the language model.
         references (`dict[str, Stage]`): The VQA of the other towers, by name, with the first language model.
 
     Raises:
@@ -50,9 +54,10 @@ class Plan:
 
     def __init__(self, study: StudyArguments, configs: Path):
         self.study, self.configs = study, configs
-        self.cells: dict[Cell, Measured] = {cell: self._student(cell) for cell in cells_of(study)}
+        self._grid = cells_of(study)
+        self.cells: dict[Cell, Measured] = {cell: self._student(cell) for cell in self._grid}
         named = dict.fromkeys((cell.teacher, cell.language_model) for cell in self.cells if cell.teacher is not None)
-        self.teachers: dict[tuple[str, str], Measured] = {pair: self._teacher(*pair) for pair in named}
+        self.teachers: dict[tuple[str, str | None], Measured] = {pair: self._teacher(*pair) for pair in named}
         first = next(iter(self.cells)).language_model
         self.references = {name: self._vqa(tower, first, ()) for name, tower in study.references.items()}
 
@@ -77,23 +82,39 @@ class Plan:
         study = self.study
         preset = study.students[cell.student]
         arguments, seconds = self._recipe("distill", study.distill, "student")
-        arguments |= study.data[cell.data]
+        arguments |= self._data(cell)
         arguments |= {"model_name_or_path": preset, "losses": study.objectives[cell.objective], "seed": cell.seed}
         arguments |= _prolonged(arguments, study.durations[cell.duration], cell.duration)
         needs: tuple[Stage, ...] = ()
+        placed: dict[str, Any] = {}
         if cell.teacher is not None:
             teacher, needs = self._teacher_model(cell.teacher)
             arguments["teacher_model_name_or_path"] = teacher
             if study.cache is not None:
-                cache = self._cache(cell, teacher, needs)
-                arguments["teacher_cache"], needs = cache.output, (*needs, cache)
+                own, shared = self._caches(cell, teacher, needs)
+                # Another objective may ask for more. The features of this one stay the same, and so does its id.
+                arguments["teacher_cache"], placed["teacher_cache"] = own.output, shared.output
+                needs = (*needs, shared)
         seconds = None if seconds is None else seconds * study.durations[cell.duration]
-        training = Stage("student", arguments | {"evaluation": None}, needs, seconds)
+        training = Stage("student", arguments | {"evaluation": None}, needs, seconds, placed)
         evaluate = self._evaluate(training.output, (training,), cell.teacher or study.reference_teacher)
         vqa = self._vqa(training.output, cell.language_model, (training,), seed=cell.seed)
         return Measured(evaluate, vqa, self._cost(preset), training)
 
-    def _teacher(self, name: str, language_model: str) -> Measured:
+    def _data(self, cell: Cell) -> dict[str, Any]:
+        """Return the data's arguments, with generated captions only for losses that read them: both models embed all they see."""
+        data = self.study.data[cell.data]
+        if reads_generated_captions(self.study.objectives[cell.objective]):
+            return data
+        data = {name: value for name, value in data.items() if name != CAPTIONS}
+        if "datasets" in data:
+            sources = [
+                {name: value for name, value in source.items() if name != CAPTIONS} for source in data["datasets"]
+            ]
+            data |= {"datasets": sources}
+        return data
+
+    def _teacher(self, name: str, language_model: str | None) -> Measured:
         model, made_by = self._teacher_model(name)
         # Its size is that of what it was before its training.
         size = made_by[0].arguments["model_name_or_path"] if made_by else model
@@ -113,20 +134,21 @@ class Plan:
         stage = Stage("teacher", arguments | {"evaluation": None}, (), seconds)
         return stage.output, (stage,)
 
-    def _cache(self, cell: Cell, teacher: Model, needs: tuple[Stage, ...]) -> Stage:
+    def _caches(self, cell: Cell, teacher: Model, needs: tuple[Stage, ...]) -> tuple[Stage, Stage]:
+        """Return the cache that the cell would need alone, and the one that it shares with all cells of its teacher and data."""
         arguments, seconds = self._recipe("cache", self.study.cache, "cache")
-        losses = self.study.objectives[cell.objective]
-        request = requested(losses)
-        tokens = (
-            request.layer is not None
-            or request.teacher_layer is not None
-            or request.patch_embeds
-            or request.token_moments
+        data = self._data(cell)
+        arguments |= data | {"teacher_model_name_or_path": teacher}
+        alike = {
+            other.objective: self.study.objectives[other.objective]
+            for other in self._grid
+            if other.teacher == cell.teacher and self._data(other) == data
+        }
+        own = cache_losses({cell.objective: alike[cell.objective]})
+        return tuple(
+            Stage("cache", arguments | {"losses": losses[cell.objective]}, needs, seconds)
+            for losses in (own, cache_losses(alike))
         )
-        arguments |= self.study.data[cell.data]
-        # One cache of embeddings serves all objectives that read no more.
-        arguments |= {"teacher_model_name_or_path": teacher, "losses": losses if tokens else "clip_kd"}
-        return Stage("cache", arguments, needs, seconds)
 
     def _language_model(self, name: str) -> tuple[Model, tuple[Stage, ...]]:
         entry = self.study.language_models[name]
@@ -149,9 +171,11 @@ class Plan:
         return Stage("evaluate", arguments | {"model_name_or_path": model}, needs, seconds)
 
     def _vqa(
-        self, tower: Model | None, language_model: str, needs: tuple[Stage, ...], seed: int | None = None
-    ) -> Stage:
-        """The last stage of a vision-language model: the one that answers questions."""
+        self, tower: Model | None, language_model: str | None, needs: tuple[Stage, ...], seed: int | None = None
+    ) -> Stage | None:
+        """Return the last stage of a vision-language model, the one that answers questions, or `None` without such a model."""
+        if language_model is None:
+            return None
         model, made_by = self._language_model(language_model)
         start: dict[str, Any] = {"vision_tower": tower, "language_model": model}
         needs = (*needs, *made_by)

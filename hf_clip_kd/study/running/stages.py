@@ -69,6 +69,12 @@ class Stage:
     seconds: float | None = field(
         default=None, hash=False, compare=False, metadata={"help": "What it is expected to take, if anybody has said."}
     )
+    placed: dict[str, Any] = field(
+        default_factory=dict,
+        hash=False,
+        compare=False,
+        metadata={"help": "Arguments to write in the place of those in the hash; the outcome is the same."},
+    )
     id: str = field(init=False, metadata={"help": "Its kind and the first digits of the hash."})
 
     def __post_init__(self):
@@ -94,7 +100,7 @@ class Stage:
             own["resume_from_checkpoint"] = "auto"
         if self.arguments.get("feature_cache") is not None:
             own["feature_cache"] = self.folder / "features"  # of one tower, which no other stage reads
-        placed = {name: _placed(value, root) for name, value in (self.arguments | own).items()}
+        placed = {name: _placed(value, root) for name, value in (self.arguments | self.placed | own).items()}
         write_whole(path, yaml.safe_dump(placed, sort_keys=False, allow_unicode=True, width=110))
         return path
 

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ...losses.features import FeatureRequest
 from ...models.towers.checksum import tower_checksum
 from ...recipe_io.results import write_whole
 
@@ -82,6 +83,25 @@ def differences(there: Any, here: Any, name: str = "") -> list[str]:
     else:
         return [] if there == here else [f"{name} is {there!s:.80} in the cache, {here!s:.80} here"]
     return [line for key, old, new in pairs for line in differences(old, new, key)]
+
+
+def narrowed(there: dict[str, Any], request: FeatureRequest) -> dict[str, Any]:
+    """
+    Return the manifest of the cache that would have been written for `request` alone.
+
+    Args:
+        there (`dict`): The manifest of a cache that holds all of `request`.
+        request ([`FeatureRequest`]): From [`~hf_clip_kd.losses.requested`].
+    """
+    kept = asdict(FeatureRequest(teacher_layer=request.teacher_layer, patch_embeds=request.patch_embeds))
+    if kept == there["request"]:
+        return there
+    teachers = there["teachers"]
+    if request.teacher_layer is None:
+        teachers = [teacher | {"dims": teacher["dims"] | {"token_dim": None}} for teacher in teachers]
+        if not request.patch_embeds:
+            teachers = [teacher | {"image_grid": None} for teacher in teachers]
+    return there | {"teachers": teachers, "request": kept}
 
 
 def part(there: Any, here: Any) -> Any:

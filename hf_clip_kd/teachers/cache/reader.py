@@ -125,8 +125,12 @@ class TeacherCache(Teacher):
         """Do nothing: features arrive where the batch is."""
 
     def identity(self) -> dict[str, Any]:
-        """Return values that tell the teachers and settings of this cache from others, see [`Teacher.identity`]."""
-        text = json.dumps(self.manifest, sort_keys=True)
+        """
+        Return values that tell the teachers and settings of this cache from others, see [`Teacher.identity`].
+
+        Features that no loss of this run reads do not count.
+        """
+        text = json.dumps(manifest.narrowed(self.manifest, self.request), sort_keys=True)
         return {"cache": hashlib.sha256(text.encode()).hexdigest()[:16], "member_weights": self.weights}
 
     def of_batch(self, batch: dict[str, Tensor], prefix: str = PREFIX) -> CLIPFeatures:

@@ -3,6 +3,7 @@
 from pathlib import Path, PurePosixPath
 
 import pytest
+import yaml
 from tiny_study import TINY
 
 from hf_clip_kd.study.running.arguments import StudyArguments
@@ -60,6 +61,8 @@ def test_axes_are_those_of_a_cell_file():
         ({"cells": [{"teacher": "S", "objective": "alone"}]}, "whom it does not ask"),
         ({"cells": [{"seed": "a"}]}, "is no seed"),
         ({"objectives": {}}, "`objectives` is empty"),
+        ({"objectives": {}, "cells": None}, "`objectives` is empty"),
+        ({"language_models": {}}, "`language_models` is empty"),
         ({"students": {"a/b": "test-vit"}}, "cannot be a name"),
         ({"reference_teacher": "XXL"}, "`reference_teacher=XXL` is not defined"),
         ({"durations": {"x1": 1, "x2": 0}}, "is no factor"),
@@ -129,16 +132,74 @@ def test_a_named_teacher_is_not_trained_and_without_a_cache_it_is_asked_anew():
     assert full.teachers["L", "tiny"].cost.arguments == {"model_name_or_path": "org/clip"}
 
 
-def test_one_cache_serves_all_objectives_that_read_embeddings():
-    objectives = {
-        "clip_kd": "clip_kd",
-        "fd": {"clip": 1, "fd": 4},
-        "mfd": {"clip": 1, "mfd": 4},
-        "patch": {"clip": 1, "patch": 1},
+def of_kind(plan, kind):
+    return [stage for stage in plan.stages if stage.kind == kind]
+
+
+OBJECTIVES = {
+    "clip_kd": "clip_kd",
+    "fd": {"clip": 1, "fd": 4},
+    "patch": {"clip": 1, "patch": 1},
+    "patch_5": {"clip": 1, "patch": 5},
+}
+
+
+def test_one_cache_of_a_teacher_and_data_serves_all_objectives(tmp_path):
+    blocks = [{"teacher": ["S", "L"], "objective": list(OBJECTIVES)}, {"teacher": "L", "data": "objects"}]
+    full = plan(objectives=OBJECTIVES, cells=blocks)
+    caches = of_kind(full, "cache")
+    assert [stage.arguments["losses"] for stage in caches] == [{"clip": 1, "patch": 1}] * 2 + ["clip_kd"]
+    for cell, measured in full.cells.items():
+        _, cache = measured.training.needs
+        written = yaml.safe_load(measured.training.write_arguments(tmp_path).read_text())
+        assert cache in caches and written["teacher_cache"] == str(tmp_path / cache.output)
+        assert ("datasets" in cache.arguments) == (cell.data == "objects")
+
+
+def test_an_objective_that_asks_for_more_leaves_the_ids_of_the_others():
+    def ids(*objectives):
+        full = plan(objectives=OBJECTIVES, cells=[{"objective": list(objectives)}])
+        return {cell.objective: cell_id(full, cell) for cell in full.cells}
+
+    assert ids("clip_kd", "fd").items() <= ids(*OBJECTIVES).items()
+    assert ids("patch")["patch"] == ids(*OBJECTIVES)["patch"]
+
+
+def test_generated_captions_are_shown_to_what_learns_from_them():
+    data = {"plain": TINY["data"]["plain"] | {"synthetic_text_column": "synthetic_text"}}
+    data["mix"] = {"datasets": [dict(data["plain"])]}
+    objectives = {"clip_kd": "clip_kd", "reinforced": "reinforced"}
+    full = plan(objectives=objectives, data=data, cells=[{"objective": list(objectives), "data": list(data)}])
+    seen = {
+        (stage.arguments["losses"], "datasets" in stage.arguments): "synthetic_text_column" in str(stage.arguments)
+        for stage in of_kind(full, "student")
     }
-    full = plan(objectives=objectives, cells=[{"objective": list(objectives)}])
-    caches = {stage.id: stage.arguments["losses"] for stage in full.stages if stage.kind == "cache"}
-    assert list(caches.values()) == ["clip_kd", {"clip": 1, "patch": 1}]
+    assert {losses for (losses, _), shown in seen.items() if shown} == {"reinforced"} and len(seen) == 4
+    assert len(of_kind(full, "cache")) == 4  # data with generated captions are other data
+
+
+# ---- Without a vision-language model ----
+
+NO_VLM = {"vlm": [], "language_models": {}, "references": {}}
+
+
+def test_without_a_language_model_students_are_scored_alone():
+    full = plan(**NO_VLM)
+    assert {stage.kind for stage in full.stages} == {"teacher", "cache", "student", "evaluate", "cost"}
+    assert all(measured.vqa is None and measured.evaluate in measured.stages for measured in full.cells.values())
+    assert full.references == {} and {language_model for _, language_model in full.teachers} == {None}
+    cell = next(iter(full.cells))
+    assert str(cell) == "alone vit alone x1 plain seed 0"
+    name, _, digits = cell_id(full, cell).rpartition("_")
+    assert name == "alone_vit_alone_x1_plain_s0" and len(digits) == 8
+    assert full.cells[cell].training.id == plan().cells[Cell(**(cell.axes | FIRST))].training.id
+
+
+@pytest.mark.parametrize("name", ["language_models", "references", "vqa"])
+def test_what_only_a_language_model_reads_is_refused_without_one(name):
+    changes = NO_VLM | {name: TINY.get(name) or "paper/vqa.yaml"}
+    with pytest.raises(ValueError, match=f"`{name}` is .* `vlm` has no stage.*leave out `{name}`"):
+        plan(**changes)
 
 
 def test_stages_of_a_vlm_follow_each_other():

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from teacher_models import tiny_clip, tiny_siglip
 
 import hf_clip_kd as kd
-from hf_clip_kd.losses import requested
+from hf_clip_kd.losses import requested, requested_by_all
 from hf_clip_kd.teachers.cache.sample_id import probe, sample_id
 
 BF16 = 2.0**-8  # more than half of its last bit
@@ -66,6 +66,23 @@ def test_a_vision_teacher_and_patches(tmp_path):
     assert [dims.has_text for dims in both.dims.members] == [True, False] and both.dims.has_text
     batch = kd.ReplayCollator(tiny_clip()[1], both, seed=SEED)(rows()[:4])
     assert "teacher_1_image_embeds" in batch and "teacher_1_text_embeds" not in batch
+
+
+@pytest.mark.parametrize("losses", ["clip_kd", {"patch": 1.0}, {"patch_text": 1.0}], ids=str)
+def test_a_cache_that_holds_more_serves_a_run_as_its_own(tmp_path, losses):
+    all_of_it = requested_by_all(["clip_kd", {"patch": {"teacher_layer": -1}}, {"patch_text": 1.0}])
+    losses = {"patch": {"teacher_layer": -1}} if "patch" in losses else losses
+    large = writer(tmp_path / "large", teacher(), request=all_of_it, dtype=torch.float32).write()
+    own = writer(tmp_path / "own", teacher(), request=requested(losses), dtype=torch.float32).write()
+    found = []
+    for cache in (large, own):
+        cache.prepare(requested(losses))
+        batch = kd.ReplayCollator(tiny_clip()[1], cache, seed=SEED)(rows()[:4])
+        found.append((batch, cache.of_batch(batch)))
+    (batch, features), (own_batch, own_features) = found
+    assert batch.keys() == own_batch.keys() and features.image_grid == own_features.image_grid
+    assert all(torch.equal(values, own_batch[name]) for name, values in batch.items())
+    assert large.identity() == own.identity()  # so a run that was interrupted goes on with either
 
 
 def _pooled(pixel_values, **texts):

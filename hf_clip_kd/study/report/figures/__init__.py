@@ -21,6 +21,7 @@ class ReportFigure:
     draw: Callable[[Study, bool], Figure] = field(
         metadata={"help": "Takes the study and `True` for a phone; raises `LeftOut` if the study lacks the cells."}
     )
+    needs_vqa: bool = field(default=False, metadata={"help": "Not in the report of a study without a language model."})
 
 
 # File name -> figure, in the order of the report.
@@ -52,6 +53,7 @@ FIGURES = {
         "Per cent of the questions answered right, by kind. Orange fields are better than the student without a "
         "teacher, violet ones worse, white ones equal. `blind` sees no image, `oracle` is told what is in it.",
         question_types.draw,
+        needs_vqa=True,
     ),
     "cka_maps": ReportFigure(
         "Which layers are alike",
@@ -71,6 +73,7 @@ FIGURES = {
         "the students in the same order, −1 in the opposite one, 0 if they have nothing to do with each other. Lines "
         "are 95% intervals.",
         probes.draw,
+        needs_vqa=True,
     ),
 }
 

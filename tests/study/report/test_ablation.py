@@ -1,0 +1,130 @@
+"""The table of losses alone and with the task, made of cells with known scores."""
+
+from statistics import mean, stdev
+
+import made_up_study as made_up
+import pytest
+
+from hf_clip_kd.study.report.ablation import ablation_table, objective_pairs
+from hf_clip_kd.study.report.cells import read_study
+from hf_clip_kd.study.report.report import write_report
+
+SCORES = ("acc1", "image_retrieval_recall@1", "text_retrieval_recall@1")
+OBJECTIVES = {
+    "clip": {"clip": {"weight": 1.0}},
+    "crd": {"crd": {"weight": 1.0}},
+    "clip+crd": {"clip": {"weight": 1.0}, "crd": {"weight": 1.0}},
+    "tinyclip": "tinyclip",
+    "clip_kd": "clip_kd",
+}
+
+
+def cells(objective, scores):
+    """One cell for each score, which is that of all three metrics; `None` failed."""
+    found = []
+    for seed, score in enumerate(scores):
+        axes = {
+            "teacher": None if objective == "clip" else "L",
+            "student": "small",
+            "objective": objective,
+            "duration": "x1",
+            "data": "shapes",
+            "seed": seed,
+            "language_model": None,
+        }
+        cell = {"id": f"{objective}-{seed}", "axes": axes, "epochs": 0.9, "steps": 225, "cost": {}, "vqa": {}}
+        cell |= {"status": "done", "student": dict.fromkeys(SCORES, score)}
+        if score is None:
+            cell |= {"status": "failed", "student": {}, "error": "student-1: exit code 1: ValueError: no"}
+        found.append(cell)
+    return found
+
+
+def study(folder, **groups):
+    """A study with the scores of each seed by objective; `clip_crd` stands for `clip+crd`."""
+    names = {name: name.replace("clip_crd", "clip+crd") for name in groups}
+    some = [cell for name, scores in groups.items() for cell in cells(names[name], scores)]
+    return made_up.write(folder / "study", some, config={"objectives": OBJECTIVES, "vlm": []})
+
+
+def rows(folder, **groups):
+    table = ablation_table(read_study(study(folder, **groups)))
+    lines = [line for line in table.splitlines() if line.startswith("| `")]
+    return {cells[0].strip("`"): cells[1:] for cells in ([c.strip() for c in line[1:-1].split("|")] for line in lines)}
+
+
+def test_pairs_are_found_by_their_losses():
+    assert objective_pairs(OBJECTIVES) == {
+        "clip": (None, "clip"),
+        "crd": ("crd", "clip+crd"),
+        "tinyclip": ("tinyclip", None),
+        "clip_kd": (None, "clip_kd"),
+    }
+
+
+def test_table_of_means_and_deviations(tmp_path):
+    scores = [0.10, 0.12, 0.17]
+    table = rows(tmp_path, clip=[0.10, 0.10, 0.10], crd=[0.2], clip_crd=scores)
+    assert table["clip"] == ["–", "–", "–", *["10.0 ± 0.0"] * 3, "–", "–"]
+    expected = f"{100 * mean(scores):.1f} ± {100 * stdev(scores):.1f}"
+    assert table["crd"][:6] == [*["20.0"] * 3, *[expected] * 3]
+    error = 100 * stdev(scores) / 3**0.5
+    assert table["crd"][6:] == [f"+3.0 ± {error:.1f}", "no clear gain"]
+    assert table["clip_kd"] == ["–"] * 8  # not there yet
+
+
+@pytest.mark.parametrize(
+    ("scores", "judged"),
+    [
+        # The baseline's standard error is 1/sqrt(3) and so is that of what has the same spread: sqrt(2/3) = 0.82 together.
+        ([0.117, 0.127, 0.137], ["+1.7 ± 0.8", "yes"]),
+        ([0.116, 0.126, 0.136], ["+1.6 ± 0.8", "no clear gain"]),
+        ([0.084, 0.094, 0.104], ["-1.6 ± 0.8", "no clear gain"]),
+        ([0.083, 0.093, 0.103], ["-1.7 ± 0.8", "no, it hurts"]),
+        ([0.30], ["+19.0", "one seed cannot tell"]),
+        ([0.117, None, 0.137], ["+1.7 ± 1.2", "no clear gain"]),
+        ([None], ["–", "–"]),
+    ],
+)
+def test_the_verdict_follows_from_the_numbers(tmp_path, scores, judged):
+    assert rows(tmp_path, clip=[0.10, 0.11, 0.12], clip_crd=scores)["crd"][6:] == judged
+
+
+def test_what_has_no_run_with_the_task_is_judged_alone(tmp_path):
+    table = rows(tmp_path, clip=[0.1, 0.1], tinyclip=[0.2, 0.2])
+    assert table["tinyclip"][6:] == ["+10.0 ± 0.0", "yes"]
+
+
+def test_a_failure_is_told_below_the_table(tmp_path):
+    folder = study(tmp_path, clip=[0.1], clip_crd=[None])
+    text = ablation_table(read_study(folder))
+    assert "| `crd` | – | – | – | failed | failed | failed | – | – |" in text
+    assert "`clip+crd` failed with seed 0: student-1: exit code 1: ValueError: no" in text
+
+
+def test_there_is_no_table_without_a_loss_alone(tmp_path):
+    folder = made_up.write(tmp_path / "study", cells("clip", [0.1]), config={"objectives": {"clip": "clip"}})
+    assert ablation_table(read_study(folder)) is None
+    assert "with the task" not in write_and_read(folder)
+
+
+def write_and_read(folder):
+    write_report(folder)
+    return (folder / "report.md").read_text()
+
+
+def test_a_report_without_a_language_model_says_nothing_of_vqa(tmp_path):
+    text = write_and_read(study(tmp_path, clip=[0.1, 0.2], crd=[0.1, 0.3], clip_crd=[0.2, 0.3], clip_kd=[0.4, 0.5]))
+    assert "VQA" not in text and "vision-language" not in text and "Kinds of question" not in text
+    assert "which cheap probe" not in text.lower() and "The study “made-up”" in text
+    assert "### Losses alone and with the task" in text and "225 steps (0.9 epochs of `shapes`)" in text
+    assert "zero-shot accuracy | image R" in text
+
+
+def test_the_first_objective_without_a_teacher_is_the_reference(tmp_path):
+    some = [*cells("clip", [0.1, 0.1]), *cells("clip_kd", [0.4, 0.4])]
+    siglip = cells("siglip", [0.9, 0.9])
+    for cell in siglip:
+        cell["axes"]["teacher"] = None
+    found = read_study(made_up.write(tmp_path / "study", [*some, *siglip])).without_teacher(some[0]["axes"])
+    assert [cell["id"] for cell in found] == ["clip-0", "clip-1"]
