@@ -12,7 +12,6 @@ DONE = ["hf_clip_kd", "recipes", "tests"]
 NOT_YET = []
 
 
-
 def files(entries):
     for entry in entries:
         path = ROOT / entry
