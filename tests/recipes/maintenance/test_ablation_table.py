@@ -7,7 +7,7 @@ from pathlib import Path
 import made_up_study as made_up
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 ablation_table = importlib.import_module("recipes.maintenance.ablation_table")
