@@ -1,4 +1,4 @@
-"""Every test runs without the network, seeded, with caches of its own, and with a Hub on loopback in the place of the public one."""
+"""Run every test without the network, seeded, with its own caches, and with a Hub on loopback."""
 
 import os
 import sys
@@ -34,8 +34,8 @@ os.environ |= {
     "no_proxy": "127.0.0.1,localhost",
     "TOKENIZERS_PARALLELISM": "false",
 }
-# The cores are shared with pytest-xdist's other workers: more threads than cores are many times slower. Set anew in each
-# worker, which is given the environment of the process that started it, and that has all cores to itself.
+# pytest-xdist's workers share the cores: more threads than cores are many times slower. Each worker sets this anew:
+# it gets the environment of the process that started it, which has all cores.
 workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
 if workers > 1 or "OMP_NUM_THREADS" not in os.environ:
     os.environ["OMP_NUM_THREADS"] = str(min(2, max(1, (os.cpu_count() or 1) // workers)))
@@ -67,7 +67,7 @@ def pytest_unconfigure():
 
 @pytest.fixture(autouse=True, scope="module")
 def short_garbage_collection():
-    """Every Trainer collects garbage several times, and looks at all there is in the process: what stays need not be looked at."""
+    """Freeze the objects that stay, so that the many garbage collections of a Trainer pass over them."""
     gc.unfreeze()
     gc.collect()
     gc.freeze()
@@ -111,7 +111,7 @@ def no_network(monkeypatch):
 
 @pytest.fixture
 def wipe_cache(tmp_path_factory, monkeypatch):
-    """Call it for an empty cache of the Hub in this process, as somebody has who comes for the first time."""
+    """Return a function that empties the Hub's cache of this process, as for a newcomer."""
 
     def wipe():
         folder = str(tmp_path_factory.mktemp("hub_cache"))
@@ -124,10 +124,9 @@ def wipe_cache(tmp_path_factory, monkeypatch):
 
 @pytest.fixture
 def hub(monkeypatch, wipe_cache):
-    """
-    An empty [`MiniHub`], its user `me` logged in. The client's waiting between attempts is noted in `hub.slept`, not done.
+    """Give an empty [`MiniHub`] with its user `me` logged in. `hub.slept` notes the client's waits, done in no time.
 
-    Fails the test if the client asked for an endpoint that there is not, or if a token was pushed.
+    The test fails if the client asks for an unknown endpoint, or pushes a token.
     """
     HUB.reset()
     HUB.slept = []

@@ -1,4 +1,4 @@
-"""recipes/distill.py and the YAMLs: every recipe builds all but its downloads, one runs end to end, bad input is told."""
+"""recipes/distill.py and its YAMLs: each recipe builds all but its downloads, one runs whole, bad input is told."""
 
 import inspect
 import json
