@@ -122,7 +122,7 @@ def run_loop(batches, teacher, folder):
 
     def step(batch):
         # A function, so that a step's tensors are gone before the next one, as in the Trainer.
-        teacher_features = teacher(**batch)
+        teacher_features = teacher.of_batch(batch)
         features = CLIPFeatures(
             pooled(student.get_image_features(pixel_values=batch["pixel_values"])),
             pooled(student.get_text_features(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])),
