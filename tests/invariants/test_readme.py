@@ -75,6 +75,16 @@ def test_links_lead_somewhere(page):
             assert not anchor or anchor in anchors(found), f"{path}#{anchor}"
 
 
+def test_design_shows_the_arrows_that_a_test_holds():
+    tree = (ROOT / "docs/design.md").read_text(encoding="utf-8")
+    shown = {room: names.split(", ") for room, names in re.findall(r"^  (\w+)/ .*→ (.*)$", tree, re.MULTILINE)}
+    held = (ROOT / "tests/invariants/test_layers.py").read_text(encoding="utf-8")
+    held = {
+        room: re.findall(r"\w+", names) for room, names in re.findall(r'^    "(\w+)": \{(.*)\},$', held, re.MULTILINE)
+    }
+    assert shown == held
+
+
 def written_prose(text):
     """Yield (line, paragraph) of a page's own sentences: no code, tables, headings or text that a command writes."""
     text = re.sub(r"(?ms)^```.*?^```|^<!-- (table|ablation|study).*?<!-- end of \w+ -->", _blank, text)
