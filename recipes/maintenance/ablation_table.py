@@ -38,7 +38,8 @@ def main(argv: list[str] | None = None) -> str:
     if table is None:
         raise ValueError(
             f"The study in {given.folder!r} compares no loss alone with the same loss and `clip`. "
-            "The table needs both, and `clip` itself. Run `python recipes/study.py --config recipes/configs/study/ablation.yaml` and pass its folder."
+            "The table needs both, and `clip` itself. "
+            "Run `python recipes/study.py --config recipes/configs/study/ablation.yaml` and pass its folder."
         )
     for page in pages() if given.write else []:
         page.write_text(renew(page.read_text(encoding="utf-8"), table), encoding="utf-8")
