@@ -13,9 +13,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 SLOW = "<!-- test: slow -->"
+CHECKED = "<!-- test: checked -->"
 FOLDERS = {"accelerate_configs", "docs", "hf_clip_kd", "model_cards", "recipes", "tests"}
 COMMANDS = {"accelerate", "torchrun", "python", "git", "cd", "source", ".", "ls", "cat"}
-# Runs the blocks of pages, given as JSON in a file: bash as commands, python in one namespace and one folder for each page.
+# Runs the blocks of pages, given as JSON in a file. Each page has its own folder, and one namespace for its python.
 DRIVER = """
 import json, os, subprocess, sys
 for folder, blocks in json.load(open(sys.argv[1])):
@@ -37,22 +38,22 @@ class Block:
     language: str
     line: int
     code: str
-    slow: bool
+    marker: str = ""
 
 
 def read_blocks(text, page="page.md"):
-    """Return the fenced blocks of a Markdown text; a block within a list is indented."""
-    blocks, block, slow = [], None, False
+    """Return the fenced blocks of a Markdown text, each with the line above it as its marker."""
+    blocks, block, marker = [], None, ""
     for number, line in enumerate(text.splitlines(), start=1):
         if block is None and line.startswith("```"):
-            block = Block(page, language=line[3:].strip(), line=number, code="", slow=slow)
+            block = Block(page, language=line[3:].strip(), line=number, code="", marker=marker)
         elif block is not None and line.startswith("```"):
             blocks.append(block)
-            block, slow = None, False
+            block, marker = None, ""
         elif block is not None:
             block.code += line + "\n"
         elif line.strip():
-            slow = line.strip() == SLOW
+            marker = line.rstrip()
     assert block is None, f"{page}:{block.line} opens a block that nothing closes"
     return blocks
 

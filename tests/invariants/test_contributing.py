@@ -1,4 +1,4 @@
-"""How-tos of CONTRIBUTING.md: each is followed in a copy of the repository, by its own files and commands."""
+"""Guides of CONTRIBUTING.md: each is followed in a copy of the repository, by its own files and commands."""
 
 import os
 import re
@@ -26,26 +26,27 @@ TRY = "<!-- try -->"
 
 
 def steps(section):
-    """Return (the marker above it, block) of each block of a how-to."""
+    """Return the blocks of a how-to; the marker of each says what to do with it."""
     text = re.split(r"^## ", TEXT.split(f"## {section}\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
-    lines = text.splitlines()
-    return [(lines[block.line - 2].rstrip(), block) for block in read_blocks(text, "CONTRIBUTING.md")]
+    return read_blocks(text, "CONTRIBUTING.md")
 
 
 def touched(section):
     """Return the files that a how-to names in its markers."""
-    found = [NEW_FILE.fullmatch(marker) or ADD_TO.fullmatch(marker) for marker, _ in steps(section)]
+    found = [
+        NEW_FILE.fullmatch(marker) or ADD_TO.fullmatch(marker) for marker in (block.marker for block in steps(section))
+    ]
     return {match[1] for match in found if match}
 
 
 def plant(section, root):
     """Write the files of a how-to into a copy of the repository."""
-    for marker, block in steps(section):
-        if match := NEW_FILE.fullmatch(marker):
+    for block in steps(section):
+        if match := NEW_FILE.fullmatch(block.marker):
             path = root / match[1]
             assert not path.exists(), f"{match[1]} is in the repository: the how-to needs another example"
             path.write_text(block.code, encoding="utf-8")
-        elif match := ADD_TO.fullmatch(marker):
+        elif match := ADD_TO.fullmatch(block.marker):
             path, anchor = root / match[1], match[2].replace("\\n", "\n") + "\n"
             text = path.read_text(encoding="utf-8")
             assert text.count(anchor) == 1, f"{match[1]} has {text.count(anchor)} times {anchor!r}"
@@ -98,7 +99,7 @@ def test_how_to_names_its_files_and_is_good_style(section, copy):
 @pytest.mark.parametrize("section", HOW_TOS)
 def test_how_to_works(section, copy):
     plant(section, copy)
-    for marker, block in steps(section):
+    for block in steps(section):
         if block.language == "bash":
             written, *rest = commands(block.code)
             if written.startswith("python -m recipes.maintenance.tables"):
@@ -108,7 +109,7 @@ def test_how_to_works(section, copy):
             for command in (written, *rest):
                 code, output = execute(copy, command)
                 assert code == 0, output
-        elif marker == TRY:
+        elif block.marker == TRY:
             (copy / "try.py").write_text(block.code)
             code, output = execute(copy, "python try.py")
             assert code == 0, output

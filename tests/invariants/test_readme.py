@@ -1,8 +1,9 @@
-"""Blocks of README.md, docs/*.md and CONTRIBUTING.md run, and their sentences are short. CONTRIBUTING.md states the rules.
+"""Blocks of README.md and docs/*.md run, and their sentences are short. CONTRIBUTING.md states the rules.
 
 * ```python blocks of a page run in order, in one namespace, in an empty folder.
 * ```bash blocks are checked here (targets, files and extras exist). The slow test of the page runs them.
 * A block below the line `<!-- test: slow -->` is left to the slow test, which runs the whole page in order.
+* A block below the line `<!-- test: checked -->` is checked and never run, since it takes more than ten minutes.
 * ```text is printed output, ```yaml and ```json are parsed, ```bibtex is left alone. There are no others.
 * A page may use what `make demo` leaves in `outputs/`, and nothing of another page.
 """
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from documents import PAGES, ROOT, SLOW, blocks_of, commands, problems, read_blocks, run
+from documents import CHECKED, PAGES, ROOT, SLOW, Block, blocks_of, commands, problems, read_blocks, run
 from prose import BAD_FIRST_WORDS, MAX_WORDS, count_words, first_word, sentences
 
 from hf_clip_kd.data.shapes import load_shapes
@@ -65,13 +66,23 @@ def anchors(path):
 
 @pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md", "recipes/README.md"])
 def test_links_lead_somewhere(page):
-    text = (ROOT / page).read_text(encoding="utf-8")
+    text = re.sub(r"(?ms)^```.*?^```", "", (ROOT / page).read_text(encoding="utf-8"))
     for target in re.findall(r"\]\(([^)\s]+)\)|(?:src|srcset)=\"([^\"]+)\"", text):
         path, _, anchor = "".join(target).partition("#")
         if not path.startswith("http"):
             found = (ROOT / page).parent / path if path else ROOT / page
             assert found.exists(), path
             assert not anchor or anchor in anchors(found), f"{path}#{anchor}"
+
+
+def test_design_shows_the_arrows_that_a_test_holds():
+    tree = (ROOT / "docs/design.md").read_text(encoding="utf-8")
+    shown = {room: names.split(", ") for room, names in re.findall(r"^  (\w+)/ .*→ (.*)$", tree, re.MULTILINE)}
+    held = (ROOT / "tests/invariants/test_layers.py").read_text(encoding="utf-8")
+    held = {
+        room: re.findall(r"\w+", names) for room, names in re.findall(r'^    "(\w+)": \{(.*)\},$', held, re.MULTILINE)
+    }
+    assert shown == held
 
 
 def written_prose(text):
@@ -106,7 +117,7 @@ def test_sentences_are_short_and_begin_with_a_noun_or_a_verb(page):
 def test_python_blocks_run(tmp_path):
     """The pages share a process, since importing takes longer than the blocks do."""
     pages = [
-        (tmp_path / page, [block for block in blocks_of(page) if block.language == "python" and not block.slow])
+        (tmp_path / page, [block for block in blocks_of(page) if block.language == "python" and block.marker != SLOW])
         for page in PAGES
     ]
     run(pages, tmp_path, timeout=400)
@@ -123,39 +134,49 @@ def write_images(folder):
             table.writerow([f"{i:03}.png", row["text"]])
 
 
-def run_page(page, copy):
-    """Run all blocks of a page in a copy of the repository."""
-    blocks = [block for block in blocks_of(page) if block.language in ("bash", "python")]
+def copy_of_repository(folder):
+    """Copy the repository, with the environment that `make` would create."""
+    assert (Path(sys.prefix) / ".installed").exists(), "`make demo` would install: run `make test-slow`"
+    copy = folder / "repository"
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv", "outputs", "__pycache__"))
+    (copy / ".venv").symlink_to(sys.prefix)
+    return copy
+
+
+def to_run(page):
+    """Return the blocks of a page that its slow test runs, if bash or slow ones are among them."""
+    blocks = [block for block in blocks_of(page) if block.language in ("bash", "python") and block.marker != CHECKED]
     for block in blocks:
         if block.language == "bash":
             block.code = "\n".join(command for command in commands(block.code) if not SET_UP.match(command))
-    run([(copy, blocks)], copy, timeout=3600)
+    return blocks if any(block.language == "bash" or block.marker == SLOW for block in blocks) else []
+
+
+@pytest.mark.slow
+def test_whole_readme_runs(tmp_path):
+    copy = copy_of_repository(tmp_path)
+    write_images(copy / "my_images")
+    run([(copy, to_run("README.md"))], copy, timeout=3600)
 
 
 @pytest.fixture(scope="module")
-def after_readme(tmp_path_factory):
-    """A copy of the repository in which a reader ran all of README, `make demo` too."""
-    installed = Path(sys.prefix) / ".installed"
-    assert installed.exists(), "this test needs the environment that `make install` creates. Run `make test-slow`."
-    copy = tmp_path_factory.mktemp("readme") / "repository"
-    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv", "outputs", "__pycache__"))
-    (copy / ".venv").symlink_to(sys.prefix)
-    write_images(copy / "my_images")
-    run_page("README.md", copy)
+def after_demo(tmp_path_factory):
+    """Return a copy of the repository with the folders that `make demo` leaves, after few steps."""
+    copy = copy_of_repository(tmp_path_factory.mktemp("demo"))
+    command = "accelerate launch --num_cpu_threads_per_process 2 recipes/distill.py --max_steps 20"
+    code = "\n".join(
+        f"{command} --config recipes/configs/distill/{name}.yaml" for name in ("demo_teacher", "demo_baseline", "demo")
+    )
+    run([(copy, [Block("make demo", "bash", 0, code)])], copy, timeout=600)
     return copy
 
 
 @pytest.mark.slow
-def test_whole_readme_runs(after_readme):
-    assert (after_readme / "outputs/demo/distilled/config.json").is_file()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in PAGES if page != "README.md"])
-def test_whole_page_runs(page, after_readme, tmp_path):
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "README.md" and to_run(page)])
+def test_whole_page_runs(page, after_demo, tmp_path):
     copy = tmp_path / "repository"
-    shutil.copytree(after_readme, copy, symlinks=True, ignore=shutil.ignore_patterns("my_images", "student"))
-    run_page(page, copy)
+    shutil.copytree(after_demo, copy, symlinks=True)
+    run([(copy, to_run(page))], copy, timeout=3600)
 
 
 SAMPLE = f"""# Title
@@ -182,7 +203,7 @@ print("x is", x)
 
 def test_blocks_are_read_and_run(tmp_path):
     blocks = read_blocks(SAMPLE)
-    assert [(b.language, b.line, b.slow) for b in blocks] == [
+    assert [(b.language, b.line, b.marker == SLOW) for b in blocks] == [
         ("bash", 2, False),
         ("text", 6, False),
         ("python", 9, False),
@@ -197,7 +218,8 @@ def test_blocks_are_read_and_run(tmp_path):
 
 
 def test_prose_is_read_without_code_and_tables():
-    text = "# A\n\nShort. So\nlong.\n\n```text\nno\n```\n- **An** item\n| a | b |\n1. Two\n<!-- table: x -->\nno\n<!-- end of table -->\nEnd"
+    text = "# A\n\nShort. So\nlong.\n\n```text\nno\n```\n- **An** item\n| a | b |\n1. Two\n"
+    text += "<!-- table: x -->\nno\n<!-- end of table -->\nEnd"
     assert list(written_prose(text)) == [(3, "Short. So long."), (9, "An item"), (11, "Two"), (15, "End")]
 
 

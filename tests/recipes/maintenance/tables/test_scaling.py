@@ -1,4 +1,4 @@
-"""What scaling computes on paper is what two and three processes receive and hold."""
+"""Numbers of the scaling table equal those that two and three processes receive and hold."""
 
 import pytest
 import torch
@@ -73,14 +73,14 @@ def test_paper_and_measurement_agree(processes, tmp_path):
 
 
 def test_by_hand():
-    # 4 processes with 10 pairs, widths 3 and 5: images and texts of 30 others, and the gradients of 40 rows in a ring.
-    one = Setting(4, 10, 3, 5, student_parameters=100, teacher_parameters=1000)
-    assert one.gathered_bytes() == 2 * 30 * (3 + 5) * 4 + 2 * (2 * 40 * 3 * 4) * 3 // 4
-    assert one.gradient_bytes() == 2 * 400 * 3 // 4
+    # 4 processes have 10 pairs each, widths are 3 and 5. Each gets 30 images and texts, and the gradients of 40 rows.
+    run = Setting(4, 10, 3, 5, student_parameters=100, teacher_parameters=1000)
+    assert run.gathered_bytes() == 2 * 30 * (3 + 5) * 4 + 2 * (2 * 40 * 3 * 4) * 3 // 4
+    assert run.gradient_bytes() == 2 * 400 * 3 // 4
     per_parameter = {"ddp": 16, "zero1": 8 + 12 / 4, "zero2": 4 + 16 / 4, "zero3": 20 / 4, "fsdp2": 16 / 4}
-    assert {engine: one.state_bytes(engine) / 100 for engine in ENGINES} == per_parameter
-    assert (one.teacher_bytes(), one.teacher_bytes(sharded=True)) == (4000, 1000)
+    assert {engine: run.state_bytes(engine) / 100 for engine in ENGINES} == per_parameter
+    assert (run.teacher_bytes(), run.teacher_bytes(sharded=True)) == (4000, 1000)
     half = Setting(4, 10, 3, 5, student_parameters=100, teacher_parameters=1000, half=True)
-    assert half.gathered_bytes() == one.gathered_bytes() - 2 * 30 * 3 * 2
+    assert half.gathered_bytes() == run.gathered_bytes() - 2 * 30 * 3 * 2
     assert (half.state_bytes("zero3"), half.teacher_bytes()) == (16 / 4 * 100, 2000)
-    assert one.similarity_flops() == 2 * 40 * 40 * (3 * 3 + 5)
+    assert run.similarity_flops() == 2 * 40 * 40 * (3 * 3 + 5)
