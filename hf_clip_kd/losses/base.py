@@ -43,8 +43,8 @@ class DistillationLoss(nn.Module):
     - `teaches` (`str`): The thing that the student learns, one sentence that starts with its noun.
     - `formula` (`str`): One line in the symbols of `NOTATION`.
     - `paper` (`dict[str, str]`): `title` and arXiv `id` of its source.
-    - `reported` (`float`, *optional*): ImageNet top-1 in per cent in the CLIP-KD paper, with this loss and the task loss.
-      The student is a ViT-T/16, the teacher a ViT-B/16, the data CC3M and CC12M. `None` if there is no such number.
+    - `reported` (`float`, *optional*): ImageNet top-1 in per cent in the CLIP-KD paper, with this loss and the task
+      loss. The student is a ViT-T/16, the teacher a ViT-B/16, the data CC3M and CC12M. `None` if there is no number.
     - `default_weight` (`float`): The weight in a recipe that names no other.
 
     Args:

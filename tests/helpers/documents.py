@@ -15,7 +15,8 @@ PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").gl
 SLOW = "<!-- test: slow -->"
 FOLDERS = {"accelerate_configs", "docs", "hf_clip_kd", "model_cards", "recipes", "tests"}
 COMMANDS = {"accelerate", "torchrun", "python", "git", "cd", "source", ".", "ls", "cat"}
-# Runs the blocks of pages, given as JSON in a file: bash as commands, python in one namespace and one folder for each page.
+# This program runs the blocks of pages, given as JSON in a file. Bash blocks are commands. Python blocks of a page
+# share a namespace and a folder.
 DRIVER = """
 import json, os, subprocess, sys
 for folder, blocks in json.load(open(sys.argv[1])):

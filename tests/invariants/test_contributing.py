@@ -1,4 +1,4 @@
-"""How-tos of CONTRIBUTING.md: each is followed in a copy of the repository, by its own files and commands."""
+"""Instructions of CONTRIBUTING.md, each followed in a copy of the repository, by its own files and commands."""
 
 import os
 import re

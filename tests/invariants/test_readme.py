@@ -1,4 +1,4 @@
-"""Blocks of README.md, docs/*.md and CONTRIBUTING.md run, and their sentences are short. CONTRIBUTING.md states the rules.
+"""Blocks of README.md, docs/*.md and CONTRIBUTING.md run, and sentences are short. CONTRIBUTING.md has the rules.
 
 * ```python blocks of a page run in order, in one namespace, in an empty folder.
 * ```bash blocks are checked here (targets, files and extras exist). The slow test of the page runs them.
@@ -197,7 +197,10 @@ def test_blocks_are_read_and_run(tmp_path):
 
 
 def test_prose_is_read_without_code_and_tables():
-    text = "# A\n\nShort. So\nlong.\n\n```text\nno\n```\n- **An** item\n| a | b |\n1. Two\n<!-- table: x -->\nno\n<!-- end of table -->\nEnd"
+    text = (
+        "# A\n\nShort. So\nlong.\n\n```text\nno\n```\n- **An** item\n| a | b |\n1. Two\n"
+        "<!-- table: x -->\nno\n<!-- end of table -->\nEnd"
+    )
     assert list(written_prose(text)) == [(3, "Short. So long."), (9, "An item"), (11, "Two"), (15, "End")]
 
 

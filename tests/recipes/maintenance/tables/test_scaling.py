@@ -1,4 +1,4 @@
-"""What scaling computes on paper is what two and three processes receive and hold."""
+"""Scaling on paper agrees with the bytes that two and three processes receive and hold."""
 
 import pytest
 import torch
@@ -73,14 +73,15 @@ def test_paper_and_measurement_agree(processes, tmp_path):
 
 
 def test_by_hand():
-    # 4 processes with 10 pairs, widths 3 and 5: images and texts of 30 others, and the gradients of 40 rows in a ring.
-    one = Setting(4, 10, 3, 5, student_parameters=100, teacher_parameters=1000)
-    assert one.gathered_bytes() == 2 * 30 * (3 + 5) * 4 + 2 * (2 * 40 * 3 * 4) * 3 // 4
-    assert one.gradient_bytes() == 2 * 400 * 3 // 4
+    # There are 4 processes with 10 pairs, and widths 3 and 5. A process receives images and texts of 30 other pairs.
+    # It also receives the gradients of 40 rows in a ring.
+    full = Setting(4, 10, 3, 5, student_parameters=100, teacher_parameters=1000)
+    assert full.gathered_bytes() == 2 * 30 * (3 + 5) * 4 + 2 * (2 * 40 * 3 * 4) * 3 // 4
+    assert full.gradient_bytes() == 2 * 400 * 3 // 4
     per_parameter = {"ddp": 16, "zero1": 8 + 12 / 4, "zero2": 4 + 16 / 4, "zero3": 20 / 4, "fsdp2": 16 / 4}
-    assert {engine: one.state_bytes(engine) / 100 for engine in ENGINES} == per_parameter
-    assert (one.teacher_bytes(), one.teacher_bytes(sharded=True)) == (4000, 1000)
+    assert {engine: full.state_bytes(engine) / 100 for engine in ENGINES} == per_parameter
+    assert (full.teacher_bytes(), full.teacher_bytes(sharded=True)) == (4000, 1000)
     half = Setting(4, 10, 3, 5, student_parameters=100, teacher_parameters=1000, half=True)
-    assert half.gathered_bytes() == one.gathered_bytes() - 2 * 30 * 3 * 2
+    assert half.gathered_bytes() == full.gathered_bytes() - 2 * 30 * 3 * 2
     assert (half.state_bytes("zero3"), half.teacher_bytes()) == (16 / 4 * 100, 2000)
-    assert one.similarity_flops() == 2 * 40 * 40 * (3 * 3 + 5)
+    assert full.similarity_flops() == 2 * 40 * 40 * (3 * 3 + 5)
