@@ -130,6 +130,6 @@ def _caption(study: Study, done: dict[str, list[dict]]) -> str:
         own = ", ".join(f"{study.teacher_score(teacher, metric):.1f}" for metric in SCORES)
         text += f", teacher {code(teacher)}, which scores {own}"
     return (
-        f"{text}.\n`gain`: the difference to `clip` in the mean of the three scores (with `clip` where there is such a "
-        "run, else alone), ± its standard error. An objective helps if its gain is more than two standard errors."
+        f"{text}.\n`gain`: the difference to `clip` in the mean of the three scores (with `clip` where there is such "
+        "a run, else alone), ± its standard error. An objective helps if its gain is more than two standard errors."
     )
