@@ -64,7 +64,7 @@ def load_instruct(
         image_folder (`str`, *optional*):
             Folder from which paths of images start. The default is the folder of the file with the samples.
         data_dir, data_files, split (*optional*):
-            As in [`load_image_text`].
+            Folder, files and split of the data, as in [`load_image_text`].
         max_samples (`int`, *optional*):
             Number of samples to read, the first ones.
         load_kwargs:

@@ -34,7 +34,7 @@ NOTATION = (
 
 class DistillationLoss(nn.Module):
     """
-    Map the features of a student and of a teacher to one number. This is the base class of all losses.
+    Base class of all losses, which map the features of a student and of a teacher to one number.
 
     A subclass writes [`~DistillationLoss.compute`] and sets the facts below. Its options are keyword-only arguments of
     `__init__`. It sees the features of the whole batch, already gathered from all processes. It asks for more than

@@ -67,20 +67,20 @@ def requested(losses: str | Mapping[str, float | Mapping[str, Any]]) -> FeatureR
 
 def requested_by_all(runs: Iterable[str | Mapping[str, float | Mapping[str, Any]]]) -> FeatureRequest:
     """
-    Return the union of what several runs read from their common teacher: one layer of tokens, and patch embeddings.
+    Return all features that several runs read from their common teacher: one layer of tokens, and patch embeddings.
 
     Args:
-        runs (`Iterable[str | dict]`): The losses of each run, as [`LossSum`] takes them.
+        runs (`Iterable[str | dict]`): Losses of each run, in the form of [`LossSum`].
 
     Raises:
-        ValueError: If two runs read different layers, and as for [`requested`].
+        ValueError: if two runs read different layers, and as for [`requested`].
     """
     requests = [requested(losses) for losses in runs]
     layers = {request.teacher_layer for request in requests} - {None}
     if len(layers) > 1:
         raise ValueError(
-            f"The losses of several runs ask for the teacher's layers {sorted(layers)}. One cache holds one of them. Give every "
-            "loss the same `teacher_layer`, or write a cache for each."
+            f"The losses of several runs ask for the teacher's layers {sorted(layers)}. One cache holds one of them. "
+            "Give every loss the same `teacher_layer`, or write a cache for each."
         )
     return FeatureRequest(
         teacher_layer=next(iter(layers), None), patch_embeds=any(request.patch_embeds for request in requests)

@@ -30,7 +30,7 @@ def tokens_of(loss: str, owner: str, features: CLIPFeatures, name: str = "image_
     Return the tokens `(images, tokens, channels)` of a model, which lie on `features.image_grid`.
 
     Args:
-        loss (`str`), owner (`str`): As for [`check_token_dim`].
+        loss (`str`), owner (`str`): Names for the error, as in [`check_token_dim`].
         features ([`CLIPFeatures`]): Features of the model.
         name (`str`): `"image_tokens"` or `"patch_embeds"`.
 

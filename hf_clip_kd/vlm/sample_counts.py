@@ -1,4 +1,4 @@
-"""What became of the samples of a run: how many were left out and why, how many tokens are supervised."""
+"""Counts of a run's samples: those left out with the reasons, and the supervised tokens."""
 
 from __future__ import annotations
 

@@ -190,7 +190,7 @@ def test_question_probe_learns_to_look():
     tokens, asked = questions_about(1200)
     assert question_probe(tokens, asked) > 0.95
     before = torch.random.get_rng_state()
-    with torch.no_grad():  # as evaluators are called
+    with torch.no_grad():  # Evaluators run in this context.
         again = question_probe(tokens, asked)
     assert question_probe(tokens, asked) == again
     assert torch.equal(before, torch.random.get_rng_state())

@@ -93,7 +93,7 @@ def test_a_trunk_with_arguments_is_refused(tmp_path):
         export_model(run, tmp_path / "out", ["open_clip"])
 
 
-# ---- On the Hub ----
+# ---- Hub ----
 
 
 REPO = "me/student"
@@ -123,6 +123,6 @@ def test_open_clip_by_hub_name(hub, tmp_path):
     close = {"atol": 1e-5, "rtol": 1e-5}
     torch.testing.assert_close(theirs.eval().encode_image(pixels), pooled(model.get_image_features(pixels)), **close)
     torch.testing.assert_close(theirs.encode_text(ids), pooled(model.get_text_features(ids)), **close)
-    # And back, as a checkpoint by its name.
+    # The export is read back as a checkpoint, by its name.
     state = load_clip(import_checkpoint(REPO, tmp_path / "again", "open_clip"))[0].state_dict()
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())

@@ -220,7 +220,9 @@ def tree(tmp_path):
         "hf_clip_kd/evaluation/zero_shot.py": "",
         "hf_clip_kd/recipe_io/parser.py": "",
         "hf_clip_kd/training/distributed.py": "import torch.distributed as dist",
-        "hf_clip_kd/distillation/trainer.py": "from ..training import distributed\nfrom ..teachers.clip import CLIPTeacher",
+        "hf_clip_kd/distillation/trainer.py": (
+            "from ..training import distributed\nfrom ..teachers.clip import CLIPTeacher"
+        ),
         "recipes/tables/__main__.py": "from .rows import row",
         "recipes/tables/rows.py": "row = ()",
         "recipes/distill.py": "import hf_clip_kd as kd\nfrom hf_clip_kd.recipe_io.parser import RecipeParser",

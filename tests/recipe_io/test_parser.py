@@ -61,7 +61,7 @@ def test_flag_wins_over_file_and_file_over_default(default):
     assert args.losses == {"clip": 1.0}  # the default config is not read beside another
 
 
-# One row per kind of value: the field, what stands in YAML, what the instance holds; the flag takes YAML's text.
+# A row per kind of value holds the field, the text in YAML and the value. The flag takes the same text.
 VALUES = [
     ("max_steps", "-1", -1),
     ("learning_rate", "1e-3", 1e-3),
@@ -119,7 +119,7 @@ def test_flag_can_take_back_what_the_file_sets(default):
     assert data.max_samples is None
 
 
-# What is wrong, and the words of the error: the value and its origin, what is allowed, the fix.
+# Faults, and the words of their errors: the value and its origin, the allowed values, the fix.
 BAD_RECIPES = [
     ("max_steps: 3.7", r"mine.yaml, `max_steps`: invalid int value: '3.7'.*an integer.*leave `max_steps` out .*-1"),
     ("max_step: 3", r"mine.yaml, line 2: 'max_step' is no argument. Did you mean `max_steps`\?"),

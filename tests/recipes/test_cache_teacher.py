@@ -60,7 +60,7 @@ def test_cache_then_distil(tmp_path, capfd):
     online = losses(distill(tmp_path / "online", *run))
     assert losses(distill(tmp_path / "cached", *cached)) == pytest.approx(online, rel=1e-4) and len(online) == 6
 
-    # Without the teacher's weights.
+    # The next run has no weights of the teacher.
     alone = ["--teacher_model_name_or_path", "null", *cached[2:]]
     assert losses(distill(tmp_path / "alone", *alone)) == pytest.approx(online, rel=1e-4)
 
@@ -146,7 +146,7 @@ def test_two_processes_write_what_one_writes(tmp_path):
         env=os.environ | {"ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         timeout=300,
     )
-    one, two = (
+    found, other = (
         {
             path.name: hashlib.sha256(path.read_bytes()).hexdigest()
             for path in (tmp_path / name).iterdir()
@@ -154,4 +154,4 @@ def test_two_processes_write_what_one_writes(tmp_path):
         }
         for name in ("one", "two")
     )
-    assert one == two and len(one) == 4
+    assert found == other and len(found) == 4

@@ -74,7 +74,8 @@ def teacher_dims(script):
     name = script.teacher_model_name_or_path
     if name is None:
         return None
-    names = [one["name"] if isinstance(one, dict) else one for one in (name if isinstance(name, list) else [name])]
+    entries = name if isinstance(name, list) else [name]
+    names = [entry["name"] if isinstance(entry, dict) else entry for entry in entries]
     dims = [dims_of(name) for name in names]
     return replace(dims[0], members=tuple(dims)) if isinstance(name, list) else dims[0]
 

@@ -137,7 +137,7 @@ def test_temperature_of_its_own():
 
 
 def test_precision_of_its_own():
-    """Under the trainer's autocast a teacher computes in its dtype; without one it follows the autocast."""
+    """A teacher computes in its dtype under the trainer's autocast. A teacher without a dtype follows the autocast."""
     pixels = torch.randn(2, 3, 32, 32)
     follows, stays = (CLIPTeacher(tiny_clip()[0], processor=tiny_clip()[1], dtype=d) for d in (None, torch.float32))
     exact = follows(pixels).image_embeds
@@ -171,7 +171,7 @@ def test_compiled():
 
 
 def test_batch_of_a_collator():
-    """What the batch has for the teacher goes before what it has for the student; texts go with their own masks."""
+    """A teacher takes its own inputs before the student's. Texts go with their own masks."""
     teacher = stock_teacher(tiny_clip)
     mine, students = torch.randn(2, 1, 3, 32, 32)
     ids, mask = torch.tensor([[598, 5, 599]]), torch.tensor([[1, 1, 0]])
@@ -227,7 +227,7 @@ def test_bad_folders(kind, tmp_path):
         CLIPTeacher(str(tmp_path))
 
 
-# ---- What losses ask for beyond embeddings ----
+# ---- Features beyond embeddings ----
 
 ALL = FeatureRequest(layer=-2, teacher_layer=-1, patch_embeds=True, token_moments=True)
 

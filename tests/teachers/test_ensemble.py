@@ -136,7 +136,7 @@ def test_resumed_training_keeps_the_balance(tmp_path):
 
 
 def test_balance_of_accumulated_batches(tmp_path):
-    """With GradCache the losses of a step run once, on all its pairs, and so does the measuring."""
+    """GradCache runs the losses of a step once, on all its pairs, and also the measuring."""
     settings = {"optim": "sgd", "learning_rate": 0.1, "max_steps": 3}
     whole = make_trainer(tmp_path / "a", **settings)
     parts = make_trainer(tmp_path / "b", **settings, per_device_train_batch_size=4, gradient_accumulation_steps=2)
@@ -146,7 +146,7 @@ def test_balance_of_accumulated_batches(tmp_path):
     assert parts.model.losses.terms["crd"].steps == 3
 
 
-# ---- What a recipe says ----
+# ---- Recipes ----
 
 
 def test_load_teacher(tmp_path):

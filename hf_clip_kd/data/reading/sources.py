@@ -37,7 +37,7 @@ def find_files(dataset_name: str, data_files: str | list[str] | None) -> list[st
     """Return the files of the data: expanded patterns, or the dataset's name itself if it is a file.
 
     Args:
-        dataset_name (`str`): As in [`load_image_text`].
+        dataset_name (`str`): Name of the data, as in [`load_image_text`].
         data_files (`str` or `list[str]`, *optional*): Files or patterns.
 
     Returns:

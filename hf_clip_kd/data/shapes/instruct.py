@@ -24,8 +24,10 @@ def load_shapes_instruct(split="train", size=None, seed=0, image_size=32, pixels
             `"train"`, `"validation"` or `"test"`, as in [`load_shapes`], with the same images and questions.
         size (`int`, *optional*):
             Number of rows. The default is that of [`load_shapes`].
-        seed (`int`, *optional*, defaults to `0`), image_size (`int`, *optional*, defaults to `32`):
-            As in [`load_shapes`].
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of the world, as in [`load_shapes`].
+        image_size (`int`, *optional*, defaults to `32`):
+            Side of the images in pixels, as in [`load_shapes`].
         pixels (`bool`, *optional*, defaults to `True`):
             `False` does not draw the images: they have a name and no bytes.
 

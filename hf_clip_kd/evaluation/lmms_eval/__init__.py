@@ -7,7 +7,7 @@ package, which registers our towers, so lmms-eval's own `llava_hf` loads our fol
 
 
 def manifests() -> list:
-    """The models that lmms-eval offers because this package is installed beside it."""
+    """Return the models that lmms-eval offers because this package is installed beside it."""
     from lmms_eval.models.registry_v2 import ModelManifest
 
     return [

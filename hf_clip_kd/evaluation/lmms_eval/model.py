@@ -14,8 +14,8 @@ from hf_clip_kd.evaluation.vqa import Sample, generate_answers
 
 class ImageTextToText(lmms):
     """
-    Any image-text-to-text model, asked as [`VQAEvaluator`] asks it: greedily, in batches, with the processor's own chat
-    template. Where a generation fails the run fails; lmms-eval's `llava_hf` would score an empty answer.
+    Any image-text-to-text model, asked as [`VQAEvaluator`] asks it: greedily, in batches, with the processor's own
+    chat template. A failed generation ends the run. lmms-eval's `llava_hf` would score an empty answer.
 
     Args:
         pretrained (`str`): Folder or Hub id.
@@ -76,8 +76,8 @@ class ImageTextToText(lmms):
         images = doc_to_visual(self.task_dict[task][split][doc_id]) or []
         if len(images) > 1:
             raise ValueError(
-                f"Document {doc_id} of the task {task!r} has {len(images)} images. This adapter shows one, in front of "
-                "the question. Use lmms-eval's `--model llava_hf --batch_size 1`, which loads the same folders."
+                f"Document {doc_id} of the task {task!r} has {len(images)} images. This adapter shows one, in front "
+                "of the question. Use lmms-eval's `--model llava_hf --batch_size 1`, which loads the same folders."
             )
         # Some tasks write the image's place themselves; the chat template does it here.
         prompt = context.replace(getattr(self.processor, "image_token", ""), "").strip()

@@ -38,7 +38,7 @@ def encode_patches(
       which are not used here.
 
     Args:
-        model ([`~transformers.PreTrainedModel`]), pixel_values, layer: As in [`encode_images`].
+        model ([`~transformers.PreTrainedModel`]), pixel_values, layer: Arguments of [`encode_images`].
         patch_embeds (`bool`, *optional*, defaults to `True`): `False` does not compute patch embeddings.
 
     Returns:

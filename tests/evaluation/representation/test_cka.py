@@ -109,7 +109,7 @@ def test_batches_tend_to_the_whole():
 
 
 def test_batches_are_averaged_before_the_ratio():
-    """By hand: HSICs of batches of 10 and 30 samples, weighted by their sizes."""
+    """The expected value is computed by hand: HSICs of batches of 10 and 30 samples, weighted by their sizes."""
     x, y = related(40, 3, 4)
     cka, expected = MinibatchCKA(), np.zeros(3)
     for part in (slice(0, 10), slice(10, 40)):

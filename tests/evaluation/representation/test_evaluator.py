@@ -1,4 +1,4 @@
-"""The evaluator of representations on both sets of images of `shapes` and on one's own, and the block of a recipe."""
+"""Evaluator of representations on both sets of images of `shapes` and on other data, and the block of a recipe."""
 
 import importlib
 import json
@@ -20,7 +20,7 @@ from hf_clip_kd.evaluation.representation import NOT_SHARES, linear_cka
 
 @pytest.fixture(autouse=True)
 def few_steps(monkeypatch):
-    """How well a probe learns is another file's test."""
+    """Keep probes short. Another file tests their learning."""
     monkeypatch.setattr(importlib.import_module("hf_clip_kd.evaluation.representation.question_probe"), "STEPS", 3)
 
 
@@ -63,7 +63,7 @@ def test_classification_images(student, teacher):
     )
     with torch.no_grad():
         embeds, other = student[0].eval().get_image_features(pixels).pooler_output, teacher.get_image_features(theirs)
-    unit = [nn.functional.normalize(one, dim=-1) for one in (embeds, other)]
+    unit = [nn.functional.normalize(values, dim=-1) for values in (embeds, other)]
     assert metrics["cka"] == pytest.approx(linear_cka(*unit), abs=1e-5)
 
 
@@ -102,7 +102,8 @@ def test_a_question_finds_its_image_whatever_the_order_of_rows():
         evaluator = RepresentationEvaluator(rows, question_column="question", answers_column="answers")
         pictures = [rows[i]["image"].tobytes() for i in evaluator.rows]
         assert len(pictures) == len(set(pictures)) == 10
-        assert [pictures[one.image] for one in evaluator.questions] == [image.tobytes() for image in rows["image"]]
+        shown = [pictures[question.image] for question in evaluator.questions]
+        assert shown == [image.tobytes() for image in rows["image"]]
         assert evaluator.kinds == ["all"]
 
 

@@ -82,7 +82,7 @@ def test_a_cache_that_holds_more_serves_a_run_as_its_own(tmp_path, losses):
     (batch, features), (own_batch, own_features) = found
     assert batch.keys() == own_batch.keys() and features.image_grid == own_features.image_grid
     assert all(torch.equal(values, own_batch[name]) for name, values in batch.items())
-    assert large.identity() == own.identity()  # so a run that was interrupted goes on with either
+    assert large.identity() == own.identity()  # An interrupted run can go on with either.
 
 
 def _pooled(pixel_values, **texts):
@@ -144,7 +144,7 @@ def test_training_from_the_cache_is_training_online(tmp_path, many, losses):
     def replay(processor):
         return kd.ReplayCollator(processor, cache, seed=SEED)
 
-    # As many epochs as crops: online there are others after that.
+    # The run has as many epochs as crops, because a live teacher sees other crops after that.
     expected, weights = trained(tmp_path, online, draw, losses, CROPS)
     found, same = trained(tmp_path, cache, replay, losses, CROPS)
     assert found == pytest.approx(expected, rel=1e-4) and len(found) == 4 * CROPS
@@ -183,7 +183,7 @@ def test_workers_read_what_the_main_process_reads(tmp_path):
         assert all(torch.equal(batch[name], values) for name, values in expected.items())
 
 
-# ---- What it refuses ----
+# ---- Errors ----
 
 
 def other_teacher():
