@@ -19,20 +19,17 @@ from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
-from tqdm import tqdm
-
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
 from hf_clip_kd.study.running.arguments import StudyArguments
 from hf_clip_kd.study.running.collect import write_cell, write_study
 from hf_clip_kd.study.running.forecast import Forecast, duration
 from hf_clip_kd.study.running.plan import Plan
+from hf_clip_kd.study.running.progress import Progress
 from hf_clip_kd.study.running.schedule import LOG, Ended, Schedule
 from hf_clip_kd.study.running.stages import with_needed
 
 RECIPES = Path(__file__).parent
 CONFIGS = RECIPES / "configs" / "study"
-# Without tqdm's own guess, which takes all stages for equally long.
-BAR = "{desc}: {n_fmt}/{total_fmt} |{bar}| {elapsed}{postfix}"
 
 
 def dry_run(plan: Plan, root: Path, forecast: Forecast) -> str:
@@ -65,23 +62,23 @@ def run(plan: Plan, root: Path, schedule: Schedule, forecast: Forecast) -> dict[
     unwritten = {cell: {stage.id for stage in plan.awaited_by(cell)} for cell in plan.cells}
     stages = plan.stages
     write_study(plan, root)
-    with tqdm(total=len(stages), desc="stages", bar_format=BAR) as bar, closing(schedule.run(stages)) as ends:
-        for one in ends:
-            ended[one.stage.id] = one
-            if one.seconds is not None:
-                forecast.learn(one.stage, one.seconds)
-            if one.outcome != "done":
-                bar.write(f"{one.stage.id} {one.outcome}: {one.error}. See {root / one.stage.folder / LOG}")
-            elif not one.earlier:
-                bar.write(f"{one.stage.id} done in {duration(one.seconds)}")
+    progress = Progress(stages, forecast, terminal=sys.stdout.isatty() and sys.stderr.isatty())
+    with closing(progress), closing(schedule.run(stages, progress.show)) as ends:
+        for end in ends:
+            ended[end.stage.id] = end
+            progress.end(end)
+            if end.seconds is not None:
+                forecast.learn(end.stage, end.seconds)
+            if end.outcome != "done":
+                progress.write(f"{end.stage.id} {end.outcome}: {end.error}. See {root / end.stage.folder / LOG}")
+            elif not end.earlier:
+                progress.write(f"{end.stage.id} done in {duration(end.seconds)}")
             for cell in [cell for cell, awaited in unwritten.items() if awaited <= ended.keys()]:
                 del unwritten[cell]
                 record = write_cell(plan, cell, root, ended)
-                bar.write(f"{cell}: {record['status']}, {len(plan.cells) - len(unwritten)} of {len(plan.cells)} cells")
+                count = f"{len(plan.cells) - len(unwritten)} of {len(plan.cells)} cells"
+                progress.write(f"{cell}: {record['status']}, {count}")
                 write_study(plan, root)
-            left = forecast.left(stage for stage in stages if stage.id not in ended)
-            bar.set_postfix_str(f"about {duration(left)} left")
-            bar.update()
     write_study(plan, root)
     return ended
 

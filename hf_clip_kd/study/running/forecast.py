@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from .stages import Stage
 
@@ -34,9 +34,16 @@ class Forecast:
             return sum(own) / len(own) if own else 0.0
         return stage.seconds * self._ratio([stage.kind], default=self._ratio(list(self.measured), default=1.0))
 
-    def left(self, stages: Iterable[Stage]) -> float:
-        """Seconds until all of them have ended, if no process ever waits for another."""
-        return sum(map(self.seconds, stages)) / self.processes
+    def left(self, stages: Iterable[Stage], running: Mapping[Stage, float] | None = None) -> float:
+        """
+        Return the seconds until all stages have ended, if no process ever waits for another.
+
+        Args:
+            stages (`Iterable[Stage]`): Stages that have not ended.
+            running (`Mapping[Stage, float]`, *optional*): Seconds that some of them have run.
+        """
+        running = running or {}
+        return sum(max(0.0, self.seconds(stage) - running.get(stage, 0.0)) for stage in stages) / self.processes
 
     def _ratio(self, kinds: list[str], default: float) -> float:
         pairs = [pair for kind in kinds for pair in self.measured[kind] if pair[1]]

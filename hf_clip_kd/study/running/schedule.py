@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -61,12 +61,13 @@ class Schedule:
         self.processes, self.threads, self.accelerate_config = processes, threads, accelerate_config
         self.running: list[_Running] = []
 
-    def run(self, stages: list[Stage]) -> Iterator[Ended]:
+    def run(self, stages: list[Stage], watch: Callable[[dict[Stage, float]], None] | None = None) -> Iterator[Ended]:
         """
         Each stage as it ends. Left early, by an exception or `close`, it lets the running ones save and stops them.
 
         Args:
             stages (`list[Stage]`): None before what it needs; those in front are started first.
+            watch (`Callable`, *optional*): Gets the running stages with their seconds, several times a second.
         """
         waiting, outcomes = list(stages), {}
         try:
@@ -81,6 +82,8 @@ class Schedule:
                     if one is not None or self._started(stage, outcomes):
                         waiting.remove(stage)
                 yield from ended
+                if watch is not None:
+                    watch({run.stage: time.monotonic() - run.started for run in self.running})
                 if not ended:
                     time.sleep(POLL_SECONDS)
         finally:
