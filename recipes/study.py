@@ -1,14 +1,16 @@
 """Rerun the paper: teachers × objectives × durations × data → students → vision-language models → VQA, in one command.
 
-Every cell of a grid is a student: distilled, scored, given to a LLaVA, trained, and asked questions. Each step is a process of its
-own; what cells share (teachers, their caches, the language model) is made once. `OUTPUT/cells/*.json` gets each cell as it ends,
-and in the end there is a report. Stopped or killed, the same command goes on where it was, within a training from its last
-checkpoint. A stage that fails is reported, with what depends on it, and does not stop the rest; the next run tries it again.
+Every cell of a grid is a student: distilled, scored, given to a LLaVA, trained, and asked questions. Each step is a
+process. Teachers, their caches and the language model are made once for all cells. `OUTPUT/cells/*.json` gets each
+cell as it ends. The last step is a report. Stopped or killed, the same command goes on where it was, in a training from
+its last checkpoint. A stage that fails is reported and stops only the stages that need it. The next run tries it again.
 
-    python recipes/study.py                                                   # the demo: ten minutes on two cores
-    python recipes/study.py --config recipes/configs/study/miniature.yaml --dry_run true      # the cells, and what they cost
-    python recipes/study.py --config recipes/configs/study/miniature.yaml --seeds '[3, 4, 5]' --output_dir outputs/study/again
-    sbatch --array=1-8 recipes/study.sbatch recipes/configs/study/paper.yaml  # several runs that share the work
+    python recipes/study.py                                               # the demo: ten minutes on two cores
+    python recipes/study.py --config recipes/configs/study/miniature.yaml --dry_run true     # the cells and their cost
+    python recipes/study.py --config recipes/configs/study/miniature.yaml --seeds '[3, 4, 5]' \
+        --output_dir outputs/study/again
+    python recipes/study.py --config recipes/configs/study/ablation.yaml  # every loss, without a language model
+    sbatch --array=1-8 recipes/study.sbatch recipes/configs/study/paper.yaml   # several runs that share the work
 """
 
 import logging
@@ -33,7 +35,7 @@ CONFIGS = RECIPES / "configs" / "study"
 
 
 def dry_run(plan: Plan, root: Path, forecast: Forecast) -> str:
-    """The cells, each with the stages that it is the first to need and what they will take; `?` where the YAML has no estimate."""
+    """Return a table of the cells, each with the stages that it is the first to need. `?` marks an unknown time."""
     counted: set[str] = set()
     width = max(len(str(cell)) for cell in plan.cells)
     lines = [f"{'cell':<{width}}  {'stages':>6}  {'to do':>5}  {'takes':>7}"]
@@ -42,7 +44,9 @@ def dry_run(plan: Plan, root: Path, forecast: Forecast) -> str:
         own = [stage for stage in with_needed(stages) if stage.id not in counted]
         counted |= {stage.id for stage in own}
         missing = [stage for stage in own if stage.record(root) is None]
-        takes = duration(sum(map(forecast.seconds, missing))) + "?" * any(not forecast.seconds(one) for one in missing)
+        takes = duration(sum(map(forecast.seconds, missing))) + "?" * any(
+            not forecast.seconds(stage) for stage in missing
+        )
         lines.append(f"{name:<{width}}  {len(own):>6}  {len(missing):>5}  {takes:>7}")
     missing = [stage for stage in plan.stages if stage.record(root) is None]
     kinds = Counter(stage.kind for stage in missing)
@@ -101,18 +105,19 @@ def main(argv: list[str] | None = None) -> Path:
         root, RECIPES, processes=study.processes, threads=study.threads, accelerate_config=study.accelerate_config
     )
     ended = run(plan, root, schedule, forecast)
-    failed = [one for one in ended.values() if one.outcome == "failed"]
-    # Of what is there: a cell that failed is missing in the report and named in it.
+    failed = [end for end in ended.values() if end.outcome == "failed"]
+    # A cell that failed is missing in the tables of the report, which names it at the end.
     report = subprocess.run([sys.executable, str(RECIPES / "study_report.py"), str(root)])
-    for one in failed:
-        print(f"{one.stage.id} failed: {one.error}. See {root / one.stage.folder / LOG}")
+    for end in failed:
+        print(f"{end.stage.id} failed: {end.error}. See {root / end.stage.folder / LOG}")
     if failed:
         sys.exit(
-            f"error: {len(failed)} of {len(ended)} stages failed. Mend them and run the same command again: it goes on."
+            f"error: {len(failed)} of {len(ended)} stages failed. Mend them and run the same command again. "
+            "It goes on where it was."
         )
     if report.returncode:
         sys.exit(
-            f"error: the report failed, see above. All cells are there: `python recipes/study_report.py {root}` makes it alone."
+            f"error: the report failed, see above. All cells are there. Run `python recipes/study_report.py {root}`."
         )
     return root
 

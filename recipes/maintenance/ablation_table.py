@@ -1,7 +1,7 @@
 """Show the gain of each loss in the study `ablation`, read from the JSONs in its folder.
 
-python recipes/maintenance/ablation_table.py                                     # print the table of outputs/study/ablation
-python recipes/maintenance/ablation_table.py outputs/study/ablation --write      # put it into the document that holds it
+python recipes/maintenance/ablation_table.py            # print the table of outputs/study/ablation
+python recipes/maintenance/ablation_table.py --write    # put it into the document that holds it
 """
 
 import argparse
@@ -37,8 +37,9 @@ def main(argv: list[str] | None = None) -> str:
     table = ablation_table(read_study(given.folder))
     if table is None:
         raise ValueError(
-            f"The study in {given.folder!r} compares no loss alone with the same loss and `clip`. The table needs both, and `clip` "
-            "itself. Run `python recipes/study.py --config recipes/configs/study/ablation.yaml` and pass its folder."
+            f"The study in {given.folder!r} compares no loss alone with the same loss and `clip`. "
+            "The table needs both, and `clip` itself. "
+            "Run `python recipes/study.py --config recipes/configs/study/ablation.yaml` and pass its folder."
         )
     for page in pages() if given.write else []:
         page.write_text(renew(page.read_text(encoding="utf-8"), table), encoding="utf-8")

@@ -122,13 +122,14 @@ def _caption(study: Study, done: dict[str, list[dict]]) -> str:
     cells = [cell for cells in done.values() for cell in cells]
     seeds = sorted({cell["axes"]["seed"] for cell in cells})
     axes, first = cells[0]["axes"], cells[0]
-    text = f"Per cent, mean ± standard deviation over the seeds {', '.join(map(str, seeds))}. Student {code(axes['student'])}, "
-    text += f"{first['steps']} steps ({first['epochs']:.2g} epochs of {code(axes['data'])})"
+    text = f"Per cent, mean ± standard deviation over the seeds {', '.join(map(str, seeds))}. "
+    text += f"Student {code(axes['student'])}, {first['steps']} steps "
+    text += f"({first['epochs']:.2g} epochs of {code(axes['data'])})"
     teacher = next((cell["axes"]["teacher"] for cell in cells if cell["axes"]["teacher"] is not None), None)
     if teacher is not None:
         own = ", ".join(f"{study.teacher_score(teacher, metric):.1f}" for metric in SCORES)
         text += f", teacher {code(teacher)}, which scores {own}"
     return (
-        f"{text}.\n`gain`: the difference to `clip` in the mean of the three scores (with `clip` where there is such a run, else "
-        "alone), ± its standard error. An objective helps if its gain is more than two standard errors."
+        f"{text}.\n`gain`: the difference to `clip` in the mean of the three scores (with `clip` where there is such "
+        "a run, else alone), ± its standard error. An objective helps if its gain is more than two standard errors."
     )
