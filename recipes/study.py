@@ -2,8 +2,9 @@
 
 Every cell of a grid is a student: distilled, scored, given to a LLaVA, trained, and asked questions. Each step is a
 process. Teachers, their caches and the language model are made once for all cells. `OUTPUT/cells/*.json` gets each
-cell as it ends. The last step is a report. Stopped or killed, the same command goes on where it was, in a training from
-its last checkpoint. A stage that fails is reported and stops only the stages that need it. The next run tries it again.
+cell as it ends. The last step is a report. Stopped or killed, the same command goes on where it was, in a training
+from its last checkpoint. A stage that fails is reported and stops only the stages that need it. The next run tries it
+again.
 
     python recipes/study.py                                               # the demo: ten minutes on two cores
     python recipes/study.py --config recipes/configs/study/miniature.yaml --dry_run true     # the cells and their cost

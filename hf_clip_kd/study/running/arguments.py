@@ -47,7 +47,8 @@ class StudyArguments:
         metadata={
             "help": "Blocks of the grid: axis (`teacher`, `student`, `objective`, `duration`, `data`, "
             "`language_model`, `seed`) to a value or a list of them. A block stands for all combinations. An axis "
-            "that is left out has its first value. A cell of several blocks is made once. Teacher null is a student alone. "
+            "that is left out has its first value. A cell of several blocks is made once. Teacher null is a "
+            "student alone. "
             "Default: each objective once, with the first teacher if it needs one."
         },
     )

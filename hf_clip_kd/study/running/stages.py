@@ -24,8 +24,8 @@ class Kind:
     output: str = field(metadata={"help": "Where it writes, seen from its folder."})
     product: str = field(
         metadata={
-            "help": "A file that only a finished stage leaves there. The exit code is not enough: a training that is told "
-            "to stop saves a checkpoint and exits with code 0."
+            "help": "A file that only a finished stage leaves there. The exit code is not enough: a training that "
+            "is told to stop saves a checkpoint and exits with code 0."
         }
     )
     resumes: bool = field(default=False, metadata={"help": "Whether it goes on from its last checkpoint."})
