@@ -79,8 +79,8 @@ def requested_by_all(runs: Iterable[str | Mapping[str, float | Mapping[str, Any]
     layers = {request.teacher_layer for request in requests} - {None}
     if len(layers) > 1:
         raise ValueError(
-            f"The losses of several runs ask for the teacher's layers {sorted(layers)}. One cache holds one of them. Give every "
-            "loss the same `teacher_layer`, or write a cache for each."
+            f"The losses of several runs ask for the teacher's layers {sorted(layers)}. One cache holds one of them. "
+            "Give every loss the same `teacher_layer`, or write a cache for each."
         )
     return FeatureRequest(
         teacher_layer=next(iter(layers), None), patch_embeds=any(request.patch_embeds for request in requests)

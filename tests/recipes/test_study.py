@@ -37,7 +37,7 @@ def test_dry_run_lists_cells_with_their_cost_and_starts_nothing(tmp_path, capsys
         "L vit clip_kd x1 plain tiny seed 0",
         "L vit clip_kd x2 objects tiny seed 0",
     ]
-    # What is shared is counted with the first that needs it: here the language model, the cost and the reference teacher.
+    # The first cell counts what is shared: the language model, the cost and the reference teacher.
     alone = 10 + 15 + 12 + 12 + 9 + 10
     assert lines[1].split()[-4:] == ["6", "6", str(alone), "s"]
     stages = 2 + 3 + 4 + 6 + 1 + 1 + 7
@@ -83,10 +83,10 @@ def start(path, **options):
 
 
 def kill_all(process):
-    """As when the machine goes down: the runner and all that it has started."""
+    """Kill the runner and all that it has started, as a power cut does."""
     family = [process, *psutil.Process(process.pid).children(recursive=True)]
-    for one in family:
-        one.kill()
+    for member in family:
+        member.kill()
     process.wait()
 
 
@@ -127,7 +127,7 @@ def test_a_study_that_is_killed_and_started_again_gives_the_same_jsons(tmp_path)
     assert process.wait(timeout=900) == 0
     assert results(tmp_path / "killed/out") == (study, cells)
 
-    # What is there is not made again, and with another objective only what that needs.
+    # A finished stage is not made again. Another objective adds only its own stages.
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "killed/out/stages").glob("*/stage.json")}
     changed = yaml.safe_load(path.read_text())
     changed["objectives"] = TINY["objectives"] | {"fd": {"clip": 1.0, "fd": 4.0}}

@@ -98,12 +98,12 @@ def test_so_many_run_at_once(tmp_path, recipes, processes):
 
 
 def test_the_running_stages_are_shown_with_their_seconds(tmp_path, recipes):
-    stages, seen = [stage("first", sleep=0.5), stage("second", sleep=0.5)], []
+    pair, seen = [stage("first", sleep=0.5), stage("second", sleep=0.5)], []
     schedule = Schedule(tmp_path / "out", recipes, processes=1, threads=1)
-    assert len(list(schedule.run(stages, seen.append))) == 2
+    assert len(list(schedule.run(pair, seen.append))) == 2
     assert all(len(running) <= 1 for running in seen)
-    for one in stages:
-        times = [running[one] for running in seen if one in running]
+    for each in pair:
+        times = [running[each] for running in seen if each in running]
         assert times == sorted(times) and 0 <= times[0] < 0.3 <= times[-1]
     assert seen[-1] == {}
 
