@@ -1,14 +1,17 @@
 """Rerun the paper: teachers × objectives × durations × data → students → vision-language models → VQA, in one command.
 
-Every cell of a grid is a student: distilled, scored, given to a LLaVA, trained, and asked questions. Each step is a process of its
-own; what cells share (teachers, their caches, the language model) is made once. `OUTPUT/cells/*.json` gets each cell as it ends,
-and in the end there is a report. Stopped or killed, the same command goes on where it was, within a training from its last
-checkpoint. A stage that fails is reported, with what depends on it, and does not stop the rest; the next run tries it again.
+Every cell of a grid is a student: distilled, scored, given to a LLaVA, trained, and asked questions. Each step is a
+process. Teachers, their caches and the language model are made once for all cells. `OUTPUT/cells/*.json` gets each
+cell as it ends. The last step is a report. Stopped or killed, the same command goes on where it was, in a training
+from its last checkpoint. A stage that fails is reported and stops only the stages that need it. The next run tries it
+again.
 
-    python recipes/study.py                                                   # the demo: ten minutes on two cores
-    python recipes/study.py --config recipes/configs/study/miniature.yaml --dry_run true      # the cells, and what they cost
-    python recipes/study.py --config recipes/configs/study/miniature.yaml --seeds '[3, 4, 5]' --output_dir outputs/study/again
-    sbatch --array=1-8 recipes/study.sbatch recipes/configs/study/paper.yaml  # several runs that share the work
+    python recipes/study.py                                               # the demo: ten minutes on two cores
+    python recipes/study.py --config recipes/configs/study/miniature.yaml --dry_run true     # the cells and their cost
+    python recipes/study.py --config recipes/configs/study/miniature.yaml --seeds '[3, 4, 5]' \
+        --output_dir outputs/study/again
+    python recipes/study.py --config recipes/configs/study/ablation.yaml  # every loss, without a language model
+    sbatch --array=1-8 recipes/study.sbatch recipes/configs/study/paper.yaml   # several runs that share the work
 """
 
 import logging
@@ -19,24 +22,21 @@ from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
-from tqdm import tqdm
-
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
 from hf_clip_kd.study.running.arguments import StudyArguments
 from hf_clip_kd.study.running.collect import write_cell, write_study
 from hf_clip_kd.study.running.forecast import Forecast, duration
 from hf_clip_kd.study.running.plan import Plan
+from hf_clip_kd.study.running.progress import Progress
 from hf_clip_kd.study.running.schedule import LOG, Ended, Schedule
 from hf_clip_kd.study.running.stages import with_needed
 
 RECIPES = Path(__file__).parent
 CONFIGS = RECIPES / "configs" / "study"
-# Without tqdm's own guess, which takes all stages for equally long.
-BAR = "{desc}: {n_fmt}/{total_fmt} |{bar}| {elapsed}{postfix}"
 
 
 def dry_run(plan: Plan, root: Path, forecast: Forecast) -> str:
-    """The cells, each with the stages that it is the first to need and what they will take; `?` where the YAML has no estimate."""
+    """Return a table of the cells, each with the stages that it is the first to need. `?` marks an unknown time."""
     counted: set[str] = set()
     width = max(len(str(cell)) for cell in plan.cells)
     lines = [f"{'cell':<{width}}  {'stages':>6}  {'to do':>5}  {'takes':>7}"]
@@ -45,7 +45,9 @@ def dry_run(plan: Plan, root: Path, forecast: Forecast) -> str:
         own = [stage for stage in with_needed(stages) if stage.id not in counted]
         counted |= {stage.id for stage in own}
         missing = [stage for stage in own if stage.record(root) is None]
-        takes = duration(sum(map(forecast.seconds, missing))) + "?" * any(not forecast.seconds(one) for one in missing)
+        takes = duration(sum(map(forecast.seconds, missing))) + "?" * any(
+            not forecast.seconds(stage) for stage in missing
+        )
         lines.append(f"{name:<{width}}  {len(own):>6}  {len(missing):>5}  {takes:>7}")
     missing = [stage for stage in plan.stages if stage.record(root) is None]
     kinds = Counter(stage.kind for stage in missing)
@@ -65,23 +67,23 @@ def run(plan: Plan, root: Path, schedule: Schedule, forecast: Forecast) -> dict[
     unwritten = {cell: {stage.id for stage in plan.awaited_by(cell)} for cell in plan.cells}
     stages = plan.stages
     write_study(plan, root)
-    with tqdm(total=len(stages), desc="stages", bar_format=BAR) as bar, closing(schedule.run(stages)) as ends:
-        for one in ends:
-            ended[one.stage.id] = one
-            if one.seconds is not None:
-                forecast.learn(one.stage, one.seconds)
-            if one.outcome != "done":
-                bar.write(f"{one.stage.id} {one.outcome}: {one.error}. See {root / one.stage.folder / LOG}")
-            elif not one.earlier:
-                bar.write(f"{one.stage.id} done in {duration(one.seconds)}")
+    progress = Progress(stages, forecast, terminal=sys.stdout.isatty() and sys.stderr.isatty())
+    with closing(progress), closing(schedule.run(stages, progress.show)) as ends:
+        for end in ends:
+            ended[end.stage.id] = end
+            progress.end(end)
+            if end.seconds is not None:
+                forecast.learn(end.stage, end.seconds)
+            if end.outcome != "done":
+                progress.write(f"{end.stage.id} {end.outcome}: {end.error}. See {root / end.stage.folder / LOG}")
+            elif not end.earlier:
+                progress.write(f"{end.stage.id} done in {duration(end.seconds)}")
             for cell in [cell for cell, awaited in unwritten.items() if awaited <= ended.keys()]:
                 del unwritten[cell]
                 record = write_cell(plan, cell, root, ended)
-                bar.write(f"{cell}: {record['status']}, {len(plan.cells) - len(unwritten)} of {len(plan.cells)} cells")
+                count = f"{len(plan.cells) - len(unwritten)} of {len(plan.cells)} cells"
+                progress.write(f"{cell}: {record['status']}, {count}")
                 write_study(plan, root)
-            left = forecast.left(stage for stage in stages if stage.id not in ended)
-            bar.set_postfix_str(f"about {duration(left)} left")
-            bar.update()
     write_study(plan, root)
     return ended
 
@@ -104,18 +106,19 @@ def main(argv: list[str] | None = None) -> Path:
         root, RECIPES, processes=study.processes, threads=study.threads, accelerate_config=study.accelerate_config
     )
     ended = run(plan, root, schedule, forecast)
-    failed = [one for one in ended.values() if one.outcome == "failed"]
-    # Of what is there: a cell that failed is missing in the report and named in it.
+    failed = [end for end in ended.values() if end.outcome == "failed"]
+    # A cell that failed is missing in the tables of the report, which names it at the end.
     report = subprocess.run([sys.executable, str(RECIPES / "study_report.py"), str(root)])
-    for one in failed:
-        print(f"{one.stage.id} failed: {one.error}. See {root / one.stage.folder / LOG}")
+    for end in failed:
+        print(f"{end.stage.id} failed: {end.error}. See {root / end.stage.folder / LOG}")
     if failed:
         sys.exit(
-            f"error: {len(failed)} of {len(ended)} stages failed. Mend them and run the same command again: it goes on."
+            f"error: {len(failed)} of {len(ended)} stages failed. Mend them and run the same command again. "
+            "It goes on where it was."
         )
     if report.returncode:
         sys.exit(
-            f"error: the report failed, see above. All cells are there: `python recipes/study_report.py {root}` makes it alone."
+            f"error: the report failed, see above. All cells are there. Run `python recipes/study_report.py {root}`."
         )
     return root
 

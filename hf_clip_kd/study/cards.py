@@ -1,4 +1,4 @@
-"""From a study to the folders that model cards are made of: a student of each condition, with its scores and its teacher's."""
+"""Collect folders for model cards: one student of each condition of a study, with its scores and its teacher's."""
 
 from __future__ import annotations
 
@@ -22,23 +22,24 @@ COPIED = ("config.json", "recipe.yaml", "training_args.json")
 
 def collect_students(root: Path, configs: Path, runs: Path) -> list[Path]:
     """
-    Takes over what the card of a student needs, of the first seed of every condition.
+    Copy all that the card of a student needs, for the first seed of every condition.
 
     Args:
         root (`Path`): Output folder of a study, with its stages.
         configs (`Path`): Folder in which the names of YAMLs start.
-        runs (`Path`): Where the folders go; one of the same name is replaced.
+        runs (`Path`): Parent of the new folders. A folder of the same name is replaced.
 
     Returns:
-        `list[Path]`: the folders, `NAME_TEACHER_OBJECTIVE_...` with the axes that vary.
+        `list[Path]`: The folders, `NAME_TEACHER_OBJECTIVE_...` with the axes that vary.
 
     Raises:
-        ValueError: if there is no `study.json`, or a stage that a card needs has not ended.
+        ValueError: If there is no `study.json`, or a stage that a card needs has not ended.
     """
     path = root / "study.json"
     if not path.is_file():
         raise ValueError(
-            f"`--study {root}` holds no study.json. It must be the output folder of a study. Run `python recipes/study.py` first."
+            f"`--study {root}` holds no study.json. It must be the output folder of a study. "
+            "Run `python recipes/study.py` first."
         )
     plan = Plan(StudyArguments(**json.loads(path.read_text(encoding="utf-8"))["config"]), configs)
     firsts: dict[Cell, Cell] = {}
@@ -51,9 +52,9 @@ def _collect(plan: Plan, cell: Cell, root: Path, folder: Path) -> Path:
     measured = plan.cells[cell]
     teacher = plan.teachers.get((cell.teacher, cell.language_model))
     alone = _alone(plan, cell) if cell.teacher is not None else None
-    beside = {label: one for label, one in (("teacher", teacher), ("student alone", alone)) if one is not None}
-    for one in (measured, *beside.values()):
-        _need(one, root)
+    beside = {label: tower for label, tower in (("teacher", teacher), ("student alone", alone)) if tower is not None}
+    for tower in (measured, *beside.values()):
+        _need(tower, root)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for name in COPIED:
@@ -61,23 +62,23 @@ def _collect(plan: Plan, cell: Cell, root: Path, folder: Path) -> Path:
     _copy_results(measured, root, folder)
     write_whole(folder / "representation.json", json.dumps(_representation(measured, root), indent=1) + "\n")
     costs = {"this model": measured} | ({} if teacher is None else {"teacher": teacher})
-    save_cost(folder, {label: _cost(one, root) for label, one in costs.items()})
+    save_cost(folder, {label: _cost(tower, root) for label, tower in costs.items()})
     with TemporaryDirectory() as temporary:
-        for label, one in beside.items():
-            _copy_results(one, root, Path(temporary, label))
+        for label, tower in beside.items():
+            _copy_results(tower, root, Path(temporary, label))
         compare = {label: Path(temporary, label) for label in beside}
         write_card(folder, name=folder.name.replace("_", "-"), compare=compare).unlink()
     return folder
 
 
 def _words(plan: Plan, cell: Cell) -> list[str]:
-    """What tells it from the others, which is not its seed."""
+    """Return the study's name and the cell's values on the axes that vary, without the seed."""
     varying = [axis for axis in cell.axes if axis != "seed" and len({other.axes[axis] for other in plan.cells}) > 1]
     return [plan.study.name, *(str(cell.axes[axis]) for axis in varying if cell.axes[axis] is not None)]
 
 
 def _alone(plan: Plan, cell: Cell) -> Measured | None:
-    """The same student without a teacher, if the study has one."""
+    """Return the same student without a teacher, if the study has one."""
     same = ("student", "duration", "data", "language_model", "seed")
     return next(
         (
@@ -93,7 +94,8 @@ def _need(measured: Measured, root: Path) -> None:
     missing = [stage.id for stage in measured.stages if stage.record(root) is None]
     if missing:
         raise ValueError(
-            f"`--study {root}`: {', '.join(missing)} has not ended, and a card needs it. Run `recipes/study.py` again: it goes on."
+            f"`--study {root}`: {', '.join(missing)} has not ended, and a card needs it. "
+            "Run `recipes/study.py` again: it goes on."
         )
 
 
@@ -108,7 +110,7 @@ def _copy_results(measured: Measured, root: Path, folder: Path) -> None:
 
 
 def _representation(measured: Measured, root: Path) -> dict[str, Any]:
-    """What describes the frozen tower, one row for each number with a column for each set of images."""
+    """Return the numbers of the frozen tower: a row for each number, a column for each set of images."""
     rows: dict[str, dict[str, float]] = {}
     for images, numbers in blocks(measured, root)["representation"].items():
         for name, value in numbers.items():
@@ -117,5 +119,5 @@ def _representation(measured: Measured, root: Path) -> dict[str, Any]:
 
 
 def _cost(measured: Measured, root: Path) -> dict[str, Any]:
-    """Of the architecture: the study measures each once."""
+    """Return the cost of the architecture, which the study measures once."""
     return json.loads((root / measured.cost.output / COST_NAME).read_text(encoding="utf-8"))["this model"]

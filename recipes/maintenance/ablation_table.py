@@ -1,7 +1,7 @@
 """Show the gain of each loss in the study `ablation`, read from the JSONs in its folder.
 
-python recipes/maintenance/ablation_table.py             # print the table of outputs/study/ablation
-python recipes/maintenance/ablation_table.py --write     # put it into the document that holds it
+python recipes/maintenance/ablation_table.py            # print the table of outputs/study/ablation
+python recipes/maintenance/ablation_table.py --write    # put it into the document that holds it
 """
 
 import argparse

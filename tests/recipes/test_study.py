@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -36,7 +37,7 @@ def test_dry_run_lists_cells_with_their_cost_and_starts_nothing(tmp_path, capsys
         "L vit clip_kd x1 plain tiny seed 0",
         "L vit clip_kd x2 objects tiny seed 0",
     ]
-    # What is shared is counted with the first that needs it: here the language model, the cost and the reference teacher.
+    # The first cell counts what is shared: the language model, the cost and the reference teacher.
     alone = 10 + 15 + 12 + 12 + 9 + 10
     assert lines[1].split()[-4:] == ["6", "6", str(alone), "s"]
     stages = 2 + 3 + 4 + 6 + 1 + 1 + 7
@@ -75,17 +76,17 @@ def test_cards_of_a_study_that_has_not_run_are_refused(tmp_path):
 # ---- The whole way ----
 
 
-def start(path):
-    python_path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+def start(path, **options):
+    python_path = os.pathsep.join(filter(None, [str(ROOT), str(path.parent), os.environ.get("PYTHONPATH")]))
     environment = os.environ | {"PYTHONPATH": python_path, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, str(STUDY), "--config", str(path)], cwd=ROOT, env=environment)
+    return subprocess.Popen([sys.executable, str(STUDY), "--config", str(path)], cwd=ROOT, env=environment, **options)
 
 
 def kill_all(process):
-    """As when the machine goes down: the runner and all that it has started."""
+    """Kill the runner and all that it has started, as a power cut does."""
     family = [process, *psutil.Process(process.pid).children(recursive=True)]
-    for one in family:
-        one.kill()
+    for member in family:
+        member.kill()
     process.wait()
 
 
@@ -126,7 +127,7 @@ def test_a_study_that_is_killed_and_started_again_gives_the_same_jsons(tmp_path)
     assert process.wait(timeout=900) == 0
     assert results(tmp_path / "killed/out") == (study, cells)
 
-    # What is there is not made again, and with another objective only what that needs.
+    # A finished stage is not made again. Another objective adds only its own stages.
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "killed/out/stages").glob("*/stage.json")}
     changed = yaml.safe_load(path.read_text())
     changed["objectives"] = TINY["objectives"] | {"fd": {"clip": 1.0, "fd": 4.0}}
@@ -140,3 +141,51 @@ def test_a_study_that_is_killed_and_started_again_gives_the_same_jsons(tmp_path)
         "student",
         "vlm",
     ]
+
+
+BROKEN = """
+from hf_clip_kd.losses import DistillationLoss
+class BrokenLoss(DistillationLoss):
+    needs_teacher = False
+    def compute(self, student, teacher):
+        raise RuntimeError("it cannot be computed")
+"""
+MENDED = BROKEN.replace('raise RuntimeError("it cannot be computed")', "return student.image.square().mean()")
+
+
+@pytest.mark.slow
+def test_an_objective_that_fails_leaves_the_others_and_is_tried_again(tmp_path):
+    """A study without a language model, as the ablation is, with its output in a file."""
+    (tmp_path / "broken_loss.py").write_text(BROKEN)
+    objectives = {"clip": {"clip": 1.0}, "fd": {"fd": 4.0}, "clip+fd": {"clip": 1.0, "fd": 4.0}}
+    path = write_study(
+        tmp_path,
+        teachers={"L": TINY["teachers"]["L"]},
+        objectives=objectives | {"broken": {"broken_loss.BrokenLoss": 1.0}},
+        cells=None,
+        vlm=[],
+        language_models={},
+        references={},
+        representation=None,
+    )
+    process = start(path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    output, errors = process.communicate(timeout=900)
+    assert process.returncode == 1 and "1 of 12 stages failed" in errors
+    lines = output.splitlines()
+    assert any(re.match(r"running: teacher-\w+ 0 s, cost-\w+ 0 s; 0/12 done; about .* left", line) for line in lines)
+    assert any(re.match(r"student-\w+ failed: .*RuntimeError: it cannot be computed", line) for line in lines)
+    assert "12/12 done" in lines and "stages:" not in errors
+    _, cells = results(tmp_path / "out")
+    assert {cell["axes"]["objective"]: cell["status"] for cell in cells} == dict.fromkeys(objectives, "done") | {
+        "broken": "failed"
+    }
+    report = (tmp_path / "out/report.md").read_text()
+    assert "| `broken` | failed | failed | failed | – | – | – | – | – |" in report and "VQA" not in report
+
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out/stages").glob("*/stage.json")}
+    (tmp_path / "broken_loss.py").write_text(MENDED)
+    assert start(path).wait(timeout=900) == 0
+    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "out/stages").glob("*/stage.json")}
+    assert before.items() <= after.items()
+    made = sorted(path.parent.name.split("-")[0] for path in after.keys() - before.keys())
+    assert made == ["evaluate", "student"]

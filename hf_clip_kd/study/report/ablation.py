@@ -123,8 +123,8 @@ def _caption(study: Study, done: dict[str, list[dict]]) -> str:
     seeds = sorted({cell["axes"]["seed"] for cell in cells})
     axes, first = cells[0]["axes"], cells[0]
     text = f"Per cent, mean ± standard deviation over the seeds {', '.join(map(str, seeds))}. "
-    text += f"Student {code(axes['student'])}, "
-    text += f"{first['steps']} steps ({first['epochs']:.2g} epochs of {code(axes['data'])})"
+    text += f"Student {code(axes['student'])}, {first['steps']} steps "
+    text += f"({first['epochs']:.2g} epochs of {code(axes['data'])})"
     teacher = next((cell["axes"]["teacher"] for cell in cells if cell["axes"]["teacher"] is not None), None)
     if teacher is not None:
         own = ", ".join(f"{study.teacher_score(teacher, metric):.1f}" for metric in SCORES)

@@ -97,7 +97,7 @@ class Study:
         """
         Return the cells without a teacher that equal `like` in student, duration, data and language model.
 
-        A study may train several objectives without a teacher. Its first one counts.
+        A study may train several objectives without a teacher. The first of them counts.
         """
         same = ("student", "duration", "data", "language_model")
         found = [

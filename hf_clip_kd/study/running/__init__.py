@@ -1,1 +1,1 @@
-"""From the YAML of a study to stages that run, and to one JSON for each cell."""
+"""The runner of a study: its YAML becomes stages that run, and one JSON for each cell."""

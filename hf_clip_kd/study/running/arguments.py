@@ -1,27 +1,27 @@
-"""What the YAML of a study may say."""
+"""The arguments in the YAML of a study."""
 
 from dataclasses import dataclass, field
 
 from .objectives import every_objective, one_cell_each
 
-RECIPE = "A YAML of `{}`, a path or a name in recipes/configs/study; or a mapping with `recipe` and arguments that differ from it."
+RECIPE = (
+    "A YAML of `{}`, a path or a name in recipes/configs/study; or a mapping of `recipe` and the values that differ."
+)
 
 
 @dataclass(kw_only=True)
 class StudyArguments:
     # Every field is documented once, in `help`.
-    name: str = field(metadata={"help": "Of the study, for its report."})
+    name: str = field(metadata={"help": "Name of the study, for its report."})
     output_dir: str = field(
         metadata={"help": "Folder of the study. Several runs of this script may share one, and its work."}
     )
-    procedural: bool = field(
-        default=False, metadata={"help": "Whether its data are made by a program, as `shapes` is."}
-    )
+    procedural: bool = field(default=False, metadata={"help": "The data are made by a program, as `shapes` is."})
 
     teachers: dict = field(
         metadata={
-            "help": "Name to `model`, whatever `distill.py` takes for a teacher, or to `recipe`, the YAML of `distill.py` that trains "
-            "it, with arguments that differ from it. `seconds` may say how long that takes."
+            "help": "Name to `model`, a teacher's name as `distill.py` takes it, or to `recipe`, the YAML of that "
+            "script that trains it, with the values that differ. `seconds` may be the time of that training."
         }
     )
     students: dict = field(metadata={"help": "Name to the `model_name_or_path` of `distill.py`."})
@@ -29,48 +29,51 @@ class StudyArguments:
     every_loss: bool = field(
         default=False,
         metadata={
-            "help": "Also compare each loss of the table, alone (`crd`) and with the task (`clip+crd`), and each shorthand. An entry of "
-            "that name in `objectives` replaces it."
+            "help": "Compare each loss of the table, alone (`crd`) and with the task (`clip+crd`), and each "
+            "shorthand. An entry of that name in `objectives` replaces it."
         },
     )
-    durations: dict = field(metadata={"help": "Name to a factor: times the steps, or epochs, that `distill` says."})
-    data: dict = field(metadata={"help": "Name to the arguments of the data, which `distill` and `cache` get alike."})
+    durations: dict = field(metadata={"help": "Name to a factor of the steps, or epochs, of `distill`."})
+    data: dict = field(metadata={"help": "Name to the arguments of the data, for `distill` and `cache` alike."})
     language_models: dict = field(
         default_factory=dict,
         metadata={"help": "Name to a folder or Hub id, or to a mapping with `recipe`, a YAML of `prime_lm.py`."},
     )
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Of the cells that name none."})
+    seeds: list[int] = field(
+        default_factory=lambda: [0, 1, 2], metadata={"help": "Seeds of the cells that name none."}
+    )
     cells: list[dict] | None = field(
         default=None,
         metadata={
-            "help": "Blocks of the grid: axis (`teacher`, `student`, `objective`, `duration`, `data`, `language_model`, `seed`) to a "
-            "value or a list of them. A block stands for all combinations; the first value there is may be left out. What several "
-            "blocks ask for is made once. Teacher null is a student alone. Default: each objective once, with the first teacher if it "
-            "needs one."
+            "help": "Blocks of the grid: axis (`teacher`, `student`, `objective`, `duration`, `data`, "
+            "`language_model`, `seed`) to a value or a list of them. A block stands for all combinations. An axis "
+            "that is left out has its first value. A cell of several blocks is made once. Teacher null is a "
+            "student alone. "
+            "Default: each objective once, with the first teacher if it needs one."
         },
     )
 
     distill: str | dict = field(metadata={"help": RECIPE.format("distill.py") + " It trains the students."})
     cache: str | dict | None = field(
         default=None,
-        metadata={"help": RECIPE.format("cache_teacher.py") + " Without it every student asks its teacher anew."},
+        metadata={"help": RECIPE.format("cache_teacher.py") + " Without it every student asks its teacher."},
     )
     evaluate: str | dict = field(metadata={"help": RECIPE.format("evaluate.py") + " It scores students and teachers."})
     representation: dict | None = field(
         default=None,
         metadata={
-            "help": "More blocks of `evaluation`, by the name of an image set, that are compared with the cell's teacher: "
+            "help": "Blocks of `evaluation` that are compared with the cell's teacher, by the name of an image set: "
             "`classification` and `vqa` in the report."
         },
     )
     reference_teacher: str | None = field(
-        default=None, metadata={"help": "The teacher that students without one are compared with there."}
+        default=None, metadata={"help": "Teacher for that comparison of students without one."}
     )
     vlm: list = field(
         default_factory=list,
         metadata={
-            "help": "Stages of the vision-language model, one after another. Without any the study measures zero-shot and retrieval "
-            "alone. " + RECIPE.format("train_vlm.py")
+            "help": "Stages of the vision-language model, one after another. Without any the study measures "
+            "zero-shot and retrieval alone. " + RECIPE.format("train_vlm.py")
         },
     )
     vqa: str | dict | None = field(
@@ -85,7 +88,7 @@ class StudyArguments:
     )
 
     processes: int = field(default=2, metadata={"help": "Stages at the same time, each a process of its own."})
-    threads: int = field(default=1, metadata={"help": "Threads of each (`OMP_NUM_THREADS`)."})
+    threads: int = field(default=1, metadata={"help": "Threads of each stage (`OMP_NUM_THREADS`)."})
     accelerate_config: str | None = field(
         default=None,
         metadata={
@@ -95,8 +98,8 @@ class StudyArguments:
     estimates: dict = field(
         default_factory=dict,
         metadata={
-            "help": "Kind of stage to its seconds (of a student: at the factor 1), for `--dry_run` and the time left until enough "
-            "stages have ended."
+            "help": "Kind of stage to its seconds (of a student: at the factor 1), for `--dry_run` and the time left. "
+            "Measured times correct them."
         },
     )
     dry_run: bool = field(default=False, metadata={"help": "List the cells with what they cost, and start nothing."})
@@ -105,17 +108,17 @@ class StudyArguments:
         for name in ("processes", "threads"):
             if getattr(self, name) < 1:
                 raise ValueError(
-                    f"`{name}={getattr(self, name)}` runs nothing. It must be at least 1, and no more than there are cores. "
+                    f"`{name}={getattr(self, name)}` runs nothing. It must be at least 1, and at most the cores. "
                     f"Pass `--{name} 1`."
                 )
         for name in ("language_models", "vqa", "references"):
             if getattr(self, name) and not self.vlm:
                 raise ValueError(
-                    f"`{name}` is {getattr(self, name)}, and `vlm` has no stage, so nothing reads it. A study without a "
-                    f"vision-language model has neither. Write the stages of `vlm`, or leave out `{name}`."
+                    f"`{name}` is {getattr(self, name)}, and `vlm` has no stage, so nothing reads it. "
+                    f"It needs a vision-language model. Write the stages of `vlm`, or leave out `{name}`."
                 )
         if self.every_loss:
             self.objectives = every_objective() | self.objectives
-            self.every_loss = False  # The record of the study names each: a loss of tomorrow is no part of it.
+            self.every_loss = False  # The record names each objective: a loss that is added later is no part of it.
         if self.cells is None:
             self.cells = one_cell_each(self.objectives, next(iter(self.teachers), None))

@@ -14,8 +14,8 @@ def cache_losses(objectives: dict[str, Losses]) -> dict[str, Any]:
     """
     Return the `losses` that `cache_teacher.py` gets for the cache of each objective.
 
-    A cache holds one layer of the teacher's tokens. Objectives that read different layers therefore get one cache for each
-    layer, and all others share the first.
+    A cache holds one layer of the teacher's tokens. Objectives that read another layer get a cache for that layer. All
+    others share the first.
 
     Args:
         objectives (`dict`): Name to losses, of all objectives that read one teacher on the same data.

@@ -1,4 +1,4 @@
-"""From what the stages left to `cells/*.json` and `study.json`, all that the report reads."""
+"""Collect the results of stages into `cells/*.json` and `study.json`. The report reads nothing else."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from .schedule import Ended
 from .stages import Stage, with_needed
 
 REPRESENTATION = "representation"
-# What a recipe calls a task, and what a result calls it where that is something else.
+# A recipe's name of a task, and the name in its results.
 TASKS = {"zero_shot": "zeroshot_classification", "retrieval": "zeroshot_retrieval"}
-# Sums of points and not shares: the most there is of them.
+# Benchmarks that sum points, with the largest sum.
 MOST = {"mme": 2000.0}
 
 
 def cell_id(plan: Plan, cell: Cell) -> str:
-    """Readable, and another one for every change that could change its numbers."""
+    """Return a readable name. It changes with everything that could change the cell's numbers."""
     measured = plan.cells[cell]
     ends = [stage for stage in (measured.evaluate, measured.vqa) if stage is not None]
     hashes = "".join(stage.id.rpartition("-")[2][: 8 // len(ends)] for stage in ends)
@@ -37,14 +37,14 @@ def cell_id(plan: Plan, cell: Cell) -> str:
 
 def write_cell(plan: Plan, cell: Cell, root: Path, ended: dict[str, Ended]) -> dict[str, Any]:
     """
-    Writes the file of a cell whose stages have ended, whole or not at all.
+    Write the file of a cell whose stages have ended, whole or not at all.
 
     Args:
         root (`Path`): Folder of the study.
         ended (`dict[str, Ended]`): How each stage has ended, by its id.
 
     Returns:
-        `dict`: what the file holds. A cell is `failed` if one of its own stages is; what was measured of it is there.
+        `dict`: The content of the file. A cell is `failed` if one of its stages is. It keeps all that was measured.
     """
     measured = plan.cells[cell]
     failed = any(ended[stage.id].outcome != "done" for stage in measured.stages)
@@ -59,16 +59,16 @@ def write_cell(plan: Plan, cell: Cell, root: Path, ended: dict[str, Ended]) -> d
         "status": "failed" if failed else "done",
     }
     if failed:
-        # What was skipped has what failed among all that it needs.
+        # A skipped stage needs a failed one.
         causes = [ended[stage.id] for stage in with_needed(measured.stages) if ended[stage.id].outcome == "failed"]
-        record["error"] = "; ".join(f"{one.stage.id}: {one.error}" for one in causes)
+        record["error"] = "; ".join(f"{cause.stage.id}: {cause.error}" for cause in causes)
     record |= blocks(measured, root) | {"teacher": None if teacher is None else blocks(teacher, root)}
     write_whole(root / "cells" / f"{record['id']}.json", json.dumps(record, indent=1, allow_nan=False) + "\n")
     return record
 
 
 def write_study(plan: Plan, root: Path) -> Path:
-    """Writes `study.json`, with what is known by now of teachers and references."""
+    """Write `study.json`, with all that is known by now of teachers and references."""
     study = plan.study
     config = {name: value for name, value in asdict(study).items() if name != "dry_run"}
     language_models = list(dict.fromkeys(cell.language_model for cell in plan.cells))
@@ -97,7 +97,7 @@ def write_study(plan: Plan, root: Path) -> Path:
 
 
 def blocks(measured: Measured, root: Path) -> dict[str, Any]:
-    """The numbers of one tower, `student` (zero-shot and retrieval, whosever they are), `vqa`, `representation`, `cost` and so on."""
+    """Return the numbers of one tower: `student` (zero-shot and retrieval), `vqa`, `cost` and so on."""
     results = _results(measured.evaluate, root)
     representation, maps, scores = {}, {}, {}
     counts = Counter(
@@ -124,7 +124,11 @@ def blocks(measured: Measured, root: Path) -> dict[str, Any]:
 
 
 def vqa_block(stage: Stage, root: Path) -> tuple[dict[str, float], list[float] | None]:
-    """Metrics, and the score of every question, or `None` if one has none; of several benchmarks each with its name in front."""
+    """
+    Return the VQA metrics, and the score of every question, or `None` if a question has none.
+
+    The metrics of several benchmarks have the benchmark's name in front.
+    """
     folder = vqa_folder(stage, root)
     records = (
         [record for record in load_results(folder) if record["task"].startswith("vqa_")] if stage.record(root) else []
@@ -154,12 +158,12 @@ def vqa_block(stage: Stage, root: Path) -> tuple[dict[str, float], list[float] |
 
 
 def vqa_folder(stage: Stage, root: Path) -> Path:
-    """Where the stage that asks leaves its results: a training that evaluates has them below its model."""
+    """Return the folder of VQA results. A training that evaluates has them below its model."""
     return root / stage.output if stage.kind == "vqa" else root / stage.output / "results"
 
 
 def machine(processes: int, threads: int) -> dict[str, Any]:
-    """Where the numbers come from, as far as it may matter to them."""
+    """Describe the machine, as far as it may matter to the numbers."""
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
@@ -173,7 +177,7 @@ def machine(processes: int, threads: int) -> dict[str, Any]:
 
 
 def _results(stage: Stage, root: Path) -> list[tuple[str, dict[str, Any]]]:
-    """What `evaluate.py` wrote, each with the name that it has in `evaluation`, in the order there."""
+    """Return the results of `evaluate.py`, each with its name in `evaluation`, in the order there."""
     if stage.record(root) is None:
         return []
     written = {(record["task"], record["dataset"]): record for record in load_results(root / stage.output)}
@@ -187,7 +191,7 @@ def _results(stage: Stage, root: Path) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _length(training: Stage | None, root: Path) -> tuple[float | None, int | None]:
-    """Epochs and steps of a training that has ended."""
+    """Return the epochs and steps of a training that has ended."""
     if training is None or training.record(root) is None:
         return None, None
     lines = (root / training.output / METRICS_NAME).read_text(encoding="utf-8").splitlines()

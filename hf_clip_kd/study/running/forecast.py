@@ -1,9 +1,9 @@
-"""What a study will take: from what its YAML expects of each kind of stage, corrected by what was measured."""
+"""Forecast the time of a study from the estimates in its YAML, corrected by measured times."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from .stages import Stage
 
@@ -12,8 +12,8 @@ class Forecast:
     """
     Seconds of stages that have not run.
 
-    A kind of stage takes what the study expects, times how much longer than expected those of its kind have taken, or, if none has
-    ended, all kinds together. One of which nothing is expected takes the mean of its kind.
+    The estimate of a kind is corrected by the ratio of measured to expected times of that kind. A kind without a
+    measured stage takes the ratio of all kinds together. A stage without an estimate takes the mean of its kind.
 
     Args:
         processes (`int`): Stages at the same time.
@@ -24,19 +24,26 @@ class Forecast:
         self.measured: dict[str, list[tuple[float, float | None]]] = defaultdict(list)
 
     def learn(self, stage: Stage, seconds: float) -> None:
-        """What a stage has taken."""
+        """Learn the seconds of a stage that has ended."""
         self.measured[stage.kind].append((seconds, stage.seconds))
 
     def seconds(self, stage: Stage) -> float:
-        """What a stage will take; 0 for one of which nothing is known."""
+        """Return the seconds of a stage, 0 if nothing is known."""
         if stage.seconds is None:
             own = [seconds for seconds, _ in self.measured[stage.kind]]
             return sum(own) / len(own) if own else 0.0
         return stage.seconds * self._ratio([stage.kind], default=self._ratio(list(self.measured), default=1.0))
 
-    def left(self, stages: Iterable[Stage]) -> float:
-        """Seconds until all of them have ended, if no process ever waits for another."""
-        return sum(map(self.seconds, stages)) / self.processes
+    def left(self, stages: Iterable[Stage], running: Mapping[Stage, float] | None = None) -> float:
+        """
+        Return the seconds until all stages have ended, if no process ever waits for another.
+
+        Args:
+            stages (`Iterable[Stage]`): Stages that have not ended.
+            running (`Mapping[Stage, float]`, *optional*): Seconds that some of them have run.
+        """
+        running = running or {}
+        return sum(max(0.0, self.seconds(stage) - running.get(stage, 0.0)) for stage in stages) / self.processes
 
     def _ratio(self, kinds: list[str], default: float) -> float:
         pairs = [pair for kind in kinds for pair in self.measured[kind] if pair[1]]
@@ -44,7 +51,7 @@ class Forecast:
 
 
 def duration(seconds: float) -> str:
-    """`45 s`, `12 min`, `3.5 h`: a time as people say it."""
+    """Return a time as people say it: `45 s`, `12 min`, `3.5 h`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

@@ -1,4 +1,4 @@
-"""From the blocks of a study to its cells."""
+"""The cells of a study, made of its blocks."""
 
 from __future__ import annotations
 
@@ -52,7 +52,9 @@ class Cell:
 
 def cells_of(study: StudyArguments) -> list[Cell]:
     """
-    All cells, each once, in the order of the blocks and in it by seed: an early look compares whole columns.
+    Return all cells, each once, by seed and then in the order of the blocks.
+
+    All cells of one seed come first: an early look then compares whole columns.
 
     Raises:
         ValueError: for an unknown axis or value, or an objective that does not go with the teacher.
@@ -60,7 +62,8 @@ def cells_of(study: StudyArguments) -> list[Cell]:
     _check_names(study)
     if not study.cells:
         raise ValueError(
-            "`cells` is empty, so there is nothing to run. It must hold one block at least. Write for example `cells: [{}]`."
+            "`cells` is empty, so there is nothing to run. It must hold one block at least. "
+            "Write for example `cells: [{}]`."
         )
     found: dict[Cell, None] = {}
     for block in study.cells:
@@ -87,13 +90,15 @@ def _combinations(study: StudyArguments, block: dict[str, Any]) -> list[Cell]:
         for value in values[axis]:
             if value not in known and not (value is None and (axis == "teacher" or not known)):
                 raise ValueError(
-                    f"`cells`: the {axis} {value!r} in {block} is not defined. `{field_name}` has {known}. Correct it, or add it there."
+                    f"`cells`: the {axis} {value!r} in {block} is not defined. `{field_name}` has {known}. "
+                    "Correct it, or add it there."
                 )
     values["seed"] = _listed(block.get("seed", study.seeds))
     for seed in values["seed"]:
         if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
             raise ValueError(
-                f"`cells`: {seed!r} in {block} is no seed. Seeds are integers of at least 0. Write for example `seed: [0, 1, 2]`."
+                f"`cells`: {seed!r} in {block} is no seed. Seeds are integers of at least 0. "
+                "Write for example `seed: [0, 1, 2]`."
             )
     return [Cell(**dict(zip(values, combination, strict=True))) for combination in product(*values.values())]
 
@@ -103,7 +108,7 @@ def _listed(value: Any) -> list:
 
 
 def _check_names(study: StudyArguments) -> None:
-    """Names become parts of file names and of columns."""
+    """Check names: they become parts of file names and of columns."""
     for field_name in (*AXES.values(), "references"):
         optional = field_name == "references" or (field_name == "language_models" and not study.vlm)
         if not getattr(study, field_name) and not optional:
@@ -113,13 +118,13 @@ def _check_names(study: StudyArguments) -> None:
         for name in getattr(study, field_name):
             if not isinstance(name, str) or not re.fullmatch(r"[\w.+-]+", name):
                 raise ValueError(
-                    f"`{field_name}`: {name!r} cannot be a name. Names are letters, digits and any of `_.+-`. Rename it, in quotes if it "
-                    "is a number: `'2': ...`."
+                    f"`{field_name}`: {name!r} cannot be a name. Names are letters, digits and any of `_.+-`. "
+                    "Rename it, in quotes if it is a number: `'2': ...`."
                 )
     if study.reference_teacher not in (None, *study.teachers):
         raise ValueError(
-            f"`reference_teacher={study.reference_teacher}` is not defined. `teachers` has {list(study.teachers)}. Correct it, or "
-            "leave it out."
+            f"`reference_teacher={study.reference_teacher}` is not defined. `teachers` has {list(study.teachers)}. "
+            "Correct it, or leave it out."
         )
 
 
@@ -128,11 +133,12 @@ def _check_objective(study: StudyArguments, cell: Cell) -> None:
     asks_teacher = needs_teacher(losses)
     if asks_teacher and cell.teacher is None:
         raise ValueError(
-            f"`cells`: the objective {cell.objective!r} ({losses}) with the teacher null. It needs a teacher. Name one, or an objective "
-            "such as `alone: {clip: 1.0}`."
+            f"`cells`: the objective {cell.objective!r} ({losses}) with the teacher null. It needs a teacher. "
+            "Name one, or an objective such as `alone: {clip: 1.0}`."
         )
     if not asks_teacher and cell.teacher is not None:
         raise ValueError(
-            f"`cells`: the objective {cell.objective!r} ({losses}) with the teacher {cell.teacher!r}, whom it does not ask. A student "
-            "alone has no teacher. Write `teacher: null`."
+            f"`cells`: the objective {cell.objective!r} ({losses}) with the teacher {cell.teacher!r}, "
+            "whom it does not ask. "
+            "A student alone has no teacher. Write `teacher: null`."
         )

@@ -1,4 +1,4 @@
-"""From a cell to the stages that make and measure it; equal stages are one stage."""
+"""The stages that make and measure each cell. Equal stages are one stage."""
 
 from __future__ import annotations
 
@@ -37,19 +37,20 @@ class Measured:
 
 class Plan:
     """
-    What a study runs.
+    The stages of a study.
 
     Args:
-        study ([`StudyArguments`]): What its YAML says.
+        study ([`StudyArguments`]): The study's YAML.
         configs (`Path`): Folder in which the names of YAMLs start.
 
     Attributes:
         cells (`dict[Cell, Measured]`): Each student.
-        teachers (`dict[tuple[str, str | None], Measured]`): Each teacher by itself, by its name and that of the language model.
+        teachers (`dict[tuple[str, str | None], Measured]`): Each teacher by itself.
+            The key is its name and the language model's.
         references (`dict[str, Stage]`): The VQA of the other towers, by name, with the first language model.
 
     Raises:
-        ValueError: for what the grid or a YAML says wrong.
+        ValueError: If the grid or a YAML cannot be run.
     """
 
     def __init__(self, study: StudyArguments, configs: Path):
@@ -63,7 +64,7 @@ class Plan:
 
     @property
     def stages(self) -> list[Stage]:
-        """All: first what others wait for, the longest before the others, then the teachers, and then cell after cell."""
+        """All stages: first those that others wait for, the longest in front, then teachers, then cell after cell."""
         teachers = [stage for measured in self.teachers.values() for stage in measured.stages]
         cells = [stage for measured in self.cells.values() for stage in measured.stages]
         awaited = {need.id: need for stage in [*cells, *teachers] for need in stage.needs if need.kind in SHARED}
@@ -72,7 +73,7 @@ class Plan:
         return with_needed([*first, *costs, *teachers, *cells, *self.references.values()])
 
     def awaited_by(self, cell: Cell) -> list[Stage]:
-        """What must have ended for the cell's file: its own stages and its teacher's."""
+        """Return the stages that must end before the cell's file is written: its own and its teacher's."""
         teacher = self.teachers.get((cell.teacher, cell.language_model))
         return [*self.cells[cell].stages, *(teacher.stages if teacher is not None else [])]
 
@@ -102,7 +103,7 @@ class Plan:
         return Measured(evaluate, vqa, self._cost(preset), training)
 
     def _data(self, cell: Cell) -> dict[str, Any]:
-        """Return the data's arguments, with generated captions only for losses that read them: both models embed all they see."""
+        """Return the arguments of the data, without generated captions that no loss reads: each would be embedded."""
         data = self.study.data[cell.data]
         if reads_generated_captions(self.study.objectives[cell.objective]):
             return data
@@ -125,8 +126,9 @@ class Plan:
         entry = self.study.teachers[name]
         if not isinstance(entry, dict) or ("model" in entry) == ("recipe" in entry):
             raise ValueError(
-                f"`teachers`, {name!r}: {entry!r} does not say what it is. A teacher has a `model`, its folder or name, or a `recipe`, "
-                f"the YAML that trains it. Write for example `{name}: {{model: openai/clip-vit-base-patch16}}`."
+                f"`teachers`, {name!r}: {entry!r} does not say what it is. A teacher has a `model`, its folder or "
+                "name, or a `recipe`, the YAML that trains it. "
+                f"Write for example `{name}: {{model: openai/clip-vit-base-patch16}}`."
             )
         if "model" in entry:
             return entry["model"], ()
@@ -135,7 +137,7 @@ class Plan:
         return stage.output, (stage,)
 
     def _caches(self, cell: Cell, teacher: Model, needs: tuple[Stage, ...]) -> tuple[Stage, Stage]:
-        """Return the cache that the cell would need alone, and the one that it shares with all cells of its teacher and data."""
+        """Return the cache that the cell would need alone, and the shared cache of its teacher and data."""
         arguments, seconds = self._recipe("cache", self.study.cache, "cache")
         data = self._data(cell)
         arguments |= data | {"teacher_model_name_or_path": teacher}
@@ -173,7 +175,7 @@ class Plan:
     def _vqa(
         self, tower: Model | None, language_model: str | None, needs: tuple[Stage, ...], seed: int | None = None
     ) -> Stage | None:
-        """Return the last stage of a vision-language model, the one that answers questions, or `None` without such a model."""
+        """Return the stage that answers questions, or `None` without a vision-language model."""
         if language_model is None:
             return None
         model, made_by = self._language_model(language_model)
@@ -200,26 +202,28 @@ class Plan:
     # ---- YAMLs ----
 
     def _recipe(self, argument: str, spec: str | dict[str, Any], kind: str) -> tuple[dict[str, Any], float | None]:
-        """The arguments that a YAML and what differs from it give, and the seconds that the study expects."""
+        """Return the arguments of a YAML with the values that replace them, and the expected seconds."""
         values = {"recipe": spec} if isinstance(spec, str) else dict(spec)
         name, seconds = values.pop("recipe", None), values.pop("seconds", self.study.estimates.get(kind))
         path = next((path for path in (Path(str(name)), self.configs / str(name)) if path.is_file()), None)
         if name is None or path is None:
             there = sorted(str(file.relative_to(self.configs)) for file in self.configs.glob("*/*.yaml"))
             raise ValueError(
-                f"`{argument}`: {spec!r} names no YAML. It must be a path, or a name in {self.configs}, such as {', '.join(there)}; "
-                "with arguments that differ, a mapping: `{recipe: NAME, max_steps: 100}`. Correct it."
+                f"`{argument}`: {spec!r} names no YAML. It must be a path, or a name in {self.configs}, such as "
+                f"{', '.join(there)}; with arguments that differ, a mapping: `{{recipe: NAME, max_steps: 100}}`. "
+                "Correct it."
             )
         loaded = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        # Where it writes is the study's business.
+        # The study decides on the folder.
         return {key: value for key, value in (loaded | values).items() if key != "output_dir"}, seconds
 
 
 def _prolonged(arguments: dict[str, Any], factor: Any, name: str) -> dict[str, Any]:
-    """The length of a training, as steps or epochs, whichever its YAML says."""
+    """Return the length of a training times `factor`, in steps or epochs as its YAML has it."""
     if not isinstance(factor, int | float) or isinstance(factor, bool) or not factor > 0:
         raise ValueError(
-            f"`durations`, {name!r}: {factor!r} is no factor. It must be a number above 0. Write for example `{name}: 2`."
+            f"`durations`, {name!r}: {factor!r} is no factor. It must be a number above 0. "
+            f"Write for example `{name}: 2`."
         )
     lengths = {key: arguments[key] for key in ("max_steps", "num_train_epochs") if arguments.get(key, -1) > 0} or {
         "num_train_epochs": 3

@@ -1,4 +1,4 @@
-"""Runs the stages of a study as processes, several at once, each after what it needs; what is done is not done again."""
+"""Run the stages of a study as processes, several at once, each after all that it needs and only once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -24,7 +24,7 @@ POLL_SECONDS, GRACE_SECONDS = 0.2, 120.0
 
 @dataclass(frozen=True)
 class Ended:
-    """How a stage has ended."""
+    """The end of a stage."""
 
     stage: Stage
     outcome: str = field(metadata={"help": "`done`, `failed`, or `skipped` because what it needs failed."})
@@ -43,8 +43,10 @@ class _Running:
 
 class Schedule:
     """
-    Several runs of a study may work in one folder, on one machine or many: each stage is locked by the process that runs it, and
-    the lock outlives a runner that was killed as long as its process does.
+    The order of stages, and the processes that run them.
+
+    Several runs of a study may work in one folder, on one machine or many. Each stage is locked by the process that
+    runs it. The lock outlives a runner that was killed, as long as the stage's process lives.
 
     Args:
         root (`Path`): Folder of the study.
@@ -61,43 +63,48 @@ class Schedule:
         self.processes, self.threads, self.accelerate_config = processes, threads, accelerate_config
         self.running: list[_Running] = []
 
-    def run(self, stages: list[Stage]) -> Iterator[Ended]:
+    def run(self, stages: list[Stage], watch: Callable[[dict[Stage, float]], None] | None = None) -> Iterator[Ended]:
         """
-        Each stage as it ends. Left early, by an exception or `close`, it lets the running ones save and stops them.
+        Yield each stage as it ends.
+
+        An exception or `close` stops the running stages, after they have saved.
 
         Args:
             stages (`list[Stage]`): None before what it needs; those in front are started first.
+            watch (`Callable`, *optional*): Gets the running stages with their seconds, several times a second.
         """
         waiting, outcomes = list(stages), {}
         try:
             while waiting or self.running:
                 ended = self._ended()
-                outcomes |= {one.stage.id: one.outcome for one in ended}
+                outcomes |= {end.stage.id: end.outcome for end in ended}
                 for stage in list(waiting):
-                    one = self._settled(stage, outcomes)
-                    if one is not None:
-                        ended.append(one)
-                        outcomes[stage.id] = one.outcome
-                    if one is not None or self._started(stage, outcomes):
+                    end = self._settled(stage, outcomes)
+                    if end is not None:
+                        ended.append(end)
+                        outcomes[stage.id] = end.outcome
+                    if end is not None or self._started(stage, outcomes):
                         waiting.remove(stage)
                 yield from ended
+                if watch is not None:
+                    watch({run.stage: time.monotonic() - run.started for run in self.running})
                 if not ended:
                     time.sleep(POLL_SECONDS)
         finally:
             self._stop()
 
     def command(self, stage: Stage) -> list[str]:
-        """What runs a stage; its arguments stand in its folder."""
+        """Return the command of a stage, after writing its arguments into its folder."""
         kind = KINDS[stage.kind]
         launch = [sys.executable]
         if self.accelerate_config is not None and kind.launched:
-            # Port 0: a free one, since there may be several at once.
+            # Port 0 is any free one: several stages may run at once.
             launch = [*launch, "-m", "accelerate.commands.launch", "--config_file", self.accelerate_config]
             launch += ["--main_process_port", "0", "--num_cpu_threads_per_process", str(self.threads)]
         return [*launch, str(self.recipes / kind.script), "--config", str(stage.write_arguments(self.root))]
 
     def _settled(self, stage: Stage, outcomes: dict[str, str]) -> Ended | None:
-        """Of a stage that need not run, why."""
+        """Return the end of a stage that need not run, or `None`."""
         record = stage.record(self.root)
         if record is not None:
             return Ended(stage, "done", record["seconds"], earlier=True)
@@ -105,7 +112,7 @@ class Schedule:
         return Ended(stage, "skipped", error=f"{missing[0].id} {outcomes[missing[0].id]}") if missing else None
 
     def _started(self, stage: Stage, outcomes: dict[str, str]) -> bool:
-        """Starts a stage if its time has come, and nobody else has started it."""
+        """Start a stage if its time has come, and nobody else has started it."""
         if len(self.running) >= self.processes or any(outcomes.get(need.id) != "done" for need in stage.needs):
             return False
         folder = self.root / stage.folder
@@ -116,7 +123,7 @@ class Schedule:
         except BlockingIOError:
             lock.close()
             return False
-        if stage.record(self.root) is not None:  # the other one has just ended it: the next look settles that
+        if stage.record(self.root) is not None:  # Another run has just ended it. The next look settles that.
             lock.close()
             return False
         environment = os.environ | {
@@ -132,61 +139,61 @@ class Schedule:
                 stdin=subprocess.DEVNULL,
                 env=environment,
                 pass_fds=(lock.fileno(),),
-                start_new_session=True,  # Ctrl-C is for this process, which lets the others save
+                start_new_session=True,  # Ctrl-C reaches this process alone. It lets the others save.
             )
         self.running.append(_Running(stage, process, lock, time.monotonic()))
         return True
 
     def _ended(self) -> list[Ended]:
-        found = [one for one in self.running if one.process.poll() is not None]
-        self.running = [one for one in self.running if one not in found]
-        return [self._finish(one) for one in found]
+        found = [run for run in self.running if run.process.poll() is not None]
+        self.running = [run for run in self.running if run not in found]
+        return [self._finish(run) for run in found]
 
-    def _finish(self, one: _Running) -> Ended:
-        stage, seconds, folder = one.stage, round(time.monotonic() - one.started, 1), self.root / one.stage.folder
-        code = one.process.returncode
+    def _finish(self, run: _Running) -> Ended:
+        stage, seconds, folder = run.stage, round(time.monotonic() - run.started, 1), self.root / run.stage.folder
+        code = run.process.returncode
         try:
             if code != 0 or not stage.is_whole(self.root):
                 return Ended(stage, "failed", seconds, error=_why(code, folder / LOG))
             for path in stage.temporary(self.root):
                 shutil.rmtree(path)
-            # Last: from now on it is done for every run of the study.
+            # This comes last: from now on the stage is done for every run of the study.
             record = {"id": stage.id, "kind": stage.kind, "seconds": seconds}
             write_whole(folder / DONE, json.dumps(record, indent=2) + "\n")
             return Ended(stage, "done", seconds)
         finally:
-            one.lock.close()
+            run.lock.close()
 
     def _stop(self) -> None:
-        """SIGTERM, at which trainings save and exit; SIGKILL for what takes too long about it."""
+        """Send SIGTERM, at which trainings save and exit, and SIGKILL to those that take too long."""
         for number, patience in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, GRACE_SECONDS)):
             deadline = time.monotonic() + patience
-            for one in self.running:
-                _signal(one, number)
+            for run in self.running:
+                _signal(run, number)
             while self.running and time.monotonic() < deadline:
-                self.running = [one for one in self.running if _alive(one)]
+                self.running = [run for run in self.running if _alive(run)]
                 time.sleep(POLL_SECONDS)
 
 
-def _signal(one: _Running, number: int) -> bool:
-    """Signals a process and all that it has started; whether any of them is there."""
+def _signal(run: _Running, number: int) -> bool:
+    """Signal a process and all that it has started, and return True if any of them lives."""
     try:
-        os.killpg(one.process.pid, number)
+        os.killpg(run.process.pid, number)
     except ProcessLookupError:
         return False
     return True
 
 
-def _alive(one: _Running) -> bool:
-    one.process.poll()  # a process that nobody has asked about stays in the table
-    alive = _signal(one, 0)
+def _alive(run: _Running) -> bool:
+    run.process.poll()  # A process that nobody has asked about stays in the table.
+    alive = _signal(run, 0)
     if not alive:
-        one.lock.close()
+        run.lock.close()
     return alive
 
 
 def _why(code: int, log: Path) -> str:
-    """The last thing that a stage said."""
+    """Return the exit code or signal of a stage, with the last line of its log."""
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     if code == 0:
         return f"stopped before its end; run the study again to go on ({lines[-1] if lines else 'it said nothing'})"

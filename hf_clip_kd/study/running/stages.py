@@ -18,13 +18,14 @@ STAGES = PurePosixPath("stages")
 
 @dataclass(frozen=True)
 class Kind:
-    """What stages of one kind have in common."""
+    """Facts that all stages of one kind share."""
 
     script: str = field(metadata={"help": "Its file in recipes/."})
     output: str = field(metadata={"help": "Where it writes, seen from its folder."})
     product: str = field(
         metadata={
-            "help": "What only a finished one leaves there: a training that is told to stop saves a checkpoint and exits with code 0, too."
+            "help": "A file that only a finished stage leaves there. The exit code is not enough: a training that "
+            "is told to stop saves a checkpoint and exits with code 0."
         }
     )
     resumes: bool = field(default=False, metadata={"help": "Whether it goes on from its last checkpoint."})
@@ -39,7 +40,7 @@ KINDS = {
     "cache": Kind("cache_teacher.py", ".", "index.safetensors"),
     "evaluate": Kind("evaluate.py", "results", "."),
     "language_model": Kind("prime_lm.py", ".", "config.json", resumes=True, launched=False),
-    # In a folder of its own, since it leaves a summary beside its output.
+    # It leaves a summary beside its output, and so needs a folder of its own.
     "vlm": Kind("train_vlm.py", "vlm", "config.json", resumes=True),
     "vqa": Kind("evaluate_vlm.py", "results", "."),
     "cost": Kind("measure_cost.py", ".", "cost.json", launched=False),
@@ -88,38 +89,38 @@ class Stage:
 
     @property
     def output(self) -> PurePosixPath:
-        """What it makes, seen from the study's folder: a model, a cache, a folder of results."""
+        """Its product, seen from the study's folder: a model, a cache, a folder of results."""
         return self.folder / KINDS[self.kind].output
 
     def write_arguments(self, root: Path) -> Path:
-        """Writes the YAML for `--config`, from which the stage can be run by hand, too."""
+        """Write the YAML for `--config`, from which the stage can be run by hand, too."""
         path = root / self.folder / ARGUMENTS
-        # Where it writes, and that it goes on where it was: nothing that its outcome depends on.
+        # The outcome does not depend on the folder, nor on an interruption.
         own: dict[str, Any] = {"output_dir": self.output}
         if KINDS[self.kind].resumes:
             own["resume_from_checkpoint"] = "auto"
         if self.arguments.get("feature_cache") is not None:
-            own["feature_cache"] = self.folder / "features"  # of one tower, which no other stage reads
+            own["feature_cache"] = self.folder / "features"  # No other stage reads the features of this tower.
         placed = {name: _placed(value, root) for name, value in (self.arguments | self.placed | own).items()}
         write_whole(path, yaml.safe_dump(placed, sort_keys=False, allow_unicode=True, width=110))
         return path
 
     def record(self, root: Path) -> dict[str, Any] | None:
-        """What was written of it when it was done, or `None`."""
+        """Return the record that was written when the stage was done, or `None`."""
         path = root / self.folder / DONE
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
     def is_whole(self, root: Path) -> bool:
-        """Whether its folder holds what only a finished stage leaves there."""
+        """Return True if its folder holds the product of a finished stage."""
         return (root / self.output / KINDS[self.kind].product).exists()
 
     def temporary(self, root: Path) -> list[Path]:
-        """Folders for which a finished stage has no more use."""
+        """Return the folders that a finished stage does not need."""
         return [*(root / self.output).glob("checkpoint-*"), *(root / self.folder).glob("features")]
 
 
 def with_needed(stages: list[Stage]) -> list[Stage]:
-    """The stages and all that they need, each once, none before what it needs."""
+    """Return the stages and all that they need, each once, none before a stage that it needs."""
     ordered: dict[str, Stage] = {}
 
     def add(stage: Stage) -> None:

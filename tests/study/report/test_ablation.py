@@ -76,7 +76,7 @@ def test_table_of_means_and_deviations(tmp_path):
 @pytest.mark.parametrize(
     ("scores", "judged"),
     [
-        # Baseline and objective have the same spread, and a standard error of 1/sqrt(3): sqrt(2/3) = 0.82 together.
+        # The standard error is 1/sqrt(3) for both of the same spread: sqrt(2/3) = 0.82 together.
         ([0.117, 0.127, 0.137], ["+1.7 ± 0.8", "yes"]),
         ([0.116, 0.126, 0.136], ["+1.6 ± 0.8", "no clear gain"]),
         ([0.084, 0.094, 0.104], ["-1.6 ± 0.8", "no clear gain"]),

@@ -178,7 +178,7 @@ def test_generated_captions_are_shown_to_what_learns_from_them():
     assert len(of_kind(full, "cache")) == 4  # data with generated captions are other data
 
 
-# ---- Studies without a vision-language model ----
+# ---- No vision-language model ----
 
 NO_VLM = {"vlm": [], "language_models": {}, "references": {}}
 

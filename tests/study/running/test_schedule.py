@@ -97,6 +97,17 @@ def test_so_many_run_at_once(tmp_path, recipes, processes):
     assert max(running) == processes
 
 
+def test_the_running_stages_are_shown_with_their_seconds(tmp_path, recipes):
+    pair, seen = [stage("first", sleep=0.5), stage("second", sleep=0.5)], []
+    schedule = Schedule(tmp_path / "out", recipes, processes=1, threads=1)
+    assert len(list(schedule.run(pair, seen.append))) == 2
+    assert all(len(running) <= 1 for running in seen)
+    for each in pair:
+        times = [running[each] for running in seen if each in running]
+        assert times == sorted(times) and 0 <= times[0] < 0.3 <= times[-1]
+    assert seen[-1] == {}
+
+
 def test_a_failure_is_told_and_stops_only_what_depends_on_it(tmp_path, recipes):
     broken = stage("broken", kind="teacher", fail=True)
     lost = stage("lost", stage("its student", broken), kind="evaluate")
@@ -213,6 +224,7 @@ def test_forecast_learns_from_what_has_ended():
     forecast = Forecast(processes=2)
     student, vlm = Stage("student", {"seed": 0}, (), 10.0), Stage("vlm", {"seed": 0}, (), 40.0)
     assert forecast.left([student, vlm]) == (10 + 40) / 2
+    assert forecast.left([student, vlm], {vlm: 30.0, student: 15.0}) == (0 + 10) / 2
     forecast.learn(student, 20.0)  # twice as slow as expected: so will be all others
     assert (forecast.seconds(student), forecast.seconds(vlm)) == (20.0, 80.0)
     forecast.learn(vlm, 40.0)  # This kind has its own factor.

@@ -82,7 +82,7 @@ def test_a_cache_that_holds_more_serves_a_run_as_its_own(tmp_path, losses):
     (batch, features), (own_batch, own_features) = found
     assert batch.keys() == own_batch.keys() and features.image_grid == own_features.image_grid
     assert all(torch.equal(values, own_batch[name]) for name, values in batch.items())
-    assert large.identity() == own.identity()  # An interrupted run can go on with either.
+    assert large.identity() == own.identity()  # An interrupted run goes on with either.
 
 
 def _pooled(pixel_values, **texts):
