@@ -5,8 +5,9 @@ CLIP_benchmark's tools read, and all of them into one table. The block `evaluati
 
     accelerate launch recipes/evaluate.py                                   # the models that the demo left behind
     accelerate launch recipes/evaluate.py --model_name_or_path open_clip:ViT-B-16/laion2b_s34b_b88k
-    accelerate launch recipes/evaluate.py --model_name_or_path '["outputs/my_student", "openai/clip-vit-base-patch16"]' \
-        --evaluation '{"zero_shot": {"dataset_name": "uoft-cs/cifar10", "image_column": "img", "templates": "cifar10"}}'
+    accelerate launch recipes/evaluate.py \
+        --model_name_or_path '["outputs/my_student", "openai/clip-vit-base-patch16"]' --evaluation \
+        '{"zero_shot": {"dataset_name": "uoft-cs/cifar10", "image_column": "img", "templates": "cifar10"}}'
 
 With `--push_to_hub true` the scores of one model go to its repository on the Hub, and into its card.
 """
@@ -40,8 +41,8 @@ class EvaluateArguments(HubArguments):
     )
     evaluation: dict = field(
         metadata={
-            "help": "What to measure: `zero_shot`, `retrieval` and `representation`, each with the arguments of its data "
-            "(`dataset_name`, `split`, `image_column`, ...) and of its evaluator (`label_column`, `class_names`, "
+            "help": "What to measure: `zero_shot`, `retrieval` and `representation`, each with the arguments of its "
+            "data (`dataset_name`, `split`, `image_column`, ...) and of its evaluator (`label_column`, `class_names`, "
             "`templates` or `text_column`, `batch_size`, and for a representation `teacher`)."
         }
     )
@@ -65,8 +66,8 @@ def check(args: EvaluateArguments, names: list[str]) -> None:
         return
     if len(names) > 1 or parse_name(names[0]).kind not in ("folder", "hub"):
         raise ValueError(
-            f"`push_to_hub` with `model_name_or_path={args.model_name_or_path!r}`: scores go to the repository of their "
-            "model. It may be one folder or Hub id. Evaluate it by itself."
+            f"`push_to_hub` with `model_name_or_path={args.model_name_or_path!r}`: scores go to the repository of "
+            "their model. It may be one folder or Hub id. Evaluate it by itself."
         )
     if parse_name(names[0]).kind == "hub":
         args.hub_model_id = args.hub_model_id or names[0]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from ..losses.features import CLIPFeatures
+from ..models.precision import upcast
 
 LOSSES = "losses."  # part of the names of buffers of the losses in a DistillationModel
 
@@ -69,7 +70,8 @@ class _Window:
 
     def collect(self, model, student: CLIPFeatures, teacher: CLIPFeatures | None) -> dict[str, Any]:
         """Keep the features in pass 1; with those of the last micro-batch, compute the loss and its gradient."""
-        self.students.append(student.map(_upcast))
+        # An unscaled gradient of half-precision features would underflow.
+        self.students.append(student.map(upcast))
         self.teachers.append(teacher)
         if len(self.students) == self.size:
             self._differentiate(model)
@@ -158,11 +160,6 @@ def set_random_state(device: torch.device, state: list[Tensor]) -> None:
 
 def _generators(device: torch.device) -> list:
     return [torch.random] if device.type == "cpu" else [torch.random, torch.get_device_module(device)]
-
-
-def _upcast(x: Tensor) -> Tensor:
-    # An unscaled gradient of half-precision features would underflow.
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _parameters(losses: nn.Module) -> list[nn.Parameter]:

@@ -39,7 +39,7 @@ def shard_teacher(teacher: Teacher) -> None:
         for member in teacher.members:
             shard_teacher(member)
         return
-    blocks = _blocks(teacher) if isinstance(teacher, nn.Module) else []
+    blocks = _blocks(teacher)
     if not blocks:
         raise ValueError(
             f"`teacher_sharded=True`, and this {type(teacher).__name__} has no weights to share out. It must be a "

@@ -12,7 +12,7 @@ from ..losses import requested
 from ..losses.features import CLIPFeatures
 from ..losses.specification import specification
 from ..teachers import load_teacher
-from ..teachers.base import Teacher
+from ..teachers.base import TEXT_INPUTS, Teacher
 from ..training.alarms import Alarms
 from ..training.arguments import save_arguments
 from ..training.base_trainer import BaseTrainer
@@ -25,7 +25,6 @@ from .teacher_sharding import shard_teacher
 from .training_args import DistillationTrainingArguments
 
 LOSSES_NAME = "losses.safetensors"
-TEXT_INPUTS = ("input_ids", "attention_mask", "synthetic_input_ids", "synthetic_attention_mask")
 STUDENT_INPUTS = ("pixel_values", *TEXT_INPUTS)
 
 

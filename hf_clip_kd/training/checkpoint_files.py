@@ -9,6 +9,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from ..recipe_io.results import write_whole
+
 logger = logging.getLogger(__name__)
 
 MARK = "checkpoint.json"
@@ -27,10 +29,7 @@ def mark_complete(folder: Path, run: dict[str, Any]) -> None:
     for path in [*files.values(), *(path for path in folder.rglob("*") if path.is_dir())]:
         _to_disk(path)
     mark = {"run": run, "files": {name: path.stat().st_size for name, path in files.items()}}
-    temporary = folder / f"{MARK}.tmp"
-    temporary.write_text(json.dumps(mark, indent=2) + "\n", encoding="utf-8")
-    _to_disk(temporary)
-    os.replace(temporary, folder / MARK)
+    write_whole(folder / MARK, json.dumps(mark, indent=2) + "\n")
     for path in (folder, folder.parent):
         _to_disk(path)
 

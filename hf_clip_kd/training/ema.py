@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
+from ..models.precision import upcast
 from .arguments import RunArguments
 from .distributed import rank
 from .sharded import is_sharded, load_local_shards, local_shards, whole_values
@@ -40,13 +41,13 @@ class Average:
         live |= {name: x for name, x in model.named_buffers() if name in saved and x.is_floating_point()}
         # FSDP 2 puts other tensors in their place while the module runs, so these are the tensors themselves.
         self.names, self.live = list(live), list(live.values())
-        self.values = [_upcast(x).clone(memory_format=torch.preserve_format) for x in local_shards(self.live)]
+        self.values = [upcast(x).clone(memory_format=torch.preserve_format) for x in local_shards(self.live)]
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Add the weights after step number `step`; the first step is 1."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self.values, [_upcast(x) for x in local_shards(self.live)], 1 - decay)
+        torch._foreach_lerp_(self.values, [upcast(x) for x in local_shards(self.live)], 1 - decay)
 
     def leave(self) -> None:
         """Put the average in the place of the model's own weights."""
@@ -146,7 +147,3 @@ class EMACallback(TrainerCallback):
 def _write(names: list[str], values: list[Tensor], path: str) -> None:
     state = {name: value.contiguous() for name, value in zip(names, values, strict=True)}
     save_file(state, path, metadata={"format": "pt"})
-
-
-def _upcast(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))

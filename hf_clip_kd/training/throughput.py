@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from ..recipe_io.results import METRICS_NAME
+from ..recipe_io.results import METRICS_NAME, write_whole
 
 
 class Clock:
@@ -116,10 +115,7 @@ class MetricsWriter(TrainerCallback):
         if state.is_world_process_zero:
             path = Path(args.output_dir, METRICS_NAME)
             lines = [line for line in _complete_lines(path) if 0 < json.loads(line)["step"] <= state.global_step]
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_suffix(".tmp")
-            temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-            os.replace(temporary, path)
+            write_whole(path, "".join(line + "\n" for line in lines))
 
     def on_log(self, args, state, control, **kwargs):
         if state.is_world_process_zero:

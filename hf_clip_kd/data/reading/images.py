@@ -1,4 +1,4 @@
-"""Decoding of images as they come: whatever the file is, an 8-bit RGB picture the right way up, or one named reason why not."""
+"""Decoding of images: a file becomes an 8-bit RGB picture the right way up, or an error names the reason."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .worker_counts import SLOTS, WorkerCounts, worker_slot
 logger = logging.getLogger(__name__)
 
 MAX_PIXELS = 2**26
-"""Larger pictures (200 MB of RGB) are skipped, unless they are JPEGs, which can be decoded at half their size or less."""
+"""Larger pictures (200 MB of RGB) are skipped. A JPEG can be decoded at half its size or less instead."""
 
 MAX_ASPECT = 100
 """Longer strips are skipped: CLIP's shortest-edge resize would blow a 1 x 5000 line up to 224 x 1,120,000."""
@@ -27,28 +27,28 @@ _KEPT, _KEPT_BYTES = 16, 240
 
 
 class BrokenImageError(ValueError):
-    """One image cannot be used; the message says why. The collator counts it and goes on."""
+    """Unusable image: the message names the reason. The collator counts it and goes on."""
 
 
 def decode_image(value: Any, *, min_side: int | None = None) -> Image.Image:
     """Decode one image to an 8-bit RGB picture, the right way up.
 
-    Transparency is laid on white, as the image processors of transformers do, so that student and teacher see what a
-    pipeline shows them later; dropping the alpha channel instead (open_clip) uncovers whatever an editor left below it.
-    16-bit greys are scaled, not clipped, to 8 bits. Of an animation, the first frame is taken.
+    Transparency is laid on white, as the image processors of transformers do. Student and teacher then see the picture
+    that a pipeline shows them later. A dropped alpha channel (open_clip) uncovers pixels that an editor left below.
+    16-bit greys are scaled, not clipped, to 8 bits. An animation gives its first frame.
 
     Args:
         value (`PIL.Image.Image`, `dict`, `bytes`, `str` or `os.PathLike`):
             A picture, an undecoded `datasets.Image` (`{"bytes": ..., "path": ...}`), the bytes of a file, or a path.
         min_side (`int`, *optional*):
-            The shortest side that is needed. A JPEG is then decoded at 1/2, 1/4 or 1/8 of its size as long as both
-            sides stay at least this long: for a photo of 12 megapixels this is several times faster.
+            The shortest side that is needed, in pixels. A JPEG is then decoded at 1/2, 1/4 or 1/8 of its size, but
+            no side becomes shorter. This is several times faster for a photo of 12 megapixels.
 
     Returns:
-        `PIL.Image.Image`: of mode `"RGB"`.
+        `PIL.Image.Image`: a picture of mode `"RGB"`.
 
     Raises:
-        BrokenImageError: if there is no image, it cannot be decoded, or it is too large or too narrow to be of use.
+        BrokenImageError: There is no image, it cannot be decoded, or it is too large or too narrow.
     """
     try:
         image = _open(value)
@@ -63,7 +63,7 @@ def decode_image(value: Any, *, min_side: int | None = None) -> Image.Image:
 
 
 def image_name(row: dict[str, Any]) -> str:
-    """The name by which a user finds this row's image: its path, its key in a tar, or else its caption."""
+    """Name a row's image for its user: by its path, its key in a tar, or else its caption."""
     value = row.get("image")
     path = value.get("path") if isinstance(value, dict) else getattr(value, "filename", value)
     if isinstance(path, (str, os.PathLike)) and str(path):
@@ -90,7 +90,7 @@ def _open(value: Any) -> Image.Image:
 
 
 def _check_shape(image: Image.Image, value: Any, min_side: int | None) -> None:
-    """Refuse what cannot be used before its pixels are unpacked; ask a JPEG for a smaller version of itself."""
+    """Refuse an unusable image before its pixels are unpacked; ask a JPEG for a smaller version of itself."""
     width, height = image.size
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise BrokenImageError(f"{width} x {height} pixels: sides differ by more than {MAX_ASPECT} times")
@@ -107,7 +107,7 @@ def _check_shape(image: Image.Image, value: Any, min_side: int | None) -> None:
 def _upright(image: Image.Image) -> Image.Image:
     try:
         turned = image.getexif().get(_ORIENTATION, 1) != 1
-    except Exception:  # a picture with an unreadable EXIF block is still a good picture
+    except Exception:  # A picture with an unreadable EXIF block is still a good picture.
         return image
     return ImageOps.exif_transpose(image) if turned else image
 
@@ -126,17 +126,17 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _grey_to_8_bits(image: Image.Image) -> Image.Image:
-    """Scale greys of 16 bits, 32 bits or floats; PIL's own `convert` clips at 255, which leaves a white page."""
+    """Scale greys of 16 bits, 32 bits or floats. PIL's own `convert` clips at 255, which leaves a white page."""
     grey = np.nan_to_num(np.asarray(image).astype(np.float32), nan=0.0)
     if image.mode == "F":
-        grey = grey * 255 if grey.max() <= 1 else grey  # the two usual ranges of floats: 0 to 1 and 0 to 255
+        grey = grey * 255 if grey.max() <= 1 else grey  # Floats usually range from 0 to 1 or from 0 to 255.
     elif image.mode.startswith("I;16") or grey.max() > 255:
-        grey = grey / 257  # 65535 -> 255. Mode I (32 bits) holds 16-bit greys in files written by older tools
+        grey = grey / 257  # 65535 -> 255. Mode I (32 bits) holds 16-bit greys in files written by older tools.
     return Image.fromarray(np.clip(np.rint(grey), 0, 255).astype(np.uint8))
 
 
 class BrokenImages:
-    """Counts the rows that could not be used, names each once in the log, and stops the run when they are too many.
+    """Count the rows that could not be used, name each once in the log, and stop the run at too many.
 
     The counts and the first names of each worker live in shared memory, see [`WorkerCounts`]. Names are logged by the
     worker that met them.
@@ -145,7 +145,7 @@ class BrokenImages:
         max_fraction (`float`, *optional*, defaults to `0.05`):
             The run stops when a larger share of the rows is broken. `1.0` never stops.
         min_seen (`int`, *optional*, defaults to `100`):
-            Rows to see before the share is judged.
+            Rows to see before the share counts.
     """
 
     def __init__(self, max_fraction: float = 0.05, min_seen: int = 100):
@@ -174,7 +174,7 @@ class BrokenImages:
 
     @property
     def names(self) -> list[str]:
-        """`name (reason)` of broken rows, of each worker the first few."""
+        """List of `name (reason)` of the first few broken rows of each worker."""
         used = self.kept[self.kept[..., 0] > 0].numpy()
         return sorted({bytes(row).rstrip(b"\0").decode("utf-8", errors="ignore") for row in used})
 
@@ -183,10 +183,10 @@ class BrokenImages:
 
         Args:
             seen (`int`): Rows in the batch, broken ones included.
-            broken (`list` of `(name, reason)`): Those that could not be used.
+            broken (`list` of `(name, reason)`): The rows that could not be used.
 
         Raises:
-            ValueError: if more than `max_fraction` of at least `min_seen` rows is broken.
+            ValueError: More than `max_fraction` of at least `min_seen` rows is broken.
         """
         self.counts.add("seen", seen)
         if not broken:
@@ -207,7 +207,7 @@ class BrokenImages:
         if name in self.named or len(self.named) > _MAX_NAMED:
             return
         self.named.add(name)
-        free = int((kept[:, 0] > 0).sum())  # workers start anew in every epoch, their place remains
+        free = int((kept[:, 0] > 0).sum())  # Workers start anew in every epoch, and their place remains.
         if free < _KEPT:
             text = f"{name} ({reason})".encode(errors="replace")[:_KEPT_BYTES]
             kept[free, : len(text)] = torch.frombuffer(bytearray(text), dtype=torch.uint8)

@@ -1,4 +1,4 @@
-"""What one model wants to see: its image size, interpolation, mean and std, and its tokens."""
+"""Views of a model: its image size, interpolation, mean and std, and its tokens."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from .random_crop import Crop, recolored
 
-# Tokenizers that agree on these (accents, digits, symbols, an unknown script, truncation) agree on captions.
+# Tokenizers that agree on these texts (accents, digits, symbols, an unknown script, truncation) agree on captions.
 _PROBES = (
     "a photo of a cat",
     "Two DOGS, 34 of them; isn't it? #1",
@@ -24,12 +24,12 @@ _PROBES = (
 
 @dataclass(frozen=True)
 class ImageView:
-    """The square (or rectangle) of pixels a vision tower gets.
+    """Square (or rectangle) of pixels that a vision tower gets.
 
     Args:
-        size (`(int, int)`): Height and width.
+        size (`(int, int)`): Height and width in pixels.
         resample (`int`): PIL's number of the interpolation (3 = bicubic).
-        mean, std (`tuple[float, ...]`): Per channel, of pixels that run from 0 to 255.
+        mean, std (`tuple[float, ...]`): Mean and standard deviation per channel, for pixels from 0 to 255.
     """
 
     size: tuple[int, int]
@@ -39,19 +39,20 @@ class ImageView:
 
     @classmethod
     def of(cls, image_processor: Any) -> ImageView:
-        """Read it off a Hugging Face image processor (or anything with the same attributes).
+        """Read it off a Hugging Face image processor (or any object with the same attributes).
 
         Raises:
-            ValueError: if the processor does not make pictures of one fixed size.
+            ValueError: The processor does not make pictures of one fixed size.
         """
         size = _fixed_size(image_processor)
         if size is None:
             raise ValueError(
-                f"{type(image_processor).__name__} with `size={getattr(image_processor, 'size', None)}` makes pictures "
-                "of no fixed size. A student's must be fixed. Use a processor with `crop_size={'height': 224, 'width': "
-                "224}, do_center_crop=True` or `size={'height': 224, 'width': 224}`."
+                f"{type(image_processor).__name__} with `size={getattr(image_processor, 'size', None)}` makes "
+                "pictures of no fixed size. A student's must be fixed. Use a processor with "
+                "`crop_size={'height': 224, 'width': 224}, do_center_crop=True` or "
+                "`size={'height': 224, 'width': 224}`."
             )
-        # The rule (x * factor - mean) / std, written for x as it is.
+        # The rule is (x * factor - mean) / std. Here it is written for x without a factor.
         factor = image_processor.rescale_factor if getattr(image_processor, "do_rescale", True) else 1.0
         normalize = getattr(image_processor, "do_normalize", True)
         mean = image_processor.image_mean if normalize else (0.0, 0.0, 0.0)
@@ -65,11 +66,11 @@ class ImageView:
 
     @property
     def grid(self) -> tuple:
-        """Views that agree in this see the same pixels before their mean and std."""
+        """Key of the pixels before mean and std: views with the same key share them."""
         return self.size, self.resample
 
     def crop(self, images: Sequence[Image.Image], crops: Sequence[Crop]) -> torch.Tensor:
-        """Cut and resize in one pass per picture, then change the colours of what is left.
+        """Cut and resize in one pass per picture, then change the colours of the crop.
 
         Returns:
             `torch.Tensor` of shape `(batch, height, width, 3)`, uint8.
@@ -82,7 +83,7 @@ class ImageView:
         return torch.from_numpy(batch)
 
     def normalize(self, pixels: torch.Tensor) -> torch.Tensor:
-        """`(batch, height, width, 3)` uint8 -> `(batch, 3, height, width)` float32, normalised."""
+        """Normalise pixels: `(batch, height, width, 3)` uint8 -> `(batch, 3, height, width)` float32."""
         values = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
         mean = torch.tensor(self.mean).view(3, 1, 1)
         std = torch.tensor(self.std).view(3, 1, 1)
@@ -91,10 +92,10 @@ class ImageView:
 
 @dataclass(frozen=True)
 class OwnView:
-    """What a vision tower of any image size gets (SigLIP 2 NaFlex): the crop, through its own image processor.
+    """View of a vision tower of any image size (SigLIP 2 NaFlex): the crop, through its own image processor.
 
     Args:
-        image_processor: Called with pictures, gives `pixel_values`.
+        image_processor: Maps pictures to `pixel_values`.
         size (`(int, int)`, *optional*): Height and width that it needs at most; JPEGs are decoded at twice that.
     """
 
@@ -111,17 +112,17 @@ class OwnView:
         return [ImageOps.mirror(image) if crop.flip else image for image, crop in zip(cut, crops, strict=True)]
 
     def normalize(self, images: list[Image.Image]) -> torch.Tensor:
-        """`pixel_values` as the processor makes them."""
+        """Make `pixel_values` with the processor."""
         return self.image_processor(images, return_tensors="pt")["pixel_values"]
 
 
 def image_view(image_processor: Any) -> ImageView | OwnView:
-    """The view of a student or teacher for training: a picture of one fixed size, or its own rule where it has none."""
+    """Return the view of a student or teacher for training: one fixed size, or the processor's own rule."""
     return ImageView.of(image_processor) if _fixed_size(image_processor) else OwnView(image_processor)
 
 
 def _fixed_size(image_processor: Any) -> tuple[int, int] | None:
-    """(height, width) of the pictures it makes, or `None` where that depends on the picture."""
+    """Return (height, width) of the pictures it makes, or `None` if the size depends on the picture."""
     name = "crop_size" if getattr(image_processor, "do_center_crop", None) else "size"
     size = getattr(image_processor, name, None) or {}
     height, width = size.get("height"), size.get("width")
@@ -129,24 +130,25 @@ def _fixed_size(image_processor: Any) -> tuple[int, int] | None:
 
 
 def _pil_resample(value: Any) -> int:
-    """PIL's number, also for a processor that names a torchvision `InterpolationMode`."""
+    """Return PIL's number, also for a processor that names a torchvision `InterpolationMode`."""
     if hasattr(value, "name"):
         return int(Image.Resampling[value.name])
     return int(value)
 
 
 class TextView:
-    """One model's tokenizer, called with its own context length and padding.
+    """Tokenizer of a model with its own context length and padding.
 
-    CLIP's text tower is causal and pools at the first end-of-text token, so padding behind it changes nothing, and
+    CLIP's text tower is causal and pools at the first end-of-text token, so padding behind it changes nothing. Its
     batches are padded to their longest caption. All others (SigLIP was trained on padding) get the full context.
 
     Args:
         processor (`ProcessorMixin`): Has `.tokenizer` and, if its tokenizer does not know it, `.context_length`.
-        context_length (`int`, *optional*): Number of tokens at most; by default that of the processor or its tokenizer.
+        context_length (`int`, *optional*): Number of tokens at most; the default is the processor's or its
+            tokenizer's.
 
     Raises:
-        ValueError: if the context length is not known.
+        ValueError: The context length is not known.
     """
 
     def __init__(self, processor: Any, context_length: int | None = None):
@@ -164,14 +166,14 @@ class TextView:
         self.padding = "longest" if causal else "max_length"
 
     def __call__(self, texts: list[str]) -> dict[str, torch.Tensor]:
-        """`input_ids` (texts, length) and, where the tokenizer makes one, `attention_mask`, int64."""
+        """Make `input_ids` (texts, length) and, if the tokenizer has one, `attention_mask`, int64."""
         tokens = self.tokenizer(
             texts, padding=self.padding, truncation=True, max_length=self.context_length, return_tensors="pt"
         )
         return {key: tokens[key] for key in ("input_ids", "attention_mask") if key in tokens}
 
     def agrees_with(self, other: TextView) -> bool:
-        """Whether both turn every text into the same ids, padding included."""
+        """Tell if both turn every text into the same ids, padding included."""
         if self.tokenizer is other.tokenizer and self.context_length == other.context_length:
             return True
         if (self.context_length, self.padding) != (other.context_length, other.padding):
@@ -184,7 +186,7 @@ class TextView:
 
 
 def same_rule(first: Any, second: Any) -> bool:
-    """Whether two image processors treat every picture alike in evaluation: resize, crop, interpolation, backend."""
+    """Tell if two image processors treat every picture alike: resize, crop, interpolation, backend."""
     if first is second:
         return True
     return type(first) is type(second) and hasattr(first, "to_dict") and _settings(first) == _settings(second)
@@ -192,5 +194,5 @@ def same_rule(first: Any, second: Any) -> bool:
 
 def _settings(image_processor: Any) -> dict[str, Any]:
     settings = image_processor.to_dict()
-    settings.pop("processor_class", None)  # the class of the folder it was saved in
+    settings.pop("processor_class", None)  # This names the class of the folder that it was saved in.
     return settings
