@@ -75,7 +75,7 @@ def check(args: EvaluateArguments, names: list[str]) -> None:
 
 
 def folder_with_scores(name: str, output_dir: str) -> Path:
-    """Add the new scores to the results in the model's folder; a model on the Hub gets a copy without weights."""
+    """Add the new scores to the results in the model's folder. A Hub model gets a copy without weights."""
     folder = Path(name)
     if not folder.is_dir():
         folder = Path(output_dir, "hub", folder.name)

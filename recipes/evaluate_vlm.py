@@ -68,8 +68,8 @@ def score(name: str, evaluator: VQAEvaluator, args: EvaluateVLMArguments, state:
     except (OSError, ValueError) as error:
         raise ValueError(
             f"`model_name_or_path={name!r}` cannot be loaded ({str(error).splitlines()[0]}). It must be a folder or "
-            "Hub id of an image-text-to-text model with its processor. Train one with `recipes/train_vlm.py`, or correct "
-            "the name."
+            "Hub id of an image-text-to-text model with its processor. Train one with `recipes/train_vlm.py`, or "
+            "correct the name."
         ) from error
     return evaluator(
         model.to(state.device),

@@ -136,7 +136,7 @@ def _grey_to_8_bits(image: Image.Image) -> Image.Image:
 
 
 class BrokenImages:
-    """Count the rows that could not be used, name each once in the log, and stop the run at too many.
+    """Count unreadable rows, name each once in the log, and stop the run at too many.
 
     The counts and the first names of each worker live in shared memory, see [`WorkerCounts`]. Names are logged by the
     worker that met them.
