@@ -93,8 +93,8 @@ class DistillArguments(ImageTextArguments, RandomCropArguments):
     teacher_recipe: str | None = field(
         default=None,
         metadata={
-            "help": "YAML of this script that makes the teacher's folder if it does not exist: a path, or a name in "
-            "recipes/configs/distill."
+            "help": "YAML of this script that makes the teacher's folder if it does not exist. It is a path, or a "
+            "name in recipes/configs/distill."
         },
     )
     teacher_cache: str | None = field(

@@ -35,13 +35,13 @@ CONFIGS = Path(__file__).parent / "configs" / "evaluate"
 class EvaluateArguments(HubArguments):
     model_name_or_path: str | list[str] = field(
         metadata={
-            "help": "What to score: a folder, a Hub id, `open_clip:ARCH/TAG`, `open_clip:ARCH//checkpoint.pt`, or a "
+            "help": "Models to score: a folder, a Hub id, `open_clip:ARCH/TAG`, `open_clip:ARCH//checkpoint.pt`, or a "
             "list of them."
         }
     )
     evaluation: dict = field(
         metadata={
-            "help": "What to measure: `zero_shot`, `retrieval` and `representation`, each with the arguments of its "
+            "help": "Tasks to measure: `zero_shot`, `retrieval` and `representation`, each with the arguments of its "
             "data (`dataset_name`, `split`, `image_column`, ...) and of its evaluator (`label_column`, `class_names`, "
             "`templates` or `text_column`, `batch_size`, and for a representation `teacher`)."
         }
@@ -51,7 +51,7 @@ class EvaluateArguments(HubArguments):
         default="float32",
         metadata={"help": "Type of the weights.", "choices": ["float32", "float16", "bfloat16"]},
     )
-    trust_remote_code: bool = field(default=False, metadata={"help": "Whether model code from the Hub may run."})
+    trust_remote_code: bool = field(default=False, metadata={"help": "Run model code from the Hub."})
 
 
 def split_name(name: str) -> tuple[str, str]:

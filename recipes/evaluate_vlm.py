@@ -30,7 +30,7 @@ CONFIGS = Path(__file__).parent / "configs" / "evaluate_vlm"
 @dataclass
 class EvaluateVLMArguments:
     model_name_or_path: str | list[str] = field(
-        metadata={"help": "What to score: a folder or Hub id of an image-text-to-text model, or a list of them."}
+        metadata={"help": "Models to score: a folder or Hub id of an image-text-to-text model, or a list of them."}
     )
     evaluation: dict = field(
         metadata={
@@ -45,7 +45,7 @@ class EvaluateVLMArguments:
         default="float32",
         metadata={"help": "Type of the weights.", "choices": ["float32", "float16", "bfloat16"]},
     )
-    trust_remote_code: bool = field(default=False, metadata={"help": "Whether model code from the Hub may run."})
+    trust_remote_code: bool = field(default=False, metadata={"help": "Run model code from the Hub."})
 
 
 def fingerprint(name: str, model, dtype: str) -> str:

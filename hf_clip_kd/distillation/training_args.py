@@ -16,17 +16,17 @@ class DistillationTrainingArguments(RunArguments, TrainingArguments):
     losses: dict | str | None = field(
         default="clip_kd",
         metadata={
-            "help": "The objective: `clip_kd`, `tinyclip`, `mobileclip`, or loss name to weight, or to its options "
-            'with the weight among them, e.g. `{"clip": 1, "fd": {"weight": 2000, "reduction": "mean"}}`. On the '
-            "command line, as JSON."
+            "help": "Objective: `clip_kd`, `tinyclip`, `mobileclip`, or a mapping of loss names to weights. Options "
+            'take the place of a weight, e.g. `{"clip": 1, "fd": {"weight": 2000, "reduction": "mean"}}`. The command '
+            "line takes it as JSON."
         },
     )
     grad_cache: bool = field(
         default=True,
         metadata={
-            "help": "With `gradient_accumulation_steps` above 1, train on all micro-batches of a step as on one "
-            "batch, so that each sample has all others as negatives. It costs a second forward pass of the student. "
-            "False averages the losses of the small batches."
+            "help": "Train on all micro-batches of a step as on one batch, if `gradient_accumulation_steps` is above "
+            "1. Each sample then has all others as negatives. It costs a second forward pass of the student. False "
+            "averages the losses of the small batches."
         },
     )
     teacher_sharded: bool = field(
@@ -60,8 +60,8 @@ class DistillationTrainingArguments(RunArguments, TrainingArguments):
     auto_find_batch_size: bool = field(
         default=False,
         metadata={
-            "help": "Try before the first step whether a batch fits the memory, and if need be cut it into "
-            "micro-batches that fit, with the objective of the whole batch. `per_device_train_batch_size` and "
+            "help": "Try before the first step whether a batch fits the memory. Cut it into micro-batches if it does "
+            "not; the objective stays that of the whole batch. `per_device_train_batch_size` and "
             "`gradient_accumulation_steps` change, their product does not."
         },
     )

@@ -32,8 +32,8 @@ class RunArguments:
     on_failed_save: str = field(
         default="continue",
         metadata={
-            "help": "Reaction to a checkpoint that cannot be written, for example on a full disk: `continue` until "
-            "the next one, or `stop`. The last complete checkpoint stays either way.",
+            "help": "Reaction to a checkpoint that cannot be written, for example on a full disk. `continue` tries "
+            "again at the next one, `stop` ends the run. The last complete checkpoint stays either way.",
             "choices": ["continue", "stop"],
         },
     )

@@ -1,4 +1,4 @@
-"""The rules of prose for docstrings and comments, as a checker of one Python file."""
+"""The rules of prose for docstrings, comments and `help` texts, as a checker of one Python file."""
 
 import ast
 import io
@@ -31,13 +31,19 @@ ABBREVIATIONS = re.compile(r"\b(e\.g|i\.e|al|eq|Eq|Fig|fig|vs|cf|No|no|resp|Sec|
 
 
 def texts(source):
-    """Yield (line, text) of each docstring and each block of comment lines in `source`."""
+    """Yield (line, text) of each docstring, each `help` text and each block of comment lines in `source`."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             docstring = ast.get_docstring(node)
             if docstring:
                 raw = node.body[0].value.value
                 yield node.body[0].lineno + raw[: len(raw) - len(raw.lstrip())].count("\n"), docstring
+        elif isinstance(node, ast.Dict):
+            for key, value in zip(node.keys, node.values, strict=True):
+                if isinstance(key, ast.Constant) and key.value == "help":
+                    yield value.lineno, literal(value)
+        elif isinstance(node, ast.keyword) and node.arg == "help":
+            yield node.value.lineno, literal(node.value)
     block, last = None, None
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type != tokenize.COMMENT or DIRECTIVE.match(token.string):
@@ -54,6 +60,13 @@ def texts(source):
         last = place if whole_line else None
     if block:
         yield block[0], "\n".join(block[1])
+
+
+def literal(node):
+    """Return the text of a string, with `...` for each value in an f-string."""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(part.value if isinstance(part, ast.Constant) else "`...`" for part in node.values)
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
 
 
 def paragraphs(text):

@@ -14,12 +14,12 @@ DEFAULT = "max_steps: 20\ndataset_name: shapes\nlosses: {clip: 1, fd: {weight: 2
 
 @dataclass
 class DataArguments:
-    dataset_name: str = field(metadata={"help": "Which images and texts."})
+    dataset_name: str = field(metadata={"help": "Name of the images and texts."})
     image_column: str = field(default="image", metadata={"help": "Column of the images."})
     max_samples: int | None = field(default=None, metadata={"help": "Use at most so many rows."})
     crop_scale: list[float] = field(default_factory=lambda: [0.9, 1.0], metadata={"help": "Range of the crop's area."})
     templates: list[str] | None = field(default=None, metadata={"help": "Prompts around class names."})
-    evaluators: list[dict] | None = field(default=None, metadata={"help": "What to measure."})
+    evaluators: list[dict] | None = field(default=None, metadata={"help": "Tasks to measure."})
     interpolation: Literal["bilinear", "bicubic"] = field(default="bicubic", metadata={"help": "Resize filter."})
     trust_remote_code: bool = field(default=False, metadata={"help": "Run code of the Hub repository."})
     teacher_token: str | None = field(default=None, metadata={"help": "Token for the teacher's repository."})

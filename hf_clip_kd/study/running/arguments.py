@@ -20,8 +20,8 @@ class StudyArguments:
 
     teachers: dict = field(
         metadata={
-            "help": "Name to `model`, a teacher's name as `distill.py` takes it, or to `recipe`, the YAML of that "
-            "script that trains it, with the values that differ. `seconds` may be the time of that training."
+            "help": "Name to `model`, a teacher's name as `distill.py` takes it. Or name to `recipe`, the YAML of "
+            "that script that trains it, with the values that differ. `seconds` may be the time of that training."
         }
     )
     students: dict = field(metadata={"help": "Name to the `model_name_or_path` of `distill.py`."})
@@ -62,8 +62,8 @@ class StudyArguments:
     representation: dict | None = field(
         default=None,
         metadata={
-            "help": "Blocks of `evaluation` that are compared with the cell's teacher, by the name of an image set: "
-            "`classification` and `vqa` in the report."
+            "help": "Blocks of `evaluation` that are compared with the cell's teacher, by the name of an image set. "
+            "The report reads `classification` and `vqa`."
         },
     )
     reference_teacher: str | None = field(

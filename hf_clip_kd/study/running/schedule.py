@@ -28,9 +28,9 @@ class Ended:
 
     stage: Stage
     outcome: str = field(metadata={"help": "`done`, `failed`, or `skipped` because what it needs failed."})
-    seconds: float | None = field(default=None, metadata={"help": "What it took, if it ran."})
-    earlier: bool = field(default=False, metadata={"help": "Whether another run of the study had done it."})
-    error: str | None = field(default=None, metadata={"help": "Why it failed."})
+    seconds: float | None = field(default=None, metadata={"help": "Time that it took, if it ran."})
+    earlier: bool = field(default=False, metadata={"help": "True if another run of the study had done it."})
+    error: str | None = field(default=None, metadata={"help": "Reason of a failure."})
 
 
 @dataclass

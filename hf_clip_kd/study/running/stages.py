@@ -21,16 +21,16 @@ class Kind:
     """Facts that all stages of one kind share."""
 
     script: str = field(metadata={"help": "Its file in recipes/."})
-    output: str = field(metadata={"help": "Where it writes, seen from its folder."})
+    output: str = field(metadata={"help": "Folder of its output, seen from its own."})
     product: str = field(
         metadata={
-            "help": "A file that only a finished stage leaves there. The exit code is not enough: a training that "
+            "help": "A file that only a finished stage leaves there. The exit code is not enough. A training that "
             "is told to stop saves a checkpoint and exits with code 0."
         }
     )
-    resumes: bool = field(default=False, metadata={"help": "Whether it goes on from its last checkpoint."})
+    resumes: bool = field(default=False, metadata={"help": "True if it goes on from its last checkpoint."})
     launched: bool = field(
-        default=True, metadata={"help": "Whether several processes can share it, by `accelerate launch`."}
+        default=True, metadata={"help": "True if several processes can share it, by `accelerate launch`."}
     )
 
 
@@ -61,14 +61,17 @@ class Stage:
         hash=False,
         compare=False,
         metadata={
-            "help": "Of the script. A `PurePosixPath` is seen from the study's folder, and as such part of the hash."
+            "help": "Arguments of the script. A `PurePosixPath` is relative to the study's folder, also in the hash."
         },
     )
     needs: tuple[Stage, ...] = field(
-        default=(), hash=False, compare=False, metadata={"help": "What must have ended before, and not with an error."}
+        default=(),
+        hash=False,
+        compare=False,
+        metadata={"help": "Stages that must have ended before, without an error."},
     )
     seconds: float | None = field(
-        default=None, hash=False, compare=False, metadata={"help": "What it is expected to take, if anybody has said."}
+        default=None, hash=False, compare=False, metadata={"help": "Expected time, if anybody has said."}
     )
     placed: dict[str, Any] = field(
         default_factory=dict,

@@ -48,7 +48,7 @@ def stale(names: list[str]) -> dict[Path, str]:
 def main(argv: list[str] | None = None) -> list[Path]:
     """Run the command, and return the documents that were stale."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="TABLE", help=f"Of {', '.join(TABLES)}. Default: all.")
+    parser.add_argument("names", nargs="*", metavar="TABLE", help=f"Tables among {', '.join(TABLES)}. Default: all.")
     parser.add_argument("--check", action="store_true", help="Write nothing, and fail if a table is stale.")
     given = parser.parse_args(argv)
     if unknown := sorted(set(given.names) - set(TABLES)):
