@@ -9,6 +9,7 @@
 """
 
 import csv
+import os
 import re
 import shutil
 import sys
@@ -140,6 +141,10 @@ def copy_of_repository(folder):
     copy = folder / "repository"
     shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv", "outputs", "__pycache__"))
     (copy / ".venv").symlink_to(sys.prefix)
+    for name in ("pyproject.toml", "constraints.txt"):
+        os.utime(
+            copy / name, (0, 0)
+        )  # `make` installs after a change of these, and the environment is not the copy's.
     return copy
 
 
