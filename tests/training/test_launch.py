@@ -179,9 +179,15 @@ def test_an_engine_that_was_asked_for_and_is_not_there_is_refused(alone, argumen
 
 def test_a_teacher_without_blocks_is_not_shared_out(monkeypatch):
     from hf_clip_kd.distillation import teacher_sharding
+    from hf_clip_kd.losses.features import CLIPDims
+    from hf_clip_kd.teachers import FunctionTeacher
 
     monkeypatch.setattr(teacher_sharding, "world_size", lambda: 2)
-    teacher = types.SimpleNamespace(identity=dict)
+    teacher = FunctionTeacher(
+        lambda pixel_values: {"image_embeds": pixel_values.mean((2, 3))},
+        processor=types.SimpleNamespace(image_processor=object()),
+        dims=CLIPDims(3, has_text=False),
+    )
     with pytest.raises(ValueError, match="no weights to share out.*Leave `teacher_sharded` out"):
         teacher_sharding.shard_teacher(teacher)
 
