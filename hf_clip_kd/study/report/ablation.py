@@ -44,7 +44,8 @@ def ablation_table(study: Study) -> Markdown | None:
         judged = ["–", "–"] if name == task else verdict(totals(both_cells or alone_cells), totals(done[task]))
         lines.append(f"| {' | '.join([code(name), *scores, *judged])} |")
     errors = [cell for cells in failed.values() for cell in cells]
-    lines += [""] * bool(errors)
+    if errors:
+        lines.append("")
     for cell in errors:
         axes, reason = cell["axes"], cell["error"].strip().splitlines()[-1][:200]
         lines.append(f"{code(axes['objective'])} failed with seed {axes['seed']}: {escape(reason)}")
