@@ -52,7 +52,7 @@ ablation: $(INSTALLED) ## Train a student under every objective and write the ta
 test: $(INSTALLED) ## Run the fast tests, without the network
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
-test-slow: $(INSTALLED) ## Run the slow tests, or one of N parts of them: PART=1/12
+test-slow: $(INSTALLED) ## Run the slow tests, or one of N parts of them: PART=1/20
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow $(addprefix --part=,$(PART))
 
 test-engines: $(INSTALLED) ## Run the slow tests of DDP, ZeRO 1 to 3 and FSDP 2 on several processes
