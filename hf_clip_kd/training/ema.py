@@ -55,11 +55,13 @@ class Average:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Give the model its average, and afterwards its own weights again, bit for bit."""
+        """Give the model its average, and afterwards its own weights again, bit for bit, also after an error."""
         own = [x.clone(memory_format=torch.preserve_format) for x in local_shards(self.live)]
         self.leave()
-        yield
-        load_local_shards(self.model, self.live, own)
+        try:
+            yield
+        finally:
+            load_local_shards(self.model, self.live, own)
 
     def save(self, folder: str) -> None:
         """
@@ -139,9 +141,11 @@ class EMACallback(TrainerCallback):
             yield
             return
         self._is_in_place = True
-        with self.average.in_place():
-            yield
-        self._is_in_place = False
+        try:
+            with self.average.in_place():
+                yield
+        finally:
+            self._is_in_place = False
 
 
 def _write(names: list[str], values: list[Tensor], path: str) -> None:

@@ -1,6 +1,7 @@
 """The moving average: its formula, and that both trainers evaluate, save, resume and leave it in place exactly."""
 
 import json
+from types import SimpleNamespace
 
 import llava_runs
 import pytest
@@ -12,7 +13,7 @@ from torch import nn
 from transformers import CLIPModel, TrainerCallback
 
 from hf_clip_kd.losses import LOSSES
-from hf_clip_kd.training.ema import Average
+from hf_clip_kd.training.ema import Average, EMACallback
 from hf_clip_kd.vlm import FeatureScale, load_llava, measure_features, merge_adapter
 
 DECAY = 0.6  # the first two steps use less
@@ -279,6 +280,19 @@ def test_only_what_learns_is_averaged_buffers_too():
     model(torch.randn(8, 3))
     average.update(step=100)
     torch.testing.assert_close(average.values[4], (before + model[1].running_mean) / 2)
+
+
+def test_an_evaluation_that_fails_gives_the_weights_back():
+    ema, model = EMACallback(SimpleNamespace(ema_decay=DECAY, ema_evaluate=True)), nn.Linear(2, 2)
+    ema.on_train_begin(ema.args, None, None, model=model)
+    with torch.no_grad():
+        model.weight.add_(1)
+    own = model.weight.clone()
+    for _ in range(2):
+        with pytest.raises(ValueError, match="fails"), ema.in_place():
+            assert not torch.equal(model.weight, own), "the average is in place"
+            raise ValueError("fails")
+        assert torch.equal(model.weight, own)
 
 
 def test_half_precision_weights_are_averaged_in_float32():
