@@ -11,12 +11,10 @@ from PIL import Image
 
 from .reading.images import BrokenImageError, BrokenImages, decode_image, image_name
 from .reading.tars import ERROR
+from .texts import text_fault
 from .transforms.keyed_random import CAPTION, SYNTHETIC_CAPTION, UNIFORMS_PER_ROW, row_uniforms
 from .transforms.random_crop import Crop, RandomCrop
 from .transforms.view import ImageView, TextView, image_view, same_rule
-
-MAX_CAPTION = 10_000
-"""Longest caption, in characters. A longer text is a page and takes longer to tokenize than its image to read."""
 
 _CAPTIONS = ("draw", "first", "all")
 
@@ -243,16 +241,16 @@ def usable_captions(value: Any, name: str) -> list[str]:
         name (`str`): Name of the text for errors, such as `"caption"`.
 
     Raises:
-        BrokenImageError: if there is no caption, or none of at most `MAX_CAPTION` characters.
+        BrokenImageError: if there is no caption, or none that can be read, see [`text_fault`].
     """
     texts = value if isinstance(value, (list, tuple)) else [value]
     texts = [text for text in texts if isinstance(text, str) and text.strip()]
     if not texts:
         raise BrokenImageError(f"the row has no {name}")
-    short = [text for text in texts if len(text) <= MAX_CAPTION]
-    if not short:
-        raise BrokenImageError(f"the {name} has {len(texts[0]):,} characters: more than {MAX_CAPTION:,}")
-    return short
+    usable = [text for text in texts if text_fault(text) is None]
+    if not usable:
+        raise BrokenImageError(f"the {name} {text_fault(texts[0])}")
+    return usable
 
 
 def _drawn(captions: list[list[str]], uniforms: list[list[float]], number: int) -> list[str]:

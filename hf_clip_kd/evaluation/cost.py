@@ -17,7 +17,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..data.transforms.view import TextView
 from ..models.eval_mode import eval_mode
+from ..models.processing import fit_processor
 from ..recipe_io.results import save_cost
 
 
@@ -73,13 +75,10 @@ def measure_cost(model: nn.Module, processor, *, batch_size: int = 32, seconds: 
         cost["image"] = _cost_of(model, model.get_image_features, {"pixel_values": pixels}, batch_size, seconds)
         cost["image_size"] = list(pixels.shape[-2:])
         if hasattr(model, "get_text_features"):
-            length = getattr(processor, "context_length", None) or model.config.text_config.max_position_embeddings
-            tokens = processor.tokenizer(["a"], padding="max_length", max_length=length, return_tensors="pt")
-            tokens = {
-                name: tokens[name].to(parameter.device) for name in ("input_ids", "attention_mask") if name in tokens
-            }
+            tokenize = TextView(fit_processor(processor, model), padding="max_length")
+            tokens = {name: values.to(parameter.device) for name, values in tokenize(["a"]).items()}
             cost["text"] = _cost_of(model, model.get_text_features, tokens, batch_size, seconds)
-            cost["context_length"] = length
+            cost["context_length"] = tokenize.context_length
     cost["measured_on"] = {
         "device": _device_name(parameter.device),
         "threads": torch.get_num_threads(),

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ..data.reading.images import to_rgb
+from ..data.texts import MAX_CAPTION, text_fault
 from ..data.transforms.view import TextView
+from ..models.processing import fit_processor
 from ..models.towers.tokens import pooled
 
 logger = logging.getLogger(__name__)
@@ -129,18 +131,27 @@ def encode_texts(
         `Tensor` of shape `(len(texts), dim)` in float32 on the CPU.
 
     Raises:
-        ValueError: Features are not finite.
+        ValueError: A text cannot be read, see [`text_fault`], or features are not finite.
     """
+    check_texts(texts, description)
     device = next(model.parameters()).device
-    # A teacher's processor names its context length, and the configuration has it for other models.
-    length = getattr(processor, "context_length", None) or model.config.text_config.max_position_embeddings
-    tokenize = TextView(processor, length)
+    tokenize = TextView(fit_processor(processor, model))
     features = []
     for start in tqdm(range(0, len(texts), batch_size), desc=description, leave=False):
         tokens = tokenize(list(texts[start : start + batch_size]))
         inputs = {key: values.to(device) for key, values in tokens.items()}
         features.append(_unit_norm(pooled(model.get_text_features(**inputs)), "text", start))
     return torch.cat(features)
+
+
+def check_texts(texts: Sequence[str], description: str) -> None:
+    """Refuse texts that training leaves out. `description` names them in the message of the `ValueError`."""
+    for position, text in enumerate(texts):
+        if fault := text_fault(text):
+            raise ValueError(
+                f"Text {position} of {description!r} {fault}: {text[:40]!r}. A text must be written in whole "
+                f"characters, 1 to {MAX_CAPTION:,} of them. Repair it, or leave its row out."
+            )
 
 
 def _unit_norm(features: Tensor, kind: str, start: int) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
-from .encode import encode_images, encode_texts
+from .encode import check_texts, encode_images, encode_texts
 from .evaluator import Evaluator, check_dataset
 from .ranking import hit_rate
 
@@ -67,6 +67,7 @@ class RetrievalEvaluator(Evaluator):
                 )
             self.texts += captions
             owners += [row] * len(captions)
+        check_texts(self.texts, f"{name}: captions")
         self.image_of_text = torch.tensor(owners)
         self.metric_names = tuple(
             f"{direction}_retrieval_recall@{k}"

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, ProcessorMixin
 
 from ..data.shapes import load_shapes
+from ..data.transforms.view import TextView
 from ..evaluation.encode import read_image
 from ..evaluation.prompts import load_class_names, load_templates
 from ..models.towers.tokens import pooled
@@ -60,10 +61,10 @@ def make_probe(model: PreTrainedModel, processor: ProcessorMixin, images: Sequen
     ]
     generator = torch.Generator().manual_seed(0)
     side = model.config.vision_config.image_size
-    text = model.config.text_config
-    length = min(text.max_position_embeddings, processor.tokenizer.model_max_length)
     # The last two tokens of a CLIP vocabulary are begin and end.
-    ids = torch.randint(text.vocab_size - 2, (NUM_RANDOM, length), generator=generator)
+    ids = torch.randint(
+        model.config.text_config.vocab_size - 2, (NUM_RANDOM, TextView(processor).context_length), generator=generator
+    )
     ids[:, -1] = processor.tokenizer.eos_token_id
     return Probe(pictures, texts, torch.randn(NUM_RANDOM, 3, side, side, generator=generator), ids)
 
@@ -95,15 +96,11 @@ def ask(
 def ask_model(model: PreTrainedModel, processor: ProcessorMixin, probe: Probe) -> Answer:
     """Return the answer of a dual encoder of transformers."""
     model.eval()
-    length = probe.input_ids.shape[1]
-    texts = processor.tokenizer(
-        probe.texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
-    )
     return ask(
         lambda pixels: pooled(model.get_image_features(pixel_values=pixels)),
         lambda ids: pooled(model.get_text_features(input_ids=ids)),
         processor.image_processor(images=probe.pictures, return_tensors="pt")["pixel_values"],
-        texts["input_ids"],
+        TextView(processor, padding="max_length")(probe.texts)["input_ids"],
         model.logit_scale.detach().exp(),
         probe,
     )

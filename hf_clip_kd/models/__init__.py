@@ -10,6 +10,7 @@ from transformers import (
 
 from .loading import load_clip
 from .presets import list_models
+from .processing import context_length, fit_processor
 from .timm_clip.configuration_timm_clip import TimmCLIPConfig, TimmVisionConfig
 from .timm_clip.modeling_timm_clip import TimmCLIPModel, TimmVisionModel
 from .tokenizer import clip_tokenizer
@@ -34,9 +35,11 @@ __all__ = [
     "check_can_drop_patches",
     "check_patch_embeds",
     "clip_tokenizer",
+    "context_length",
     "drop_patches",
     "encode_images",
     "encode_patches",
+    "fit_processor",
     "list_models",
     "load_clip",
     "token_layout",

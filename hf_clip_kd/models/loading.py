@@ -18,6 +18,7 @@ from transformers import (
 
 from .names import parse_name
 from .presets import build_preset, list_models, preset_folder
+from .processing import fit_processor
 
 # Arguments of `from_pretrained` that say where the files are. They concern the processor as well.
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
@@ -102,7 +103,7 @@ def load_pretrained(name: str, trust_remote_code: bool, kwargs: dict) -> tuple[P
             "which would stay random. Allowed are complete weights of a dual encoder. "
             "Save the whole model with model.save_pretrained and load that folder."
         )
-    return model, load_processor(name, where)
+    return model, fit_processor(load_processor(name, where), model)
 
 
 def auto_class(config: PreTrainedConfig) -> type:

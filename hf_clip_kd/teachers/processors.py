@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import BatchEncoding, BatchFeature
+from transformers import BatchFeature
 
 from ..models.open_clip import is_open_clip
+from ..models.processing import fit_processor
 from .vision import VisionTower
 
 
@@ -55,19 +55,13 @@ def make_processor(model: nn.Module, processor, name: str) -> TeacherProcessor:
             "with `image_processor` and `tokenizer`, saved beside the model or passed. Write "
             "CLIPTeacher(model, processor=AutoProcessor.from_pretrained('...'))."
         )
+    processor = fit_processor(processor, model)
     image_processor, tokenizer = processor.image_processor, processor.tokenizer
-    config = model.config
-    length = getattr(config.text_config, "max_position_embeddings", tokenizer.model_max_length)
-    if config.model_type == "siglip2":
+    if model.config.model_type == "siglip2":
         image_processor = NaflexImageProcessor(image_processor)
-    if config.model_type in ("siglip", "siglip2"):
-        tokenizer = FullLengthTokenizer(tokenizer, length)
-    elif tokenizer.model_max_length > length:
-        # `truncation=True` alone must never give more tokens than there are positions.
-        tokenizer = copy.deepcopy(tokenizer)
-        tokenizer.model_max_length = length
-    # Some text towers (RoBERTa) have positions that no token takes. Their tokenizer knows the usable number.
-    return TeacherProcessor(image_processor, tokenizer, min(length, tokenizer.model_max_length))
+    if model.config.model_type in ("siglip", "siglip2"):
+        tokenizer = FullLengthTokenizer(tokenizer)
+    return TeacherProcessor(image_processor, tokenizer, tokenizer.model_max_length)
 
 
 def image_size(image_processor) -> tuple[int, int]:
@@ -90,19 +84,18 @@ def image_size(image_processor) -> tuple[int, int]:
 
 class FullLengthTokenizer:
     """
-    Tokenizer of a SigLIP model that does as in its training: lower case, always `context_length` tokens, no mask.
+    Tokenizer of a SigLIP model that always fills the context, whatever padding a caller asks for.
 
-    The text tower pools its last position and attends to the padding, so shorter or masked input gives other features.
-    The Gemma tokenizer in the fixed-resolution SigLIP 2 repositories does not lower-case by itself.
+    The text tower pools its last position and attends to the padding, so shorter input gives other features.
 
     Args:
-        tokenizer ([`~transformers.PreTrainedTokenizerBase`]): The tokenizer of the checkpoint.
-        context_length (`int`): Number of positions of the text tower, 64 in the published models.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]): Fitted by [`~hf_clip_kd.models.fit_processor`].
     """
 
-    def __init__(self, tokenizer, context_length: int):
+    def __init__(self, tokenizer):
         self.tokenizer = tokenizer
-        self.context_length = self.model_max_length = context_length
+        self.context_length = self.model_max_length = tokenizer.model_max_length
+        self.model_input_names = tokenizer.model_input_names
 
     def __call__(self, texts, padding="max_length", truncation=True, max_length=None, return_tensors="pt"):
         """
@@ -116,12 +109,13 @@ class FullLengthTokenizer:
         Returns:
             [`~transformers.BatchEncoding`] with `input_ids` of shape `(batch, context_length)`.
         """
-        texts = texts.lower() if isinstance(texts, str) else [text.lower() for text in texts]
-        length = self.context_length
-        batch = self.tokenizer(
-            texts, padding="max_length", truncation=True, max_length=length, return_tensors=return_tensors
+        return self.tokenizer(
+            texts,
+            padding="max_length",
+            truncation=True,
+            max_length=self.context_length,
+            return_tensors=return_tensors,
         )
-        return BatchEncoding({"input_ids": batch["input_ids"]})
 
 
 class NaflexImageProcessor:

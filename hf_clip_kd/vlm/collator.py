@@ -12,6 +12,7 @@ from PIL import Image
 from torch.nn.utils.rnn import pad_sequence
 
 from ..data.reading.images import decode_image
+from ..data.texts import half_character
 from .chat_templates import get_chat_template, list_chat_templates
 from .sample_counts import BadSampleError, SampleCounts
 
@@ -39,7 +40,7 @@ class LlavaDataCollator:
             Reasons are:
             - a missing or broken image, or more or fewer `<image>` than images;
             - images or all answers behind `max_length`;
-            - a role the template has no words for, or no answer.
+            - a role the template has no words for, no answer, or a text with half a character.
         template (`str`, *optional*, defaults to `"chat"`):
             `"chat"` is the processor's chat template. `"plain"` is LLaVA's first stage: image, caption, newline,
             without the person's words and without EOS.
@@ -207,6 +208,12 @@ def _check_messages(messages: list[dict[str, str]], images: list[Any], token: st
             "nothing supervised",
             f"The sample {name!r} has no answer to learn: no text of an assistant. At least one turn must have some. "
             "Repair or remove it.",
+        )
+    if fault := next(filter(None, (half_character(message["content"]) for message in messages)), None):
+        raise BadSampleError(
+            "half a character",
+            f"The text of the sample {name!r} {fault}. A text must be written in whole characters. Repair or remove "
+            "it.",
         )
     markers = sum(message["content"].count(token) for message in messages)
     if markers == len(images):

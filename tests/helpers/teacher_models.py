@@ -104,7 +104,7 @@ def tiny_dual_encoder(kind):
     text = {**TOWER, "vocab_size": 40, "max_position_embeddings": 16, "bos_token_id": 2, "eos_token_id": 1}
     vision = {**TOWER, "image_size": 32, "patch_size": 8}
     efficientnet = {"image_size": 32, "width_coefficient": 0.1, "depth_coefficient": 0.1, "hidden_dim": 48}
-    roberta = {**text, "max_position_embeddings": 18, "project_dim": 32, "pad_token_id": 0}
+    roberta = {**text, "max_position_embeddings": 18, "project_dim": 32, "pad_token_id": 1}
     towers = {
         "metaclip_2": (MetaClip2Model, MetaClip2Config, text, vision, 24),
         "altclip": (AltCLIPModel, AltCLIPConfig, roberta, vision, 24),

@@ -142,19 +142,21 @@ class TextView:
     CLIP's text tower is causal and pools at the first end-of-text token, so padding behind it changes nothing. Its
     batches are padded to their longest caption. All others (SigLIP was trained on padding) get the full context.
 
+    Every text that reaches a dual encoder comes through here, in training and in evaluation.
+
     Args:
-        processor (`ProcessorMixin`): Has `.tokenizer` and, if its tokenizer does not know it, `.context_length`.
-        context_length (`int`, *optional*): Number of tokens at most; the default is the processor's or its
-            tokenizer's.
+        processor (`ProcessorMixin`): Has `.tokenizer`, fitted to its model by
+            [`~hf_clip_kd.models.fit_processor`], and `.context_length` if its tokenizer does not know it.
+        padding (`str`, *optional*): `"longest"` or `"max_length"`, in place of the rule above.
 
     Raises:
         ValueError: The context length is not known.
     """
 
-    def __init__(self, processor: Any, context_length: int | None = None):
+    def __init__(self, processor: Any, padding: str | None = None):
         self.tokenizer = processor.tokenizer
         limit = getattr(self.tokenizer, "model_max_length", None)
-        length = context_length or getattr(processor, "context_length", None) or limit
+        length = getattr(processor, "context_length", None) or limit
         if not length or length > 100_000:
             raise ValueError(
                 f"The context length of {type(self.tokenizer).__name__} is not known (model_max_length={limit}). It "
@@ -163,7 +165,9 @@ class TextView:
             )
         self.context_length = int(length)
         causal = type(self.tokenizer).__name__ in ("CLIPTokenizer", "CLIPTokenizerFast")
-        self.padding = "longest" if causal else "max_length"
+        # Without a mask (CLIP's tokenizer with a SigLIP) the tower reads the padding.
+        masked = "attention_mask" in getattr(self.tokenizer, "model_input_names", ())
+        self.padding = padding or ("longest" if causal and masked else "max_length")
 
     def __call__(self, texts: list[str]) -> dict[str, torch.Tensor]:
         """Make `input_ids` (texts, length) and, if the tokenizer has one, `attention_mask`, int64."""

@@ -11,6 +11,7 @@ from accelerate.utils import gather_object
 from tqdm.auto import tqdm
 from transformers import GenerationConfig
 
+from ...data.texts import half_character
 from ...models.eval_mode import eval_mode
 from .benchmarks.base import MAX_NEW_TOKENS
 from .files import Sample
@@ -50,7 +51,7 @@ def generate_answers(
         `list[str]`: one answer per sample in their order, stripped.
 
     Raises:
-        ValueError: if an image cannot be read, or a prompt holds the image token.
+        ValueError: if an image cannot be read, or a prompt holds the image token or half a character.
     """
     image_token = getattr(processor, "image_token", None)
     for sample in samples:
@@ -59,6 +60,11 @@ def generate_answers(
                 f"The prompt of question {sample.question_id!r} holds the image token {image_token!r}. The place of "
                 "the image is in front of the prompt, and the chat template writes it. Delete it from the prompt: "
                 f"`prompt.replace({image_token!r}, '')`."
+            )
+        if fault := half_character(sample.prompt):
+            raise ValueError(
+                f"The prompt of question {sample.question_id!r} {fault}. A text must be written in whole characters. "
+                "Repair the file of questions."
             )
     # Neighbours of about equal length need little padding. The longest come first, so that a batch too large for the
     # memory fails at once.
