@@ -83,7 +83,7 @@ class CLIPDataCollator:
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
         self.image_processor = _part(processor, "image_processor", "processor")
-        _part(processor, "tokenizer", "processor")
+        self.tokenizer = _part(processor, "tokenizer", "processor")
         # The keys are prefixes of names in the batch. The student has an empty prefix.
         # A teacher has an entry only if its view differs from the student's.
         self._image_processors = {"": self.image_processor}

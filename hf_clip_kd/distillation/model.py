@@ -11,7 +11,7 @@ from torch import nn
 from ..losses import LossSum, requested
 from ..losses.base import MAX_LOG_SCALE
 from ..losses.features import CLIPDims, CLIPFeatures
-from ..models import check_can_drop_patches, drop_patches, encode_images, token_shape
+from ..models import check_can_drop_patches, context_length, drop_patches, encode_images, token_shape
 from ..models.towers.tokens import pooled
 from ..training.distributed import gather
 from ..training.sharded import whole_values
@@ -78,6 +78,7 @@ class DistillationModel(nn.Module):
             check_can_drop_patches(student)
         self.losses = LossSum(losses, self.student_dims, teacher_dims)
         self.student = student
+        self.context_length = context_length(student)
         self.max_log_scale = math.log(max_logit_scale)
         self.logit_scale = self._take_over("logit_scale")
         self.logit_bias = self._take_over("logit_bias") if self.student_dims.has_bias else None
@@ -161,6 +162,12 @@ class DistillationModel(nn.Module):
         )
 
     def _encode_texts(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        if self.context_length is not None and input_ids.shape[1] > self.context_length:
+            raise ValueError(
+                f"A batch has texts of {input_ids.shape[1]} tokens, and the student's text tower takes "
+                f"{self.context_length} at most. The collator must cut them. Pass `truncation=True, "
+                f"max_length={self.context_length}` to its tokenizer."
+            )
         # Some text towers (SigLIP's) are trained without a mask and their processors give none.
         mask = {} if attention_mask is None else {"attention_mask": attention_mask}
         return pooled(self.student.get_text_features(input_ids=input_ids, **mask))

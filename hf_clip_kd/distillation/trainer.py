@@ -11,6 +11,8 @@ from transformers import PreTrainedModel
 from ..losses import requested
 from ..losses.features import CLIPFeatures
 from ..losses.specification import specification
+from ..models.precision import set_precision
+from ..models.processing import check_fits
 from ..teachers import load_teacher
 from ..teachers.base import TEXT_INPUTS, Teacher
 from ..training.alarms import Alarms
@@ -53,7 +55,8 @@ class DistillationTrainer(BaseTrainer):
         kwargs: `callbacks`, `optimizers` and the other arguments of [`~transformers.Trainer`].
 
     Raises:
-        ValueError: The losses need a teacher and none was given, or do not exist, or no collator was given.
+        ValueError: The losses need a teacher and none was given, or do not exist, or no collator was given. Or the
+            tokenizer treats texts otherwise than the student's text tower needs.
     """
 
     _name = "CLIP distillation"
@@ -85,6 +88,8 @@ class DistillationTrainer(BaseTrainer):
         self.eval_data_collator = eval_data_collator or data_collator
         if self.teacher is not None:
             self.teacher.prepare(requested(args.losses))
+        set_precision(model, args.dtype)
+        check_fits(model, processing_class, data_collator, self.eval_data_collator)
         if args.channels_last:
             model.to(memory_format=torch.channels_last)
         self._cached_losses = iter(())

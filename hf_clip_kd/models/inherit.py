@@ -95,9 +95,9 @@ def init_from_teacher(
     if text and "image" in parts:
         weights["logit_scale"] = teacher.logit_scale
 
-    heir = type(student)._from_config(
-        config, dtype=student.dtype, attn_implementation=student.config._attn_implementation
-    )
+    # A student in half precision would round the teacher's weights.
+    dtype = torch.promote_types(student.dtype, torch.float32)
+    heir = type(student)._from_config(config, dtype=dtype, attn_implementation=student.config._attn_implementation)
     state, own = heir.state_dict(), student.state_dict()
     for name, value in state.items():
         if name in weights:

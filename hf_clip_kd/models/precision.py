@@ -1,7 +1,12 @@
 """Numbers in float32 or better."""
 
+import logging
+
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
+
+logger = logging.getLogger(__name__)
 
 
 def upcast(x: Tensor) -> Tensor:
@@ -9,4 +14,31 @@ def upcast(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-__all__ = ["upcast"]
+def set_precision(model: PreTrainedModel, dtype: str) -> None:
+    """
+    Bring the weights of a model to the type that they are trained in, and log a change.
+
+    In half precision a step is often smaller than half the distance to the next number, and then it is lost.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]): A student; changed in place.
+        dtype (`str`): `"float32"` changes half-precision weights alone. `"bfloat16"` or `"float16"` changes all.
+    """
+    wanted = getattr(torch, dtype)
+    floating = [parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()]
+    kept = (torch.float32, torch.float64) if wanted == torch.float32 else (wanted,)
+    other = sorted({str(own).removeprefix("torch.") for own in floating if own not in kept})
+    if not other:
+        return
+    logger.warning(
+        "The student's weights are %s, and are trained and saved as %s. The argument `dtype` decides.",
+        " and ".join(other),
+        dtype,
+    )
+    model.to(wanted)
+    # A tower that is loaded alone reads the type from its own configuration.
+    for config in (model.config, *(getattr(model.config, name) for name in model.config.sub_configs)):
+        config.dtype = wanted
+
+
+__all__ = ["set_precision", "upcast"]

@@ -68,25 +68,26 @@ def fit_processor(processor: Any, model: nn.Module) -> Any:
     return fitted
 
 
-def check_fits(tokenizer: Any, model: nn.Module, owner: str) -> None:
+def check_fits(model: nn.Module, *owners: Any) -> None:
     """
-    Refuse a tokenizer that [`fit_processor`] would change.
+    Refuse tokenizers that [`fit_processor`] would change.
 
     Args:
-        tokenizer: One of transformers; others are not checked.
-        model (`nn.Module`): The dual encoder that reads its ids.
-        owner (`str`): What has the tokenizer, for the message.
+        model (`nn.Module`): The dual encoder that reads their ids.
+        owners: Processors and collators. Those without a `tokenizer` of transformers are not checked.
 
     Raises:
-        ValueError: The tokenizer cuts or writes texts otherwise than the text tower needs.
+        ValueError: A tokenizer cuts or writes texts otherwise than the text tower needs.
     """
-    if isinstance(tokenizer, PreTrainedTokenizerBase) and (wrong := _differences(tokenizer, model)):
-        raise ValueError(
-            f"The tokenizer of {owner} does not fit the text tower of this {type(model).__name__}: "
-            f"{', '.join(wrong)} is needed. Training and evaluation must treat texts alike. Take the processor that "
-            "`load_clip` returns, or correct yours first: `processor = "
-            "hf_clip_kd.models.fit_processor(processor, model)`."
-        )
+    for owner in owners:
+        tokenizer = getattr(owner, "tokenizer", None)
+        if isinstance(tokenizer, PreTrainedTokenizerBase) and (wrong := _differences(tokenizer, model)):
+            raise ValueError(
+                f"The tokenizer of the {type(owner).__name__} does not fit the text tower of this "
+                f"{type(model).__name__}. It needs {' and '.join(wrong)}, as the evaluation will do. Take the "
+                "processor that `load_clip` returns, or correct yours first: `processor = "
+                "hf_clip_kd.models.fit_processor(processor, model)`."
+            )
 
 
 def _text_config(model: nn.Module) -> Any:
@@ -150,6 +151,7 @@ def _with_lower_case(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerB
         model_max_length=tokenizer.model_max_length,
         padding_side=tokenizer.padding_side,
         truncation_side=tokenizer.truncation_side,
+        extra_special_tokens=tokenizer.extra_special_tokens,
         **tokenizer.special_tokens_map,
     )
 
