@@ -97,7 +97,7 @@ def load_pretrained(name: str, trust_remote_code: bool, kwargs: dict) -> tuple[P
         model, report = model_class.from_pretrained(
             name, trust_remote_code=trust_remote_code, output_loading_info=True, **kwargs
         )
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ValueError(cannot_load(name, error)) from error
     check_dual_encoder(type(model), name, config)
     if missing := sorted(report["missing_keys"]):

@@ -3,7 +3,16 @@
 import os
 
 import torch
-from transformers import MODEL_MAPPING, AutoConfig, AutoImageProcessor, AutoModel, BaseImageProcessor, PreTrainedModel
+import transformers
+from transformers import (
+    MODEL_MAPPING,
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    BaseImageProcessor,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
 from .loading import REQUIRED_METHODS
 from .names import LIBRARY_FORMS
@@ -14,9 +23,13 @@ FORMS = (
 )
 
 
-def load_pretrained_tower(name: str, trust_remote_code: bool) -> tuple[PreTrainedModel, BaseImageProcessor]:
+def load_pretrained_tower(
+    name: str, trust_remote_code: bool, *, projection: bool = False
+) -> tuple[PreTrainedModel, BaseImageProcessor]:
     """
     Load the image tower in a folder or at a Hub id, in fp32, and its image processor.
+
+    With `projection`, a tower that was saved with a projection (`CLIPVisionModelWithProjection`) keeps it.
 
     Raises:
         ValueError: There is none, it has not all its weights, or no image processor.
@@ -29,7 +42,8 @@ def load_pretrained_tower(name: str, trust_remote_code: bool) -> tuple[PreTraine
     if type(config) in MODEL_MAPPING:
         check_is_vision(MODEL_MAPPING[type(config)], repr(name))
     try:
-        model, report = AutoModel.from_pretrained(
+        # A dual encoder, or remote code, is AutoModel's.
+        model, report = (vision_class(config, projection) or AutoModel).from_pretrained(
             name, dtype=torch.float32, trust_remote_code=trust_remote_code, output_loading_info=True
         )
     except (OSError, RuntimeError, ValueError) as error:
@@ -52,6 +66,20 @@ def load_pretrained_tower(name: str, trust_remote_code: bool) -> tuple[PreTraine
             "model. Call image_processor.save_pretrained(...) into that folder."
         ) from error
     return tower, image_processor
+
+
+def vision_class(config: PreTrainedConfig, projection: bool = False) -> type[PreTrainedModel] | None:
+    """
+    Return the class of transformers for the vision model of this configuration; `None` if it is of another kind.
+
+    The class that the weights were saved from counts where AutoModel knows none (MetaCLIP 2's towers). With
+    `projection`, it also counts if it has one.
+    """
+    known = MODEL_MAPPING[type(config)] if type(config) in MODEL_MAPPING else None
+    saved = getattr(transformers, (config.architectures or [""])[0], None)
+    if saved is not None and (known is None or (projection and saved.__name__.endswith("WithProjection"))):
+        known = saved
+    return known if known is not None and is_vision_model(known) else None
 
 
 def cannot_load(name: str, error: Exception) -> str:

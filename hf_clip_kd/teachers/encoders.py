@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import MODEL_MAPPING, AutoConfig
+from transformers import AutoConfig
 
-from ..models.load_tower import LOADERS, load_tower
+from ..models.load_tower import LOADERS
 from ..models.loading import load_clip
 from ..models.names import LIBRARY_FORMS, parse_name
 from ..models.open_clip import is_open_clip
-from ..models.pretrained_tower import is_dual_encoder, is_vision_model
+from ..models.pretrained_tower import is_dual_encoder, is_vision_model, load_pretrained_tower, vision_class
 from .processors import image_size
 from .vision import VisionTower
 
@@ -51,8 +51,11 @@ def load_encoder(source, processor, trust_remote_code: bool) -> tuple[nn.Module,
             "first and give its folder. To distil from noise on purpose, pass the model: "
             f"`model, processor = load_clip({name!r})`, then CLIPTeacher(model, processor=processor)."
         )
-    if kind in LOADERS or (kind in ("folder", "hub") and _holds_vision_model(name, trust_remote_code)):
-        tower, found = load_tower(name, trust_remote_code=trust_remote_code)
+    if kind in LOADERS:
+        tower, found = LOADERS[kind](name)
+        return *_given(tower, processor or found), name
+    if kind in ("folder", "hub") and _holds_vision_model(name, trust_remote_code):
+        tower, found = load_pretrained_tower(name, trust_remote_code, projection=True)
         return *_given(tower, processor or found), name
     model, found = load_clip(name, trust_remote_code=trust_remote_code)
     return model.float(), processor or found, name
@@ -79,7 +82,7 @@ def _holds_vision_model(name: str, trust_remote_code: bool) -> bool:
         config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError):
         return False
-    return type(config) in MODEL_MAPPING and is_vision_model(MODEL_MAPPING[type(config)])
+    return vision_class(config) is not None
 
 
 def _given(model: nn.Module, processor) -> tuple[nn.Module, Any]:

@@ -17,11 +17,12 @@ class VisionTower(nn.Module):
     """
     A vision model behind the image half of a dual encoder's interface: its pooled feature is the embedding.
 
-    DINOv2 and DINOv3 pool the class token after the last norm. Others have their own rule, and the mean of the tokens
-    serves those without any.
+    DINOv2 and DINOv3 pool the class token after the last norm. A `CLIPVisionModelWithProjection` projects it. Others
+    have their own rule, and the mean of the tokens serves those without any.
 
     Args:
-        tower ([`~transformers.PreTrainedModel`]): A model that maps `pixel_values` to a `pooler_output`.
+        tower ([`~transformers.PreTrainedModel`]): A model that maps `pixel_values` to a `pooler_output`, or to
+            `image_embeds`.
         size (`(int, int)`): Height and width of its images, in pixels.
     """
 
@@ -44,8 +45,16 @@ class VisionTower(nn.Module):
     def get_image_features(self, pixel_values: Tensor, output_hidden_states=None) -> BaseModelOutputWithPooling:
         """Embed images as a dual encoder does; `pooler_output` is `(batch, channels)`, a convnet's too."""
         output = self.vision_model(pixel_values=pixel_values, output_hidden_states=output_hidden_states)
-        # An I-JEPA has neither a class token nor a pooling of its own, and its readers average.
-        pooled = output.last_hidden_state.mean(dim=1) if output.pooler_output is None else output.pooler_output
+        if "last_hidden_state" not in output:
+            raise ValueError(
+                f"The vision model {type(self.vision_model).__name__} gives {', '.join(output)} and no features. A "
+                "teacher must give its last hidden state. Pass the model without its head: CLIPTeacher("
+                "model.base_model, processor=...)."
+            )
+        # A CLIPVisionModelWithProjection gives `image_embeds`, and others what they pool.
+        pooled = output.get("image_embeds", output.get("pooler_output"))
+        if pooled is None:  # An I-JEPA has neither a class token nor a pooling of its own, and its readers average.
+            pooled = output.last_hidden_state.mean(dim=1)
         return BaseModelOutputWithPooling(output.last_hidden_state, pooled.flatten(1), output.hidden_states)
 
     @torch.no_grad()

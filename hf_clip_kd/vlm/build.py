@@ -74,7 +74,8 @@ def build_llava(
             [`~transformers.LlavaProcessor`].
 
     Raises:
-        ValueError: A model is missing, lacks weights, or the stock LLaVA cannot hold it exactly.
+        ValueError: A model is missing, lacks weights, or the stock LLaVA cannot hold it exactly. Or the language model
+            knows no token that ends an answer.
 
     Example:
 

@@ -60,14 +60,9 @@ def add_special_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
         `int`: Id of `<image>`.
 
     Raises:
-        ValueError: The tokenizer lacks the template's token for the end of a turn.
+        ValueError: The model knows no token that ends an answer.
     """
-    if end_of_turn is not None and end_of_turn not in tokenizer.get_vocab():
-        raise ValueError(
-            f"The chat template ends its turns with {end_of_turn!r}, which is no token of this tokenizer. Allowed are "
-            "templates of the language model's own family, and 'vicuna', which needs no token. Call build_llava(..., "
-            "chat_template='vicuna')."
-        )
+    check_end(model, tokenizer, end_of_turn)
     image_token = AddedToken(IMAGE_TOKEN, normalized=False, special=True)
     tokenizer.add_special_tokens({"extra_special_tokens": [image_token]}, replace_extra_special_tokens=False)
     ends = (tokenizer.eos_token, end_of_turn)
@@ -78,6 +73,26 @@ def add_special_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
     if needed > model.get_input_embeddings().weight.shape[0]:
         model.resize_token_embeddings(needed)
     return tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
+
+
+def check_end(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, end_of_turn: str | None) -> None:
+    """Refuse a model that could never end an answer: its end is the template's token, or else the EOS."""
+    if end_of_turn is not None and end_of_turn not in tokenizer.get_vocab():
+        raise ValueError(
+            f"The chat template ends its turns with {end_of_turn!r}, which is no token of this tokenizer. Allowed are "
+            "templates of the language model's own family, and 'vicuna', which ends them with the EOS. Call "
+            "build_llava(..., chat_template='vicuna')."
+        )
+    end = end_of_turn or tokenizer.eos_token
+    number = None if end is None else tokenizer.get_vocab().get(end)
+    rows = model.get_input_embeddings().weight.shape[0]
+    if number is None or number >= rows:
+        reason = f"is {end!r}" + ("" if number is None else f" with the id {number}")
+        raise ValueError(
+            f"The token that ends an answer {reason}, and {type(model).__name__} has embeddings of the ids 0 to "
+            f"{rows - 1}. It must be a token that the language model knows, or no answer ever ends. Set "
+            "`tokenizer.eos_token` to such a token of its vocabulary, and pass build_llava(..., tokenizer=tokenizer)."
+        )
 
 
 def stock_head(model: PreTrainedModel) -> tuple[nn.Linear, bool]:
