@@ -87,11 +87,13 @@ def check_end(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, end_of
     number = None if end is None else tokenizer.get_vocab().get(end)
     rows = model.get_input_embeddings().weight.shape[0]
     if number is None or number >= rows:
-        reason = f"is {end!r}" + ("" if number is None else f" with the id {number}")
+        reason = "The tokenizer has no `eos_token` to end an answer"
+        if end is not None:
+            reason = f"The token {end!r} that ends an answer has the id {number}"
         raise ValueError(
-            f"The token that ends an answer {reason}, and {type(model).__name__} has embeddings of the ids 0 to "
-            f"{rows - 1}. It must be a token that the language model knows, or no answer ever ends. Set "
-            "`tokenizer.eos_token` to such a token of its vocabulary, and pass build_llava(..., tokenizer=tokenizer)."
+            f"{reason}, and {type(model).__name__} has embeddings of the ids 0 to {rows - 1}. It must be a token that "
+            "the language model knows, or no answer ever ends. Set `tokenizer.eos_token` to such a token of its "
+            "vocabulary, and pass build_llava(..., tokenizer=tokenizer)."
         )
 
 
