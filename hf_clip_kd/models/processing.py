@@ -101,8 +101,7 @@ def _is_lower_case(model: nn.Module) -> bool:
 def _differences(tokenizer: PreTrainedTokenizerBase, model: nn.Module) -> list[str]:
     found, length, own = [], context_length(model), tokenizer.model_max_length
     if length not in (None, own):
-        old = "an unknown number of" if own > UNKNOWN_LENGTH else own
-        found.append(f"{length} tokens at most in place of {old}")
+        found.append(f"{length} tokens at most ({f'not {own}' if own < UNKNOWN_LENGTH else 'it knew no number'})")
     if _is_lower_case(model):
         if _keeps_capitals(tokenizer):
             found.append("lower case")

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -27,6 +28,7 @@ from hf_clip_kd.distillation.model import DistillationModel
 from hf_clip_kd.distillation.trainer import DistillationTrainer
 from hf_clip_kd.losses import LossSum
 from hf_clip_kd.losses.features import CLIPDims, CLIPFeatures
+from hf_clip_kd.models.tokenizer import clip_tokenizer
 from hf_clip_kd.models.towers.tokens import pooled
 
 
@@ -67,6 +69,37 @@ def test_training_equals_a_bare_loop(tmp_path):
     assert logs(trainer, "grad_norm") == pytest.approx(norms, rel=1e-4)
     for name, expected in student.state_dict().items():
         torch.testing.assert_close(trainer.student.state_dict()[name], expected, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_weights_in_half_precision_are_trained_in_float32(tmp_path):
+    start = make_clip().to(torch.bfloat16)
+    before = copy.deepcopy(start.state_dict())
+    trainer = make_trainer(tmp_path, start, losses={"clip": 1.0}, learning_rate=1e-5)
+    trainer.train()
+    trainer.save_model()
+    saved = load_file(tmp_path / "model.safetensors")
+    # One step of 1e-5 is less than half a step of bfloat16 from 0.005 on.
+    matrices = [name for name in saved if saved[name].ndim == 2]
+    moved = [(saved[name] != before[name].float()).float().mean() for name in matrices]
+    assert {tensor.dtype for tensor in saved.values()} == {torch.float32} and torch.stack(moved).mean() > 0.8
+    assert CLIPModel.from_pretrained(tmp_path).dtype == torch.float32
+
+    asked_for = make_trainer(tmp_path, make_clip(), losses={"clip": 1.0}, dtype="bfloat16")
+    assert asked_for.student.dtype == torch.bfloat16
+    with pytest.raises(ValueError, match="`dtype='int8'` is no type.*float32, bfloat16, float16"):
+        make_args(tmp_path, dtype="int8")
+
+
+def test_texts_longer_than_the_students_tower_are_refused(tmp_path):
+    processor = SimpleNamespace(tokenizer=clip_tokenizer(600, 77))
+    with pytest.raises(ValueError, match="tokenizer of the SimpleNamespace does not fit.*tokens at most"):
+        DistillationTrainer(
+            make_clip(), make_args(tmp_path, losses="clip"), None, Pairs(), None, collate, None, processor
+        )
+    model = DistillationModel(make_clip(), {"clip": 1.0}, None)
+    batch = collate([Pairs()[0]]) | {"input_ids": torch.ones(1, model.context_length + 1, dtype=torch.long)}
+    with pytest.raises(ValueError, match=f"texts of {model.context_length + 1} tokens, and the student's text tower"):
+        model.student_features(**batch)
 
 
 def test_parts_are_logged_one_by_one_and_add_up(tmp_path):

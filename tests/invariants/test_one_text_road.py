@@ -5,7 +5,6 @@ import copy
 import pytest
 import torch
 from datasets import Dataset
-from PIL import Image
 from teacher_models import images
 from text_families import FAMILIES, save_family
 from tiny_llava import make_llava
@@ -59,13 +58,12 @@ def teacher(folder):
 
 
 def rows(texts):
-    return [
-        {"image": image, "text": text, "__index__": i}
-        for i, (image, text) in enumerate(zip(images(len(texts)), texts))
-    ]
+    pictures = zip(images(len(texts)), texts, strict=True)
+    return [{"image": image, "text": text, "__index__": i} for i, (image, text) in enumerate(pictures)]
 
 
-def ids_of_model(model, call):
+@torch.no_grad()
+def ids_of_model(model, call, *args, **kwargs):
     """Return the ids that reach a text tower during a call, one row for each text, and whether a mask came too."""
     seen, original = [], model.get_text_features
 
@@ -75,7 +73,7 @@ def ids_of_model(model, call):
 
     model.get_text_features = record
     try:
-        call()
+        call(*args, **kwargs)
     finally:
         del model.get_text_features
     return [row for ids, _ in seen for row in ids], {mask for _, mask in seen}
@@ -96,9 +94,9 @@ def test_every_road_gives_the_same_ids(folder, student, teacher, tmp_path):
     batch = CLIPDataCollator(processor, teacher.processor)(rows(texts))
     distilled = DistillationModel(copy.deepcopy(model), {"clip": 1.0}, None)
     inputs = {key: batch[key] for key in ("pixel_values", "input_ids", "attention_mask") if key in batch}
-    ids, masks["training"] = ids_of_model(distilled.student, lambda: distilled.student_features(**inputs))
+    ids, masks["training"] = ids_of_model(distilled.student, distilled.student_features, **inputs)
     road("training", ids)
-    ids, masks["teacher"] = ids_of_model(teacher.model, lambda: teacher.of_batch(batch))
+    ids, masks["teacher"] = ids_of_model(teacher.model, teacher.of_batch, batch)
     road("teacher", ids)
     evaluation = CLIPDataCollator(processor, train=False)(rows(texts))
     road("evaluation loss", evaluation["input_ids"])
@@ -107,14 +105,12 @@ def test_every_road_gives_the_same_ids(folder, student, teacher, tmp_path):
         zero_shot = ZeroShotClassificationEvaluator(
             Dataset.from_dict({"image": images(1), "label": [0]}), texts, templates=["{}"], batch_size=5
         )
-        call = lambda: zero_shot.classifier(embedder, its_processor)  # noqa: B023, E731
-        ids, masks[f"zero-shot of the {name}"] = ids_of_model(embedder, torch.no_grad()(call))
+        ids, masks[f"zero-shot of the {name}"] = ids_of_model(embedder, zero_shot.classifier, embedder, its_processor)
         road(f"zero-shot of the {name}", ids)
     retrieval = RetrievalEvaluator(Dataset.from_dict({"image": images(len(texts)), "text": texts}))
-    road("retrieval", ids_of_model(model, torch.no_grad()(lambda: retrieval.evaluate(model, processor)))[0])
+    road("retrieval", ids_of_model(model, retrieval.evaluate, model, processor)[0])
     as_on_disk = AutoProcessor.from_pretrained(folder)
-    call = torch.no_grad()(lambda: encode_texts(model, as_on_disk, texts, batch_size=5))
-    road("a processor that does not fit", ids_of_model(model, call)[0])
+    road("a processor that does not fit", ids_of_model(model, encode_texts, model, as_on_disk, texts, batch_size=5)[0])
     probe = make_probe(model, processor, images(1))._replace(texts=texts)
     road("export", ask_model(model, processor, probe).input_ids)
     processor.save_pretrained(tmp_path)
@@ -154,12 +150,10 @@ def test_what_one_road_refuses_all_refuse(text, message, tmp_path_factory):
     assert AugmentationCollator(processor)(rows([text])) is None
     with pytest.raises(ValueError, match=f"Text 1 of 'texts' {message}"):
         encode_texts(model, processor, ["a red circle", text], batch_size=2)
-    pictures = [Image.new("RGB", (4, 4))] * 2
-    dataset = Dataset.from_dict({"image": pictures, "text": ["a red circle", "another"]})
-    broken = copy.copy(dataset)
-    broken.__class__ = type("Broken", (Dataset,), {"__getitem__": lambda self, key: ["a red circle", text]})
-    with pytest.raises(ValueError, match=f"Text 1 of 'retrieval: captions' {message}"):
-        RetrievalEvaluator(broken)
+    if text.isprintable() or text.isspace() or not text:  # Arrow holds no half characters.
+        dataset = Dataset.from_dict({"image": images(2), "text": ["a red circle", text]})
+        with pytest.raises(ValueError, match=f"Text 1 of 'retrieval: captions' {message}"):
+            RetrievalEvaluator(dataset)
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +168,7 @@ def llava():
     return model, processor
 
 
-@pytest.mark.parametrize("text", [text for name, text in TEXTS.items()], ids=TEXTS)
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 def test_a_question_has_the_same_ids_in_vlm_training_and_in_vqa(llava, text, monkeypatch):
     model, processor = llava
     turns = [{"role": "user", "content": text}, {"role": "assistant", "content": "red"}]

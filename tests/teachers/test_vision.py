@@ -4,16 +4,26 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
-from teacher_models import images
+from teacher_models import TOWER, images
 from transformers import (
+    CLIPTextConfig,
+    CLIPTextModelWithProjection,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    CLIPVisionModelWithProjection,
     ConvNextConfig,
     ConvNextModel,
+    MetaClip2VisionConfig,
+    MetaClip2VisionModelWithProjection,
+    ViTConfig,
+    ViTForImageClassification,
     ViTImageProcessorPil,
 )
 from vision_teachers import MODELS, crop
 
 from hf_clip_kd.losses import LossSum, requested
 from hf_clip_kd.losses.features import CLIPDims, FeatureRequest
+from hf_clip_kd.models.load_tower import load_tower
 from hf_clip_kd.teachers.clip import CLIPTeacher
 
 
@@ -52,6 +62,39 @@ def test_embeddings_and_tokens_are_the_models_own(build, prefix, from_folder, tm
     with pytest.raises(ValueError, match="is a vision model, which embeds no texts.*dual encoder"):
         teacher.get_text_features(torch.ones(3, 7, dtype=torch.long))
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
+
+
+@pytest.mark.parametrize("from_folder", [True, False])
+@pytest.mark.parametrize(
+    ("model_class", "config_class"),
+    [(CLIPVisionModelWithProjection, CLIPVisionConfig), (MetaClip2VisionModelWithProjection, MetaClip2VisionConfig)],
+)
+def test_a_projection_is_the_teachers(model_class, config_class, from_folder, tmp_path):
+    torch.manual_seed(0)
+    model = model_class(config_class(**TOWER, image_size=32, patch_size=8, projection_dim=24)).eval()
+    model.save_pretrained(tmp_path)
+    crop().save_pretrained(tmp_path)
+    teacher = CLIPTeacher(tmp_path) if from_folder else CLIPTeacher(model, processor=crop())
+    assert teacher.dims == CLIPDims(24, has_text=False)
+    pixels = torch.randn(2, 3, 32, 32)
+    teacher.prepare(FeatureRequest(teacher_layer=-2))
+    with torch.no_grad():
+        expected = model(pixels, output_hidden_states=True)
+    features = teacher(pixels)
+    torch.testing.assert_close(features.image_embeds, expected.image_embeds)
+    torch.testing.assert_close(features.image_tokens, expected.hidden_states[-2][:, 1:])
+    if from_folder and model_class is CLIPVisionModelWithProjection:
+        assert type(load_tower(str(tmp_path))[0]) is CLIPVisionModel  # A LLaVA reads no projection.
+
+
+def test_models_without_image_features_are_refused(tmp_path):
+    classifier = ViTForImageClassification(ViTConfig(**TOWER, image_size=32, patch_size=8))
+    with pytest.raises(ValueError, match="ViTForImageClassification gives logits.* without its head"):
+        CLIPTeacher(classifier, processor=crop())
+    CLIPTextModelWithProjection(CLIPTextConfig(**TOWER, vocab_size=60)).save_pretrained(tmp_path)
+    crop().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="holds a 'clip_text_model' model .* no dual encoder"):
+        CLIPTeacher(tmp_path)
 
 
 @pytest.mark.parametrize("architecture", ["test_vit", "test_convnext"])

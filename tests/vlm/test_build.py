@@ -186,6 +186,19 @@ def test_image_token_and_padding_are_added_only_where_needed():
     assert processor.tokenizer.pad_token_id < model.get_input_embeddings().num_embeddings
 
 
+@pytest.mark.parametrize("template", ["vicuna", "plain", "short"])
+def test_a_language_model_that_knows_no_end_is_refused(template):
+    causal, tokenizer = language_model("llama")
+    parts = {"image_processor": image_processor(), "chat_template": template}
+    tokenizer.eos_token = None
+    with pytest.raises(ValueError, match="The tokenizer has no `eos_token` to end an answer, and LlamaForCausalLM"):
+        build_llava(timm_tower(), causal, tokenizer=tokenizer, **parts)
+    tokenizer.add_special_tokens({"eos_token": "<new>"})
+    message = rf"'<new>' that ends an answer has the id {len(tokenizer) - 1}, and LlamaForCausalLM has embeddings of"
+    with pytest.raises(ValueError, match=message):
+        build_llava(timm_tower(), causal, tokenizer=tokenizer, **parts)
+
+
 def test_generation_is_greedy_and_stops_at_the_end_of_a_turn():
     model, processor = build(timm_tower(), "gemma")
     tokenizer = processor.tokenizer
