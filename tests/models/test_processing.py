@@ -11,6 +11,8 @@ from transformers import (
     AutoTokenizer,
     BertConfig,
     BertModel,
+    CLIPVisionConfig,
+    PreTrainedTokenizer,
     RobertaConfig,
     VisionTextDualEncoderConfig,
     VisionTextDualEncoderModel,
