@@ -13,7 +13,6 @@ import logging
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import torch
 from transformers import set_seed
 
 import hf_clip_kd as kd
@@ -187,10 +186,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     set_seed(training.seed)
     attention = {} if script.attn_implementation is None else {"attn_implementation": script.attn_implementation}
     student, processor = kd.load_clip(
-        script.model_name_or_path,
-        trust_remote_code=script.trust_remote_code,
-        dtype=getattr(torch, training.dtype),
-        **attention,
+        script.model_name_or_path, trust_remote_code=script.trust_remote_code, **attention
     )
     if script.init_from_teacher is not None:
         student, processor = kd.init_from_teacher(student, processor, teacher, script.init_from_teacher)

@@ -1,7 +1,6 @@
 """[`load_clip`]: one call for every dual encoder, be it a preset, a JSON, a folder or a Hub id."""
 
 import difflib
-import logging
 import os
 from pathlib import Path
 
@@ -20,8 +19,6 @@ from transformers import (
 from .names import parse_name
 from .presets import build_preset, list_models, preset_folder
 from .processing import fit_processor
-
-logger = logging.getLogger(__name__)
 
 # Arguments of `from_pretrained` that say where the files are. They concern the processor as well.
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
@@ -106,8 +103,6 @@ def load_pretrained(name: str, trust_remote_code: bool, kwargs: dict) -> tuple[P
             "which would stay random. Allowed are complete weights of a dual encoder. "
             "Save the whole model with model.save_pretrained and load that folder."
         )
-    if kwargs.get("dtype") not in (None, "auto", config.dtype) and config.dtype is not None:
-        logger.info("The weights in %r are %s, and are loaded as %s.", name, config.dtype, kwargs["dtype"])
     return model, fit_processor(load_processor(name, where), model)
 
 

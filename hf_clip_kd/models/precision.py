@@ -3,7 +3,7 @@
 import logging
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 logger = logging.getLogger(__name__)
@@ -41,4 +41,15 @@ def set_precision(model: PreTrainedModel, dtype: str) -> None:
         config.dtype = wanted
 
 
-__all__ = ["set_precision", "upcast"]
+def warn_of_half_precision(model: nn.Module) -> None:
+    """Warn of weights in half precision that learn, for a trainer that leaves their type as it was asked for."""
+    learning = {parameter.dtype for parameter in model.parameters() if parameter.requires_grad}
+    if half := learning & {torch.bfloat16, torch.float16}:
+        logger.warning(
+            "The weights that learn are %s, in which most small steps of an optimizer are lost. Load them with "
+            "`dtype=torch.float32`. `bf16=True` computes as fast, and keeps float32 weights.",
+            " and ".join(sorted(str(dtype).removeprefix("torch.") for dtype in half)),
+        )
+
+
+__all__ = ["set_precision", "upcast", "warn_of_half_precision"]

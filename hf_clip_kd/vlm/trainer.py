@@ -6,6 +6,7 @@ import torch
 from peft import PeftModel
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
+from ..models.precision import warn_of_half_precision
 from ..training.alarms import Alarms
 from ..training.arguments import save_arguments
 from ..training.base_trainer import BaseTrainer
@@ -70,6 +71,8 @@ class LlavaTrainer(BaseTrainer):
             processing_class=processor,
             **kwargs,
         )
+        if not self.is_deepspeed_enabled:  # It keeps the weights in float32 besides.
+            warn_of_half_precision(self.model)
         self.add_callback(Alarms())
         if feature_scale is not None:
             feature_scale.attach()

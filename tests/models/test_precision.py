@@ -7,7 +7,7 @@ import torch
 from text_families import clip
 from transformers import AutoModel, CLIPVisionModel
 
-from hf_clip_kd.models.precision import set_precision
+from hf_clip_kd.models.precision import set_precision, warn_of_half_precision
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -35,3 +35,14 @@ def test_full_precision_stays_and_half_precision_comes_when_asked_for(caplog):
         assert model.dtype == dtype and not caplog.text
     set_precision(model, "bfloat16")
     assert model.dtype == torch.bfloat16 and "float64, and are trained and saved as bfloat16" in caplog.text
+
+
+def test_only_weights_that_learn_are_worth_a_warning(caplog):
+    model = clip().to(torch.bfloat16).requires_grad_(False)
+    warn_of_half_precision(model)
+    assert not caplog.text
+    model.text_projection.requires_grad_(True)
+    warn_of_half_precision(model)
+    assert "weights that learn are bfloat16" in caplog.text
+    warn_of_half_precision(model.float())
+    assert len(caplog.records) == 1
