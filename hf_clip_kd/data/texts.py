@@ -1,4 +1,4 @@
-"""What a text must be before any model reads it: the one rule of training, evaluation and caches."""
+"""Texts that no model is given: the one rule of training, evaluation and caches."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ MAX_CAPTION = 10_000
 
 
 def text_fault(text: str) -> str | None:
-    """Return what is wrong with a text for a dual encoder, as the end of a sentence; `None` if nothing is."""
+    """Return what is wrong with a text for a dual encoder, as the end of a sentence, or `None`."""
     if not text.strip():
         return "is empty"
     if len(text) > MAX_CAPTION:
@@ -17,7 +17,7 @@ def text_fault(text: str) -> str | None:
 
 def half_character(text: str) -> str | None:
     """
-    Return what is wrong with a text that no tokenizer reads, as the end of a sentence; `None` if nothing is.
+    Return what is wrong with a text that no tokenizer reads, as the end of a sentence, or `None`.
 
     JSON can write half of a surrogate pair (an emoji that was cut in two), which is no character.
     """

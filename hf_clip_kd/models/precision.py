@@ -18,7 +18,7 @@ def set_precision(model: PreTrainedModel, dtype: str) -> None:
     """
     Bring the weights of a model to the type that they are trained in, and log a change.
 
-    In half precision a step is often smaller than half the distance to the next number, and then it is lost.
+    A step in half precision is often smaller than half the distance to the next number. Then it is lost.
 
     Args:
         model ([`~transformers.PreTrainedModel`]): A student; changed in place.

@@ -1,4 +1,4 @@
-"""What is wrong with a text, in words."""
+"""Texts that are read, and those that are refused with a reason."""
 
 import pytest
 

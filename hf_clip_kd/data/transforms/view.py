@@ -165,7 +165,7 @@ class TextView:
             )
         self.context_length = int(length)
         causal = type(self.tokenizer).__name__ in ("CLIPTokenizer", "CLIPTokenizerFast")
-        # Without a mask (CLIP's tokenizer with a SigLIP) the tower reads the padding.
+        # A tower without a mask (a SigLIP with CLIP's tokenizer) reads the padding.
         masked = "attention_mask" in getattr(self.tokenizer, "model_input_names", ())
         self.padding = padding or ("longest" if causal and masked else "max_length")
 
