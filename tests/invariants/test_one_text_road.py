@@ -64,7 +64,7 @@ def rows(texts):
 
 @torch.no_grad()
 def ids_of_model(model, call, *args, **kwargs):
-    """Return the ids that reach a text tower during a call, a row for each text, and if a mask came too."""
+    """Return the ids that reach a text tower during a call, a row for each text. Tell if a mask came too."""
     seen, original = [], model.get_text_features
 
     def record(input_ids, attention_mask=None):
