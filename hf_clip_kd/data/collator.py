@@ -11,7 +11,7 @@ from PIL import Image
 
 from .reading.images import BrokenImageError, BrokenImages, decode_image, image_name
 from .reading.tars import ERROR
-from .texts import text_fault
+from .texts import usable_captions
 from .transforms.keyed_random import CAPTION, SYNTHETIC_CAPTION, UNIFORMS_PER_ROW, row_uniforms
 from .transforms.random_crop import Crop, RandomCrop
 from .transforms.view import ImageView, TextView, image_view, same_rule
@@ -88,10 +88,8 @@ class CLIPDataCollator:
         # A teacher has an entry only if its view differs from the student's.
         self._image_processors = {"": self.image_processor}
         self._text_views = {"": TextView(processor)}
-        teachers = teacher_processor if isinstance(teacher_processor, Mapping) else {"teacher_": teacher_processor}
-        for name, teacher in teachers.items():
-            if teacher is not None:
-                self._add_teacher(name, teacher)
+        for name, teacher in _by_prefix(teacher_processor).items():
+            self._add_teacher(name, teacher)
         if train:
             self._views = {name: image_view(rule) for name, rule in self._image_processors.items()}
             # `ImageView.of` raises an error for a student without a fixed size.
@@ -111,6 +109,24 @@ class CLIPDataCollator:
             known = [view for view in self._text_views.values() if text_view.agrees_with(view)]
             if self._text_views[""] not in known:
                 self._text_views[name] = known[0] if known else text_view
+
+    def check_teacher(self, teacher_processor: Any) -> None:
+        """Refuse a teacher to which this collator gives other tokens than the teacher's own.
+
+        Args:
+            teacher_processor (`ProcessorMixin` or `dict` of them): That of the teacher.
+
+        Raises:
+            ValueError: The collator was made without it, or with another.
+        """
+        for name, teacher in _by_prefix(teacher_processor).items():
+            given = self._text_views.get(name, self._text_views[""])
+            if getattr(teacher, "tokenizer", None) is not None and not TextView(teacher).agrees_with(given):
+                raise ValueError(
+                    f"The collator writes the texts of the teacher {name!r} with a {type(given.tokenizer).__name__}, "
+                    "and the teacher reads other tokens. Each model must get its own. Pass CLIPDataCollator("
+                    "processor, teacher.processor)."
+                )
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """Make one batch.
@@ -233,29 +249,15 @@ class CLIPDataCollator:
         return image_view(first) == image_view(second) if self.train else same_rule(first, second)
 
 
-def usable_captions(value: Any, name: str) -> list[str]:
-    """Return the usable captions of one cell, which holds one or several.
-
-    Args:
-        value (`str` or `list[str]`): The cell.
-        name (`str`): Name of the text for errors, such as `"caption"`.
-
-    Raises:
-        BrokenImageError: if there is no caption, or none that can be read, see [`text_fault`].
-    """
-    texts = value if isinstance(value, (list, tuple)) else [value]
-    texts = [text for text in texts if isinstance(text, str) and text.strip()]
-    if not texts:
-        raise BrokenImageError(f"the row has no {name}")
-    usable = [text for text in texts if text_fault(text) is None]
-    if not usable:
-        raise BrokenImageError(f"the {name} {text_fault(texts[0])}")
-    return usable
-
-
 def _drawn(captions: list[list[str]], uniforms: list[list[float]], number: int) -> list[str]:
     """Choose one caption of each image by the random number at position `number`."""
     return [texts[int(numbers[number] * len(texts))] for texts, numbers in zip(captions, uniforms, strict=True)]
+
+
+def _by_prefix(teacher_processor: Any) -> Mapping[str, Any]:
+    """Return the processors of teachers by the prefix of their inputs."""
+    teachers = teacher_processor if isinstance(teacher_processor, Mapping) else {"teacher_": teacher_processor}
+    return {name: teacher for name, teacher in teachers.items() if teacher is not None}
 
 
 def _part(processor: Any, name: str, argument: str) -> Any:

@@ -2,8 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from .reading.images import BrokenImageError
+
 MAX_CAPTION = 10_000
 """Longest caption, in characters. A longer text is a page and takes longer to tokenize than its image to read."""
+
+
+def usable_captions(value: Any, name: str) -> list[str]:
+    """Return the usable captions of one cell, which holds one or several.
+
+    Args:
+        value (`str` or `list[str]`): The cell.
+        name (`str`): Name of the text for errors, such as `"caption"`.
+
+    Raises:
+        BrokenImageError: if there is no caption, or none that can be read, see [`text_fault`].
+    """
+    texts = value if isinstance(value, (list, tuple)) else [value]
+    texts = [text for text in texts if isinstance(text, str) and text.strip()]
+    if not texts:
+        raise BrokenImageError(f"the row has no {name}")
+    usable = [text for text in texts if text_fault(text) is None]
+    if not usable:
+        raise BrokenImageError(f"the {name} {text_fault(texts[0])}")
+    return usable
 
 
 def text_fault(text: str) -> str | None:
@@ -28,4 +52,4 @@ def half_character(text: str) -> str | None:
     return None
 
 
-__all__ = ["MAX_CAPTION", "half_character", "text_fault"]
+__all__ = ["MAX_CAPTION", "half_character", "text_fault", "usable_captions"]

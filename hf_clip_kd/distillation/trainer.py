@@ -55,8 +55,8 @@ class DistillationTrainer(BaseTrainer):
         kwargs: `callbacks`, `optimizers` and the other arguments of [`~transformers.Trainer`].
 
     Raises:
-        ValueError: The losses need a teacher and none was given, or do not exist, or no collator was given. Or the
-            tokenizer treats texts otherwise than the student's text tower needs.
+        ValueError: The losses need a teacher and none was given, or do not exist, or no collator was given. Or a
+            tokenizer treats texts otherwise than the student's text tower, or the teacher, needs.
     """
 
     _name = "CLIP distillation"
@@ -88,6 +88,8 @@ class DistillationTrainer(BaseTrainer):
         self.eval_data_collator = eval_data_collator or data_collator
         if self.teacher is not None:
             self.teacher.prepare(requested(args.losses))
+            if hasattr(data_collator, "check_teacher"):
+                data_collator.check_teacher(self.teacher.processor)
         set_precision(model, args.dtype)
         check_fits(model, processing_class, data_collator, self.eval_data_collator)
         if args.channels_last:

@@ -347,3 +347,20 @@ def test_the_world_of_shapes_and_paths(tmp_path):
 def test_bad_arguments(options, match):
     with pytest.raises(ValueError, match=match):
         CLIPDataCollator(**{"processor": processor(), **options})
+
+
+def test_a_teacher_that_reads_other_tokens_is_refused():
+    student, teacher = processor(), processor(tokenizer=clip_tokenizer(2048, 16))
+    for collator in (
+        CLIPDataCollator(student),
+        CLIPDataCollator(student, processor(tokenizer=clip_tokenizer(600, 16))),
+    ):
+        with pytest.raises(ValueError, match="texts of the teacher 'teacher_' with a CLIPTokenizer, .* other tokens"):
+            collator.check_teacher(teacher)
+        collator.check_teacher(None)
+        collator.check_teacher(SimpleNamespace(tokenizer=None))
+    CLIPDataCollator(student).check_teacher(processor())
+    several = {"teacher_0_": teacher, "teacher_1_": processor()}
+    CLIPDataCollator(student, several).check_teacher(several)
+    with pytest.raises(ValueError, match="teacher 'teacher_0_'"):
+        CLIPDataCollator(student, dict(zip(several, reversed(several.values()), strict=True))).check_teacher(several)

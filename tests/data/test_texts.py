@@ -2,9 +2,8 @@
 
 import pytest
 
-from hf_clip_kd.data.collator import usable_captions
 from hf_clip_kd.data.reading.images import BrokenImageError
-from hf_clip_kd.data.texts import MAX_CAPTION, half_character, text_fault
+from hf_clip_kd.data.texts import MAX_CAPTION, half_character, text_fault, usable_captions
 
 
 @pytest.mark.parametrize("text", ["a", "é", "e\u0301", "😀", "שלום", "nul\x00", "<|endoftext|>", "A" * MAX_CAPTION])

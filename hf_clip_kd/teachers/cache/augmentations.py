@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from ...data.collator import usable_captions
 from ...data.reading.images import BrokenImageError, BrokenImages, decode_image, image_name
 from ...data.reading.tars import ERROR
+from ...data.texts import usable_captions
 from ...data.transforms.keyed_random import row_uniforms
 from ...data.transforms.random_crop import Crop, RandomCrop
 from ...data.transforms.view import _PROBES, ImageView, OwnView, TextView, image_view

@@ -11,8 +11,8 @@ from typing import Any
 
 from PIL import Image
 
-from ...data.collator import usable_captions
 from ...data.reading.images import BrokenImageError, decode_image
+from ...data.texts import usable_captions
 
 
 def sample_id(image: Any, captions: Sequence[str] = ()) -> int:
