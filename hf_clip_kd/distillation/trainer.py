@@ -89,7 +89,7 @@ class DistillationTrainer(BaseTrainer):
         if self.teacher is not None:
             self.teacher.prepare(requested(args.losses))
             if hasattr(data_collator, "check_teacher"):
-                data_collator.check_teacher(self.teacher.processor)
+                data_collator.check_teacher(getattr(self.teacher, "processor", None))
         set_precision(model, args.dtype)
         check_fits(model, processing_class, data_collator, self.eval_data_collator)
         if args.channels_last:
