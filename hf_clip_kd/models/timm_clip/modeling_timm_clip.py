@@ -9,7 +9,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.clip.modeling_clip import CLIPOutput, image_text_contrastive_loss
 
 from .configuration_timm_clip import TimmCLIPConfig, TimmVisionConfig
-from .levels import align_levels, to_tokens
+from .levels import align_levels, to_tokens, without_embeddings
 
 
 class TimmVisionModel(PreTrainedModel):
@@ -33,25 +33,43 @@ class TimmVisionModel(PreTrainedModel):
 
     def __init__(self, config: TimmVisionConfig):
         super().__init__(config)
-        self.trunk = timm.create_model(
-            config.architecture,
-            pretrained=False,
-            num_classes=0,
-            in_chans=config.num_channels,
-            **(config.model_args or {}),
-        )
+        self.trunk = self._build_trunk()
         # transformers 5 turns checkpointing on by setting this attribute on every module that has it.
         self.gradient_checkpointing = False
         self._trunk_checkpoints = False
         self.last_level = config.num_hidden_layers
+        # Initial values that wait for their module of the trunk, by the name of the tensor.
+        self._initial: dict[nn.Module, dict[str, torch.Tensor]] = {}
+        # `post_init` leaves the trunk as timm has just initialised it: other random numbers would be another student.
+        self._is_built = False
         self.post_init()
+        self._is_built = True
+
+    def _build_trunk(self) -> nn.Module:
+        return timm.create_model(
+            self.config.architecture,
+            pretrained=False,
+            num_classes=0,
+            in_chans=self.config.num_channels,
+            **(self.config.model_args or {}),
+        )
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
-        # `super()._init_weights` would draw timm's initial weights again, from N(0, 0.02).
-        # `from_pretrained` builds on the meta device, so buffers outside the checkpoint are computed here.
+        """Give the tensors of one module that were not read from a checkpoint their values in a new timm model."""
+        if not self._is_built:
+            return
         if hasattr(module, "init_non_persistent_buffers"):
             module.init_non_persistent_buffers()
+        if module not in self._initial and unread(module):
+            fresh = dict(self._build_trunk().named_modules())
+            self._initial = {
+                own: {tensor: getattr(fresh[name], tensor) for tensor in tensors}
+                for name, own in self.trunk.named_modules()
+                if (tensors := unread(own))
+            }
+        for name, value in self._initial.pop(module, {}).items():
+            init.copy_(getattr(module, name), value)
 
     def get_input_embeddings(self):
         """Return `None`. A trunk has no embedding table, and the name of its first layer differs between trunks."""
@@ -140,6 +158,16 @@ class TimmVisionModel(PreTrainedModel):
         return features, dict(zip(kept, maps, strict=True))
 
 
+def unread(module: nn.Module) -> list[str]:
+    """Return the names of a module's own tensors that neither a checkpoint nor timm's constants have filled."""
+    constants = module._non_persistent_buffers_set if hasattr(module, "init_non_persistent_buffers") else ()
+    return [
+        name
+        for name, tensor in (module._parameters | module._buffers).items()
+        if tensor is not None and name not in constants and not getattr(tensor, "_is_hf_initialized", False)
+    ]
+
+
 class TimmCLIPModel(PreTrainedModel):
     """
     Dual encoder with the methods, names and outputs of [`~transformers.CLIPModel`], on a timm model as image tower.
@@ -166,12 +194,18 @@ class TimmCLIPModel(PreTrainedModel):
         self.logit_scale = nn.Parameter(torch.tensor(config.logit_scale_init_value))
         self.post_init()
 
+    def initialize_weights(self):
+        # In a class of another package transformers passes over modules without tensors of their own. The layers of
+        # the text tower are such modules, so the tower initialises itself.
+        self.text_model.initialize_weights()
+        super().initialize_weights()
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
-        # The two towers are models and initialise themselves. Only the projections are left.
         if module is self:
-            for projection in (self.visual_projection, self.text_projection):
-                init.normal_(projection.weight, std=projection.in_features**-0.5 * self.config.initializer_factor)
+            init.constant_(self.logit_scale, self.config.logit_scale_init_value)
+        elif module in (self.visual_projection, self.text_projection):
+            init.normal_(module.weight, std=module.in_features**-0.5 * self.config.initializer_factor)
 
     def get_input_embeddings(self) -> nn.Module:
         return self.text_model.get_input_embeddings()
@@ -214,7 +248,7 @@ class TimmCLIPModel(PreTrainedModel):
         position_ids: torch.Tensor | None = None,
         return_loss: bool | None = None,
         return_dict: bool | None = None,
-        output_hidden_states: bool | None = None,
+        output_hidden_states: bool | int | list[int] | None = None,
         **kwargs,
     ) -> CLIPOutput | tuple:
         """
@@ -225,9 +259,11 @@ class TimmCLIPModel(PreTrainedModel):
                 Texts and images.
             return_loss (`bool`, *optional*):
                 Also return the contrastive loss. It needs T = B, and text i belongs to image i.
+            output_hidden_states (`bool`, `int` or `list[int]`, *optional*):
+                Entries of both towers. Entry 0, the embeddings, is `None` for the image tower.
         """
         vision_output = self.get_image_features(
-            pixel_values, return_dict=True, output_hidden_states=output_hidden_states, **kwargs
+            pixel_values, return_dict=True, output_hidden_states=without_embeddings(output_hidden_states), **kwargs
         )
         text_output = self.get_text_features(
             input_ids,
