@@ -12,7 +12,7 @@ ENGINES := tests/invariants/test_engines.py tests/invariants/test_llava_engines.
 BENCHES := $(sort $(wildcard tests/bench/bench_*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo teachers ablation test test-slow test-engines test-all check style bench clean
+.PHONY: help install demo teachers ablation test test-slow test-engines test-peers test-all check style bench clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -57,6 +57,9 @@ test-slow: $(INSTALLED) ## Run the slow tests, or one of N parts of them: PART=1
 
 test-engines: $(INSTALLED) ## Run the slow tests of DDP, ZeRO 1 to 3 and FSDP 2 on several processes
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow $(ENGINES)
+
+test-peers: $(INSTALLED) ## Run the slow tests that transformers and open_clip bring (pip fetches transformers' own once)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m '' -n 2 tests/peers
 
 test-all: $(INSTALLED) ## Run every test, the slow ones too
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m ''

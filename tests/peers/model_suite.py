@@ -5,6 +5,7 @@ Run transformers' common model tests on one of our classes, and write what each 
 process of its own runs them: they change torch's global state, and our `tests` folder has the name of theirs.
 """
 
+import importlib
 import json
 import sys
 import types
@@ -12,21 +13,19 @@ import unittest
 from unittest import mock
 
 import timm
+from transformers import set_seed
+
+from hf_clip_kd.models import TimmCLIPConfig, TimmCLIPModel, TimmVisionConfig, TimmVisionModel
+from hf_clip_kd.models.presets import measure_trunk
 
 # The source distribution lacks these two files. No model here generates.
-for name, mixin in (
-    ("exporters.test_export", "ExportTesterMixin"),
-    ("generation.test_utils", "GenerationTesterMixin"),
-):
+LEFT_OUT = {"exporters.test_export": "ExportTesterMixin", "generation.test_utils": "GenerationTesterMixin"}
+for name, mixin in LEFT_OUT.items():
     stub = types.ModuleType(f"tests.{name}")
     setattr(stub, mixin, type(mixin, (), {}))
     sys.modules[stub.__name__] = stub
 
-from tests.test_modeling_common import ModelTesterMixin, floats_tensor, ids_tensor, random_attention_mask  # noqa: E402
-from transformers import set_seed  # noqa: E402
-
-from hf_clip_kd.models import TimmCLIPConfig, TimmCLIPModel, TimmVisionConfig, TimmVisionModel  # noqa: E402
-from hf_clip_kd.models.presets import measure_trunk  # noqa: E402
+theirs = importlib.import_module("tests.test_modeling_common")
 
 SIDE = 32
 TRUNKS = {
@@ -75,7 +74,7 @@ class TowerTester(Tester):
         return TimmVisionConfig(**self.vision_config)
 
     def get_inputs(self):
-        return {"pixel_values": floats_tensor([self.batch_size, 3, SIDE, SIDE])}
+        return {"pixel_values": theirs.floats_tensor([self.batch_size, 3, SIDE, SIDE])}
 
 
 class DualEncoderTester(Tester):
@@ -86,21 +85,21 @@ class DualEncoderTester(Tester):
 
     def get_inputs(self):
         shape = [self.batch_size, self.seq_length]
-        input_ids = ids_tensor(shape, TEXT["bos_token_id"])
+        input_ids = theirs.ids_tensor(shape, TEXT["bos_token_id"])
         input_ids[:, -1] = TEXT["eos_token_id"]
-        pixels = floats_tensor([self.batch_size, 3, SIDE, SIDE])
-        return {"input_ids": input_ids, "attention_mask": random_attention_mask(shape), "pixel_values": pixels}
+        pixels = theirs.floats_tensor([self.batch_size, 3, SIDE, SIDE])
+        return {"input_ids": input_ids, "attention_mask": theirs.random_attention_mask(shape), "pixel_values": pixels}
 
 
-class Common(ModelTesterMixin):
+class Common(theirs.ModelTesterMixin):
     """The common tests, all switched on."""
 
     test_can_init_all_missing_weights_before_2023 = True
-    tester_class, trunk = None, None
+    own_tester, trunk = None, None
 
     def setUp(self):
         set_seed(0)
-        self.model_tester = self.tester_class(self.trunk)
+        self.model_tester = self.own_tester(self.trunk)
 
     def test_can_init_all_missing_weights(self):
         # The test seeds each initialisation of transformers. timm draws in the constructor, so it is seeded alike.
@@ -116,12 +115,12 @@ class Common(ModelTesterMixin):
 
 class Tower(Common):
     all_model_classes = (TimmVisionModel,)
-    tester_class = TowerTester
+    own_tester = TowerTester
 
 
 class DualEncoder(Common):
     all_model_classes = (TimmCLIPModel,)
-    tester_class = DualEncoderTester
+    own_tester = DualEncoderTester
     _is_composite = True
     additional_model_inputs = ["pixel_values"]
 
@@ -145,8 +144,11 @@ class Outcomes(unittest.TestResult):
         self.found = {}
 
     def note(self, test, outcome, reason=""):
-        # A subtest that fails comes before its test, which then ends without a word.
-        self.found.setdefault(getattr(test, "test_case", test)._testMethodName, [outcome, reason])
+        # A subtest reports before its test. A failure decides.
+        name = getattr(test, "test_case", test)._testMethodName
+        if outcome == "failed" and self.found.get(name, [""])[0] != "failed":
+            self.found[name] = [outcome, reason]
+        self.found.setdefault(name, [outcome, reason])
 
     def addSuccess(self, test):
         self.note(test, "passed")
