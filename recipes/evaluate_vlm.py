@@ -22,6 +22,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from hf_clip_kd.data import load_shapes
 from hf_clip_kd.evaluation import VQAEvaluator, build_vqa_evaluator
 from hf_clip_kd.evaluation.vqa import BENCHMARKS
+from hf_clip_kd.models.completeness import REPORTED, SCORE_RULE, check_complete
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
 
 CONFIGS = Path(__file__).parent / "configs" / "evaluate_vlm"
@@ -61,8 +62,8 @@ def fingerprint(name: str, model, dtype: str) -> str:
 def score(name: str, evaluator: VQAEvaluator, args: EvaluateVLMArguments, state: PartialState) -> dict[str, float]:
     """Return the numbers of one model by benchmark."""
     try:
-        model = AutoModelForImageTextToText.from_pretrained(
-            name, dtype=getattr(torch, args.dtype), trust_remote_code=args.trust_remote_code
+        model, report = AutoModelForImageTextToText.from_pretrained(
+            name, dtype=getattr(torch, args.dtype), trust_remote_code=args.trust_remote_code, **REPORTED
         )
         processor = AutoProcessor.from_pretrained(name, trust_remote_code=args.trust_remote_code)
     except (OSError, ValueError) as error:
@@ -71,6 +72,7 @@ def score(name: str, evaluator: VQAEvaluator, args: EvaluateVLMArguments, state:
             "Hub id of an image-text-to-text model with its processor. Train one with `recipes/train_vlm.py`, or "
             "correct the name."
         ) from error
+    check_complete(report, f"model_name_or_path={name!r}", model, SCORE_RULE)
     return evaluator(
         model.to(state.device),
         processor,

@@ -31,6 +31,7 @@ from hf_clip_kd.evaluation import build_vqa_evaluator
 from hf_clip_kd.evaluation.cost import measure_run
 from hf_clip_kd.evaluation.vqa import summary_row, summary_table
 from hf_clip_kd.hub.run import check_run, push_run
+from hf_clip_kd.models.completeness import SAVE_RULE, load_complete
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
 from hf_clip_kd.recipe_io.results import write_whole
 from hf_clip_kd.vlm import (
@@ -214,8 +215,12 @@ def build(script: TrainVLMArguments, tower: str | None, quantize: bool):
     language_model, tokenizer = script.language_model, None
     if quantize:
         tokenizer = AutoTokenizer.from_pretrained(language_model)
-        language_model = AutoModelForCausalLM.from_pretrained(
-            language_model, dtype=dtype, quantization_config=quantization(script.quantization, dtype)
+        language_model = load_complete(
+            AutoModelForCausalLM,
+            language_model,
+            SAVE_RULE,
+            dtype=dtype,
+            quantization_config=quantization(script.quantization, dtype),
         )
     return build_llava(
         # A blind model never calls its tower.

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from ..losses import requested
 from ..losses.features import CLIPFeatures
 from ..losses.specification import specification
+from ..models.completeness import RESUME_RULE, load_complete
 from ..models.precision import set_precision
 from ..models.processing import check_fits
 from ..teachers import load_teacher
@@ -272,7 +273,7 @@ class DistillationTrainer(BaseTrainer):
                 f"{resume_from_checkpoint!r} is no checkpoint of this trainer: it has no {LOSSES_NAME}. It must be a "
                 "`checkpoint-N` folder of the run. Give one, or start from that model with `model_name_or_path`."
             )
-        saved = type(model.student).from_pretrained(resume_from_checkpoint, dtype=model.student.dtype)
+        saved = load_complete(type(model.student), resume_from_checkpoint, RESUME_RULE, dtype=model.student.dtype)
         model.student.load_state_dict(saved.state_dict(), strict=True)
         model.load_training_state(load_file(heads))
 

@@ -16,6 +16,7 @@ from transformers import (
     ProcessorMixin,
 )
 
+from .completeness import REPORTED, check_complete
 from .names import parse_name
 from .presets import build_preset, list_models, preset_folder
 from .processing import fit_processor
@@ -39,15 +40,16 @@ def load_clip(
             Allow code that lies in the folder or Hub repository to run.
         from_pretrained_kwargs:
             Passed to `from_pretrained`, such as `dtype`, `attn_implementation`, `revision` or `device_map`; a preset
-            takes `dtype` and `attn_implementation`.
+            takes `dtype` and `attn_implementation`. With `ignore_mismatched_sizes=True` tensors whose shape differs
+            from the configuration's start anew, as in a fresh student.
 
     Returns:
         `tuple`: the model in eval mode when loaded and in train mode when fresh, as in transformers, and the
         processor.
 
     Raises:
-        ValueError: The name is unknown, or the folder holds no dual encoder. The Hub could not be reached, or a
-            package is missing.
+        ValueError: The name is unknown, or the folder holds no dual encoder. Weights are missing or have another
+            shape. The Hub could not be reached, or a package is missing.
 
     Example:
 
@@ -91,18 +93,18 @@ def load_pretrained(name: str, trust_remote_code: bool, kwargs: dict) -> tuple[P
         # The check comes before the weights are read. Remote code is in no table, and is checked once it is loaded.
         check_dual_encoder(MODEL_MAPPING[type(config)], name, config)
     try:
-        model, report = model_class.from_pretrained(
-            name, trust_remote_code=trust_remote_code, output_loading_info=True, **kwargs
-        )
+        model, report = model_class.from_pretrained(name, trust_remote_code=trust_remote_code, **kwargs | REPORTED)
     except (OSError, ValueError) as error:
         raise ValueError(cannot_load(name, error)) from error
     check_dual_encoder(type(model), name, config)
-    if missing := sorted(report["missing_keys"]):
-        raise ValueError(
-            f"The weights of {name!r} lack {len(missing)} tensors of {type(model).__name__} (such as {missing[0]}), "
-            "which would stay random. Allowed are complete weights of a dual encoder. "
-            "Save the whole model with model.save_pretrained and load that folder."
-        )
+    check_complete(
+        report,
+        repr(name),
+        model,
+        "Allowed are complete weights of a dual encoder. Save the whole model with model.save_pretrained and load "
+        "that folder.",
+        allow_other_shapes=kwargs.get("ignore_mismatched_sizes", False),
+    )
     return model, fit_processor(load_processor(name, where), model)
 
 

@@ -14,6 +14,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from .completeness import REPORTED, check_complete
 from .loading import REQUIRED_METHODS
 from .names import LIBRARY_FORMS
 
@@ -44,18 +45,19 @@ def load_pretrained_tower(
     try:
         # A dual encoder, or remote code, is AutoModel's.
         model, report = (vision_class(config, projection) or AutoModel).from_pretrained(
-            name, dtype=torch.float32, trust_remote_code=trust_remote_code, output_loading_info=True
+            name, dtype=torch.float32, trust_remote_code=trust_remote_code, **REPORTED
         )
     except (OSError, RuntimeError, ValueError) as error:
         raise ValueError(cannot_load(name, error)) from error
     tower = image_tower(model, repr(name))
     prefix = "" if tower is model else "vision_model."
-    if missing := sorted(key for key in report["missing_keys"] if key.startswith(prefix)):
-        raise ValueError(
-            f"The weights of {name!r} lack {len(missing)} tensors of {type(tower).__name__} (such as {missing[0]}), "
-            "which would stay random. A tower must have all its weights. Save the whole model with "
-            "model.save_pretrained and give that folder."
-        )
+    check_complete(
+        report,
+        repr(name),
+        tower,
+        "A tower must have all its weights. Save the whole model with model.save_pretrained and give that folder.",
+        prefix=prefix,
+    )
     try:
         # transformers prefers the torchvision backend whatever was saved. Its pixels are not those of training.
         image_processor = AutoImageProcessor.from_pretrained(name, backend="pil", trust_remote_code=trust_remote_code)

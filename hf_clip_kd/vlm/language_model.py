@@ -8,6 +8,8 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.tokenization_utils_base import AddedToken
 
+from ..models.completeness import REPORTED, SAVE_RULE, check_complete
+
 IMAGE_TOKEN = "<image>"
 PAD_TOKEN = "<|llava_pad|>"
 
@@ -31,7 +33,7 @@ def load_language_model(
     name = os.fspath(language_model)
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
-            name, dtype=dtype, trust_remote_code=trust_remote_code, output_loading_info=True
+            name, dtype=dtype, trust_remote_code=trust_remote_code, **REPORTED
         )
         tokenizer = tokenizer or AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
@@ -41,11 +43,7 @@ def load_language_model(
             "language model of transformers with its tokenizer, or such a model with tokenizer=.... Check the name "
             "and the network."
         ) from error
-    if missing := sorted(report["missing_keys"]):
-        raise ValueError(
-            f"The weights of language_model={name!r} lack {len(missing)} tensors (such as {missing[0]}), which would "
-            "stay random. Allowed are complete weights. Save the whole model with model.save_pretrained."
-        )
+    check_complete(report, f"language_model={name!r}", model, SAVE_RULE)
     return model, copy.deepcopy(tokenizer)
 
 

@@ -17,6 +17,7 @@ from transformers.core_model_loading import PrefixChange
 from transformers.dynamic_module_utils import get_relative_import_files
 
 from ..models import TimmVisionConfig, load_clip
+from ..models.completeness import REPORTED, check_complete
 from ..models.timm_clip import modeling_timm_llava
 
 # The Auto classes of transformers read this: file and class to load with `trust_remote_code=True`.
@@ -89,7 +90,7 @@ def load_llava(
         if config.model_type != "llava":
             raise ValueError(f"it holds a model of type {config.model_type!r}")
         model, report = AutoModelForImageTextToText.from_pretrained(
-            name, dtype=dtype or "auto", trust_remote_code=trust_remote_code, output_loading_info=True
+            name, dtype=dtype or "auto", trust_remote_code=trust_remote_code, **REPORTED
         )
         processor = LlavaProcessor.from_pretrained(name)
         # transformers prefers the torchvision backend for any saved processor; its pixels differ from those of
@@ -101,11 +102,7 @@ def load_llava(
             f"{name!r} cannot be loaded as a LLaVA ({reason}). Allowed are a folder written by save_llava and a Hub "
             "id of a model of type 'llava'. Give the folder in which config.json lies."
         ) from error
-    if missing := sorted(report["missing_keys"]):
-        raise ValueError(
-            f"The weights of {name!r} lack {len(missing)} tensors (such as {missing[0]}), which would stay random. "
-            "Allowed are complete weights. Save the model again with save_llava."
-        )
+    check_complete(report, repr(name), model, "Allowed are complete weights. Save the model again with save_llava.")
     return model, processor
 
 

@@ -6,6 +6,7 @@ import torch
 from peft import PeftModel
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
+from ..models.completeness import RESUME_RULE, load_complete
 from ..models.precision import warn_of_half_precision
 from ..training.alarms import Alarms
 from ..training.arguments import save_arguments
@@ -170,7 +171,7 @@ class LlavaTrainer(BaseTrainer):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
             # `from_pretrained` and a strict load find every name. The Trainer would pass over names that do not fit.
-            saved = type(model).from_pretrained(resume_from_checkpoint, dtype=model.dtype)
+            saved = load_complete(type(model), resume_from_checkpoint, RESUME_RULE, dtype=model.dtype)
             model.load_state_dict(saved.state_dict(), strict=True)
         if self.feature_scale is not None:
             state_dict = dict(model.state_dict())

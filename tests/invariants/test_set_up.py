@@ -37,5 +37,16 @@ def test_accelerate_reads_its_configs(path):
 
 def test_make_lists_its_targets():
     listed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for target in ("demo", "test", "test-slow", "test-engines", "test-peers", "test-all", "check", "style", "bench", "clean"):
+    for target in (
+        "demo",
+        "test",
+        "test-slow",
+        "test-engines",
+        "test-peers",
+        "test-all",
+        "check",
+        "style",
+        "bench",
+        "clean",
+    ):
         assert re.search(rf"^make {target} +\w", listed, re.MULTILINE)

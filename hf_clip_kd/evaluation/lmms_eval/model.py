@@ -10,6 +10,7 @@ from lmms_eval.api.model import lmms
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from hf_clip_kd.evaluation.vqa import Sample, generate_answers
+from hf_clip_kd.models.completeness import SCORE_RULE, load_complete
 
 
 class ImageTextToText(lmms):
@@ -40,8 +41,10 @@ class ImageTextToText(lmms):
         self._rank, self._world_size = self.accelerator.process_index, self.accelerator.num_processes
         self.batch_size = int(batch_size)
         self.processor = AutoProcessor.from_pretrained(pretrained, trust_remote_code=trust_remote_code)
-        model = AutoModelForImageTextToText.from_pretrained(
+        model = load_complete(
+            AutoModelForImageTextToText,
             pretrained,
+            SCORE_RULE,
             dtype=dtype if dtype == "auto" else getattr(torch, dtype),
             trust_remote_code=trust_remote_code,
         )

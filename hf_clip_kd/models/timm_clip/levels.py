@@ -39,11 +39,9 @@ def to_tokens(features: torch.Tensor, layout: str) -> torch.Tensor:
     return features.flatten(1, 2) if str(layout) == "NHWC" else features.flatten(2).transpose(1, 2)
 
 
-def without_embeddings(wanted: bool | int | list[int] | None) -> bool | list[int] | None:
+def without_embeddings(wanted: bool | int | list[int] | None) -> bool | int | list[int] | None:
     """Return `output_hidden_states` without entry 0, which a text tower has and a trunk does not."""
-    if wanted is None or isinstance(wanted, bool):
-        return wanted
-    return [level for level in ([wanted] if isinstance(wanted, int) else wanted) if level != 0]
+    return [level for level in wanted if level != 0] if isinstance(wanted, (list, tuple)) else wanted
 
 
 __all__ = ["align_levels", "to_tokens", "without_embeddings"]
