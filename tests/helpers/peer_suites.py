@@ -39,7 +39,7 @@ def transformers_source():
             source = Path(fetched, name)
             assert f"\nVersion: {version('transformers')}\n" in (source / "PKG-INFO").read_text(encoding="utf-8")
             pip("install", "--target", source / "packages", PARAMETERIZED)
-            # Without this file a package `tests` anywhere on the path would come first.
+            # A package `tests` anywhere on the path would come before a folder without this file.
             (source / "tests/__init__.py").touch()
             try:
                 source.rename(folder)

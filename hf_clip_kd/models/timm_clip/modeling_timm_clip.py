@@ -195,7 +195,7 @@ class TimmCLIPModel(PreTrainedModel):
         self.post_init()
 
     def initialize_weights(self):
-        # In a class of another package transformers passes over modules without tensors of their own. The layers of
+        # transformers passes over modules without tensors of their own in a class of another package. The layers of
         # the text tower are such modules, so the tower initialises itself.
         self.text_model.initialize_weights()
         super().initialize_weights()
