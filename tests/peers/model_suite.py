@@ -1,8 +1,8 @@
 """
 Run transformers' common model tests on one of our classes, and write what each test gives.
 
-Use: `python tests/peers/model_suite.py SUITE FILE.json`, where the folder of transformers' own `tests` can be imported.
-A process of its own runs them, since they change torch's global state. The folder of ours has the name of theirs.
+Use: `python tests/peers/model_suite.py SUITE FILE.json`, where transformers' own folder `tests` can be imported. A
+process of its own runs them, since they change torch's global state. The folder of ours has the name of theirs.
 """
 
 import importlib

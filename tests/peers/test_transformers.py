@@ -1,5 +1,9 @@
 """Transformers' common model tests on our classes, and the strictness of the table of exclusions."""
 
+import subprocess
+from importlib.metadata import version
+
+import peer_suites
 import pytest
 from peer_suites import SUITES, read_exclusions, run_suite, surprises, transformers_source
 
@@ -40,3 +44,17 @@ def test_a_line_for_no_test_and_a_suite_of_skips_are_red():
         "test_gone is excluded, and there is no such test"
     ]
     assert surprises({"test_a": ["skipped", ""]}, {}) == ["0 tests pass, at least 80 must"]
+
+
+def test_source_is_fetched_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(peer_suites, "CACHE", tmp_path)
+    failed = subprocess.CompletedProcess([], 1, "", "no index")
+    monkeypatch.setattr(subprocess, "run", lambda *arguments, **options: failed)
+    with pytest.raises(
+        AssertionError, match=r"pip could not get transformers==.* \(no index\).* Run `make test-peers`"
+    ):
+        transformers_source()
+    assert list(tmp_path.iterdir()) == []
+    folder = tmp_path / f"transformers-{version('transformers')}"
+    folder.mkdir()
+    assert transformers_source() == folder
