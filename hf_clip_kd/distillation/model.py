@@ -15,6 +15,7 @@ from ..models import check_can_drop_patches, context_length, drop_patches, encod
 from ..models.towers.tokens import pooled
 from ..training.distributed import gather
 from ..training.sharded import whole_values
+from .student import check_student, take_over
 
 STUDENT_PREFIX = "student."
 GATHERED = ("image_embeds", "text_embeds", "masked_image_embeds", "synthetic_text_embeds", "token_moments")
@@ -49,9 +50,9 @@ class DistillationModel(nn.Module):
 
     DDP, ZeRO and FSDP then see the heads and scales, and a checkpoint holds them. The student's `logit_scale` (and
     `logit_bias`) live here as parameters of shape (1,), in float32 whatever the student's dtype. Updates
-    do not fit into bfloat16. DeepSpeed and FSDP 2 refuse 0-dim parameters. The student keeps a 0-dim buffer of the
-    same name. It is brought up to date after every optimizer step, so that the student's own `forward` and
-    `save_pretrained` stay right.
+    do not fit into bfloat16. DeepSpeed and FSDP 2 refuse 0-dim parameters. The student keeps a buffer of the same name
+    and shape. It is brought up to date after every optimizer step, so that the student's own `forward` and
+    `save_pretrained` stay right. Frozen ones stay frozen.
 
     Args:
         student ([`~transformers.PreTrainedModel`]): A dual encoder with `get_image_features`, `get_text_features` and
@@ -59,6 +60,9 @@ class DistillationModel(nn.Module):
         losses (`str` or `dict[str, float | dict]`): See [`LossSum`].
         teacher_dims ([`CLIPDims`], *optional*): The teacher's widths; `None` trains without a teacher.
         max_logit_scale (`float`): Upper bound of every learned scale, after the exponential.
+
+    Raises:
+        ValueError: `student` is none, see [`check_student`].
     """
 
     # The Trainer asks this before it hands `num_items_in_batch` to `forward`.
@@ -68,6 +72,7 @@ class DistillationModel(nn.Module):
         self, student, losses: str | dict[str, Any], teacher_dims: CLIPDims | None, max_logit_scale: float = 100.0
     ):
         super().__init__()
+        check_student(student)
         self.request = requested(losses)
         self.student_dims = CLIPDims.of(student)
         self.image_grid = None
@@ -80,22 +85,16 @@ class DistillationModel(nn.Module):
         self.student = student
         self.context_length = context_length(student)
         self.max_log_scale = math.log(max_logit_scale)
-        self.logit_scale = self._take_over("logit_scale")
-        self.logit_bias = self._take_over("logit_bias") if self.student_dims.has_bias else None
+        self.logit_scale = take_over(student, "logit_scale")
+        self.logit_bias = take_over(student, "logit_bias") if self.student_dims.has_bias else None
         self.clamp_scales_()
-
-    def _take_over(self, name: str) -> nn.Parameter:
-        value = getattr(self.student, name).detach()
-        dtype = torch.promote_types(value.dtype, torch.float32)
-        delattr(self.student, name)
-        self.student.register_buffer(name, value.reshape(()).clone())
-        return nn.Parameter(value.reshape(1).to(dtype, copy=True))
 
     @torch.no_grad()
     def clamp_scales_(self) -> None:
         """Bound all learned scales from above and copy the student's own into its buffers."""
         self.losses.clamp_scales_()
-        self.logit_scale.clamp_(max=self.max_log_scale)
+        if self.logit_scale.requires_grad:  # a frozen scale stays what it is
+            self.logit_scale.clamp_(max=self.max_log_scale)
         own = {"logit_scale": self.logit_scale, "logit_bias": self.logit_bias}
         own = {name: parameter for name, parameter in own.items() if parameter is not None}
         for name, value in zip(own, whole_values(own.values()), strict=True):

@@ -19,15 +19,25 @@ from ..teachers.base import TEXT_INPUTS, Teacher
 from ..training.alarms import Alarms
 from ..training.arguments import save_arguments
 from ..training.base_trainer import BaseTrainer
+from ..training.checkpoint_weights import load_weights
 from ..training.sharded import gather_full_model
+from ..training.trainer_arguments import refuse_arguments
 from .batch_fit import explained_memory_error, fit_batch
 from .grad_cache import cached_losses
 from .model import DistillationModel
 from .scales import ClampScales, bound_parameters
+from .student import check_student
 from .teacher_sharding import shard_teacher
 from .training_args import DistillationTrainingArguments
 
 LOSSES_NAME = "losses.safetensors"
+EVALUATOR = "Numbers of your own come from an evaluator. Pass for example `evaluator=lambda model, processor: {...}`."
+REFUSED = {
+    "compute_loss_func": "The objective is a sum of losses, and your own has a dotted path. Pass `losses={'my.Loss': 1}`.",
+    "compute_metrics": EVALUATOR,
+    "preprocess_logits_for_metrics": EVALUATOR,
+    "model_init": "The student gets its heads once. Pass `model=model_init()`.",
+}
 STUDENT_INPUTS = ("pixel_values", *TEXT_INPUTS)
 
 
@@ -64,10 +74,11 @@ class DistillationTrainer(BaseTrainer):
     _tag_names = ["clip", "knowledge-distillation", "hf_clip_kd"]
     # Our losses are per-batch means: the Trainer has to divide by the number of accumulation steps.
     loss_is_scaled_for_ga = False
+    loss_compares_rows = True
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        model: PreTrainedModel | None = None,
         args: DistillationTrainingArguments | None = None,
         teacher_model: Teacher | str | list | None = None,
         train_dataset=None,
@@ -84,9 +95,11 @@ class DistillationTrainer(BaseTrainer):
                 "`data_collator=None`: images and captions have no default collation. It must be a function of rows. "
                 "Pass `data_collator=CLIPDataCollator(processor, teacher.processor)`."
             )
+        refuse_arguments("DistillationTrainer", kwargs, REFUSED)
+        check_student(model)
         self.teacher = load_teacher(teacher_model) if isinstance(teacher_model, str | list) else teacher_model
         self.evaluator = evaluator
-        self.eval_data_collator = eval_data_collator or data_collator
+        self.eval_data_collator = eval_data_collator
         if self.teacher is not None:
             self.teacher.prepare(requested(args.losses))
             if hasattr(data_collator, "check_teacher"):
@@ -121,14 +134,6 @@ class DistillationTrainer(BaseTrainer):
     def student(self) -> PreTrainedModel:
         """The student as an ordinary model, in training or after it."""
         return self.model.student
-
-    def _validate_args(self) -> None:
-        # The parent asks for an eval_dataset whenever there is an eval_strategy; here an evaluator is enough.
-        strategy = self.args.eval_strategy
-        if self.evaluator is not None:
-            self.args.eval_strategy = "no"
-        super()._validate_args()
-        self.args.eval_strategy = strategy
 
     # ---- Loss ----
 
@@ -181,11 +186,14 @@ class DistillationTrainer(BaseTrainer):
         outputs = next(self._cached_losses, None) if model.training else None
         if outputs is None:
             outputs = model(**self.model_inputs(inputs))
+        parts = {f"loss/{name}": part for name, part in outputs["losses"].items()} | outputs["statistics"]
         if model.training:
             outputs["loss"] = self.guard.check_loss(outputs["loss"], outputs["losses"])
-        mode, share = ("train", 1 / self.current_gradient_accumulation_steps) if model.training else ("eval", 1.0)
-        parts = {f"loss/{name}": part for name, part in outputs["losses"].items()}
-        self.meters.add(mode, parts | outputs["statistics"], share)
+            self.meters.add("train", parts, 1 / self.current_gradient_accumulation_steps)
+        else:
+            rows = len(inputs["input_ids"])
+            self.meters.add("eval", {"loss": outputs["loss"]} | parts, rows)
+            self.meters.count(rows)
         return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
 
     def train_logs(self) -> dict[str, float]:
@@ -194,40 +202,14 @@ class DistillationTrainer(BaseTrainer):
 
     # ---- Evaluation ----
 
-    def get_eval_dataloader(self, eval_dataset=None):
-        train_collator, self.data_collator = self.data_collator, self.eval_data_collator
-        try:
-            return super().get_eval_dataloader(eval_dataset)
-        finally:
-            self.data_collator = train_collator
-
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
             return self.compute_loss(model, inputs).detach(), None, None
 
-    def measure(self, eval_dataset, ignore_keys, metric_key_prefix: str) -> dict[str, float]:
-        """Return the loss on `eval_dataset` where there is one, and the evaluator's metrics where there is one.
-
-        Raises:
-            ValueError: There is neither.
-        """
-        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
-        if dataset is None and self.evaluator is None:
-            raise ValueError(
-                "There is nothing to evaluate: the trainer has no `eval_dataset` and no `evaluator`. It needs one of "
-                "them. Pass for example `evaluator=ZeroShotClassificationEvaluator(dataset, class_names)`."
-            )
-        metrics = {} if dataset is None else super().measure(eval_dataset, ignore_keys, metric_key_prefix)
-        # The evaluator runs once, with the plain prefix, also where a dict names several data sets.
-        if self.evaluator is not None and metric_key_prefix == "eval":
-            scores = self.evaluator(gather_full_model(self.student), self.processing_class)
-            scores = {f"{metric_key_prefix}_{name}": score for name, score in scores.items()}
-            self.log(dict(scores))
-            metrics.update(scores)
-            if dataset is None:
-                self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
+    def scores(self) -> dict[str, float]:
+        """Return what `evaluator` finds in the student, once however many data sets there are."""
+        return self.evaluator(gather_full_model(self.student), self.processing_class)
 
     # ---- Saving and loading ----
 
@@ -264,8 +246,6 @@ class DistillationTrainer(BaseTrainer):
         if self.is_fsdp_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
-        # `save_pretrained` may write other key names than the live module has, and `from_pretrained` reads them. The
-        # Trainer's plain `load_state_dict(strict=False)` would silently restart from the initial weights.
         model = self.model if model is None else model
         heads = os.path.join(resume_from_checkpoint, LOSSES_NAME)
         if not os.path.isfile(heads):
@@ -273,9 +253,10 @@ class DistillationTrainer(BaseTrainer):
                 f"{resume_from_checkpoint!r} is no checkpoint of this trainer: it has no {LOSSES_NAME}. It must be a "
                 "`checkpoint-N` folder of the run. Give one, or start from that model with `model_name_or_path`."
             )
-        saved = load_complete(type(model.student), resume_from_checkpoint, RESUME_RULE, dtype=model.student.dtype)
-        model.student.load_state_dict(saved.state_dict(), strict=True)
+        # The heads' file has the scales, too. Older checkpoints have them in another shape in the student's.
+        load_weights(model.student, resume_from_checkpoint, elsewhere=("logit_scale", "logit_bias"))
         model.load_training_state(load_file(heads))
+        model.clamp_scales_()
 
 
 CLIPDistillationTrainer = DistillationTrainer

@@ -1,38 +1,27 @@
 """BaseTrainer: the only class between `transformers.Trainer` and the trainers of this package."""
 
-import json
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer
 
-from ..hub.run import check_run, push_run
+from ..hub.run import check_run
 from .checkpoints import Checkpoints
 from .distributed import min_over_ranks
 from .ema import Average, EMACallback
+from .epochs import EpochCallback
+from .eval_batches import eval_dataloader
+from .evaluation import check_evaluation, exact_means, gather_rows, measure, named_datasets
 from .guard import StepGuard
 from .identity import data_identity
 from .launch import build_models_whole, check_engine, name_blocks
 from .meters import Meters
-from .pushing import BackgroundPush
+from .pushing import BackgroundPush, write_run_card
 from .stopping import StopOnSignal
+from .stream_place import StreamPlace
 from .throughput import MetricsWriter, Throughput
-
-
-class EpochCallback(TrainerCallback):
-    """
-    Tell the collator and the sampler the epoch, where they have an attribute `epoch`.
-
-    accelerate does not reach a sampler through all of its wrappers after a resume, and it knows no collator.
-    """
-
-    def __init__(self, trainer: "BaseTrainer"):
-        self.trainer = trainer
-
-    def on_epoch_begin(self, args, state, control, **kwargs):
-        for part in (self.trainer.data_collator, self.trainer.sampler):
-            if hasattr(part, "epoch"):
-                part.epoch = int(state.epoch)
+from .trainer_arguments import check_optimizer
 
 
 class BaseTrainer(Trainer):
@@ -43,28 +32,32 @@ class BaseTrainer(Trainer):
     method of the Trainer that they need is overridden here and nowhere else. Its arguments include [`RunArguments`].
 
     A trainer made from it passes its loss through `guard.check_loss` in `compute_loss`. It gives `meters` all numbers
-    whose means shall be logged. It may override [`BaseTrainer.begin_step`], [`BaseTrainer.train_logs`],
-    [`BaseTrainer.measure`] and [`BaseTrainer.run_identity`].
+    whose means shall be logged, and in an evaluation the loss and the number of rows. It may override
+    [`BaseTrainer.begin_step`], [`BaseTrainer.train_logs`], [`BaseTrainer.scores`] and [`BaseTrainer.run_identity`].
 
     A `train_dataset` with a method `loader`, such as [`~data.Stream`], makes its own dataloader, with `state_dict` and
     `load_state_dict`. Each process leaves its state in the checkpoint.
 
     Attributes:
-        guard ([`StepGuard`]), meters ([`Meters`]), checkpoints ([`Checkpoints`]), pushing ([`BackgroundPush`]):
+        guard ([`StepGuard`]), meters ([`Meters`]), checkpoints ([`Checkpoints`]), pushing ([`BackgroundPush`]),
+        stream ([`StreamPlace`]):
             The parts that are plain objects.
         throughput ([`Throughput`]), ema ([`EMACallback`]), stopping ([`StopOnSignal`]):
             The parts that are callbacks.
         sampler (*optional*): A sampler with an `epoch`, if the trainer has its own.
+        evaluator, eval_data_collator (`Callable`, *optional*): See [`DistillationTrainer`].
+        loss_compares_rows (`bool`): Whether the loss of a row depends on the others of its batch, and so on its size.
     """
 
-    sampler = None
-    _stream = None  # the dataloader of a data set that makes its own
+    sampler = evaluator = eval_data_collator = None
+    loss_compares_rows = False
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         name_blocks(self.accelerator, self.model)
         self.meters, self.guard = Meters(), StepGuard(self)
         self.checkpoints, self.pushing = Checkpoints(self), BackgroundPush(self.args)
+        self.stream = StreamPlace(self.args)
         self.throughput, self.ema = Throughput(self.args.device, self.args.world_size), EMACallback(self.args)
         self.stopping = StopOnSignal(self.checkpoints, self.pushing)
         watching = [MetricsWriter(), EpochCallback(self), self.guard.skipped, self.ema, self.stopping]
@@ -119,17 +112,7 @@ class BaseTrainer(Trainer):
         """Return the Trainer's dataloader, or that of a data set which deals itself out to processes and workers."""
         if not hasattr(self.train_dataset, "loader"):
             return super().get_train_dataloader()
-        # Accelerate must not prepare it: it would deal the rows out once more.
-        self._stream = self.train_dataset.loader(
-            self._train_batch_size,
-            self.data_collator,
-            rank=self.args.process_index,
-            world_size=self.args.world_size,
-            num_workers=self.args.dataloader_num_workers,
-            pin_memory=self.args.dataloader_pin_memory,
-            prefetch_factor=self.args.dataloader_prefetch_factor,
-        )
-        return self._stream
+        return self.stream.open(self.train_dataset, self._train_batch_size, self.data_collator)
 
     def _run_epoch(self, *args, resume_from_checkpoint: str | None = None, **kwargs) -> None:
         if self.state.global_step >= self.state.max_steps:
@@ -137,8 +120,7 @@ class BaseTrainer(Trainer):
             self._load_rng_state(resume_from_checkpoint)
             self.control.should_training_stop = True
             return
-        if self._stream is not None and resume_from_checkpoint is not None:
-            self._stream.load_state_dict(json.loads(self._stream_state(resume_from_checkpoint).read_text()))
+        if resume_from_checkpoint is not None and self.stream.load(resume_from_checkpoint):
             kwargs["steps_trained_in_current_epoch"] = 0  # the stream begins at the right row, so nothing is skipped
         super()._run_epoch(*args, resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
@@ -188,14 +170,51 @@ class BaseTrainer(Trainer):
 
     # ---- Evaluation ----
 
-    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
-        """Return metrics of the average while there is one, unless `ema_evaluate` is off, or of the weights."""
-        with self.ema.in_place():
-            return self.measure(eval_dataset, ignore_keys, metric_key_prefix)
+    def _validate_args(self) -> None:
+        check_evaluation(self.args, self.eval_dataset, self.evaluator)
+        check_optimizer(self.model, self.optimizer, self.lr_scheduler)
+        # The parent asks for an eval_dataset whenever there is an eval_strategy; here an evaluator is enough.
+        strategy = self.args.eval_strategy
+        if self.evaluator is not None:
+            self.args.eval_strategy = "no"
+        super()._validate_args()
+        self.args.eval_strategy = strategy
 
-    def measure(self, eval_dataset, ignore_keys, metric_key_prefix: str) -> dict[str, float]:
-        """Return the metrics of the weights that are in place; for trainers to add to. Arguments as in `evaluate`."""
-        return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+    def get_eval_dataloader(self, eval_dataset=None):
+        """Return a dataloader that gives each row once to some process, see [`deal`]."""
+        (dataset,) = named_datasets(eval_dataset, self.eval_dataset, "eval").values()
+        collate = self.data_collator if self.eval_data_collator is None else self.eval_data_collator
+        return eval_dataloader(dataset, collate, self.args, nearest=self.loss_compares_rows)
+
+    def get_test_dataloader(self, test_dataset):
+        return self.get_eval_dataloader(test_dataset)
+
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
+        """
+        Return the metrics of all data sets, and the scores. Callbacks hear of all of them together.
+
+        They are of the average of weights while there is one, unless `ema_evaluate` is off.
+
+        Raises:
+            ValueError: There is nothing to evaluate.
+        """
+        self._memory_tracker.start()
+        with self.ema.in_place():
+            metrics = measure(self, eval_dataset, ignore_keys, metric_key_prefix)
+            self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self._memory_tracker.stop_and_update_metrics(metrics)
+        return metrics
+
+    def scores(self) -> dict[str, float]:
+        """Return what the evaluator finds, once however many data sets there are; for trainers that have one."""
+        raise NotImplementedError
+
+    def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs):
+        """Run the stock loop on batches that processes share unequally. The means come from `meters`."""
+        self.meters.begin_evaluation()
+        self.gather_function = gather_rows
+        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        return exact_means(output, self.meters, metric_key_prefix, self.args.device)
 
     # ---- Saving and loading ----
 
@@ -225,13 +244,9 @@ class BaseTrainer(Trainer):
 
         def write() -> None:
             super(BaseTrainer, self)._save_checkpoint(model, trial)
-            if self._stream is not None:
-                self._stream_state(folder).write_text(json.dumps(self._stream.state_dict()))
+            self.stream.save(folder)
 
         self.checkpoints.save(folder, write)
-
-    def _stream_state(self, folder: str | Path) -> Path:
-        return Path(folder, f"stream_state_{self.args.process_index}.json")
 
     def _load_best_model(self) -> None:
         folder = self.state.best_model_checkpoint
@@ -244,7 +259,9 @@ class BaseTrainer(Trainer):
 
     # ---- Hub ----
 
-    def push_to_hub(self, commit_message: str = "End of training") -> str | None:
+    def push_to_hub(
+        self, commit_message="End of training", blocking=True, token=None, revision=None, private=None, **card
+    ) -> str | Future | None:
         """
         Save the model and push `args.output_dir`: model, processor, card, and what else of the run is there.
 
@@ -252,10 +269,13 @@ class BaseTrainer(Trainer):
         may be off. While training, each checkpoint is pushed with `hub_strategy="every_save"`, see [`BackgroundPush`].
 
         Args:
-            commit_message (`str`, *optional*, defaults to `"End of training"`): Title of the commit.
+            commit_message (`str`, *optional*): Title of the commit.
+            blocking (`bool`, *optional*): Wait for the push. The process does not end before it in any case.
+            token, revision, private (*optional*): They come before `args.hub_token` and its like.
+            card: As for `create_model_card`.
 
         Returns:
-            `str`: The address of the pushed revision; `None` on all but the main process.
+            `str`: The address of the pushed revision, with `blocking=False` its `Future`. `None` on other processes.
 
         Raises:
             PushError: The push failed; the error names the command that finishes it.
@@ -263,9 +283,15 @@ class BaseTrainer(Trainer):
         self.save_model()
         if not self.is_world_process_zero():
             return None
-        self.pushing.wait()
+        self.create_model_card(**card)
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
-        return push_run(self.args, self.args.output_dir, commit_message)
+        options = {"hub_token": token, "hub_revision": revision, "hub_private_repo": private}
+        return self.pushing.push_end(commit_message or "End of training", blocking, options)
+
+    def create_model_card(self, **facts: Any) -> None:
+        """Write the card of `args.output_dir`; takes the stock Trainer's arguments, see [`write_run_card`]."""
+        if self.is_world_process_zero():
+            write_run_card(self.args.output_dir, **facts)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         """Do nothing: `checkpoints` pushes a checkpoint once it is complete."""

@@ -104,6 +104,15 @@ def min_over_ranks(number: int, device: torch.device) -> int:
     return int(answer)
 
 
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """Return the sums of a tensor's numbers over all processes. All processes must call this together."""
+    if world_size() == 1:
+        return values
+    total = values.clone()
+    dist.all_reduce(total)
+    return total
+
+
 def shard_(module: nn.Module) -> None:
     """
     Shard a frozen module over the processes, and gather it only while its `forward` runs.

@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Any
 
 import torch
 from torch import Tensor
 
-# The Trainer's key for the loss in a log of each mode. Names of an evaluation have the prefix `eval_`.
-LOSS_KEYS = {"train": "loss", "eval": "eval_loss"}
+from .distributed import sum_over_ranks
 
 
 class Meters:
     """
-    Collect numbers by name, and give the log their means since the last log.
+    Collect numbers by name, and give their means: since the last log of a training, and over an evaluation.
 
     A number stays on its device until then, so that collecting costs no synchronisation.
     """
 
     def __init__(self):
-        self.values: dict[str, dict[str, list[tuple[float, Tensor]]]] = {mode: defaultdict(list) for mode in LOSS_KEYS}
+        self.values: dict[str, dict[str, list[tuple[Any, Tensor]]]] = {m: defaultdict(list) for m in ("train", "eval")}
+        self.rows = 0
 
-    def add(self, mode: str, values: dict[str, Tensor], share: float = 1.0) -> None:
+    def add(self, mode: str, values: dict[str, Tensor], share: float | Tensor = 1.0) -> None:
         """
         Keep the numbers of one micro-batch.
 
         Args:
             mode (`str`): `train` or `eval`.
             values (`dict[str, Tensor]`): 0-dim tensors by their names in the log.
-            share (`float`): The micro-batch's weight in the mean, normally its part of a step.
+            share (`float` or 0-dim `Tensor`): The micro-batch's weight in the mean. In training that is normally its
+                part of a step, in an evaluation the number of items that the values are means of.
         """
         for name, value in values.items():
             # The product is a copy: `value` may be a view of a weight that the step is about to change.
@@ -40,15 +42,39 @@ class Meters:
             del kept[-count:]
 
     def read(self, logs: dict[str, float]) -> dict[str, float]:
-        """Return the means that belong into `logs`, a log of the training or of an evaluation, and begin anew."""
-        means = {}
-        for mode, loss in LOSS_KEYS.items():
-            if loss not in logs:
-                continue
-            # Every process computes the numbers of the global batch, so there is nothing to average across them.
-            for name, kept in self.values[mode].items():
-                if kept:  # skipped steps leave nothing
-                    total = torch.stack([value for _, value in kept]).sum().item()
-                    means[loss.removesuffix("loss") + name] = total / sum(share for share, _ in kept)
-            self.values[mode].clear()
+        """Return the means that belong into `logs` if it is a log of the training, and begin anew."""
+        if "loss" not in logs:
+            return {}
+        # Every process computes the numbers of the global batch, so there is nothing to average across them.
+        means = {
+            name: torch.stack([value for _, value in kept]).sum().item() / sum(share for share, _ in kept)
+            for name, kept in self.values["train"].items()
+            if kept  # skipped steps leave nothing
+        }
+        self.values["train"].clear()
         return means
+
+    def begin_evaluation(self) -> None:
+        """Forget what an evaluation that failed has left."""
+        self.values["eval"].clear()
+        self.rows = 0
+
+    def count(self, rows: int) -> None:
+        """Count rows that were evaluated on this process."""
+        self.rows += rows
+
+    def read_evaluation(self, device: torch.device) -> tuple[dict[str, float], int]:
+        """
+        Return the means of an evaluation by name, and the number of its rows.
+
+        Both are of all processes, which must call this together. Each batch counts by its share.
+        """
+        kept = self.values["eval"]
+        sums = [torch.stack([value.double().cpu() for _, value in values]).sum() for values in kept.values()]
+        shares = [sum(float(share) for share, _ in values) for values in kept.values()]
+        totals = torch.tensor([*sums, *shares, self.rows], dtype=torch.float32, device=device)
+        *totals, rows = sum_over_ranks(totals).tolist()
+        pairs = zip(kept, totals[: len(kept)], totals[len(kept) :], strict=True)
+        means = {name: total / share if share else float("nan") for name, total, share in pairs}
+        self.begin_evaluation()
+        return means, int(rows)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from transformers import TrainingArguments
 from transformers.trainer_utils import HubStrategy
 
+from ..hub.cards import write_card
 from ..hub.run import push_run
 
 logger = logging.getLogger(__name__)
@@ -42,13 +45,74 @@ class BackgroundPush:
         recipe = Path(self.args.output_dir, "recipe.yaml")
         if recipe.is_file():
             shutil.copy(recipe, folder)
-        # Each push has a thread of its own, which ends with it.
-        thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="push")
-        self.current = thread.submit(push_run, self.args, str(folder), f"Training in progress, step {step}")
-        thread.shutdown(wait=False)
+        self.current = _in_thread(self.args, str(folder), f"Training in progress, step {step}")
+
+    def push_end(self, message: str, blocking: bool, options: dict[str, Any]) -> str | Future:
+        """
+        Push the folder of the run, with what is not `None` among `options` in the place of the run's arguments.
+
+        Returns:
+            `str`: The address of the pushed revision, or its `Future` if `blocking` is false.
+
+        Raises:
+            PushError: The push failed. A `Future` raises it when it is asked.
+        """
+        self.wait()
+        args = copy.copy(self.args)
+        for name, value in options.items():
+            if value is not None:
+                setattr(args, name, value)
+        if blocking:
+            return push_run(args, args.output_dir, message)
+        future = _in_thread(args, args.output_dir, message)
+        future.add_done_callback(_warn)
+        return future
 
     def wait(self) -> None:
         """Wait for the current push, and warn if it failed."""
         current, self.current = self.current, None
         if current is not None and (error := current.exception()) is not None:
             logger.warning("A checkpoint is not on the Hub, the training goes on. %s", error)
+
+
+def _in_thread(args: TrainingArguments, folder: str, message: str) -> Future:
+    # Each push has a thread of its own, which ends with it.
+    thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="push")
+    future = thread.submit(push_run, args, folder, message)
+    thread.shutdown(wait=False)
+    return future
+
+
+def _warn(future: Future) -> None:
+    if (error := future.exception()) is not None:
+        logger.error("The run is not on the Hub. %s", error)
+
+
+def write_run_card(
+    folder: str,
+    *,
+    model_name: str | None = None,
+    license: str | None = None,
+    finetuned_from: str | None = None,
+    dataset_tags: str | list[str] | None = None,
+    dataset: str | list[str] | None = None,
+    **known: Any,
+) -> None:
+    """
+    Write a card with the arguments of the stock Trainer's `create_model_card`.
+
+    Args:
+        folder (`str`): A folder with a model.
+        model_name, license (`str`, *optional*): The title, and an identifier of the Hub.
+        finetuned_from (`str`, *optional*): The model that the run started from.
+        dataset_tags, dataset (`str` or `list[str]`, *optional*): Hub ids of the data, or else its names.
+        known: `language`, `tags`, `tasks` and `dataset_args` have no effect, as the card knows them from the files.
+    """
+    data = dataset_tags or dataset or ()
+    write_card(
+        folder,
+        name=model_name,
+        licence=license,
+        bases=[finetuned_from] if finetuned_from else (),
+        datasets=[data] if isinstance(data, str) else data,
+    )

@@ -1,10 +1,33 @@
 """Batches of one modality and of like length."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
-from torch.utils.data import Sampler
+from torch.utils.data import IterableDataset, Sampler
 from transformers.trainer_pt_utils import get_length_grouped_indices
+
+COUNTS = ("num_images", "num_words")  # columns of `load_instruct`
+
+
+def check_counts(dataset: Any) -> None:
+    """
+    Check that samples can be ordered by modality and length.
+
+    Args:
+        dataset: The training data. A stream keeps its own order and passes.
+
+    Raises:
+        ValueError: The data lack a column of counts.
+    """
+    columns = getattr(dataset, "column_names", None) or ()
+    missing = [name for name in COUNTS if name not in columns]
+    if dataset is not None and missing and not isinstance(dataset, IterableDataset):
+        raise ValueError(
+            f"`group_by_modality_length=True`, and the training data have no column {' and no '.join(missing)}. It "
+            "needs the numbers of images and words of each sample, as `load_instruct` gives them. Pass "
+            "`group_by_modality_length=False`, or add the columns with `dataset.add_column`."
+        )
 
 
 class ModalityLengthSampler(Sampler[int]):

@@ -51,21 +51,24 @@ def frozen_parts(model: nn.Module) -> list[nn.Module]:
     ]
 
 
-def parameter_groups(model: nn.Module, args: LlavaTrainingArguments, decaying: list[str]) -> list[dict]:
+def parameter_groups(
+    model: nn.Module, args: LlavaTrainingArguments, decaying: list[str], learning_rate: float
+) -> list[dict]:
     """
     Group parameters for an optimizer: vision tower, projector and the rest, each with its rate, split by weight decay.
 
     Args:
         model (`nn.Module`): A LLaVA, or one wrapped by `peft`.
-        args ([`LlavaTrainingArguments`]): The rates and the weight decay.
+        args ([`LlavaTrainingArguments`]): The weight decay, and the rates of tower and projector.
         decaying (`list[str]`): Names of the parameters with weight decay.
+        learning_rate (`float`): The rate of all without one of their own.
     """
     rates = {"vision_tower": args.vision_learning_rate, "multi_modal_projector": args.projector_learning_rate}
     groups: dict[tuple, list] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             rate = next((rate for part, rate in rates.items() if f".{part}." in f".{name}"), None)
-            key = (args.learning_rate if rate is None else rate, args.weight_decay if name in decaying else 0.0)
+            key = (learning_rate if rate is None else rate, args.weight_decay if name in decaying else 0.0)
             groups.setdefault(key, []).append(parameter)
     return [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]
 

@@ -1,5 +1,6 @@
 """LlavaTrainer: a `transformers.Trainer` for the two stages of a LLaVA."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,13 +12,17 @@ from ..models.precision import warn_of_half_precision
 from ..training.alarms import Alarms
 from ..training.arguments import save_arguments
 from ..training.base_trainer import BaseTrainer
+from ..training.checkpoint_weights import load_weights
+from ..training.trainer_arguments import refuse_arguments
 from .adapters import add_lora
 from .collator import IGNORED, LlavaDataCollator
 from .feature_scale import FeatureScale
-from .sampler import ModalityLengthSampler
+from .sampler import ModalityLengthSampler, check_counts
 from .saving import keep_names
 from .trainable import find_llava, freeze_unread, frozen_parts, parameter_groups, set_trainable
 from .training_args import LlavaTrainingArguments
+
+REFUSED = {"model_init": "The parts of a model that learn are chosen once. Pass `model=model_init()`."}
 
 
 class LlavaTrainer(BaseTrainer):
@@ -57,6 +62,9 @@ class LlavaTrainer(BaseTrainer):
         feature_scale: FeatureScale | None = None,
         **kwargs,
     ):
+        refuse_arguments("LlavaTrainer", kwargs, REFUSED)
+        if args.group_by_modality_length:
+            check_counts(train_dataset)
         set_trainable(model, args)
         keep_names(model)
         if args.lora is not None:
@@ -74,6 +82,9 @@ class LlavaTrainer(BaseTrainer):
         )
         if not self.is_deepspeed_enabled:  # It keeps the weights in float32 besides.
             warn_of_half_precision(self.model)
+        if self.label_smoother is not None:
+            # The Trainer shifts the labels of causal models alone, and a LLaVA is not on its list of them.
+            self.label_smoother = partial(self.label_smoother, shift_labels=True)
         self.add_callback(Alarms())
         if feature_scale is not None:
             feature_scale.attach()
@@ -88,8 +99,10 @@ class LlavaTrainer(BaseTrainer):
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
         if self.optimizer is None:
             model = self.model if model is None else model
-            optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, model)
-            groups = parameter_groups(model, self.args, self.get_decay_parameter_names(model))
+            given = self.optimizer_cls_and_kwargs
+            optimizer_class, options = given or self.get_optimizer_cls_and_kwargs(self.args, model)
+            rate = options.get("lr", self.args.learning_rate)
+            groups = parameter_groups(model, self.args, self.get_decay_parameter_names(model), rate)
             self.optimizer = optimizer_class(groups, **options)
         return self.optimizer
 
@@ -109,12 +122,23 @@ class LlavaTrainer(BaseTrainer):
             part.eval()
         if "pixel_values" not in inputs and self.args.world_size > 1:
             inputs = self._with_blank_image(inputs)
-        loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        if not model.training:
-            return loss
-        value, *outputs = loss if return_outputs else (loss,)
-        guarded = self.guard.check_loss(value, {"tokens": value})
-        return (guarded, *outputs) if return_outputs else guarded
+        labels = inputs["labels"]
+        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        if model.training:
+            loss = self.guard.check_loss(loss, {"tokens": loss})
+        else:
+            self._meter(loss, labels, num_items_in_batch)
+        # A batch without images has no `image_hidden_states`, which metrics could not be computed of together.
+        return (loss, {"logits": outputs["logits"]}) if return_outputs else loss
+
+    def _meter(self, loss: torch.Tensor, labels: torch.Tensor, tokens: torch.Tensor | None) -> None:
+        """Count a batch of an evaluation by its supervised tokens, whose mean the loss is."""
+        if tokens is None:
+            tokens = labels[:, 1:].ne(IGNORED).sum()
+        elif self.args.average_tokens_across_devices:
+            tokens = tokens / self.args.world_size  # the loss is that of all processes' tokens
+        self.meters.add("eval", {"loss": torch.where(tokens > 0, loss, 0)}, tokens)
+        self.meters.count(len(labels))
 
     def _with_blank_image(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """
@@ -170,9 +194,7 @@ class LlavaTrainer(BaseTrainer):
         if isinstance(model, PeftModel):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
-            # `from_pretrained` and a strict load find every name. The Trainer would pass over names that do not fit.
-            saved = load_complete(type(model), resume_from_checkpoint, RESUME_RULE, dtype=model.dtype)
-            model.load_state_dict(saved.state_dict(), strict=True)
+            load_weights(model, resume_from_checkpoint)
         if self.feature_scale is not None:
             state_dict = dict(model.state_dict())
             model.load_state_dict(self.feature_scale.unfold_(state_dict))

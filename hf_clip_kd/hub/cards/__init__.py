@@ -36,6 +36,7 @@ def write_card(
     name: str | None = None,
     repo_id: str | None = None,
     licence: str | None = None,
+    bases: Sequence[str] = (),
     teachers: Sequence[str] = (),
     datasets: Sequence[str] = (),
     compare: Mapping[str, str | Path] | None = None,
@@ -52,7 +53,8 @@ def write_card(
         repo_id (`str`, *optional*): Hub id of the folder, for the examples.
         licence (`str`, *optional*): An identifier of the Hub. Default is what teachers and data allow, if that is
             known.
-        teachers, datasets (`Sequence[str]`, *optional*): Names to use if no `recipe.yaml` names them.
+        bases, teachers, datasets (`Sequence[str]`, *optional*): Names of starting weights, teachers and data, besides
+            those in a `recipe.yaml`.
         compare (`Mapping[str, str | Path]`, *optional*):
             Labels and folders of other runs for the tables of results, `{"student alone": FOLDER}`.
             A teacher in a local folder is added by itself.
@@ -73,6 +75,7 @@ def write_card(
     facts["compare"] = facts.get("compare", {}) | {label: compared_scores(Path(run)) for label, run in others.items()}
     if not any(_gone(Source(*source)) for source in facts.get("sources", [])):
         given = [Source("teacher", public(teacher), hub_model(teacher)) for teacher in teachers]
+        given += [Source("starting weights", public(base), hub_model(base)) for base in bases]
         given += [Source("data", public(dataset), hub_data(dataset)) for dataset in datasets]
         facts["sources"] = list(dict.fromkeys([*sources(recipe), *given])) or facts.get("sources", [])
     write_whole(folder / FACTS_NAME, json.dumps(facts, indent=2) + "\n")
