@@ -53,6 +53,7 @@ class CLIPDataCollator:
             [`RandomCrop`].
 
     Attributes:
+        processor (`ProcessorMixin`): The student's processor.
         broken ([`BrokenImages`]): Counts of rows seen and dropped, over all dataloader workers.
         epoch (`int`): Pass over the data, for rows without an `__epoch__`. Workers see it change.
     """
@@ -82,6 +83,7 @@ class CLIPDataCollator:
         self._generator: tuple[int, torch.Generator] | None = None
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
+        self.processor = processor
         self.image_processor = _part(processor, "image_processor", "processor")
         self.tokenizer = _part(processor, "tokenizer", "processor")
         # The keys are prefixes of names in the batch. The student has an empty prefix.

@@ -30,13 +30,7 @@ def check_student(student: object) -> None:
             "`model` is a `PeftModel`, whose folder would be no dual encoder. A student with adapters is a plain "
             "model. Call `student.add_adapter(LoraConfig(...))` on the model itself, and pass that."
         )
-    config = getattr(student, "config", None)
-    widths = (
-        getattr(config, "projection_dim", None),
-        getattr(getattr(config, "text_config", None), "projection_size", None),
-    )
-    fault = next(_faults(student, widths), None)
-    if fault is not None:
+    if (fault := next(_faults(student), None)) is not None:
         raise ValueError(
             f"`model` is no student: {fault}. A student is a dual encoder with {', '.join(REQUIRED_METHODS)} and "
             "`logit_scale`, a tensor of one number whose exponential multiplies the similarities. Take a CLIP or "

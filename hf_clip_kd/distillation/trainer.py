@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, ProcessorMixin
 
 from ..losses import requested
 from ..losses.features import CLIPFeatures
@@ -33,7 +33,7 @@ from .training_args import DistillationTrainingArguments
 LOSSES_NAME = "losses.safetensors"
 EVALUATOR = "Numbers of your own come from an evaluator. Pass for example `evaluator=lambda model, processor: {...}`."
 REFUSED = {
-    "compute_loss_func": "The objective is a sum of losses, and your own has a dotted path. Pass `losses={'my.Loss': 1}`.",
+    "compute_loss_func": "The objective is a sum of losses, your own by dotted paths. Pass `losses={'my.Loss': 1}`.",
     "compute_metrics": EVALUATOR,
     "preprocess_logits_for_metrics": EVALUATOR,
     "model_init": "The student gets its heads once. Pass `model=model_init()`.",
@@ -59,15 +59,19 @@ class DistillationTrainer(BaseTrainer):
             Rows to a batch, normally a [`CLIPDataCollator`].
         eval_data_collator (`Callable`, *optional*, defaults to `data_collator`):
             The same for `eval_dataset`, normally without random crops.
-        processing_class ([`~transformers.ProcessorMixin`], *optional*):
+        processing_class ([`~transformers.ProcessorMixin`], *optional*, defaults to that of `data_collator`):
             The student's processor, saved beside it.
         evaluator (`Callable`, *optional*):
-            `evaluator(model, processor) -> dict[str, float]`, run at every evaluation.
-        kwargs: `callbacks`, `optimizers` and the other arguments of [`~transformers.Trainer`].
+            `evaluator(model, processor) -> dict[str, float]`, run once at every evaluation. Callbacks see its scores
+            together with the losses of all data sets.
+        kwargs:
+            `callbacks`, `optimizer_cls_and_kwargs` and other arguments of [`~transformers.Trainer`]. `optimizers` must
+            hold heads and scales, too.
 
     Raises:
         ValueError: The losses need a teacher and none was given, or do not exist, or no collator was given. Or a
-            tokenizer treats texts otherwise than the student's text tower, or the teacher, needs.
+            tokenizer treats texts otherwise than the student's text tower, or the teacher, needs. Or `model` is no
+            student, or an argument of the stock Trainer would have no effect.
     """
 
     _name = "CLIP distillation"
@@ -120,7 +124,7 @@ class DistillationTrainer(BaseTrainer):
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             data_collator=data_collator,
-            processing_class=processing_class,
+            processing_class=processor_of(data_collator) if processing_class is None else processing_class,
             **kwargs,
         )
         self.add_callback(ClampScales())
@@ -257,6 +261,12 @@ class DistillationTrainer(BaseTrainer):
         load_weights(model.student, resume_from_checkpoint, elsewhere=("logit_scale", "logit_bias"))
         model.load_training_state(load_file(heads))
         model.clamp_scales_()
+
+
+def processor_of(data_collator: Callable) -> ProcessorMixin | None:
+    """Return the processor of a collator, if it is that of a folder."""
+    processor = getattr(data_collator, "processor", None)
+    return processor if isinstance(processor, ProcessorMixin) else None
 
 
 CLIPDistillationTrainer = DistillationTrainer

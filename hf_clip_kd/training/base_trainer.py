@@ -104,6 +104,7 @@ class BaseTrainer(Trainer):
                 processes.
             SystemExit: The run was told to stop and has saved a checkpoint; its code is 0.
         """
+        check_optimizer(self)
         checkpoint = self.ema.resumed_from = self.checkpoints.choose(resume_from_checkpoint)
         with self.stopping.listening():
             return super().train(checkpoint, *args, **kwargs)
@@ -172,7 +173,7 @@ class BaseTrainer(Trainer):
 
     def _validate_args(self) -> None:
         check_evaluation(self.args, self.eval_dataset, self.evaluator)
-        check_optimizer(self.model, self.optimizer, self.lr_scheduler)
+        check_optimizer(self)
         # The parent asks for an eval_dataset whenever there is an eval_strategy; here an evaluator is enough.
         strategy = self.args.eval_strategy
         if self.evaluator is not None:
@@ -259,23 +260,12 @@ class BaseTrainer(Trainer):
 
     # ---- Hub ----
 
-    def push_to_hub(
-        self, commit_message="End of training", blocking=True, token=None, revision=None, private=None, **card
-    ) -> str | Future | None:
+    def push_to_hub(self, commit_message: str | None = None, blocking: bool = True, **options) -> str | Future | None:
         """
         Save the model and push `args.output_dir`: model, processor, card, and what else of the run is there.
 
-        `args.hub_model_id`, `hub_private_repo`, `hub_revision` and `hub_token` name the repository. `args.push_to_hub`
-        may be off. While training, each checkpoint is pushed with `hub_strategy="every_save"`, see [`BackgroundPush`].
-
-        Args:
-            commit_message (`str`, *optional*): Title of the commit.
-            blocking (`bool`, *optional*): Wait for the push. The process does not end before it in any case.
-            token, revision, private (*optional*): They come before `args.hub_token` and its like.
-            card: As for `create_model_card`.
-
-        Returns:
-            `str`: The address of the pushed revision, with `blocking=False` its `Future`. `None` on other processes.
+        `args.push_to_hub` may be off. Arguments are the stock Trainer's, see [`BackgroundPush.push_end`]. It returns
+        the address of the pushed revision, and `None` on all but the main process.
 
         Raises:
             PushError: The push failed; the error names the command that finishes it.
@@ -283,10 +273,8 @@ class BaseTrainer(Trainer):
         self.save_model()
         if not self.is_world_process_zero():
             return None
-        self.create_model_card(**card)
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
-        options = {"hub_token": token, "hub_revision": revision, "hub_private_repo": private}
-        return self.pushing.push_end(commit_message or "End of training", blocking, options)
+        return self.pushing.push_end(commit_message or "End of training", blocking, **options)
 
     def create_model_card(self, **facts: Any) -> None:
         """Write the card of `args.output_dir`; takes the stock Trainer's arguments, see [`write_run_card`]."""

@@ -117,7 +117,6 @@ class EMACallback(TrainerCallback):
         self.args = args
         self.average: Average | None = None
         self.resumed_from: str | None = None
-        self._is_in_place = False
 
     def on_train_begin(self, args, state, control, model=None, **kwargs):
         if args.ema_decay is not None:
@@ -136,16 +135,12 @@ class EMACallback(TrainerCallback):
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Evaluate the average: give it the place of the weights, once where this is entered several times."""
-        if self.average is None or not self.args.ema_evaluate or self._is_in_place:
+        """Evaluate the average: give it the place of the weights."""
+        if self.average is None or not self.args.ema_evaluate:
             yield
             return
-        self._is_in_place = True
-        try:
-            with self.average.in_place():
-                yield
-        finally:
-            self._is_in_place = False
+        with self.average.in_place():
+            yield
 
 
 def _write(names: list[str], values: list[Tensor], path: str) -> None:

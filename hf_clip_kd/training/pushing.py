@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 class BackgroundPush:
     """
-    Push each checkpoint's model with card and recipe, in one commit and in the background.
+    Push each checkpoint's model with card and recipe, in one commit and in the background, and the run in the end.
 
     A push reads a checkpoint's own files, which nobody writes again, and the next save waits for it. So no checkpoint
     is left out, and no push reads half a file. `save_total_limit` deletes no file that a push still needs. A failed
@@ -47,9 +47,24 @@ class BackgroundPush:
             shutil.copy(recipe, folder)
         self.current = _in_thread(self.args, str(folder), f"Training in progress, step {step}")
 
-    def push_end(self, message: str, blocking: bool, options: dict[str, Any]) -> str | Future:
+    def push_end(
+        self,
+        message: str,
+        blocking: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+        private: bool | None = None,
+        **card: Any,
+    ) -> str | Future:
         """
-        Push the folder of the run, with what is not `None` among `options` in the place of the run's arguments.
+        Push the folder of the run, with its card.
+
+        Args:
+            message (`str`): Title of the commit.
+            blocking (`bool`, *optional*): Wait for the push. The process does not end before it in any case.
+            token, revision, private (*optional*): They stand in for `hub_token`, `hub_revision` and
+                `hub_private_repo` of the run's arguments.
+            card: As for [`write_run_card`].
 
         Returns:
             `str`: The address of the pushed revision, or its `Future` if `blocking` is false.
@@ -59,9 +74,10 @@ class BackgroundPush:
         """
         self.wait()
         args = copy.copy(self.args)
-        for name, value in options.items():
+        for name, value in (("hub_token", token), ("hub_revision", revision), ("hub_private_repo", private)):
             if value is not None:
                 setattr(args, name, value)
+        write_run_card(args.output_dir, **card)
         if blocking:
             return push_run(args, args.output_dir, message)
         future = _in_thread(args, args.output_dir, message)

@@ -8,7 +8,11 @@ from typing import Any
 import torch
 from accelerate.optimizer import AcceleratedOptimizer
 from torch import nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+from transformers import Trainer
+from transformers.optimization import GreedyLR
 
+PLATEAU = (ReduceLROnPlateau, GreedyLR)
 SHOWN = 4  # names in a message
 
 
@@ -29,33 +33,43 @@ def refuse_arguments(trainer: str, given: Mapping[str, Any], refused: Mapping[st
             raise ValueError(f"`{name}` is an argument of `Trainer` that {trainer} never reads. {instead}")
 
 
-def check_optimizer(model: nn.Module, optimizer: Any, scheduler: Any) -> None:
+def check_optimizer(trainer: Trainer) -> None:
     """
-    Check an optimizer and a scheduler that were not made by the trainer.
+    Check an optimizer and a scheduler of learning rates that the trainer was given.
 
     Args:
-        model (`nn.Module`): All that is trained, heads and scales included.
-        optimizer (`torch.optim.Optimizer`, *optional*): An optimizer that accelerate has prepared passes.
-        scheduler (*optional*): A scheduler of learning rates.
+        trainer ([`~transformers.Trainer`]): The trainer, before it trains. It may have trained before.
 
     Raises:
-        ValueError: The optimizer lacks a trained parameter, or the scheduler belongs to another optimizer.
+        ValueError: The optimizer lacks a trained parameter, the scheduler belongs to another optimizer, or it waits
+            for a metric that no evaluation will give.
     """
+    optimizer, scheduler, args = trainer.optimizer, trainer.lr_scheduler, trainer.args
     if isinstance(optimizer, AcceleratedOptimizer):
-        return
-    fix = "Pass `optimizer_cls_and_kwargs=(torch.optim.AdamW, {'lr': 1e-3})`, and the trainer makes the optimizer."
-    if optimizer is None:
-        if isinstance(getattr(scheduler, "optimizer", None), torch.optim.Optimizer):
-            raise ValueError(
-                "`optimizers` holds a scheduler alone, and its optimizer is not that of this run. A scheduler comes "
-                "with its optimizer. Set `lr_scheduler_type` and `lr_scheduler_kwargs` among the training arguments."
-            )
-        return
-    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    lost = [name for name, p in model.named_parameters() if p.requires_grad and id(p) not in held]
-    if lost:
+        return  # accelerate has prepared it, in the training before
+    stepped = getattr(scheduler, "optimizer", None)
+    if isinstance(stepped, torch.optim.Optimizer) and stepped is not optimizer:
+        raise ValueError(
+            "`optimizers` holds a scheduler whose optimizer is not that of this run. A scheduler comes with its "
+            "optimizer. Set `lr_scheduler_type` and `lr_scheduler_kwargs` among the training arguments."
+        )
+    if isinstance(scheduler, PLATEAU) and (args.metric_for_best_model is None or args.eval_strategy == "no"):
+        raise ValueError(
+            f"`optimizers` holds a {type(scheduler).__name__}, and no evaluation gives it a metric. It needs "
+            "`eval_strategy` and `metric_for_best_model`. Pass for example `eval_strategy='steps'` and "
+            "`metric_for_best_model='loss'`."
+        )
+    if optimizer is not None and (lost := _without(optimizer, trainer.model)):
         more = f" and {len(lost) - SHOWN} more" if len(lost) > SHOWN else ""
         raise ValueError(
             f"`optimizers` holds an optimizer without {', '.join(lost[:SHOWN])}{more}, which would never move. It "
-            f"must hold every parameter of `trainer.model` that requires a gradient. {fix}"
+            "must hold every parameter of `trainer.model` that requires a gradient. Pass "
+            "`optimizer_cls_and_kwargs=(torch.optim.AdamW, {'lr': 1e-3})`, and the trainer makes the optimizer."
         )
+
+
+def _without(optimizer: torch.optim.Optimizer, model: nn.Module) -> list[str]:
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    return [
+        name for name, parameter in model.named_parameters() if parameter.requires_grad and id(parameter) not in held
+    ]

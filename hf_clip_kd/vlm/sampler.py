@@ -3,11 +3,14 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import datasets
+import pyarrow.compute as pc
 import torch
 from torch.utils.data import IterableDataset, Sampler
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-COUNTS = ("num_images", "num_words")  # columns of `load_instruct`
+COUNTS = ("num_words", "num_images")  # columns of `load_instruct`
+READ = ("messages", "images")  # columns from which they can be counted
 
 
 def check_counts(dataset: Any) -> None:
@@ -18,16 +21,27 @@ def check_counts(dataset: Any) -> None:
         dataset: The training data. A stream keeps its own order and passes.
 
     Raises:
-        ValueError: The data lack a column of counts.
+        ValueError: The data have no counts, and no columns that could be counted.
     """
-    columns = getattr(dataset, "column_names", None) or ()
-    missing = [name for name in COUNTS if name not in columns]
-    if dataset is not None and missing and not isinstance(dataset, IterableDataset):
-        raise ValueError(
-            f"`group_by_modality_length=True`, and the training data have no column {' and no '.join(missing)}. It "
-            "needs the numbers of images and words of each sample, as `load_instruct` gives them. Pass "
-            "`group_by_modality_length=False`, or add the columns with `dataset.add_column`."
-        )
+    columns = set(getattr(dataset, "column_names", None) or ())
+    countable = isinstance(dataset, datasets.Dataset) and columns.issuperset(READ)
+    if dataset is None or isinstance(dataset, IterableDataset) or columns.issuperset(COUNTS) or countable:
+        return
+    raise ValueError(
+        f"`group_by_modality_length=True`, and the training data have neither {' and '.join(COUNTS)} nor "
+        f"{' and '.join(READ)} as columns. A `datasets.Dataset` with the first or the last two can be ordered. Pass "
+        "`group_by_modality_length=False`, or read the data with `load_instruct`."
+    )
+
+
+def count_samples(dataset: Any) -> tuple[list[int], list[bool]]:
+    """Return the number of words of each sample and whether it has images; none of them is read."""
+    if set(COUNTS) <= set(dataset.column_names):
+        return dataset["num_words"], [count > 0 for count in dataset["num_images"]]
+    words = [sum(len(str(turn["content"]).split()) for turn in turns) for turns in dataset["messages"]]
+    batches = dataset.select_columns("images").with_format("arrow").iter(1000)
+    lengths = [n for batch in batches for n in pc.list_value_length(batch["images"]).to_pylist()]
+    return words, [bool(n) for n in lengths]
 
 
 class ModalityLengthSampler(Sampler[int]):

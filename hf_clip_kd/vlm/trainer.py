@@ -17,7 +17,7 @@ from ..training.trainer_arguments import refuse_arguments
 from .adapters import add_lora
 from .collator import IGNORED, LlavaDataCollator
 from .feature_scale import FeatureScale
-from .sampler import ModalityLengthSampler, check_counts
+from .sampler import ModalityLengthSampler, check_counts, count_samples
 from .saving import keep_names
 from .trainable import find_llava, freeze_unread, frozen_parts, parameter_groups, set_trainable
 from .training_args import LlavaTrainingArguments
@@ -111,8 +111,8 @@ class LlavaTrainer(BaseTrainer):
         if not self.args.group_by_modality_length:
             return super()._get_train_sampler(train_dataset)
         per_step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        has_image = [count > 0 for count in dataset["num_images"]]
-        self.sampler = ModalityLengthSampler(dataset["num_words"], has_image, per_step, self.args.seed)
+        words, has_image = count_samples(dataset)
+        self.sampler = ModalityLengthSampler(words, has_image, per_step, self.args.seed)
         return self.sampler
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):

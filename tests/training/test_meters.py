@@ -29,9 +29,20 @@ def test_other_logs_leave_the_numbers_where_they_are():
     meters = Meters()
     meters.add("train", numbers(a=1.0))
     meters.add("eval", numbers(a=7.0))
-    assert meters.read({"train_runtime": 1.0}) == {}
-    assert meters.read({"eval_loss": 0.0}) == {"eval_a": 7.0}
+    assert meters.read({"train_runtime": 1.0}) == meters.read({"eval_loss": 0.0}) == {}
     assert meters.read({"loss": 0.0}) == {"a": 1.0}
+
+
+def test_batches_of_an_evaluation_count_by_their_share():
+    meters = Meters()
+    meters.add("eval", numbers(a=100.0))
+    meters.begin_evaluation()
+    for value, share in ((1.0, 8), (4.0, torch.tensor(2.0))):
+        meters.add("eval", numbers(a=value), share)
+        meters.count(5)
+    means, rows = meters.read_evaluation(torch.device("cpu"))
+    assert means["a"] == pytest.approx((8 * 1 + 2 * 4) / 10) and rows == 10
+    assert meters.read_evaluation(torch.device("cpu")) == ({}, 0)
 
 
 def test_a_skipped_step_is_forgotten():
