@@ -15,7 +15,7 @@ from ..models import check_can_drop_patches, context_length, drop_patches, encod
 from ..models.towers.tokens import pooled
 from ..training.distributed import gather
 from ..training.sharded import whole_values
-from .student import check_student, take_over
+from .student import check_embeds, check_student, take_over
 
 STUDENT_PREFIX = "student."
 GATHERED = ("image_embeds", "text_embeds", "masked_image_embeds", "synthetic_text_embeds", "token_moments")
@@ -149,9 +149,11 @@ class DistillationModel(nn.Module):
         synthetic = None
         if synthetic_input_ids is not None:
             synthetic = self._encode_texts(synthetic_input_ids, synthetic_attention_mask)
+        text_embeds = self._encode_texts(input_ids, attention_mask)
+        check_embeds(image_embeds, text_embeds)
         return CLIPFeatures(
             image_embeds=image_embeds,
-            text_embeds=self._encode_texts(input_ids, attention_mask),
+            text_embeds=text_embeds,
             logit_scale=self.logit_scale[0].exp(),
             logit_bias=None if self.logit_bias is None else self.logit_bias[0],
             masked_image_embeds=masked,

@@ -1,4 +1,4 @@
-"""A student as a trainer takes it: a dual encoder that hands over its scale and its bias, to be trained outside it."""
+"""Students as a trainer takes them: dual encoders that hand over their scale and bias."""
 
 from __future__ import annotations
 
@@ -54,9 +54,24 @@ def _faults(student: object) -> Iterator[str]:
             yield f"`{name}` of {kind} is {shown}"
 
 
+def check_embeds(image_embeds: Tensor, text_embeds: Tensor) -> None:
+    """
+    Check that a student gives an embedding of each image and text, of the same width.
+
+    Raises:
+        ValueError: It gives tokens (FLAVA), or embeddings of two spaces.
+    """
+    if not image_embeds.ndim == text_embeds.ndim == 2 or image_embeds.shape[1] != text_embeds.shape[1]:
+        raise ValueError(
+            f"The student's image features have the shape {tuple(image_embeds.shape)}, its text features "
+            f"{tuple(text_embeds.shape)}. A dual encoder gives an embedding of each, `(batch, width)`. Take a CLIP or "
+            "SigLIP model."
+        )
+
+
 def take_over(student: nn.Module, name: str) -> nn.Parameter:
     """
-    Take a scale or bias out of a student and leave a buffer of the same name and shape in its place.
+    Take a scale or bias out of a student. A buffer of the same name and shape takes its place.
 
     Args:
         student (`nn.Module`): A model that [`check_student`] accepts.

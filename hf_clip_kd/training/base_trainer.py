@@ -32,7 +32,7 @@ class BaseTrainer(Trainer):
     method of the Trainer that they need is overridden here and nowhere else. Its arguments include [`RunArguments`].
 
     A trainer made from it passes its loss through `guard.check_loss` in `compute_loss`. It gives `meters` all numbers
-    whose means shall be logged, and in an evaluation the loss and the number of rows. It may override
+    whose means shall be logged. In an evaluation these are also the loss and the number of rows. It may override
     [`BaseTrainer.begin_step`], [`BaseTrainer.train_logs`], [`BaseTrainer.scores`] and [`BaseTrainer.run_identity`].
 
     A `train_dataset` with a method `loader`, such as [`~data.Stream`], makes its own dataloader, with `state_dict` and

@@ -13,8 +13,8 @@ def load_weights(model: PreTrainedModel, folder: str, elsewhere: Collection[str]
     """
     Load the weights of a checkpoint into a model.
 
-    `save_pretrained` may write other names than the live module has, and `from_pretrained` reads them. It also gives
-    random weights to a name that the file lacks, which would be a resumed run without its training.
+    `save_pretrained` may write other names than the live module has, and `from_pretrained` reads them. It gives random
+    weights to names that the file lacks. A run would resume without its training.
 
     Args:
         model ([`~transformers.PreTrainedModel`]): The model, in place.
@@ -36,4 +36,6 @@ def load_weights(model: PreTrainedModel, folder: str, elsewhere: Collection[str]
             f"{type(model).__name__}. A run resumes with all of its weights. Resume from another checkpoint, or start "
             "with the model that the run had."
         )
-    model.load_state_dict(saved.state_dict(), strict=True)
+    state, own = dict(saved.state_dict()), model.state_dict()
+    state |= {name: own[name] for name in elsewhere if name in own}
+    model.load_state_dict(state, strict=True)

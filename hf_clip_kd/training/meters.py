@@ -30,7 +30,7 @@ class Meters:
             mode (`str`): `train` or `eval`.
             values (`dict[str, Tensor]`): 0-dim tensors by their names in the log.
             share (`float` or 0-dim `Tensor`): The micro-batch's weight in the mean. In training that is normally its
-                part of a step, in an evaluation the number of items that the values are means of.
+                part of a step. In an evaluation it is the number of items that the values are means of.
         """
         for name, value in values.items():
             # The product is a copy: `value` may be a view of a weight that the step is about to change.

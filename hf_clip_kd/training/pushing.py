@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 class BackgroundPush:
     """
-    Push each checkpoint's model with card and recipe, in one commit and in the background, and the run in the end.
+    Push each checkpoint's model with card and recipe, in one commit and in the background. Push the run in the end.
 
     A push reads a checkpoint's own files, which nobody writes again, and the next save waits for it. So no checkpoint
     is left out, and no push reads half a file. `save_total_limit` deletes no file that a push still needs. A failed
@@ -77,7 +77,8 @@ class BackgroundPush:
         for name, value in (("hub_token", token), ("hub_revision", revision), ("hub_private_repo", private)):
             if value is not None:
                 setattr(args, name, value)
-        write_run_card(args.output_dir, **card)
+        if card:  # its facts stay in the folder
+            write_run_card(args.output_dir, **card)
         if blocking:
             return push_run(args, args.output_dir, message)
         future = _in_thread(args, args.output_dir, message)

@@ -41,8 +41,8 @@ def check_optimizer(trainer: Trainer) -> None:
         trainer ([`~transformers.Trainer`]): The trainer, before it trains. It may have trained before.
 
     Raises:
-        ValueError: The optimizer lacks a trained parameter, the scheduler belongs to another optimizer, or it waits
-            for a metric that no evaluation will give.
+        ValueError: The optimizer lacks a trained parameter, or the scheduler belongs to another optimizer. Or the
+            scheduler waits for a metric that no evaluation will give.
     """
     optimizer, scheduler, args = trainer.optimizer, trainer.lr_scheduler, trainer.args
     if isinstance(optimizer, AcceleratedOptimizer):
