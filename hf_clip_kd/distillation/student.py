@@ -23,12 +23,18 @@ def check_student(student: object) -> None:
             similarities, a tensor with a single number. `logit_bias` is such a tensor, too, or missing.
 
     Raises:
-        ValueError: The model lacks any of these, or `peft` has wrapped it.
+        ValueError: The model lacks any of these, or `peft` has wrapped it. Or it has adapters on weights that were
+            never saved.
     """
     if isinstance(student, PeftModel):
         raise ValueError(
             "`model` is a `PeftModel`, whose folder would be no dual encoder. A student with adapters is a plain "
             "model. Call `student.add_adapter(LoraConfig(...))` on the model itself, and pass that."
+        )
+    if getattr(student, "_hf_peft_config_loaded", False) and not student.name_or_path:
+        raise ValueError(
+            "`model` has adapters on fresh weights, and a folder with adapters names the weights below them. Those "
+            "must lie in a folder or on the Hub. Save the student, and add the adapters to what `load_clip` loads."
         )
     if (fault := next(_faults(student), None)) is not None:
         raise ValueError(
