@@ -63,7 +63,8 @@ def make_trainer(folder, model, processor, scale=None, features=None, dataset=No
         "use_cpu": True,
         "disable_tqdm": True,
     } | settings
-    trainer_only = {key: settings.pop(key) for key in ("eval_dataset", "callbacks") if key in settings}
+    names = ("eval_dataset", "callbacks", "compute_metrics", "compute_loss_func", "model_init", "optimizers")
+    trainer_only = {key: settings.pop(key) for key in (*names, "optimizer_cls_and_kwargs") if key in settings}
     return LlavaTrainer(
         model=model,
         args=LlavaTrainingArguments(str(folder), **settings),

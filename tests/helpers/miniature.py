@@ -10,6 +10,17 @@ from hf_clip_kd.models.towers.tokens import pooled
 from hf_clip_kd.teachers.base import Teacher as BaseTeacher
 
 BATCH, STEPS, LEARNING_RATE = 8, 4, 1e-2
+TRAINER_ONLY = (
+    "eval_dataset",
+    "evaluator",
+    "callbacks",
+    "compute_loss_func",
+    "compute_metrics",
+    "preprocess_logits_for_metrics",
+    "model_init",
+    "optimizers",
+    "optimizer_cls_and_kwargs",
+)
 ALL_LOSSES = {"clip": 1.0, "crd": 0.5, "icl": 1.0, "fd": 4.0}
 
 
@@ -90,7 +101,7 @@ def make_args(folder, **changes):
 
 
 def make_trainer(folder, student=None, teacher=True, dataset=None, **changes):
-    trainer_only = {key: changes.pop(key) for key in ("eval_dataset", "evaluator", "callbacks") if key in changes}
+    trainer_only = {key: changes.pop(key) for key in TRAINER_ONLY if key in changes}
     return DistillationTrainer(
         model=make_clip() if student is None else student,
         args=make_args(folder, **changes),

@@ -68,6 +68,29 @@ def test_without_the_flag_nothing_is_pushed_until_asked(hub, tmp_path):
     assert hub.titles("me/student") == ["End of training"]
 
 
+def test_the_arguments_of_the_stock_trainer(hub, tmp_path, caplog):
+    """Those that the example scripts of transformers pass, and its own."""
+    trainer = make_trainer(tmp_path / "student", losses={"clip": 1.0}, teacher=False, hub_token="hf_wrong")
+    trainer.save_model()
+    given = {
+        "finetuned_from": "me/start",
+        "tasks": "zero-shot-image-classification",
+        "language": "en",
+        "tags": ["clip"],
+    }
+    pushed = trainer.push_to_hub(
+        blocking=False, token=hub.token, revision="next", private=True, model_name="Mine", dataset="me/pairs", **given
+    )
+    assert pushed.result() == f"{hub.url}/me/student/tree/next"
+    assert hub.repos["model", "me/student"].private and hub.titles("me/student", "next") == ["End of training"]
+    card = hub.files("me/student", "next")["README.md"].data.decode()
+    assert "# Mine" in card and "me/start" in card and "- me/pairs" in card
+    assert (trainer.args.hub_token, trainer.args.hub_revision) == ("hf_wrong", None)
+    with pytest.raises(PushError):
+        trainer.push_to_hub(blocking=False).result()
+    assert "The run is not on the Hub" in caplog.text
+
+
 @pytest.mark.parametrize("make", ["student", "llava"])
 def test_every_save_pushes_each_checkpoint_whole(hub, tmp_path, make):
     # Slow uploads, and each save deletes the checkpoint before: no push may read a file that changes or goes.

@@ -3,8 +3,10 @@
 import random
 
 import pytest
+from datasets import Dataset
+from llava_runs import make_model, make_rows, make_trainer
 
-from hf_clip_kd.vlm.sampler import ModalityLengthSampler
+from hf_clip_kd.vlm.sampler import ModalityLengthSampler, check_counts, count_samples
 
 BATCH = 8
 
@@ -48,3 +50,22 @@ def test_order_depends_on_seed_and_epoch_alone():
     assert list(sampler) != first
     sampler.set_epoch(0)
     assert list(sampler) == first
+
+
+def test_samples_without_counts_are_counted():
+    rows = make_rows(9)
+    bare = rows.remove_columns(["num_words", "num_images"])
+    for data in (rows, bare, bare.select(range(8, -1, -1)).select(range(8, -1, -1))):
+        words, has_image = count_samples(data)
+        assert list(words) == rows["num_words"][:] and has_image == [n > 0 for n in rows["num_images"]]
+    assert count_samples(Dataset.from_list([{"messages": [{"content": "a b"}], "images": []}])) == ([2], [False])
+
+
+def test_data_of_ones_own_train_or_are_refused(tmp_path):
+    bare = make_rows(8).remove_columns(["id", "num_words", "num_images"])
+    model, processor = make_model()
+    make_trainer(tmp_path, model, processor, dataset=bare, max_steps=1).train()
+    check_counts(bare.to_iterable_dataset()), check_counts(None)
+    with pytest.raises(ValueError, match="neither num_words and num_images nor.*group_by_modality_length=False"):
+        make_trainer(tmp_path, model, processor, dataset=list(bare))
+    make_trainer(tmp_path, model, processor, dataset=list(bare), group_by_modality_length=False, max_steps=1).train()

@@ -171,6 +171,36 @@ def test_lora_leaves_the_language_model_alone(tmp_path):
     assert linear
 
 
+# ---- Label smoothing ----
+
+
+@pytest.mark.parametrize("lora", [None, {"r": 4}], ids=["full", "lora"])
+def test_smoothed_labels_are_those_of_the_next_token(lora, tmp_path):
+    """The loss of a step of two micro-batches is torch's own, over all of its supervised tokens."""
+    trainer = make_trainer(
+        tmp_path,
+        *make_model(),
+        label_smoothing_factor=0.1,
+        lora=lora,
+        per_device_train_batch_size=2,
+        gradient_accumulation_steps=2,
+        group_by_modality_length=False,
+        train_sampling_strategy="sequential",
+        max_steps=1,
+        eval_dataset=make_rows(4),
+    )
+    logits, labels = [], []
+    for row in make_rows(4):
+        batch = trainer.data_collator([row])
+        with torch.no_grad():
+            logits.append(trainer.model(**{k: v for k, v in batch.items() if k != "labels"}).logits[0, :-1])
+        labels.append(batch["labels"][0, 1:])
+    expected = nn.functional.cross_entropy(torch.cat(logits), torch.cat(labels), label_smoothing=0.1).item()
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(expected, rel=1e-4)
+    trainer.train()
+    assert losses(trainer)[0] == pytest.approx(expected, rel=1e-4)
+
+
 # ---- Stored features ----
 
 
