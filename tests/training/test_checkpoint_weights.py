@@ -29,9 +29,7 @@ def test_weights_that_a_checkpoint_lacks_are_named(change, tmp_path):
     load_weights(model, str(tmp_path))
     assert torch.equal(model.visual_projection.weight, make_clip().visual_projection.weight)
     spoil(tmp_path, change)
-    with pytest.raises(
-        ValueError, match="no weights that fit text_projection.weight, visual_projection.weight of CLIP"
-    ):
+    with pytest.raises(ValueError, match="fit text_projection.weight, visual_projection.weight of CLIP"):
         load_weights(model, str(tmp_path))
 
 

@@ -83,7 +83,7 @@ def test_the_arguments_of_the_stock_trainer(hub, tmp_path, caplog):
     )
     assert pushed.result() == f"{hub.url}/me/student/tree/next"
     assert hub.repos["model", "me/student"].private and hub.titles("me/student", "next") == ["End of training"]
-    card = hub.files("me/student", "next")["README.md"].data.decode()
+    card = hub.files("me/student", "next")["README.md"].decode()
     assert "# Mine" in card and "me/start" in card and "- me/pairs" in card
     assert (trainer.args.hub_token, trainer.args.hub_revision) == ("hf_wrong", None)
     with pytest.raises(PushError):
