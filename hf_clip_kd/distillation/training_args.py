@@ -63,7 +63,10 @@ class DistillationTrainingArguments(RunArguments, TrainingArguments):
     )
     dataloader_drop_last: bool = field(
         default=True,
-        metadata={"help": "Drop the last, smaller batch; padding it with repeated samples makes false negatives."},
+        metadata={
+            "help": "Drop the last, smaller batch of the training; padding it with repeated samples makes false "
+            "negatives. An evaluation drops none."
+        },
     )
     auto_find_batch_size: bool = field(
         default=False,

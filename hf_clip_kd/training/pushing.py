@@ -116,20 +116,23 @@ def write_run_card(
     **known: Any,
 ) -> None:
     """
-    Write a card with the arguments of the stock Trainer's `create_model_card`.
+    Write a card with the arguments of the stock Trainer's `create_model_card`. A folder without a model gets none.
 
     Args:
-        folder (`str`): A folder with a model.
+        folder (`str`): The folder of a run.
         model_name, license (`str`, *optional*): The title, and an identifier of the Hub.
         finetuned_from (`str`, *optional*): The model that the run started from.
         dataset_tags, dataset (`str` or `list[str]`, *optional*): Hub ids of the data, or else its names.
         known: `language`, `tags`, `tasks` and `dataset_args` have no effect, as the card knows them from the files.
     """
     data = dataset_tags or dataset or ()
-    write_card(
-        folder,
-        name=model_name,
-        licence=license,
-        bases=[finetuned_from] if finetuned_from else (),
-        datasets=[data] if isinstance(data, str) else data,
-    )
+    try:
+        write_card(
+            folder,
+            name=model_name,
+            licence=license,
+            bases=[finetuned_from] if finetuned_from else (),
+            datasets=[data] if isinstance(data, str) else data,
+        )
+    except ValueError as error:  # it would come at the end of a training, which is worth more
+        logger.warning("There is no card. %s", error)

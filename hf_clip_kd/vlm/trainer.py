@@ -12,7 +12,7 @@ from ..models.precision import warn_of_half_precision
 from ..training.alarms import Alarms
 from ..training.arguments import save_arguments
 from ..training.base_trainer import BaseTrainer
-from ..training.checkpoint_weights import load_weights
+from ..training.checkpoint_weights import check_adapter, load_weights
 from ..training.trainer_arguments import refuse_arguments
 from .adapters import add_lora
 from .collator import IGNORED, LlavaDataCollator
@@ -192,6 +192,7 @@ class LlavaTrainer(BaseTrainer):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
         if isinstance(model, PeftModel):
+            check_adapter(model, resume_from_checkpoint)
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
             load_weights(model, resume_from_checkpoint)

@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 from hf_clip_kd.training.checkpoint_weights import load_weights
 
 
-def spoil(folder, change):
-    file = folder / "model.safetensors"
+def spoil(folder, change, name="model.safetensors"):
+    file = folder / name
     save_file(change(load_file(file)), file, {"format": "pt"})
 
 
@@ -45,13 +45,18 @@ def test_a_scale_that_is_known_from_elsewhere_may_have_another_shape(tmp_path):
     assert torch.equal(model.visual_projection.weight, make_clip().visual_projection.weight)
 
 
-def test_both_trainers_refuse_a_checkpoint_that_lacks_weights(tmp_path):
-    runs = {
-        "student": lambda: make_trainer(tmp_path / "student", teacher=False, losses={"clip": 1.0}),
-        "llava": lambda: llava_runs.make_trainer(tmp_path / "llava", *llava_runs.make_model()),
-    }
-    for name, make in runs.items():
-        make().save_model(str(tmp_path / name))
-        spoil(tmp_path / name, lacking)
-        with pytest.raises(ValueError, match="has no weights that fit"):
-            make()._load_from_checkpoint(str(tmp_path / name))
+RUNS = {
+    "student": lambda folder: make_trainer(folder, teacher=False, losses={"clip": 1.0}),
+    "llava": lambda folder: llava_runs.make_trainer(folder, *llava_runs.make_model()),
+    "lora": lambda folder: llava_runs.make_trainer(folder, *llava_runs.make_model(), lora={"r": 4}),
+}
+
+
+@pytest.mark.parametrize("kind", RUNS)
+def test_trainers_refuse_a_checkpoint_that_lacks_weights(kind, tmp_path):
+    make = RUNS[kind]
+    make(tmp_path).save_model(str(tmp_path))
+    make(tmp_path)._load_from_checkpoint(str(tmp_path))
+    spoil(tmp_path, lacking, "adapter_model.safetensors" if kind == "lora" else "model.safetensors")
+    with pytest.raises(ValueError, match="has no weights that fit"):
+        make(tmp_path)._load_from_checkpoint(str(tmp_path))
