@@ -111,7 +111,7 @@ def test_a_trained_siglip_loads_and_resumes(tmp_path):
         for name in ("logit_scale", "logit_bias"):
             assert getattr(loaded, name).shape == (1,) and not torch.equal(loaded.state_dict()[name], before[name])
     assert not torch.equal(loaded.logit_scale, whole.student.logit_scale)
-    # Before scales kept their shape, checkpoints had none.
+    # Older checkpoints hold both as 0-dim tensors.
     file = tmp_path / "whole" / "checkpoint-2" / "model.safetensors"
     state = load_file(file)
     for old in (False, True):
@@ -127,7 +127,7 @@ def test_a_trained_siglip_loads_and_resumes(tmp_path):
 
 def test_a_frozen_scale_stays_what_it_is(tmp_path):
     student = make_clip()
-    nn.init.constant_(student.logit_scale, 5.0)  # above the bound of scales that learn
+    nn.init.constant_(student.logit_scale, 5.0)  # scales that learn may have log 100
     student.logit_scale.requires_grad_(False)
     trainer = make_trainer(tmp_path, student, teacher=False, losses={"clip": 1.0})
     assert "logit_scale" not in {name for name, p in trainer.model.named_parameters() if p.requires_grad}

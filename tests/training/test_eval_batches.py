@@ -67,7 +67,7 @@ def settings(**changes):
 
 
 def seen(dataset, **changes):
-    """What the collator of both processes gets, in the order of the batches."""
+    """Rows that the collators of both processes get, in the order of the batches."""
     processes = [
         list(eval_dataloader(dataset, list, settings(process_index=rank, **changes), nearest=True)) for rank in (0, 1)
     ]

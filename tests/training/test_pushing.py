@@ -70,7 +70,7 @@ def test_without_the_flag_nothing_is_pushed_until_asked(hub, tmp_path):
 
 def test_the_arguments_of_the_stock_trainer(hub, tmp_path, caplog):
     """Those that the example scripts of transformers pass, and its own."""
-    trainer = make_trainer(tmp_path / "student", losses={"clip": 1.0}, teacher=False, hub_token="hf_wrong")
+    trainer = make_trainer(tmp_path / "student", hub_model_id="me/student", hub_token="hf_wrong")
     trainer.save_model()
     given = {
         "finetuned_from": "me/start",
