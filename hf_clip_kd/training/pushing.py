@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import shutil
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from transformers import TrainingArguments
 from transformers.trainer_utils import HubStrategy
 
 from ..hub.cards import write_card
+from ..hub.push import PushError
 from ..hub.run import push_run
 
 logger = logging.getLogger(__name__)
@@ -45,7 +47,7 @@ class BackgroundPush:
         recipe = Path(self.args.output_dir, "recipe.yaml")
         if recipe.is_file():
             shutil.copy(recipe, folder)
-        self.current = _in_thread(self.args, str(folder), f"Training in progress, step {step}")
+        self.current = _in_thread(push_run, self.args, str(folder), f"Training in progress, step {step}")
 
     def push_end(
         self,
@@ -81,9 +83,7 @@ class BackgroundPush:
             write_run_card(args.output_dir, **card)
         if blocking:
             return push_run(args, args.output_dir, message)
-        future = _in_thread(args, args.output_dir, message)
-        future.add_done_callback(_warn)
-        return future
+        return _in_thread(_push_end, args, args.output_dir, message)
 
     def wait(self) -> None:
         """Wait for the current push, and warn if it failed."""
@@ -92,17 +92,20 @@ class BackgroundPush:
             logger.warning("A checkpoint is not on the Hub, the training goes on. %s", error)
 
 
-def _in_thread(args: TrainingArguments, folder: str, message: str) -> Future:
+def _in_thread(push: Callable, *args: Any) -> Future:
     # Each push has a thread of its own, which ends with it.
     thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="push")
-    future = thread.submit(push_run, args, folder, message)
+    future = thread.submit(push, *args)
     thread.shutdown(wait=False)
     return future
 
 
-def _warn(future: Future) -> None:
-    if (error := future.exception()) is not None:
+def _push_end(args: TrainingArguments, folder: str, message: str) -> str:
+    try:
+        return push_run(args, folder, message)
+    except PushError as error:  # perhaps nobody asks the `Future`
         logger.error("The run is not on the Hub. %s", error)
+        raise
 
 
 def write_run_card(
