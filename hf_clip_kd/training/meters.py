@@ -70,7 +70,7 @@ class Meters:
         Both are of all processes, which must call this together. Each batch counts by its share.
         """
         kept = self.values["eval"]
-        sums = [torch.stack([value.double().cpu() for _, value in values]).sum() for values in kept.values()]
+        sums = [torch.stack([value for _, value in values]).cpu().double().sum() for values in kept.values()]
         shares = [sum(float(share) for share, _ in values) for values in kept.values()]
         totals = torch.tensor([*sums, *shares, self.rows], dtype=torch.float32, device=device)
         *totals, rows = sum_over_ranks(totals).tolist()
