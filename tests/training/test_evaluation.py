@@ -84,12 +84,11 @@ MIXES = {
 }
 
 
-@pytest.mark.parametrize("scored", [True, False])
-@pytest.mark.parametrize("mix", MIXES)
+@pytest.mark.parametrize(
+    ("mix", "scored"), [(mix, scored) for mix in MIXES for scored in (True, False) if scored or mix != "evaluator"]
+)
 def test_callbacks_hear_once_of_everything(mix, scored, tmp_path):
     dataset, expected = MIXES[mix]
-    if dataset is None and not scored:
-        return
     sees, calls = Sees(), []
     evaluator = (lambda model, processor: calls.append(model) or {"acc1": 0.5}) if scored else None
     trainer = evaluating(
