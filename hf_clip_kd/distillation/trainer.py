@@ -11,7 +11,6 @@ from transformers import PreTrainedModel, ProcessorMixin
 from ..losses import requested
 from ..losses.features import CLIPFeatures
 from ..losses.specification import specification
-from ..models.completeness import RESUME_RULE, load_complete
 from ..models.precision import set_precision
 from ..models.processing import check_fits
 from ..teachers import load_teacher

@@ -8,36 +8,32 @@ from collections.abc import Collection
 from peft import PeftModel, get_peft_model_state_dict
 from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors import safe_open
-from torch import nn
 from transformers import PreTrainedModel
 
-SHOWN = 4  # names in a message
+from ..models.completeness import REPORTED, RESUME_RULE, check_complete
 
 
 def load_weights(model: PreTrainedModel, folder: str, elsewhere: Collection[str] = ()) -> None:
     """
     Load the weights of a checkpoint into a model.
 
-    `save_pretrained` may write other names than the live module has, and `from_pretrained` reads them. It gives random
-    weights to names that the file lacks. A run would resume without its training.
+    `save_pretrained` may write other names than the live module has, and `from_pretrained` reads them. The Trainer's
+    own way would pass over them.
 
     Args:
         model ([`~transformers.PreTrainedModel`]): The model, in place.
         folder (`str`): The checkpoint.
-        elsewhere (`Collection[str]`, *optional*): Names that may have another shape in the file, as the caller has
-            their values from elsewhere.
+        elsewhere (`Collection[str]`, *optional*): Names whose values the caller has from elsewhere. They may have
+            another shape in the file.
 
     Raises:
         ValueError: The checkpoint lacks weights, or has them in another shape.
     """
-    saved, report = type(model).from_pretrained(
-        folder, dtype=model.dtype, ignore_mismatched_sizes=True, output_loading_info=True
-    )
-    reshaped = {name for name, *_ in report["mismatched_keys"]} - set(elsewhere)
-    _refuse(reshaped | set(report["missing_keys"]), model, folder)
-    state, own = dict(saved.state_dict()), model.state_dict()
-    state |= {name: own[name] for name in elsewhere if name in own}
-    model.load_state_dict(state, strict=True)
+    saved, report = type(model).from_pretrained(folder, dtype=model.dtype, **REPORTED)
+    reshaped = [key for key in report["mismatched_keys"] if key[0] not in elsewhere]
+    check_complete(report | {"mismatched_keys": reshaped}, repr(folder), model, RESUME_RULE)
+    own = model.state_dict()
+    model.load_state_dict(saved.state_dict() | {name: own[name] for name in elsewhere if name in own}, strict=True)
 
 
 def check_adapter(model: PeftModel, folder: str) -> None:
@@ -48,14 +44,5 @@ def check_adapter(model: PeftModel, folder: str) -> None:
         ValueError: The checkpoint lacks weights.
     """
     with safe_open(os.path.join(folder, SAFETENSORS_WEIGHTS_NAME), framework="pt") as file:
-        _refuse(get_peft_model_state_dict(model).keys() - set(file.keys()), model, folder)
-
-
-def _refuse(lost: Collection[str], model: nn.Module, folder: str) -> None:
-    if lost:
-        names, more = sorted(lost), f" and {len(lost) - SHOWN} more" if len(lost) > SHOWN else ""
-        raise ValueError(
-            f"The checkpoint {folder!r} has no weights that fit {', '.join(names[:SHOWN])}{more} of "
-            f"{type(model).__name__}. A run resumes with all of its weights. Resume from another checkpoint, or start "
-            "with the model that the run had."
-        )
+        missing = get_peft_model_state_dict(model).keys() - set(file.keys())
+    check_complete({"missing_keys": missing, "mismatched_keys": []}, repr(folder), model, RESUME_RULE)

@@ -7,7 +7,6 @@ import torch
 from peft import PeftModel
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
-from ..models.completeness import RESUME_RULE, load_complete
 from ..models.precision import warn_of_half_precision
 from ..training.alarms import Alarms
 from ..training.arguments import save_arguments

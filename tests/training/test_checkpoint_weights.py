@@ -29,14 +29,14 @@ def test_weights_that_a_checkpoint_lacks_are_named(change, tmp_path):
     load_weights(model, str(tmp_path))
     assert torch.equal(model.visual_projection.weight, make_clip().visual_projection.weight)
     spoil(tmp_path, change)
-    with pytest.raises(ValueError, match="fit text_projection.weight, visual_projection.weight of CLIP"):
+    with pytest.raises(ValueError, match="lack 2 tensors of CLIPModel .*text_projection"):
         load_weights(model, str(tmp_path))
 
 
 def test_a_scale_that_is_known_from_elsewhere_may_have_another_shape(tmp_path):
     make_clip().save_pretrained(tmp_path)
     spoil(tmp_path, lambda state: state | {"logit_scale": state["logit_scale"].reshape(1)})
-    with pytest.raises(ValueError, match="no weights that fit logit_scale of"):
+    with pytest.raises(ValueError, match="lack 1 tensors of CLIPModel .*logit_scale, of shape"):
         load_weights(make_clip(), str(tmp_path))
     model = make_clip(seed=1)
     before = model.logit_scale.item()
@@ -58,5 +58,5 @@ def test_trainers_refuse_a_checkpoint_that_lacks_weights(kind, tmp_path):
     make(tmp_path).save_model(str(tmp_path))
     make(tmp_path)._load_from_checkpoint(str(tmp_path))
     spoil(tmp_path, lacking, "adapter_model.safetensors" if kind == "lora" else "model.safetensors")
-    with pytest.raises(ValueError, match="has no weights that fit"):
+    with pytest.raises(ValueError, match="lack .* tensors of"):
         make(tmp_path)._load_from_checkpoint(str(tmp_path))
