@@ -28,7 +28,8 @@ class VQAv2(VQAMetric):
     """
     Soft accuracy against ten people ([VQAv2](https://huggingface.co/papers/1612.00837)), overall and by answer type.
 
-    The soft accuracy is the mean over leave-one-out sets of `min(1, matches / 3)`.
+    The soft accuracy is the mean over leave-one-out sets of `min(1, matches / 3)`. Files with fewer than four answers
+    to a question get the share of equal answers.
 
     Protocols:
         llava: the prediction through the M4C processor, as LLaVA submits it, then the official scorer.
