@@ -141,7 +141,7 @@ def test_errors(tmp_path):
     with pytest.raises(ValueError, match="holds no sample.*Pass another file"):
         load_instruct(written(tmp_path, []))
     (tmp_path / "torn.json").write_text('[{"id": 1')
-    with pytest.raises(ValueError, match="torn.json' is not JSON: .*Repair it"):
+    with pytest.raises(ValueError, match="torn.json: sample 0, line 1 is no JSON.*Repair it"):
         load_instruct(str(tmp_path / "torn.json"))
     with pytest.raises(ValueError, match="names no file"):
         load_instruct(str(tmp_path / "missing.json"))
