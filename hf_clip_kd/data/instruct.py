@@ -123,7 +123,9 @@ def _read_json(files: list[str], folder: str, split: str, max_samples: int | Non
     return dataset if max_samples is None else dataset.take(max_samples)
 
 
-def _rows_of_json(stamps: list[tuple[str, int, int]], folder: str, max_samples: int | None) -> Iterator[dict[str, Any]]:
+def _rows_of_json(
+    stamps: list[tuple[str, int, int]], folder: str, max_samples: int | None
+) -> Iterator[dict[str, Any]]:
     samples = ((file, *item) for file, _, _ in stamps for item in enumerate(_json_samples(file)))
     first = next(samples, None)
     if first is None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import shorten
+
+from ..recipe_io.foreign import FieldError, ForeignFileError, convert, read_json
 
 _DATA = Path(__file__).parent / "data"
 # ImageNet's names and prompts come out of open_clip, whose lists the published numbers were made with.
@@ -60,8 +61,8 @@ def load_templates(source: str | Path | Sequence[str]) -> list[str]:
     return templates
 
 
-def _read(path: Path):
-    return json.loads(path.read_text(encoding="utf-8"))
+def _read(path: Path) -> dict[str, list[str]]:
+    return read_json(path, allowed="It must hold lists of strings by name.", fix="Install the package again.")
 
 
 def _load(source: str | Path | Sequence[str], argument: str, table: Path, open_clip_names: dict) -> list[str]:
@@ -81,18 +82,18 @@ def _load(source: str | Path | Sequence[str], argument: str, table: Path, open_c
                 f"{sorted([*open_clip_names, *known])}. Pass one of them, a JSON file with a list of strings, or the "
                 f"list itself: `{argument}=[...]`."
             )
-        try:
-            items = _read(Path(source))
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f"`{argument}={str(source)!r}` is not valid JSON ({error}). It must hold a list of strings. "
-                'Write e.g. `["cat", "dog"]`.'
-            ) from error
+        items = read_json(
+            source, object, allowed="It must hold a list of strings.", fix='Write e.g. `["cat", "dog"]`.'
+        )
     else:
-        items = source
-    if not isinstance(items, Sequence) or not items or not all(isinstance(item, str) for item in items):
-        raise ValueError(
+        items = list(source) if isinstance(source, Sequence) else source
+    try:
+        found = convert(items, list[str])
+    except FieldError:
+        found = []
+    if not found:
+        raise ForeignFileError(
             f"`{argument}={shorten(str(source), 200)}` is no list of strings. A non-empty list of strings is needed. "
             f"Pass e.g. `{argument}=['...', '...']`, or a JSON file with it."
         )
-    return list(items)
+    return found

@@ -2,7 +2,6 @@
 
 import dataclasses
 import inspect
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from transformers import CLIPConfig, CLIPModel, CLIPProcessor, PreTrainedConfig, PreTrainedModel
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from ..recipe_io.foreign import read_json as read_foreign_json
 from .timm_clip.configuration_timm_clip import TimmCLIPConfig, TimmVisionConfig
 from .timm_clip.modeling_timm_clip import TimmCLIPModel
 from .tokenizer import clip_tokenizer
@@ -71,12 +71,7 @@ def build_preset(path: Path, **build_arguments) -> tuple[PreTrainedModel, CLIPPr
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{path} is not valid JSON ({error}). A student is one JSON object. Compare it with {preset_folder()}."
-        ) from error
+    return read_foreign_json(path, allowed="A student is a JSON mapping.", fix=f"Compare it with {preset_folder()}.")
 
 
 def read_config(values: dict[str, Any], path: Path) -> CLIPConfig | TimmCLIPConfig:

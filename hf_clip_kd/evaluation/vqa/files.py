@@ -156,7 +156,7 @@ def pair_answers(samples: Sequence[Sample], answers: Sequence[str]) -> list[tupl
 
 
 def yes_or_no(text: str) -> str | None:
-    """Read the right answer to a yes/no question, in any case and with a period; `None` if it is another text."""
+    """Read the right answer to a yes/no question, in any case and with or without a period, else `None`."""
     text = text.strip().rstrip(".").lower()
     return text if text in ("yes", "no") else None
 

@@ -49,12 +49,12 @@ def yaml_faults(path: str | Path, *, allowed: str, fix: str) -> Iterator[None]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         reason = getattr(error, "problem", None) or error
-        problem = f"{f'line {mark.line + 1}' if mark else 'it'} is no YAML ({' '.join(str(reason).split())})"
-        raise ForeignFileError(path, problem, allowed=allowed, fix=fix) from error
+        problem = f"{f'line {mark.line + 1}, ' if mark else ''}{' '.join(str(reason).split())}"
+        raise ForeignFileError(f"{path} is no valid YAML: {problem}. {allowed} {fix}") from error
     except RecursionError as error:
         raise ForeignFileError(path, "it nests too deep", allowed=allowed, fix=fix) from error
-    # Python builds the date 2026-13-01 and the number of 5000 digits, not `yaml`.
-    except ValueError as error:
+    # Python builds the date 2026-13-01 and the number of 5000 digits, not `yaml`. JSON has no dates as keys.
+    except (TypeError, ValueError) as error:
         raise ForeignFileError(path, f"it has a wrong value ({error})", allowed=allowed, fix=fix) from error
 
 
