@@ -154,7 +154,7 @@ def _inside(folder: str, image: str, name: str) -> str:
     folder = os.path.abspath(folder)
     path = os.path.normpath(os.path.join(folder, image))
     if os.path.commonpath([path, folder]) != folder:
-        raise ValueError(
+        raise ForeignFileError(
             f"The image {image!r} of the sample {name!r} lies outside of {folder!r}. All images must lie in the "
             "folder from which their paths start. Pass a folder that holds them all: `image_folder=...`."
         )

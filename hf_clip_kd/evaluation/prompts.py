@@ -88,12 +88,12 @@ def _load(source: str | Path | Sequence[str], argument: str, table: Path, open_c
     else:
         items = list(source) if isinstance(source, Sequence) else source
     try:
-        found = convert(items, list[str])
-    except FieldError:
-        found = []
+        found, reason = convert(items, list[str]), "it is empty"
+    except FieldError as error:
+        found, reason = [], f"it {error}"
     if not found:
         raise ForeignFileError(
-            f"`{argument}={shorten(str(source), 200)}` is no list of strings. A non-empty list of strings is needed. "
-            f"Pass e.g. `{argument}=['...', '...']`, or a JSON file with it."
+            f"`{argument}={shorten(str(source), 200)}` is no list of strings ({reason}). A non-empty list of strings "
+            f"is needed. Pass e.g. `{argument}=['...', '...']`, or a JSON file with it."
         )
     return found

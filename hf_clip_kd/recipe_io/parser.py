@@ -15,7 +15,7 @@ from typing import Any, get_type_hints
 import yaml
 
 from .argument_types import NULL, FlagParser, allowed_words, element_type, optional, placeholder
-from .foreign import read_text, yaml_faults
+from .foreign import ForeignFileError, read_text, yaml_faults
 from .help import HelpFormatter, ShowHelp, declaring_class, is_of_transformers
 
 _WORDS = {"allowed": "A recipe is a list of `name: value` lines.", "fix": "Correct it, see `--help-all`."}
@@ -155,7 +155,7 @@ class RecipeParser:
         """Return the values of a YAML file as flags, each with its text in the file."""
         if not path.is_file():
             there = sorted(str(file) for file in self.default_config.parent.glob("*.yaml"))
-            raise ValueError(
+            raise ForeignFileError(
                 f"`--config {path}`: there is no such file. Recipes at hand: {', '.join(there) or 'none'}. "
                 "Pass one of them, or the path of your own copy."
             )
@@ -166,7 +166,7 @@ class RecipeParser:
             root = loader.get_single_node()
         items = [] if root is None else root.value
         if root is not None and not isinstance(root, yaml.MappingNode):
-            raise ValueError(
+            raise ForeignFileError(
                 f"{path} holds no mapping. A recipe is a list of `name: value` lines. "
                 "See `--help-all` for the names, and write for example `max_steps: 100`."
             )
@@ -174,9 +174,9 @@ class RecipeParser:
         for key_node, node in items:
             key, line = str(key_node.value), key_node.start_mark.line + 1
             if key not in self._fields or not self._fields[key].init:
-                raise ValueError(f"{path}, line {line}: {key!r} is no argument. {self._closest(key)}")
+                raise ForeignFileError(f"{path}, line {line}: {key!r} is no argument. {self._closest(key)}")
             if key in lines:
-                raise ValueError(
+                raise ForeignFileError(
                     f"{path}: `{key}` stands on line {lines[key]} and again on line {line}. "
                     "A key may stand once. Delete one of the two lines."
                 )
@@ -190,7 +190,7 @@ class RecipeParser:
             if not node.tag.endswith(":null"):
                 return node.value
             if not optional(hint):
-                raise ValueError(
+                raise ForeignFileError(
                     f"{path}, line {node.start_mark.line + 1}: `{key}` cannot be empty. "
                     f"It takes {allowed_words(hint)}. "
                     f"Give it a value, or delete the line{self._default_of(key)}."

@@ -38,8 +38,8 @@ def read_messages(sample: dict[str, Any], where: str) -> tuple[list[dict[str, st
         where (`str`): Name of the sample, for errors.
 
     Returns:
-        `tuple`: messages with `role` and `content`, a string in which `<image>` stands for an image, and the images
-        that the messages hold, as [`read_images`] returns them.
+        `tuple`: messages with `role` and `content`, and the images that they hold, as [`read_images`] returns them.
+        In `content`, a string, `<image>` stands for an image.
 
     Raises:
         ForeignFileError: A message is not of a known form.

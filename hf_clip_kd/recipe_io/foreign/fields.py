@@ -12,7 +12,7 @@ from typing import Any, get_args, get_origin
 from .fault import ForeignFileError, kind_of
 
 _WHOLE_NUMBER = re.compile(r"\s*-?\d{1,99}\s*")
-_WORDS = {str: "a text", int: "a whole number", dict: "a dict", list: "a list"}
+_WORDS = {str: "a text", int: "a whole number", float: "a number", dict: "a dict", list: "a list"}
 
 
 class FieldError(ValueError):
@@ -55,7 +55,7 @@ def convert(value: Any, kind: Any) -> Any:
 
     Args:
         value: Value from JSON, YAML or a table.
-        kind: `str`, `int`, `dict`, `list`, `list[KIND]`, a union such as `str | int`, or `KIND | None`.
+        kind: `str`, `int`, `float`, `dict`, `list`, `list[KIND]`, a union such as `str | int`, or `KIND | None`.
 
     Raises:
         FieldError: The value is of another type.
@@ -70,6 +70,8 @@ def convert(value: Any, kind: Any) -> Any:
         made = value
     elif plain is str and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         made = str(value)
+    elif plain is float and isinstance(value, int) and not isinstance(value, bool):
+        made = value
     elif plain is int and isinstance(value, float) and value.is_integer():
         made = int(value)
     elif plain is int and isinstance(value, str) and _WHOLE_NUMBER.fullmatch(value):

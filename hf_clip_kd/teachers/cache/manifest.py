@@ -9,7 +9,7 @@ from typing import Any
 
 from ...losses.features import FeatureRequest
 from ...models.towers.checksum import tower_checksum
-from ...recipe_io.foreign import fields, read_json
+from ...recipe_io.foreign import ForeignFileError, fields, read_json
 from ...recipe_io.results import write_whole
 
 NAME = "cache.json"
@@ -55,7 +55,7 @@ def read(folder: Path) -> dict[str, Any]:
     """
     path = folder / NAME
     if not path.is_file():
-        raise ValueError(
+        raise ForeignFileError(
             f"The teacher cache {str(folder)!r} does not exist: there is no {path}. It must be a folder that "
             "recipes/cache_teacher.py wrote. Write it first: "
             "`python recipes/cache_teacher.py --output_dir FOLDER ...`."
