@@ -54,9 +54,10 @@ def load_templates(source: str | Path | Sequence[str]) -> list[str]:
     templates = [template.replace("{c}", "{}") for template in templates]
     for template in templates:
         if "{}" not in template:
-            raise ValueError(
-                f"The template {template!r} has no place for the class name. Every template must contain {{}}. "
-                "Write e.g. `templates=['a photo of a {}.']`."
+            origin = f" of {source}" if isinstance(source, str | Path) else ""
+            raise ForeignFileError(
+                f"The template {template!r}{origin} has no place for the class name. Every template must contain "
+                "{}. Write e.g. `templates=['a photo of a {}.']`."
             )
     return templates
 

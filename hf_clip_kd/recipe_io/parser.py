@@ -15,7 +15,7 @@ from typing import Any, get_type_hints
 import yaml
 
 from .argument_types import NULL, FlagParser, allowed_words, element_type, optional, placeholder
-from .foreign import ForeignFileError, read_text, yaml_faults
+from .foreign import ForeignFileError, read_yaml_text, yaml_faults
 from .help import HelpFormatter, ShowHelp, declaring_class, is_of_transformers
 
 _WORDS = {"allowed": "A recipe is a list of `name: value` lines.", "fix": "Correct it, see `--help-all`."}
@@ -159,7 +159,7 @@ class RecipeParser:
                 f"`--config {path}`: there is no such file. Recipes at hand: {', '.join(there) or 'none'}. "
                 "Pass one of them, or the path of your own copy."
             )
-        text = read_text(path, **_WORDS)
+        text = read_yaml_text(path, **_WORDS)
         with yaml_faults(path, **_WORDS):
             # The loader itself finds signs that YAML does not have.
             loader = _Loader(text)

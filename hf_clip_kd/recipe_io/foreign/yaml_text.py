@@ -11,7 +11,7 @@ import yaml
 
 from .fault import ForeignFileError, kind_of
 from .json_text import ESCAPED_HALF, HALF_PAIR, HALF_PAIR_PROBLEM
-from .text import line_of, read_text
+from .text import read_text
 
 
 def read_yaml(path: str | Path, *, allowed: str, fix: str) -> dict[str, Any]:
@@ -29,14 +29,30 @@ def read_yaml(path: str | Path, *, allowed: str, fix: str) -> dict[str, Any]:
         ForeignFileError: As in [`read_text`], or the file is no YAML, or holds no mapping.
     """
     words = {"allowed": allowed, "fix": fix}
-    text = read_text(path, **words)
+    text = read_yaml_text(path, **words)
     with yaml_faults(path, **words):
         content = yaml.safe_load(text)
     if content is not None and not isinstance(content, dict):
         raise ForeignFileError(path, f"it holds {kind_of(content)}, not a dict", **words)
-    if (found := ESCAPED_HALF.search(text)) and any(HALF_PAIR.search(word) for word in _texts(content)):
-        raise ForeignFileError(path, f"line {line_of(text, found.start())} {HALF_PAIR_PROBLEM}", **words)
     return content or {}
+
+
+def read_yaml_text(path: str | Path, *, allowed: str, fix: str) -> str:
+    """
+    Read the text of a YAML file for a loader of your own.
+
+    Raises:
+        ForeignFileError: As in [`read_text`], or a text in it has half of a surrogate pair.
+    """
+    text = read_text(path, allowed=allowed, fix=fix)
+    # `yaml` makes two halves even of a whole pair, as JSON writes it.
+    if ESCAPED_HALF.search(text):
+        with yaml_faults(path, allowed=allowed, fix=fix):
+            for token in yaml.scan(text, yaml.SafeLoader):
+                if HALF_PAIR.search(getattr(token, "value", None) or ""):
+                    problem = f"line {token.start_mark.line + 1} {HALF_PAIR_PROBLEM}"
+                    raise ForeignFileError(path, problem, allowed=allowed, fix=fix)
+    return text
 
 
 @contextmanager
@@ -56,11 +72,3 @@ def yaml_faults(path: str | Path, *, allowed: str, fix: str) -> Iterator[None]:
     # Python builds the date 2026-13-01 and the number of 5000 digits, not `yaml`. JSON has no dates as keys.
     except (TypeError, ValueError) as error:
         raise ForeignFileError(path, f"it has a wrong value ({error})", allowed=allowed, fix=fix) from error
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for part in [*value, *value.values()] if isinstance(value, dict) else value:
-            yield from _texts(part)

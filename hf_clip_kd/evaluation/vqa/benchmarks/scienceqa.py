@@ -85,7 +85,10 @@ def read_scienceqa(
     if split not in ids:
         raise other.error(f"it has no split {split!r}, only {sorted(ids)}")
     samples = []
-    for key in other.fields(ids, "the file", **{split: list[str]})[0]:
+    (keys,) = other.fields(ids, "the file", **{split: list[str]})
+    if not keys:
+        raise other.error(f"its split {split!r} is empty")
+    for key in keys:
         if key not in rows:
             raise source.error(f"it has no problem {key!r}, which is in {splits}")
         where = f"problem {key!r}"
