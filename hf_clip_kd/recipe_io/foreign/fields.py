@@ -12,7 +12,7 @@ from typing import Any, get_args, get_origin
 from .fault import ForeignFileError, kind_of
 
 _WHOLE_NUMBER = re.compile(r"\s*-?\d{1,99}\s*")
-_WORDS = {str: "a text", int: "a whole number", float: "a number", dict: "a dict", list: "a list"}
+_WORDS = {str: "a text", int: "a whole number", float: "a number", dict: "a dict", list: "a list", bytes: "bytes"}
 
 
 class FieldError(ValueError):
@@ -55,7 +55,7 @@ def convert(value: Any, kind: Any) -> Any:
 
     Args:
         value: Value from JSON, YAML or a table.
-        kind: `str`, `int`, `float`, `dict`, `list`, `list[KIND]`, a union such as `str | int`, or `KIND | None`.
+        kind: `str`, `int`, `float`, `dict`, `list`, `list[KIND]`, `bytes`, a union such as `str | int`, or `KIND | None`.
 
     Raises:
         FieldError: The value is of another type.

@@ -125,11 +125,14 @@ def read_study(folder: str | Path) -> Study:
     record = read_json(folder / "study.json", **words)
     (names,) = fields(record, {"cells": list[str]}, folder / "study.json", where="the file", **words)
     paths = [folder / "cells" / f"{cell}.json" for cell in names]
-    cells = [read_json(path, **words) for path in paths if path.is_file()]
+    cells = {path: read_json(path, **words) for path in paths if path.is_file()}
+    for path, cell in cells.items():
+        fields(cell, {"status": str}, path, where="the cell", **words)
+    cells = list(cells.values())
     done = [cell for cell in cells if cell["status"] == "done"]
     if not done:
         raise ValueError(
-            f"{str(folder)!r} holds no cell that is done ({len(cells)} of {len(paths)} have ended, all with an "
+            f"The study {str(folder / 'study.json')!r} has no cell that is done ({len(cells)} of {len(paths)} have ended, all with an "
             "error). A report needs one at least. Run `python recipes/study.py` again: it makes what is missing."
         )
     return Study(record, done, [cell for cell in cells if cell["status"] == "failed"], len(paths) - len(cells))

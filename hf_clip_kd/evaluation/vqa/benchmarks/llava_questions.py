@@ -28,7 +28,7 @@ def read_llava_questions(questions: str | Path, image_folder: str | Path | None 
     source = Source(questions, "Each line must be a question of LLaVA.", call)
     samples = []
     for line, row in source.jsonl():
-        kinds = {"question_id": str | int, "text": str, "image": str | None, "category": str | None}
+        kinds = {"question_id": int | str, "text": str, "image": str | None, "category": str | None}
         key, text, name, category = source.fields(row, line, **kinds)
         image = image_path(image_folder, name) if name else None
         samples.append(Sample(key, image, text, category=category or ""))
@@ -73,8 +73,8 @@ def read_answers(path: str | Path, samples: Sequence[Sample]) -> list[str]:
     )
     texts = {}
     for line, row in source.jsonl():
-        key, prompt, text = source.fields(row, line, question_id=str, prompt=str, text=str)
-        if texts.setdefault((key, prompt), text) != text:
+        key, prompt, text = source.fields(row, line, question_id=int | str, prompt=str, text=str)
+        if texts.setdefault((str(key), prompt), text) != text:
             raise source.error(f"it has another answer to {key!r} with the prompt {prompt!r} than a line above", line)
     missing = [sample for sample in samples if (str(sample.question_id), sample.prompt) not in texts]
     if missing:

@@ -118,7 +118,7 @@ def read_pope(folder: str | Path, image_folder: str | Path | None = None) -> lis
         source = Source(path, "Each line must be a question of POPE with its label.", call)
         category = path.stem.removeprefix("coco_pope_")
         for line, row in source.jsonl():
-            kinds = {"question_id": str | int, "image": str, "text": str, "label": str}
+            kinds = {"question_id": int | str, "image": str, "text": str, "label": str}
             key, image, text, label = source.fields(row, line, **kinds)
             if yes_or_no(label) is None:
                 raise source.error(f"the label is {label!r}, neither yes nor no", line)

@@ -70,7 +70,7 @@ def read_seedbench(questions: str | Path, image_folder: str | Path | None = None
     for i, row in enumerate(rows):
         where = f"question {i}"
         kinds = dict.fromkeys(("question_id", "question", "answer", "data_type", "data_id", "question_type_id"), str)
-        kinds["question_id"] = str | int
+        kinds["question_id"] = int | str
         key, question, answer, data_type, image, kind = source.fields(row, where, **kinds)
         if data_type != "image":
             continue

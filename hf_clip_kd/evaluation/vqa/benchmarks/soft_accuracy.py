@@ -63,7 +63,9 @@ def official_2016(prediction: str, answers: Sequence[str]) -> float:
 
 
 def llava(prediction: str, answers: Sequence[str]) -> float:
-    """Score LLaVA's submission, [`normalize_m4c`] of the prediction, with [`official`]."""
+    """Score LLaVA's submission, [`normalize_m4c`] of the prediction, with [`official`]; without ten answers, both."""
+    if len(answers) != _PEOPLE:
+        return both_m4c(prediction, answers)
     return official(normalize_m4c(prediction), answers)
 
 

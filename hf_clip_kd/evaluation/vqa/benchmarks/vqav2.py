@@ -79,13 +79,13 @@ def read_vqav2(
         other = Source(annotations, "It must be the VQAv2 annotations JSON of the same split.", call)
         for i, row in enumerate(other.fields(other.json(dict), "the file", annotations=list)[0]):
             where = f"annotation {i}"
-            key, kind, answers = other.fields(row, where, question_id=str, answer_type=str, answers=list)
+            key, kind, answers = other.fields(row, where, question_id=int | str, answer_type=str, answers=list)
             label = (other.people(answers, f"the answers to question {key}"), kind)
-            if labels.setdefault(key, label) != label:
+            if labels.setdefault(str(key), label) != label:
                 raise other.error(f"it has other answers to question {key} than a row above", where)
     samples = []
     for i, row in enumerate(rows):
-        kinds = {"question_id": str | int, "image_id": int, "question": str}
+        kinds = {"question_id": int | str, "image_id": int, "question": str}
         key, image, question = source.fields(row, f"question {i}", **kinds)
         if annotations is not None and str(key) not in labels:
             raise other.error(f"it has no answers to question {key} of {questions}")
