@@ -1,4 +1,4 @@
-"""Readers of files that somebody else wrote: each reads a broken file right, or names it in an error of three parts.
+"""Readers of files that others wrote: a broken file is read right, or an error of three parts names it.
 
 A new reader is a line of `READERS` in tests/helpers/foreign_files.py. A new kind of damage is a line of `FORMS` there.
 """

@@ -55,7 +55,8 @@ def convert(value: Any, kind: Any) -> Any:
 
     Args:
         value: Value from JSON, YAML or a table.
-        kind: `str`, `int`, `float`, `dict`, `list`, `list[KIND]`, `bytes`, a union such as `str | int`, or `KIND | None`.
+        kind: `str`, `int`, `float`, `dict`, `list`, `list[KIND]`, `bytes`, a union such as
+            `str | int`, or `KIND | None`.
 
     Raises:
         FieldError: The value is of another type.
