@@ -133,7 +133,8 @@ def read_study(folder: str | Path) -> Study:
     if not done:
         raise ValueError(
             f"The study {str(folder / 'study.json')!r} has no cell that is done ({len(cells)} of {len(paths)} have "
-            "ended, all with an error). A report needs one at least. Run `python recipes/study.py` again: it makes what is missing."
+            "ended, all with an error). A report needs one at least. Run `python recipes/study.py` again: it makes "
+            "what is missing."
         )
     return Study(record, done, [cell for cell in cells if cell["status"] == "failed"], len(paths) - len(cells))
 
