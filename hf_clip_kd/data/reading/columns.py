@@ -68,6 +68,11 @@ def _holds_objects(value: Any) -> bool:
 
 def _json(value: Any) -> str:
     try:
-        return json.dumps(value)
-    except (TypeError, ValueError):  # Bytes, arrays.
+        text = json.dumps(value)
+    except (TypeError, ValueError):  # Bytes and arrays are no JSON.
         return json.dumps(repr(value))
+    try:
+        datasets.Json().decode_example(text)
+    except ValueError:  # It reads no integer of more than 64 bits.
+        text = json.dumps(json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < 19 else digits))
+    return text

@@ -26,12 +26,15 @@ logger = logging.getLogger(__name__)
 READERS = {"csv": read_csv, "json": read_json, "webdataset": read_tar}
 """Functions that yield the rows of one open file, by the name that `datasets` has for the format."""
 
+FORMATS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".tar": "webdataset"}
+"""Formats by the ending of a file."""
+
 _OWN = ("__key__", "__url__", ERROR)
 _OBJECTS = ("json", "jsn", "mp", "msg", "cbor")  # Endings of files in tars that hold objects of any form.
 _UNDECODED = datasets.Image(decode=False)
 _LOOK_AT = {"csv": 1000, "json": 1000, "webdataset": 20}  # Rows of a file that tell which columns there are.
 _FILES = 16  # Files that tell it. Of files on a server it is the first, unless it lacks a column.
-_BATCH = 100
+_BATCH = {"csv": 1000, "json": 1000, "webdataset": 10}  # Rows that are in memory at a time.
 
 
 @dataclass
@@ -55,7 +58,7 @@ class Rows(datasets.ArrowBasedBuilder):
     """Reader of `datasets` that goes on after a fault. An unusable row has its reason in the column `__error__`."""
 
     BUILDER_CONFIG_CLASS = RowsConfig
-    DEFAULT_WRITER_BATCH_SIZE = _BATCH
+    DEFAULT_WRITER_BATCH_SIZE = 1000
 
     def _info(self):
         return datasets.DatasetInfo()
@@ -86,16 +89,17 @@ class Rows(datasets.ArrowBasedBuilder):
             rows = enumerate(self._rows(name, file, download_config))
             rows = (self._with_targets(row, f"{name}, row {number}", locate) for number, row in rows)
             batch = 0
-            while some := list(islice(rows, _BATCH)):
+            while some := list(islice(rows, _BATCH[self.config.format])):
                 yield Key(shard, batch), self._table(some, name, told)
                 batch += 1
 
     def _rows(self, name: str, file: str, download_config: datasets.DownloadConfig) -> Iterator[dict[str, Any]]:
         """Yield the rows of one file. A file that cannot be opened or read is a row that says so."""
-        number = 0
+        number, kind = 0, FORMATS.get(os.path.splitext(name)[1].lower(), self.config.format)
+        options = self.config.options if kind == self.config.format else {}
         try:
             with xopen(file, "rb", download_config=download_config, block_size=0) as opened:  # Size 0 reads a stream.
-                for row in READERS[self.config.format](opened, name, **self.config.options):
+                for row in READERS[kind](opened, name, **options):
                     yield row
                     number += 1
         except Exception as error:  # Servers and decompressors raise errors of many types.

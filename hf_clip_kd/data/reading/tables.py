@@ -56,13 +56,13 @@ def read_csv(
     cells = _cells(header, delimiter)
     cells = _plain(header, delimiter) if isinstance(cells, str) else cells
     names = [cell.strip() or f"Unnamed: {i}" for i, cell in enumerate(cells)]
+    names = [name if names.index(name) == i else f"{name}.{i}" for i, name in enumerate(names)]
     odd = False
     for number, cells in _records(_Ahead(lines), delimiter, len(names)):
         if not odd and any("\ufffd" in cell for cell in cells):
             odd = True
-            logger.warning(
-                "%s, line %d is not %s. Pass `encoding=`, or store the file as UTF-8.", name, number, encoding
-            )
+            what = "%s, line %d is not %s. Pass `encoding=...`, or store the file as UTF-8."
+            logger.warning(what, name, number, encoding.removesuffix("-sig"))
         if not any(cells[len(names) :]):
             yield dict(zip(names, cells, strict=False))
             continue
@@ -97,7 +97,7 @@ def read_json(file: BinaryIO, name: str, *, field: str | None = None) -> Iterato
         try:
             rows = json.loads(first + rest)
         except ValueError as error:
-            if field is not None or in_list:
+            if field is not None or (in_list and not _is_json(first)):
                 raise ValueError(f"{name!r} is not JSON: {error}") from error
             file = io.BytesIO(rest)  # The first line is damaged.
         else:
@@ -154,6 +154,8 @@ def _records(lines: _Ahead, delimiter: str, width: int) -> Iterator[tuple[int, l
 
 def _cells(text: str, delimiter: str) -> list[str] | str:
     """Return the cells of a whole row by the rules of quotes, or the reason why they do not fit."""
+    if '"' not in text:
+        return _plain(text, delimiter)
     try:
         return next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
     except csv.Error as error:

@@ -99,12 +99,8 @@ def _set_text(dataset: Data, target: str, column: str, template: str) -> Data:
     inner = getattr(feature, "feature", feature)
     if not isinstance(inner, (datasets.Value, datasets.ClassLabel, datasets.Json)):
         raise wrong_column(target, column, feature, list(dataset.features))
-    if column in dataset.features and isinstance(inner, datasets.Value):
-        if inner is feature or inner.dtype in _STRINGS:
-            dataset = _rename(dataset, column, target)
-            # A reader takes captions such as "7" for numbers.
-            text = inner.dtype in _STRINGS
-            return dataset if text else dataset.cast_column(target, TEXT)
+    if column in dataset.features and getattr(inner, "dtype", None) in _STRINGS:
+        return _rename(dataset, column, target)
     name = _class_caption(inner, template) if isinstance(inner, datasets.ClassLabel) else None
     head = column if column in dataset.features else column.partition(".")[0]
     path = column.split(".")[1:] if head != column else []
@@ -116,8 +112,8 @@ def _set_text(dataset: Data, target: str, column: str, template: str) -> Data:
             return [name(item) for item in value] if isinstance(value, list) else name(value)
         try:
             return caption_cell(value)
-        except CellError:  # Objects in JSON.
-            return None
+        except CellError:
+            return None if isinstance(inner, datasets.Json) else str(value)  # Objects; or dates and decimals.
 
     return _with_column(dataset, head, target, TEXT if inner is feature else datasets.List(TEXT), caption)
 
