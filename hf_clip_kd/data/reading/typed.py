@@ -64,7 +64,16 @@ def joined(parts: list[Data]) -> Data:
                 logger.warning("Column %r holds %s in one file and %s in another. It is left out.", name, *types[:2])
                 parts = [part.remove_columns(name) if name in part.features else part for part in parts]
                 break
-    return datasets.concatenate_datasets(parts)
+    return datasets.concatenate_datasets([_with_columns_of(part, parts) for part in parts])
+
+
+def _with_columns_of(dataset: Data, others: list[Data]) -> Data:
+    """Add the columns of other parts, empty. A stream fills them by itself."""
+    if isinstance(dataset, datasets.Dataset):
+        for name, feature in {name: kind for part in others for name, kind in part.features.items()}.items():
+            if name not in dataset.features:
+                dataset = dataset.add_column(name, [None] * len(dataset), feature=feature)
+    return dataset
 
 
 def _as_list(value: Any) -> list[str | None] | None:
@@ -99,8 +108,10 @@ def _set_text(dataset: Data, target: str, column: str, template: str) -> Data:
     inner = getattr(feature, "feature", feature)
     if not isinstance(inner, (datasets.Value, datasets.ClassLabel, datasets.Json)):
         raise wrong_column(target, column, feature, list(dataset.features))
-    if column in dataset.features and getattr(inner, "dtype", None) in _STRINGS:
-        return _rename(dataset, column, target)
+    if column in dataset.features and isinstance(inner, datasets.Value):
+        dataset, column = _rename(dataset, column, target), target
+        if inner.dtype in _STRINGS:
+            return dataset
     name = _class_caption(inner, template) if isinstance(inner, datasets.ClassLabel) else None
     head = column if column in dataset.features else column.partition(".")[0]
     path = column.split(".")[1:] if head != column else []
