@@ -26,7 +26,9 @@ from .targets import sources_of
 Data = datasets.Dataset | datasets.IterableDataset
 
 _SHARDS = 1024  # Data on disk can be cut anywhere. This number is enough for any number of readers.
+_PREPARING = {"download_mode", "num_proc", "storage_options", "verification_mode"}
 _LOADING = {"keep_in_memory", "num_proc", "save_infos", "verification_mode"}
+_GENERAL = {*inspect.signature(datasets.load_dataset_builder).parameters} - {"features"} | _LOADING
 # Options of the readers of `datasets` that ours know, and their names there. With any other option theirs read.
 _OPTIONS = {
     "csv": {"delimiter": "delimiter", "sep": "delimiter", "encoding": "encoding"},
@@ -67,17 +69,28 @@ def open_parts(
     Returns:
         `list[Part]`: see [`read_parts`].
     """
-    known = inspect.signature(datasets.load_dataset_builder).parameters
-    general = {key: kwargs[key] for key in kwargs if key in known}
-    options = {key: value for key, value in kwargs.items() if key not in {*known} | _LOADING or key == "features"}
-    found = datasets.load_dataset_builder(name, **general)
-    folder = plain_folder(name, kwargs.get("data_dir"), kwargs.get("data_files"))
-    if isinstance(found, ImageFolder) and folder is not None:
-        name, more = "imagefolder", {"data_dir": folder, "data_files": split_patterns(folder)}
-        general, kwargs = general | more, kwargs | more
-        found = datasets.load_dataset_builder(name, **general)
+    options = {key: value for key, value in kwargs.items() if key not in _GENERAL}
+    arguments = {key: value for key, value in kwargs.items() if key not in _LOADING}
+    if name == "imagefolder" or os.path.isdir(name):
+        folder = plain_folder(name, kwargs.get("data_dir"), kwargs.get("data_files"))
+    else:
+        folder = None
+    if name == "imagefolder" and folder is not None:
+        arguments |= {"data_dir": folder, "data_files": split_patterns(folder)}
+    found = datasets.load_dataset_builder(name, **arguments)
+    if isinstance(found, ImageFolder) and name != "imagefolder" and folder is not None:
+        name, arguments = "imagefolder", arguments | {"data_dir": folder, "data_files": split_patterns(folder)}
+        found = datasets.load_dataset_builder(name, **arguments)
+    files = found.config.data_files or {}
+    local = not any("://" in file for names in files.values() for file in names)
 
-    def rows(kind: str, data_files: DataFilesDict, options: dict[str, Any]) -> list[Part]:
+    def opened(builder: datasets.DatasetBuilder) -> Data:
+        if streaming:
+            return builder.as_streaming_dataset(split)
+        builder.download_and_prepare(**{key: kwargs[key] for key in _PREPARING if key in kwargs})
+        return builder.as_dataset(split, in_memory=bool(kwargs.get("keep_in_memory")))
+
+    def rows(kind: str, data_files: DataFilesDict, known: dict[str, str]) -> list[Part]:
         tars = kind == "webdataset"
         builder = Rows(
             cache_dir=kwargs.get("cache_dir"),
@@ -87,29 +100,27 @@ def open_parts(
             token=kwargs.get("token"),
             format=kind,
             columns={target: sources_of(target, name, tars=tars) for target, name in (targets or {}).items()},
-            options=options,
+            options={known[key]: value for key, value in options.items()},
             here="" if tars else os.getcwd(),
         )
-        if not streaming:
-            builder.download_and_prepare(num_proc=kwargs.get("num_proc"))
-        dataset = builder.as_streaming_dataset(split) if streaming else builder.as_dataset(split)
-        return [Part(dataset, has_targets=targets is not None)]
+        return [Part(opened(builder), has_targets=targets is not None)]
 
-    files = found.config.data_files or {}
-    local = not any("://" in file for names in files.values() for file in names)
     if isinstance(found, WebDataset):
         return rows("webdataset", files, {})
-    if targets is not None:
-        if isinstance(found, ImageFolder) and local and not options and (tables := metadata_tables(files)):
+    if targets is not None and isinstance(found, ImageFolder) and local and not options:
+        tables = metadata_tables(files)
+        if tables is not None:
             return rows(*tables, {})
-        for kind, builder in (("csv", Csv), ("json", Json)):
-            if isinstance(found, builder) and options.keys() <= _OPTIONS[kind].keys():
-                return rows(kind, files, {_OPTIONS[kind][key]: value for key, value in options.items()})
-        if isinstance(found, Parquet) and local and not options:
-            groups = _alike(files.get(base_split(split), []))
-            if len(groups) > 1:
-                return [_of_parquet(group, split, streaming, kwargs) for group in groups]
-    return [Part(datasets.load_dataset(name, split=split, streaming=streaming, **kwargs))]
+    for kind, builder in (("csv", Csv), ("json", Json)):
+        if targets is not None and isinstance(found, builder) and options.keys() <= _OPTIONS[kind].keys():
+            return rows(kind, files, _OPTIONS[kind])
+    if targets is not None and isinstance(found, Parquet) and local and not options:
+        groups = _alike(files.get(base_split(split), []))
+        if len(groups) > 1:
+            split = base_split(split)
+            arguments = {key: value for key, value in arguments.items() if key not in ("data_dir", "name")}
+            return [_of_parquet(group, opened, arguments | {"data_files": {split: group}}) for group in groups]
+    return [Part(opened(found))]
 
 
 def from_disk(path: str, split: str, streaming: bool) -> Data | None:
@@ -146,10 +157,6 @@ def _alike(files: list[str]) -> list[list[str]]:
     return groups
 
 
-def _of_parquet(files: list[str], split: str, streaming: bool, kwargs: dict[str, Any]) -> Part:
-    name = base_split(split)
-    kwargs = {key: value for key, value in kwargs.items() if key not in ("data_dir", "name")}
-    dataset = datasets.load_dataset(
-        "parquet", split=name, streaming=streaming, **kwargs | {"data_files": {name: files}}
-    )
-    return Part(dataset, find_folder=lambda: os.path.dirname(os.path.abspath(files[0])))
+def _of_parquet(files: list[str], opened: Callable, arguments: dict[str, Any]) -> Part:
+    folder = os.path.dirname(os.path.abspath(files[0]))
+    return Part(opened(datasets.load_dataset_builder("parquet", **arguments)), find_folder=lambda: folder)
