@@ -71,10 +71,7 @@ def open_parts(
     """
     options = {key: value for key, value in kwargs.items() if key not in _GENERAL}
     arguments = {key: value for key, value in kwargs.items() if key not in _LOADING}
-    if name == "imagefolder" or os.path.isdir(name):
-        folder = plain_folder(name, kwargs.get("data_dir"), kwargs.get("data_files"))
-    else:
-        folder = None
+    folder = plain_folder(name, kwargs.get("data_dir"), kwargs.get("data_files"))
     if name == "imagefolder" and folder is not None:
         arguments |= {"data_dir": folder, "data_files": split_patterns(folder)}
     found = datasets.load_dataset_builder(name, **arguments)

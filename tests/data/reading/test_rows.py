@@ -99,15 +99,12 @@ def test_odd_samples_cost_themselves_alone(tmp_path):
     assert texts(rows) == [["a"], ["7"], ["2.5"], None, None, None, ["p", "3"], None, ["of a txt"], None]
     collator = CLIPDataCollator(processor(), max_broken_fraction=1.0)
     assert len(collator(rows)["pixel_values"]) == 5
-    assert [name.partition(" (")[::2] for name in collator.broken.names] == [
+    assert [name.partition(": Exp")[0].partition(" (")[::2] for name in collator.broken.names] == [
         ("0003.png", "the row has no caption)"),
         ("0004.png", "the caption is a dict: {'en': 'x'})"),
         ("0005.png", "the caption holds half of a surrogate pair, which is no Unicode: half ?)"),
         ("0007.png", "the row has no caption)"),
-        (
-            "0009.png",
-            "'0009.json' cannot be read (JSONDecodeError: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)))",
-        ),
+        ("0009.png", "'0009.json' cannot be read (JSONDecodeError"),
     ]
 
 
