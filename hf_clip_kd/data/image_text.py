@@ -35,7 +35,7 @@ def load_image_text(
         dataset_name (`str`):
             - an id on the Hub, such as `"pixparse/cc12m-wds"`;
             - `"imagefolder"` with `data_dir`: images with a `metadata.csv` or `.jsonl` (`file_name`, `text`), or in
-              one folder per class (then pass `text_column="label"`);
+              one folder per class (then pass `text_column="label"`). Sub-folders `train`, `val` and so on are splits;
             - a `.csv`, `.tsv`, `.parquet`, `.jsonl` or `.tar` file, or a folder of them;
             - `"csv"`, `"tsv"`, `"parquet"`, `"json"` or `"webdataset"`, with `data_files`;
             - a folder written by `Dataset.save_to_disk`;
@@ -43,7 +43,7 @@ def load_image_text(
               columns;
             - `"shapes"`, the embedded world, which needs no files.
 
-            Paths of images in a file start from the folder of that file.
+            Paths of images in a file start from the folder of that file, or else from the working directory.
         data_dir (`str`, *optional*):
             Folder of the data, for `"imagefolder"` and the like.
         data_files (`str` or `list[str]`, *optional*):
@@ -51,15 +51,17 @@ def load_image_text(
         split (`str`, *optional*, defaults to `"train"`):
             Split as in `datasets`: `"validation"`, `"train[:10%]"`. `data_files` are the files of this split.
         image_column, text_column (`str`, *optional*, default to `"image"` and `"text"`):
-            Columns of the source. `"json.caption"` is the field `caption` of a nested column. If the defaults are
-            missing, the usual names are tried (`filepath` and `title` of open_clip, `jpg` and `txt` of WebDataset).
+            Columns of the source. `"json.caption"` is the field `caption` of a nested column. A row without the
+            defaults is searched for the usual names (`filepath` and `title` of open_clip, `jpg` and `txt` of
+            WebDataset, and other endings of pictures). An image is a path, bytes, base64, or a `data:` or `file:`
+            URI. A caption is a string, a number, a class label, or a list of them.
         synthetic_text_column (`str`, *optional*):
             Column of generated captions, for losses that also learn from them. Each cell is a string or a list of
             strings. `"shapes"` has one, `"synthetic_text"`.
         label_template (`str`, *optional*, defaults to `"a photo of a {}."`):
             Caption of a class name, if `text_column` holds class labels.
         max_samples (`int`, *optional*):
-            Number of rows to read, the first ones.
+            Number of rows to read, the first ones. A stream of several files reads them once to count them.
         streaming (`bool`, *optional*, defaults to `False`):
             Read during training, without a copy in the cache of `datasets`. Use it for data larger than the disk.
         load_kwargs:
@@ -72,7 +74,9 @@ def load_image_text(
         - `synthetic_text` of the same form, if it was asked for;
         - `__index__`, the row's number, which keys its crops (see
           [`~hf_clip_kd.data.transforms.keyed_random.row_uniforms`]). A stream gets it from [`Stream`];
-        - all other columns of the source.
+        - all other columns of the source. A column of objects is a `datasets.Json`;
+        - `__error__`, for CSV, JSON, tars and metadata: `None`, or the reason why the row is unusable. `__key__` then
+          names the sample, or the file and the line. [`CLIPDataCollator`] skips, counts and names such a row.
 
     Raises:
         ValueError: if the data cannot be found or read, has no such split or columns, or is empty.

@@ -85,8 +85,8 @@ def metadata_tables(data_files: DataFilesDict) -> tuple[str, DataFilesDict] | No
     """
     Return the format of the metadata of an image folder, `"csv"` or `"json"`, and the tables of each split.
 
-    It is `None` if `datasets` must read the folder: one without metadata or with archives, or metadata in two formats
-    or with several image columns.
+    It is `None` if `datasets` must read the folder. That is a folder without metadata or with archives. It also is
+    metadata in two formats or with several image columns.
 
     Args:
         data_files (`DataFilesDict`): Files of each split, on this machine.

@@ -167,7 +167,7 @@ def _plain(line: str, delimiter: str) -> list[str]:
 
 
 def _is_row(line: str, opening: str, delimiter: str, width: int) -> bool:
-    """Return whether a line after an open quote is a row: it has all cells, and one ends as above, such as `.png`."""
+    """Return whether a line after an open quote is a row. It has all cells, and one ends as above, such as `.png`."""
     if line.count(delimiter) < width - 1:
         return False
     if delimiter == "\t":
