@@ -49,8 +49,8 @@ def image_cell(value: Any, locate: Locate = str) -> dict[str, Any] | None:
 
     Args:
         value (`str`, `bytes`, `dict`, `list` or `None`):
-            A path or address, bytes, bytes in base64, a `data:` URI, a `file:` URI, or a `dict` with `bytes` or
-            `path`. A list may hold one of them.
+            A path or address, bytes, base64, a `data:` or `file:` URI, or a `dict` with `bytes` or `path`. A list may
+            hold one of them.
         locate (`Callable`, *optional*): Function that makes a path absolute.
 
     Returns:
