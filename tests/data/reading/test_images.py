@@ -1,3 +1,4 @@
+import base64
 import io
 import logging
 import struct
@@ -234,3 +235,16 @@ def test_counts_of_workers_reach_the_main_process(method):
     loader = DataLoader(dataset, batch_size=5, collate_fn=collate, num_workers=2, multiprocessing_context=method)
     assert len(list(loader)) == 8
     assert (collate.broken.seen, collate.broken.broken) == (40, 20)
+
+
+def test_pictures_in_text_are_read_and_named_in_short():
+    """A user's own rows come to the collator as they are."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8), "red").save(buffer, "PNG")
+    coded = base64.b64encode(buffer.getvalue()).decode()
+    assert decode_image(f"data:image/png;base64,{coded}").getpixel((0, 0)) == (255, 0, 0)
+    with pytest.raises(BrokenImageError, match=r"damaged base64.*\(\d+ characters\)$") as info:
+        decode_image(f"data:image/png;base64,{coded[:-3]}")
+    assert len(str(info.value)) < 200
+    assert images.image_name({"image": "A" * 5000}) == "A" * 60 + "... (5,000 characters)"
+    assert images.image_name({"image": "/data/" + "a" * 200}) == "/data/" + "a" * 200
