@@ -27,6 +27,7 @@ from hf_clip_kd.data.arguments import ImageTextArguments, RandomCropArguments
 from hf_clip_kd.hub.run import HubArguments, check_run, push_run
 from hf_clip_kd.losses import requested_by_all
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
+from hf_clip_kd.teachers.cache.manifest import drop_alpha
 from hf_clip_kd.teachers.cache.sample_id import probe
 
 logger = logging.getLogger(__name__)
@@ -112,6 +113,7 @@ def main(argv: list[str] | None = None) -> kd.TeacherCache:
         teacher.processor,
         augmentations=args.augmentations,
         **args.crop,
+        drop_alpha=drop_alpha(Path(args.output_dir)),
         seed=args.seed,
         synthetic=has_synthetic(args),
         max_broken_fraction=args.max_broken_fraction,

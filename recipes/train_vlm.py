@@ -25,7 +25,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
 from hf_clip_kd.data import load_instruct, load_shapes
 from hf_clip_kd.data.instruct import without_images
-from hf_clip_kd.data.reading.images import decode_image
 from hf_clip_kd.data.shapes.instruct import load_shapes_instruct
 from hf_clip_kd.evaluation import build_vqa_evaluator
 from hf_clip_kd.evaluation.cost import measure_run
@@ -50,6 +49,7 @@ from hf_clip_kd.vlm import (
     save_llava,
     square_image_processor,
     tower_checksum,
+    training_picture,
 )
 from hf_clip_kd.vlm.saving import load_folder
 
@@ -238,7 +238,7 @@ def build(script: TrainVLMArguments, tower: str | None, quantize: bool):
 def feature_scale(model, processor, dataset) -> FeatureScale:
     """Return a scale that normalises the tower's features, measured on the first images of the data."""
     images = [image for row in dataset.take(CALIBRATION)["images"] for image in row][:CALIBRATION]
-    pixels = processor.image_processor(images=[decode_image(image) for image in images], return_tensors="pt")
+    pixels = processor.image_processor(images=[training_picture(image) for image in images], return_tensors="pt")
     statistics = measure_features(model, pixels["pixel_values"])
     logger.info(
         "Features of %d images: mean %.3g, std %.3g, largest %.3g; each channel is scaled by a power of two.",
@@ -260,7 +260,7 @@ def train(script: TrainVLMArguments, training: LlavaTrainingArguments, tower: st
     if script.feature_cache is not None and any(dataset["num_images"]):
         # Each tower of a study has its own folder in the cache.
         cache = FeatureCache(Path(script.feature_cache) / before[:16], model, processor)
-        cache.add((image for row in dataset.select_columns("images") for image in row["images"]), decode_image)
+        cache.add((image for row in dataset.select_columns("images") for image in row["images"]), training_picture)
     scale = feature_scale(model, processor, dataset) if script.normalize_features and tower is not None else None
     collator = LlavaDataCollator(
         processor,

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from PIL import Image
 
-from .reading.images import BrokenImageError, BrokenImages, decode_image, image_name
+from .reading.images import BrokenImageError, BrokenImages, decode_image, decode_with_alpha, image_name
 from .reading.tars import ERROR
+from .reading.transparency import flatten
 from .texts import usable_captions
-from .transforms.keyed_random import CAPTION, SYNTHETIC_CAPTION, UNIFORMS_PER_ROW, row_uniforms
+from .transforms.keyed_random import BACKGROUND, CAPTION, SYNTHETIC_CAPTION, UNIFORMS_PER_ROW, row_uniforms
 from .transforms.random_crop import Crop, RandomCrop
 from .transforms.view import ImageView, TextView, image_view, same_rule
 
@@ -24,10 +25,10 @@ class CLIPDataCollator:
 
     In training, it draws one random crop, one mirroring and one change of colours per image. Both models get this
     crop, each at its own size and with its own interpolation, mean and std. The teacher must judge the image that the
-    student sees (a *consistent* teacher, [Beyer et al.](https://huggingface.co/papers/2106.05237)). In evaluation, it
-    calls each model's own image processor. It drops unusable rows (a broken image, no caption), counts them and names
-    them in the log. Rows may have generated captions, in a column `synthetic_text`. Each image then also gets one of
-    them.
+    student sees (a *consistent* teacher, [Beyer et al.](https://huggingface.co/papers/2106.05237)). Transparency is
+    laid on white or dropped, at random. In evaluation, it calls each model's own image processor, and transparency
+    lies on white. It drops unusable rows (a broken image, no caption), counts them and names them in the log. Rows may
+    have generated captions, in a column `synthetic_text`. Each image then also gets one of them.
 
     Args:
         processor (`ProcessorMixin`):
@@ -49,8 +50,8 @@ class CLIPDataCollator:
         max_broken_fraction (`float`, *optional*, defaults to `0.05`):
             Largest share of broken rows, measured from 100 rows on. The run stops with an error above it.
         crop:
-            `crop_scale`, `crop_ratio`, `flip`, `color_jitter`, `color_jitter_prob` and `gray_scale_prob` of
-            [`RandomCrop`].
+            `crop_scale`, `crop_ratio`, `flip`, `color_jitter`, `color_jitter_prob`, `gray_scale_prob` and
+            `drop_alpha` of [`RandomCrop`].
 
     Attributes:
         processor (`ProcessorMixin`): The student's processor.
@@ -80,7 +81,7 @@ class CLIPDataCollator:
         self.seed = seed
         self.broken = BrokenImages(max_broken_fraction)
         self._last_rows: list[dict[str, Any]] = []
-        self._generator: tuple[int, torch.Generator] | None = None
+        self._generators: tuple[int, torch.Generator, torch.Generator] | None = None
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
         self.processor = processor
@@ -196,23 +197,30 @@ class CLIPDataCollator:
             raise BrokenImageError(row[ERROR])
         captions = usable_captions(row.get("text"), "caption")
         generated = usable_captions(row.get("synthetic_text"), "generated caption") if synthetic else []
-        return decode_image(row.get("image"), min_side=self._min_side if self.train else None), captions, generated
+        if not self.train:
+            return decode_image(row.get("image")), captions, generated
+        return decode_with_alpha(row.get("image"), min_side=self._min_side), captions, generated
 
     def _uniforms(self, rows: list[dict[str, Any]], synthetic: bool) -> list[list[float]]:
         """Draw all random numbers of a batch, `UNIFORMS_PER_ROW` for each row (see [`row_uniforms`])."""
         if all("__index__" in row for row in rows):
             return [row_uniforms(self.seed, row.get("__epoch__", self.epoch), row["__index__"]) for row in rows]
         process = torch.initial_seed()  # It differs between dataloader workers and between epochs.
-        if self._generator is None or self._generator[0] != process:
+        if self._generators is None or self._generators[0] != process:
             # All ranks have the same torch seed. The rank's number makes their crops differ.
             rank = int(os.environ.get("RANK", 0))
             seed = (process * 1_000_003 + self.seed * 7_919 + rank) % 2**63
-            self._generator = (process, torch.Generator().manual_seed(seed))
-        uniforms = torch.rand(len(rows), SYNTHETIC_CAPTION, generator=self._generator[1])
+            backgrounds = torch.Generator().manual_seed((seed + 2**62) % 2**63)
+            self._generators = (process, torch.Generator().manual_seed(seed), backgrounds)
+        _, generator, backgrounds = self._generators
+        uniforms = torch.zeros(len(rows), UNIFORMS_PER_ROW)
+        uniforms[:, :SYNTHETIC_CAPTION] = torch.rand(len(rows), SYNTHETIC_CAPTION, generator=generator)
         if synthetic or self.crop.colors_change:
             # These numbers are drawn last, so that rows without generated captions keep their crops.
-            more = UNIFORMS_PER_ROW - SYNTHETIC_CAPTION if self.crop.colors_change else 1
-            uniforms = torch.cat([uniforms, torch.rand(len(rows), more, generator=self._generator[1])], dim=1)
+            end = BACKGROUND if self.crop.colors_change else SYNTHETIC_CAPTION + 1
+            more = torch.rand(len(rows), end - SYNTHETIC_CAPTION, generator=generator)
+            uniforms[:, SYNTHETIC_CAPTION:end] = more
+        uniforms[:, BACKGROUND] = torch.rand(len(rows), generator=backgrounds)
         return uniforms.tolist()
 
     def _tokenized(self, texts: list[str], prefix: str = "") -> dict[str, torch.Tensor]:
@@ -224,6 +232,7 @@ class CLIPDataCollator:
         return [self.crop.draw(image.size, numbers) for (image, *_), numbers in zip(good, uniforms, strict=True)]
 
     def _pixels(self, images: list[Image.Image], crops: list[Crop]) -> dict[str, torch.Tensor]:
+        images = [flatten(image, crop.dropped) for image, crop in zip(images, crops, strict=True)]
         pixels, values = {}, {}
         for view in self._views.values():
             if view.grid not in pixels:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 
-import datasets
-import numpy as np
 import PIL.Image
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ..data.reading.images import to_rgb
+from ..data.reading.images import BrokenImageError, decode_image, image_path
 from ..data.texts import MAX_CAPTION, text_fault
 from ..data.transforms.view import TextView
 from ..models.processing import fit_processor
@@ -22,28 +20,6 @@ from ..models.towers.tokens import pooled
 logger = logging.getLogger(__name__)
 
 MAX_BROKEN_SHARE = 0.05
-_DECODER = datasets.Image()
-
-
-def read_image(image: PIL.Image.Image | dict | np.ndarray) -> PIL.Image.Image:
-    """
-    Read one picture as 8-bit RGB.
-
-    Args:
-        image (`PIL.Image.Image`, `dict` or `np.ndarray`):
-            A decoded picture, the stored file of an undecoded [`~datasets.Image`] (`{"bytes": ..., "path": ...}`), or
-            uint8 pixels of shape `(height, width)` or `(height, width, 3)`. Transparency is laid on white, 16-bit
-            greys are scaled, and the first frame of an animation counts.
-
-    Raises:
-        OSError or another error of Pillow: The file is broken.
-    """
-    if isinstance(image, dict):
-        image = _DECODER.decode_example(image)
-    elif isinstance(image, np.ndarray):
-        image = PIL.Image.fromarray(image)
-    image.load()
-    return to_rgb(image)
 
 
 def encode_images(
@@ -57,7 +33,7 @@ def encode_images(
     Args:
         model (`nn.Module`): Has `get_image_features(pixel_values=)`.
         processor: Has the `image_processor` of the model.
-        images (sequence): Pictures as [`read_image`] takes them, such as a column of a dataset.
+        images (sequence): Pictures as [`decode_image`] takes them, such as a column of a dataset.
         batch_size (`int`): Pictures per forward pass.
         description (`str`): Label of the progress bar.
 
@@ -98,12 +74,10 @@ def readable(
         positions, pictures = [], []
         for position, image in enumerate(images[start : start + batch_size], start):
             try:
-                pictures.append(read_image(image))
+                pictures.append(decode_image(image))
                 positions.append(position)
-            # Decoders raise any error on broken files: OSError, SyntaxError, struct.error, DecompressionBombError ...
-            except Exception as error:
-                where = (image.get("path") if isinstance(image, dict) else None) or "no file name"
-                broken.append(f"row {position} ({where}): {error}")
+            except BrokenImageError as error:
+                broken.append(f"row {position} ({image_path(image) or 'no file name'}): {error}")
                 logger.warning("Left out of the evaluation, broken image in %s", broken[-1])
         if pictures:
             yield positions, pictures

@@ -11,9 +11,9 @@ from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedModel, ProcessorMixin
 
+from ..data.reading.images import decode_image
 from ..data.shapes import load_shapes
 from ..data.transforms.view import TextView
-from ..evaluation.encode import read_image
 from ..evaluation.prompts import load_class_names, load_templates
 from ..models.towers.tokens import pooled
 
@@ -49,13 +49,13 @@ def make_probe(model: PreTrainedModel, processor: ProcessorMixin, images: Sequen
     Return real and random inputs for a comparison.
 
     Args:
-        images (sequence, *optional*): Pictures as [`read_image`] takes them, of which 32 are used. Default is the
+        images (sequence, *optional*): Pictures as [`decode_image`] takes them, of which 32 are used. Default is the
             embedded world's. Each is cut square: open_clip and transformers crop an odd margin one pixel apart.
     """
     if images is None:
         pictures = load_shapes("zero_shot", size=NUM_IMAGES, image_size=PICTURE_SIDE)["image"][:]
     else:
-        pictures = [square(read_image(images[index])) for index in range(min(len(images), NUM_IMAGES))]
+        pictures = [square(decode_image(images[index])) for index in range(min(len(images), NUM_IMAGES))]
     texts = [
         template.replace("{}", name) for name in load_class_names("cifar100") for template in load_templates("simple")
     ]

@@ -9,6 +9,7 @@ from .collator import LlavaDataCollator
 from .feature_cache import FeatureCache, reading_features
 from .feature_scale import FeatureScale, FeatureStatistics, measure_features
 from .image_modes import square_image_processor
+from .pictures import training_picture
 from .saving import load_llava, save_llava
 from .trainable import set_trainable
 from .trainer import LlavaTrainer
@@ -35,4 +36,5 @@ __all__ = [
     "set_trainable",
     "square_image_processor",
     "tower_checksum",
+    "training_picture",
 ]

@@ -11,9 +11,10 @@ from jinja2 import TemplateError
 from PIL import Image
 from torch.nn.utils.rnn import pad_sequence
 
-from ..data.reading.images import decode_image
+from ..data.reading.images import image_path
 from ..data.texts import half_character
 from .chat_templates import get_chat_template, list_chat_templates
+from .pictures import training_picture
 from .sample_counts import BadSampleError, SampleCounts
 
 IGNORED = -100
@@ -165,13 +166,12 @@ class LlavaDataCollator:
 
     def _image(self, image: Any, name: str) -> Any:
         try:
-            return decode_image(image) if self.tower_features is None else self.tower_features(image)
-        except ValueError as error:  # `decode_image` raises a BrokenImageError.
-            path = image.get("path") if isinstance(image, dict) else image
+            return training_picture(image) if self.tower_features is None else self.tower_features(image)
+        except ValueError as error:  # `training_picture` raises a BrokenImageError.
             raise BadSampleError(
                 "no usable image",
-                f"The image {path!r} of the sample {name!r} cannot be used: {error}. It must be a file that Pillow "
-                "reads. Repair or download it, or correct `image_folder`.",
+                f"The image {image_path(image)!r} of the sample {name!r} cannot be used: {error}. It must be a file "
+                "that Pillow reads. Repair or download it, or correct `image_folder`.",
             ) from error
 
     def _nothing(self) -> dict[str, Any]:

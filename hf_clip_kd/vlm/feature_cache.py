@@ -96,8 +96,8 @@ class FeatureCache:
 
         Args:
             images (`Iterable[dict]`): Undecoded images; equal names count once.
-            decode (`Callable`): Undecoded image -> RGB `PIL.Image.Image`. An image with a `ValueError` is left out
-                with a warning; the collator meets it again.
+            decode (`Callable`): Undecoded image -> RGB `PIL.Image.Image`, for training [`training_picture`]. An image
+                with a `ValueError` is left out with a warning; the collator meets it again.
             batch_size (`int`, *optional*, defaults to `32`): Images per forward pass.
         """
         missing = {image_name(image): image for image in images}

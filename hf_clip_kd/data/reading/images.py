@@ -5,16 +5,21 @@ from __future__ import annotations
 import io
 import logging
 import os
+import warnings
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
 from .cells import image_cell, short
+from .transparency import flatten
 from .worker_counts import SLOTS, WorkerCounts, worker_slot
 
 logger = logging.getLogger(__name__)
+
+# `decode_image` has limits of its own and names the picture, which Pillow's warning does not.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 MAX_PIXELS = 2**26
 """Larger pictures (200 MB of RGB) are skipped. A JPEG can be decoded at half its size or less instead."""
@@ -23,6 +28,7 @@ MAX_ASPECT = 100
 """Longer strips are skipped: CLIP's shortest-edge resize would blow a 1 x 5000 line up to 224 x 1,120,000."""
 
 _ORIENTATION = 0x0112
+_TURNS = dict(enumerate(map(Image.Transpose, (0, 3, 1, 5, 4, 6, 2)), start=2))
 _MAX_NAMED = 100
 _KEPT, _KEPT_BYTES = 16, 240
 _MAX_PATH = 1000  # A longer text is no path.
@@ -35,13 +41,15 @@ class BrokenImageError(ValueError):
 def decode_image(value: Any, *, min_side: int | None = None) -> Image.Image:
     """Decode one image to an 8-bit RGB picture, the right way up.
 
-    Transparency is laid on white, as the image processors of transformers do. Student and teacher then see the picture
-    that a pipeline shows them later. A dropped alpha channel (open_clip) uncovers pixels that an editor left below.
-    16-bit greys are scaled, not clipped, to 8 bits. An animation gives its first frame.
+    All roads to a model read pictures by it: training, evaluation, VQA, VLM training, caches and export. 16-bit greys
+    and floats are scaled, not clipped, to 8 bits. An animation gives its first frame. Transparency is laid on white.
+    Stock pipelines and open_clip drop it instead, see [`flatten`]; training shows both ([`decode_with_alpha`]).
 
     Args:
-        value (`PIL.Image.Image`, `dict`, `bytes`, `str` or `os.PathLike`):
-            A picture, an undecoded `datasets.Image` (`{"bytes": ..., "path": ...}`), the bytes of a file, or a path.
+        value (`PIL.Image.Image`, `dict`, `bytes`, `str`, `os.PathLike` or `np.ndarray`):
+            A picture, an undecoded `datasets.Image` (`{"bytes": ..., "path": ...}`), the bytes of a file, a path, or
+            pixels of shape `(height, width)` or `(height, width, channels)`. Channels are 1 (grey), 2 (grey, alpha), 3
+            (RGB) or 4 (RGB, alpha). Pixels are scaled from their type: 8 or 16 bits, or floats from 0 to 1 or 255.
         min_side (`int`, *optional*):
             The shortest side that is needed, in pixels. A JPEG is then decoded at 1/2, 1/4 or 1/8 of its size, but
             no side becomes shorter. This is several times faster for a photo of 12 megapixels.
@@ -52,11 +60,23 @@ def decode_image(value: Any, *, min_side: int | None = None) -> Image.Image:
     Raises:
         BrokenImageError: There is no image, it cannot be decoded, or it is too large or too narrow.
     """
+    return flatten(decode_with_alpha(value, min_side=min_side))
+
+
+def decode_with_alpha(value: Any, *, min_side: int | None = None) -> Image.Image:
+    """Decode one image as [`decode_image`] does, and keep its transparency for [`flatten`].
+
+    Returns:
+        `PIL.Image.Image`: a picture of mode `"RGB"`, or of any mode with transparency.
+
+    Raises:
+        BrokenImageError: as for [`decode_image`].
+    """
     try:
         image = _open(value)
         _check_shape(image, value, min_side)
         image.load()
-        return to_rgb(_upright(image))
+        return _to_8_bits(_upright(image))
     except BrokenImageError:
         raise
     # A damaged file makes decoders raise anything (OSError, SyntaxError, struct.error, zlib.error, IndexError, ...).
@@ -64,13 +84,18 @@ def decode_image(value: Any, *, min_side: int | None = None) -> Image.Image:
         raise BrokenImageError(f"{type(error).__name__}: {error}") from error
 
 
+def image_path(value: Any) -> str | None:
+    """Return the path of an image that [`decode_image`] takes, or `None`; a text too long for a path is cut short."""
+    path = value.get("path") if isinstance(value, dict) else getattr(value, "filename", value)
+    if not isinstance(path, (str, os.PathLike)) or not str(path):
+        return None
+    return str(path) if len(str(path)) <= _MAX_PATH else short(str(path))
+
+
 def image_name(row: dict[str, Any]) -> str:
     """Name a row's image for its user: by its path, its key in a tar, or else its caption."""
-    value = row.get("image")
-    path = value.get("path") if isinstance(value, dict) else getattr(value, "filename", value)
-    if isinstance(path, (str, os.PathLike)) and str(path):
-        return str(path) if len(str(path)) <= _MAX_PATH else short(str(path))
-    return str(row.get("__key__") or f"(no file name; caption {str(row.get('text'))[:60]!r})")
+    key = image_path(row.get("image")) or row.get("__key__")
+    return str(key or f"(no file name; caption {str(row.get('text'))[:60]!r})")
 
 
 def _open(value: Any) -> Image.Image:
@@ -85,6 +110,8 @@ def _open(value: Any) -> Image.Image:
         raise BrokenImageError(f"neither a path nor base64: {short(value)}")
     if isinstance(value, Image.Image):
         return value
+    if isinstance(value, np.ndarray):
+        return Image.fromarray(_scaled(value[..., 0] if value.ndim == 3 and value.shape[2] == 1 else value))
     if isinstance(value, (bytes, bytearray)):
         return Image.open(io.BytesIO(value))
     if "://" in str(value):
@@ -99,7 +126,7 @@ def _open(value: Any) -> Image.Image:
 def _check_shape(image: Image.Image, value: Any, min_side: int | None) -> None:
     """Refuse an unusable image before its pixels are unpacked; ask a JPEG for a smaller version of itself."""
     width, height = image.size
-    if max(width, height) > MAX_ASPECT * min(width, height):
+    if not min(width, height) or max(width, height) > MAX_ASPECT * min(width, height):
         raise BrokenImageError(f"{width} x {height} pixels: sides differ by more than {MAX_ASPECT} times")
     if image is not value and image.format in ("JPEG", "MPO"):
         if min_side:
@@ -113,33 +140,41 @@ def _check_shape(image: Image.Image, value: Any, min_side: int | None) -> None:
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
-        turned = image.getexif().get(_ORIENTATION, 1) != 1
+        orientation = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # A picture with an unreadable EXIF block is still a good picture.
+        orientation = None
+    if orientation == 1:
         return image
-    return ImageOps.exif_transpose(image) if turned else image
+    turned = image.transpose(_TURNS[orientation]) if orientation in _TURNS else image.copy()
+    # A later reader must not turn the picture once more, nor meet the unreadable block.
+    turned.info = {key: value for key, value in image.info.items() if key == "transparency"}
+    return turned
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert a decoded picture to 8-bit RGB: transparency is laid on white, and 16-bit greys are scaled."""
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    """Convert a decoded picture to RGB, or to a mode with transparency, of 8 bits."""
     if image.mode.startswith("I") or image.mode == "F":
-        return _grey_to_8_bits(image).convert("RGB")
-    if "A" in image.getbands() or image.info.get("transparency") is not None:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
+        values = np.asarray(image)
+        clear = image.info.get("transparency")
+        image = Image.fromarray(_scaled(values))
+        if clear is not None:
+            image.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
+    if not image.has_transparency_data:
+        return image if image.mode == "RGB" else image.convert("RGB")
+    # A palette stays small until it is laid on white; a key colour (tRNS) is looked up now.
+    return image.convert("RGBA") if image.mode in ("1", "L", "RGB") else image
 
 
-def _grey_to_8_bits(image: Image.Image) -> Image.Image:
-    """Scale greys of 16 bits, 32 bits or floats. PIL's own `convert` clips at 255, which leaves a white page."""
-    grey = np.nan_to_num(np.asarray(image).astype(np.float32), nan=0.0)
-    if image.mode == "F":
-        grey = grey * 255 if grey.max() <= 1 else grey  # Floats usually range from 0 to 1 or from 0 to 255.
-    elif image.mode.startswith("I;16") or grey.max() > 255:
-        grey = grey / 257  # 65535 -> 255. Mode I (32 bits) holds 16-bit greys in files written by older tools.
-    return Image.fromarray(np.clip(np.rint(grey), 0, 255).astype(np.uint8))
+def _scaled(values: np.ndarray) -> np.ndarray:
+    """Scale pixels of 16 bits, 32 bits or floats to 8 bits. PIL's `convert` clips at 255 and leaves a white page."""
+    if values.dtype == np.uint8:
+        return values
+    scaled = np.nan_to_num(values.astype(np.float32), nan=0.0)
+    if values.dtype.kind in "fb":
+        scaled = scaled * 255 if scaled.max() <= 1 else scaled  # Floats range from 0 to 1 or from 0 to 255.
+    elif values.dtype.itemsize == 2 or scaled.max() > 255:
+        scaled = scaled / 257  # 65535 -> 255. Mode I (32 bits) holds 16-bit greys in files written by older tools.
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
 
 
 class BrokenImages:

@@ -10,7 +10,8 @@ FLIP = UNIFORMS_PER_CROP
 CAPTION = UNIFORMS_PER_CROP + 1
 SYNTHETIC_CAPTION = UNIFORMS_PER_CROP + 2
 COLORS = UNIFORMS_PER_CROP + 3  # Here begin six numbers: one for any change, four for the changes, one for grey.
-UNIFORMS_PER_ROW = UNIFORMS_PER_CROP + 9
+BACKGROUND = UNIFORMS_PER_CROP + 9
+UNIFORMS_PER_ROW = UNIFORMS_PER_CROP + 10
 
 _ROWS, _ORDER, _SOURCE = 0, 1, 2  # Streams of the generator share no number.
 
@@ -31,7 +32,8 @@ def row_uniforms(seed: int, epoch: int, index: int) -> list[float]:
         - the first `UNIFORMS_PER_CROP` are for [`random_crop_box`];
         - `[FLIP]` mirrors the crop if it is below `flip`;
         - `[CAPTION]` and `[SYNTHETIC_CAPTION]` choose among a row's captions, `texts[int(u * len(texts))]`;
-        - the numbers from `[COLORS]` on change the colours.
+        - the six numbers from `[COLORS]` on change the colours;
+        - `[BACKGROUND]` drops the transparency if it is below `drop_alpha`.
     """
     return _uniforms(seed, epoch, _ROWS, index, UNIFORMS_PER_ROW).tolist()
 

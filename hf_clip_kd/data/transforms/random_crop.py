@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from torchvision.transforms import functional as F
 
-from .keyed_random import COLORS, FLIP, UNIFORMS_PER_CROP
+from .keyed_random import BACKGROUND, COLORS, FLIP, UNIFORMS_PER_CROP
 
 Box = tuple[int, int, int, int]
 Colors = tuple[float, float, float, float, float]
@@ -28,11 +28,13 @@ class Crop(NamedTuple):
         flip (`bool`): `True` mirrors the crop.
         colors (`Colors`): Factors of brightness, contrast and saturation, then the turn of the hue and grey. The hue
             is in turns, -0.5 to 0.5. Grey is 1 or 0.
+        dropped (`bool`): `True` drops the transparency of the image, `False` lays it on white, see [`flatten`].
     """
 
     box: Box
     flip: bool = False
     colors: Colors = UNCHANGED
+    dropped: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,9 @@ class RandomCrop:
             Probability that an image's colours change by `color_jitter`.
         gray_scale_prob (`float`, *optional*, defaults to `0.0`):
             Probability that an image loses its colours.
+        drop_alpha (`float`, *optional*, defaults to `0.5`):
+            Probability that a crop shows the colours below transparent pixels. The others lie on white. Stock
+            pipelines drop transparency, and evaluation here lays it on white: a student must know both.
 
     Raises:
         ValueError: if a range or probability is out of bounds.
@@ -67,11 +72,12 @@ class RandomCrop:
     color_jitter: Sequence[float] | None = None
     color_jitter_prob: float = 0.8
     gray_scale_prob: float = 0.0
+    drop_alpha: float = 0.5
 
     def __post_init__(self):
         _check_range("crop_scale", self.crop_scale, upper=1.0)
         _check_range("crop_ratio", self.crop_ratio, upper=math.inf)
-        for name in ("flip", "color_jitter_prob", "gray_scale_prob"):
+        for name in ("flip", "color_jitter_prob", "gray_scale_prob", "drop_alpha"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(
                     f"`{name}={getattr(self, name)}` is not a probability. It must lie between 0 and 1. "
@@ -105,8 +111,8 @@ class RandomCrop:
             uniforms (`Sequence[float]`): Random numbers of the row, see [`row_uniforms`].
         """
         box = random_crop_box(*size, self.crop_scale, self.crop_ratio, uniforms)
-        colors = self._colors(uniforms[COLORS:]) if self.colors_change else UNCHANGED
-        return Crop(box, uniforms[FLIP] < self.flip, colors)
+        colors = self._colors(uniforms[COLORS:BACKGROUND]) if self.colors_change else UNCHANGED
+        return Crop(box, uniforms[FLIP] < self.flip, colors, uniforms[BACKGROUND] < self.drop_alpha)
 
     def _colors(self, uniforms: Sequence[float]) -> Colors:
         jitter, *numbers, gray = uniforms

@@ -63,7 +63,7 @@ def read_images(
 
     Args:
         model (`nn.Module`), processor: See [`Evaluator`].
-        images (sequence): Pictures in random order, as [`~hf_clip_kd.evaluation.encode.read_image`] takes them.
+        images (sequence): Pictures in random order, as [`~hf_clip_kd.decode_image`] takes them.
         layer (`int`): Layer of the tokens, counted from the end, -1 for the last.
         batch_size (`int`): Pictures per forward pass.
         teacher ([`CLIPTeacher`], *optional*): Teacher to compare with.

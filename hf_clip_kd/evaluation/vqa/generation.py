@@ -11,6 +11,7 @@ from accelerate.utils import gather_object
 from tqdm.auto import tqdm
 from transformers import GenerationConfig
 
+from ...data.reading.images import BrokenImageError, decode_image, image_path
 from ...data.texts import half_character
 from ...models.eval_mode import eval_mode
 from .benchmarks.base import MAX_NEW_TOKENS
@@ -107,17 +108,13 @@ def _conversation(sample: Sample) -> list[dict]:
 
 
 def _picture(sample: Sample) -> PIL.Image.Image:
-    """Open the image in RGB and drop its transparency, as LLaVA's scripts and lmms-eval do."""
-    if not isinstance(sample.image, str):
-        return sample.image.convert("RGB")
     try:
-        with PIL.Image.open(sample.image) as image:
-            return image.convert("RGB")
-    # Decoders raise any error on broken files: OSError, SyntaxError, struct.error, DecompressionBombError ...
-    except Exception as error:
+        return decode_image(sample.image)
+    except BrokenImageError as error:
         raise ValueError(
-            f"The image {sample.image} of question {sample.question_id!r} cannot be read ({error}). Every question "
-            "needs its image, or the score would be that of another benchmark. Fetch the file again."
+            f"The image {image_path(sample.image) or '(no file name)'} of question {sample.question_id!r} cannot be "
+            f"read ({error}). Every question needs its image, or the score would be that of another benchmark. Fetch "
+            "the file again."
         ) from error
 
 

@@ -8,9 +8,11 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
+from PIL import Image
 
-from ...data.reading.images import BrokenImageError, BrokenImages, decode_image, image_name
+from ...data.reading.images import BrokenImageError, BrokenImages, decode_with_alpha, image_name
 from ...data.reading.tars import ERROR
+from ...data.reading.transparency import flatten
 from ...data.texts import usable_captions
 from ...data.transforms.keyed_random import row_uniforms
 from ...data.transforms.random_crop import Crop, RandomCrop
@@ -29,6 +31,7 @@ class AugmentationCollator:
     - `boxes` (rows, augmentations, 4) float32: left, top, right, bottom of the crops in shares of the picture.
     - `flips` (rows, augmentations) bool.
     - `colors` (rows, augmentations, 5) float32, as [`~hf_clip_kd.data.transforms.random_crop.Crop`] has them.
+    - `dropped` (rows, augmentations) bool, missing if `drop_alpha` is 0.
     - `counts` and `synthetic_counts` (rows,): number of captions of each row.
     - `views`: for each teacher a `dict` of `pixel_values` (rows * augmentations, 3, height, width), and `input_ids`
       and so on (captions, length), row by row.
@@ -76,8 +79,11 @@ class AugmentationCollator:
 
     @property
     def settings(self) -> dict[str, Any]:
+        crop = asdict(self.crop)
+        if not self.crop.drop_alpha:  # Caches of older versions lie on white and have no such entry.
+            del crop["drop_alpha"]
         return {
-            **{name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self.crop).items()},
+            **{name: list(value) if isinstance(value, tuple) else value for name, value in crop.items()},
             "augmentations": self.augmentations,
             "seed": self.seed,
             "min_side": self.min_side,
@@ -99,14 +105,17 @@ class AugmentationCollator:
         if not good:
             return None
         images, captions, generated, ids, indices = zip(*good, strict=True)
-        images = [image for image in images for _ in range(self.augmentations)]
         numbers = [row_uniforms(self.seed, epoch, i) for i in indices for epoch in range(self.augmentations)]
-        crops = [self.crop.draw(image.size, uniforms) for image, uniforms in zip(images, numbers, strict=True)]
-        boxes, flips, colors = map(torch.tensor, zip(*crops, strict=True))
-        boxes = boxes / torch.tensor([2 * image.size for image in images])
-        views = [{"pixel_values": pixels} for pixels in self._pixels(images, crops)]
+        owners = [image for image in images for _ in range(self.augmentations)]
+        crops = [self.crop.draw(image.size, uniforms) for image, uniforms in zip(owners, numbers, strict=True)]
+        boxes, flips, colors, dropped = map(torch.tensor, zip(*crops, strict=True))
+        boxes = boxes / torch.tensor([2 * image.size for image in owners])
+        views = [{"pixel_values": pixels} for pixels in self._pixels(self._flat(images, crops), crops)]
         batch = {"ids": torch.tensor(ids), "views": views}
-        for name, values in (("boxes", boxes), ("flips", flips), ("colors", colors)):
+        changes = {"boxes": boxes, "flips": flips, "colors": colors}
+        if self.crop.drop_alpha:
+            changes["dropped"] = dropped
+        for name, values in changes.items():
             batch[name] = values.unflatten(0, (len(ids), self.augmentations))
         texts = {"": captions, "synthetic_": generated} if self.synthetic else {"": captions}
         for prefix, cells in texts.items():
@@ -122,8 +131,14 @@ class AugmentationCollator:
             raise BrokenImageError(row[ERROR])
         captions = usable_captions(row.get("text"), "caption")
         generated = usable_captions(row.get("synthetic_text"), "generated caption") if self.synthetic else []
-        image = decode_image(row.get("image"), min_side=self.min_side)
+        image = decode_with_alpha(row.get("image"), min_side=self.min_side)
         return image, captions, generated, sample_id(row["image"], captions), row["__index__"]
+
+    def _flat(self, images: Sequence[Image.Image], crops: Sequence[Crop]) -> list[Image.Image]:
+        """Return an opaque picture for each crop; crops of a picture share at most two of them."""
+        wanted = [(number // self.augmentations, crop.dropped) for number, crop in enumerate(crops)]
+        flat = {(owner, dropped): flatten(images[owner], dropped) for owner, dropped in set(wanted)}
+        return [flat[key] for key in wanted]
 
     def _pixels(self, images: Sequence[Any], crops: Sequence[Crop]) -> list[torch.Tensor]:
         pixels = {view.grid: None for view in self.image_views}

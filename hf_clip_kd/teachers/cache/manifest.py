@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ...data.transforms.random_crop import RandomCrop
 from ...losses.features import FeatureRequest
 from ...models.towers.checksum import tower_checksum
 from ...recipe_io.foreign import ForeignFileError, fields, read_json
@@ -68,6 +69,13 @@ def read(folder: Path) -> dict[str, Any]:
     kinds = {"teachers": list[dict], "settings": dict, "request": dict}
     fields(content, kinds, path, where="the file", **words)
     return content
+
+
+def drop_alpha(folder: Path) -> float:
+    """Return the `drop_alpha` that the cache in `folder` was begun with, or the default for a new one."""
+    if not (folder / NAME).is_file():
+        return RandomCrop.drop_alpha
+    return read(folder)["settings"].get("drop_alpha", 0.0)  # Caches of older versions lie on white.
 
 
 def refuse_if_different(folder: Path, there: dict[str, Any], here: dict[str, Any]) -> None:

@@ -175,19 +175,18 @@ class TeacherCache(Teacher):
             return None
         return int(self._places[position])
 
-    def crop(self, place: int, epoch: int) -> tuple[list[float], bool, tuple[float, ...]]:
+    def crop(self, place: int, epoch: int) -> tuple[list[float], bool, tuple[float, ...], bool]:
         """
         Read the crop of a sample in an epoch.
 
         Returns:
-            `tuple`: `[left, top, right, bottom]` in shares of its picture, `True` for a mirrored one, and its colours
-            as [`~hf_clip_kd.data.transforms.random_crop.Crop`] has them.
+            `tuple`: `[left, top, right, bottom]` in shares of its picture, `True` for a mirrored one, its colours as
+            [`~hf_clip_kd.data.transforms.random_crop.Crop`] has them, and `True` for dropped transparency.
         """
         shard, row = self._shard(place)
-        box, flip, colors = (
-            shard[name][row, epoch % self.settings["augmentations"]].tolist() for name in ("boxes", "flips", "colors")
-        )
-        return box, flip, tuple(colors)
+        at = row, epoch % self.settings["augmentations"]
+        box, flip, colors = (shard[name][at].tolist() for name in ("boxes", "flips", "colors"))
+        return box, flip, tuple(colors), "dropped" in shard and bool(shard["dropped"][at])
 
     def images(self, places: Sequence[int], epochs: Sequence[int]) -> dict[str, Tensor]:
         """

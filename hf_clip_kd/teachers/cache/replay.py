@@ -33,7 +33,9 @@ class ReplayCollator(CLIPDataCollator):
     """
 
     def __init__(self, processor: Any, cache: Any, *, seed: int = 0, max_broken_fraction: float = 0.05):
-        crop = {field.name: cache.settings[field.name] for field in fields(RandomCrop)}
+        # A cache of an older version does not name its `drop_alpha`: it lies on white.
+        settings = {"drop_alpha": 0.0} | cache.settings
+        crop = {field.name: settings[field.name] for field in fields(RandomCrop)}
         super().__init__(processor, **crop, seed=seed, max_broken_fraction=max_broken_fraction)
         self.cache = cache
         # A JPEG that is decoded smaller than it was for the teachers gives slightly other pixels.
@@ -61,10 +63,7 @@ class ReplayCollator(CLIPDataCollator):
 
     def _crops(self, good: list[tuple], uniforms: list[list[float]]) -> list[Crop]:
         crops = map(self.cache.crop, self._places, self._epochs)
-        return [
-            Crop(_pixels(box, *image.size), flip, colors)
-            for (box, flip, colors), (image, *_) in zip(crops, good, strict=True)
-        ]
+        return [Crop(_pixels(box, *image.size), *rest) for (box, *rest), (image, *_) in zip(crops, good, strict=True)]
 
     def _pixels(self, *args) -> dict[str, torch.Tensor]:
         return super()._pixels(*args) | self.cache.images(self._places, self._epochs)

@@ -133,7 +133,7 @@ class CacheWriter:
     def _ask(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Embed one batch of a shard for its file, with counts of captions in the place of ends."""
         rows, crops = batch["flips"].shape
-        stored = {name: batch[name] for name in ("ids", "boxes", "flips", "colors")}
+        stored = {name: batch[name] for name in ("ids", "boxes", "flips", "colors", "dropped") if name in batch}
         for prefix in ("", "synthetic_"):
             if f"{prefix}counts" in batch:
                 stored[f"{prefix}text_ends"] = batch[f"{prefix}counts"]

@@ -1,8 +1,10 @@
 """Picture, answer and score of one row of the task `shapes_vqa`, as lmms-eval asks for them."""
 
+from hf_clip_kd.data import decode_image
+
 
 def doc_to_visual(doc):
-    return [doc["image"].convert("RGB")]
+    return [decode_image(doc["image"])]
 
 
 def doc_to_target(doc):
