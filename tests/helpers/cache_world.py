@@ -25,7 +25,8 @@ FEATURES = datasets.Features(
 
 def picture(seed, size=(40, 52)):
     file = io.BytesIO()
-    pixels = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    # Every fourth picture is transparent in parts.
+    pixels = np.random.default_rng(seed).integers(0, 256, (5, 6, 4 if seed % 4 == 1 else 3), dtype=np.uint8)
     Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BICUBIC).save(file, "PNG")
     return {"bytes": file.getvalue(), "path": None}
 

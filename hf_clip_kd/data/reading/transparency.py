@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from PIL import Image
 
-_ROWS = 64  # A picture is laid on white in strips of this height, so that no second copy of it is in memory.
+_ROWS = 64  # Strips of this height are made opaque. No second copy of a large picture is then in memory.
 
 
 def flatten(image: Image.Image, dropped: bool = False) -> Image.Image:

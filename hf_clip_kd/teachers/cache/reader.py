@@ -180,8 +180,8 @@ class TeacherCache(Teacher):
         Read the crop of a sample in an epoch.
 
         Returns:
-            `tuple`: `[left, top, right, bottom]` in shares of its picture, `True` for a mirrored one, its colours as
-            [`~hf_clip_kd.data.transforms.random_crop.Crop`] has them, and `True` for dropped transparency.
+            `tuple`: `[left, top, right, bottom]` in shares of its picture, and `True` for a mirrored one. Its colours
+            follow as [`~hf_clip_kd.data.transforms.random_crop.Crop`] has them, and `True` for dropped transparency.
         """
         shard, row = self._shard(place)
         at = row, epoch % self.settings["augmentations"]

@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from ...data.reading.images import BrokenImageError, decode_image
@@ -24,7 +25,8 @@ def sample_id(image: Any, captions: Sequence[str] = ()) -> int:
     one. An image that lies on a server counts by its address.
 
     Args:
-        image (`PIL.Image.Image`, `dict`, `bytes`, `str` or `os.PathLike`): An image that [`decode_image`] could read.
+        image (`PIL.Image.Image`, `dict`, `bytes`, `str`, `os.PathLike` or `np.ndarray`):
+            An image that [`decode_image`] could read.
         captions (`Sequence[str]`, *optional*): Captions of the image, in their order.
 
     Returns:
@@ -41,6 +43,8 @@ def _contents(image: Any) -> bytes:
         image = image["path"] if image.get("bytes") is None else image["bytes"]
     if isinstance(image, Image.Image):
         return repr((image.mode, image.size)).encode() + image.tobytes()
+    if isinstance(image, np.ndarray):
+        return repr((image.dtype.str, image.shape)).encode() + image.tobytes()
     if isinstance(image, (str, os.PathLike)):
         return str(image).encode() if "://" in str(image) else Path(image).read_bytes()
     return image

@@ -1,13 +1,12 @@
 import base64
 import io
 import logging
-import struct
-import zlib
 
 import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from odd_pictures import png_bomb
 from PIL import Image
 from torch.utils.data import DataLoader
 from transformers.image_transforms import convert_to_rgb
@@ -119,18 +118,6 @@ def test_exif_orientation(orientation):
 def test_a_damaged_exif_block_does_not_break_the_picture():
     data = encoded(Image.new("RGB", (16, 16), RED), "JPEG", exif=b"Exif\x00\x00MM\x00*\xff\xff\xff\xff")
     assert decode_image(row(data)).size == (16, 16)
-
-
-def png_bomb(width, height):
-    """A PNG of a few bytes whose header promises a huge picture."""
-
-    def chunk(kind, body):
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 99)) + chunk(b"IEND", b"")
-    )
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,7 @@ def test_what_colours_mean(colors, pixels, expected):
         ({"crop_ratio": (-1, 2)}, "`crop_ratio=.*above 0"),
         ({"flip": 2}, "`flip=2` is not a probability.*between 0 and 1"),
         ({"color_jitter_prob": -1}, "`color_jitter_prob=-1` is not a probability"),
+        ({"drop_alpha": 1.5}, "`drop_alpha=1.5` is not a probability"),
         ({"gray_scale_prob": float("nan")}, "`gray_scale_prob=nan` is not a probability"),
         (
             {"color_jitter": (0.4, 0.4, 0.4)},

@@ -12,6 +12,7 @@ from teacher_models import tiny_clip, tiny_siglip
 
 import hf_clip_kd as kd
 from hf_clip_kd.losses import requested, requested_by_all
+from hf_clip_kd.teachers.cache.manifest import drop_alpha
 from hf_clip_kd.teachers.cache.sample_id import probe, sample_id
 
 BF16 = 2.0**-8  # more than half of its last bit
@@ -43,6 +44,21 @@ def test_a_batch_is_what_the_teachers_see_online(tmp_path, dtype, tolerance):
     assert not torch.allclose(seen[0], seen[1]), "each epoch has a crop of its own"
     replay.epoch = CROPS
     assert torch.equal(replay(rows()[3:15])["pixel_values"], seen[0]), "then they come again"
+
+
+def test_a_cache_of_an_older_version_lies_on_white(tmp_path):
+    made = writer(tmp_path / "old", teacher(), views={"drop_alpha": 0.0})
+    cache = made.write()
+    # The files of an older version name no rule.
+    assert (
+        "drop_alpha" not in cache.settings and "drop_alpha" in writer(tmp_path / "new", teacher()).manifest["settings"]
+    )
+    assert "dropped" not in load_file(next((tmp_path / "old").glob("shard-*.safetensors")))
+    replay = kd.ReplayCollator(tiny_clip()[1], cache, seed=SEED, max_broken_fraction=1.0)
+    white = kd.CLIPDataCollator(tiny_clip()[1], **VIEWS, drop_alpha=0.0, max_broken_fraction=1.0)
+    assert torch.equal(replay(rows())["pixel_values"], white(rows())["pixel_values"])
+    # A cache that was begun so goes on so; a new one takes the default.
+    assert [drop_alpha(tmp_path / name) for name in ("old", "new", "none")] == [0.0, 0.5, 0.5]
 
 
 def test_a_vision_teacher_and_patches(tmp_path):
