@@ -229,6 +229,7 @@ def unique_images(dataset: Dataset, image_column: str) -> tuple[list[int], list[
     first: dict[tuple, int] = {}
     keys = []
     for row, image in enumerate(dataset[image_column]):
+        image = image or {"path": None, "bytes": None}  # The encoder names an empty cell.
         keys.append((image["path"], hashlib.sha256(image["bytes"] or b"").digest()))
         first.setdefault(keys[-1], row)
     order = torch.randperm(len(first), generator=torch.Generator().manual_seed(0)).tolist()
