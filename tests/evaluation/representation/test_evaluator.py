@@ -16,6 +16,7 @@ from hf_clip_kd.data import load_image_text
 from hf_clip_kd.data.shapes import QUESTION_TYPES, load_shapes
 from hf_clip_kd.evaluation import RepresentationEvaluator, SequentialEvaluator, build_evaluator, load_results
 from hf_clip_kd.evaluation.representation import NOT_SHARES, linear_cka
+from hf_clip_kd.evaluation.representation.evaluator import unique_images
 
 
 @pytest.fixture(autouse=True)
@@ -237,3 +238,10 @@ def test_results_of_a_recipe(student, tmp_path, monkeypatch, capsys):
     assert records["shapes/test"]["metrics"]["question_probe"] == scores["question_probe"]
     shown = capsys.readouterr().out
     assert f"{scores['vqa/effective_rank']:.2f}" in shown and f"{100 * scores['linear_probe']:.1f}" in shown
+
+
+def test_an_empty_image_cell_counts_as_an_image_that_is_left_out():
+    cells = [{"bytes": b"a", "path": None}, None, {"bytes": b"a", "path": None}]
+    dataset = Dataset.from_dict({"image": cells}, features=Features({"image": Image(decode=False)}))
+    rows, places = unique_images(dataset, "image")
+    assert sorted(rows) == [0, 1] and places[0] == places[2] != places[1]
