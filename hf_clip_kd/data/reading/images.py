@@ -47,9 +47,10 @@ def decode_image(value: Any, *, min_side: int | None = None) -> Image.Image:
 
     Args:
         value (`PIL.Image.Image`, `dict`, `bytes`, `str`, `os.PathLike` or `np.ndarray`):
-            A picture, an undecoded `datasets.Image` (`{"bytes": ..., "path": ...}`), the bytes of a file, a path, or
-            pixels of shape `(height, width)` or `(height, width, channels)`. Channels are 1 (grey), 2 (grey, alpha), 3
-            (RGB) or 4 (RGB, alpha). Pixels are scaled from their type: 8 or 16 bits, or floats from 0 to 1 or 255.
+            A picture, an undecoded `datasets.Image` (`{"bytes": ..., "path": ...}`), the bytes of a file, a path or pixels. A
+            text may also be base64, or a `data:` or `file:` URI. Pixels have the shape `(height, width)` or
+            `(height, width, channels)`. Channels are 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha). Pixels are
+            scaled from their type: 8 or 16 bits, or floats from 0 to 1 or 255.
         min_side (`int`, *optional*):
             The shortest side that is needed, in pixels. A JPEG is then decoded at 1/2, 1/4 or 1/8 of its size, but
             no side becomes shorter. This is several times faster for a photo of 12 megapixels.
@@ -85,7 +86,7 @@ def decode_with_alpha(value: Any, *, min_side: int | None = None) -> Image.Image
 
 
 def image_path(value: Any) -> str | None:
-    """Return the path of an image that [`decode_image`] takes, or `None`; a text too long for a path is cut short."""
+    """Return the path of an image that [`decode_image`] takes, or `None`. A text too long for a path is cut short."""
     path = value.get("path") if isinstance(value, dict) else getattr(value, "filename", value)
     if not isinstance(path, (str, os.PathLike)) or not str(path):
         return None
