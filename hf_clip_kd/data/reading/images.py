@@ -47,10 +47,10 @@ def decode_image(value: Any, *, min_side: int | None = None) -> Image.Image:
 
     Args:
         value (`PIL.Image.Image`, `dict`, `bytes`, `str`, `os.PathLike` or `np.ndarray`):
-            A picture, an undecoded `datasets.Image` (`{"bytes": ..., "path": ...}`), the bytes of a file, a path or pixels. A
-            text may also be base64, or a `data:` or `file:` URI. Pixels have the shape `(height, width)` or
-            `(height, width, channels)`. Channels are 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha). Pixels are
-            scaled from their type: 8 or 16 bits, or floats from 0 to 1 or 255.
+            A picture, an undecoded `datasets.Image` (`{"bytes": ..., "path": ...}`), the bytes of a file, a path, or
+            pixels. A text may also be base64, or a `data:` or `file:` URI. Pixels have the shape `(height, width)`
+            or `(height, width, channels)`. Channels are 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha). They
+            are scaled from their type: 8 or 16 bits, or floats from 0 to 1 or 255.
         min_side (`int`, *optional*):
             The shortest side that is needed, in pixels. A JPEG is then decoded at 1/2, 1/4 or 1/8 of its size, but
             no side becomes shorter. This is several times faster for a photo of 12 megapixels.
