@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from PIL import Image
 
 from hf_clip_kd.data.instruct import load_instruct
+from hf_clip_kd.data.reading.cached import source_of_cache
 from hf_clip_kd.evaluation.prompts import load_class_names, load_templates
 from hf_clip_kd.evaluation.vqa import READERS as VQA
 from hf_clip_kd.evaluation.vqa import Sample
@@ -66,6 +67,11 @@ def study(path):
         path.with_name("cells").mkdir(exist_ok=True)
         aside(path, f"cells/{name}.json", {"status": "done", "axes": {}})
     return read_study(path.parent)
+
+
+def cached(path):
+    aside(path, "cache.json", {})
+    return source_of_cache(str(path.parent), "train", 1)
 
 
 def conversations(path):
@@ -153,6 +159,7 @@ READERS = {
         read_architecture,
     ),
     "recipe": ("a.yaml", b'name: "red"\nlosses: {clip: 1e-3}\n', parsed),
+    "recipe of a cache": ("recipe.yaml", b'dataset_name: "red"\nsplit: train\n', cached),
     "recipe of a run": ("recipe.yaml", b'name: "red"\nlosses: {clip: 1}\n', lambda path: read_recipe(path.parent)),
 }
 

@@ -7,8 +7,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-import yaml
 from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
+
+from ...recipe_io.foreign import fields, read_yaml
 
 SOURCE = ("data_dir", "data_files", "split", "image_column", "text_column", "synthetic_text_column", "label_template")
 
@@ -44,7 +45,7 @@ def source_of_cache(name: str, split: str, max_samples: int | None) -> dict[str,
             f"Leave `split` out, or name the data: `dataset_name={recipe['dataset_name']!r}`."
         )
     samples = [count for count in (max_samples, recipe["max_train_samples"]) if count is not None]
-    source = {key: recipe[key] for key in ("dataset_name", *SOURCE)}
+    source = {key: recipe[key] for key in ("dataset_name", *SOURCE) if key in recipe}
     return source | {"max_samples": min(samples, default=None)}
 
 
@@ -65,7 +66,11 @@ def _find_recipe(name: str) -> dict[str, Any] | None:
             "A cache can stand for its data only with this file. Name the data that its author used, "
             "`dataset_name=...`, or run recipes/cache_teacher.py on the cache again, which adds the file."
         )
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    words = {"allowed": "It must be the recipe that recipes/cache_teacher.py wrote.", "fix": "Name the data itself."}
+    recipe = read_yaml(path, **words)
+    kinds = {"dataset_name": str | None, "split": str, "datasets": list | None, "max_train_samples": int | None}
+    values = fields(recipe, kinds, path, where="the recipe", **words)
+    return recipe | dict(zip(kinds, values, strict=True))
 
 
 def _on_hub(name: str, file: str) -> bool:
