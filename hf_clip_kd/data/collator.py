@@ -47,7 +47,8 @@ class CLIPDataCollator:
             `__index__` draw from a generator. Its seed is made of this seed, torch's seed of the process or worker,
             and the rank.
         max_broken_fraction (`float`, *optional*, defaults to `0.05`):
-            Largest share of broken rows, measured from 100 rows on. The run stops with an error above it.
+            Largest share of broken rows, measured from 100 rows on and at the end of the run. The run stops with an
+            error above it.
         crop:
             `crop_scale`, `crop_ratio`, `flip`, `color_jitter`, `color_jitter_prob` and `gray_scale_prob` of
             [`RandomCrop`].
@@ -164,6 +165,10 @@ class CLIPDataCollator:
         if all("__index__" in row for row in kept):
             batch["sample_index"] = torch.tensor([row["__index__"] for row in kept])
         return batch
+
+    def check_rows(self) -> None:
+        """Judge the rows of a whole run, see [`BrokenImages.check`]; a trainer calls it at the end."""
+        self.broken.check()
 
     @property
     def epoch(self) -> int:

@@ -32,10 +32,24 @@ class WorkerCounts:
         return int(self.table[:, self.columns.index(column)].sum())
 
 
+def too_many(left_out: int, seen: int, max_fraction: float, *, ended: bool) -> bool:
+    """
+    Tell if more rows were left out than may be.
+
+    At the end of a run, no usable row at all is too few, whatever the share. Before the end, some may come.
+
+    Args:
+        left_out (`int`), seen (`int`): Rows left out, and all rows.
+        max_fraction (`float`): Largest share of rows left out, between 0 and 1.
+        ended (`bool`): `True` if no row follows.
+    """
+    return left_out > max_fraction * seen or (ended and 0 < seen == left_out)
+
+
 def worker_slot() -> int:
     """Return the row of this process in shared memory: 0 in the main process."""
     worker = get_worker_info()
     return 0 if worker is None else 1 + worker.id % (SLOTS - 1)
 
 
-__all__ = ["SLOTS", "WorkerCounts", "worker_slot"]
+__all__ = ["SLOTS", "WorkerCounts", "too_many", "worker_slot"]
