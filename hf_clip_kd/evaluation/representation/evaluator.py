@@ -174,6 +174,7 @@ class RepresentationEvaluator(Evaluator):
             description=f"{self.name}: images",
         )
         self.counts = self._counts(reading.kept)
+        self.check()  # probes of one class would fail without saying why
         metrics = self._compared(reading) if teacher is not None else {}
         metrics |= reading.statistics.compute()
         if self.labels is not None:
