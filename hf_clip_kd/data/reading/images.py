@@ -145,8 +145,7 @@ class BrokenImages:
         max_fraction (`float`, *optional*, defaults to `0.05`):
             The run stops when a larger share of the rows is broken. `1.0` stops only at the end, without a usable row.
         min_seen (`int`, *optional*, defaults to `100`):
-            Rows to see before the share counts. At the end of a run it counts for any number, see
-            [`BrokenImages.check`].
+            Rows to see before the share counts. The end of a run has another rule for fewer, see [`too_many`].
     """
 
     def __init__(self, max_fraction: float = 0.05, min_seen: int = 100):
@@ -196,7 +195,7 @@ class BrokenImages:
         for name, reason in broken:
             self._name(name, reason, self.kept[worker_slot()])
         total = self.seen
-        if total >= self.min_seen and too_many(self.broken, total, self.max_fraction, ended=False):
+        if too_many(self.broken, total, self.max_fraction, least=self.min_seen, ended=False):
             name, reason = broken[-1]
             raise self._refusal(f"{self.broken} of the first {total} rows are broken, the last one {name} ({reason})")
 
@@ -204,9 +203,9 @@ class BrokenImages:
         """Judge all rows at the end of a run, however few they are.
 
         Raises:
-            ValueError: More than `max_fraction` of the rows is broken, or none is usable.
+            ValueError: Too many of the rows are broken, or none is usable, see [`too_many`].
         """
-        if too_many(self.broken, self.seen, self.max_fraction, ended=True):
+        if too_many(self.broken, self.seen, self.max_fraction, least=self.min_seen, ended=True):
             raise self._refusal(f"{self.broken} of {self.seen} rows are broken, among them {self.names[0]}")
 
     def _refusal(self, problem: str) -> ValueError:

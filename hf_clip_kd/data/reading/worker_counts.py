@@ -32,18 +32,24 @@ class WorkerCounts:
         return int(self.table[:, self.columns.index(column)].sum())
 
 
-def too_many(left_out: int, seen: int, max_fraction: float, *, ended: bool) -> bool:
+def too_many(left_out: int, seen: int, max_fraction: float, *, least: int, ended: bool) -> bool:
     """
     Tell if more rows were left out than may be.
 
-    At the end of a run, no usable row at all is too few, whatever the share. Before the end, some may come.
+    From `least` rows on, the share decides. Before, a large share may be chance, and the run goes on. At the end of
+    fewer rows there are too many if it is half of them, or more than `least` rows could have. No usable row at all is
+    too few, whatever the share.
 
     Args:
         left_out (`int`), seen (`int`): Rows left out, and all rows.
         max_fraction (`float`): Largest share of rows left out, between 0 and 1.
+        least (`int`): Rows to see before the share alone decides.
         ended (`bool`): `True` if no row follows.
     """
-    return left_out > max_fraction * seen or (ended and 0 < seen == left_out)
+    above = left_out > max_fraction * seen
+    if seen < least:
+        above = ended and above and (2 * left_out >= seen or left_out > max_fraction * least)
+    return above or (ended and 0 < seen == left_out)
 
 
 def worker_slot() -> int:

@@ -152,13 +152,15 @@ class RepresentationEvaluator(Evaluator):
         asked = ("question_probe", *(f"question_probe/{kind}" for kind in self.kinds)) if self.kinds else ()
         return (*with_teacher, *TokenStatistics.metric_names, *probes, *texts, *asked)
 
-    def _counts(self, kept: Sequence[int]) -> dict[str, int]:
-        """Return the numbers of images and of their classes, for positions in `rows`."""
+    def _count(self, kept: Sequence[int]) -> None:
+        """Count the images at positions in `rows` and their classes. Probes of too few would fail without a reason."""
         classes = {} if self.labels is None else {"n_classes": len({self.labels[position] for position in kept})}
-        return {"n_images": len(kept)} | classes
+        self.counts = {"n_images": len(kept)} | classes
+        self.check()
 
     def evaluate(self, model, processor) -> dict[str, float]:
         """Return the metrics of `model`; a model that embeds no patches has none of patches and texts."""
+        self._count(range(len(self.rows)))
         teacher = self.teacher
         if isinstance(teacher, str | os.PathLike):
             teacher = CLIPTeacher(teacher, device=next(model.parameters()).device)
@@ -173,8 +175,7 @@ class RepresentationEvaluator(Evaluator):
             keep_tokens=bool(self.questions),
             description=f"{self.name}: images",
         )
-        self.counts = self._counts(reading.kept)
-        self.check()  # probes of one class would fail without saying why
+        self._count(reading.kept)
         metrics = self._compared(reading) if teacher is not None else {}
         metrics |= reading.statistics.compute()
         if self.labels is not None:

@@ -115,8 +115,9 @@ class CacheWriter:
 
     def _judge(self, total: int) -> None:
         """Refuse a cache of too few of its rows, those of earlier calls included."""
-        stored, share = shards.count_samples(self.folder, total), self.collator.broken.max_fraction
-        if self._rows == 0 or too_many(self._rows - stored, self._rows, share, ended=True):
+        stored, broken = shards.count_samples(self.folder, total), self.collator.broken
+        share, left_out = broken.max_fraction, self._rows - stored
+        if self._rows == 0 or too_many(left_out, self._rows, share, least=broken.min_seen, ended=True):
             raise ValueError(
                 f"The teacher cache {str(self.folder)!r} would hold {stored} of {self._rows} rows. At most a share "
                 f"of max_broken_fraction={share} may be broken, and one row must be usable. Repair the files named in "
