@@ -156,7 +156,7 @@ def test_a_cache_of_too_few_of_its_rows(tmp_path, streaming):
         row["image"] = {"bytes": b"", "path": "empty.png"}
     broken = dataset().from_list(rows, features=dataset().features)
     made = writer(tmp_path, teacher(), broken.to_iterable_dataset() if streaming else broken)
-    made.collator.broken.max_fraction, made.collator.broken.min_seen = 0.3, 1000
+    made.collator.broken.max_fraction, made.collator.broken.min_seen = 0.3, 25
     with pytest.raises(ValueError, match=f"would hold 13 of {len(rows)} rows.*max_broken_fraction=0.3"):
         made.write()
 
