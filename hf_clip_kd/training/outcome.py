@@ -1,4 +1,4 @@
-"""The judge of a run: one that cannot learn, or has learned nothing, ends in an error and leaves no model."""
+"""The judge of a run. One that cannot learn, or has learned nothing, ends in an error and leaves no model."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Outcome(TrainerCallback):
         self._learns = False
         self._loss = torch.zeros(())
 
-    # ---- Before ----
+    # ---- Start ----
 
     def check_settings(self) -> None:
         """
@@ -93,7 +93,7 @@ class Outcome(TrainerCallback):
     def _rows_per_step(self) -> int:
         return self.args.train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps
 
-    # ---- During ----
+    # ---- Steps ----
 
     def on_train_begin(self, args, state, control, **kwargs):
         self._learns, self._loss = state.global_step > 0, torch.zeros((), device=args.device)
@@ -149,7 +149,7 @@ class Outcome(TrainerCallback):
             "start of a run. Use larger batches, a student that is no copy of its teacher, or other `losses`."
         )
 
-    # ---- After ----
+    # ---- End ----
 
     def check_end(self) -> None:
         """

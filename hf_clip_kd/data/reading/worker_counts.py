@@ -36,9 +36,9 @@ def too_many(left_out: int, seen: int, max_fraction: float, *, least: int, ended
     """
     Tell if more rows were left out than may be.
 
-    From `least` rows on, the share decides. Before, a large share may be chance, and the run goes on. At the end of
-    fewer rows there are too many if it is half of them, or more than `least` rows could have. No usable row at all is
-    too few, whatever the share.
+    From `least` rows on, the share decides. Before, a large share may be chance, and the run goes on. At the end, half
+    of fewer rows are too many, and so is more than the share of `least` rows. No usable row at all is too few at any
+    share.
 
     Args:
         left_out (`int`), seen (`int`): Rows left out, and all rows.

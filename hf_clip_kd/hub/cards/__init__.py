@@ -90,7 +90,9 @@ def write_card(
 
 def record_sources(folder: str | Path) -> None:
     """
-    Record in `card.json` what a run is made of, while it has it: which names are folders, and which are on the Hub.
+    Record in `card.json` what a run is made of, while it has it.
+
+    It then knows which names are folders, and which are on the Hub.
 
     A recipe calls this once it has written `recipe.yaml` and loaded its models. The card may be written later, by
     another program, and far from the folders.

@@ -211,7 +211,7 @@ def test_the_end_of_a_run_judges_any_number_of_rows():
     few.check()  # a user's few pictures, some of which cannot be read: all are named
     few.add(40, [("b.jpg", "cut")] * 3)
     with pytest.raises(ValueError, match="6 of 48 rows are broken"):
-        few.check()  # of 100 rows 5 may be
+        few.check()  # a share of 0.05 is 5 of 100 rows
     few.add(72, [])
     few.check()
     strict = BrokenImages(0.0)
