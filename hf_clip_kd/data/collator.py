@@ -47,8 +47,8 @@ class CLIPDataCollator:
             `__index__` draw from a generator. Its seed is made of this seed, torch's seed of the process or worker,
             and the rank.
         max_broken_fraction (`float`, *optional*, defaults to `0.05`):
-            Largest share of broken rows, measured from 100 rows on. The run stops with an error above it. The end of
-            a shorter run is an error if half of its rows are broken, or more than this share of 100.
+            Largest share of broken rows, measured from 100 rows on. The run stops with an error above it. A
+            shorter run ends in one if half of its rows are broken, or more than this share of 100.
         crop:
             `crop_scale`, `crop_ratio`, `flip`, `color_jitter`, `color_jitter_prob` and `gray_scale_prob` of
             [`RandomCrop`].

@@ -56,8 +56,8 @@ def without_paths(
     """
     Return the sources that were found now, without Hub ids that are local paths in truth.
 
-    A path of two parts looks like a Hub id where its folder is not: after a move, or on another machine. A source that
-    was recorded without a Hub id, while the run had it, was such a path.
+    Once its folder is gone, or on another machine, a path of two parts looks like a Hub id. A source that was recorded
+    without a Hub id, while the run had it, was such a path.
 
     Args:
         found (`Iterable[Source]`): Sources by the names alone.
