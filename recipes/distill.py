@@ -192,6 +192,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     if script.init_from_teacher is not None:
         student, processor = kd.init_from_teacher(student, processor, teacher, script.init_from_teacher)
     evaluator = None if script.evaluation is None else build_evaluator(script.evaluation, kd.load_image_text)
+    if evaluator is not None:
+        evaluator.check()  # after the training is too late
     train_dataset = load_data(script, training.seed)
     data_options = {"seed": training.seed, "max_broken_fraction": script.max_broken_fraction}
     if script.teacher_cache is None:

@@ -62,17 +62,14 @@ def build_evaluator(evaluation: dict[str, dict], load: Callable[..., Dataset]) -
         [`SequentialEvaluator`] whose `evaluators` stand in the order of `evaluation`.
 
     Raises:
-        ValueError: An argument is unknown or missing, or the data cannot be used or make no score.
+        ValueError: An argument is unknown or missing, or the data cannot be used.
     """
     if not evaluation:
         raise ValueError(
             f"`evaluation={evaluation}` asks for nothing. At least one of {list(_OPTIONS)} is needed. Write e.g. "
             f"{_EXAMPLE}."
         )
-    evaluators = [_build(name, options, load) for name, options in evaluation.items()]
-    for evaluator in evaluators:
-        evaluator.check()  # a training is long, and its end is too late
-    return SequentialEvaluator(evaluators)
+    return SequentialEvaluator([_build(name, options, load) for name, options in evaluation.items()])
 
 
 def _build(name: str, options: Any, load: Callable[..., Dataset]) -> Evaluator:

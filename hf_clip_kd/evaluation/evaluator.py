@@ -129,6 +129,11 @@ class SequentialEvaluator(Evaluator):
     def _key(self, evaluator: Evaluator, metric: str) -> str:
         return f"{evaluator.name}/{metric}" if metric in self._shared else metric
 
+    def check(self) -> None:
+        """Judge the data of each evaluator, see [`Evaluator.check`]."""
+        for evaluator in self.evaluators:
+            evaluator.check()
+
     def named(self, evaluator: Evaluator, metrics: dict[str, float]) -> dict[str, float]:
         """Rename the metrics of one of the `evaluators` as they are in the whole."""
         return {self._key(evaluator, metric): value for metric, value in metrics.items()}
@@ -207,6 +212,7 @@ def measure(
     Raises:
         ValueError: See [`Evaluator`]. A part that fails leaves no file.
     """
+    evaluator.check()
     scores = {}
     for part in evaluator.evaluators:
         metrics = part(model, processor)
