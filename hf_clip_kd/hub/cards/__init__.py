@@ -16,6 +16,7 @@ from typing import Any
 from huggingface_hub import CardData, DatasetCardData, ModelCardData
 
 from ...losses.base import NOTATION
+from ...models.names import is_hub_id
 from ...recipe_io.results import write_whole
 from .folder import FACTS_NAME, CardFolder, nested_table, shown
 from .licences import inherit, licence_of, metadata
@@ -95,15 +96,15 @@ def record_sources(folder: str | Path) -> None:
     It then knows which names are folders, and which are on the Hub.
 
     A recipe calls this once it has written `recipe.yaml` and loaded its models. The card may be written later, by
-    another program, and far from the folders.
+    another program, and far from the folders. No file is written if no name has the form of a Hub id.
 
     Args:
         folder (`str` or `Path`): Folder of the run.
     """
-    path = Path(folder, FACTS_NAME)
-    facts = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    facts["sources"] = sources(read_recipe(Path(folder)))
-    write_whole(path, json.dumps(facts, indent=2) + "\n")
+    path, found = Path(folder, FACTS_NAME), sources(read_recipe(Path(folder)))
+    if path.is_file() or any(is_hub_id(source.name) for source in found):
+        facts = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        write_whole(path, json.dumps(facts | {"sources": found}, indent=2) + "\n")
 
 
 def _gone(source: Source) -> bool:
