@@ -193,7 +193,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         student, processor = kd.init_from_teacher(student, processor, teacher, script.init_from_teacher)
     evaluator = None if script.evaluation is None else build_evaluator(script.evaluation, kd.load_image_text)
     if evaluator is not None:
-        evaluator.check()  # after the training is too late
+        evaluator.check()  # a training is long, and its end too late
     train_dataset = load_data(script, training.seed)
     data_options = {"seed": training.seed, "max_broken_fraction": script.max_broken_fraction}
     if script.teacher_cache is None:
