@@ -166,11 +166,6 @@ class DistillationTrainer(BaseTrainer):
         with explained_memory_error(self):
             return super()._inner_training_loop(args.per_device_train_batch_size, args=args, **kwargs)
 
-    @property
-    def rows_per_loss(self) -> int:
-        """Number of pairs that the losses compare: with `grad_cache` those of all micro-batches of a step."""
-        return super().rows_per_loss * (self.args.gradient_accumulation_steps if self.args.grad_cache else 1)
-
     def needs_others(self) -> dict[str, bool]:
         """Return for each loss whether it learns nothing from one pair alone."""
         return self.model.losses.needs_others()

@@ -118,11 +118,6 @@ class BaseTrainer(Trainer):
             return self.outcome.checked(super().get_train_dataloader())
         return self.stream.open(self.train_dataset, self._train_batch_size, self.data_collator)
 
-    @property
-    def rows_per_loss(self) -> int:
-        """Number of rows that a loss sees together; for trainers to override."""
-        return self.args.train_batch_size * self.args.world_size
-
     def needs_others(self) -> dict[str, bool]:
         """Return for each loss whether it learns nothing from one row alone; for trainers to override."""
         return {}

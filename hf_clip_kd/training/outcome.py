@@ -77,7 +77,7 @@ class Outcome(TrainerCallback):
         alone = [name for name, needs in self.trainer.needs_others().items() if needs]
         # Several processes fill up the last batch.
         keeps_last = rows is not None and processes == 1 and not self.args.dataloader_drop_last
-        if alone and keeps_last and rows % self.trainer.rows_per_loss == 1:
+        if alone and keeps_last and rows % self._rows_per_loss() == 1:
             logger.warning(
                 "The last batch of each epoch is one row of %d, and a batch of one has no negatives: %s learn nothing "
                 "from it. Leave `dataloader_drop_last` at true, or change the batch size.",
@@ -93,6 +93,11 @@ class Outcome(TrainerCallback):
     def _rows_per_step(self) -> int:
         return self.args.train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps
 
+    def _rows_per_loss(self) -> int:
+        """Return the number of rows that a loss sees together: with `grad_cache` all of a step."""
+        apart = 1 if getattr(self.args, "grad_cache", False) else self.args.gradient_accumulation_steps
+        return self._rows_per_step() // apart
+
     # ---- Steps ----
 
     def on_train_begin(self, args, state, control, **kwargs):
@@ -107,7 +112,7 @@ class Outcome(TrainerCallback):
         Raises:
             ValueError: Each loss learns from other rows, and there are none.
         """
-        if self._learns or not samples or self.trainer.rows_per_loss > 1 or len(samples[0]["input_ids"]) > 1:
+        if self._learns or not samples or self._rows_per_loss() > 1 or len(samples[0]["input_ids"]) > 1:
             return
         needs = self.trainer.needs_others()
         alone = [name for name, needed in needs.items() if needed]
