@@ -28,6 +28,7 @@ os.environ |= {
     "HF_ENDPOINT": HUB.url,
     "HF_HOME": tempfile.mkdtemp(prefix="hf_clip_kd_tests_"),
     "HF_HUB_DISABLE_XET": "1",
+    "HF_UPDATE_DOWNLOAD_COUNTS": "0",  # `datasets` would tell a server of each load.
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "NO_PROXY": "127.0.0.1,localhost",

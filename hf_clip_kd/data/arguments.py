@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, fields
 
 from .image_text import load_image_text
-from .reading.sources import Data
+from .reading.parts import Data
 
 
 @dataclass(kw_only=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -14,9 +13,9 @@ import datasets
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..recipe_io.foreign import ForeignFileError, read_json_samples
+from .reading.conversations import FORMS, IMAGE_MARKER, fault, mark_images, read_images, read_messages
 from .reading.sources import base_folder, find_files, read
-
-IMAGE_MARKER = "<image>"
 
 FEATURES = datasets.Features(
     {
@@ -26,12 +25,6 @@ FEATURES = datasets.Features(
         "num_words": datasets.Value("int32"),
         "num_images": datasets.Value("int32"),
     }
-)
-
-_ROLES = {"human": "user", "gpt": "assistant"}
-_FORMS = (
-    "A sample has `conversations`, a list of {'from': 'human' or 'gpt', 'value': ...}, or `messages`, a list of "
-    "{'role': 'user' or 'assistant', 'content': ...}, and for images `image` or `images`"
 )
 
 
@@ -59,8 +52,11 @@ def load_instruct(
               a list of samples, or one sample a line. A sample has `id`, `image` (a path, several, or none) and
               `conversations` or `messages`;
             - any other source of [`load_image_text`] (a Hub id, parquet files, a folder of `Dataset.save_to_disk`). It
-              has a column `messages` or `conversations`, and a column `images` or `image`. Content is a string, or a
-              list of `{"type": "text", "text": ...}` and `{"type": "image"}`.
+              has a column `messages` or `conversations`, and a column `images` or `image`.
+
+            Content is a string, or a list of `{"type": "text", "text": ...}`, `{"type": "image"}` and
+            `{"type": "image_url", "image_url": {"url": ...}}`. In a JSON file a part may hold its picture: a path, or
+            a `data:` or `file:` URL. Another type of part, such as `video`, is an error. A number is read as text.
         image_folder (`str`, *optional*):
             Folder from which paths of images start. The default is the folder of the file with the samples.
         data_dir, data_files, split (*optional*):
@@ -114,7 +110,7 @@ def _read_json(files: list[str], folder: str, split: str, max_samples: int | Non
     stamps = [(os.path.abspath(file), os.stat(file).st_size, os.stat(file).st_mtime_ns) for file in files]
     try:
         dataset = datasets.Dataset.from_generator(
-            _json_rows,
+            _rows_of_json,
             features=FEATURES,
             gen_kwargs={"stamps": stamps, "folder": folder, "max_samples": None if "[" in split else max_samples},
             split=datasets.NamedSplit(re.match(r"\w+", split)[0]),
@@ -127,92 +123,42 @@ def _read_json(files: list[str], folder: str, split: str, max_samples: int | Non
     return dataset if max_samples is None else dataset.take(max_samples)
 
 
-def _json_rows(stamps: list[tuple[str, int, int]], folder: str, max_samples: int | None) -> Iterator[dict[str, Any]]:
+def _rows_of_json(
+    stamps: list[tuple[str, int, int]], folder: str, max_samples: int | None
+) -> Iterator[dict[str, Any]]:
     samples = ((file, *item) for file, _, _ in stamps for item in enumerate(_json_samples(file)))
     first = next(samples, None)
     if first is None:
-        raise ValueError(f"{stamps[0][0]!r} holds no sample. {_FORMS}. Pass another file.")
+        raise ForeignFileError(stamps[0][0], "it holds no sample", allowed=FORMS, fix="Pass another file.")
     for file, i, sample in itertools.islice(itertools.chain([first], samples), max_samples):
         where = f"sample {i} of {file!r}"
         if not isinstance(sample, dict):
-            raise ValueError(f"The {where} is a {type(sample).__name__}. {_FORMS}. Repair it, or pass another file.")
+            raise fault(f"The {where} is a {type(sample).__name__}")
         name = str(sample["id"]) if sample.get("id") not in (None, "") else str(i)
-        images = sample.get("images", sample.get("image")) or []
-        images = [images] if isinstance(images, str) else images
-        if not all(isinstance(image, str) for image in images):
-            raise ValueError(
-                f"An image of the {where} (id {name!r}) is not a path: {str(images)[:80]}. In a JSON file images are "
-                "paths. Write the path, or store images in a parquet file."
-            )
-        paths = [{"bytes": None, "path": _inside(folder, image, name)} for image in images]
-        yield _row(name, _messages(sample, len(paths), where), len(paths)) | {"images": paths}
+        where += f" (id {name!r})"
+        messages, inside = read_messages(sample, where)
+        images = read_images(sample, where) or inside
+        if inside and inside != images:
+            raise fault(f"The {where} has the images {images} in a field, and {inside} in its messages")
+        cells = [image if isinstance(image, dict) else {"bytes": None, "path": image} for image in images]
+        for cell in cells:
+            cell["path"] = cell["path"] and _inside(folder, cell["path"], name)
+        yield _row(name, mark_images(messages, len(cells)), len(cells)) | {"images": cells}
 
 
 def _json_samples(file: str) -> Iterator[Any]:
-    """Yield the samples of one file: a JSON list, or one JSON object a line. The file's suffix does not matter."""
-    with open(file, encoding="utf-8-sig") as lines:
-        try:
-            first = next((line for line in lines if line.strip()), "")
-            if first.lstrip().startswith("["):
-                yield from json.loads(first + lines.read())
-            else:
-                yield from (json.loads(line) for line in itertools.chain([first], lines) if line.strip())
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(
-                f"{file!r} is not JSON: {error}. It must hold a list of samples, or one sample on each line. "
-                "Repair it, or pass another file: `load_instruct('samples.json')`."
-            ) from error
+    return read_json_samples(file, allowed=FORMS, fix="Repair it, or pass another file: `load_instruct('a.json')`.")
 
 
 def _inside(folder: str, image: str, name: str) -> str:
     folder = os.path.abspath(folder)
     path = os.path.normpath(os.path.join(folder, image))
     if os.path.commonpath([path, folder]) != folder:
-        raise ValueError(
+        raise ForeignFileError(
             f"The image {image!r} of the sample {name!r} lies outside of {folder!r}. All images must lie in the "
             "folder from which their paths start. Pass a folder that holds them all: `image_folder=...`."
         )
     return path
-
-
-def _messages(sample: dict[str, Any], num_images: int, where: str) -> list[dict[str, str]]:
-    """Return the messages of one sample, with a marker for each image."""
-    turns = sample.get("messages") or sample.get("conversations")
-    if "messages" not in sample and "conversations" not in sample:
-        raise ValueError(f"The {where} has the fields {list(sample)}. {_FORMS}. Rename them.")
-    messages = []
-    for turn in turns or []:
-        if not isinstance(turn, dict) or not ({"from", "role"} & turn.keys() and {"value", "content"} & turn.keys()):
-            raise ValueError(f"The {where} has the turn {str(turn)[:80]!r}. {_FORMS}. Repair it.")
-        if "role" in turn:
-            messages.append({"role": turn["role"], "content": _flat(turn.get("content"))})
-            continue
-        role, content = _ROLES.get(turn["from"], turn["from"]), _flat(turn.get("value"))
-        if role == "assistant" and not any(message["role"] == "user" for message in messages):
-            continue
-        if content.count(IMAGE_MARKER) == 1:
-            content = f"{IMAGE_MARKER}\n{content.replace(IMAGE_MARKER, '').strip()}".strip()
-        messages.append({"role": role, "content": content})
-    if num_images and not any(IMAGE_MARKER in message["content"] for message in messages):
-        question = next((message for message in messages if message["role"] == "user"), None)
-        if question is not None:
-            question["content"] = f"{IMAGE_MARKER}\n" * num_images + question["content"]
-    return messages
-
-
-def _flat(content: str | list[dict[str, Any]] | None) -> str:
-    """Join the parts of a message to one string, as chat templates do."""
-    if not isinstance(content, list):
-        return content or ""
-    text = ""
-    for i, part in enumerate(content):
-        if part["type"] == "image":
-            following = content[i + 1 :]
-            text += IMAGE_MARKER
-            text += "\n" if following and not (following[0].get("text") or "x")[0].isspace() else ""
-        else:
-            text += part.get("text") or ""
-    return text
 
 
 def _row(name: str, messages: list[dict[str, str]], num_images: int) -> dict[str, Any]:
@@ -224,7 +170,7 @@ def _of_columns(dataset: datasets.Dataset, folder: str | None) -> datasets.Datas
     """Make the columns of `FEATURES` from another dataset. Lists of images are not copied."""
     turns = next((name for name in ("messages", "conversations") if name in dataset.column_names), None)
     if turns is None:
-        raise ValueError(f"The dataset has the columns {dataset.column_names}. {_FORMS}. Rename them.")
+        raise ValueError(f"The dataset has the columns {dataset.column_names}. {FORMS} Rename them.")
     images = _image_lists(dataset, folder)
     counts = [0] * len(dataset)
     if images is not None:
@@ -236,7 +182,11 @@ def _of_columns(dataset: datasets.Dataset, folder: str | None) -> datasets.Datas
         for k, i in enumerate(indices):
             name = str(batch["id"][k]) if "id" in batch and batch["id"][k] is not None else str(i)
             sample = {turns: batch[turns][k]}
-            made.append(_row(name, _messages(sample, counts[i], f"row {i} of the dataset"), counts[i]))
+            where = f"row {i} of the dataset (id {name!r})"
+            messages, inside = read_messages(sample, where)
+            if inside and images is None:
+                raise fault(f"The {where} has images in its messages, and the dataset has no column of images")
+            made.append(_row(name, mark_images(messages, counts[i]), counts[i]))
         return {key: [row[key] for row in made] for key in made[0]}
 
     columns = [name for name in ("id", turns) if name in dataset.column_names]

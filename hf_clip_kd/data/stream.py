@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from .reading.sources import Data
+from .reading.parts import Data
 from .reading.tars import ERROR
 from .transforms.keyed_random import order, source_uniform
 

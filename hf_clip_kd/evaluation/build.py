@@ -142,7 +142,7 @@ def _without_faults(name: str, dataset: Dataset) -> Dataset:
     if len(errors) > MAX_BROKEN_SHARE * len(dataset):
         raise ValueError(
             f"`evaluation`, {name!r}: {len(errors)} of {len(dataset)} rows are broken, the first "
-            f"{next(iter(errors.values()))}. At most {MAX_BROKEN_SHARE:.0%} may be. Repair the tars, or leave the "
+            f"{next(iter(errors.values()))}. At most {MAX_BROKEN_SHARE:.0%} may be. Repair the files, or leave the "
             "broken ones out of `data_files`."
         )
     return dataset.select([row for row in range(len(dataset)) if row not in errors]).remove_columns(_ERROR)

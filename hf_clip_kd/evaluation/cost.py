@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -20,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..data.transforms.view import TextView
 from ..models.eval_mode import eval_mode
 from ..models.processing import fit_processor
+from ..recipe_io.foreign import read_yaml
 from ..recipe_io.results import save_cost
 
 
@@ -106,7 +106,8 @@ def measure_run(folder: str | Path, load: Callable[[Path], tuple], output_dir: s
     folder = Path(folder)
     models = {"this model": folder}
     recipe = folder / "recipe.yaml"
-    values = yaml.safe_load(recipe.read_text(encoding="utf-8")) if recipe.is_file() else {}
+    words = {"allowed": "It must be the recipe of a run.", "fix": "Correct it, or move it away."}
+    values = read_yaml(recipe, **words) if recipe.is_file() else {}
     teacher = values.get("teacher_model_name_or_path")
     if isinstance(teacher, str) and Path(teacher, "config.json").is_file():
         models["teacher"] = Path(teacher)

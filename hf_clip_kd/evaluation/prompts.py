@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import shorten
+
+from ..recipe_io.foreign import FieldError, ForeignFileError, convert, read_json
 
 _DATA = Path(__file__).parent / "data"
 # ImageNet's names and prompts come out of open_clip, whose lists the published numbers were made with.
@@ -53,15 +54,16 @@ def load_templates(source: str | Path | Sequence[str]) -> list[str]:
     templates = [template.replace("{c}", "{}") for template in templates]
     for template in templates:
         if "{}" not in template:
-            raise ValueError(
-                f"The template {template!r} has no place for the class name. Every template must contain {{}}. "
-                "Write e.g. `templates=['a photo of a {}.']`."
+            origin = f" of {source}" if isinstance(source, str | Path) else ""
+            raise ForeignFileError(
+                f"The template {template!r}{origin} has no place for the class name. Every template must contain "
+                "{}. Write e.g. `templates=['a photo of a {}.']`."
             )
     return templates
 
 
-def _read(path: Path):
-    return json.loads(path.read_text(encoding="utf-8"))
+def _read(path: Path) -> dict[str, list[str]]:
+    return read_json(path, allowed="It must hold lists of strings by name.", fix="Install the package again.")
 
 
 def _load(source: str | Path | Sequence[str], argument: str, table: Path, open_clip_names: dict) -> list[str]:
@@ -81,18 +83,18 @@ def _load(source: str | Path | Sequence[str], argument: str, table: Path, open_c
                 f"{sorted([*open_clip_names, *known])}. Pass one of them, a JSON file with a list of strings, or the "
                 f"list itself: `{argument}=[...]`."
             )
-        try:
-            items = _read(Path(source))
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f"`{argument}={str(source)!r}` is not valid JSON ({error}). It must hold a list of strings. "
-                'Write e.g. `["cat", "dog"]`.'
-            ) from error
-    else:
-        items = source
-    if not isinstance(items, Sequence) or not items or not all(isinstance(item, str) for item in items):
-        raise ValueError(
-            f"`{argument}={shorten(str(source), 200)}` is no list of strings. A non-empty list of strings is needed. "
-            f"Pass e.g. `{argument}=['...', '...']`, or a JSON file with it."
+        items = read_json(
+            source, object, allowed="It must hold a list of strings.", fix='Write e.g. `["cat", "dog"]`.'
         )
-    return list(items)
+    else:
+        items = list(source) if isinstance(source, Sequence) else source
+    try:
+        found, reason = convert(items, list[str]), "it is empty"
+    except FieldError as error:
+        found, reason = [], f"it {error}"
+    if not found:
+        raise ForeignFileError(
+            f"`{argument}={shorten(str(source), 200)}` is no list of strings ({reason}). A non-empty list of strings "
+            f"is needed. Pass e.g. `{argument}=['...', '...']`, or a JSON file with it."
+        )
+    return found

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from datasets import ClassLabel, Dataset
 from torch import Tensor
 
+from ..data.class_names import readable
 from .encode import encode_images, encode_texts
 from .evaluator import Evaluator, check_dataset
 from .prompts import load_class_names, load_templates
@@ -71,7 +72,7 @@ class ZeroShotClassificationEvaluator(Evaluator):
                     f"`class_names=None`, and column {label_column!r} of evaluator {name!r} brings no names (it is "
                     f"{feature}). Names come from a `ClassLabel` column or from you. Pass `class_names=[...]`."
                 )
-            class_names = feature.names
+            class_names = [readable(class_name) for class_name in feature.names]
         self.class_names = load_class_names(class_names)
         self.templates = load_templates(templates)
         self.image_column = image_column

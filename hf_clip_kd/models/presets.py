@@ -2,16 +2,19 @@
 
 import dataclasses
 import inspect
-import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import CLIPConfig, CLIPModel, CLIPProcessor, PreTrainedConfig, PreTrainedModel
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from ..recipe_io.foreign import ForeignFileError, fields, read_json
 from .timm_clip.configuration_timm_clip import TimmCLIPConfig, TimmVisionConfig
 from .timm_clip.modeling_timm_clip import TimmCLIPModel
 from .tokenizer import clip_tokenizer
@@ -20,6 +23,10 @@ MODEL_CLASSES = {"clip": (CLIPConfig, CLIPModel), "timm_clip": (TimmCLIPConfig, 
 # Arguments of `_from_config` of transformers besides the configuration.
 BUILD_ARGUMENTS = ("attn_implementation", "dtype")
 PIXEL_KEYS = ("image_mean", "image_std", "resample")
+WORDS = {
+    "allowed": "A student is a JSON mapping.",
+    "fix": "Compare it with the files of hf_clip_kd/models/configs.",
+}
 
 
 def preset_folder() -> Path:
@@ -58,25 +65,34 @@ def build_preset(path: Path, **build_arguments) -> tuple[PreTrainedModel, CLIPPr
             f"A preset takes {' and '.join(BUILD_ARGUMENTS)}. "
             "Leave the others out, or pass the folder of a saved model."
         )
-    values = read_json(path)
-    pixels = values.pop("image_processor", {})
+    with named(path):
+        return _build(read_json(path, **WORDS), path, build_arguments)
+
+
+def _build(values: dict[str, Any], path: Path, build_arguments: dict[str, Any]):
+    (pixels,) = fields(values, {"image_processor": dict | None}, path, where="the file", **WORDS)
+    values.pop("image_processor", None)
+    pixels = pixels or {}
     if unknown := sorted(set(pixels) - set(PIXEL_KEYS)):
-        raise ValueError(
+        raise ForeignFileError(
             f"Unknown key {', '.join(unknown)} in image_processor of {path}. "
             f"Allowed are {', '.join(PIXEL_KEYS)} (the size follows from vision_config). Correct or remove it."
         )
+    kinds = {"image_mean": list[float] | None, "image_std": list[float] | None, "resample": int | None}
+    fields(pixels, kinds, path, where="image_processor", **WORDS)
     config = read_config(values, path)
     model = MODEL_CLASSES[config.model_type][1]._from_config(config, **build_arguments)
     return model, build_processor(config, **pixels)
 
 
-def read_json(path: Path) -> dict[str, Any]:
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Turn errors that a wrong value of a JSON makes deep in transformers or timm into [`ForeignFileError`]."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{path} is not valid JSON ({error}). A student is one JSON object. Compare it with {preset_folder()}."
-        ) from error
+        yield
+    except (AttributeError, LookupError, RuntimeError, StrictDataclassError, TypeError) as error:
+        problem = f"its values build no student ({type(error).__name__}: {' '.join(str(error).split())})"
+        raise ForeignFileError(path, problem, **WORDS) from error
 
 
 def read_config(values: dict[str, Any], path: Path) -> CLIPConfig | TimmCLIPConfig:
@@ -89,17 +105,18 @@ def read_config(values: dict[str, Any], path: Path) -> CLIPConfig | TimmCLIPConf
         ValueError: if a value is missing or unknown.
     """
     model_type = values.pop("model_type", None)
-    if model_type not in MODEL_CLASSES:
-        raise ValueError(
+    if not isinstance(model_type, str) or model_type not in MODEL_CLASSES:
+        raise ForeignFileError(
             f"{path} has model_type={model_type!r}. Allowed are {' and '.join(MODEL_CLASSES)}. "
             'Write "model_type": "clip" for a ViT or "timm_clip" for a model of timm.'
         )
     config_class = MODEL_CLASSES[model_type][0]
     sub_configs = config_class.sub_configs
     check_keys(values, config_class, f"{path}")
+    fields(values, dict.fromkeys(sub_configs, dict | None), path, where="the file", **WORDS)
     for name in sub_configs:
-        if name not in values:
-            raise ValueError(
+        if values.get(name) is None:
+            raise ForeignFileError(
                 f"{path} has no {name}. A student needs {' and '.join(sub_configs)}. "
                 f'Add "{name}": {{...}} as in the files of {preset_folder()}.'
             )
@@ -125,7 +142,7 @@ def check_keys(values: dict[str, Any], config_class: type[PreTrainedConfig], ori
     allowed = {field.name for field in dataclasses.fields(config_class)}
     if unknown := sorted(set(values) - allowed):
         common = {field.name for field in dataclasses.fields(PreTrainedConfig)}
-        raise ValueError(
+        raise ForeignFileError(
             f"Unknown key {', '.join(unknown)} in {origin}. Allowed are {', '.join(sorted(allowed - common))}. "
             "Correct or remove it."
         )
@@ -143,7 +160,7 @@ def measure_trunk(config: TimmVisionConfig, path: Path) -> dict[str, Any]:
     """
     if not timm.is_model(config.architecture):
         close = ", ".join(timm.list_models(f"*{config.architecture.split('_')[0]}*")[:8]) or "resnet18, swin_tiny_..."
-        raise ValueError(
+        raise ForeignFileError(
             f"architecture={config.architecture!r} of {path} is no model of timm {timm.__version__}. "
             f"Allowed is any of timm.list_models() (such as {close}). Correct the name."
         )
@@ -160,7 +177,7 @@ def measure_trunk(config: TimmVisionConfig, path: Path) -> dict[str, Any]:
             if hasattr(trunk, "forward_intermediates"):
                 maps = trunk.forward_intermediates(image, output_fmt="NCHW", norm=False, intermediates_only=True)
         except (AssertionError, RuntimeError, TypeError, ValueError) as error:
-            raise ValueError(
+            raise ForeignFileError(
                 f"{config.architecture} cannot run with image_size={config.image_size} and "
                 f"model_args={config.model_args} of {path} ({type(error).__name__}: {error}). "
                 "timm must accept the arguments, and the trunk must divide the image size. "

@@ -15,7 +15,10 @@ from typing import Any, get_type_hints
 import yaml
 
 from .argument_types import NULL, FlagParser, allowed_words, element_type, optional, placeholder
+from .foreign import ForeignFileError, read_yaml_text, yaml_faults
 from .help import HelpFormatter, ShowHelp, declaring_class, is_of_transformers
+
+_WORDS = {"allowed": "A recipe is a list of `name: value` lines.", "fix": "Correct it, see `--help-all`."}
 
 logger = logging.getLogger(__name__)
 
@@ -152,33 +155,33 @@ class RecipeParser:
         """Return the values of a YAML file as flags, each with its text in the file."""
         if not path.is_file():
             there = sorted(str(file) for file in self.default_config.parent.glob("*.yaml"))
-            raise ValueError(
+            raise ForeignFileError(
                 f"`--config {path}`: there is no such file. Recipes at hand: {', '.join(there) or 'none'}. "
                 "Pass one of them, or the path of your own copy."
             )
-        loader = _Loader(path.read_text(encoding="utf-8"))
-        try:
+        text = read_yaml_text(path, **_WORDS)
+        with yaml_faults(path, **_WORDS):
+            # The loader itself finds signs that YAML does not have.
+            loader = _Loader(text)
             root = loader.get_single_node()
-            items = [] if root is None else root.value
-            if root is not None and not isinstance(root, yaml.MappingNode):
-                raise ValueError(
-                    f"{path} holds no mapping. A recipe is a list of `name: value` lines. "
-                    "See `--help-all` for the names, and write for example `max_steps: 100`."
+        items = [] if root is None else root.value
+        if root is not None and not isinstance(root, yaml.MappingNode):
+            raise ForeignFileError(
+                f"{path} holds no mapping. A recipe is a list of `name: value` lines. "
+                "See `--help-all` for the names, and write for example `max_steps: 100`."
+            )
+        argv, lines = [], {}
+        for key_node, node in items:
+            key, line = str(key_node.value), key_node.start_mark.line + 1
+            if key not in self._fields or not self._fields[key].init:
+                raise ForeignFileError(f"{path}, line {line}: {key!r} is no argument. {self._closest(key)}")
+            if key in lines:
+                raise ForeignFileError(
+                    f"{path}: `{key}` stands on line {lines[key]} and again on line {line}. "
+                    "A key may stand once. Delete one of the two lines."
                 )
-            argv, lines = [], {}
-            for key_node, node in items:
-                key, line = key_node.value, key_node.start_mark.line + 1
-                if key not in self._fields or not self._fields[key].init:
-                    raise ValueError(f"{path}, line {line}: {key!r} is no argument. {self._closest(key)}")
-                if key in lines:
-                    raise ValueError(
-                        f"{path}: `{key}` stands on line {lines[key]} and again on line {line}. "
-                        "A key may stand once. Delete one of the two lines."
-                    )
-                lines[key] = line
-                argv.append(f"--{key}={self._text(path, key, node, loader)}")
-        except yaml.YAMLError as error:
-            raise ValueError(f"{path} is no valid YAML: {error}. Correct that line.") from error
+            lines[key] = line
+            argv.append(f"--{key}={self._text(path, key, node, loader)}")
         return argv
 
     def _text(self, path: Path, key: str, node: yaml.Node, loader: yaml.Loader) -> str:
@@ -187,7 +190,7 @@ class RecipeParser:
             if not node.tag.endswith(":null"):
                 return node.value
             if not optional(hint):
-                raise ValueError(
+                raise ForeignFileError(
                     f"{path}, line {node.start_mark.line + 1}: `{key}` cannot be empty. "
                     f"It takes {allowed_words(hint)}. "
                     f"Give it a value, or delete the line{self._default_of(key)}."
@@ -196,7 +199,8 @@ class RecipeParser:
         if isinstance(node, yaml.SequenceNode) and element_type(hint) is str:
             if all(isinstance(child, yaml.ScalarNode) for child in node.value):
                 return json.dumps([child.value for child in node.value])
-        return json.dumps(loader.construct_object(node, deep=True), default=str)
+        with yaml_faults(path, **_WORDS):
+            return json.dumps(loader.construct_object(node, deep=True), default=str)
 
     def _closest(self, word: str, prefix: str = "") -> str:
         """Return parts two and three of an error about an unknown name."""

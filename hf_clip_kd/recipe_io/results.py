@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .foreign import fields, read_json
+
 logger = logging.getLogger(__name__)
 
 # Files that a run leaves in its folder.
@@ -157,8 +159,17 @@ def remove_torn(folder: Path) -> None:
 
 
 def load_results(folder: str | Path) -> list[dict]:
-    """Return every result that [`save_results`] wrote in `folder`, by file name."""
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(Path(folder).glob("*.json"))]
+    """
+    Return every result that [`save_results`] wrote in `folder`, by file name.
+
+    Raises:
+        ForeignFileError: A JSON in the folder is no result.
+    """
+    words = {"allowed": "A result is a JSON that `save_results` wrote.", "fix": "Evaluate again, or move it away."}
+    records = {path: read_json(path, **words) for path in sorted(Path(folder).glob("*.json"))}
+    for path, record in records.items():
+        fields(record, {"dataset": str, "task": str, "metrics": dict}, path, where="the file", **words)
+    return list(records.values())
 
 
 def save_cost(folder: str | Path, costs: dict[str, dict[str, Any]]) -> Path:

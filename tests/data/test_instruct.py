@@ -1,3 +1,4 @@
+import base64
 import io
 import json
 
@@ -6,6 +7,7 @@ from datasets import Dataset, Image, List
 from PIL import Image as PILImage
 
 from hf_clip_kd.data.instruct import load_instruct, without_images
+from hf_clip_kd.recipe_io.foreign import ForeignFileError
 
 
 def png(color="red"):
@@ -85,6 +87,82 @@ def test_messages_in_a_json_file_may_be_strings_or_parts(tmp_path):
     assert rows["num_images"] == [1, 0]
 
 
+URL = "data:image/png;base64," + base64.b64encode(png()).decode()
+
+
+@pytest.mark.parametrize(
+    ("part", "image"),
+    [
+        ({"type": "image_url", "image_url": {"url": "a b.png"}}, "a b.png"),
+        ({"type": "image_url", "image_url": "a b.png"}, "a b.png"),
+        ({"type": "image_url", "image_url": {"url": "FOLDER/a%20b.png", "detail": "low"}}, "a b.png"),
+        ({"type": "image", "image": "a b.png"}, "a b.png"),
+        ({"type": "image", "path": "a b.png"}, "a b.png"),
+        ({"image": "a b.png"}, "a b.png"),
+        ({"type": "image_url", "image_url": {"url": URL}}, png()),
+    ],
+)
+def test_a_part_may_hold_its_picture(tmp_path, part, image):
+    part = json.loads(json.dumps(part).replace("FOLDER", f"file://{tmp_path}"))
+    content = [part, {"type": "text", "text": "What is it?"}]
+    (row,) = load_instruct(written(tmp_path, [{"messages": [{"role": "user", "content": content}]}]))
+    assert row["messages"][0]["content"] == "<image>\nWhat is it?" and row["num_images"] == 1
+    in_file = isinstance(image, bytes)
+    assert row["images"] == [{"bytes": image if in_file else None, "path": None if in_file else f"{tmp_path}/{image}"}]
+
+
+def user(*parts):
+    return {"conversations": None, "messages": [{"role": "user", "content": list(parts)}]}
+
+
+@pytest.mark.parametrize(
+    ("sample", "message"),
+    [
+        (user({"type": "video", "video": "a.mp4"}), "has the part .* of the type 'video'. Content is"),
+        (user({"type": "input_audio", "text": "x"}), "of the type 'input_audio'"),
+        (user({"type": "image_url"}), "has the part .* without a picture"),
+        (user({}), "of the type None"),
+        (user("x"), "has the part 'x'"),
+        (user({"type": "text", "text": ["x"]}), "a list .*not a text"),
+        (user({"type": "image_url", "image_url": {"url": "https://a/b.png"}}), "is the address .*Download"),
+        (user({"type": "image_url", "image_url": {"url": "data:image/png;base64,x"}}), "is no base64"),
+        (user({"type": "image", "image": "a.png"}) | {"image": "b.png"}, r"images \['b.png'\] in a field, and"),
+        ({"messages": {"role": "user"}}, "which are no list"),
+        ({"messages": [{"role": None, "content": "x"}]}, "has the role None"),
+        ({"image": 5}, "image of the .*is not a path: 5"),
+        ({"images": ["a.png", None]}, "image of the .*is not a path: .*None"),
+        ({"conversations": [{"from": "human", "value": True}]}, "is true or false"),
+        ({"conversations": talk("half \ud83d", "a")}, "half of a surrogate pair"),
+    ],
+)
+def test_a_sample_of_another_form_is_named(tmp_path, sample, message):
+    with pytest.raises(ForeignFileError, match="(?s)" + message) as raised:
+        load_instruct(bad(tmp_path, **sample))
+    assert "sample 0" in str(raised.value) and "llava.json" in str(raised.value)
+
+
+def test_what_loses_nothing_is_read(tmp_path):
+    samples = [
+        {
+            "image": {"path": "a.png", "bytes": None},
+            "conversations": [{"from": "human", "value": "?"}, {"from": "gpt", "value": 3}],
+        },
+        {"messages": [{"role": "user", "content": {"type": "text", "text": 4}}, {"role": "assistant", "value": "x"}]},
+        {"messages": [{"role": "user", "content": [{"text": "What?"}]}, {"role": "assistant", "content": None}]},
+    ]
+    rows = load_instruct(written(tmp_path, samples))
+    said = [[message["content"] for message in row] for row in rows["messages"]]
+    assert said == [["<image>\n?", "3"], ["4", "x"], ["What?", ""]]
+    assert rows[0]["images"] == [{"bytes": None, "path": f"{tmp_path}/a.png"}]
+
+
+def test_a_picture_in_a_message_needs_a_column(tmp_path):
+    messages = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "a.png"}}]}]
+    Dataset.from_dict({"messages": [messages], "id": ["x"]}).to_parquet(str(tmp_path / "m.parquet"))
+    with pytest.raises(ForeignFileError, match=r"row 0 of the dataset \(id 'x'\) has images in its messages"):
+        load_instruct(str(tmp_path / "m.parquet"))
+
+
 CELL = {"bytes": png(), "path": "1.png"}
 
 
@@ -141,7 +219,7 @@ def test_errors(tmp_path):
     with pytest.raises(ValueError, match="holds no sample.*Pass another file"):
         load_instruct(written(tmp_path, []))
     (tmp_path / "torn.json").write_text('[{"id": 1')
-    with pytest.raises(ValueError, match="torn.json' is not JSON: .*Repair it"):
+    with pytest.raises(ValueError, match="torn.json: sample 0, line 1 is no JSON.*Repair it"):
         load_instruct(str(tmp_path / "torn.json"))
     with pytest.raises(ValueError, match="names no file"):
         load_instruct(str(tmp_path / "missing.json"))

@@ -17,10 +17,30 @@ ROWS = sum(SIZES)
 
 
 @pytest.fixture(scope="module")
-def tars(tmp_path_factory):
+def tars_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tars")
     write_tars(folder)
-    return load_image_text("webdataset", data_files=str(folder / "*.tar"), streaming=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tars(tars_folder):
+    return load_image_text("webdataset", data_files=str(tars_folder / "*.tar"), streaming=True)
+
+
+@pytest.mark.parametrize("number", [1, SIZES[0], SIZES[0] + 1, sum(SIZES[:2]) + 2, ROWS, ROWS + 5])
+def test_the_first_samples_of_a_stream_are_those_of_the_table(number, tars_folder):
+    source = load_image_text("webdataset", data_files=str(tars_folder / "*.tar"), streaming=True, max_samples=number)
+    rows = list(itertools.islice(Stream(source, buffer_size=1), 2 * min(number, ROWS)))
+    expected = list(range(min(number, ROWS)))
+    assert [int(row["text"]) for row in source] == expected
+    for epoch in (0, 1):
+        assert sorted(int(row["text"]) for row in rows if row["__epoch__"] == epoch) == expected
+    # The number of a row does not change with the number of samples.
+    shards = [(shard, i) for shard, size in enumerate(SIZES) for i in range(size)]
+    assert {(int(row["text"]), row["__index__"]) for row in rows} == {
+        (text, shards[text][0] << 32 | shards[text][1]) for text in expected
+    }
 
 
 def table(size=ROWS, offset=0):

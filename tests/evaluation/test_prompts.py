@@ -46,7 +46,7 @@ def test_lists_from_json_files(tmp_path):
     with pytest.raises(ValueError, match="names.json` is no list of strings"):
         load_class_names(path)
     path.write_text("cat\ndog\n")
-    with pytest.raises(ValueError, match="names.json'` is not valid JSON"):
+    with pytest.raises(ValueError, match="names.json: line 1 is no JSON"):
         load_class_names(path)
 
 

@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "distillation": {"losses", "models", "teachers", "training"},
     "vlm": {"data", "models", "recipe_io", "training"},
     "study": {"hub", "losses", "recipe_io"},
-    "export": {"data", "evaluation", "models", "vlm"},
+    "export": {"data", "evaluation", "models", "recipe_io", "vlm"},
 }
 # These travel to the Hub, alone: they name siblings only.
 TRAVELS = "hf_clip_kd/models/timm_clip"

@@ -197,5 +197,5 @@ def test_json_without_a_tower_or_unreadable(tmp_path):
     with pytest.raises(ValueError, match="has no text_config. A student needs .*. Add"):
         load_clip(path)
     path.write_text("{")
-    with pytest.raises(ValueError, match="is not valid JSON .*. Compare it with"):
+    with pytest.raises(ValueError, match="x.json: line 1 is no JSON .*. Compare it with"):
         load_clip(path)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+from .cells import image_cell, short
 from .worker_counts import SLOTS, WorkerCounts, too_many, worker_slot
 
 logger = logging.getLogger(__name__)
@@ -24,6 +25,7 @@ MAX_ASPECT = 100
 _ORIENTATION = 0x0112
 _MAX_NAMED = 100
 _KEPT, _KEPT_BYTES = 16, 240
+_MAX_PATH = 1000  # A longer text is no path.
 
 
 class BrokenImageError(ValueError):
@@ -67,15 +69,20 @@ def image_name(row: dict[str, Any]) -> str:
     value = row.get("image")
     path = value.get("path") if isinstance(value, dict) else getattr(value, "filename", value)
     if isinstance(path, (str, os.PathLike)) and str(path):
-        return str(path)
+        return str(path) if len(str(path)) <= _MAX_PATH else short(str(path))
     return str(row.get("__key__") or f"(no file name; caption {str(row.get('text'))[:60]!r})")
 
 
 def _open(value: Any) -> Image.Image:
     if isinstance(value, dict):
         value = value["path"] if value.get("bytes") is None else value["bytes"]
+    if isinstance(value, str):
+        cell = image_cell(value) or {"bytes": None, "path": None}
+        value = cell["path"] if cell["bytes"] is None else cell["bytes"]
     if value is None:
         raise BrokenImageError("the row has no image")
+    if isinstance(value, str) and len(value) > _MAX_PATH:
+        raise BrokenImageError(f"neither a path nor base64: {short(value)}")
     if isinstance(value, Image.Image):
         return value
     if isinstance(value, (bytes, bytearray)):

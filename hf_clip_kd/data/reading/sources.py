@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import glob
-import inspect
 import os
 import re
 from pathlib import Path
 from typing import Any
 
-import datasets
-from datasets.packaged_modules.webdataset.webdataset import WebDataset
+from .parts import Data, Part, base_split, from_disk, open_parts
+from .rows import FORMATS
+from .targets import ColumnError
 
-from .tars import Tars
-
-Data = datasets.Dataset | datasets.IterableDataset
-
-_BY_SUFFIX = {
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".parquet": "parquet",
-    ".json": "json",
-    ".jsonl": "json",
-    ".tar": "webdataset",
-}
+_BY_SUFFIX = FORMATS | {".parquet": "parquet"}
 _BUILDERS = ("imagefolder", "csv", "tsv", "parquet", "json", "webdataset", "arrow")
-_SHARDS = 1024  # Data on disk can be cut anywhere. This number is enough for any number of readers.
 _KINDS = (
     "It must be an id on the Hub, a local folder or file, 'shapes', or one of 'imagefolder' (with `data_dir`), 'csv', "
     "'tsv', 'parquet', 'json', 'webdataset' (with `data_files`)"
@@ -46,7 +33,7 @@ def find_files(dataset_name: str, data_files: str | list[str] | None) -> list[st
     Raises:
         ValueError: if a pattern names no file.
     """
-    if data_files is None and Path(dataset_name).suffix in _BY_SUFFIX:
+    if data_files is None and Path(dataset_name).suffix.lower() in _BY_SUFFIX:
         data_files = dataset_name
     if data_files is None:
         return None
@@ -90,7 +77,16 @@ def base_folder(dataset_name: str, data_dir: str | None, files: list[str] | None
     return folders[0]
 
 
-def read(
+def read(dataset_name: str, **arguments: Any) -> Data:
+    """Open one split with the readers of `datasets`, which fit whole files. The arguments are those of [`read_parts`].
+
+    Raises:
+        ValueError: if the data cannot be found or read, has no such split, or is empty.
+    """
+    return read_parts(dataset_name, targets=None, **arguments)[0].dataset
+
+
+def read_parts(
     dataset_name: str,
     *,
     data_dir: str | None,
@@ -98,22 +94,36 @@ def read(
     split: str,
     streaming: bool,
     load_kwargs: dict[str, Any],
-) -> Data:
-    """Open one split with `datasets`.
+    targets: dict[str, str] | None,
+) -> list[Part]:
+    """Open one split of a source.
+
+    Args:
+        dataset_name, data_dir, split, streaming: As in [`load_image_text`].
+        files (`list[str]`, *optional*): Files from [`find_files`].
+        load_kwargs (`dict`): Arguments of `datasets.load_dataset`.
+        targets (`dict[str, str]`, *optional*):
+            `image`, `text` and so on, and the column that the user named for each. With them, CSV, JSON, tars and
+            image folders with metadata are read by [`Rows`].
+
+    Returns:
+        `list[Part]`: one, or several if the Parquet files differ in their columns or folders. Their rows are in the
+        order of the files. A slice in `split`, such as `[:10%]`, is left to the caller if there are several.
 
     Raises:
         ValueError: if the data cannot be found or read, has no such split, or is empty.
     """
     folder = Path(dataset_name)
     if (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file():
-        return _from_disk(dataset_name, split, streaming)
+        dataset = from_disk(dataset_name, split, streaming)
+        if dataset is None:
+            raise ValueError(_empty(dataset_name, None, None, split))
+        return [Part(dataset, find_folder=lambda: os.path.abspath(folder))]
     builder, kwargs = dataset_name, dict(load_kwargs)
     if files is not None:
         if builder in files or folder.is_dir():
-            builder = _BY_SUFFIX.get(Path(files[0]).suffix, "imagefolder")
-        if builder in ("csv", "tsv"):
-            builder, kwargs = "csv", _csv_options(files, tabs=builder == "tsv") | kwargs
-        kwargs["data_files"] = {re.match(r"\w+", split)[0]: files}
+            builder = _BY_SUFFIX.get(Path(files[0]).suffix.lower(), "imagefolder")
+        kwargs["data_files"] = {base_split(split): files}
     if dataset_name in _BUILDERS and not (data_dir or files):
         # `datasets` would search the whole working directory.
         raise ValueError(
@@ -127,55 +137,24 @@ def read(
                 f"data of {dataset_name!r}. Pass its path: `data_dir='/path/to/folder'`."
             )
         kwargs["data_dir"] = data_dir
+    if builder == "tsv":
+        builder, kwargs["delimiter"] = "csv", kwargs.get("delimiter", "\t")
     try:
-        dataset = _load(builder, split, streaming, kwargs)
-        if streaming and dataset.features is None:
-            dataset = dataset._resolve_features()
+        parts = open_parts(builder, split, streaming, kwargs, targets)
+        for part in parts:
+            if streaming and part.dataset.features is None:
+                part.dataset = part.dataset._resolve_features()
+    except ColumnError:
+        raise
     # Readers raise many types of errors (no network, no such id or split, a damaged archive, pandas, Arrow).
     # All of them are about the user's data, and all become one type of error.
     except Exception as error:
         raise ValueError(_explain(dataset_name, data_dir, files, split, error)) from error
-    if not streaming and len(dataset) == 0:
+    if not streaming and not any(len(part.dataset) for part in parts):
         raise ValueError(_empty(dataset_name, data_dir, files, split))
-    return dataset
-
-
-def _load(name: str, split: str, streaming: bool, kwargs: dict[str, Any]) -> Data:
-    if name not in _BUILDERS or name == "webdataset":
-        known = inspect.signature(datasets.load_dataset_builder).parameters
-        builder = datasets.load_dataset_builder(name, **{key: kwargs[key] for key in kwargs if key in known})
-        if isinstance(builder, WebDataset):
-            return _load_tars(builder, split, streaming, kwargs)
-    return datasets.load_dataset(name, split=split, streaming=streaming, **kwargs)
-
-
-def _load_tars(found: WebDataset, split: str, streaming: bool, kwargs: dict[str, Any]) -> Data:
-    """Read the files of a WebDataset with [`Tars`]."""
-    tars = Tars(
-        cache_dir=kwargs.get("cache_dir"),
-        dataset_name=found.dataset_name,
-        data_files=found.config.data_files,
-        hash=f"{found.hash}-{__package__}",
-        token=kwargs.get("token"),
-    )
-    if streaming:
-        return tars.as_streaming_dataset(split)
-    tars.download_and_prepare(num_proc=kwargs.get("num_proc"))
-    return tars.as_dataset(split)
-
-
-def _from_disk(path: str, split: str, streaming: bool) -> Data:
-    dataset = datasets.load_from_disk(path)
-    if isinstance(dataset, datasets.DatasetDict):
-        if split not in dataset:
-            raise ValueError(
-                f"`split={split!r}` is not in {path!r}. It holds the splits {list(dataset)}. Pass one of them: "
-                f"`split={next(iter(dataset))!r}`."
-            )
-        dataset = dataset[split]
-    if len(dataset) == 0:
-        raise ValueError(_empty(path, None, None, split))
-    return dataset.to_iterable_dataset(num_shards=min(_SHARDS, len(dataset))) if streaming else dataset
+    if len(parts) == 1:
+        parts[0].find_folder = lambda: base_folder(dataset_name, data_dir, files)
+    return parts
 
 
 def _numbered(pattern: str) -> list[str]:
@@ -186,24 +165,6 @@ def _numbered(pattern: str) -> list[str]:
     first, last = braces.groups()
     numbers = [str(i).zfill(len(first)) for i in range(int(first), int(last) + 1)]
     return [name for n in numbers for name in _numbered(pattern[: braces.start()] + n + pattern[braces.end() :])]
-
-
-def _csv_options(files: list[str], tabs: bool) -> dict[str, Any]:
-    """Return reader options that take every column as text and accept any byte or word."""
-    if not os.path.isfile(files[0]):
-        return {"delimiter": "\t"} if tabs or files[0].endswith(".tsv") else {}
-    with open(files[0], encoding="utf-8-sig", errors="replace", newline="") as file:
-        header = file.readline()
-    # open_clip writes tabs into files named .csv.
-    delimiter = "\t" if tabs or "\t" in header else ","
-    names = next(csv.reader([header], delimiter=delimiter), [])
-    return {
-        "delimiter": delimiter,
-        "features": datasets.Features({name: datasets.Value("string") for name in names}) if names else None,
-        "keep_default_na": False,  # "None" and "NA" are ordinary captions.
-        "encoding_errors": "replace",
-        "on_bad_lines": "warn",
-    }
 
 
 def _empty(dataset_name: str, data_dir: str | None, files: list[str] | None, split: str) -> str:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from datasets import ClassLabel, Dataset
 from torch import Tensor
 
+from ...data.class_names import readable
 from ...teachers.clip import CLIPTeacher
 from ..encode import encode_texts
 from ..evaluator import Evaluator, check_dataset
@@ -252,7 +253,7 @@ def _texts(
     """Return the prompts of every text, and for each row the position of its own text."""
     if label_column is not None and isinstance(dataset.features[label_column], ClassLabel):
         templates, names = load_templates(templates), dataset.features[label_column].names
-        prompts = [[template.replace("{}", name) for template in templates] for name in names]
+        prompts = [[template.replace("{}", readable(name)) for template in templates] for name in names]
         return prompts, dataset[label_column][:]
     if text_column is None:
         return [], []

@@ -13,6 +13,7 @@ import torch
 import transformers
 from accelerate.utils import broadcast_object_list
 
+from ...recipe_io.foreign import read_json
 from ...recipe_io.results import check_answers, result_path, save_results, write_whole
 from .benchmarks import Benchmark
 from .files import Sample
@@ -231,7 +232,7 @@ def _stored_answers(path: Path | None, key: str | None, entry: LoadedBenchmark) 
     """Read the answers that an earlier run with this key left beside its result; `None` if there are none."""
     if key is None or path is None or not path.is_file() or not _samples_path(path).is_file():
         return None
-    record = json.loads(path.read_text(encoding="utf-8"))
+    record = read_json(path, allowed="It must be a result of an earlier run.", fix="Delete it.")
     text = _samples_path(path).read_text(encoding="utf-8")
     if (record.get("answers_key"), record.get("samples_checksum")) != (key, _checksum(text)):
         return None

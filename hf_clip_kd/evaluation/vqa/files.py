@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import PIL.Image
 
+from ...recipe_io.foreign import ForeignFileError, fields, read_json, read_json_lines, read_text
 from ...recipe_io.results import check_answers, write_whole
 
 # LLaVA appends these to a question. The same model scores differently with other endings.
@@ -48,7 +50,7 @@ class Sample:
 
 class Source:
     """
-    File in a benchmark's own format.
+    File in a benchmark's own format. Every fault of it is a [`ForeignFileError`].
 
     Args:
         path (`str` or `Path`): Path that the user gave.
@@ -58,64 +60,42 @@ class Source:
 
     def __init__(self, path: str | Path, form: str, call: str):
         self.path, self.form, self.call = Path(path), form, call
+        self._words = {"allowed": form, "fix": f"Read it with `{call}`."}
 
-    def error(self, problem: str) -> ValueError:
-        """Return the error of three parts: the problem and its file, the allowed form, the call."""
-        return ValueError(f"{self.path}: {problem}. {self.form} Read it with `{self.call}`.")
+    def error(self, problem: str, where: str = "") -> ForeignFileError:
+        """Return the error of three parts: the problem and its place, the allowed form, the call."""
+        return ForeignFileError(self.path, problem, where=where, **self._words)
 
     def text(self) -> str:
-        """
-        Read the file as text.
-
-        Raises:
-            ValueError: if the file does not exist.
-        """
-        if not self.path.is_file():
-            raise self.error("there is no such file")
-        return self.path.read_text(encoding="utf-8")
+        """Read the file as [`read_text`] does."""
+        return read_text(self.path, **self._words)
 
     def json(self, kind: type) -> Any:
+        """Read the file as JSON whose whole content is a `kind`."""
+        return read_json(self.path, kind, **self._words)
+
+    def jsonl(self) -> list[tuple[str, Any]]:
+        """Read a JSON value from each line, with its place, such as `"line 3"`."""
+        return [(f"line {number}", value) for number, value in read_json_lines(self.path, **self._words)]
+
+    def fields(self, row: Any, where: str, **kinds: Any) -> list[Any]:
         """
-        Read the file as JSON.
+        Return the fields of a row in the order of `kinds`, each of its type, as [`foreign.fields`] does.
 
         Raises:
-            ValueError: if the file is no JSON, or its content is no `kind`.
+            ForeignFileError: if the row is no mapping, or a field is missing or of another type.
         """
-        try:
-            content = json.loads(self.text())
-        except json.JSONDecodeError as error:
-            raise self.error(f"line {error.lineno} is no JSON ({error.msg})") from error
-        if not isinstance(content, kind):
-            raise self.error(f"it holds a {type(content).__name__}, not a {kind.__name__}")
-        return content
+        return fields(row, kinds, self.path, where=where, **self._words)
 
-    def jsonl(self) -> list[Any]:
+    def people(self, answers: list, where: str) -> tuple[str, ...]:
         """
-        Read one JSON per line and skip empty lines.
+        Return the answers of people. Each is a text, or a mapping with the text in `answer`.
 
         Raises:
-            ValueError: if a line is no JSON.
+            ForeignFileError: if an answer is something else.
         """
-        rows = []
-        for number, line in enumerate(self.text().splitlines(), start=1):
-            if line.strip():
-                try:
-                    rows.append(json.loads(line))
-                except json.JSONDecodeError as error:
-                    raise self.error(f"line {number} is no JSON ({error.msg})") from error
-        return rows
-
-    def fields(self, row: Any, where: str, *names: str) -> list[Any]:
-        """
-        Return the values of a row in the order of `names`.
-
-        Raises:
-            ValueError: if the row is no mapping or lacks a name; the message says `where`.
-        """
-        missing = [name for name in names if not isinstance(row, dict) or name not in row]
-        if missing:
-            raise self.error(f"{where} has no {missing}")
-        return [row[name] for name in names]
+        texts = [answer.get("answer") if isinstance(answer, dict) else answer for answer in answers]
+        return tuple(self.fields({"answers": texts}, where, answers=list[str])[0])
 
 
 def image_path(image_folder: str | Path | None, name: str) -> str:
@@ -141,6 +121,20 @@ def check_images(samples: list[Sample], image_folder: str | Path | None, source:
     return samples
 
 
+def check_ids(samples: list[Sample], source: Source) -> list[Sample]:
+    """
+    Return the samples unchanged. A benchmark's own scorer finds their answers by their ids.
+
+    Raises:
+        ForeignFileError: if two samples have the same id.
+    """
+    counts = Counter(str(sample.question_id) for sample in samples)
+    twice = next((key for key, count in counts.items() if count > 1), None)
+    if twice is not None:
+        raise source.error(f"it has {counts[twice]} questions with the id {twice!r}")
+    return samples
+
+
 def options_text(choices: Sequence[str], form: str = "{letter}. {text}") -> str:
     """Write the options, one per line: `A. red`."""
     return "\n".join(form.format(letter=chr(ord("A") + i), text=text) for i, text in enumerate(choices))
@@ -160,6 +154,12 @@ def pair_answers(samples: Sequence[Sample], answers: Sequence[str]) -> list[tupl
         )
     check_answers("these questions", answers)
     return list(zip(samples, answers, strict=True))
+
+
+def yes_or_no(text: str) -> str | None:
+    """Read the right answer to a yes/no question, in any case and with or without a period, else `None`."""
+    text = text.strip().rstrip(".").lower()
+    return text if text in ("yes", "no") else None
 
 
 def write_json(path: str | Path, content: Any) -> None:

@@ -107,6 +107,11 @@ class VQAMetric(evaluate.Metric, ABC):
                 f"`confidence_level={confidence_level}`, `n_resamples={n_resamples}` describe no interval. The level "
                 "lies between 0 and 1, the number of draws is 0 or more. Pass e.g. `compute(..., n_resamples=1000)`."
             )
+        if not references:
+            raise ValueError(
+                f"There is no answer of {self.benchmark} to score. At least a single one is needed. Pass the samples "
+                "of a reader, and an answer to each."
+            )
         for position, reference in enumerate(references):
             if not reference["answers"]:
                 raise ValueError(

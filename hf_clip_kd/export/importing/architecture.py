@@ -1,6 +1,5 @@
 """The model of open_clip to which weights belong: by name, from a JSON, or read off the weights themselves."""
 
-import json
 import os
 import re
 from copy import deepcopy
@@ -12,12 +11,29 @@ from open_clip.convert import convert_state_dict
 from timm.utils.model import reparameterize_model
 from torch import Tensor, nn
 
+from ...recipe_io.foreign import fields, read_json
+
+# Content of a configuration of open_clip, for errors.
+ARCHITECTURE = "It must hold a configuration of open_clip, with embed_dim, vision_cfg and text_cfg."
+
+
+def model_cfg(config: Any, path: str | os.PathLike) -> dict[str, Any]:
+    """
+    Return the `model_cfg` of a file unchanged.
+
+    Raises:
+        ForeignFileError: It lacks a part.
+    """
+    kinds = {"embed_dim": int, "vision_cfg": dict, "text_cfg": dict}
+    fields(config, kinds, path, where="the model", allowed=ARCHITECTURE, fix="Pass another JSON.")
+    return config
+
 
 def read_architecture(architecture: str | os.PathLike) -> dict[str, Any]:
     name = os.fspath(architecture)
     if name.endswith(".json") and os.path.isfile(name):
-        config = json.loads(Path(name).read_text(encoding="utf-8"))
-        return config.get("model_cfg", config)
+        config = read_json(name, allowed=ARCHITECTURE, fix="Pass another JSON, or a name of open_clip.")
+        return model_cfg(config.get("model_cfg", config), name)
     if name not in open_clip.list_models():
         raise ValueError(
             f"architecture={name!r} is neither a file nor known to open_clip. Allowed are open_clip.list_models() and "
@@ -109,4 +125,4 @@ def apple_reparameterized(model: nn.Module, state: dict[str, Tensor]) -> dict[st
     return {key: value for key, value in converted.items() if not key.endswith("stem.0.conv_kxk.0.conv.weight")}
 
 
-__all__ = ["build", "infer_architecture", "read_architecture"]
+__all__ = ["ARCHITECTURE", "build", "infer_architecture", "model_cfg", "read_architecture"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -19,9 +18,10 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from ...models import clip_tokenizer, load_clip
 from ...models.names import is_hub_id
 from ...models.tokenizer import CLIP_VOCAB_SIZE
+from ...recipe_io.foreign import read_json
 from ..open_clip import CONFIG as OPEN_CLIP_CONFIG
 from ..open_clip import save_open_clip
-from .architecture import build, infer_architecture, read_architecture
+from .architecture import ARCHITECTURE, build, infer_architecture, model_cfg, read_architecture
 from .students import to_student
 from .weights import LAYOUTS, check_names, read_state_dict, tinyclip_names, weights_in
 
@@ -146,8 +146,9 @@ def read_open_clip(source: Path, layout: str, architecture: str | os.PathLike | 
     """Return the model as one of open_clip, its `model_cfg`, and its preprocessing."""
     pixels = MOBILECLIP_PIXELS if layout == "mobileclip" else {}
     if source.is_dir():
-        stored = json.loads((source / OPEN_CLIP_CONFIG).read_text(encoding="utf-8"))
-        config = stored["model_cfg"]
+        path = source / OPEN_CLIP_CONFIG
+        stored = read_json(path, allowed=ARCHITECTURE, fix="Export the model again.")
+        config = model_cfg(stored.get("model_cfg"), path)
         known = PreprocessCfg.__dataclass_fields__
         pixels = {key: value for key, value in stored.get("preprocess_cfg", {}).items() if key in known}
         state = read_state_dict(weights_in(source))

@@ -9,9 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
-import yaml
-
 from ...models.names import LIBRARIES, is_hub_id, parse_name
+from ...recipe_io.foreign import read_yaml
 from .markdown import public
 
 # Names of `datasets`' builders; `data_dir` or `data_files` name their files.
@@ -29,7 +28,8 @@ class Source(NamedTuple):
 def read_recipe(folder: Path) -> dict[str, Any]:
     """Read the `recipe.yaml` of a run; empty if there is none."""
     path = folder / "recipe.yaml"
-    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    words = {"allowed": "It must be the recipe of a run.", "fix": "Correct it, or move it away."}
+    return read_yaml(path, **words) if path.is_file() else {}
 
 
 def sources(recipe: Mapping[str, Any], of: str = "", above: frozenset[str] = frozenset()) -> list[Source]:

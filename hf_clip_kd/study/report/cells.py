@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ...recipe_io.foreign import fields, read_json
 from .metrics import VQA, ZERO_SHOT, Metric
 
 AXES = ("teacher", "student", "objective", "duration", "data", "language_model")
@@ -121,14 +121,20 @@ def read_study(folder: str | Path) -> Study:
             f"{str(folder)!r} holds no `study.json`. A report is made of the output folder of a study. "
             "Pass that folder, or run `python recipes/study.py` first."
         )
-    record = json.loads((folder / "study.json").read_text(encoding="utf-8"))
-    paths = [folder / "cells" / f"{cell}.json" for cell in record["cells"]]
-    cells = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()]
+    words = {"allowed": "It must be a file that a study wrote.", "fix": "Run `python recipes/study.py` again."}
+    record = read_json(folder / "study.json", **words)
+    (names,) = fields(record, {"cells": list[str]}, folder / "study.json", where="the file", **words)
+    paths = [folder / "cells" / f"{cell}.json" for cell in names]
+    cells = {path: read_json(path, **words) for path in paths if path.is_file()}
+    for path, cell in cells.items():
+        fields(cell, {"status": str}, path, where="the cell", **words)
+    cells = list(cells.values())
     done = [cell for cell in cells if cell["status"] == "done"]
     if not done:
         raise ValueError(
-            f"{str(folder)!r} holds no cell that is done ({len(cells)} of {len(paths)} have ended, all with an "
-            "error). A report needs one at least. Run `python recipes/study.py` again: it makes what is missing."
+            f"The study {str(folder / 'study.json')!r} has no cell that is done ({len(cells)} of {len(paths)} have "
+            "ended, all with an error). A report needs one at least. Run `python recipes/study.py` again: it makes "
+            "what is missing."
         )
     return Study(record, done, [cell for cell in cells if cell["status"] == "failed"], len(paths) - len(cells))
 

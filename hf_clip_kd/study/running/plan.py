@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
-
+from ...recipe_io.foreign import read_yaml
 from .arguments import StudyArguments
 from .caches import cache_losses
 from .grid import Cell, cells_of
@@ -213,7 +212,7 @@ class Plan:
                 f"{', '.join(there)}; with arguments that differ, a mapping: `{{recipe: NAME, max_steps: 100}}`. "
                 "Correct it."
             )
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        loaded = read_yaml(path, allowed="It must hold the arguments of a recipe.", fix="Correct it.")
         # The study decides on the folder.
         return {key: value for key, value in (loaded | values).items() if key != "output_dir"}, seconds
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from ...losses.features import FeatureRequest
 from ...models.towers.checksum import tower_checksum
+from ...recipe_io.foreign import ForeignFileError, fields, read_json
 from ...recipe_io.results import write_whole
 
 NAME = "cache.json"
@@ -50,16 +51,23 @@ def read(folder: Path) -> dict[str, Any]:
     Read the manifest of a cache.
 
     Raises:
-        ValueError: The folder is no cache.
+        ValueError: The folder is no cache, or its manifest is damaged.
     """
     path = folder / NAME
     if not path.is_file():
-        raise ValueError(
+        raise ForeignFileError(
             f"The teacher cache {str(folder)!r} does not exist: there is no {path}. It must be a folder that "
             "recipes/cache_teacher.py wrote. Write it first: "
             "`python recipes/cache_teacher.py --output_dir FOLDER ...`."
         )
-    return json.loads(path.read_text(encoding="utf-8"))
+    words = {
+        "allowed": "It must be the manifest that recipes/cache_teacher.py wrote.",
+        "fix": "Write the cache again.",
+    }
+    content = read_json(path, **words)
+    kinds = {"teachers": list[dict], "settings": dict, "request": dict}
+    fields(content, kinds, path, where="the file", **words)
+    return content
 
 
 def refuse_if_different(folder: Path, there: dict[str, Any], here: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ def test_add_batch_then_compute():
             r"`protocol='mine'`.*\['llava', 'lmms_eval'\].*compute",
         ),
         (lambda: compute("pope", ["yes"], {"answers": []}), "Reference 0 of pope has no answer.*WRITERS"),
+        (lambda: METRICS["vqav2"]().score([], []), "no answer of vqav2 to score.*Pass the samples"),
         (lambda: compute("gqa", ["yes"], {}, confidence_level=95), "`confidence_level=95`.*between 0 and 1"),
     ],
 )

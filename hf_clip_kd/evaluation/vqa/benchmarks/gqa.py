@@ -29,6 +29,10 @@ def normalize_gqa(text: str) -> str:
     return text.rstrip(".").lower()
 
 
+def _without_punctuation(text: str) -> str:
+    return text.lower().translate(_NO_PUNCTUATION)
+
+
 class GQA(VQAMetric):
     """
     Exact match ([GQA](https://huggingface.co/papers/1902.09506)), overall and by structural type of the question.
@@ -36,7 +40,7 @@ class GQA(VQAMetric):
     `open` (type query) and `binary` (every other type) are split as in the official script.
 
     Protocols:
-        llava: the prediction in lower case and without periods at its end equals the answer.
+        llava: both in lower case and without periods at their ends. GQA's own answers are so, other files' may not be.
         lmms_eval: both in lower case and without any punctuation.
     """
 
@@ -45,14 +49,9 @@ class GQA(VQAMetric):
 
     def judge(self, predictions, references, protocol, seed):
         answers = [reference["answers"][0] for reference in references]
-        if protocol == "llava":
-            pairs = [(normalize_gqa(text), answer) for text, answer in zip(predictions, answers, strict=True)]
-        else:
-            pairs = [
-                (text.lower().translate(_NO_PUNCTUATION), answer.lower().translate(_NO_PUNCTUATION))
-                for text, answer in zip(predictions, answers, strict=True)
-            ]
-        scores = np.array([float(text == answer) for text, answer in pairs])
+        normalize = normalize_gqa if protocol == "llava" else _without_punctuation
+        pairs = zip(predictions, answers, strict=True)
+        scores = np.array([float(normalize(text) == normalize(answer.strip())) for text, answer in pairs])
         categories = [reference["category"] or "" for reference in references]
         is_open = np.array([category == "query" for category in categories])
         is_binary = np.array([category not in ("query", "") for category in categories])
@@ -88,11 +87,13 @@ def read_gqa(questions: str | Path, image_folder: str | Path | None = None) -> l
     )
     samples = []
     for key, row in source.json(dict).items():
-        question, image = source.fields(row, f"question {key!r}", "question", "imageId")
-        answers = (row["answer"],) if "answer" in row else ()
-        kind = row.get("types", {}).get("structural", "")
+        where = f"question {key!r}"
+        kinds = {"question": str, "imageId": str, "answer": str | None, "types": dict | None}
+        question, image, answer, groups = source.fields(row, where, **kinds)
+        answers = () if answer is None else (answer,)
+        (kind,) = source.fields(groups or {}, where, structural=str | None)
         prompt = question + SHORT_ANSWER
-        samples.append(Sample(key, image_path(image_folder, f"{image}.jpg"), prompt, answers, category=kind))
+        samples.append(Sample(key, image_path(image_folder, f"{image}.jpg"), prompt, answers, category=kind or ""))
     return check_images(samples, image_folder, source)
 
 

@@ -27,10 +27,11 @@ def read_llava_questions(questions: str | Path, image_folder: str | Path | None 
     call = "read_llava_questions('llava_gqa_testdev_balanced.jsonl', 'images')"
     source = Source(questions, "Each line must be a question of LLaVA.", call)
     samples = []
-    for i, row in enumerate(source.jsonl(), start=1):
-        key, text = source.fields(row, f"question {i}", "question_id", "text")
-        image = image_path(image_folder, row["image"]) if row.get("image") else None
-        samples.append(Sample(key, image, text, category=str(row.get("category", ""))))
+    for line, row in source.jsonl():
+        kinds = {"question_id": int | str, "text": str, "image": str | None, "category": str | None}
+        key, text, name, category = source.fields(row, line, **kinds)
+        image = image_path(image_folder, name) if name else None
+        samples.append(Sample(key, image, text, category=category or ""))
     return check_images(samples, image_folder, source)
 
 
@@ -62,16 +63,19 @@ def read_answers(path: str | Path, samples: Sequence[Sample]) -> list[str]:
     """
     Read the answer to each of `samples` from LLaVA's answers jsonl, by `question_id` and `prompt`.
 
+    The ids `1` and `"1"` are equal. Answers to other questions are left out.
+
     Raises:
-        ValueError: if a sample has no answer in the file.
+        ForeignFileError: if a sample has no answer in the file, or two different ones.
     """
     source = Source(
         path, "It must hold an answer to every sample, to the same prompt.", "read_answers('answers.jsonl', samples)"
     )
     texts = {}
-    for i, row in enumerate(source.jsonl(), start=1):
-        key, prompt, text = source.fields(row, f"answer {i}", "question_id", "prompt", "text")
-        texts[str(key), prompt] = text
+    for line, row in source.jsonl():
+        key, prompt, text = source.fields(row, line, question_id=int | str, prompt=str, text=str)
+        if texts.setdefault((str(key), prompt), text) != text:
+            raise source.error(f"it has another answer to {key!r} with the prompt {prompt!r} than a line above", line)
     missing = [sample for sample in samples if (str(sample.question_id), sample.prompt) not in texts]
     if missing:
         raise source.error(

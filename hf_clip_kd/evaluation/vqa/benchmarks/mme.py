@@ -10,7 +10,7 @@ import numpy as np
 
 from hf_clip_kd.evaluation.vqa.benchmarks.base import Benchmark
 from hf_clip_kd.evaluation.vqa.bootstrap import weighted_mean
-from hf_clip_kd.evaluation.vqa.files import SHORT_ANSWER, Sample, Source, pair_answers
+from hf_clip_kd.evaluation.vqa.files import SHORT_ANSWER, Sample, Source, pair_answers, yes_or_no
 from hf_clip_kd.evaluation.vqa.metric import VQAMetric
 from hf_clip_kd.recipe_io.results import write_whole
 
@@ -66,7 +66,7 @@ class MME(VQAMetric):
         return np.array([position[key] for key in keys])
 
     def judge(self, predictions, references, protocol, seed):
-        labels = [reference["answers"][0].strip().lower() for reference in references]
+        labels = [yes_or_no(reference["answers"][0]) for reference in references]
         read = [read_yes_no(text, protocol) for text in predictions]
         scores = np.array([float(text == label) for text, label in zip(read, labels, strict=True)])
         units = self.units(references)
@@ -122,7 +122,7 @@ def read_mme(folder: str | Path) -> list[Sample]:
             texts, images = texts / "questions_answers_YN", texts / "images"
         for path in sorted(texts.glob("*.txt")):
             source = Source(path, "It must have two lines, each a question, a tab, and Yes or No.", call)
-            lines = [line.split("\t") for line in source.text().splitlines() if line.strip()]
+            lines = [line.split("\t") for line in source.text().split("\n") if line.strip()]
             if len(lines) != 2 or any(len(line) != 2 for line in lines):
                 raise source.error(f"it has {len(lines)} lines, or one without a tab")
             image = next(
@@ -133,6 +133,8 @@ def read_mme(folder: str | Path) -> list[Sample]:
                     f"there is no image {images / path.stem} with the ending {' or '.join(_IMAGE_ENDINGS)}"
                 )
             for question, answer in lines:
+                if yes_or_no(answer) is None:
+                    raise source.error(f"the answer is {answer!r}, neither yes nor no", f"question {question!r}")
                 prompt = question.replace(_ASK_YES_NO, "").strip() + SHORT_ANSWER
                 key = f"{category}/{image.name}"
                 samples.append(Sample(key, str(image), prompt, (answer.strip(),), category=category))

@@ -18,6 +18,7 @@ from hf_clip_kd.evaluation.vqa.files import (
     SHORT_ANSWER,
     Sample,
     Source,
+    check_ids,
     check_images,
     image_path,
     options_text,
@@ -25,6 +26,7 @@ from hf_clip_kd.evaluation.vqa.files import (
     write_json,
 )
 from hf_clip_kd.evaluation.vqa.metric import VQAMetric
+from hf_clip_kd.recipe_io.results import write_whole
 
 
 class MMMU(VQAMetric):
@@ -86,7 +88,8 @@ def read_mmmu(
     paths = sorted(source.path.glob("**/validation*.parquet")) if source.path.is_dir() else [source.path]
     if not paths or not all(path.is_file() for path in paths):
         raise source.error("there is no such file, or no validation*.parquet in the folder")
-    return [sample for path in paths for sample in _read_mmmu_parquet(path, image_folder, protocol, call)]
+    samples = [sample for path in paths for sample in _read_mmmu_parquet(path, image_folder, protocol, call)]
+    return check_ids(samples, source)
 
 
 def _read_mmmu_parquet(path: Path, image_folder: str | Path, protocol: str, call: str) -> list[Sample]:
@@ -96,27 +99,31 @@ def _read_mmmu_parquet(path: Path, image_folder: str | Path, protocol: str, call
     source = Source(path, "It must be a parquet file of MMMU.", call)
     try:
         rows = pyarrow.parquet.read_table(path).to_pylist()
-    except pyarrow.ArrowInvalid as error:
+    except (pyarrow.ArrowException, OSError) as error:
         raise source.error(f"it cannot be read ({error})") from error
     form = "({letter}) {text}" if protocol == "llava" else "{letter}. {text}"
     samples = []
     for i, row in enumerate(rows):
-        names = ("id", "question", "options", "answer", "question_type")
-        key, question, options, answer, kind = source.fields(row, f"row {i}", *names)
-        choices = tuple(map(str, ast.literal_eval(options))) if kind == "multiple-choice" else ()
+        where = f"row {i}"
+        kinds = {"id": str, "question": str, "options": str | list, "answer": str | list, "question_type": str}
+        key, question, options, answer, kind = source.fields(row, where, **kinds)
+        if Path(key).name != key:
+            raise source.error(f"`id` is {key!r}, which cannot name the file of an image", where)
+        choices = _options(source, options, where) if kind == "multiple-choice" else ()
         if choices:
             prompt = f"{question}\n{options_text(choices, form)}\n{OPTION_LETTER}"
         else:
             prompt = f"{question}\n{SHORT_ANSWER}"
-        pictures = set(re.findall(r"<image \d+>", question + options))
+        pictures = set(re.findall(r"<image \d+>", f"{question}{options}"))
         image = None
         if len(pictures) <= 1 and row.get("image_1"):
             image = Path(image_folder) / f"{key}.png"
             if not image.is_file():
-                image.parent.mkdir(parents=True, exist_ok=True)
-                image.write_bytes(row["image_1"]["bytes"])
+                (data,) = source.fields(row["image_1"], f"{where}, `image_1`", bytes=bytes)
+                write_whole(image, data)
         path_or_none = None if image is None else str(image)
-        samples.append(Sample(key, path_or_none, prompt, _accepted(answer), choices, _subject(key)))
+        accepted = _accepted(source, answer, choices, where)
+        samples.append(Sample(key, path_or_none, prompt, accepted, choices, _subject(key)))
     if not samples:
         raise source.error("it holds no question")
     return samples
@@ -130,29 +137,47 @@ def _read_mmmu_json(questions, image_folder, answers, call) -> list[Sample]:
         truth = other.json(dict)
     samples = []
     for i, row in enumerate(source.json(list)):
-        key, prompt, kind = source.fields(row, f"question {i}", "id", "prompt", "question_type")
-        choices = ()
+        kinds = {"id": str, "prompt": str, "question_type": str, "image": str | None}
+        key, prompt, kind, name = source.fields(row, f"question {i}", **kinds)
+        where, choices = f"question {key!r}", ()
         if kind == "multiple-choice":
-            letters, texts = source.fields(row, f"question {key!r}", "all_choices", "index2ans")
-            choices = tuple(str(texts[letter]) for letter in letters)
+            letters, texts = source.fields(row, where, all_choices=list[str], index2ans=dict)
+            choices = tuple(source.fields(texts, where, **dict.fromkeys(letters, str)))
         accepted = ()
         if answers is not None:
             if key not in truth:
                 raise other.error(f"it has no answer to {key!r} of {questions}")
-            accepted = _accepted(other.fields(truth[key], f"answer {key!r}", "ground_truth")[0])
-        image = image_path(image_folder, row["image"]) if row.get("image") else None
+            where = f"answer {key!r}"
+            accepted = _accepted(other, *other.fields(truth[key], where, ground_truth=str | list), choices, where)
+        image = image_path(image_folder, name) if name else None
         samples.append(Sample(key, image, prompt, accepted, choices, _subject(key)))
-    return check_images(samples, image_folder, source)
+    return check_images(check_ids(samples, source), image_folder, source)
 
 
-def _accepted(answer: str | list) -> tuple[str, ...]:
-    """Return one answer or several; the parquet files write several as `['a', 'b']`."""
-    if isinstance(answer, str) and answer.startswith("[") and answer.endswith("]"):
+def _literal(text: str | list) -> str | list:
+    """Read a list that is written as Python's `['a', 'b']`; other texts stay."""
+    if isinstance(text, str) and text.startswith("[") and text.endswith("]"):
         try:
-            answer = ast.literal_eval(answer)
-        except (SyntaxError, ValueError):
+            return ast.literal_eval(text)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
             pass
-    return tuple(map(str, answer)) if isinstance(answer, list) else (str(answer),)
+    return text
+
+
+def _options(source: Source, options: str | list, where: str) -> tuple[str, ...]:
+    return tuple(source.fields({"options": _literal(options)}, where, options=list[str])[0])
+
+
+def _accepted(source: Source, answer: str | list, choices: Sequence[str], where: str) -> tuple[str, ...]:
+    """Return one answer or several; the parquet files write several as `['a', 'b']`."""
+    answer = _literal(answer)
+    if not isinstance(answer, list):
+        answer = [answer]
+    accepted = tuple(source.fields({"answer": answer}, where, answer=list[str])[0])
+    letters = [chr(ord("A") + i) for i in range(len(choices))]
+    if choices and not set(accepted) <= set(letters):
+        raise source.error(f"the answer {accepted} is no letter of {letters}", where)
+    return accepted
 
 
 def _subject(key: str) -> str:

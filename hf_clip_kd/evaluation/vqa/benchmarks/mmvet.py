@@ -26,9 +26,10 @@ def read_mmvet(questions: str | Path, image_folder: str | Path | None = None) ->
     source = Source(questions, "It must be MM-Vet's JSON.", "read_mmvet('mm-vet.json', 'images')")
     samples = []
     for key, row in source.json(dict).items():
-        image, question = source.fields(row, f"question {key!r}", "imagename", "question")
-        answers = (row["answer"],) if "answer" in row else ()
-        kind = ",".join(row.get("capability", ()))
+        kinds = {"imagename": str, "question": str, "answer": str | None, "capability": list[str] | None}
+        image, question, answer, capability = source.fields(row, f"question {key!r}", **kinds)
+        answers = () if answer is None else (answer,)
+        kind = ",".join(capability or ())
         samples.append(Sample(key, image_path(image_folder, image), question, answers, category=kind))
     return check_images(samples, image_folder, source)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from hf_clip_kd.evaluation.vqa.benchmarks.base import Benchmark
-from hf_clip_kd.evaluation.vqa.files import SHORT_ANSWER, Sample, Source, check_images, image_path
+from hf_clip_kd.evaluation.vqa.files import SHORT_ANSWER, Sample, Source, check_images, image_path, yes_or_no
 from hf_clip_kd.evaluation.vqa.metric import VQAMetric
 
 
@@ -84,8 +84,8 @@ class POPE(VQAMetric):
 
     @staticmethod
     def _label(reference: dict, position: int) -> str:
-        label = reference["answers"][0].strip().lower()
-        if label not in ("yes", "no"):
+        label = yes_or_no(reference["answers"][0])
+        if label is None:
             raise ValueError(
                 f"The answer of reference {position} of POPE is {reference['answers'][0]!r}. It must be yes or no. "
                 "Read the benchmark's label files: `read_pope(folder)`."
@@ -117,8 +117,11 @@ def read_pope(folder: str | Path, image_folder: str | Path | None = None) -> lis
     for path in paths:
         source = Source(path, "Each line must be a question of POPE with its label.", call)
         category = path.stem.removeprefix("coco_pope_")
-        for i, row in enumerate(source.jsonl(), start=1):
-            key, image, text, label = source.fields(row, f"question {i}", "question_id", "image", "text", "label")
+        for line, row in source.jsonl():
+            kinds = {"question_id": int | str, "image": str, "text": str, "label": str}
+            key, image, text, label = source.fields(row, line, **kinds)
+            if yes_or_no(label) is None:
+                raise source.error(f"the label is {label!r}, neither yes nor no", line)
             samples.append(
                 Sample(
                     f"{category}/{key}",

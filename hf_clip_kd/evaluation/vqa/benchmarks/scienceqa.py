@@ -66,7 +66,7 @@ def read_scienceqa(
     Read ScienceQA's `problems.json` and `pid_splits.json`.
 
     Args:
-        problems (`str` or `Path`): `{id: {"question", "choices", "answer", "hint", "image"}}`.
+        problems (`str` or `Path`): `{id: {"question", "choices", "answer"}}`, some with `hint`, `image`, `subject`.
         splits (`str` or `Path`): `{"test": [id, ...], ...}`.
         image_folder (`str` or `Path`, *optional*): Folder with `ID/image.png`.
         split (`str`, *optional*, defaults to `"test"`): Key of `splits`.
@@ -85,16 +85,24 @@ def read_scienceqa(
     if split not in ids:
         raise other.error(f"it has no split {split!r}, only {sorted(ids)}")
     samples = []
-    for key in ids[split]:
+    (keys,) = other.fields(ids, "the file", **{split: list[str]})
+    if not keys:
+        raise other.error(f"its split {split!r} is empty")
+    for key in keys:
         if key not in rows:
             raise source.error(f"it has no problem {key!r}, which is in {splits}")
-        names = ("question", "choices", "answer", "hint", "image")
-        question, choices, answer, hint, image = source.fields(rows[key], f"problem {key!r}", *names)
+        where = f"problem {key!r}"
+        kinds = {"question": str, "choices": list[str], "answer": int}
+        question, choices, answer = source.fields(rows[key], where, **kinds)
+        optional = {"hint": str | None, "image": str | None, "subject": str | None}
+        hint, image, subject = source.fields(rows[key], where, **optional)
+        if not 0 <= answer < len(choices):
+            raise source.error(f"`answer` is {answer}, and there are {len(choices)} choices from 0", where)
         context = f"Context: {hint}\n" if hint else ""
         prompt = f"{context}{question}\n{options_text(choices)}{OPTION_LETTER}"
         path = image_path(image_folder, f"{key}/{image}") if image else None
         letter = chr(ord("A") + answer)
-        samples.append(Sample(key, path, prompt, (letter,), tuple(choices), rows[key].get("subject", "")))
+        samples.append(Sample(key, path, prompt, (letter,), tuple(choices), subject or ""))
     return check_images(samples, image_folder, source)
 
 

@@ -13,6 +13,7 @@ from hf_clip_kd.evaluation.vqa.files import (
     OPTION_LETTER,
     Sample,
     Source,
+    check_ids,
     check_images,
     image_path,
     options_text,
@@ -63,20 +64,25 @@ def read_seedbench(questions: str | Path, image_folder: str | Path | None = None
     """
     call = "read_seedbench('SEED-Bench.json', 'SEED-Bench-image')"
     source = Source(questions, "It must be SEED-Bench's JSON.", call)
-    rows, types = source.fields(source.json(dict), "the file", "questions", "question_type")
-    type_names = {number: name for name, number in types.items()}
+    rows, types = source.fields(source.json(dict), "the file", questions=list, question_type=dict)
+    type_names = {str(number): name for name, number in types.items()}
     samples = []
     for i, row in enumerate(rows):
-        names = ("question_id", "question", "answer", "data_type", "data_id", "question_type_id")
-        key, question, answer, data_type, image, kind = source.fields(row, f"question {i}", *names)
+        where = f"question {i}"
+        kinds = dict.fromkeys(("question_id", "question", "answer", "data_type", "data_id", "question_type_id"), str)
+        kinds["question_id"] = int | str
+        key, question, answer, data_type, image, kind = source.fields(row, where, **kinds)
         if data_type != "image":
             continue
-        choices = source.fields(row, f"question {i}", "choice_a", "choice_b", "choice_c", "choice_d")
+        choices = source.fields(row, where, **dict.fromkeys(("choice_a", "choice_b", "choice_c", "choice_d"), str))
+        answer = answer.strip().upper()
+        if answer not in ("A", "B", "C", "D"):
+            raise source.error(f"`answer` is {answer!r}, not the letter of a choice", where)
         prompt = f"{question}\n{options_text(choices)}{OPTION_LETTER}"
-        category = type_names.get(kind, str(kind))
+        category = type_names.get(kind, kind)
         path = image_path(image_folder, image)
-        samples.append(Sample(key, path, prompt, (answer,), tuple(map(str, choices)), category))
-    return check_images(samples, image_folder, source)
+        samples.append(Sample(key, path, prompt, (answer,), tuple(choices), category))
+    return check_images(check_ids(samples, source), image_folder, source)
 
 
 def write_seedbench(path: str | Path, samples: Sequence[Sample], answers: Sequence[str]) -> None:

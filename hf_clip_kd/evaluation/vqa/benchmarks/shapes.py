@@ -16,8 +16,8 @@ class ShapesVQA(VQAMetric):
     """
     Exact match on `load_shapes(..., vqa=True)`, overall and by type of question (`color_at/accuracy`).
 
-    The protocols llava and lmms_eval score alike. An answer in lower case and without a period at its end must be one
-    of the accepted ones.
+    The protocols llava and lmms_eval score alike. An answer must be an accepted one, both in lower case and without a
+    period at the end.
     """
 
     benchmark = "shapes"
@@ -25,8 +25,12 @@ class ShapesVQA(VQAMetric):
 
     def judge(self, predictions, references, protocol, seed):
         pairs = zip(predictions, references, strict=True)
-        scores = np.array([float(text.rstrip(".").lower() in reference["answers"]) for text, reference in pairs])
+        scores = np.array([float(_plain(text) in map(_plain, reference["answers"])) for text, reference in pairs])
         return scores, means_by_category(scores, [reference["category"] or "" for reference in references])
+
+
+def _plain(text: str) -> str:
+    return text.rstrip(".").lower()
 
 
 def read_shapes(rows: Iterable[dict]) -> list[Sample]:

@@ -57,18 +57,20 @@ def read_textvqa(
     tokens = {}
     if ocr is not None:
         other = Source(ocr, "It must be the Rosetta OCR JSON of the same split.", call)
-        for i, row in enumerate(other.fields(other.json(dict), "the file", "data")[0]):
-            image, words = other.fields(row, f"row {i}", "image_id", "ocr_tokens")
-            tokens[image] = words
+        for i, row in enumerate(other.fields(other.json(dict), "the file", data=list)[0]):
+            image, words = other.fields(row, f"row {i}", image_id=str, ocr_tokens=list[str])
+            if tokens.setdefault(image, words) != words:
+                raise other.error(f"it has other tokens of image {image!r} than a row above", f"row {i}")
     samples = []
-    for i, row in enumerate(source.fields(source.json(dict), "the file", "data")[0]):
-        image, question = source.fields(row, f"question {i}", "image_id", "question")
+    for i, row in enumerate(source.fields(source.json(dict), "the file", data=list)[0]):
+        where = f"question {i}"
+        image, question, people = source.fields(row, where, image_id=str, question=str, answers=list | None)
         prompt = question.capitalize()
         if ocr is not None:
             if image not in tokens:
                 raise other.error(f"it has no tokens of image {image!r} of {annotations}")
             prompt += f"\nReference OCR token: {', '.join(tokens[image])}"
-        answers = tuple(row.get("answers", ()))
+        answers = source.people(people or [], where)
         samples.append(Sample(image, image_path(image_folder, f"{image}.jpg"), prompt + SHORT_ANSWER, answers))
     return check_images(samples, image_folder, source)
 

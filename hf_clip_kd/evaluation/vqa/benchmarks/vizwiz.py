@@ -69,12 +69,13 @@ def read_vizwiz(
     source = Source(annotations, "It must be a VizWiz VQA annotations JSON.", "read_vizwiz('val.json', 'val')")
     samples = []
     for i, row in enumerate(source.json(list)):
-        image, question = source.fields(row, f"question {i}", "image", "question")
+        where = f"question {i}"
+        kinds = {"image": str, "question": str, "answers": list | None, "answer_type": str | None}
+        image, question, people, kind = source.fields(row, where, **kinds)
         question = question.capitalize() if protocol == "lmms_eval" else question
         prompt = question + UNANSWERABLE + SHORT_ANSWER
-        answers = tuple(answer["answer"] for answer in row.get("answers", ()))
-        kind = row.get("answer_type", "")
-        samples.append(Sample(image, image_path(image_folder, image), prompt, answers, category=kind))
+        answers = source.people(people or [], where)
+        samples.append(Sample(image, image_path(image_folder, image), prompt, answers, category=kind or ""))
     return check_images(samples, image_folder, source)
 
 

@@ -15,6 +15,7 @@ from hf_clip_kd.evaluation.vqa.files import (
     SHORT_ANSWER,
     Sample,
     Source,
+    check_ids,
     check_images,
     image_path,
     pair_answers,
@@ -27,7 +28,8 @@ class VQAv2(VQAMetric):
     """
     Soft accuracy against ten people ([VQAv2](https://huggingface.co/papers/1612.00837)), overall and by answer type.
 
-    The soft accuracy is the mean over leave-one-out sets of `min(1, matches / 3)`.
+    The soft accuracy is the mean over leave-one-out sets of `min(1, matches / 3)`. Files with fewer than four answers
+    to a question get the share of equal answers.
 
     Protocols:
         llava: the prediction through the M4C processor, as LLaVA submits it, then the official scorer.
@@ -70,23 +72,27 @@ def read_vqav2(
     """
     call = "read_vqav2('v2_OpenEnded_mscoco_val2014_questions.json', 'v2_mscoco_val2014_annotations.json', 'val2014')"
     source = Source(questions, "It must be a VQAv2 questions JSON.", call)
-    rows, subtype = source.fields(source.json(dict), "the file", "questions", "data_subtype")
+    rows, subtype = source.fields(source.json(dict), "the file", questions=list, data_subtype=str)
     subtype = subtype.replace("test-dev", "test")
     labels = {}
     if annotations is not None:
         other = Source(annotations, "It must be the VQAv2 annotations JSON of the same split.", call)
-        for i, row in enumerate(other.fields(other.json(dict), "the file", "annotations")[0]):
-            key, kind, answers = other.fields(row, f"annotation {i}", "question_id", "answer_type", "answers")
-            labels[key] = (tuple(answer["answer"] for answer in answers), kind)
+        for i, row in enumerate(other.fields(other.json(dict), "the file", annotations=list)[0]):
+            where = f"annotation {i}"
+            key, kind, answers = other.fields(row, where, question_id=int | str, answer_type=str, answers=list)
+            label = (other.people(answers, f"the answers to question {key}"), kind)
+            if labels.setdefault(str(key), label) != label:
+                raise other.error(f"it has other answers to question {key} than a row above", where)
     samples = []
     for i, row in enumerate(rows):
-        key, image, question = source.fields(row, f"question {i}", "question_id", "image_id", "question")
-        if annotations is not None and key not in labels:
+        kinds = {"question_id": int | str, "image_id": int, "question": str}
+        key, image, question = source.fields(row, f"question {i}", **kinds)
+        if annotations is not None and str(key) not in labels:
             raise other.error(f"it has no answers to question {key} of {questions}")
-        answers, kind = labels.get(key, ((), ""))
-        name = f"COCO_{subtype}_{int(image):012d}.jpg"
+        answers, kind = labels.get(str(key), ((), ""))
+        name = f"COCO_{subtype}_{image:012d}.jpg"
         samples.append(Sample(key, image_path(image_folder, name), question + SHORT_ANSWER, answers, category=kind))
-    return check_images(samples, image_folder, source)
+    return check_images(check_ids(samples, source), image_folder, source)
 
 
 def write_vqav2(
@@ -100,11 +106,24 @@ def write_vqav2(
         samples (sequence of [`Sample`]): Questions.
         answers (sequence of `str`): Answers in the order of `samples`.
         all_ids (sequence, *optional*):
-            Every id of the split, since the server wants them all. Those without a sample get an empty answer.
+            Every id of the split, since the server wants them all. Those without a sample get an empty answer. The
+            ids `1` and `"1"` are equal.
+
+    Raises:
+        ValueError: if `all_ids` lacks the id of a sample.
     """
-    texts = {sample.question_id: normalize_m4c(answer) for sample, answer in pair_answers(samples, answers)}
-    ids = list(texts) if all_ids is None else all_ids
-    write_json(path, [{"question_id": key, "answer": texts.get(key, "")} for key in ids])
+    texts = {str(sample.question_id): normalize_m4c(answer) for sample, answer in pair_answers(samples, answers)}
+    ids = (
+        list({str(sample.question_id): sample.question_id for sample in samples}.values())
+        if all_ids is None
+        else list(all_ids)
+    )
+    if lost := sorted(texts.keys() - set(map(str, ids))):
+        raise ValueError(
+            f"`all_ids` lacks {len(lost)} of the {len(texts)} ids of the samples, the first is {lost[0]!r}. It must "
+            "hold every id of the split. Pass the ids of the file that the samples come from, or leave it out."
+        )
+    write_json(path, [{"question_id": key, "answer": texts.get(str(key), "")} for key in ids])
 
 
 BENCHMARK = Benchmark(

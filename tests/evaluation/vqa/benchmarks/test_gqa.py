@@ -51,3 +51,9 @@ def test_wrong_files(content, message, put):
 def test_no_file():
     with pytest.raises(ValueError, match=r"nowhere.json: there is no such file.*must be.*read_gqa\("):
         READERS["gqa"](questions="nowhere.json")
+
+
+@pytest.mark.parametrize("protocol", ["llava", "lmms_eval"])
+def test_answers_of_your_own_files_may_have_capitals_and_periods(protocol):
+    rows = [{"answers": [answer]} for answer in ("Red", "red.", " Red ", "blue")]
+    assert compute("gqa", ["Red."] * 4, *rows, protocol=protocol)["scores"] == [1, 1, 1, 0]

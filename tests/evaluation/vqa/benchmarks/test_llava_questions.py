@@ -34,3 +34,14 @@ def test_a_sample_without_an_answer(tmp_path):
     WRITERS["llava"](tmp_path / "a", SAMPLES[:1], ["yes"], "m")
     with pytest.raises(ValueError, match="1 of 2 samples have no answer, the first is 1 with the prompt 'Is it not"):
         read_answers(tmp_path / "a", SAMPLES)
+
+
+def test_answers_by_other_programs(put):
+    rows = [{"question_id": str(sample.question_id), "prompt": sample.prompt, "text": 3} for sample in SAMPLES]
+    extra = {"question_id": 9, "prompt": "?", "text": "other"}
+    path = put("a.jsonl", "\ufeff" + lines(*rows, rows[0], extra).replace("\n", "\r\n"))
+    assert read_answers(path, SAMPLES) == ["3", "3"]
+    with pytest.raises(ValueError, match="a.jsonl, line 3: it has another answer to '1' with the prompt 'Is it"):
+        read_answers(put("a.jsonl", lines(*rows, rows[0] | {"text": "4"})), SAMPLES)
+    with pytest.raises(ValueError, match="2 of 2 samples have no answer"):
+        read_answers(put("a.jsonl", lines(extra)), SAMPLES)

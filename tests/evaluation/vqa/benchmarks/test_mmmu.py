@@ -11,6 +11,7 @@ from vqa_benchmarks import S1, S2, compute
 
 from hf_clip_kd.evaluation import build_vqa_evaluator
 from hf_clip_kd.evaluation.vqa import METRICS, READERS, WRITERS, Sample
+from hf_clip_kd.recipe_io.foreign import ForeignFileError
 
 
 def test_reader_of_parquet(tmp_path):
@@ -94,3 +95,32 @@ def test_wrong_files(put):
         READERS["mmmu"]("no.parquet", "i")
     with pytest.raises(ValueError, match="cannot be read"):
         READERS["mmmu"](put("x.parquet", "no"), "i")
+
+
+GOOD = {"id": "validation_Art_1", "question": "?", "options": "['x', 'y']", "answer": "B"}
+GOOD |= {"question_type": "multiple-choice", "image_1": {"bytes": b"png", "path": None}}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"options": "['x'"}, r"`options` of row 0 is a text"),
+        ({"options": "['x', None]"}, r"`options` of row 0 has an item 1 that is null"),
+        ({"answer": "C"}, r"row 0: the answer \('C',\) is no letter of \['A', 'B'\]"),
+        ({"answer": None}, r"`answer` of row 0 is null"),
+        ({"id": "../x"}, r"row 0: `id` is '../x', which cannot name"),
+        ({"image_1": {"bytes": None, "path": "x.png"}}, r"`bytes` of row 0, `image_1` is null"),
+        ({"question": ...}, r"row 0 has no \['question'\]"),
+    ],
+)
+def test_a_wrong_parquet_names_its_row(change, message, tmp_path):
+    row = {key: value for key, value in (GOOD | change).items() if value is not ...}
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row]), tmp_path / "validation.parquet")
+    with pytest.raises(ForeignFileError, match=f"validation.parquet.*{message}"):
+        READERS["mmmu"](tmp_path / "validation.parquet", tmp_path / "images")
+
+
+def test_what_is_no_parquet_is_named(tmp_path):
+    (tmp_path / "validation.parquet").write_bytes(b"PAR1 torn")
+    with pytest.raises(ForeignFileError, match="validation.parquet: it cannot be read"):
+        READERS["mmmu"](tmp_path, tmp_path / "images")

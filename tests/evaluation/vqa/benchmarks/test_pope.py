@@ -1,5 +1,6 @@
 """POPE: its files, and its scores against scikit-learn."""
 
+import json
 import random
 
 import numpy as np
@@ -87,6 +88,15 @@ def test_lmms_eval_wants_the_exact_word():
 def test_an_answer_is_yes_or_no():
     with pytest.raises(ValueError, match="'maybe'. It must be yes or no.*read_pope"):
         compute("pope", ["yes"], {"answers": ["maybe"]})
+
+
+@pytest.mark.parametrize("label", ["Yes", "YES.", " yes"])
+def test_a_label_in_any_form(label, put):
+    row = {"question_id": 1, "image": "1.jpg", "text": "?", "label": label}
+    (sample,) = READERS["pope"](put("x/coco_pope_random.json", json.dumps(row)).parent)
+    assert METRICS["pope"]().score([sample], ["yes"], n_resamples=0)["accuracy"] == 1
+    with pytest.raises(ValueError, match="random.json, line 1: the label is 'maybe', neither yes nor no"):
+        READERS["pope"](put("x/coco_pope_random.json", json.dumps(row | {"label": "maybe"})).parent)
 
 
 def test_wrong_files(put):

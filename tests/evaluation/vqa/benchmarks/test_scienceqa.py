@@ -49,6 +49,9 @@ def test_scores_img_and_all():
 
 
 def test_wrong_files(files, put):
+    row = {"question": "?", "choices": ["x", "y"], "answer": 2}
+    with pytest.raises(ValueError, match="p, problem '1': `answer` is 2, and there are 2 choices from 0"):
+        READERS["scienceqa"](put("p", {"1": row}), put("s", {"test": [1]}))
     with pytest.raises(ValueError, match=r"no split 'dev', only \['test'\]"):
         READERS["scienceqa"](**files, split="dev")
     with pytest.raises(ValueError, match="it has no problem '9'.*read_scienceqa"):

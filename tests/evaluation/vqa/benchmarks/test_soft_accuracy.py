@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 from hf_clip_kd.evaluation.vqa.benchmarks.soft_accuracy import (
+    agreement,
     both_m4c,
     both_vqav2,
     llava,
@@ -48,3 +49,16 @@ SCORERS = (llava, both_vqav2, official, official_2016, both_m4c)
 )
 def test_the_scorers_differ_where_they_should(prediction, answers, expected):
     assert [scorer(prediction, answers) for scorer in SCORERS] == pytest.approx(list(expected))
+
+
+@pytest.mark.parametrize("answer", ["red", "Red.", "The 3,000", "it's", "T-shirt", "who, me?", "U.S.A."])
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 11])
+def test_a_prediction_that_equals_every_answer_scores_one(answer, number):
+    assert [scorer(answer, [answer] * number) for scorer in SCORERS] == [1] * len(SCORERS)
+    assert [scorer("no", [answer] * number) for scorer in SCORERS] == [0] * len(SCORERS)
+
+
+def test_fewer_than_four_answers_are_a_share():
+    assert [agreement("a", list("abc")[:n]) for n in (1, 2, 3)] == pytest.approx([1, 1 / 2, 1 / 3])
+    assert agreement("a", list("aab")) == pytest.approx(2 / 3)
+    assert agreement("a", list("aabb")) == soft_accuracy("a", list("aabb")) == pytest.approx((2 / 3 + 4 / 3) / 4)

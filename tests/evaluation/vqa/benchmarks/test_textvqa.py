@@ -21,6 +21,9 @@ def test_reader_with_and_without_ocr(files, put):
 
 
 def test_wrong_files(files, put):
+    row = {"image_id": 1, "question": "?", "answers": "red"}
+    with pytest.raises(ValueError, match=r"t: `answers` of question 0 is a text \('red'\), not a list.*read_textvqa"):
+        READERS["textvqa"](put("t", {"data": [row]}))
     with pytest.raises(ValueError, match="no tokens of image 'ab'.*Rosetta"):
         READERS["textvqa"](**files, ocr=put("o", {"data": []}))
     with pytest.raises(ValueError, match="`image_folder='no'` has no image no/ab.jpg"):
