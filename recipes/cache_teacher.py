@@ -24,6 +24,7 @@ from torch.utils.data import ConcatDataset
 
 import hf_clip_kd as kd
 from hf_clip_kd.data.arguments import ImageTextArguments, RandomCropArguments
+from hf_clip_kd.hub.cards import record_sources
 from hf_clip_kd.hub.run import HubArguments, check_run, push_run
 from hf_clip_kd.losses import requested_by_all
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
@@ -133,6 +134,7 @@ def main(argv: list[str] | None = None) -> kd.TeacherCache:
     if state.is_main_process:
         # The recipe tells the place of images and captions, which do not travel with the cache.
         parser.save(Path(args.output_dir) / "recipe.yaml", args)
+        record_sources(args.output_dir)
     cache = writer.write()
     if collator.broken.broken:
         logger.warning("%s, among them:\n  %s", collator.broken, "\n  ".join(collator.broken.names))

@@ -31,7 +31,8 @@ def collect(folder: Path) -> list[dict]:
         metrics = {}
         for result in load_results(run / "results"):
             metrics |= result["metrics"]
-        rows.append({"name": run.name, **metrics, "folder": str(run)})
+        if metrics:
+            rows.append({"name": run.name, **metrics, "folder": str(run)})
     if not rows:
         raise ValueError(
             f"{str(folder)!r} holds no run with results. Give the folder above the runs' `output_dir`s, each with "

@@ -19,6 +19,7 @@ import hf_clip_kd as kd
 from hf_clip_kd.data.arguments import ImageTextArguments, RandomCropArguments
 from hf_clip_kd.evaluation import build_evaluator, measure
 from hf_clip_kd.evaluation.cost import measure_run
+from hf_clip_kd.hub.cards import record_sources
 from hf_clip_kd.hub.run import check_run, push_run
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
 from hf_clip_kd.teachers.cache.sample_id import probe
@@ -191,6 +192,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     if script.init_from_teacher is not None:
         student, processor = kd.init_from_teacher(student, processor, teacher, script.init_from_teacher)
     evaluator = None if script.evaluation is None else build_evaluator(script.evaluation, kd.load_image_text)
+    if evaluator is not None:
+        evaluator.check()  # a training is long, and its end too late
     train_dataset = load_data(script, training.seed)
     data_options = {"seed": training.seed, "max_broken_fraction": script.max_broken_fraction}
     if script.teacher_cache is None:
@@ -210,6 +213,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     )
     if trainer.is_world_process_zero():
         parser.save(Path(training.output_dir) / "recipe.yaml", script, training)
+        record_sources(training.output_dir)
     trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
     trainer.save_model()
     if collator.broken.broken:

@@ -27,6 +27,7 @@ from hf_clip_kd.evaluation.representation import NOT_SHARES
 from hf_clip_kd.hub.run import HubArguments, check_run, push_run
 from hf_clip_kd.models.names import parse_name
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
+from hf_clip_kd.recipe_io.results import check_counts
 
 CONFIGS = Path(__file__).parent / "configs" / "evaluate"
 
@@ -112,6 +113,7 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
     state = PartialState()
     logging.basicConfig(format="%(message)s", level=logging.INFO if state.is_main_process else logging.ERROR)
     names = [args.model_name_or_path] if isinstance(args.model_name_or_path, str) else args.model_name_or_path
+    check_counts("`model_name_or_path`", {"n_models": len(names)}, {"n_models": 1})
     if state.is_main_process:
         check(args, names)
     evaluator = build_evaluator(args.evaluation, kd.load_image_text)

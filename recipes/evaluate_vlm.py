@@ -24,6 +24,7 @@ from hf_clip_kd.evaluation import VQAEvaluator, build_vqa_evaluator
 from hf_clip_kd.evaluation.vqa import BENCHMARKS
 from hf_clip_kd.models.completeness import REPORTED, SCORE_RULE, check_complete
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
+from hf_clip_kd.recipe_io.results import check_counts
 
 CONFIGS = Path(__file__).parent / "configs" / "evaluate_vlm"
 
@@ -100,8 +101,9 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
     (args,) = RecipeParser(EvaluateVLMArguments, CONFIGS / "demo.yaml", description=__doc__).parse(argv)
     state = PartialState()
     logging.basicConfig(format="%(message)s", level=logging.INFO if state.is_main_process else logging.ERROR)
-    evaluator = build_vqa_evaluator(args.evaluation, load_shapes)
     names = [args.model_name_or_path] if isinstance(args.model_name_or_path, str) else args.model_name_or_path
+    check_counts("`model_name_or_path`", {"n_models": len(names)}, {"n_models": 1})
+    evaluator = build_vqa_evaluator(args.evaluation, load_shapes)
     rows = {name: score(name, evaluator, args, state) for name in names}
     if state.is_main_process:
         scored = [entry for entry in evaluator.benchmarks if entry.metric is not None]

@@ -32,6 +32,7 @@ from hf_clip_kd.data import load_shapes
 from hf_clip_kd.data.shapes.instruct import SYMBOL_GRID, SYMBOL_WIDTH, load_shapes_instruct, symbols_of
 from hf_clip_kd.evaluation.vqa import METRICS, READERS
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
+from hf_clip_kd.recipe_io.results import check_answers
 from hf_clip_kd.vlm import (
     LlavaDataCollator,
     LlavaTrainer,
@@ -135,6 +136,7 @@ def oracle(model, processor, script: PrimeArguments, batch_size: int = 100) -> d
         pixels = torch.stack([symbols({"path": name}) for name in names]).to(model.device, model.dtype)
         texts = model.generate(**inputs, pixel_values=pixels, max_new_tokens=4)
         answers += tokenizer.batch_decode(texts[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    check_answers("the oracle's questions", answers)
     result = METRICS["shapes"]().score(samples, answers, n_resamples=0)
     by_type = {key.removesuffix("/accuracy"): value for key, value in result.items() if key.endswith("/accuracy")}
     return {"accuracy": result["accuracy"], "by_type": by_type}

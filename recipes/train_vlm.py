@@ -29,6 +29,7 @@ from hf_clip_kd.data.shapes.instruct import load_shapes_instruct
 from hf_clip_kd.evaluation import build_vqa_evaluator
 from hf_clip_kd.evaluation.cost import measure_run
 from hf_clip_kd.evaluation.vqa import summary_row, summary_table
+from hf_clip_kd.hub.cards import record_sources
 from hf_clip_kd.hub.run import check_run, push_run
 from hf_clip_kd.models.completeness import SAVE_RULE, load_complete
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
@@ -332,6 +333,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
             parser.save(
                 Path(own.output_dir) / "recipe.yaml", dataclasses.replace(script, vision_tower=tower, beside=None), own
             )
+            record_sources(own.output_dir)
         model, processor = train(script, own, tower, dataset if seeing else without_images(dataset))
         if evaluator is not None:
             measure = evaluator if seeing else evaluator.without_images()

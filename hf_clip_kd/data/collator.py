@@ -48,7 +48,8 @@ class CLIPDataCollator:
             `__index__` draw from a generator. Its seed is made of this seed, torch's seed of the process or worker,
             and the rank.
         max_broken_fraction (`float`, *optional*, defaults to `0.05`):
-            Largest share of broken rows, measured from 100 rows on. The run stops with an error above it.
+            Largest share of broken rows, measured from 100 rows on. The run stops with an error above it. A
+            shorter run ends in one if half of its rows are broken, or more than this share of 100.
         crop:
             `crop_scale`, `crop_ratio`, `flip`, `color_jitter`, `color_jitter_prob`, `gray_scale_prob` and
             `drop_alpha` of [`RandomCrop`].
@@ -165,6 +166,10 @@ class CLIPDataCollator:
         if all("__index__" in row for row in kept):
             batch["sample_index"] = torch.tensor([row["__index__"] for row in kept])
         return batch
+
+    def check_rows(self) -> None:
+        """Judge the rows of a whole run, see [`BrokenImages.check`]; a trainer calls it at the end."""
+        self.broken.check()
 
     @property
     def epoch(self) -> int:

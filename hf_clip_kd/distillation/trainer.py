@@ -166,6 +166,10 @@ class DistillationTrainer(BaseTrainer):
         with explained_memory_error(self):
             return super()._inner_training_loop(args.per_device_train_batch_size, args=args, **kwargs)
 
+    def needs_others(self) -> dict[str, bool]:
+        """Return for each loss whether it learns nothing from one pair alone."""
+        return self.model.losses.needs_others()
+
     def begin_step(self, samples: list[dict[str, torch.Tensor]]) -> None:
         """Prepare GradCache, with which the micro-batches of a step are one batch for the losses."""
         self._cached_losses = iter(())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,9 @@ import torch
 from datasets import Dataset, Image
 
 from ..models.eval_mode import eval_mode
-from ..recipe_io.results import data_name, save_results
+from ..recipe_io.results import check_counts, data_name, save_results
+
+logger = logging.getLogger(__name__)
 
 
 class Evaluator(ABC):
@@ -30,6 +33,9 @@ class Evaluator(ABC):
         greater_is_better (`bool`): `True` if a larger `primary_metric` is better.
         task (`str`): CLIP_benchmark's name of the task, for the results file.
         details (`Mapping[str, Any]`): Further facts about the last call for the results file.
+        counts (`Mapping[str, int]`): Numbers of images, classes and texts that the last call scored, for that file.
+            Before the first call, those of the data.
+        least (`Mapping[str, int]`): The smallest counts that make a score.
     """
 
     name: str
@@ -38,6 +44,8 @@ class Evaluator(ABC):
     greater_is_better: bool = True
     task: str
     details: Mapping[str, Any] = MappingProxyType({})
+    counts: Mapping[str, int] = MappingProxyType({})
+    least: Mapping[str, int] = MappingProxyType({})
 
     @abstractmethod
     def evaluate(self, model, processor) -> dict[str, float]:
@@ -57,10 +65,24 @@ class Evaluator(ABC):
             `dict[str, float]`: Metrics between 0 and 1 under CLIP_benchmark's names.
 
         Raises:
-            ValueError: The model returns features that are not finite.
+            ValueError: The model returns features that are not finite, or too little could be scored.
         """
         with eval_mode(model), torch.no_grad():
-            return self.evaluate(model, processor)
+            metrics = self.evaluate(model, processor)
+        self.check()
+        if self.counts:
+            scored = ", ".join(f"{number} {kind.removeprefix('n_')}" for kind, number in self.counts.items())
+            logger.info("%s scored %s.", self.name, scored)
+        return metrics
+
+    def check(self) -> None:
+        """
+        Judge whether the data, or what was scored of them, make a score.
+
+        Raises:
+            ValueError: They hold less than `least`.
+        """
+        check_counts(f"The evaluator {self.name!r}", self.counts, self.least)
 
 
 class SequentialEvaluator(Evaluator):
@@ -107,6 +129,11 @@ class SequentialEvaluator(Evaluator):
     def _key(self, evaluator: Evaluator, metric: str) -> str:
         return f"{evaluator.name}/{metric}" if metric in self._shared else metric
 
+    def check(self) -> None:
+        """Judge the data of each evaluator, see [`Evaluator.check`]."""
+        for evaluator in self.evaluators:
+            evaluator.check()
+
     def named(self, evaluator: Evaluator, metrics: dict[str, float]) -> dict[str, float]:
         """Rename the metrics of one of the `evaluators` as they are in the whole."""
         return {self._key(evaluator, metric): value for metric, value in metrics.items()}
@@ -115,7 +142,7 @@ class SequentialEvaluator(Evaluator):
         """Measure with all evaluators, in their order."""
         merged = {}
         for evaluator in self.evaluators:
-            merged |= self.named(evaluator, evaluator.evaluate(model, processor))
+            merged |= self.named(evaluator, evaluator(model, processor))
         return merged
 
 
@@ -181,7 +208,11 @@ def measure(
 
     Returns:
         `dict[str, float]`: all metrics, under their names in the whole.
+
+    Raises:
+        ValueError: See [`Evaluator`]. A part that fails leaves no file.
     """
+    evaluator.check()
     scores = {}
     for part in evaluator.evaluators:
         metrics = part(model, processor)
@@ -196,5 +227,6 @@ def measure(
                 metrics=metrics,
                 config=config | {"evaluation": evaluation, "torch": torch.__version__},
                 details=dict(part.details),
+                counts=part.counts,
             )
     return scores

@@ -36,11 +36,13 @@ class RetrievalEvaluator(Evaluator):
             Tells this evaluator from others in a [`SequentialEvaluator`].
 
     Raises:
-        ValueError: The dataset is empty, lacks a column, or has an image without a caption.
+        ValueError: The dataset is empty, lacks a column, or has an image without a caption. A call raises it for fewer
+            than two images or captions.
     """
 
     primary_metric = "image_retrieval_recall@1"
     task = "zeroshot_retrieval"
+    least = {"n_images": 2, "n_texts": 2}
 
     def __init__(
         self,
@@ -68,6 +70,7 @@ class RetrievalEvaluator(Evaluator):
             self.texts += captions
             owners += [row] * len(captions)
         check_texts(self.texts, f"{name}: captions")
+        self.counts = {"n_images": len(self.dataset), "n_texts": len(self.texts)}
         self.image_of_text = torch.tensor(owners)
         self.metric_names = tuple(
             f"{direction}_retrieval_recall@{k}"
@@ -91,6 +94,7 @@ class RetrievalEvaluator(Evaluator):
         # Captions of a broken image have nothing to find, so they go with it.
         with_image = torch.isin(self.image_of_text, kept)
         texts, image_of_text = texts[with_image], self.image_of_text[with_image]
+        self.counts = {"n_images": len(kept), "n_texts": len(texts)}
         recalls = {
             "image": recall_at(texts, images, image_of_text, kept),
             "text": recall_at(images, texts, kept, image_of_text),

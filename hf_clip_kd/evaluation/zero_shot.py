@@ -45,11 +45,12 @@ class ZeroShotClassificationEvaluator(Evaluator):
 
     Raises:
         ValueError: The dataset is empty, lacks a column or has labels without a name. There are no class names, or a
-            template has no `{}`.
+            template has no `{}`. A call raises it for fewer than two class names.
     """
 
     primary_metric = "acc1"
     task = "zeroshot_classification"
+    least = {"n_images": 1, "n_class_names": 2}
 
     def __init__(
         self,
@@ -77,8 +78,19 @@ class ZeroShotClassificationEvaluator(Evaluator):
         self.image_column = image_column
         self.batch_size = batch_size
         self.labels = _check_labels(self.dataset[label_column][:], self.class_names, label_column, name)
+        self.counts = self._counts(self.labels)
         with_acc5 = ("acc5",) if len(self.class_names) >= 5 else ()
         self.metric_names = ("acc1", *with_acc5, "mean_per_class_recall")
+
+    def _counts(self, labels: Tensor) -> dict[str, int]:
+        """Return the numbers of images, of the classes that occur, of all class names, and of prompts."""
+        names = len(self.class_names)
+        return {
+            "n_images": len(labels),
+            "n_classes": len(labels.unique()),
+            "n_class_names": names,
+            "n_texts": names * len(self.templates),
+        }
 
     def classifier(self, model, processor) -> Tensor:
         """Embed each class at unit norm, in a `Tensor` of shape `(classes, dim)`."""
@@ -99,6 +111,7 @@ class ZeroShotClassificationEvaluator(Evaluator):
             description=f"{self.name}: images",
         )
         labels = self.labels[kept]
+        self.counts = self._counts(labels)
         hits = {"acc1": [], "acc5": []}
         for some_features, some_labels in zip(
             features.split(self.batch_size), labels.split(self.batch_size), strict=True

@@ -77,7 +77,7 @@ def push_run(args: Any, folder: str | Path, message: str = "End of training") ->
 
 
 def _repo_id(args: Any, folder: str | Path) -> str:
-    return args.hub_model_id or Path(folder).absolute().name
+    return args.hub_model_id or Path(folder).resolve().name
 
 
 def _options(args: Any) -> dict[str, Any]:

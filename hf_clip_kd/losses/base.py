@@ -47,6 +47,9 @@ class DistillationLoss(nn.Module):
       The student is a ViT-T/16, the teacher a ViT-B/16, the data CC3M and CC12M. `None` if there is no such number.
     - `default_weight` (`float`): The weight in a recipe that names no other.
 
+    `needs_others` tells the trainer that the loss compares each pair with others. A batch of one pair teaches it
+    nothing.
+
     Args:
         student ([`CLIPDims`]): Widths of the student's features.
         teacher ([`CLIPDims`], *optional*): Widths of the teacher's features, or `None` without a teacher.
@@ -59,6 +62,7 @@ class DistillationLoss(nn.Module):
     needs_teacher: bool = True
     needs_text: bool = True
     takes_ensemble: bool = False
+    needs_others: bool = False
     teaches: str = ""
     formula: str = ""
     paper: dict[str, str] = {}

@@ -32,6 +32,7 @@ class CKALoss(DistillationLoss):
     """
 
     needs_text = False
+    needs_others = True
     teaches = "The teacher's embeddings up to rotation and size."
     formula = "1 − ‖Vᵀv‖² / (‖vᵀv‖·‖VᵀV‖), of centred embeddings"
     paper = {"title": "Similarity of Neural Network Representations Revisited", "id": "1905.00414"}

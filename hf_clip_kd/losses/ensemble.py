@@ -52,6 +52,7 @@ class EnsembleLoss(DistillationLoss):
         self.serving = serving(cls, teacher)
         members = [teacher.members[index] for index in self.serving]
         self.losses = nn.ModuleList(cls(student, member, **options) for member in members)
+        self.needs_others = all(loss.needs_others for loss in self.losses)
         weights = torch.tensor([member.weight for member in members])
         self.register_buffer("weights", weights / weights.sum(), persistent=False)
         self.register_buffer("pulls", torch.zeros(len(members)))

@@ -47,6 +47,7 @@ class GDLoss(DistillationLoss):
         ValueError: if `reduction` is neither `"sum"` nor `"mean"`.
     """
 
+    needs_others = True
     teaches = "The gradient of the contrastive loss at the teacher's embeddings."
     formula = "mean over the batch of Σ ‖∇ − ∇'‖², four gradients such as ∇ = s/B · (softmax(s·p·qᵀ) − I)·q"
     paper = {"title": "CLIP-KD: An Empirical Study of CLIP Model Distillation", "id": "2307.12732"}

@@ -56,6 +56,10 @@ class LossSum(nn.Module):
         """True if a loss reads a teacher."""
         return any(loss.needs_teacher for loss in self.terms.values())
 
+    def needs_others(self) -> dict[str, bool]:
+        """Return for each loss, by name, whether it learns nothing from a batch of one pair."""
+        return {name: self.terms[module_name(name)].needs_others for name in self.weights}
+
     def forward(
         self,
         student: CLIPFeatures,

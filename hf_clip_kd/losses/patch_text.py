@@ -46,6 +46,7 @@ class PatchTextLoss(DistillationLoss):
         ValueError: if the teacher has no scale and none is given.
     """
 
+    needs_others = True
     teaches = "The texts of the batch that the teacher sees in each patch."
     formula = "mean over patches of KL(softmax(t·H·Uᵀ) ‖ softmax(s·h·Uᵀ)), weighted by confidence"
     paper = {

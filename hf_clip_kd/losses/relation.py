@@ -77,6 +77,7 @@ class RelationLoss(DistillationLoss):
             check_token_dim("relation", "student", student)
             check_token_dim("relation", "teacher", teacher)
         self.level = level
+        self.needs_others = level == "batch"
 
     def compute(self, student: CLIPFeatures, teacher: CLIPFeatures) -> Tensor:
         if self.level == "tokens":

@@ -32,6 +32,7 @@ class SigLIPLoss(DistillationLoss):
     """
 
     needs_teacher = False
+    needs_others = True
     teaches = "The answer for each image and text alone: a pair, or not."
     formula = "mean over images of Σ softplus(−y·z), z = s·v·uᵀ + b, y = ±1"
     paper = {"title": "Sigmoid Loss for Language Image Pre-Training", "id": "2303.15343"}

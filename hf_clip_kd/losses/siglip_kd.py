@@ -41,6 +41,7 @@ class SigLIPKDLoss(DistillationLoss):
             the teacher is unsure, `y = 0`, teaches nothing.
     """
 
+    needs_others = True
     teaches = "The teacher's probability that an image and a text belong together, pair by pair."
     formula = "mean over images of Σ KL(σ(z') ‖ σ(z)), z = s·v·uᵀ + b, z' = t·V·Uᵀ + b'"
     paper = {"title": "MobileCLIP2: Improving Multi-Modal Reinforced Training", "id": "2508.20691"}

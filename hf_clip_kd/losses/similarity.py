@@ -68,6 +68,8 @@ class SimilarityLoss(DistillationLoss):
     on the same similarities share their computation.
     """
 
+    needs_others = True
+
     def terms(self, student: CLIPFeatures, teacher: CLIPFeatures | None) -> dict[Term, float]:
         """Return the terms and the factor on each. The features are those of [`~DistillationLoss.compute`]."""
         raise NotImplementedError

@@ -56,12 +56,16 @@ class Library:
 
 
 def open_clip_hub_id(name: ModelName) -> str | None:
+    if name.architecture.startswith("hf-hub:"):
+        return name.rest.removeprefix("hf-hub:").partition("@")[0]
     import open_clip  # The import takes seconds, and most names do without it.
 
     return open_clip.get_pretrained_cfg(name.architecture, name.weights).get("hf_hub", "").rstrip("/") or None
 
 
 def timm_hub_id(name: ModelName) -> str | None:
+    if "//" in name.rest:  # a file of this machine
+        return None
     return getattr(timm.get_pretrained_cfg(name.rest), "hf_hub_id", None)
 
 

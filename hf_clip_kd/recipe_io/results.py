@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
+import math
 import os
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from .foreign import fields, read_json
+
+logger = logging.getLogger(__name__)
 
 # Files that a run leaves in its folder.
 METRICS_NAME = "metrics.jsonl"
@@ -25,6 +30,7 @@ def save_results(
     config: dict,
     pretrained: str = "",
     details: dict | None = None,
+    counts: Mapping[str, int] | None = None,
 ) -> Path:
     """
     Write one result as JSON, whole or not at all.
@@ -38,13 +44,22 @@ def save_results(
         config (`dict`): Every argument that the numbers depend on.
         pretrained (`str`, *optional*, defaults to `""`): open_clip's tag of the weights.
         details (`dict`, *optional*): Other entries of the file about the numbers, such as their intervals.
+        counts (`Mapping[str, int]`, *optional*): Numbers of what was scored, such as `n_images`; entries, too.
 
     Returns:
         `Path`: See [`result_path`]. A result of the same name is replaced.
 
     Raises:
-        ValueError: A metric is not finite, which JSON cannot hold.
+        ValueError: A metric is not finite, which JSON cannot hold, or a count is 0.
     """
+    counts = counts or {}
+    check_counts(f"{task} of {model!r} on {dataset!r}", counts, dict.fromkeys(counts, 1))
+    wrong = {metric: value for metric, value in metrics.items() if not math.isfinite(value)}
+    if wrong:
+        raise ValueError(
+            f"{task} of {model!r} on {dataset!r} has metrics that are not JSON compliant: {wrong}. A result "
+            "holds finite numbers only, so none is written. Look at the number of rows and at the model's outputs."
+        )
     path = result_path(folder, dataset=dataset, model=model, pretrained=pretrained, task=task)
     record = {
         "dataset": dataset,
@@ -54,9 +69,60 @@ def save_results(
         "metrics": metrics,
         "language": "en",
         "config": config,
-    } | (details or {})
+    } | dict(counts, **(details or {}))
     write_whole(path, json.dumps(record, indent=2, allow_nan=False) + "\n")
     return path
+
+
+def check_counts(name: str, counts: Mapping[str, int], least: Mapping[str, int]) -> None:
+    """
+    Refuse a score of too little: of nothing, or of one candidate alone, which is always right.
+
+    Args:
+        name (`str`): Name of the evaluation, for the message.
+        counts (`Mapping[str, int]`): Numbers of what is scored: `n_images`, `n_classes`, `n_texts`, `n_samples`.
+        least (`Mapping[str, int]`): The smallest number of each that makes a score.
+
+    Raises:
+        ValueError: A number is smaller.
+    """
+    for kind, number in least.items():
+        if counts.get(kind, number) < number:
+            what = kind.removeprefix("n_").replace("_", " ")
+            raise ValueError(
+                f"{name} would score {counts[kind]} {what}, so its numbers would say nothing. There must be at least "
+                f"{number}. Check the data, its `split`, `max_samples` and columns, or leave this evaluation out."
+            )
+
+
+def check_answers(name: str, answers: Sequence[str]) -> None:
+    """
+    Refuse answers of a model that are no answers, and warn of those that look like it.
+
+    Args:
+        name (`str`): Name of the benchmark or file, for the message.
+        answers (`Sequence[str]`): One answer for each question that was asked.
+
+    Raises:
+        ValueError: There is none, or all are empty.
+    """
+    check_counts(name, {"n_answers": len(answers)}, {"n_answers": 1})
+    texts = [answer.strip() for answer in answers]
+    if not any(texts):
+        raise ValueError(
+            f"All {len(texts)} answers to {name} are empty, so their score would say nothing. At least one must have "
+            "text. Look at the chat template and its stop token, at `max_new_tokens`, and at the ids of the "
+            "questions. A model that was hardly trained may also stop at once."
+        )
+    if not all(texts):
+        logger.warning("%d of %d answers to %s are empty.", texts.count(""), len(texts), name)
+    if len(texts) > 1 and len(set(texts)) == 1:
+        logger.warning(
+            "All %d answers to %s are %r. Does the model see its images and read its questions?",
+            len(texts),
+            name,
+            texts[0][:40],
+        )
 
 
 def result_path(folder: str | Path, *, dataset: str, model: str, task: str, pretrained: str = "") -> Path:

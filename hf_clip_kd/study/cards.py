@@ -17,7 +17,7 @@ from .running.collect import blocks, vqa_folder
 from .running.grid import Cell
 from .running.plan import Measured, Plan
 
-COPIED = ("config.json", "recipe.yaml", "training_args.json")
+COPIED = ("config.json", "recipe.yaml", "training_args.json", "card.json")
 
 
 def collect_students(root: Path, configs: Path, runs: Path) -> list[Path]:
@@ -58,7 +58,8 @@ def _collect(plan: Plan, cell: Cell, root: Path, folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for name in COPIED:
-        shutil.copyfile(root / measured.training.output / name, folder / name)
+        if (path := root / measured.training.output / name).is_file():
+            shutil.copyfile(path, folder / name)
     _copy_results(measured, root, folder)
     write_whole(folder / "representation.json", json.dumps(_representation(measured, root), indent=1) + "\n")
     costs = {"this model": measured} | ({} if teacher is None else {"teacher": teacher})

@@ -17,6 +17,7 @@ from .guard import StepGuard
 from .identity import data_identity
 from .launch import build_models_whole, check_engine, name_blocks
 from .meters import Meters
+from .outcome import Outcome
 from .pushing import BackgroundPush, write_run_card
 from .stopping import StopOnSignal
 from .stream_place import StreamPlace
@@ -42,7 +43,7 @@ class BaseTrainer(Trainer):
         guard ([`StepGuard`]), meters ([`Meters`]), checkpoints ([`Checkpoints`]), pushing ([`BackgroundPush`]),
         stream ([`StreamPlace`]):
             The parts that are plain objects.
-        throughput ([`Throughput`]), ema ([`EMACallback`]), stopping ([`StopOnSignal`]):
+        throughput ([`Throughput`]), ema ([`EMACallback`]), stopping ([`StopOnSignal`]), outcome ([`Outcome`]):
             The parts that are callbacks.
         sampler (*optional*): A sampler with an `epoch`, if the trainer has its own.
         evaluator, eval_data_collator (`Callable`, *optional*): See [`DistillationTrainer`].
@@ -60,7 +61,8 @@ class BaseTrainer(Trainer):
         self.stream = StreamPlace(self.args)
         self.throughput, self.ema = Throughput(self.args.device, self.args.world_size), EMACallback(self.args)
         self.stopping = StopOnSignal(self.checkpoints, self.pushing)
-        watching = [MetricsWriter(), EpochCallback(self), self.guard.skipped, self.ema, self.stopping]
+        self.outcome = Outcome(self)
+        watching = [MetricsWriter(), EpochCallback(self), self.guard.skipped, self.outcome, self.ema, self.stopping]
         for callback in [*watching, self.throughput]:  # the last one counts the time of the others
             self.add_callback(callback)
 
@@ -101,10 +103,11 @@ class BaseTrainer(Trainer):
 
         Raises:
             ValueError: The checkpoint is torn, or belongs to a run with another teacher, losses, data or number of
-                processes.
+                processes. The run cannot learn, or has learned nothing, see [`Outcome`].
             SystemExit: The run was told to stop and has saved a checkpoint; its code is 0.
         """
         check_optimizer(self)
+        self.outcome.check_settings()
         checkpoint = self.ema.resumed_from = self.checkpoints.choose(resume_from_checkpoint)
         with self.stopping.listening():
             return super().train(checkpoint, *args, **kwargs)
@@ -112,8 +115,12 @@ class BaseTrainer(Trainer):
     def get_train_dataloader(self):
         """Return the Trainer's dataloader, or that of a data set which deals itself out to processes and workers."""
         if not hasattr(self.train_dataset, "loader"):
-            return super().get_train_dataloader()
+            return self.outcome.checked(super().get_train_dataloader())
         return self.stream.open(self.train_dataset, self._train_batch_size, self.data_collator)
+
+    def needs_others(self) -> dict[str, bool]:
+        """Return for each loss whether it learns nothing from one row alone; for trainers to override."""
+        return {}
 
     def _run_epoch(self, *args, resume_from_checkpoint: str | None = None, **kwargs) -> None:
         if self.state.global_step >= self.state.max_steps:
@@ -134,6 +141,7 @@ class BaseTrainer(Trainer):
         self.throughput.samples += sum(len(batch["input_ids"]) for batch in samples)
         self._loss_before = self._tr_loss.clone()
         self.guard.begin(samples)
+        self.outcome.begin(samples)
         self.begin_step(samples)
         return samples, items
 
@@ -144,6 +152,7 @@ class BaseTrainer(Trainer):
         """Run the passes of a micro-batch; a step that the guard rejects leaves no gradient and no number."""
         with self.throughput.clock("step"):
             loss = super().training_step(model, inputs, num_items_in_batch)
+        self.outcome.see(loss)
         if self.accelerator.sync_gradients and self.guard.rejects(model):
             self.meters.forget_last(len(self.guard.micro_batches))
             self._tr_loss.copy_(self._loss_before)
@@ -167,6 +176,7 @@ class BaseTrainer(Trainer):
             # Loading the best model or deleting a checkpoint would spoil what the next run resumes.
             self.control = self.callback_handler.on_train_end(self.args, self.state, self.control)
             self.stopping.exit(self.state)
+        self.outcome.check_end()
         return super()._finalize_training(*args)
 
     # ---- Evaluation ----

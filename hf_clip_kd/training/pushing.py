@@ -14,6 +14,7 @@ from transformers import TrainingArguments
 from transformers.trainer_utils import HubStrategy
 
 from ..hub.cards import write_card
+from ..hub.cards.folder import FACTS_NAME
 from ..hub.push import PushError
 from ..hub.run import push_run
 
@@ -44,9 +45,9 @@ class BackgroundPush:
     def start(self, folder: Path, step: int) -> None:
         """Wait for the push before, and push the complete checkpoint of `step`."""
         self.wait()
-        recipe = Path(self.args.output_dir, "recipe.yaml")
-        if recipe.is_file():
-            shutil.copy(recipe, folder)
+        for name in ("recipe.yaml", FACTS_NAME):
+            if (path := Path(self.args.output_dir, name)).is_file():
+                shutil.copy(path, folder)
         self.current = _in_thread(push_run, self.args, str(folder), f"Training in progress, step {step}")
 
     def push_end(

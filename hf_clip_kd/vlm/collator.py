@@ -49,7 +49,8 @@ class LlavaDataCollator:
             Stored features `(layers, tokens, width)` of a row's image; no image is then decoded. A `ValueError` for an
             image without features makes the sample a bad one.
         max_masked_fraction (`float`, *optional*, defaults to `0.5`):
-            Largest share of samples left out, of at least 50. A larger share stops the run with its reasons.
+            Largest share of samples left out, of at least 50, or of all at the end of the run. A larger share stops
+            the run with its reasons.
 
     Attributes:
         counts ([`SampleCounts`]):
@@ -125,6 +126,10 @@ class LlavaDataCollator:
         # Labels of -100 alone would keep the weights still, but the mean over no label is NaN. Before anything
         # usable was seen, an empty answer to an empty question stands in. It harms less than a dead run.
         return self._batch(samples or [self._last or self._nothing()])
+
+    def check_rows(self) -> None:
+        """Judge the samples of a whole run, see [`SampleCounts.check`]; a trainer calls it at the end."""
+        self.counts.check()
 
     def _sample(self, row: dict[str, Any], name: str) -> dict[str, Any]:
         """Return token ids (length,), labels (length,) and images of one row."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from ..data.reading.worker_counts import WorkerCounts
+from ..data.reading.worker_counts import WorkerCounts, too_many
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,9 @@ class SampleCounts:
 
     Args:
         max_fraction (`float`):
-            The run stops when a larger share of at least 50 samples was left out. `1.0` never stops.
+            The run stops when a larger share of at least 50 samples was left out. The end of a run has another rule
+            for fewer, see [`~hf_clip_kd.data.reading.worker_counts.too_many`]. `1.0` stops only there, without a
+            usable sample.
     """
 
     def __init__(self, max_fraction: float):
@@ -97,10 +99,21 @@ class SampleCounts:
             logger.warning("Left out a sample: %s", error)
             if self.named == _MAX_NAMED:
                 logger.warning("Further samples that are left out are counted, not named.")
+        self._judge("the first ", f" The last one: {error}", ended=False)
+
+    def check(self) -> None:
+        """Judge all samples at the end of a run, however few they are.
+
+        Raises:
+            ValueError: Too many of the samples were left out, or none is usable.
+        """
+        self._judge("", "", ended=True)
+
+    def _judge(self, which: str, last: str, *, ended: bool) -> None:
         seen, skipped = self.seen, self.skipped
-        if seen >= MIN_SEEN and sum(skipped.values()) > self.max_fraction * seen:
+        if too_many(sum(skipped.values()), seen, self.max_fraction, least=MIN_SEEN, ended=ended):
             raise ValueError(
-                f"Of the first {seen} samples, {sum(skipped.values())} were left out: {skipped}. At most a share of "
-                f"`max_masked_fraction={self.max_fraction}` may be. The last one: {error} Repair the data, or pass a "
-                "larger share."
+                f"Of {which}{seen} samples, {sum(skipped.values())} were left out: {skipped}. At most a share of "
+                f"`max_masked_fraction={self.max_fraction}` may be, and one sample must be usable.{last} Repair the "
+                "data, or pass a larger share."
             )

@@ -27,7 +27,7 @@ from hf_clip_kd.vlm.saving import load_folder
 
 CARDS = Path(__file__).parents[2] / "model_cards"
 STUDY_CONFIGS = Path(__file__).parents[1] / "configs" / "study"
-COPIED = ("config.json", "recipe.yaml", "training_args.json", "representation.json", "parity.json")
+COPIED = ("config.json", "recipe.yaml", "training_args.json", "representation.json", "parity.json", "card.json")
 # Labels of the runs of one folder in each other's tables, in their order.
 LABELS = {
     "teacher": "teacher",

@@ -1,12 +1,21 @@
 """Behaviour that all evaluators share: names of metrics, modes of the model, bad features and bad data."""
 
+import logging
+
 import numpy as np
 import pytest
 import torch
-from datasets import Value
+from datasets import Dataset, Value
 from known_model import KnownModel, known_processor, make_captioned, make_labelled
 
-from hf_clip_kd.evaluation import RetrievalEvaluator, SequentialEvaluator, ZeroShotClassificationEvaluator
+from hf_clip_kd.evaluation import (
+    RepresentationEvaluator,
+    RetrievalEvaluator,
+    SequentialEvaluator,
+    ZeroShotClassificationEvaluator,
+    load_results,
+    measure,
+)
 
 
 def two_evaluators():
@@ -35,6 +44,47 @@ def test_sequential_prefixes_what_several_return():
     assert scores["zero_shot/acc1"] == 1 and scores["other/acc1"] == 0 and "acc1" not in scores
     assert scores["image_retrieval_recall@1"] == 1
     assert metrics.primary_metric == "zero_shot/acc1"
+
+
+def test_counts_of_what_was_scored(tmp_path, caplog):
+    dataset = make_labelled([0, 1] * 20, ["a", "b"]).to_list()
+    dataset[3]["image"] = {"bytes": b"", "path": "broken.png"}
+    features = make_labelled([0], ["a", "b"]).features
+    rows = Dataset.from_list(dataset, features=features)
+    zero_shot = ZeroShotClassificationEvaluator(rows, ["a", "b", "c"], templates=["{}", "a {}"])
+    retrieval = RetrievalEvaluator(make_captioned([["a", "x"], ["b"]]))
+    texts = ["a", "a a", "b", "a b", "c", "a c", "x"]
+    model = KnownModel(np.eye(40, dtype=np.float32), np.eye(7, 40, dtype=np.float32))
+    both, evaluation = SequentialEvaluator([zero_shot, retrieval]), {"dataset_name": "d"}
+    blocks = {"zero_shot": evaluation, "retrieval": evaluation}
+    with caplog.at_level(logging.INFO, "hf_clip_kd"):
+        measure(both, model, known_processor(texts), blocks, folder=tmp_path, name="m", config={})
+    assert "zero_shot scored 39 images, 2 classes, 3 class_names, 6 texts." in caplog.text
+    found = {record["task"]: {k: v for k, v in record.items() if k[:2] == "n_"} for record in load_results(tmp_path)}
+    assert found == {
+        "zeroshot_classification": {"n_images": 39, "n_classes": 2, "n_class_names": 3, "n_texts": 6},
+        "zeroshot_retrieval": {"n_images": 2, "n_texts": 3},
+    }
+
+
+ONE = {
+    "one class": lambda: ZeroShotClassificationEvaluator(make_labelled([0, 0], ["a"]), templates=["{}"]),
+    "one pair": lambda: RetrievalEvaluator(make_captioned(["a"])),
+    "one image": lambda: RetrievalEvaluator(make_captioned([["a", "b"]])),
+    "one class of a probe": lambda: RepresentationEvaluator(make_labelled([0] * 6, ["a"]), label_column="label"),
+    "two probed images": lambda: RepresentationEvaluator(make_labelled([0, 1], ["a", "b"]), label_column="label"),
+}
+
+
+@pytest.mark.parametrize("make", ONE.values(), ids=ONE)
+def test_a_score_of_one_candidate_is_refused(make, tmp_path):
+    evaluator = make()
+    with pytest.raises(ValueError, match=r"would score \d .* so its numbers would say nothing.*at least [25]"):
+        model = KnownModel(np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32))
+        evaluation = {evaluator.name: {"dataset_name": "d"}}
+        whole = SequentialEvaluator([evaluator])
+        measure(whole, model, known_processor(["a", "b"]), evaluation, folder=tmp_path, name="m", config={})
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("fails", [False, True])

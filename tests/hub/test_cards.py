@@ -14,10 +14,10 @@ from tiny_llava import make_llava
 
 import hf_clip_kd as kd
 from hf_clip_kd.export import export_model
-from hf_clip_kd.hub.cards import render_card, write_card
+from hf_clip_kd.hub.cards import record_sources, render_card, write_card
 from hf_clip_kd.hub.cards.licences import Licence, inherit, known, licence_of, metadata
 from hf_clip_kd.hub.cards.markdown import code, escape, public, table
-from hf_clip_kd.hub.cards.sources import Source, sources
+from hf_clip_kd.hub.cards.sources import Source, hub_model, sources
 from hf_clip_kd.models import TimmCLIPConfig
 
 ROOT = Path(__file__).parents[2]
@@ -273,6 +273,76 @@ def test_what_was_a_folder_does_not_become_a_hub_id_elsewhere(run, tmp_path, mon
     assert "base_model" not in text and "from `my/teacher`" in text
     shutil.rmtree("my")
     assert render_card(folder) == text == write_card(folder).read_text()
+
+
+LOCAL = {
+    "teacher": {"teacher_model_name_or_path": "runs/teacher"},
+    "checkpoint": {"teacher_model_name_or_path": "runs/teacher/checkpoint-20"},
+    "slash": {"teacher_model_name_or_path": "runs/teacher/"},
+    "ensemble": {"teacher_model_name_or_path": [{"name": "runs/teacher"}, "runs/other"]},
+    "starting weights": {"model_name_or_path": "runs/start"},
+    "tower": {"vision_tower": "runs/tower", "language_model": "runs/words"},
+    "data": {"dataset_name": "imgs/train"},
+    "folder of pictures": {"dataset_name": "imagefolder", "data_dir": "imgs/train"},
+    "several data sets": {"datasets": [{"dataset_name": "imgs/train"}, {"dataset_name": "imgs/more"}]},
+}
+
+
+@pytest.mark.parametrize("arguments", LOCAL.values(), ids=LOCAL)
+def test_a_run_remembers_its_folders_after_they_have_moved(run, tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    folder = run(scores=False, **{"teacher_model_name_or_path": None, "dataset_name": "shapes"} | arguments)
+    names = re.findall(r"(?:runs|imgs)/[\w/-]+", repr(arguments))
+    for name in names:
+        Path(name).mkdir(parents=True)
+    record_sources(folder)
+    shutil.rmtree(Path(names[0]).parent)
+    monkeypatch.chdir("/")  # the card may be written elsewhere, and twice
+    for _ in range(2):
+        text = write_card(folder).read_text()
+        assert not re.search("huggingface.co/(datasets/|runs|imgs)", text)
+        assert "base_model" not in text and "datasets:" not in text
+        assert all(name.rstrip("/") in text for name in names)
+
+
+def test_what_a_run_took_from_the_hub_is_linked_still(run, tmp_path, monkeypatch):
+    folder = run(teacher_model_name_or_path="openai/clip-vit-base-patch16", output_dir="openai/mine")
+    record_sources(folder)
+    text = write_card(folder).read_text()
+    assert "base_model:\n- openai/clip-vit-base-patch16\n" in text and "datasets:\n- nlphuji/flickr30k\n" in text
+
+
+def test_without_a_record_names_beside_the_run_are_paths(run):
+    folder = run(teacher_model_name_or_path="outputs/teacher", dataset_name="outputs/pictures")
+    for text in (render_card(folder), write_card(folder).read_text()):
+        assert "huggingface.co/outputs" not in text and "base_model" not in text and "datasets:" not in text
+
+
+@pytest.mark.parametrize(
+    "output_dir, expected", [("outputs/student/", "student"), (".", "run"), ("..", "run"), ("./", "run"), ("", "run")]
+)
+def test_a_card_has_a_name(run, output_dir, expected):
+    text = render_card(run(scores=False, output_dir=output_dir))
+    assert f"\n# {expected}\n" in text and f"model_name: {expected}\n" in text
+
+
+@pytest.mark.parametrize(
+    "name, hub",
+    [
+        ("timm:vit_base_patch16_224.augreg_in21k//w.safetensors", None),
+        ("timm:resnet50//w.safetensors", None),
+        ("timm:vit_small_patch14_dinov2.lvd142m", "timm/vit_small_patch14_dinov2.lvd142m"),
+        ("open_clip:ViT-B-16//epoch_1.pt", None),
+        ("open_clip:local-dir:/models/mine", None),
+        ("open_clip:hf-hub:me/model", "me/model"),
+        ("outputs/teacher/checkpoint-20", None),
+        ("./teacher", None),
+        ("outputs/teacher/", None),
+    ],
+)
+def test_hub_ids_of_names(name, hub):
+    assert hub_model(name) == hub
+    licence_of(name)  # a file of weights has no tag that timm knows
 
 
 def test_an_ensemble_and_several_data_sets(run, tmp_path):

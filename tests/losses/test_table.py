@@ -102,6 +102,17 @@ def test_bf16_is_close_to_fp32(name, dims):
 
 
 @every_case
+def test_says_whether_it_learns_from_one_pair(name, dims):
+    loss = build(name, dims)
+    student, teacher = (leaves(values.map(lambda x: x[:1] if x.ndim else x)) for values in pair_of(dims))
+    loss(student, teacher).backward()
+    features_of_rows = [x for x in student.tensors().values() if x.ndim and x.grad is not None]
+    learns = any(x.grad.abs().max() > 1e-6 for x in features_of_rows)
+    # The answer to one right pair is a gradient, but the student never sees a wrong pair.
+    assert loss.needs_others == (not learns or name in ("siglip", "siglip_kd"))
+
+
+@every_case
 def test_order_of_pairs_does_not_matter(name, dims):
     loss = build(name, dims).double()
     pair = pair_of(dims, torch.float64)

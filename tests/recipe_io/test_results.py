@@ -1,12 +1,13 @@
 """Files are written whole or not at all."""
 
 import os
+import re
 from types import SimpleNamespace
 
 import pytest
 
 from hf_clip_kd.recipe_io import results
-from hf_clip_kd.recipe_io.results import remove_torn, write_whole
+from hf_clip_kd.recipe_io.results import check_answers, load_results, remove_torn, save_results, write_whole
 
 
 @pytest.mark.parametrize("data", ["a ü\n", b"\x00\xff"])
@@ -30,3 +31,29 @@ def test_a_kill_leaves_the_old_file(tmp_path, monkeypatch):
     assert path.read_text() == "old" and len(os.listdir(tmp_path)) == 2
     remove_torn(tmp_path)
     assert os.listdir(tmp_path) == ["file.json"]
+
+
+RESULT = {"dataset": "d", "model": "m", "task": "t", "metrics": {"acc1": 0.5}, "config": {}}
+
+
+def test_a_result_of_nothing_is_not_written(tmp_path):
+    with pytest.raises(ValueError, match="t of 'm' on 'd' would score 0 images, so its numbers would say nothing"):
+        save_results(tmp_path, **RESULT, counts={"n_images": 0})
+    assert not list(tmp_path.iterdir())
+    save_results(tmp_path, **RESULT, counts={"n_images": 7})
+    assert load_results(tmp_path)[0]["n_images"] == 7
+
+
+@pytest.mark.parametrize("answers", [[], [""], ["", " \n"]])
+def test_empty_answers_are_none(answers):
+    with pytest.raises(ValueError, match="gqa.* would (score 0 answers|say nothing)"):
+        check_answers("gqa", answers)
+
+
+@pytest.mark.parametrize(
+    "answers, said",
+    [(["a", "b"], ""), (["a"], ""), (["a", "a "], "All 2 answers to gqa are 'a'"), (["a", ""], "1 of 2 .* are empty")],
+)
+def test_odd_answers_are_said(answers, said, caplog):
+    check_answers("gqa", answers)
+    assert re.search(said, caplog.text) if said else not caplog.text

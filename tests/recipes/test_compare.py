@@ -60,3 +60,11 @@ def test_seeds_are_one_row(recipe, tmp_path, capsys):
 def test_a_folder_without_runs(recipe, tmp_path):
     with pytest.raises(ValueError, match="holds no run with results.*make demo"):
         recipe.main([str(tmp_path)])
+
+
+def test_a_run_without_a_result_is_no_row(recipe, tmp_path):
+    (tmp_path / "stopped" / "results").mkdir(parents=True)
+    with pytest.raises(ValueError, match="holds no run with results"):
+        recipe.main([str(tmp_path)])
+    write(tmp_path, "alone", 0.5)
+    assert [row["name"] for row in recipe.main([str(tmp_path)])] == ["alone"]

@@ -375,3 +375,31 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path):
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("error: ") and "teacher_model_name_or_path" in last
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_run_that_did_nothing_ends_with_code_2_and_leaves_no_model(broken, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    lines = ["image,text"]
+    for i in range(10):
+        path = tmp_path / "pictures" / f"{i}.png"
+        PILImage.new("RGB", (40, 40), (20 * i, 90, 0)).save(path)
+        if broken:
+            path.write_bytes(b"")
+        lines.append(f"{path},picture {i}")
+    (tmp_path / "table.csv").write_text("\n".join(lines) + "\n")
+    config = write_yaml(
+        tmp_path / "run.yaml",
+        dataset_name=str(tmp_path / "table.csv"),
+        per_device_train_batch_size=5 if broken else 16,
+        losses={"clip": 1},
+        evaluation=MEASURED,
+        output_dir=str(tmp_path / "student"),
+    )
+    command = [sys.executable, "recipes/distill.py", "--config", config]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    said = "10 of 10 rows are broken" if broken else "10 rows, fewer than the 16 of one batch"
+    assert done.returncode == 2 and said in done.stderr.strip().splitlines()[-1]
+    left = {path.name for path in (tmp_path / "student").iterdir()}
+    assert not left & {"model.safetensors", "losses.safetensors", "results", "README.md"}

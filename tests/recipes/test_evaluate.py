@@ -143,6 +143,12 @@ def test_recipe_names_a_model_that_is_not_there(evaluate_main, tmp_path):
         evaluate_main(str(tmp_path / "no_such_folder"), SHAPES)
 
 
+def test_no_model_is_no_evaluation(evaluate_main, tmp_path):
+    with pytest.raises(ValueError, match="`model_name_or_path` would score 0 models"):
+        evaluate_main("[]", SHAPES)
+    assert not (tmp_path / "results").exists()
+
+
 def test_two_data_sets_of_one_task(evaluate_main, student_folder):
     evaluation = {"retrieval": SHAPES["retrieval"], "again": SHAPES["retrieval"] | {"task": "retrieval", "seed": 1}}
     scores = evaluate_main(student_folder, evaluation)[student_folder]

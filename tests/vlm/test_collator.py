@@ -229,6 +229,14 @@ def test_a_run_that_learns_nothing_stops_and_says_why():
     patient = LlavaDataCollator(make_processor(), on_bad_sample="skip", max_masked_fraction=1.0)
     for _ in range(60):
         patient([MISSING])
+    with pytest.raises(ValueError, match=r"Of 60 samples, 60 were left out: .*one sample must be usable"):
+        patient.check_rows()
+    patient([row()])
+    patient.check_rows()
+    few = LlavaDataCollator(make_processor(), on_bad_sample="skip")
+    few([MISSING, MISSING, row()])
+    with pytest.raises(ValueError, match="Of 3 samples, 2 were left out"):
+        few.check_rows()
 
 
 def test_the_share_of_supervised_tokens():

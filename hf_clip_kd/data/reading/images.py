@@ -14,7 +14,7 @@ from PIL import Image
 
 from .cells import image_cell, short
 from .transparency import flatten
-from .worker_counts import SLOTS, WorkerCounts, worker_slot
+from .worker_counts import SLOTS, WorkerCounts, too_many, worker_slot
 
 logger = logging.getLogger(__name__)
 
@@ -186,9 +186,9 @@ class BrokenImages:
 
     Args:
         max_fraction (`float`, *optional*, defaults to `0.05`):
-            The run stops when a larger share of the rows is broken. `1.0` never stops.
+            The run stops when a larger share of the rows is broken. `1.0` stops only at the end, without a usable row.
         min_seen (`int`, *optional*, defaults to `100`):
-            Rows to see before the share counts.
+            Rows to see before the share counts. The end of a run has another rule for fewer, see [`too_many`].
     """
 
     def __init__(self, max_fraction: float = 0.05, min_seen: int = 100):
@@ -238,13 +238,25 @@ class BrokenImages:
         for name, reason in broken:
             self._name(name, reason, self.kept[worker_slot()])
         total = self.seen
-        if total >= self.min_seen and self.broken > self.max_fraction * total:
+        if too_many(self.broken, total, self.max_fraction, least=self.min_seen, ended=False):
             name, reason = broken[-1]
-            raise ValueError(
-                f"{self.broken} of the first {total} rows are broken, the last one {name} ({reason}). At most a share "
-                f"of max_broken_fraction={self.max_fraction} is skipped. Repair or remove the files named in the log, "
-                f"or pass a larger share: `CLIPDataCollator(..., max_broken_fraction=...)`."
-            )
+            raise self._refusal(f"{self.broken} of the first {total} rows are broken, the last one {name} ({reason})")
+
+    def check(self) -> None:
+        """Judge all rows at the end of a run, however few they are.
+
+        Raises:
+            ValueError: Too many of the rows are broken, or none is usable, see [`too_many`].
+        """
+        if too_many(self.broken, self.seen, self.max_fraction, least=self.min_seen, ended=True):
+            raise self._refusal(f"{self.broken} of {self.seen} rows are broken, among them {self.names[0]}")
+
+    def _refusal(self, problem: str) -> ValueError:
+        return ValueError(
+            f"{problem}. At most a share of max_broken_fraction={self.max_fraction} is skipped, and one row must be "
+            "usable. Repair or remove the files named in the log, or pass a larger share: `CLIPDataCollator(..., "
+            "max_broken_fraction=...)`, in a recipe `--max_broken_fraction`."
+        )
 
     def _name(self, name: str, reason: str, kept: torch.Tensor) -> None:
         if name in self.named or len(self.named) > _MAX_NAMED:

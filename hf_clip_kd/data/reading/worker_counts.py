@@ -32,10 +32,30 @@ class WorkerCounts:
         return int(self.table[:, self.columns.index(column)].sum())
 
 
+def too_many(left_out: int, seen: int, max_fraction: float, *, least: int, ended: bool) -> bool:
+    """
+    Tell if more rows were left out than may be.
+
+    From `least` rows on, the share decides. Before, a large share may be chance, and the run goes on. At the end, half
+    of fewer rows are too many, and so is more than the share of `least` rows. No usable row at all is too few at any
+    share.
+
+    Args:
+        left_out (`int`), seen (`int`): Rows left out, and all rows.
+        max_fraction (`float`): Largest share of rows left out, between 0 and 1.
+        least (`int`): Rows to see before the share alone decides.
+        ended (`bool`): `True` if no row follows.
+    """
+    above = left_out > max_fraction * seen
+    if seen < least:
+        above = ended and above and (2 * left_out >= seen or left_out > max_fraction * least)
+    return above or (ended and 0 < seen == left_out)
+
+
 def worker_slot() -> int:
     """Return the row of this process in shared memory: 0 in the main process."""
     worker = get_worker_info()
     return 0 if worker is None else 1 + worker.id % (SLOTS - 1)
 
 
-__all__ = ["SLOTS", "WorkerCounts", "worker_slot"]
+__all__ = ["SLOTS", "WorkerCounts", "too_many", "worker_slot"]

@@ -21,7 +21,7 @@ from ..prompts import load_templates
 from .cka import linear_cka
 from .layers import READ_LAYER, check_patches
 from .patch_text import points_at
-from .probes import knn_probe, linear_probe
+from .probes import FOLDS, knn_probe, linear_probe
 from .question_probe import Question, question_probe
 from .reading import Reading, read_images
 from .tokens import TokenStatistics
@@ -78,7 +78,8 @@ class RepresentationEvaluator(Evaluator):
             Name of this evaluator in a [`SequentialEvaluator`].
 
     Raises:
-        ValueError: The dataset is empty or lacks a column, or there are questions without answers.
+        ValueError: The dataset lacks a column, or there are questions without answers. A call raises it for fewer
+            than 2 images, or with labels for fewer than 5 images or 2 classes.
 
     Example:
 
@@ -127,6 +128,7 @@ class RepresentationEvaluator(Evaluator):
         self.rows, image_of_row = unique_images(dataset, image_column)
         self.images = dataset.select(self.rows)[image_column]
         self.labels = None if label_column is None else dataset.select(self.rows)[label_column][:]
+        self.least = {"n_images": 2} if self.labels is None else {"n_images": FOLDS, "n_classes": 2}
         self.prompts, self.own_text = _texts(dataset.select(self.rows), label_column, text_column, templates)
         self.masks = None if mask_column is None else dataset.select(self.rows)[mask_column][:]
         self.questions: list[Question] = []
@@ -151,8 +153,15 @@ class RepresentationEvaluator(Evaluator):
         asked = ("question_probe", *(f"question_probe/{kind}" for kind in self.kinds)) if self.kinds else ()
         return (*with_teacher, *TokenStatistics.metric_names, *probes, *texts, *asked)
 
+    def _count(self, kept: Sequence[int]) -> None:
+        """Count the images at positions in `rows` and their classes. Probes of too few would fail without a reason."""
+        classes = {} if self.labels is None else {"n_classes": len({self.labels[position] for position in kept})}
+        self.counts = {"n_images": len(kept)} | classes
+        self.check()
+
     def evaluate(self, model, processor) -> dict[str, float]:
         """Return the metrics of `model`; a model that embeds no patches has none of patches and texts."""
+        self._count(range(len(self.rows)))
         teacher = self.teacher
         if isinstance(teacher, str | os.PathLike):
             teacher = CLIPTeacher(teacher, device=next(model.parameters()).device)
@@ -167,6 +176,7 @@ class RepresentationEvaluator(Evaluator):
             keep_tokens=bool(self.questions),
             description=f"{self.name}: images",
         )
+        self._count(reading.kept)
         metrics = self._compared(reading) if teacher is not None else {}
         metrics |= reading.statistics.compute()
         if self.labels is not None:

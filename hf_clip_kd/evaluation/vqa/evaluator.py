@@ -14,7 +14,7 @@ import transformers
 from accelerate.utils import broadcast_object_list
 
 from ...recipe_io.foreign import read_json
-from ...recipe_io.results import result_path, save_results, write_whole
+from ...recipe_io.results import check_answers, result_path, save_results, write_whole
 from .benchmarks import Benchmark
 from .files import Sample
 from .generation import generate_answers
@@ -100,6 +100,9 @@ class VQAEvaluator:
         Returns:
             `dict[str, float]`: name of the entry to the number that papers quote. An entry that is only exported has
             none. A part of MME has none, since its number is a sum.
+
+        Raises:
+            ValueError: No question of a benchmark was asked, or all its answers are empty. It leaves no file.
         """
         numbers = {}
         for entry in self.benchmarks:
@@ -110,6 +113,7 @@ class VQAEvaluator:
             (answers,) = broadcast_object_list([_stored_answers(path, key, entry)])
             if answers is None:
                 answers = _generate(model, processor, entry)
+            check_answers(f"{entry.name} by {name!r}", [answers[i] for i in _asked(entry)])
             metric = entry.metric
             result = {} if metric is None else metric.score(entry.samples, answers, protocol=entry.protocol)
             self.results[entry.name] = result
@@ -134,15 +138,25 @@ class VQAEvaluator:
         """Return an evaluator that shows no image: its scores are what the questions alone give away."""
         return VQAEvaluator(
             [
-                replace(entry, samples=[replace(sample, image=None) for sample in entry.samples])
+                replace(
+                    entry,
+                    samples=[replace(sample, image=None) for sample in entry.samples],
+                    # A blind model must be asked, or its score would be one of empty answers.
+                    benchmark=replace(entry.benchmark, needs_image=False),
+                )
                 for entry in self.benchmarks
             ]
         )
 
 
-def _generate(model, processor, entry: LoadedBenchmark) -> list[str]:
+def _asked(entry: LoadedBenchmark) -> list[int]:
+    """Return the positions of the questions that a model is asked."""
     skips = entry.benchmark.needs_image
-    asked = [i for i, sample in enumerate(entry.samples) if not (skips and sample.image is None)]
+    return [i for i, sample in enumerate(entry.samples) if not (skips and sample.image is None)]
+
+
+def _generate(model, processor, entry: LoadedBenchmark) -> list[str]:
+    asked = _asked(entry)
     texts = generate_answers(
         model,
         processor,

@@ -12,7 +12,7 @@ from typing import Any
 import PIL.Image
 
 from ...recipe_io.foreign import ForeignFileError, fields, read_json, read_json_lines, read_text
-from ...recipe_io.results import write_whole
+from ...recipe_io.results import check_answers, write_whole
 
 # LLaVA appends these to a question. The same model scores differently with other endings.
 SHORT_ANSWER = "\nAnswer the question using a single word or phrase."
@@ -145,13 +145,14 @@ def pair_answers(samples: Sequence[Sample], answers: Sequence[str]) -> list[tupl
     Pair each sample with its answer.
 
     Raises:
-        ValueError: if the numbers of samples and answers differ.
+        ValueError: if the numbers of samples and answers differ, or all answers are empty.
     """
     if len(samples) != len(answers):
         raise ValueError(
             f"There are {len(answers)} answers to {len(samples)} samples. Each sample needs one, in the same order. "
             "Read answers of a file with `read_answers(path, samples)`."
         )
+    check_answers("these questions", answers)
     return list(zip(samples, answers, strict=True))
 
 

@@ -16,13 +16,14 @@ from typing import Any
 from huggingface_hub import CardData, DatasetCardData, ModelCardData
 
 from ...losses.base import NOTATION
+from ...models.names import is_hub_id
 from ...recipe_io.results import write_whole
 from .folder import FACTS_NAME, CardFolder, nested_table, shown
 from .licences import inherit, licence_of, metadata
 from .markdown import Markdown, code, count, environment, public, table
 from .objectives import objectives, shorthand
 from .scores import compared_scores, eval_results, score_tables
-from .sources import Source, hub_data, hub_model, read_recipe, sources, teacher_names
+from .sources import Source, hub_data, hub_model, read_recipe, sources, teacher_names, without_paths
 
 logger = logging.getLogger(__name__)
 
@@ -73,17 +74,37 @@ def write_card(
     others = {"teacher" if len(local) == 1 else f"teacher {public(teacher)}": teacher for teacher in local}
     others |= dict(compare or {})
     facts["compare"] = facts.get("compare", {}) | {label: compared_scores(Path(run)) for label, run in others.items()}
-    if not any(_gone(Source(*source)) for source in facts.get("sources", [])):
+    recorded = [Source(*source) for source in facts["sources"]] if "sources" in facts else None
+    if not any(map(_gone, recorded or ())):
         given = [Source("teacher", public(teacher), hub_model(teacher)) for teacher in teachers]
         given += [Source("starting weights", public(base), hub_model(base)) for base in bases]
         given += [Source("data", public(dataset), hub_data(dataset)) for dataset in datasets]
-        facts["sources"] = list(dict.fromkeys([*sources(recipe), *given])) or facts.get("sources", [])
+        found = dict.fromkeys([*sources(recipe), *given])
+        facts["sources"] = without_paths(found, recorded, recipe) or recorded or []
     write_whole(folder / FACTS_NAME, json.dumps(facts, indent=2) + "\n")
     for warning in licence_of_folder(CardFolder(folder))[1]:
         logger.warning("%s", warning)
     path = folder / "README.md"
     write_whole(path, render_card(folder))
     return path
+
+
+def record_sources(folder: str | Path) -> None:
+    """
+    Record in `card.json` what a run is made of, while it has it.
+
+    It then knows which names are folders, and which are on the Hub.
+
+    A recipe calls this once it has written `recipe.yaml` and loaded its models. The card may be written later, by
+    another program, and far from the folders. No file is written if no name has the form of a Hub id.
+
+    Args:
+        folder (`str` or `Path`): Folder of the run.
+    """
+    path, found = Path(folder, FACTS_NAME), sources(read_recipe(Path(folder)))
+    if path.is_file() or any(is_hub_id(source.name) for source in found):
+        facts = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        write_whole(path, json.dumps(facts | {"sources": found}, indent=2) + "\n")
 
 
 def _gone(source: Source) -> bool:
@@ -224,4 +245,4 @@ def representation(values: dict[str, Any]) -> list[tuple[str, Markdown]]:
     ]
 
 
-__all__ = ["render_card", "write_card"]
+__all__ = ["record_sources", "render_card", "write_card"]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from .loading import loading
 from .markdown import Markdown, code, plain, public, table
 from .scores import own_scores, scores_in
-from .sources import Source, data_entries, data_name, read_recipe, sources
+from .sources import Source, data_entries, data_name, read_recipe, sources, without_paths
 
 FACTS_NAME = "card.json"
 CACHE_NAMES = ("cache.json", "teacher_cache/cache.json")
@@ -87,7 +88,7 @@ class CardFolder:
         """Sources at the time of the first card; their folders may be gone since."""
         if "sources" in self.facts:
             return [Source(*entry) for entry in self.facts["sources"]]
-        return sources(self.recipe)
+        return without_paths(sources(self.recipe), None, self.recipe)
 
     def of_role(self, role: str) -> list[Source]:
         return [source for source in self.sources if source.role == role]
@@ -99,14 +100,18 @@ class CardFolder:
     @property
     def place(self) -> str:
         """Name of the folder or Hub id in the examples."""
-        return self.facts.get("repo_id") or public(self.recipe.get("output_dir") or self.path.resolve())
+        if repo_id := self.facts.get("repo_id"):
+            return repo_id.rstrip("/")
+        given = PurePath(self.recipe.get("output_dir") or ".")
+        # `.` and `..` name no folder to a reader of the card.
+        return public(given if re.search(r"\w", given.name) else self.path.resolve())
 
     def loading(self) -> dict[str, Any]:
         return loading(self.path, self.config, self.place, "repo_id" in self.facts)
 
     @property
     def name(self) -> str:
-        return plain(self.facts.get("name") or self.place.rpartition("/")[2])
+        return plain(self.facts.get("name") or "") or plain(self.place.rpartition("/")[2]) or "model"
 
     @property
     def origins(self) -> list[Source]:

@@ -44,6 +44,8 @@ def licence_of(name: str) -> Licence | None:
             return Licence(entry["licence"], entry["use"], entry["note"], entry["read_in"])
     parsed = parse_name(name)
     weights = parsed.rest if parsed.kind == "timm" else name.removeprefix("timm/")
+    if "//" in weights:  # a file of this machine, of anybody's making
+        return None
     found = timm.get_pretrained_cfg(weights) if weights != name and timm.is_model(weights.split(".")[0]) else None
     licence = getattr(found, "license", None)
     if licence in (None, "unknown"):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from ...models.names import LIBRARIES, is_hub_id, parse_name
@@ -42,9 +42,38 @@ def sources(recipe: Mapping[str, Any], of: str = "", above: frozenset[str] = fro
             # recipes/prime_lm.py knows one world, and its recipe does not name it.
             own = {"dataset_name": "shapes"} | own
         found += sources(own, f" of {public(name)}", above | {name})
-    for name in map(data_name, data_entries(recipe)):
-        found.append(Source("data" + of, public(name), hub_data(name)))
+    for entry in data_entries(recipe):
+        name = data_name(entry)
+        # The files of a builder are not on the Hub.
+        hub = None if entry.get("dataset_name", "imagefolder") in BUILDERS else hub_data(name)
+        found.append(Source("data" + of, public(name), hub))
     return list(dict.fromkeys(found))
+
+
+def without_paths(
+    found: Iterable[Source], recorded: Iterable[Source] | None, recipe: Mapping[str, Any]
+) -> list[Source]:
+    """
+    Return the sources that were found now, without Hub ids that are local paths in truth.
+
+    Once its folder is gone, or on another machine, a path of two parts looks like a Hub id. A source that was recorded
+    without a Hub id, while the run had it, was such a path.
+
+    Args:
+        found (`Iterable[Source]`): Sources by the names alone.
+        recorded (`Iterable[Source]`, *optional*): The same sources as the run itself saw them.
+        recipe (`Mapping`):
+            The recipe of the run. Where nothing is recorded, names beside its `output_dir` are paths.
+    """
+    root = PurePath(recipe.get("output_dir") or ".").parts[:1]
+    local = {source.name for source in recorded or () if source.hub is None}
+
+    def is_path(name: str) -> bool:
+        return name in local or (recorded is None and PurePath(name).parts[:1] == root)
+
+    return [
+        source._replace(hub=None) if source.hub == source.name and is_path(source.name) else source for source in found
+    ]
 
 
 def _models(recipe: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -54,9 +83,13 @@ def _models(recipe: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         ("vision_tower", "vision tower"),
         ("language_model", "language model"),
     ):
-        # Presets are fresh weights: neither a folder nor a Hub id.
         name = recipe.get(key)
-        if name and not name.endswith(".json") and (os.path.isdir(name) or hub_model(name)):
+        # Presets and JSON files are fresh weights. Any other name without a slash is a preset of another version.
+        if (
+            name
+            and parse_name(name).kind not in ("preset", "json")
+            and (os.path.isdir(name) or re.search("[/:]", name))
+        ):
             yield role, name
 
 

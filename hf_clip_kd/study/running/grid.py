@@ -60,16 +60,17 @@ def cells_of(study: StudyArguments) -> list[Cell]:
         ValueError: for an unknown axis or value, or an objective that does not go with the teacher.
     """
     _check_names(study)
-    if not study.cells:
-        raise ValueError(
-            "`cells` is empty, so there is nothing to run. It must hold one block at least. "
-            "Write for example `cells: [{}]`."
-        )
     found: dict[Cell, None] = {}
     for block in study.cells:
         for cell in _combinations(study, block):
             found.setdefault(cell)
     cells = list(found)
+    if not cells:
+        empty = next((name for name in ("cells", "seeds") if not getattr(study, name)), "cells")
+        raise ValueError(
+            f"`{empty}` is empty, so there is nothing to run. It must hold one entry at least. "
+            "Write for example `cells: [{}]` and `seeds: [0]`."
+        )
     for cell in cells:
         _check_objective(study, cell)
     seeds = list(dict.fromkeys(cell.seed for cell in cells))

@@ -35,6 +35,11 @@ def is_complete(folder: Path) -> bool:
     return all(shard_path(folder, number).is_file() for number in range(len(load(folder / INDEX)["ends"])))
 
 
+def count_samples(folder: Path, shards: int) -> int:
+    """Return the number of samples in the first so many shards."""
+    return sum(len(load(shard_path(folder, number))["ids"]) for number in range(shards))
+
+
 def save_index(folder: Path, shards: int) -> None:
     """
     Write the index, which finds samples and marks a finished cache.

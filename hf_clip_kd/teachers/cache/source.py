@@ -20,7 +20,7 @@ class ShardedRows(Dataset):
         shard_size (`int`), batch_size (`int`): Rows of a shard, and of a batch at most.
 
     Attributes:
-        shards (`int`): Number of shards; a stream counts those met so far.
+        rows (`int`), shards (`int`): Numbers of rows and shards; a stream counts those met so far.
     """
 
     def __init__(self, dataset: Any, shard_size: int, batch_size: int):
@@ -28,7 +28,8 @@ class ShardedRows(Dataset):
         self.indexed = hasattr(dataset, "__len__")
         # A stream stays out of the object that workers get.
         self.dataset, self._stream = (dataset, None) if self.indexed else (None, dataset)
-        self.shards = -(-len(dataset) // shard_size) if self.indexed else 0
+        self.rows = len(dataset) if self.indexed else 0
+        self.shards = -(-self.rows // shard_size)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_stream": None}
@@ -41,7 +42,7 @@ class ShardedRows(Dataset):
         batch: list = []
         for position, item in enumerate(range(len(self.dataset)) if self.indexed else self._stream):
             shard = position // self.shard_size
-            self.shards = max(self.shards, shard + 1)
+            self.rows, self.shards = max(self.rows, position + 1), max(self.shards, shard + 1)
             full = len(batch) == self.batch_size or position % self.shard_size == 0
             if batch and full:
                 yield batch

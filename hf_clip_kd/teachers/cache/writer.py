@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from ...data.reading.worker_counts import too_many
 from ...losses.features import FeatureRequest
 from ...recipe_io.results import remove_torn
 from . import manifest, shards
@@ -97,14 +98,31 @@ class CacheWriter:
         manifest.refuse_if_different(self.folder, manifest.read(self.folder), self.manifest)
 
     def write(self) -> TeacherCache:
-        """Compute and store the missing shards, and open the finished cache."""
+        """
+        Compute and store the missing shards, and open the finished cache.
+
+        Raises:
+            ValueError: There is no row, or too many rows are broken. The cache stays without its index.
+        """
         if not shards.is_complete(self.folder):
             total = self._write()
             self.state.wait_for_everyone()
+            self._judge(total)
             if self.state.is_main_process:
                 shards.save_index(self.folder, total)
             self.state.wait_for_everyone()
         return TeacherCache(self.folder)
+
+    def _judge(self, total: int) -> None:
+        """Refuse a cache of too few of its rows, those of earlier calls included."""
+        stored, broken = shards.count_samples(self.folder, total), self.collator.broken
+        share, left_out = broken.max_fraction, self._rows - stored
+        if self._rows == 0 or too_many(left_out, self._rows, share, least=broken.min_seen, ended=True):
+            raise ValueError(
+                f"The teacher cache {str(self.folder)!r} would hold {stored} of {self._rows} rows. At most a share "
+                f"of max_broken_fraction={share} may be broken, and one row must be usable. Repair the files named in "
+                "the log or check `split` and `max_train_samples`, and write the cache into an empty folder."
+            )
 
     def _write(self) -> int:
         """Write this process's share of the missing shards, and count all there are."""
@@ -119,6 +137,7 @@ class CacheWriter:
         for number, batches in groupby(progress, lambda numbered: numbered[0]):
             parts = [self._ask(batch) for _, batch in batches if batch is not None]
             shards.save(shards.shard_path(self.folder, number), join(parts))
+        self._rows = source.rows
         return source.shards
 
     def _wants(self, number: int) -> bool:

@@ -189,6 +189,34 @@ def test_counter_stops_above_the_share_and_not_before_it_has_seen_enough():
         counter.add(10, [("b.jpg", "empty")])
 
 
+def test_the_end_of_a_run_judges_any_number_of_rows():
+    few = BrokenImages(0.05)
+    few.check()  # a resumed run may have nothing left to read
+    few.add(6, [("a.jpg", "cut")] * 3)
+    with pytest.raises(ValueError, match=r"3 of 6 rows are broken, among them a\.jpg \(cut\).*--max_broken_fraction"):
+        few.check()
+    few.add(2, [])
+    few.check()  # a user's few pictures, some of which cannot be read: all are named
+    few.add(40, [("b.jpg", "cut")] * 3)
+    with pytest.raises(ValueError, match="6 of 48 rows are broken"):
+        few.check()  # a share of 0.05 is 5 of 100 rows
+    few.add(72, [])
+    few.check()
+    strict = BrokenImages(0.0)
+    strict.add(8, [("a.jpg", "cut")])
+    with pytest.raises(ValueError, match="1 of 8 rows are broken"):
+        strict.check()
+    half = BrokenImages(0.5)
+    half.add(8, [("a.jpg", "cut")] * 4)
+    half.check()
+    patient = BrokenImages(1.0)
+    patient.add(200, [(f"{i}.jpg", "cut") for i in range(200)])
+    with pytest.raises(ValueError, match="200 of 200 rows are broken.*one row must be usable"):
+        patient.check()
+    patient.add(1, [])
+    patient.check()
+
+
 def test_counter_names_each_file_once_and_not_without_end(caplog):
     counter = BrokenImages(1.0)
     with caplog.at_level(logging.WARNING):

@@ -1,12 +1,13 @@
 """Scores and files of an evaluation, answers that are reused, and runs that are interrupted."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from vqa_benchmarks import S1
 
-from hf_clip_kd.evaluation import build_vqa_evaluator, load_results
+from hf_clip_kd.evaluation import VQAEvaluator, build_vqa_evaluator, load_results
 
 
 def test_files_of_a_scored_benchmark(gqa, asked, tmp_path):
@@ -33,6 +34,25 @@ def test_files_of_a_scored_benchmark(gqa, asked, tmp_path):
     submission = json.loads((out / "submissions" / result.name).read_text())
     assert submission == [{"questionId": "a", "prediction": "yes"}, {"questionId": "b", "prediction": "mug"}]
     assert not list(out.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("folder", [None, "out"])
+def test_empty_answers_leave_no_result(gqa, asked, tmp_path, folder):
+    evaluate = build_vqa_evaluator({"gqa": gqa})
+    silent = {sample.prompt: " " for sample in evaluate.benchmarks[0].samples}
+    with pytest.raises(ValueError, match="All 2 answers to gqa by 'm' are empty"):
+        evaluate(silent, None, folder=folder and tmp_path / folder, name="m")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_blind_model_is_asked_all_questions(gqa, asked):
+    (entry,) = build_vqa_evaluator({"gqa": gqa}).benchmarks
+    entry = replace(entry, benchmark=replace(entry.benchmark, needs_image=True))
+    VQAEvaluator([entry]).without_images()({}, None)
+    assert len(asked[0][0]) == len(entry.samples)
+    with pytest.raises(ValueError, match="would score 0 answers"):
+        blind = [replace(sample, image=None) for sample in entry.samples]
+        VQAEvaluator([replace(entry, samples=blind)])({}, None)
 
 
 def test_nothing_is_written_without_a_folder(gqa, asked, tmp_path, monkeypatch):

@@ -54,6 +54,7 @@ def test_axes_are_those_of_a_cell_file():
     ("changes", "message"),
     [
         ({"cells": []}, "`cells` is empty"),
+        ({"seeds": []}, "`seeds` is empty"),
         ({"cells": [{"techer": "S"}]}, "Did you mean `teacher`"),
         ({"cells": [{"teacher": "XXL"}]}, r"`teachers` has \['S', 'L'\]"),
         ({"cells": [{"data": None}]}, "the data None"),

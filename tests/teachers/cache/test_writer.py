@@ -139,6 +139,28 @@ def test_a_lost_file_is_written_again(tmp_path, peaceful):
     assert digests(tmp_path) == peaceful[0]
 
 
+def test_a_cache_without_any_usable_row_stays_unfinished(tmp_path):
+    rows = [row | {"image": {"bytes": b"", "path": "empty.png"}} for row in dataset().to_list()]
+    broken = dataset().from_list(rows, features=dataset().features)
+    for _ in range(2):  # the second call finds all shards
+        with pytest.raises(ValueError, match=f"would hold 0 of {len(rows)} rows"):
+            writer(tmp_path, teacher(), broken).write()
+    with pytest.raises(ValueError, match="is not finished"):
+        kd.TeacherCache(tmp_path)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_cache_of_too_few_of_its_rows(tmp_path, streaming):
+    rows = dataset().to_list()
+    for row in rows[8:16]:
+        row["image"] = {"bytes": b"", "path": "empty.png"}
+    broken = dataset().from_list(rows, features=dataset().features)
+    made = writer(tmp_path, teacher(), broken.to_iterable_dataset() if streaming else broken)
+    made.collator.broken.max_fraction, made.collator.broken.min_seen = 0.3, 25
+    with pytest.raises(ValueError, match=f"would hold 13 of {len(rows)} rows.*max_broken_fraction=0.3"):
+        made.write()
+
+
 def test_a_shard_without_any_usable_row(tmp_path):
     rows = dataset().to_list()
     for row in rows[8:16]:
