@@ -14,9 +14,10 @@ from .epochs import EpochCallback
 from .eval_batches import eval_dataloader
 from .evaluation import check_evaluation, exact_means, gather_rows, measure, named_datasets
 from .guard import StepGuard
-from .identity import data_identity
+from .identity import run_identity
 from .launch import build_models_whole, check_engine, name_blocks
 from .meters import Meters
+from .optimizer_settings import OptimizerSettings
 from .outcome import Outcome
 from .pushing import BackgroundPush, write_run_card
 from .stopping import StopOnSignal
@@ -40,11 +41,8 @@ class BaseTrainer(Trainer):
     `load_state_dict`. Each process leaves its state in the checkpoint.
 
     Attributes:
-        guard ([`StepGuard`]), meters ([`Meters`]), checkpoints ([`Checkpoints`]), pushing ([`BackgroundPush`]),
-        stream ([`StreamPlace`]):
-            The parts that are plain objects.
-        throughput ([`Throughput`]), ema ([`EMACallback`]), stopping ([`StopOnSignal`]), outcome ([`Outcome`]):
-            The parts that are callbacks.
+        guard, meters, settings, checkpoints, pushing, stream: The parts that are plain objects.
+        throughput, ema, stopping, outcome: The parts that are callbacks.
         sampler (*optional*): A sampler with an `epoch`, if the trainer has its own.
         evaluator, eval_data_collator (`Callable`, *optional*): See [`DistillationTrainer`].
         loss_compares_rows (`bool`): Whether the loss of a row depends on the others of its batch, and so on its size.
@@ -56,7 +54,7 @@ class BaseTrainer(Trainer):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         name_blocks(self.accelerator, self.model)
-        self.meters, self.guard = Meters(), StepGuard(self)
+        self.meters, self.guard, self.settings = Meters(), StepGuard(self), OptimizerSettings(self)
         self.checkpoints, self.pushing = Checkpoints(self), BackgroundPush(self.args)
         self.stream = StreamPlace(self.args)
         self.throughput, self.ema = Throughput(self.args.device, self.args.world_size), EMACallback(self.args)
@@ -74,12 +72,7 @@ class BaseTrainer(Trainer):
     # ---- Launch ----
 
     def create_accelerator_and_postprocess(self) -> None:
-        """
-        Create the accelerator.
-
-        Raises:
-            ValueError: DeepSpeed or FSDP was asked for, and the processes would train with plain DDP.
-        """
+        """Create the accelerator, and raise a ValueError if DeepSpeed or FSDP was asked for in vain."""
         super().create_accelerator_and_postprocess()
         build_models_whole()  # accelerate has just turned the sharding of new models on again
         check_engine(self.args, self.accelerator)
@@ -121,6 +114,26 @@ class BaseTrainer(Trainer):
     def needs_others(self) -> dict[str, bool]:
         """Return for each loss whether it learns nothing from one row alone; for trainers to override."""
         return {}
+
+    def create_scheduler(self, *args, **kwargs):
+        """Make the schedule of the learning rate, and note the optimizer's settings, before a state is loaded."""
+        schedule = super().create_scheduler(*args, **kwargs)
+        self.settings.note()
+        return schedule
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            with self.settings.kept():
+                super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _init_training_state(self, max_steps: int, *args) -> tuple[int, int]:
+        place = super()._init_training_state(max_steps, *args)
+        self.state.compute_steps(self.args, max_steps)  # a checkpoint holds those of the run that saved it
+        return place
+
+    def _load_callback_state(self) -> None:
+        super()._load_callback_state()  # it may put new callbacks in the place of the old
+        self.guard.count_with(self.callback_handler.callbacks)
 
     def _run_epoch(self, *args, resume_from_checkpoint: str | None = None, **kwargs) -> None:
         if self.state.global_step >= self.state.max_steps:
@@ -237,18 +250,7 @@ class BaseTrainer(Trainer):
 
     def run_identity(self) -> dict[str, Any]:
         """Return what a resumed run must share to be exact, in JSON's types; for trainers to add to."""
-        args = self.args
-        engine = "deepspeed" if self.is_deepspeed_enabled else "fsdp" if self.is_fsdp_enabled else "replicas"
-        return {
-            "engine": engine,
-            "processes": args.world_size,
-            "data": {
-                **data_identity(self.train_dataset),
-                "batch_size": args.train_batch_size,
-                "gradient_accumulation_steps": args.gradient_accumulation_steps,
-                "order": {"seed": args.seed, "data_seed": args.data_seed},
-            },
-        }
+        return run_identity(self)
 
     def _save_checkpoint(self, model, trial) -> None:
         folder = Path(self._get_output_dir(trial), f"checkpoint-{self.state.global_step}")

@@ -68,6 +68,10 @@ class StepGuard:
                 "it out, or launch with DDP or FSDP."
             )
 
+    def count_with(self, callbacks: list[TrainerCallback]) -> None:
+        """Count with the [`SkippedSteps`] among the callbacks, which a resumed run may have made anew."""
+        self.skipped = next(callback for callback in callbacks if isinstance(callback, SkippedSteps))
+
     def begin(self, micro_batches: list[dict[str, Any]]) -> None:
         """Begin the step that these micro-batches make."""
         self.micro_batches, self.found = micro_batches, {}
