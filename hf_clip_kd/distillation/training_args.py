@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from transformers import TrainingArguments
 
 from ..training.arguments import RunArguments
+from ..training.flags import DISTILLATION
 
 
 # repr=False keeps TrainingArguments' repr, which hides the Hub token.
@@ -12,6 +13,7 @@ from ..training.arguments import RunArguments
 class DistillationTrainingArguments(RunArguments, TrainingArguments):
     # `help` documents every field once. The optimizer's defaults are CLIP-KD's.
     _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "losses"]
+    trainer = DISTILLATION
 
     losses: dict | str | None = field(
         default="clip_kd",
@@ -85,10 +87,6 @@ class DistillationTrainingArguments(RunArguments, TrainingArguments):
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("remove_unused_columns", "logging_nan_inf_filter"):
-            if getattr(self, name):
-                why = self.__dataclass_fields__[name].metadata["help"].removeprefix("Must stay False: ")
-                raise ValueError(f"`{name}=True` cannot be used for distillation: {why} Leave it at False.")
         if self.auto_find_batch_size and not self.grad_cache:
             raise ValueError(
                 "`auto_find_batch_size=True` with `grad_cache=False`: a batch that is cut up would lose its "
@@ -104,11 +102,6 @@ class DistillationTrainingArguments(RunArguments, TrainingArguments):
             raise ValueError(
                 f"`dtype={self.dtype!r}` is no type for weights under training. Allowed are {', '.join(allowed)}. "
                 "Leave it out for float32."
-            )
-        if self.fp16 and self.use_cpu:
-            raise ValueError(
-                "`fp16=True` with `use_cpu=True`: transformers would train in float32 without a word. CPUs have "
-                "`bf16`. Pass `--bf16 true` instead."
             )
         if not isinstance(self.losses, dict | str) or not self.losses:
             raise ValueError(

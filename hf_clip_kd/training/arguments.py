@@ -6,13 +6,15 @@ from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
 
-from .launch import build_models_whole, check_launch
+from .flags import check_flags
+from .launch import build_models_whole, check_launch, check_precision
 
 
 # repr=False keeps TrainingArguments' repr, which hides the Hub token.
 @dataclass(kw_only=True, repr=False)
 class RunArguments:
-    # `help` documents every field once. This class stands before TrainingArguments among the bases.
+    # `help` documents every field once. This class stands before TrainingArguments among the bases. A trainer's own
+    # class names its `trainer` for the table of flags.
     resume_from_checkpoint: str | None = field(
         default=None,
         metadata={
@@ -25,8 +27,8 @@ class RunArguments:
     allow_changed_resume: bool = field(
         default=False,
         metadata={
-            "help": "Resume although teacher, losses, data or the number of processes differ from those of the "
-            "checkpoint. The run is then another run."
+            "help": "Resume although teacher, losses, data, settings or the number of processes differ from those of "
+            "the checkpoint. The run is then another run, with the new values."
         },
     )
     on_failed_save: str = field(
@@ -70,7 +72,9 @@ class RunArguments:
 
     def __post_init__(self):
         super().__post_init__()
+        check_flags(self)
         check_launch(self)
+        check_precision(self)
         build_models_whole()
         if self.on_failed_save not in ("continue", "stop"):
             raise ValueError(

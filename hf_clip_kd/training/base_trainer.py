@@ -13,10 +13,11 @@ from .ema import Average, EMACallback
 from .epochs import EpochCallback
 from .eval_batches import eval_dataloader
 from .evaluation import check_evaluation, exact_means, gather_rows, measure, named_datasets
-from .guard import StepGuard
-from .identity import data_identity
+from .guard import SkippedSteps, StepGuard
+from .identity import run_identity
 from .launch import build_models_whole, check_engine, name_blocks
 from .meters import Meters
+from .optimizer_settings import OptimizerSettings
 from .pushing import BackgroundPush, write_run_card
 from .stopping import StopOnSignal
 from .stream_place import StreamPlace
@@ -40,7 +41,7 @@ class BaseTrainer(Trainer):
 
     Attributes:
         guard ([`StepGuard`]), meters ([`Meters`]), checkpoints ([`Checkpoints`]), pushing ([`BackgroundPush`]),
-        stream ([`StreamPlace`]):
+        settings ([`OptimizerSettings`]), stream ([`StreamPlace`]):
             The parts that are plain objects.
         throughput ([`Throughput`]), ema ([`EMACallback`]), stopping ([`StopOnSignal`]):
             The parts that are callbacks.
@@ -55,7 +56,7 @@ class BaseTrainer(Trainer):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         name_blocks(self.accelerator, self.model)
-        self.meters, self.guard = Meters(), StepGuard(self)
+        self.meters, self.guard, self.settings = Meters(), StepGuard(self), OptimizerSettings(self)
         self.checkpoints, self.pushing = Checkpoints(self), BackgroundPush(self.args)
         self.stream = StreamPlace(self.args)
         self.throughput, self.ema = Throughput(self.args.device, self.args.world_size), EMACallback(self.args)
@@ -114,6 +115,27 @@ class BaseTrainer(Trainer):
         if not hasattr(self.train_dataset, "loader"):
             return super().get_train_dataloader()
         return self.stream.open(self.train_dataset, self._train_batch_size, self.data_collator)
+
+    def create_scheduler(self, *args, **kwargs):
+        """Make the schedule of the learning rate, and note the optimizer's settings, before a state is loaded."""
+        schedule = super().create_scheduler(*args, **kwargs)
+        self.settings.note()
+        return schedule
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            with self.settings.kept():
+                super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _init_training_state(self, max_steps: int, *args) -> tuple[int, int]:
+        place = super()._init_training_state(max_steps, *args)
+        self.state.compute_steps(self.args, max_steps)  # a checkpoint holds those of the run that saved it
+        return place
+
+    def _load_callback_state(self) -> None:
+        super()._load_callback_state()  # it may put new callbacks in the place of the old
+        callbacks = self.callback_handler.callbacks
+        self.guard.skipped = next(callback for callback in callbacks if isinstance(callback, SkippedSteps))
 
     def _run_epoch(self, *args, resume_from_checkpoint: str | None = None, **kwargs) -> None:
         if self.state.global_step >= self.state.max_steps:
@@ -227,18 +249,7 @@ class BaseTrainer(Trainer):
 
     def run_identity(self) -> dict[str, Any]:
         """Return what a resumed run must share to be exact, in JSON's types; for trainers to add to."""
-        args = self.args
-        engine = "deepspeed" if self.is_deepspeed_enabled else "fsdp" if self.is_fsdp_enabled else "replicas"
-        return {
-            "engine": engine,
-            "processes": args.world_size,
-            "data": {
-                **data_identity(self.train_dataset),
-                "batch_size": args.train_batch_size,
-                "gradient_accumulation_steps": args.gradient_accumulation_steps,
-                "order": {"seed": args.seed, "data_seed": args.data_seed},
-            },
-        }
+        return run_identity(self)
 
     def _save_checkpoint(self, model, trial) -> None:
         folder = Path(self._get_output_dir(trial), f"checkpoint-{self.state.global_step}")

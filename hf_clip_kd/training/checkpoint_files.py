@@ -15,6 +15,8 @@ logger = logging.getLogger(__name__)
 
 MARK = "checkpoint.json"
 NAME = re.compile(r"checkpoint-(\d+)")
+# Files and folders of an optimizer: of PyTorch and of FSDP, and of DeepSpeed.
+OPTIMIZER = re.compile(r"optimizer|global_step\d")
 
 
 def mark_complete(folder: Path, run: dict[str, Any]) -> None:
@@ -54,6 +56,12 @@ def why_incomplete(folder: Path) -> str | None:
 def read_run(folder: Path) -> dict[str, Any]:
     """Return the description of a complete checkpoint's run, as [`mark_complete`] wrote it."""
     return json.loads((folder / MARK).read_text(encoding="utf-8"))["run"]
+
+
+def has_optimizer(folder: Path) -> bool:
+    """Return whether a complete checkpoint holds the state of the optimizer, without which no run resumes exactly."""
+    files = json.loads((folder / MARK).read_text(encoding="utf-8"))["files"]
+    return any(OPTIMIZER.match(name) for name in files)
 
 
 def last_complete(output_dir: Path) -> Path | None:

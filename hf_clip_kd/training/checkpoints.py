@@ -16,8 +16,9 @@ from transformers import Trainer
 from transformers.trainer_utils import rotate_checkpoints
 
 from .arguments import save_arguments
-from .checkpoint_files import differences, last_complete, mark_complete, read_run, why_incomplete
+from .checkpoint_files import differences, has_optimizer, last_complete, mark_complete, read_run, why_incomplete
 from .distributed import gather_objects
+from .flags import unreadable
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +123,7 @@ class Checkpoints:
             wanted (`str` or `bool`, *optional*): As for `BaseTrainer.train`.
 
         Raises:
-            ValueError: The checkpoint is torn, or belongs to another run.
+            ValueError: The checkpoint is torn, holds the model alone, or belongs to another run.
         """
         choice, self.saved_step = None, None
         if self.args.should_save:
@@ -157,13 +158,19 @@ class Checkpoints:
                     f"{wanted!r} is no whole checkpoint: {reason}. A run resumes only a whole one. Give another "
                     "`checkpoint-N`, or `--resume_from_checkpoint auto` for the last whole one."
                 )
+        if not has_optimizer(folder):
+            raise ValueError(
+                f"{str(folder)!r} holds the model alone, as with `save_only_model`. A run resumes only with the state "
+                "of optimizer, schedule and random numbers. Start another run from the weights: "
+                f"`--model_name_or_path {folder}`, without `resume_from_checkpoint`."
+            )
         self._refuse_if_changed(folder)
         logger.info("Resuming from %s.", folder)
         return str(folder)
 
     def _refuse_if_changed(self, folder: Path) -> None:
-        then = read_run(folder)
-        found = differences(then, self.identity)
+        then, now = _comparable(read_run(folder), self.identity)
+        found = differences(then, now)
         dataset = self.trainer.train_dataset
         if isinstance(dataset, IterableDataset) and not hasattr(dataset, "loader"):
             found.append(f"a {type(dataset).__name__} does not know where it was (a `Stream` of it does)")
@@ -175,12 +182,24 @@ class Checkpoints:
                 "Another engine cannot read the state of the optimizer. Use the same engine, or start from the "
                 "weights alone: `model_name_or_path`."
             )
+        if unread := unreadable(then["arguments"], now["arguments"]):
+            raise ValueError(
+                f"{str(folder)!r} was saved with another setting: {'; '.join(unread)}. Its state cannot be read with "
+                "the new value. Restore it, or start from the weights alone: `model_name_or_path`."
+            )
         if not self.args.allow_changed_resume:
             raise ValueError(
                 f"{str(folder)!r} is of another run: {'; '.join(found)}. A run resumes exactly only with the same "
-                f"teacher, losses, data and number of processes. {RESUME_ALIKE}"
+                f"teacher, losses, data, settings and number of processes. {RESUME_ALIKE}"
             )
         logger.warning("Resuming from %s as another run: %s.", folder, "; ".join(found))
+
+
+def _comparable(then: dict[str, Any], now: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return two identities with the flags that both know: another version may have others."""
+    then, now = {"arguments": {}} | then, {"arguments": {}} | now
+    both = then["arguments"].keys() & now["arguments"].keys()
+    return tuple(run | {"arguments": {name: run["arguments"][name] for name in sorted(both)}} for run in (then, now))
 
 
 def is_disk_error(error: Exception) -> bool:

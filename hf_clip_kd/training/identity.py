@@ -1,4 +1,4 @@
-"""Identity of a run's data, which a resumed run must share: enough to tell data apart, and cheap to find."""
+"""Identity of a run, which a resumed run must share: enough to tell runs and their data apart, and cheap to find."""
 
 from __future__ import annotations
 
@@ -8,8 +8,28 @@ from typing import Any
 
 import datasets
 from PIL import Image
+from transformers import Trainer
+
+from .flags import run_flags
 
 ROWS = 16  # rows of a data set that the digest reads
+
+
+def run_identity(trainer: Trainer) -> dict[str, Any]:
+    """Return the engine, the number of processes, the flags and the data of a run, in JSON's types."""
+    args = trainer.args
+    engine = "deepspeed" if trainer.is_deepspeed_enabled else "fsdp" if trainer.is_fsdp_enabled else "replicas"
+    return {
+        "engine": engine,
+        "processes": args.world_size,
+        "arguments": run_flags(args),
+        "data": {
+            **data_identity(trainer.train_dataset),
+            "batch_size": args.train_batch_size,
+            "gradient_accumulation_steps": args.gradient_accumulation_steps,
+            "order": {"seed": args.seed, "data_seed": args.data_seed},
+        },
+    }
 
 
 def data_identity(dataset: Any) -> dict[str, Any]:

@@ -31,8 +31,7 @@ def check_launch(args: TrainingArguments) -> None:
         args ([`~transformers.TrainingArguments`]): The arguments of this process.
 
     Raises:
-        ValueError: The number of processes is not the one asked for, or processes would get unequal numbers of
-            batches.
+        ValueError: The number of processes is not the one asked for.
     """
     started = int(os.environ.get("WORLD_SIZE", 1))
     if started != args.world_size:
@@ -46,11 +45,24 @@ def check_launch(args: TrainingArguments) -> None:
             "is not set. This is one process alone, whatever `num_processes` says. Unset MASTER_ADDR if that is "
             f"meant. {ON_CPU}"
         )
-    if args.world_size > 1 and not args.accelerator_config.even_batches:
+
+
+def check_precision(args: TrainingArguments) -> None:
+    """
+    Refuse fp16 on a device that does not have it.
+
+    Args:
+        args ([`~transformers.TrainingArguments`]): The arguments of this process.
+
+    Raises:
+        ValueError: The flag or the launcher asks for fp16, and the device is a CPU.
+    """
+    if args.mixed_precision == "fp16" and args.device.type == "cpu":
+        asked = "`fp16=True`" if args.fp16 else "`mixed_precision: fp16` from the launcher"
+        where = "`use_cpu=True`" if args.use_cpu else "no GPU"
         raise ValueError(
-            "`accelerator_config: {even_batches: false}` gives the processes unequal numbers of batches. Processes "
-            "with more batches would wait for the others for ever. It must be true. Leave it out, with "
-            "`dataloader_drop_last` at its default, true."
+            f"{asked} with {where}: transformers would train in float32 without a word. CPUs have `bf16`. Pass "
+            "`--bf16 true --use_cpu true` instead."
         )
 
 
@@ -108,4 +120,4 @@ def check_engine(args: TrainingArguments, accelerator: Accelerator) -> None:
             )
 
 
-__all__ = ["blocks", "build_models_whole", "check_engine", "check_launch", "name_blocks"]
+__all__ = ["blocks", "build_models_whole", "check_engine", "check_launch", "check_precision", "name_blocks"]

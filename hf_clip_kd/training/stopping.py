@@ -90,11 +90,13 @@ class StopOnSignal(TrainerCallback):
                 "needs one to continue here. Make room. `--resume_from_checkpoint auto` resumes the last complete one."
             )
         logger.warning(
-            "Stopped at step %d of %d (%s) with a checkpoint. Run the same command with `--resume_from_checkpoint "
-            "auto` to resume it.",
+            "Stopped at step %d of %d (%s) with a checkpoint. %s",
             state.global_step,
             state.max_steps,
             why,
+            "It holds the model alone (`save_only_model`), so that no run resumes from it."
+            if self.checkpoints.args.save_only_model
+            else "Run the same command with `--resume_from_checkpoint auto` to resume it.",
         )
         raise SystemExit(0)
 

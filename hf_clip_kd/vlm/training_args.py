@@ -6,6 +6,7 @@ from transformers import TrainingArguments
 from transformers.trainer_utils import HubStrategy
 
 from ..training.arguments import RunArguments
+from ..training.flags import VLM
 
 STAGES = ("pretrain", "finetune")
 
@@ -15,6 +16,7 @@ STAGES = ("pretrain", "finetune")
 class LlavaTrainingArguments(RunArguments, TrainingArguments):
     # `help` documents every field once. The defaults are what both stages of LLaVA-1.5 share.
     _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "lora"]
+    trainer = VLM
 
     stage: str = field(
         default="finetune",
@@ -53,11 +55,6 @@ class LlavaTrainingArguments(RunArguments, TrainingArguments):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.remove_unused_columns:
-            raise ValueError(
-                "`remove_unused_columns=True` would drop `messages` and `images`, which the collator reads. It must "
-                "stay False. Leave it out."
-            )
         if self.stage not in STAGES:
             raise ValueError(
                 f"`stage={self.stage!r}` is no stage. The stages are {' and '.join(STAGES)}. Pass `--stage "

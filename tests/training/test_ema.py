@@ -312,7 +312,8 @@ def test_refused(tmp_path):
             make_args(tmp_path, ema_decay=value)
     make_trainer(tmp_path, save_strategy="steps", save_steps=2).train()
     with pytest.raises(ValueError, match=r"ema.safetensors is not there.*Leave `ema_decay` out"):
-        make_trainer(tmp_path, ema_decay=DECAY).train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+        run = make_trainer(tmp_path, ema_decay=DECAY, allow_changed_resume=True)
+        run.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
 
 
 def test_arguments_say_what_was_done(tmp_path):

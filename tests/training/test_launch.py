@@ -118,8 +118,7 @@ def test_fsdp_builds_its_plugin_and_finds_the_blocks(student, environment):
 
 
 def process(world_size, **values):
-    even = types.SimpleNamespace(even_batches=True)
-    return types.SimpleNamespace(world_size=world_size, deepspeed=None, fsdp=None, accelerator_config=even, **values)
+    return types.SimpleNamespace(world_size=world_size, deepspeed=None, fsdp=None, **values)
 
 
 @pytest.fixture
@@ -135,14 +134,6 @@ def test_processes_that_would_never_meet_are_refused(alone, tmp_path):
     check_launch(process(2))
     with pytest.raises(ValueError, match=r"2 processes were started .* trains with 1.*--use_cpu true"):
         check_launch(process(1))
-
-
-def test_unequal_numbers_of_batches_are_refused(alone):
-    alone.setenv("WORLD_SIZE", "2")
-    args = process(2)
-    args.accelerator_config.even_batches = False
-    with pytest.raises(ValueError, match="even_batches: false.*wait for the others for ever.*Leave it out"):
-        check_launch(args)
 
 
 def test_one_process_in_the_place_of_several_is_refused(alone, tmp_path):
