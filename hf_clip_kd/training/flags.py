@@ -10,7 +10,7 @@ from typing import Any
 
 DISTILLATION, VLM = "distillation", "a vision-language model"
 
-# What a resumed run does with a changed flag.
+# Answers of a resumed run to a changed flag.
 SAME = "must stay the same, unless `allow_changed_resume` takes the new value"
 NEVER = "must stay the same, since the saved state cannot be read with another value"
 TAKEN = "takes the new value"
@@ -80,9 +80,15 @@ class Refusal:
 
     def applies(self, args: Any, value: Any, default: Any) -> bool:
         """Return whether these arguments give the flag a value that is refused."""
-        words = {str(_plain(word)) for word in (value if isinstance(value, list) else [value])}
-        given = bool(words & set(self.values.split())) if self.values else _plain(value) != default
+        value = _plain(value)
+        words = {str(word) for word in (value if isinstance(value, list) else [value])}
+        given = bool(words & set(self.values.split())) if self.values else value != default
         return given and args.trainer in self.trainers and not (self.unless is not None and self.unless(args))
+
+
+def _mode_fits(args: Any) -> bool:
+    mode = (args.lr_scheduler_kwargs or {}).get("mode", "min")
+    return mode == ("max" if args.greater_is_better else "min")
 
 
 _D, _V = (DISTILLATION,), (VLM,)
@@ -112,6 +118,14 @@ _SCRIPT = Refusal("The recipe decides what it does, and nothing reads this flag.
 
 REFUSED: dict[str, tuple[Refusal, ...]] = {
     "optim": (_IN_BACKWARD, _LOW_RANK, _SCHEDULE_FREE),
+    "lr_scheduler_type": (
+        Refusal(
+            "Its `mode` contradicts `greater_is_better`. It would lower the rate while the metric gets better.",
+            'Pass `--lr_scheduler_kwargs \'{"mode": "max"}\'` for a metric that shall be large.',
+            values="reduce_lr_on_plateau greedy",
+            unless=_mode_fits,
+        ),
+    ),
     "optim_target_modules": (Refusal("It belongs to `optim=galore_adamw` and its like, which are refused."),),
     "average_tokens_across_devices": (Refusal("A loss is a mean over pairs, and counts no tokens.", trainers=_D),),
     "label_smoothing_factor": (Refusal("Images and captions have no labels to smooth.", trainers=_D),),
@@ -258,4 +272,6 @@ def _default(args: Any, name: str) -> Any:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
     return value.value if isinstance(value, Enum) else value

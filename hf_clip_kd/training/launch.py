@@ -31,7 +31,7 @@ def check_launch(args: TrainingArguments) -> None:
         args ([`~transformers.TrainingArguments`]): The arguments of this process.
 
     Raises:
-        ValueError: The number of processes is not the one asked for.
+        ValueError: The number of processes is not the one asked for, or processes would share their batches.
     """
     started = int(os.environ.get("WORLD_SIZE", 1))
     if started != args.world_size:
@@ -44,6 +44,11 @@ def check_launch(args: TrainingArguments) -> None:
             f"MASTER_ADDR={os.environ['MASTER_ADDR']} announces several processes, and RANK, which tells them apart, "
             "is not set. This is one process alone, whatever `num_processes` says. Unset MASTER_ADDR if that is "
             f"meant. {ON_CPU}"
+        )
+    if os.environ.get("ACCELERATE_USE_PARALLELISM_CONFIG", "false").lower() == "true":
+        raise ValueError(
+            "ACCELERATE_USE_PARALLELISM_CONFIG=true: processes would share their pairs, which the losses would count "
+            "several times. Each process trains on pairs of its own. Take a file of accelerate_configs/."
         )
 
 

@@ -14,9 +14,9 @@ class OptimizerSettings:
     """
     Keep an optimizer's settings over the loading of its state, which holds those of the run that saved it.
 
-    The state of an optimizer has the rate, the weight decay and the other settings of each group besides the moments.
-    So a resumed run would go on with them, whatever its arguments say. An optimizer that a caller made keeps the
-    settings in its state.
+    The state of an optimizer has the rate, the weight decay and the other settings of each group, too. So a resumed
+    run would go on with them, whatever its arguments say. An optimizer that a caller made keeps the settings in its
+    state.
 
     Args:
         trainer ([`~transformers.Trainer`]): The trainer, already built, before it makes an optimizer.
@@ -56,11 +56,12 @@ class OptimizerSettings:
             schedule.base_lrs = [group["initial_lr"] for group in groups]
             for group, base, rule in zip(groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
                 group["lr"] = base * rule(schedule.last_epoch)
+            schedule._last_lr = [group["lr"] for group in groups]  # the log reads it
 
 
 def _other_optimizer(why: str) -> str:
     return (
         f"The checkpoint's optimizer is another than that of this run: {why}. Its state fits only the same optimizer, "
-        "with the same groups of weights. Restore `optim`, the rates and `weight_decay`, or start from the weights "
-        "alone: `model_name_or_path`."
+        "with the same groups of weights. Restore `optim`, rates, `weight_decay` and `max_logit_scale`, or start from "
+        "the weights alone: `model_name_or_path`."
     )
