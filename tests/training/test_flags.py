@@ -1,4 +1,4 @@
-"""Flags of the Trainer: each is in the table, refused with a sentence or seen at work, and obeyed on resume."""
+"""Flags of the Trainer: each is in the table, refused with a sentence or seen at work, also on resume."""
 
 import dataclasses
 import shutil

@@ -1,4 +1,4 @@
-"""Write the tables of the documents from the code: losses, students, benchmarks, recipes and scaling.
+"""Write the tables of the documents from the code: losses, students, benchmarks, recipes, scaling and flags.
 
 A table stands in `README.md`, `docs/*.md` or `recipes/README.md`, between two markers that name it.
 
@@ -11,7 +11,7 @@ import argparse
 import re
 from pathlib import Path
 
-from . import benchmarks, losses, recipes, scaling, students
+from . import benchmarks, flags, losses, recipes, scaling, students
 
 ROOT = Path(__file__).parents[3]
 TABLES = {
@@ -21,6 +21,8 @@ TABLES = {
     "scripts": recipes.scripts,
     "configs": recipes.configs,
     "scaling": scaling.table,
+    "refused_flags": flags.refused,
+    "resumed_flags": flags.resumed,
 }
 COMMAND = "python -m recipes.maintenance.tables"
 MARKED = re.compile(rf"(<!-- table: (\w+), written by `{COMMAND}` -->\n)(.*?)(<!-- end of table -->)", re.DOTALL)
