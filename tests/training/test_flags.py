@@ -1,9 +1,11 @@
 """Flags of the Trainer: each is in the table, refused with a sentence or seen at work, also on resume."""
 
 import dataclasses
+import math
 import shutil
 
 import flag_effects_vlm  # noqa: F401 (registers effects)
+import llava_runs
 import pytest
 import torch
 from checkpointed_runs import make_run
@@ -326,6 +328,38 @@ def test_callbacks_go_on_where_they_were(tmp_path):
     second.train(resume_from_checkpoint="auto")
     assert second.state.global_step == 4, "the evaluation after step 2 was the first that was no better"
     assert second.guard.skipped.count == 2 and second.guard.skipped in second.callback_handler.callbacks
+
+
+# ---- The other trainer ----
+
+
+def llava_run(folder, **flags):
+    model, processor = llava_runs.make_model()
+    flags = {"save_strategy": "steps", "save_steps": 1, "tune_vision_tower": True, "max_steps": 2} | flags
+    return llava_runs.make_trainer(folder, model, processor, dataset=llava_runs.make_rows(8, ()), **flags)
+
+
+def test_flags_of_a_llava_on_resume(tmp_path):
+    first = {"vision_learning_rate": 0.1, "projector_learning_rate": 0.2, "warmup_steps": 0}
+    llava_run(tmp_path, **first).train()
+    changed = first | {"vision_learning_rate": 0.3, "max_steps": 4, "weight_decay": 0.5}
+    with pytest.raises(ValueError, match=r"vision_learning_rate was 0.1, is 0.3.*allow_changed_resume"):
+        llava_run(tmp_path, **changed).train(resume_from_checkpoint="auto")
+    # The weight decay makes groups of its own, which the saved state does not have.
+    with pytest.raises(ValueError, match=r"different number of parameter groups.*Restore"):
+        llava_run(tmp_path, **changed, allow_changed_resume=True).train(resume_from_checkpoint="auto")
+    rates = Rates()
+    run = llava_run(
+        tmp_path, **changed | {"weight_decay": 0.0}, allow_changed_resume=True, callbacks=[rates], max_grad_norm=0.5
+    )
+    run.train(resume_from_checkpoint="auto")
+    assert rates.used == pytest.approx([0.3 / 2, 0.3 * (1 + math.cos(0.75 * math.pi)) / 2]), "of a cosine of 4 steps"
+
+
+def test_a_checkpoint_of_a_llava_alone_is_refused(tmp_path):
+    llava_run(tmp_path, save_only_model=True, max_steps=1).train()
+    with pytest.raises(ValueError, match=r"the model alone.*--model_name_or_path \S+checkpoint-1"):
+        llava_run(tmp_path).train(resume_from_checkpoint="auto")
 
 
 # ---- Checkpoints of the model alone ----

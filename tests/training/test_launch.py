@@ -24,7 +24,7 @@ from vlm_parts import language_model
 
 import hf_clip_kd as kd
 from hf_clip_kd.distillation.model import DistillationModel
-from hf_clip_kd.training.launch import blocks, check_engine, check_launch
+from hf_clip_kd.training.launch import blocks, check_engine, check_launch, check_precision
 
 CONFIGS = {path.stem: path for path in (Path(__file__).parents[2] / "accelerate_configs").glob("*.yaml")}
 NAMES = {"cpu", "single_gpu", "multi_gpu", "multi_cpu", "zero1", "zero2", "zero3", "fsdp2", "two_nodes"}
@@ -134,6 +134,27 @@ def test_processes_that_would_never_meet_are_refused(alone, tmp_path):
     check_launch(process(2))
     with pytest.raises(ValueError, match=r"2 processes were started .* trains with 1.*--use_cpu true"):
         check_launch(process(1))
+
+
+def test_processes_that_share_their_pairs_are_refused(alone):
+    alone.setenv("ACCELERATE_USE_PARALLELISM_CONFIG", "true")
+    with pytest.raises(ValueError, match="count several times.*of its own.*accelerate_configs"):
+        check_launch(process(1))
+
+
+@pytest.mark.parametrize("make", [kd.DistillationTrainingArguments, kd.LlavaTrainingArguments])
+def test_float16_is_refused_where_the_device_does_not_have_it(make, alone, tmp_path):
+    alone.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ValueError, match="`fp16=True` with no GPU: .*float32 without a word.*Pass `--bf16 true"):
+        make(str(tmp_path), fp16=True)
+    alone.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    with pytest.raises(ValueError, match="`mixed_precision: fp16` from the launcher with `use_cpu=True`"):
+        make(str(tmp_path), use_cpu=True)
+
+
+def test_float16_is_taken_where_the_device_has_it():
+    gpu = types.SimpleNamespace(type="cuda")
+    check_precision(process(1, mixed_precision="fp16", fp16=True, use_cpu=False, device=gpu))
 
 
 def test_one_process_in_the_place_of_several_is_refused(alone, tmp_path):

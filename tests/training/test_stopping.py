@@ -49,6 +49,11 @@ def test_a_signal_saves_and_exits(number, tmp_path):
     assert_goes_on(tmp_path / "run", tmp_path)
 
 
+def test_a_signal_does_not_promise_what_save_only_model_cannot_keep(tmp_path, caplog):
+    stopped(tmp_path / "run", callbacks=[Send(signal.SIGTERM, 2)], save_only_model=True)
+    assert "holds the model alone" in caplog.text and "resume it" not in caplog.text
+
+
 def test_max_hours_saves_and_exits(tmp_path):
     run = stopped(tmp_path / "run", max_hours=1e-9)
     assert run.state.global_step == 1
