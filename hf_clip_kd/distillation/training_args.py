@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from transformers import TrainingArguments
 
 from ..training.arguments import RunArguments
-from ..training.flags import DISTILLATION
+from ..training.refusals import DISTILLATION
 
 
 # repr=False keeps TrainingArguments' repr, which hides the Hub token.

@@ -65,10 +65,26 @@ def has_optimizer(folder: Path) -> bool:
 
 
 def last_complete(output_dir: Path) -> Path | None:
-    """Return the newest complete checkpoint of a run, and move newer torn ones aside, to `torn-checkpoint-N`."""
+    """
+    Return the newest complete checkpoint of a run, and move newer torn ones aside, to `torn-checkpoint-N`.
+
+    Raises:
+        ValueError: None is complete, and one has been: files were deleted from it since.
+    """
     found = [(int(match[1]), path) for path in output_dir.glob("checkpoint-*") if (match := NAME.fullmatch(path.name))]
+    torn = {}
     for _, folder in sorted(found, reverse=True):
-        reason = why_incomplete(folder)
+        torn[folder] = why_incomplete(folder)
+        if torn[folder] is None:
+            break
+    else:
+        if lost := {folder: reason for folder, reason in torn.items() if (folder / MARK).is_file()}:
+            folder, reason = next(iter(lost.items()))
+            raise ValueError(
+                f"{str(folder)!r} was whole and is not any more: {reason}. No other checkpoint is whole, and the "
+                f"run would begin anew. Restore the file. To begin anew, delete {', '.join(map(str, lost))}."
+            )
+    for folder, reason in torn.items():
         if reason is None:
             return folder
         aside = _unused(folder.with_name(f"torn-{folder.name}"))

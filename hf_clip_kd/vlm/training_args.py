@@ -6,7 +6,7 @@ from transformers import TrainingArguments
 from transformers.trainer_utils import HubStrategy
 
 from ..training.arguments import RunArguments
-from ..training.flags import VLM
+from ..training.refusals import VLM
 
 STAGES = ("pretrain", "finetune")
 

@@ -78,6 +78,16 @@ def test_torn_checkpoint_is_named_and_moved_aside(killed, name, damage, caplog):
     assert name in caplog.text and "torn-checkpoint-3" in caplog.text
 
 
+@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"])
+def test_a_run_does_not_begin_anew_where_all_have_lost_a_file(killed, name):
+    for step in (1, 2, 3):
+        (killed / f"checkpoint-{step}" / name).unlink()
+    for wanted in ("auto", True):
+        with pytest.raises(ValueError, match=f"checkpoint-3' was whole.*{name} is missing.*Restore.*checkpoint-1"):
+            make_run(killed).train(resume_from_checkpoint=wanted)
+    assert names(killed) == ["checkpoint-1", "checkpoint-2", "checkpoint-3"]
+
+
 def test_run_goes_on_from_the_last_whole_one(whole, killed):
     (killed / "checkpoint-3" / "optimizer.pt").unlink()
     (killed / "torn-checkpoint-3").mkdir()

@@ -17,7 +17,8 @@ from transformers.trainer_pt_utils import AcceleratorConfig
 
 import hf_clip_kd.training.checkpoints
 from hf_clip_kd.distillation.training_args import DistillationTrainingArguments
-from hf_clip_kd.training.flags import DISTILLATION, NEVER, REFUSED, RESUME, SAME, VLM, run_flags, unreadable
+from hf_clip_kd.training.flags import NEVER, RESUME, SAME, run_flags, unreadable
+from hf_clip_kd.training.refusals import DISTILLATION, REFUSED, VLM
 from hf_clip_kd.vlm.training_args import LlavaTrainingArguments
 
 CLASSES = {DISTILLATION: DistillationTrainingArguments, VLM: LlavaTrainingArguments}
@@ -34,15 +35,15 @@ def names(*classes):
 def test_table_has_every_flag():
     ours, theirs = set(RESUME) | set(REFUSED), names(TrainingArguments, *CLASSES.values())
     assert ours == theirs, (
-        f"The table in hf_clip_kd/training/flags.py lacks {sorted(theirs - ours)}, and {sorted(ours - theirs)} are no "
-        "flags. Read what transformers does with a new flag under both trainers. Refuse it in REFUSED, or add it to "
+        f"flags.py and refusals.py in hf_clip_kd/training lack {sorted(theirs - ours)}, and {sorted(ours - theirs)} "
+        "are no flags. Read what transformers does with a new flag under both trainers. Refuse it in REFUSED, or add it to "
         "RESUME with an effect in tests/helpers/flag_effects.py."
     )
 
 
 def test_flags_that_no_run_may_have_need_no_rule_for_a_resumed_one():
     always = {name for name, refusals in REFUSED.items() if any(_always(refusal) for refusal in refusals)}
-    assert always.isdisjoint(RESUME) and set(REFUSED) - always <= set(RESUME) | {"do_eval"}
+    assert always.isdisjoint(RESUME) and set(REFUSED) - always <= set(RESUME) | {"do_eval", "debug"}
 
 
 def _always(refusal):
@@ -54,6 +55,10 @@ def _always(refusal):
 # A value that no default has, and flags that it needs beside it.
 VALUES = {
     "optim_target_modules": "all-linear",
+    "optim_args": "momentum=0.9",
+    "warmup_steps": 0.25,
+    "lr_scheduler_kwargs": {"num_cycles": 1.0},
+    "activation_checkpointing_kwargs": {"use_reentrant": True},
     "label_smoothing_factor": 0.1,
     "neftune_noise_alpha": 5.0,
     "liger_kernel_config": {"rope": True},
@@ -65,7 +70,12 @@ VALUES = {
     "accelerator_config.gradient_accumulation_kwargs": {"num_steps": 2},
     "train_sampling_strategy": "sequential",
 }
+CONSTANT = {"lr_scheduler_type": "constant"}
 BESIDE = {
+    (DISTILLATION, "warmup_steps"): CONSTANT,
+    (VLM, "warmup_steps"): CONSTANT,
+    (DISTILLATION, "lr_scheduler_kwargs"): CONSTANT,
+    (VLM, "lr_scheduler_kwargs"): CONSTANT,
     (VLM, "neftune_noise_alpha"): {"stage": "pretrain"},
     (DISTILLATION, "save_only_model"): {"max_hours": 1.0},
     (VLM, "save_only_model"): {"max_hours": 1.0},
@@ -105,6 +115,16 @@ def test_refused_with_a_sentence(trainer, name, number, value, tmp_path):
     assert str(caught.value).endswith(refusal.fix)
 
 
+@pytest.mark.parametrize(
+    ("optim", "options"),
+    [("sgd", "momentum=0.9, weight_decay=0.1"), ("sgd", "momentun=0.9"), ("adafactor", "eps=1"), ("rmsprop", "a=1")],
+)
+def test_options_that_an_optimizer_does_not_read_are_refused(optim, options, tmp_path):
+    with pytest.raises(ValueError, match=f"`optim_args={options}` cannot .*This `optim` does not read.*momentum=0.9"):
+        make_args(tmp_path, optim=optim, optim_args=options)
+    assert make_args(tmp_path, optim="rmsprop", optim_args="alpha=0.9, momentum=0.5").optim_args
+
+
 @pytest.mark.parametrize("cls", CLASSES.values(), ids=CLASSES)
 def test_a_use_is_not_refused(cls, tmp_path):
     args = cls(str(tmp_path), use_cpu=True, do_eval=True, eval_strategy="steps", save_only_model=True, optim="sgd")
@@ -119,6 +139,7 @@ def test_a_use_in_one_trainer_is_not_refused_there(tmp_path):
     )
     assert args.train_sampling_strategy == "sequential"
     assert LlavaTrainingArguments(str(tmp_path), use_cpu=True, neftune_noise_alpha=5.0).neftune_noise_alpha == 5.0
+    assert LlavaTrainingArguments(str(tmp_path), use_cpu=True, warmup_steps=0, **CONSTANT).warmup_steps == 0
 
 
 # ---- Flags that work ----
@@ -205,7 +226,6 @@ CHANGED = {
     "lr_scheduler_type": "cosine",
     "max_grad_norm": 0.5,
     "max_logit_scale": 50.0,
-    "optim_args": "a=1",
     "train_sampling_strategy": "sequential",
     "warmup_steps": 2,
     "weight_decay": 0.0,
@@ -220,7 +240,13 @@ CHANGED = {
 
 def test_changes_are_of_all_flags_that_must_stay():
     only_vlm = names(LlavaTrainingArguments) - names(DistillationTrainingArguments)
-    needs_more = {"tf32", "label_smoothing_factor", "neftune_noise_alpha", "average_tokens_across_devices"}
+    needs_more = {
+        "tf32",
+        "optim_args",
+        "label_smoothing_factor",
+        "neftune_noise_alpha",
+        "average_tokens_across_devices",
+    }
     assert set(CHANGED) == {name for name, rule in RESUME.items() if rule == SAME} - only_vlm - needs_more
 
 

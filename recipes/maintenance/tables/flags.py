@@ -1,6 +1,7 @@
 """Flags: one row for each reason to refuse some, and one for each answer to a change on resume."""
 
-from hf_clip_kd.training.flags import FREE, NEVER, REFUSED, RESUME, SAME, TAKEN, Refusal
+from hf_clip_kd.training.flags import FREE, NEVER, RESUME, SAME, TAKEN
+from hf_clip_kd.training.refusals import REFUSED, Refusal
 
 from .markdown import render
 
