@@ -1,4 +1,4 @@
-"""Table of all flags of both trainers: what a resumed run does with a changed flag, and the check of refused ones."""
+"""Table of all flags of both trainers: the check of refused flags, and the answer to a change on resume."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def _mode_fits(args: Any) -> bool:
     return mode == ("max" if args.greater_is_better else "min")
 
 
-# What an optimizer reads of `optim_args`. Other optimizers come from packages that read their own.
+# Parts of `optim_args` that an optimizer reads. Other optimizers come from packages that read their own.
 _OPTIM_ARGS = {
     "adamw_torch": set(),
     "adamw_torch_fused": set(),

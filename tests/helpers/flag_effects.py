@@ -11,7 +11,7 @@ import transformers
 from miniature import BATCH, Pairs, best_of, logs, make_args, make_trainer
 from torch.utils.data import RandomSampler, SequentialSampler
 
-EFFECTS = defaultdict(list)
+EFFECTS, SLOW = defaultdict(list), set()
 
 # Flags whose effect other tests see.
 SEEN_BY = {
@@ -36,10 +36,11 @@ SEEN_BY = {
 }
 
 
-def shows(*names):
+def shows(*names, slow=False):
     """Register a function of a [`World`] that sees the effects of these flags."""
 
     def register(function):
+        SLOW.update([function] if slow else [])
         for name in names:
             EFFECTS[name].append(function)
         return function
@@ -180,7 +181,7 @@ def rates_of_a_schedule_with_options(world):
     assert logs(run, "learning_rate") == pytest.approx([0.1, 0.0875, 0.075, 0.0625])
 
 
-@shows("lr_scheduler_type")
+@shows("lr_scheduler_type", slow=True)
 def rate_that_follows_the_metric(world):
     options = {"mode": "max", "patience": 0, "factor": 0.5}
     flags = {"lr_scheduler_type": "reduce_lr_on_plateau", "lr_scheduler_kwargs": options}
@@ -224,7 +225,7 @@ def tf32(world):
     assert [args for args, _ in calls] == [(True,), (False,)]
 
 
-@shows("activation_checkpointing_kwargs")
+@shows("activation_checkpointing_kwargs", slow=True)
 def checkpointing_options(world):
     plain = logs(world.train(), "loss")
     model = type(world.make().model)
@@ -308,7 +309,7 @@ def second_node(world):
 # ---- Logs ----
 
 
-@shows("logging_steps", "logging_first_step", "logging_strategy")
+@shows("logging_steps", "logging_first_step", "logging_strategy", slow=True)
 def logged_steps(world):
     def seen(**flags):
         run = world.train(max_steps=5, **flags)
@@ -379,7 +380,7 @@ def tracker(world):
 # ---- Evaluation and checkpoints ----
 
 
-@shows("eval_strategy", "eval_steps", "eval_delay", "eval_on_start", "per_device_eval_batch_size")
+@shows("eval_strategy", "eval_steps", "eval_delay", "eval_on_start", "per_device_eval_batch_size", slow=True)
 def evaluations(world):
     def seen(**flags):
         flags = {"eval_strategy": "steps", "eval_steps": 1} | flags
@@ -404,7 +405,7 @@ def saved_files(world):
     assert [all((path / "optimizer.pt").exists() for path in paths) for paths in found] == [True, False]
 
 
-@shows("load_best_model_at_end", "metric_for_best_model", "greater_is_better")
+@shows("load_best_model_at_end", "metric_for_best_model", "greater_is_better", slow=True)
 def best(world):
     run = world.train(**best_of(0.1, 0.9, 0.5, 0.2), max_steps=4)
     assert run.state.best_global_step == 2

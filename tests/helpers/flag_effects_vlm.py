@@ -22,7 +22,7 @@ def first_loss(world, **flags):
     return llava_runs.losses(run)[0]
 
 
-@shows("label_smoothing_factor", "neftune_noise_alpha")
+@shows("label_smoothing_factor", "neftune_noise_alpha", slow=True)
 def losses(world):
     plain = first_loss(world)
     assert abs(first_loss(world, label_smoothing_factor=0.5) - plain) > 1e-3
@@ -72,7 +72,7 @@ def hidden_numbers(world):
         assert (metrics["eval_loss"] == 1.0) if on else np.isnan(metrics["eval_loss"])
 
 
-@shows("prediction_loss_only", "eval_do_concat_batches", "include_for_metrics", "batch_eval_metrics")
+@shows("prediction_loss_only", "eval_do_concat_batches", "include_for_metrics", "batch_eval_metrics", slow=True)
 def metrics_of_predictions(world):
     def given(**flags):
         return evaluated(world, per_device_eval_batch_size=4, **flags)[1]
