@@ -64,10 +64,10 @@ def check_precision(args: TrainingArguments) -> None:
     """
     if args.mixed_precision == "fp16" and args.device.type == "cpu":
         asked = "`fp16=True`" if args.fp16 else "`mixed_precision: fp16` from the launcher"
-        where = "`use_cpu=True`" if args.use_cpu else "no GPU"
+        where, device = ("`use_cpu=True`", "") if args.use_cpu else ("no GPU", " --use_cpu true")
         raise ValueError(
             f"{asked} with {where}: transformers would train in float32 without a word. CPUs have `bf16`. Pass "
-            "`--bf16 true --use_cpu true` instead."
+            f"`--bf16 true{device}` instead."
         )
 
 
