@@ -222,6 +222,7 @@ CHANGED = {
     "adam_epsilon": 1e-3,
     "dataloader_drop_last": False,
     "accelerator_config.dispatch_batches": False,
+    "dtype": "bfloat16",
     "ema_decay": 0.9,
     "grad_cache": False,
     "learning_rate": 0.3,
