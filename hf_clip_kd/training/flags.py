@@ -26,7 +26,7 @@ _RESUME = {
     NEVER: "optim fp16 metric_for_best_model greater_is_better",
     TAKEN: """
         num_train_epochs max_steps auto_find_batch_size max_skipped_steps max_hours ema_evaluate
-        logging_strategy logging_steps logging_first_step logging_nan_inf_filter
+        logging_strategy logging_steps logging_first_step
         eval_strategy eval_steps eval_delay eval_on_start per_device_eval_batch_size load_best_model_at_end
         save_strategy save_steps save_only_model save_total_limit save_on_each_node
         activation_checkpointing activation_checkpointing_kwargs gradient_checkpointing gradient_checkpointing_kwargs
@@ -38,7 +38,7 @@ _RESUME = {
         output_dir resume_from_checkpoint allow_changed_resume on_failed_save
         log_on_each_node log_level log_level_replica disable_tqdm report_to run_name project
         trackio_space_id trackio_bucket_id trackio_static_space_id include_num_input_tokens_seen skip_memory_metrics
-        prediction_loss_only eval_do_concat_batches eval_use_gather_object eval_accumulation_steps
+        prediction_loss_only eval_do_concat_batches eval_accumulation_steps
         include_for_metrics batch_eval_metrics
         push_to_hub hub_token hub_private_repo hub_model_id hub_strategy hub_revision
         accelerator_config.non_blocking accelerator_config.use_configured_state

@@ -1,4 +1,4 @@
-"""Identity of a run, which a resumed run must share: enough to tell runs and their data apart, and cheap to find."""
+"""Identity of a run, which a resumed run must share: enough to tell runs apart, and cheap to find."""
 
 from __future__ import annotations
 

@@ -52,6 +52,12 @@ class LlavaTrainingArguments(RunArguments, TrainingArguments):
     remove_unused_columns: bool = field(
         default=False, metadata={"help": "Must stay False: the collator reads `messages` and `images`."}
     )
+    logging_nan_inf_filter: bool = field(
+        default=False,
+        metadata={
+            "help": "Must stay False: a non-finite loss skips its step or stops the run instead of being hidden."
+        },
+    )
 
     def __post_init__(self):
         super().__post_init__()

@@ -19,6 +19,7 @@ SEEN_BY = {
     "bf16": "invariants/test_switches.py::test_bfloat16",
     "fp16": "gpu/test_switches_on_gpu.py::test_half_precision",
     "activation_checkpointing": "invariants/test_switches.py::test_activation_checkpointing",
+    "label_smoothing_factor": "vlm/test_trainer.py::test_smoothed_labels_are_those_of_the_next_token",
     "auto_find_batch_size": "distillation/test_batch_fit.py::test_pieces_train_as_the_whole",
     "save_total_limit": "training/test_checkpoints.py::test_older_ones_are_deleted_only_when_the_new_one_is_whole",
     "push_to_hub": "training/test_pushing.py::test_end_of_training_is_one_commit",
