@@ -64,7 +64,7 @@ VALUES = {
     "liger_kernel_config": {"rope": True},
     "eval_accumulation_steps": 2,
     "include_for_metrics": ["loss"],
-    "parallelism_config": object(),
+    "parallelism_config": "any",
     "label_names": ["labels"],
     "length_column_name": "num_words",
     "accelerator_config.gradient_accumulation_kwargs": {"num_steps": 2},
