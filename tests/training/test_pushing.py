@@ -408,7 +408,8 @@ def test_what_is_no_shared_cache_is_told(hub, tmp_path):
     hub.seed("me/cache", {"cache.json": b"{}"}, type="dataset")
     with pytest.raises(ValueError, match="has no recipe.yaml, so its data is unknown"):
         kd.load_image_text("me/cache")
-    several = {"datasets": [{"dataset_name": "a"}, {"dataset_name": "b"}]}
+    several = {"dataset_name": None, "split": "train", "max_train_samples": None}
+    several |= {"datasets": [{"dataset_name": "a"}, {"dataset_name": "b"}]}
     hub.seed("me/cache", {"recipe.yaml": yaml.safe_dump(several).encode()}, type="dataset")
     with pytest.raises(ValueError, match="was written for 2 sources"):
         kd.load_image_text("me/cache")
