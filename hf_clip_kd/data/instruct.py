@@ -58,7 +58,7 @@ def load_instruct(
             `{"type": "image_url", "image_url": {"url": ...}}`. In a JSON file a part may hold its picture: a path, or
             a `data:` or `file:` URL. Another type of part, such as `video`, is an error. A number is read as text.
         image_folder (`str`, *optional*):
-            Folder from which paths of images start. The default is the folder of the file with the samples.
+            Folder from which paths of images start. The default is the folder of the file that holds the sample.
         data_dir, data_files, split (*optional*):
             Folder, files and split of the data, as in [`load_image_text`].
         max_samples (`int`, *optional*):
@@ -84,7 +84,7 @@ def load_instruct(
         )
     files = find_files(dataset_name, data_files)
     if files and all(Path(file).suffix in (".json", ".jsonl") and os.path.isfile(file) for file in files):
-        return _read_json(files, image_folder or base_folder(dataset_name, data_dir, files), split, max_samples)
+        return _read_json(files, image_folder, split, max_samples)
     dataset = read(dataset_name, data_dir=data_dir, files=files, split=split, streaming=False, load_kwargs=load_kwargs)
     if max_samples is not None:
         dataset = dataset.take(max_samples)
@@ -104,7 +104,7 @@ def without_images(dataset: datasets.Dataset) -> datasets.Dataset:
     return dataset.map(strip, desc="Removing images")
 
 
-def _read_json(files: list[str], folder: str, split: str, max_samples: int | None) -> datasets.Dataset:
+def _read_json(files: list[str], folder: str | None, split: str, max_samples: int | None) -> datasets.Dataset:
     """Read the samples of JSON files. Arrow's reader fails on an `id` or `image` of two types in one file."""
     # `datasets` caches by its arguments. Size and time make it read a changed file again.
     stamps = [(os.path.abspath(file), os.stat(file).st_size, os.stat(file).st_mtime_ns) for file in files]
@@ -124,7 +124,7 @@ def _read_json(files: list[str], folder: str, split: str, max_samples: int | Non
 
 
 def _rows_of_json(
-    stamps: list[tuple[str, int, int]], folder: str, max_samples: int | None
+    stamps: list[tuple[str, int, int]], folder: str | None, max_samples: int | None
 ) -> Iterator[dict[str, Any]]:
     samples = ((file, *item) for file, _, _ in stamps for item in enumerate(_json_samples(file)))
     first = next(samples, None)
@@ -142,7 +142,7 @@ def _rows_of_json(
             raise fault(f"The {where} has the images {images} in a field, and {inside} in its messages")
         cells = [image if isinstance(image, dict) else {"bytes": None, "path": image} for image in images]
         for cell in cells:
-            cell["path"] = cell["path"] and _inside(folder, cell["path"], name)
+            cell["path"] = cell["path"] and _inside(folder or os.path.dirname(file), cell["path"], name)
         yield _row(name, mark_images(messages, len(cells)), len(cells)) | {"images": cells}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +15,8 @@ from transformers.trainer_utils import EvalLoopOutput, speed_metrics
 
 from .distributed import gather
 from .meters import Meters
+
+logger = logging.getLogger(__name__)
 
 LOSS_METRICS = ("loss", "eval_loss")  # names of the loss on a plain data set
 NOTHING = (
@@ -102,6 +105,11 @@ def measure(trainer: Trainer, given: Any, ignore_keys: list[str] | None, metric_
         found = output.metrics | speed_metrics(prefix, start, output.num_samples, steps)
         trainer.log(found)
         metrics |= found
+        if output.num_samples == 1 and (needs := trainer.needs_others()) and all(needs.values()):
+            logger.warning(
+                "An evaluation of one row has no negatives: its loss of 0 says nothing. Give `eval_dataset` at least "
+                "2 rows."
+            )
     if trainer.evaluator is not None:
         scores = {f"{metric_key_prefix}_{name}": score for name, score in trainer.scores().items()}
         trainer.log(dict(scores))

@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 # A loss may be 0 once by chance, for instance where broken rows leave a batch of one.
 FIRST_STEPS = 3
+RATES = ("learning_rate", "vision_learning_rate", "projector_learning_rate")
 
 
 class Outcome(TrainerCallback):
@@ -43,7 +44,7 @@ class Outcome(TrainerCallback):
         Judge the settings and the size of the data.
 
         Raises:
-            ValueError: The run shall take no step, or there is no row.
+            ValueError: The run shall take no step, there is no row, or no weight would move.
         """
         steps, epochs, rows = self.args.max_steps, self.args.num_train_epochs, self._rows()
         if steps == 0 or (steps < 0 and epochs <= 0):
@@ -55,6 +56,17 @@ class Outcome(TrainerCallback):
             raise ValueError(
                 "The training data has 0 rows, so there is nothing to learn. At least one batch is needed. Check "
                 "`split`, `max_train_samples` and any filter, or give other data."
+            )
+        rates = [getattr(self.args, name, None) for name in RATES]
+        if not any(rates):
+            raise ValueError(
+                "`learning_rate=0` moves no weight, so nothing would be learned. It must be above 0. Pass for example "
+                "`--learning_rate 1e-3`."
+            )
+        if not any(parameter.requires_grad for parameter in self.trainer.model.parameters()):
+            raise ValueError(
+                "All weights of the model are frozen, so nothing would be learned. Some must require a gradient. Call "
+                "`parameter.requires_grad_(True)` on those that shall learn."
             )
         if rows is not None:
             logger.info("The training data has %d rows, and a step takes %d of them.", rows, self._rows_per_step())

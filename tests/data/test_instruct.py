@@ -90,6 +90,16 @@ def test_messages_in_a_json_file_may_be_strings_or_parts(tmp_path):
 URL = "data:image/png;base64," + base64.b64encode(png()).decode()
 
 
+def test_paths_start_at_the_file_of_their_sample(tmp_path):
+    turns = [{"from": "human", "value": "<image>\nq"}, {"from": "gpt", "value": "a"}]
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "s.json").write_text(json.dumps([{"image": "x.png", "conversations": turns}]))
+    data = load_instruct("json", data_files=[str(tmp_path / name / "s.json") for name in ("first", "second")])
+    paths = [row["images"][0]["path"] for row in data]
+    assert paths == [str(tmp_path / name / "x.png") for name in ("first", "second")]
+
+
 @pytest.mark.parametrize(
     ("part", "image"),
     [

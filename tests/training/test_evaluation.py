@@ -40,6 +40,12 @@ def evaluating(folder, dataset, **changes):
     return make_trainer(folder, teacher=False, losses=losses, eval_dataset=dataset, **changes)
 
 
+@pytest.mark.parametrize(("losses", "said"), [({"clip": 1.0}, True), ({"row_mean.RowMean": 1.0}, False)])
+def test_one_row_has_no_negatives(losses, said, tmp_path, caplog):
+    evaluating(tmp_path, Pairs(1), losses=losses).evaluate()
+    assert ("An evaluation of one row has no negatives" in caplog.text) == said
+
+
 def embeds(trainer, size):
     batch = collate([Pairs(size)[i] for i in range(size)])
     with torch.no_grad():

@@ -81,6 +81,20 @@ def _has_pictures(folder: str) -> bool:
     return any(_is_picture(name) for _, _, names in os.walk(folder) for name in names)
 
 
+def unread_tables(folder: str, kind: str | None, formats: dict[str, str]) -> list[str]:
+    """
+    Return the tables and tars of a folder that a reader for another format passes over, sorted.
+
+    Args:
+        folder (`str`): The folder that a source is.
+        kind (`str`, *optional*): Format that is read, such as `"csv"`. `None` stands for pictures.
+        formats (`dict[str, str]`): Suffix to format.
+    """
+    names = [os.path.join(place, name) for place, _, names in os.walk(folder) for name in names]
+    names = [name for name in names if not os.path.basename(name).startswith((".", "dataset_info", *_METADATA))]
+    return sorted(name for name in names if formats.get(os.path.splitext(name)[1].lower(), kind) != kind)
+
+
 def metadata_tables(data_files: DataFilesDict) -> tuple[str, DataFilesDict] | None:
     """
     Return the format of the metadata of an image folder, `"csv"` or `"json"`, and the tables of each split.

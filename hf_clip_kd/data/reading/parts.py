@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import re
 from collections.abc import Callable
@@ -19,12 +20,16 @@ from datasets.packaged_modules.json.json import Json
 from datasets.packaged_modules.parquet.parquet import Parquet
 from datasets.packaged_modules.webdataset.webdataset import WebDataset
 
-from .folders import metadata_tables, plain_folder, split_patterns
-from .rows import Rows
+from .folders import metadata_tables, plain_folder, split_patterns, unread_tables
+from .rows import FORMATS, Rows
 from .targets import sources_of
 
-Data = datasets.Dataset | datasets.IterableDataset
+logger = logging.getLogger(__name__)
 
+Data = datasets.Dataset | datasets.IterableDataset
+SUFFIXES = FORMATS | {".parquet": "parquet"}
+
+_SHOWN = 3  # files in a message
 _SHARDS = 1024  # Data on disk can be cut anywhere. This number is enough for any number of readers.
 _PREPARING = {"download_mode", "num_proc", "storage_options", "verification_mode"}
 _LOADING = {"keep_in_memory", "num_proc", "save_infos", "verification_mode"}
@@ -78,6 +83,8 @@ def open_parts(
     if isinstance(found, ImageFolder) and name != "imagefolder" and folder is not None:
         name, arguments = "imagefolder", arguments | {"data_dir": folder, "data_files": split_patterns(folder)}
         found = datasets.load_dataset_builder(name, **arguments)
+    if folder is not None:
+        _name_unread(folder, found)
     files = found.config.data_files or {}
     local = not any("://" in file for names in files.values() for file in names)
 
@@ -118,6 +125,19 @@ def open_parts(
             arguments = {key: value for key, value in arguments.items() if key not in ("data_dir", "name")}
             return [_of_parquet(group, opened, arguments | {"data_files": {split: group}}) for group in groups]
     return [Part(opened(found))]
+
+
+def _name_unread(folder: str, found: datasets.DatasetBuilder) -> None:
+    """Name the tables that lie beside the files of a folder. `datasets` reads the commonest format alone."""
+    kinds = {Csv: "csv", Json: "json", Parquet: "parquet", WebDataset: "webdataset", ImageFolder: None}
+    kind = next((kind for builder, kind in kinds.items() if isinstance(found, builder)), "other")
+    if kind != "other" and (unread := unread_tables(folder, kind, SUFFIXES)):
+        more = f" and {len(unread) - _SHOWN} more" if len(unread) > _SHOWN else ""
+        logger.warning(
+            "%r holds files of several formats. It is read as %s, without %s%s. Pass all files that count: "
+            "`data_files=[...]`.",
+            *(folder, kind or "pictures", ", ".join(unread[:_SHOWN]), more),
+        )
 
 
 def from_disk(path: str, split: str, streaming: bool) -> Data | None:

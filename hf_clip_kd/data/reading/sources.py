@@ -8,11 +8,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from .parts import Data, Part, base_split, from_disk, open_parts
-from .rows import FORMATS
+from .parts import SUFFIXES, Data, Part, base_split, from_disk, open_parts
 from .targets import ColumnError
 
-_BY_SUFFIX = FORMATS | {".parquet": "parquet"}
 _BUILDERS = ("imagefolder", "csv", "tsv", "parquet", "json", "webdataset", "arrow")
 _KINDS = (
     "It must be an id on the Hub, a local folder or file, 'shapes', or one of 'imagefolder' (with `data_dir`), 'csv', "
@@ -33,7 +31,7 @@ def find_files(dataset_name: str, data_files: str | list[str] | None) -> list[st
     Raises:
         ValueError: if a pattern names no file.
     """
-    if data_files is None and Path(dataset_name).suffix.lower() in _BY_SUFFIX:
+    if data_files is None and Path(dataset_name).suffix.lower() in SUFFIXES:
         data_files = dataset_name
     if data_files is None:
         return None
@@ -122,7 +120,7 @@ def read_parts(
     builder, kwargs = dataset_name, dict(load_kwargs)
     if files is not None:
         if builder in files or folder.is_dir():
-            builder = _BY_SUFFIX.get(Path(files[0]).suffix.lower(), "imagefolder")
+            builder = SUFFIXES.get(Path(files[0]).suffix.lower(), "imagefolder")
         kwargs["data_files"] = {base_split(split): files}
     if dataset_name in _BUILDERS and not (data_dir or files):
         # `datasets` would search the whole working directory.

@@ -96,3 +96,22 @@ def test_metadata_with_several_images_is_left_to_datasets(tmp_path):
     (tmp_path / "metadata.csv").write_text("file_name,mask_file_name,text\n0.png,1.png,a\n")
     data = load_image_text("imagefolder", data_dir=str(tmp_path))
     assert data.features["mask"] == datasets.Image() and data["text"][:] == ["a"]
+
+
+def test_tables_of_another_format_are_named(tmp_path, caplog):
+    """`datasets` reads the commonest format of a folder alone."""
+    tree(tmp_path, "a.png", "b.png", "c.png")
+    for name in ("one.csv", "two.csv"):
+        (tmp_path / name).write_text("image,text\na.png,a\n")
+    (tmp_path / "three.jsonl").write_text('{"image": "b.png", "text": "b"}\n')
+    with pytest.raises(ValueError, match="is not a column"):
+        load_image_text(str(tmp_path))
+    assert "read as pictures, without " in caplog.text and "three.jsonl" in caplog.text
+    for picture in "abc":
+        (tmp_path / f"{picture}.png").rename(tmp_path.parent / f"{picture}.png")
+    caplog.clear()
+    assert len(load_image_text(str(tmp_path))) == 2
+    assert f"read as csv, without {tmp_path}/three.jsonl. Pass all files" in caplog.text
+    caplog.clear()
+    files = [str(path) for path in sorted(tmp_path.iterdir())]
+    assert load_image_text("csv", data_files=files)["text"] == ["a", "b", "a"] and not caplog.text
