@@ -44,7 +44,7 @@ class Outcome(TrainerCallback):
         Judge the settings and the size of the data.
 
         Raises:
-            ValueError: The run shall take no step, there is no row, or no weight would move.
+            ValueError: The run shall take no step, there is no row, or all weights are frozen.
         """
         steps, epochs, rows = self.args.max_steps, self.args.num_train_epochs, self._rows()
         if steps == 0 or (steps < 0 and epochs <= 0):
@@ -59,9 +59,8 @@ class Outcome(TrainerCallback):
             )
         rates = [getattr(self.args, name, None) for name in RATES]
         if not any(rates):
-            raise ValueError(
-                "`learning_rate=0` moves no weight, so nothing would be learned. It must be above 0. Pass for example "
-                "`--learning_rate 1e-3`."
+            logger.warning(
+                "`learning_rate=0` moves no weight, so nothing is learned. Pass for example `--learning_rate 1e-3`."
             )
         if not any(parameter.requires_grad for parameter in self.trainer.model.parameters()):
             raise ValueError(

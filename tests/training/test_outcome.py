@@ -33,11 +33,15 @@ def test_fewer_rows_than_a_batch(tmp_path, length):
         ({"max_steps": 0}, "`max_steps=0` and `num_train_epochs=3` make 0 steps"),
         ({"max_steps": -1, "num_train_epochs": 0}, "`num_train_epochs=0` make 0 steps"),
         ({"dataset": torch.utils.data.Subset(Pairs(1), [])}, "has 0 rows, so there is nothing to learn"),
-        ({"learning_rate": 0.0}, "`learning_rate=0` moves no weight"),
     ],
 )
 def test_nothing_to_do(tmp_path, changes, message):
     refused(make_trainer(tmp_path, **SAVED | changes), message)
+
+
+def test_a_rate_of_zero_is_said(tmp_path, caplog):
+    make_trainer(tmp_path, learning_rate=0.0, max_steps=1, save_strategy="no").train()
+    assert "`learning_rate=0` moves no weight" in caplog.text
 
 
 def test_frozen_weights_learn_nothing(tmp_path):
