@@ -39,10 +39,10 @@ def mark_complete(folder: Path, run: dict[str, Any]) -> None:
 def why_incomplete(folder: Path) -> str | None:
     """Return the reason why a checkpoint is torn, in words; `None` if it is complete."""
     try:
-        files = json.loads((folder / MARK).read_text(encoding="utf-8"))["files"]
+        files = dict(json.loads((folder / MARK).read_text(encoding="utf-8"))["files"])
     except FileNotFoundError:
         return f"it has no {MARK}, which is written last"
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):
         return f"its {MARK} is damaged"
     for name, size in files.items():
         path = folder / name

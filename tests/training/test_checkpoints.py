@@ -64,6 +64,12 @@ def test_files_of_a_checkpoint(whole):
     assert json.loads((folder / "training_args.json").read_text())["save_steps"] == 1
 
 
+@pytest.mark.parametrize("mark", ['{"files": null}', "[]", "{}", "{", ""])
+def test_a_damaged_mark(tmp_path, mark):
+    (tmp_path / MARK).write_text(mark)
+    assert why_incomplete(tmp_path) == f"its {MARK} is damaged"
+
+
 @pytest.mark.parametrize("damage", ["missing", "cut"])
 @pytest.mark.parametrize("name", STATE_FILES)
 def test_torn_checkpoint_is_named_and_moved_aside(killed, name, damage, caplog):

@@ -87,7 +87,7 @@ class Rows(datasets.ArrowBasedBuilder):
             local = "://" not in name and os.path.exists(name)
             locate = locator(os.path.dirname(os.path.abspath(name)) if local else None)
             rows = enumerate(self._rows(name, file, download_config))
-            rows = (self._with_targets(row, f"{name}, row {number}", locate) for number, row in rows)
+            rows = (self._with_targets(row, f"{name}, row {number}", locate, told) for number, row in rows)
             batch = 0
             while some := list(islice(rows, _BATCH[self.config.format])):
                 yield Key(shard, batch), self._table(some, name, told)
@@ -155,7 +155,7 @@ class Rows(datasets.ArrowBasedBuilder):
             return datasets.Image()
         return datasets.Json() if ending in _OBJECTS else column_feature(values)
 
-    def _with_targets(self, row: dict[str, Any], key: str, locate: Locate) -> dict[str, Any]:
+    def _with_targets(self, row: dict[str, Any], key: str, locate: Locate, told: set[str]) -> dict[str, Any]:
         """Return the row with its image and captions in columns of their own."""
         found = dict(row)
         for name, feature in self.info.features.items():
@@ -166,6 +166,12 @@ class Rows(datasets.ArrowBasedBuilder):
                     found["__key__"] = row.get("__key__") or key
                     found[ERROR], found[name] = row.get(ERROR) or str(found[name]), None
                 elif name != "image":
+                    if isinstance(found[name], list) and len(found[name]) > 1 and feature == TEXT and name not in told:
+                        told.add(name)
+                        logger.warning(
+                            "%s: %s, where the first rows hold a single %s. Only the first counts.",
+                            *(key, short(value), name),
+                        )
                     found[name] = _as_feature(found[name], feature)
             elif isinstance(feature, datasets.Image):
                 source, value = name, row.get(name)

@@ -162,6 +162,8 @@ class CardFolder:
             lines.append(f"image tower {code(kind)}, {size} x {size} pixels, {_shape(vision)}")
         if text:
             length = text.get("max_position_embeddings")
+            if self.kind != "vlm":  # RoBERTa's towers have positions that no token takes
+                length = self._json("tokenizer_config.json").get("model_max_length", length)
             tokens = f", at most {length} tokens" if length else ""
             role = "language model" if self.kind == "vlm" else "text tower"
             lines.append(f"{role} {code(text.get('model_type', ''))}, {_shape(text)}{tokens}")

@@ -194,3 +194,12 @@ def test_a_file_without_a_good_row_names_its_first_line(tmp_path):
     (tmp_path / "a.jsonl").write_text("no json\nnor this")
     with pytest.raises(ValueError, match=r"a\.jsonl, line 1: the line is not JSON.*Repair or leave out the file"):
         load_image_text(str(tmp_path / "a.jsonl"))
+
+
+def test_captions_that_do_not_fit_their_column_are_named(tmp_path, caplog):
+    """The first rows of a tar hold a caption each, so that a later list of them does not fit the column."""
+    rows = [{"png": picture(0), "json": {"caption": f"c {i}"}} for i in range(30)]
+    rows[25]["json"]["caption"] = ["first", "second"]
+    data = load_image_text(write_tar(tmp_path / "a.tar", rows))
+    assert len(data) == 30 and data["text"][25] == "first"
+    assert "['first', 'second'], where the first rows hold a single text. Only the first counts." in caplog.text
