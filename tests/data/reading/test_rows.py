@@ -197,7 +197,7 @@ def test_a_file_without_a_good_row_names_its_first_line(tmp_path):
 
 
 def test_captions_that_do_not_fit_their_column_are_named(tmp_path, caplog):
-    """The first rows of a tar hold a caption each, so that a later list of them does not fit the column."""
+    """The first rows of a tar hold a caption each. A later list of captions does not fit the column."""
     rows = [{"png": picture(0), "json": {"caption": f"c {i}"}} for i in range(30)]
     rows[25]["json"]["caption"] = ["first", "second"]
     data = load_image_text(write_tar(tmp_path / "a.tar", rows))
