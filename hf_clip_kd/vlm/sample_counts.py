@@ -16,6 +16,7 @@ REASONS = (
     "no conversation",
     "too long",
     "nothing supervised",
+    "half a character",
 )
 """Why a sample can be left out."""
 

@@ -11,6 +11,7 @@ from transformers import CLIPImageProcessor, LlavaProcessor
 
 from hf_clip_kd.vlm.chat_templates import get_chat_template
 from hf_clip_kd.vlm.collator import LlavaDataCollator
+from hf_clip_kd.vlm.sample_counts import REASONS
 
 TOKENS = 16  # An image has 32 pixels in patches of 8.
 
@@ -174,7 +175,12 @@ BAD = [
     (row(answer="  "), "nothing supervised", "sample 's1' has no answer to learn.*Repair or remove it"),
     (STRANGE, "no conversation", r"sample 's1' has turns of \['tool', 'assistant'\]. They must be of 'system'"),
     (EMPTY, "no conversation", r"sample 's1' has turns of \[\]"),
+    (row("<image>\nhalf \ud83d"), "half a character", "text of the sample 's1' holds half a character.*Repair"),
 ]
+
+
+def test_every_reason_has_a_bad_sample():
+    assert {reason for _, reason, _ in BAD} == set(REASONS)
 
 
 @pytest.mark.parametrize("bad, reason, message", BAD)
