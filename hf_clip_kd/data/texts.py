@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .reading.cells import half_character
 from .reading.images import BrokenImageError
 
 MAX_CAPTION = 10_000
@@ -37,19 +38,6 @@ def text_fault(text: str) -> str | None:
     if len(text) > MAX_CAPTION:
         return f"has {len(text):,} characters: more than {MAX_CAPTION:,}"
     return half_character(text)
-
-
-def half_character(text: str) -> str | None:
-    """
-    Return what is wrong with a text that no tokenizer reads, as the end of a sentence, or `None`.
-
-    JSON can write half of a surrogate pair (an emoji that was cut in two), which is no character.
-    """
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        return f"holds half a character (U+{ord(text[error.start]):04X} at position {error.start})"
-    return None
 
 
 __all__ = ["MAX_CAPTION", "half_character", "text_fault", "usable_captions"]

@@ -106,13 +106,17 @@ def short(value: Any) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text):,} characters)"
 
 
-def is_unicode(text: str) -> bool:
-    """Return whether a text can be stored. Half of a surrogate pair, which JSON can hold, cannot."""
+def half_character(text: str) -> str | None:
+    """
+    Return what is wrong with a text that no tokenizer reads, as the end of a sentence, or `None`.
+
+    JSON can write half of a surrogate pair (an emoji that was cut in two), which is no character.
+    """
     try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        return f"holds half a character (U+{ord(text[error.start]):04X} at position {error.start})"
+    return None
 
 
 def locator(folder: str | None) -> Locate:
@@ -153,7 +157,7 @@ def _text(value: Any) -> str | None:
     if isinstance(value, (int, float)):
         return None if value != value else repr(value).removesuffix(".0")
     if value is None or isinstance(value, str):
-        if not is_unicode(value or ""):
+        if half_character(value or ""):
             raise CellError(f"the caption holds half of a surrogate pair, which is no Unicode: {short(value)}")
         return value
     raise CellError(f"the caption is a {type(value).__name__}: {short(value)}")

@@ -166,12 +166,9 @@ class Rows(datasets.ArrowBasedBuilder):
                     found["__key__"] = row.get("__key__") or key
                     found[ERROR], found[name] = row.get(ERROR) or str(found[name]), None
                 elif name != "image":
-                    if isinstance(found[name], list) and len(found[name]) > 1 and feature == TEXT and name not in told:
-                        told.add(name)
-                        logger.warning(
-                            "%s: %s, where the first rows hold a single %s. Only the first counts.",
-                            *(key, short(value), name),
-                        )
+                    if feature == TEXT and isinstance(found[name], list) and len(found[name]) > 1:
+                        message = "%s: %s, where the first rows hold a single %s. Only the first counts."
+                        _tell(told, name, message, key, short(value), name)
                     found[name] = _as_feature(found[name], feature)
             elif isinstance(feature, datasets.Image):
                 source, value = name, row.get(name)
@@ -187,13 +184,17 @@ class Rows(datasets.ArrowBasedBuilder):
         for column, feature in self.info.features.items():
             array, odd = column_array([row.get(column) for row in rows], feature)
             columns.append(array)
-            if odd and column not in told:
-                told.add(column)
-                logger.warning(
-                    "%s: column %r holds %s, where the first rows hold %s. It stays empty in such rows.",
-                    *(name, column, short(odd[0]), feature),
-                )
+            if odd:
+                message = "%s: column %r holds %s, where the first rows hold %s. It stays empty in such rows."
+                _tell(told, column, message, name, column, short(odd[0]), feature)
         return pa.Table.from_arrays(columns, schema=self.info.features.arrow_schema)
+
+
+def _tell(told: set[str], column: str, message: str, *values: Any) -> None:
+    """Log what is odd about a column, once."""
+    if column not in told:
+        told.add(column)
+        logger.warning(message, *values)
 
 
 def _as_feature(captions: Any, feature: Any) -> Any:
