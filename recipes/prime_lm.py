@@ -3,7 +3,7 @@
 Its tokenizer is made of the world's own sentences. It is trained from scratch inside a LLaVA whose tower tells
 symbols. They are the object in each patch, and the patch's place. No image of these scenes is ever drawn. The
 errors of a LLaVA with this language model come from its vision tower. `oracle.json` holds the accuracy of its answers
-with those symbols: the ceiling for any tower.
+with those symbols: the ceiling for any tower. With `least_accuracy` the training goes on until this ceiling is one.
 
     python recipes/prime_lm.py --output_dir outputs/vlm_demo/language_model
 """
@@ -11,6 +11,7 @@ with those symbols: the ceiling for any tower.
 import json
 import logging
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from transformers import (
     Qwen2Config,
     Qwen2ForCausalLM,
     Qwen2Tokenizer,
+    TrainerCallback,
     set_seed,
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
@@ -59,6 +61,36 @@ class PrimeArguments:
     chat_template: str = field(default="short", metadata={"help": "Name of its chat template."})
     max_train_samples: int = field(default=96_000, metadata={"help": "Questions, six about each scene."})
     max_test_samples: int = field(default=3_000, metadata={"help": "Questions about other scenes, for `oracle.json`."})
+    placed: float = field(
+        default=1.0,
+        metadata={
+            "help": "Share of scenes, from 0 to 1, whose symbols tell the place of each patch. In the others the "
+            "order of the tokens tells it, as with a tower whose tokens do not."
+        },
+    )
+    least_accuracy: float | None = field(
+        default=None,
+        metadata={
+            "help": "Accuracy, from 0 to 1, that the oracle must reach in every type of question. The training "
+            "ends as soon as it does. It is an error if `max_steps` ends first."
+        },
+    )
+    check_every: int = field(
+        default=250, metadata={"help": "Steps from a look at the oracle to the next, with `least_accuracy`."}
+    )
+
+    def __post_init__(self):
+        for name in ("placed", "least_accuracy"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(
+                    f"`{name}={value}` is no share. It must lie between 0 and 1. Pass for example `--{name} 0.98`."
+                )
+        if self.check_every < 1:
+            raise ValueError(
+                f"`check_every={self.check_every}` is no number of steps. It must be 1 or more. Pass "
+                "`--check_every 250`."
+            )
 
 
 def make_tokenizer(conversations: list[list[dict]]) -> Qwen2Tokenizer:
@@ -109,9 +141,33 @@ def symbolic_llava(script: PrimeArguments, tokenizer: Qwen2Tokenizer):
     )
 
 
-def symbols(image: dict) -> torch.Tensor:
+def symbols(image: dict, placed: float) -> torch.Tensor:
     """Return the symbols (1, 1 + patches, width) of an image by its name, after an empty class token."""
-    return torch.from_numpy(np.pad(symbols_of(image["path"]), ((1, 0), (0, 0))))[None]
+    return torch.from_numpy(np.pad(symbols_of(image["path"], placed), ((1, 0), (0, 0))))[None]
+
+
+class UntilOracle(TrainerCallback):
+    """
+    End the training as soon as the oracle reaches `least_accuracy` in every type of question.
+
+    The weights that are asked are the average, if the run has one (`ema_decay`).
+    """
+
+    def __init__(self, trainer: LlavaTrainer, script: PrimeArguments):
+        self.trainer, self.script = trainer, script
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step % self.script.check_every:
+            return
+        with self.trainer.ema.in_place(), torch.random.fork_rng():
+            scores = oracle(self.trainer.llava, self.trainer.processing_class, self.script)
+        self.trainer.log({f"oracle_{kind}": value for kind, value in scores["by_type"].items()})
+        control.should_training_stop |= not below(scores, self.script)
+
+
+def below(scores: dict, script: PrimeArguments) -> dict[str, float]:
+    """Return the types of question in which the oracle misses `least_accuracy`, with its accuracy."""
+    return {kind: value for kind, value in scores["by_type"].items() if value < (script.least_accuracy or 0)}
 
 
 @torch.no_grad()
@@ -133,7 +189,7 @@ def oracle(model, processor, script: PrimeArguments, batch_size: int = 100) -> d
             tokenizer_kwargs={"padding_side": "left"},
         ).to(model.device)
         names = [f"shapes/test/0/{index // QUESTIONS_PER_IMAGE}" for index in range(start, start + len(batch))]
-        pixels = torch.stack([symbols({"path": name}) for name in names]).to(model.device, model.dtype)
+        pixels = torch.stack([symbols({"path": name}, script.placed) for name in names]).to(model.device, model.dtype)
         texts = model.generate(**inputs, pixel_values=pixels, max_new_tokens=4)
         answers += tokenizer.batch_decode(texts[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
     check_answers("the oracle's questions", answers)
@@ -157,11 +213,19 @@ def main(argv: list[str] | None = None) -> dict:
         args=training,
         processor=processor,
         train_dataset=dataset,
-        data_collator=LlavaDataCollator(processor, tower_features=symbols),
+        data_collator=LlavaDataCollator(processor, tower_features=partial(symbols, placed=script.placed)),
     )
+    if script.least_accuracy is not None:
+        trainer.add_callback(UntilOracle(trainer, script))
     with reading_features(model):
         trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
         scores = oracle(trainer.llava, processor, script)
+    if missed := below(scores, script):
+        raise ValueError(
+            f"`least_accuracy={script.least_accuracy}`: after {trainer.state.global_step} steps the oracle has "
+            f"{', '.join(f'{value:.3f} in {kind}' for kind, value in missed.items())}. A language model with less is "
+            "no ceiling. Train longer with `--max_steps`, and more `--max_train_samples`."
+        )
     folder = Path(training.output_dir)
     if trainer.is_world_process_zero():
         language_model = AutoModelForCausalLM.from_config(model.config.text_config)
