@@ -2,7 +2,8 @@
 
     samples = READERS["gqa"]("testdev_balanced_questions.json", "images")
     answers = generate_answers(model, processor, samples)   # or one text for each sample from anywhere else
-    result = METRICS["gqa"]().score(samples, answers, protocol="llava")
+    bits = answer_bits(model, processor, samples)           # optional: how likely the accepted answers were
+    result = METRICS["gqa"]().score(samples, answers, bits=bits, protocol="llava")
     WRITERS["gqa"]("submission.json", samples, answers)
 
 Each benchmark is one file of `benchmarks/`. Every metric is an `evaluate.Metric`, and code that uses `evaluate` can
@@ -19,6 +20,7 @@ from .build import build_vqa_evaluator
 from .evaluator import VQAEvaluator
 from .files import OPTION_LETTER, SHORT_ANSWER, UNANSWERABLE, Sample
 from .generation import generate_answers
+from .likelihood import Likelihood, answer_bits
 from .metric import VQAMetric
 from .summary import summary_row, summary_table
 
@@ -31,9 +33,11 @@ __all__ = [
     "UNANSWERABLE",
     "WRITERS",
     "Benchmark",
+    "Likelihood",
     "Sample",
     "VQAEvaluator",
     "VQAMetric",
+    "answer_bits",
     "bootstrap_intervals",
     "build_vqa_evaluator",
     "generate_answers",
