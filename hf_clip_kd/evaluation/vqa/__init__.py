@@ -22,7 +22,7 @@ from .files import OPTION_LETTER, SHORT_ANSWER, UNANSWERABLE, Sample
 from .generation import generate_answers
 from .likelihood import Likelihood, answer_bits
 from .metric import VQAMetric
-from .summary import summary_row, summary_table
+from .summary import bits_of, is_bits, summary_row, summary_table
 
 __all__ = [
     "BENCHMARKS",
@@ -38,9 +38,11 @@ __all__ = [
     "VQAEvaluator",
     "VQAMetric",
     "answer_bits",
+    "bits_of",
     "bootstrap_intervals",
     "build_vqa_evaluator",
     "generate_answers",
+    "is_bits",
     "metric_path",
     "normalize_m4c",
     "normalize_vqav2",

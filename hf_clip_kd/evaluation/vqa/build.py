@@ -87,8 +87,8 @@ def _likelihood(where: str, benchmark: Benchmark, value: Any) -> Likelihood | No
         return None
     if not benchmark.short_answers:
         raise ValueError(
-            f"{where}: `likelihood: {value!r}` asks for the likelihood of free texts. Only short answers have one that "
-            "says something. Leave it out."
+            f"{where}: `likelihood: {value!r}` asks for the likelihood of free texts. It must be false, since only "
+            "short answers have a likelihood that says something. Leave it out."
         )
     names = [part.name for part in fields(Likelihood)]
     options = {} if value is True else value
