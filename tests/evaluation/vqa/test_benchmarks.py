@@ -82,15 +82,14 @@ def test_writer_writes_where_it_is_told_and_one_answer_for_each_sample(name, tmp
 
 @pytest.mark.parametrize("name", METRICS)
 def test_every_metric_says_what_it_did(name):
-    # An image has two questions where images are drawn.
-    rows = [{}, {"answers": ["no"]}] * (2 if METRICS[name].unit == "sample" else 1)
-    predictions = ["yes", "", "no", "yes"][: len(rows)]
-    found = compute(name, predictions, *rows, n_resamples=20)
+    rows = [{}, {"answers": ["no"]}, {"image": "2.jpg"}, {"answers": ["no"], "image": "2.jpg"}]
+    predictions, images = ["yes", "", "no", "yes"], ["1.jpg", "1.jpg", "2.jpg", "2.jpg"]
+    found = compute(name, predictions, *rows, n_resamples=20, images=images)
     json.dumps(found, allow_nan=False)
     assert (found["benchmark"], found["protocol"], found["n_samples"]) == (name, "llava", len(rows))
     assert len(found["scores"]) == len(rows)
     assert found["bootstrap"] == {
-        "unit": METRICS[name].unit,
+        "unit": "image",
         "n_resamples": 20,
         "confidence_level": 0.95,
         "seed": 0,

@@ -17,7 +17,12 @@ def test_files_of_a_scored_benchmark(gqa, asked, tmp_path):
     assert numbers == {"gqa": 0.5}
     assert evaluate.results["gqa"]["scores"] == [1, 0]
     (record,) = load_results(out)
-    assert record["metrics"] == {"accuracy": 0.5, "query/accuracy": 0, "verify/accuracy": 1, "open": 0, "binary": 1}
+    bits = {"answer_bits": 3, "query/answer_bits": 3, "verify/answer_bits": 3}
+    shares = {"accuracy": 0.5, "query/accuracy": 0, "verify/accuracy": 1, "open": 0, "binary": 1}
+    assert record["metrics"] == shares | bits
+    assert record["likelihood"] == {
+        "answers": "best", "length": "sum", "end_token": True, "n_samples": 2, "n_left_out": 0,
+    }  # fmt: skip
     assert (record["dataset"], record["model"], record["task"]) == ("gqa", "runs/my model", "vqa_llava")
     assert (record["benchmark"], record["protocol"], record["main_metric"], record["n_samples"]) == (
         "gqa", "llava", "accuracy", 2,
@@ -29,7 +34,7 @@ def test_files_of_a_scored_benchmark(gqa, asked, tmp_path):
     rows = [json.loads(line) for line in (out / "samples" / f"{result.stem}.jsonl").read_text().splitlines()]
     assert rows[1] == {
         "question_id": "b", "image": str(Path(gqa["image_folder"]) / "2.jpg"), "prompt": "What is it?" + S1,
-        "answer": "Mug", "references": ["cup"], "score": 0, "category": "query",
+        "answer": "Mug", "references": ["cup"], "score": 0, "bits": 3, "category": "query",
     }  # fmt: skip
     submission = json.loads((out / "submissions" / result.name).read_text())
     assert submission == [{"questionId": "a", "prediction": "yes"}, {"questionId": "b", "prediction": "mug"}]
