@@ -61,6 +61,19 @@ def test_lengths_and_endings_are_those_of_llava():
     assert {name: BENCHMARKS[name].submission_suffix for name in endings} == endings
 
 
+def test_likelihood_is_of_short_answers_in_the_spellings_that_the_metric_takes():
+    free = {name for name, benchmark in BENCHMARKS.items() if not benchmark.short_answers}
+    assert free == {"mmvet", "llava"}
+    for name in METRICS:
+        rows = [{"answers": ["yes"], "choices": []}, {"answers": ["no"], "choices": []}]
+        scores = compute(name, ["Yes", "No"], *rows)["scores"]
+        # Letters of options are upper case everywhere, and the words of shapes and MMMU are trained as written.
+        assert not BENCHMARKS[name].any_case or scores == [1, 1]
+    assert {name for name in METRICS if BENCHMARKS[name].any_case} == {
+        "vqav2", "gqa", "textvqa", "vizwiz", "pope", "mme",
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("name", FROM_FILES)
 def test_reader_names_a_file_that_does_not_exist(name, tmp_path):
     parameters = inspect.signature(READERS[name]).parameters.values()
