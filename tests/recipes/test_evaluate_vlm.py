@@ -58,11 +58,8 @@ def test_recipe_scores_folders(main, folders, tmp_path, capsys):
         assert records[folder]["config"]["model_name_or_path"] == folder
         assert records[folder]["config"]["evaluation"] == SHAPES["shapes"]
     out = capsys.readouterr().out
-    assert (
-        "shapes/answer_bits" in out
-        and "Fewer `answer_bits` are better" in out
-        and all(folder in out for folder in folders)
-    )
+    assert "shapes/answer_bits" in out and "Fewer `answer_bits` are better" in out
+    assert all(folder in out for folder in folders)
     assert len(list((tmp_path / "out/samples").iterdir())) == 2
 
 
@@ -114,8 +111,8 @@ def test_table(recipe):
 
 
 def test_bits_have_no_per_cent(recipe):
-    rows = {"a": {"mme": 1153.0, "gqa": 0.5, "gqa/answer_bits": 2.345}}
-    assert recipe.table(rows, {"mme"}).splitlines()[1] == "a        1153.0      50.0             2.35"
+    rows = {"a": {"mme": 1153.0, "gqa": 0.5, "gqa/answer_bits": 2.3449}}
+    assert recipe.table(rows, {"mme"}).splitlines()[1] == "a        1153.0      50.0             2.34"
 
 
 def test_demo_config(recipe):
