@@ -1,12 +1,16 @@
 """Bits of accepted answers against plain forward passes, and against a language model with known probabilities."""
 
 import copy
+import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from accelerate import PartialState
+from processes import join, launch, leave
 from tiny_llava import make_llava
 from transformers import LlavaForConditionalGeneration
 
@@ -193,3 +197,27 @@ def test_bad_options(options, message):
 def test_bad_samples(llava):
     with pytest.raises(ValueError, match="question 'q8' holds the image token '<image>'.*Delete it"):
         answer_bits(*llava, [Sample("q8", None, "<image>\nwhat ?", ("red",))])
+
+
+def two_processes(rank, processes, port, folder):
+    join(rank, processes, port)
+    PartialState(cpu=True)
+    model, processor = make_llava("timm", restless=2.0)
+    samples = [Sample(i, None, COLOR + " ?" * i, ("red",) if i != 2 else ()) for i in range(5)]
+    shown = []
+    model.register_forward_pre_hook(lambda _, args, kwargs: shown.append(len(kwargs["input_ids"])), with_kwargs=True)
+    bits = answer_bits(model, processor, samples, batch_size=2)
+    (Path(folder) / f"{rank}.json").write_text(json.dumps({"bits": bits, "shown": sum(shown)}))
+    leave()
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_questions(tmp_path):
+    launch(two_processes, 2, tmp_path)
+    both = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    samples = [Sample(i, None, COLOR + " ?" * i, ("red",) if i != 2 else ()) for i in range(5)]
+    expected = answer_bits(*make_llava("timm", restless=2.0), samples)
+    assert expected[2] is None and expected.count(None) == 1
+    for found in both:
+        assert found["bits"] == [None if bits is None else pytest.approx(bits, abs=1e-5) for bits in expected]
+    assert sorted(found["shown"] for found in both) == [2, 2]
