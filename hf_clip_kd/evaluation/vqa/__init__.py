@@ -20,6 +20,7 @@ from .build import build_vqa_evaluator
 from .evaluator import VQAEvaluator
 from .files import OPTION_LETTER, SHORT_ANSWER, UNANSWERABLE, Sample
 from .generation import generate_answers
+from .inputs import question_picture
 from .likelihood import Likelihood, answer_bits
 from .metric import VQAMetric
 from .summary import bits_of, is_bits, summary_row, summary_table
@@ -46,6 +47,7 @@ __all__ = [
     "metric_path",
     "normalize_m4c",
     "normalize_vqav2",
+    "question_picture",
     "read_answers",
     "summary_row",
     "summary_table",

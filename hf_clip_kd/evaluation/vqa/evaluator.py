@@ -82,6 +82,7 @@ class VQAEvaluator:
         name: str = "model",
         config: dict | None = None,
         weights: str | None = None,
+        learning: bool = False,
     ) -> dict[str, float]:
         """
         Answer every question, score the answers and write, benchmark by benchmark.
@@ -100,6 +101,8 @@ class VQAEvaluator:
                 Name of these weights alone. Answers in `folder` under the same `weights` to the same questions are not
                 generated again, so an interrupted run continues. Nor are their bits computed again, if they are there.
                 `None` reuses nothing.
+            learning (`bool`, *optional*, defaults to `False`):
+                `True` for a model in the middle of its training. All its answers may be empty, which scores 0.
 
         Returns:
             `dict[str, float]`: name of the entry to the number that papers quote. An entry that is only exported has
@@ -116,7 +119,8 @@ class VQAEvaluator:
             # The process that writes also reads; the others follow it.
             (stored,) = broadcast_object_list([read_stored(path, key, entry)])
             answers = _generate(model, processor, entry) if stored.answers is None else stored.answers
-            check_answers(f"{entry.name} by {name!r}", [answers[i] for i in _asked(entry)])
+            if not learning:
+                check_answers(f"{entry.name} by {name!r}", [answers[i] for i in _asked(entry)])
             metric = entry.metric
             result = {}
             if metric is not None:

@@ -77,11 +77,17 @@ def by_length(samples: Sequence[Sample]) -> list[int]:
 def _conversation(sample: Sample) -> list[dict]:
     content = [{"type": "text", "text": sample.prompt}]
     if sample.image is not None:
-        content.insert(0, {"type": "image", "image": _picture(sample)})
+        content.insert(0, {"type": "image", "image": question_picture(sample)})
     return [{"role": "user", "content": content}]
 
 
-def _picture(sample: Sample) -> PIL.Image.Image:
+def question_picture(sample: Sample) -> PIL.Image.Image:
+    """
+    Decode the image of a question as the model is shown it: RGB, on white where it is transparent.
+
+    Raises:
+        ValueError: if it cannot be read.
+    """
     try:
         return decode_image(sample.image)
     except BrokenImageError as error:
