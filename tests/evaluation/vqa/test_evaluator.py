@@ -50,6 +50,7 @@ def test_empty_answers_leave_no_result(gqa, asked, tmp_path, folder):
     with pytest.raises(ValueError, match="All 2 answers to gqa by 'm' are empty"):
         evaluate(silent, None, folder=folder and tmp_path / folder, name="m")
     assert not (tmp_path / "out").exists()
+    assert evaluate(silent, None, learning=True) == {"gqa": 0}
 
 
 def test_a_blind_model_is_asked_all_questions(gqa, asked):
