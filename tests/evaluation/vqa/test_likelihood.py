@@ -48,7 +48,7 @@ def by_hand(model, processor, sample, answer):
 
 def test_bits_are_those_of_a_plain_forward_pass(llava, samples):
     expected = [by_hand(*llava, sample, sample.answers[0]) for sample in samples]
-    assert len({round(bits, 3) for bits in expected}) == len(samples), "the bits must differ, or padding could not"
+    assert len({round(bits, 5) for bits in expected}) == len(samples), "the bits must differ, or padding could not"
     for batch_size in (1, 3, 8):
         for side in ("left", "right"):
             found = answer_bits(*llava, samples, batch_size=batch_size, padding_side=side)
@@ -56,22 +56,29 @@ def test_bits_are_those_of_a_plain_forward_pass(llava, samples):
 
 
 def test_bits_depend_on_the_picture(llava, samples):
-    other = [replace(sample, image=samples[-1].image) for sample in samples[:3]]
+    # Six questions share a picture, so another one is behind the seventh.
+    other = [replace(sample, image=samples[6].image) for sample in samples[:3]]
     found, others = answer_bits(*llava, samples[:3]), answer_bits(*llava, other)
-    assert all(abs(a - b) > 1e-3 for a, b in zip(found, others, strict=True))
+    assert all(abs(a - b) > 1e-4 for a, b in zip(found, others, strict=True))
 
 
 def test_the_prompt_is_the_one_of_generation(llava, samples):
     model, processor = llava
-    seen = []
-    hook = model.register_forward_pre_hook(lambda _, args, kwargs: seen.append(kwargs), with_kwargs=True)
+    seen, shown = [], []
+    hooks = [
+        model.register_forward_pre_hook(lambda _, args, kwargs: seen.append(kwargs["input_ids"]), with_kwargs=True),
+        model.model.vision_tower.register_forward_pre_hook(
+            lambda _, args, kwargs: shown.append(args[0] if args else kwargs["pixel_values"]), with_kwargs=True
+        ),
+    ]
     generate_answers(model, processor, samples[:1], max_new_tokens=1)
     answer_bits(model, processor, samples[:1])
-    hook.remove()
-    asked, measured = (kwargs["input_ids"][0].tolist() for kwargs in seen)
+    for hook in hooks:
+        hook.remove()
+    asked, measured = (ids[0].tolist() for ids in seen)
     words = processor.tokenizer.convert_ids_to_tokens(measured[len(asked) :])
     assert measured[: len(asked)] == asked and words == [*samples[0].answers[0].split(), "<end>"]
-    assert torch.equal(seen[0]["pixel_values"], seen[1]["pixel_values"])
+    assert len(shown) == 2 and torch.equal(*shown)
 
 
 def test_only_logits_of_answers_are_made(llava, samples):
@@ -103,7 +110,7 @@ def bigram():
     names.append("Red")
     config = copy.deepcopy(model.config)
     config.text_config.vocab_size = config.text_config.hidden_size = len(names) + len(names) % 2
-    config.text_config.head_dim = 8
+    config.text_config.head_dim, config.text_config.rms_norm_eps = 8, 1e-12
     model = LlavaForConditionalGeneration(config).eval()
     width = config.text_config.hidden_size
     logits = torch.zeros(width, width)
