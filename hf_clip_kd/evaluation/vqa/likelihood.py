@@ -137,8 +137,8 @@ def _answer_ids(processor, answer: str, ends: set[int]) -> list[int]:
     """
     Return the tokens of an answer as the chat template writes it, with its end.
 
-    They are what training supervises: a template may put a space in front, and a tokenizer writes a word behind
-    a prompt otherwise than alone. The end stops generation. If the template writes none, EOS follows.
+    They are what training supervises. A template may put a space in front of an answer. A tokenizer may cut a word
+    behind a prompt otherwise than the word alone. If the template writes no end, EOS follows.
     """
     asked = [{"role": "user", "content": [{"type": "text", "text": "?"}]}]
     answered = [*asked, {"role": "assistant", "content": [{"type": "text", "text": answer}]}]

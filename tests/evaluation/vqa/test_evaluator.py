@@ -138,7 +138,7 @@ def test_bits_are_reused_too_and_missing_ones_alone_are_measured(gqa, asked, mea
         return evaluate.results["gqa"].get("bits")
 
     assert run(likelihood=False) is None and (len(asked), len(measured)) == (1, 0)
-    # As an old version left it: nothing about bits.
+    # Old versions left nothing about bits.
     (samples,) = (tmp_path / "out/samples").iterdir()
     (result,) = (tmp_path / "out").glob("*.json")
     text = samples.read_text().replace(', "bits": null', "")
@@ -159,12 +159,12 @@ def test_bits_of_questions_that_are_not_asked_are_left_out(gqa, asked, measured,
         entry, samples=[replace(first, image=None), second], benchmark=replace(entry.benchmark, needs_image=True)
     )
     evaluate = VQAEvaluator([entry])
-    evaluate({}, None, folder=tmp_path)
+    evaluate({}, None, folder=tmp_path / "out")
     result = evaluate.results["gqa"]
     assert [sample.question_id for sample in measured[0][0]] == ["b"] and result["bits"] == [None, 3]
     assert result["likelihood"]["n_samples"] == result["likelihood"]["n_left_out"] == 1
     assert result["answer_bits"] == result["query/answer_bits"] == 3 and "verify/answer_bits" not in result
-    (record,) = load_results(tmp_path)
+    (record,) = load_results(tmp_path / "out")
     assert record["confidence_intervals"]["answer_bits"] == [3, 3]
 
 
