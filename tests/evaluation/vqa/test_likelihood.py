@@ -172,7 +172,7 @@ def test_a_template_that_writes_more_into_an_open_turn(bigram):
     model, processor = bigram
     processor = copy.deepcopy(processor)
     processor.chat_template = processor.chat_template.replace("assistant :{%", "assistant : blue{%")
-    # Behind `blue`, `red` has 1 bit and its end 3.
+    # The word `red` behind `blue` has 1 bit, and its end 3.
     assert answer_bits(model, processor, [Sample(1, None, COLOR, ("red",))]) == [pytest.approx(4, abs=1e-4)]
 
 
