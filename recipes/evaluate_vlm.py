@@ -21,7 +21,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from hf_clip_kd.data import load_shapes
 from hf_clip_kd.evaluation import VQAEvaluator, build_vqa_evaluator
-from hf_clip_kd.evaluation.vqa import BENCHMARKS
+from hf_clip_kd.evaluation.vqa import BENCHMARKS, bits_of, is_bits
 from hf_clip_kd.models.completeness import REPORTED, SCORE_RULE, check_complete
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
 from hf_clip_kd.recipe_io.results import check_counts
@@ -37,7 +37,7 @@ class EvaluateVLMArguments:
     evaluation: dict = field(
         metadata={
             "help": f"Benchmarks to measure: {', '.join(BENCHMARKS)}, each with its files and, as you like, "
-            "`protocol`, `max_samples`, `batch_size`, `max_new_tokens`."
+            "`protocol`, `max_samples`, `batch_size`, `max_new_tokens`, `likelihood`."
         }
     )
     output_dir: str = field(
@@ -61,7 +61,7 @@ def fingerprint(name: str, model, dtype: str) -> str:
 
 
 def score(name: str, evaluator: VQAEvaluator, args: EvaluateVLMArguments, state: PartialState) -> dict[str, float]:
-    """Return the numbers of one model by benchmark."""
+    """Return the numbers of one model by benchmark, and its `NAME/answer_bits`."""
     try:
         model, report = AutoModelForImageTextToText.from_pretrained(
             name, dtype=getattr(torch, args.dtype), trust_remote_code=args.trust_remote_code, **REPORTED
@@ -74,7 +74,7 @@ def score(name: str, evaluator: VQAEvaluator, args: EvaluateVLMArguments, state:
             "correct the name."
         ) from error
     check_complete(report, f"model_name_or_path={name!r}", model, SCORE_RULE)
-    return evaluator(
+    numbers = evaluator(
         model.to(state.device),
         processor,
         folder=args.output_dir if state.is_main_process else None,
@@ -82,22 +82,27 @@ def score(name: str, evaluator: VQAEvaluator, args: EvaluateVLMArguments, state:
         config=asdict(args) | {"model_name_or_path": name},
         weights=fingerprint(name, model, args.dtype),
     )
+    return numbers | bits_of(evaluator.results)
 
 
 def table(rows: dict[str, dict[str, float]], points: set[str]) -> str:
-    """Format numbers in per cent, and those named in `points` unchanged, one model a line."""
+    """Format numbers in per cent, those named in `points` unchanged, and bits, one model a line."""
     names = list(dict.fromkeys(name for scores in rows.values() for name in scores))
     width = max(map(len, ["model", *rows]))
     lines = ["  ".join([f"{'model':<{width}}", *(f"{name:>8}" for name in names)])]
     for model, scores in rows.items():
-        values = [scores[name] if name in points else 100 * scores[name] for name in names]
-        cells = [f"{value:>{max(8, len(name))}.1f}" for name, value in zip(names, values, strict=True)]
+        texts = [_cell(scores[name], points=name in points, bits=is_bits(name)) for name in names]
+        cells = [f"{text:>{max(8, len(name))}}" for name, text in zip(names, texts, strict=True)]
         lines.append("  ".join([f"{model:<{width}}", *cells]))
     return "\n".join(lines)
 
 
+def _cell(value: float, points: bool, bits: bool) -> str:
+    return f"{value:.2f}" if bits else f"{value if points else 100 * value:.1f}"
+
+
 def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
-    """Run the recipe and return the number that papers quote of each benchmark, for each model."""
+    """Run the recipe and return the number that papers quote of each benchmark, and its bits, for each model."""
     (args,) = RecipeParser(EvaluateVLMArguments, CONFIGS / "demo.yaml", description=__doc__).parse(argv)
     state = PartialState()
     logging.basicConfig(format="%(message)s", level=logging.INFO if state.is_main_process else logging.ERROR)
@@ -108,7 +113,10 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
     if state.is_main_process:
         scored = [entry for entry in evaluator.benchmarks if entry.metric is not None]
         points = {entry.name for entry in scored if entry.metric.max_score != 1}
-        print(f"\n{table(rows, points)}\n\nResults, answers and submissions: {args.output_dir}")
+        print(f"\n{table(rows, points)}\n")
+        if any(map(is_bits, set().union(*rows.values()))):
+            print("Fewer `answer_bits` are better: minus log2 of the probability of the accepted answer.\n")
+        print(f"Results, answers and submissions: {args.output_dir}")
     return rows
 
 

@@ -54,10 +54,12 @@ def test_recipe_scores_folders(main, folders, tmp_path, capsys):
     records = {record["model"]: record for record in load_results(tmp_path / "out")}
     for folder in folders:
         assert records[folder]["metrics"]["accuracy"] == rows[folder]["shapes"]
+        assert records[folder]["metrics"]["answer_bits"] == rows[folder]["shapes/answer_bits"] > 0
         assert records[folder]["config"]["model_name_or_path"] == folder
         assert records[folder]["config"]["evaluation"] == SHAPES["shapes"]
     out = capsys.readouterr().out
-    assert "shapes" in out and all(folder in out for folder in folders)
+    assert "shapes/answer_bits" in out and "Fewer `answer_bits` are better" in out
+    assert all(folder in out for folder in folders)
     assert len(list((tmp_path / "out/samples").iterdir())) == 2
 
 
@@ -106,6 +108,11 @@ def test_table(recipe):
         "a           50.0    1153.0        100.0",
         "longer       0.0       0.0          0.0",
     ]
+
+
+def test_bits_have_no_per_cent(recipe):
+    rows = {"a": {"mme": 1153.0, "gqa": 0.5, "gqa/answer_bits": 2.3449}}
+    assert recipe.table(rows, {"mme"}).splitlines()[1] == "a        1153.0      50.0             2.34"
 
 
 def test_demo_config(recipe):

@@ -2,7 +2,8 @@
 
     samples = READERS["gqa"]("testdev_balanced_questions.json", "images")
     answers = generate_answers(model, processor, samples)   # or one text for each sample from anywhere else
-    result = METRICS["gqa"]().score(samples, answers, protocol="llava")
+    bits = answer_bits(model, processor, samples)           # optional: how likely the accepted answers were
+    result = METRICS["gqa"]().score(samples, answers, bits=bits, protocol="llava")
     WRITERS["gqa"]("submission.json", samples, answers)
 
 Each benchmark is one file of `benchmarks/`. Every metric is an `evaluate.Metric`, and code that uses `evaluate` can
@@ -19,8 +20,10 @@ from .build import build_vqa_evaluator
 from .evaluator import VQAEvaluator
 from .files import OPTION_LETTER, SHORT_ANSWER, UNANSWERABLE, Sample
 from .generation import generate_answers
+from .inputs import question_picture
+from .likelihood import Likelihood, answer_bits
 from .metric import VQAMetric
-from .summary import summary_row, summary_table
+from .summary import bits_of, is_bits, summary_row, summary_table
 
 __all__ = [
     "BENCHMARKS",
@@ -31,15 +34,20 @@ __all__ = [
     "UNANSWERABLE",
     "WRITERS",
     "Benchmark",
+    "Likelihood",
     "Sample",
     "VQAEvaluator",
     "VQAMetric",
+    "answer_bits",
+    "bits_of",
     "bootstrap_intervals",
     "build_vqa_evaluator",
     "generate_answers",
+    "is_bits",
     "metric_path",
     "normalize_m4c",
     "normalize_vqav2",
+    "question_picture",
     "read_answers",
     "summary_row",
     "summary_table",

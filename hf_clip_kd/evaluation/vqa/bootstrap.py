@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -18,9 +18,10 @@ def bootstrap_intervals(
     """
     Compute percentile bootstrap intervals ([Efron 1979](https://doi.org/10.1214/aos/1176344552)).
 
-    Each resample draws as many units as there are, with replacement. A unit is a question, or an image with all of
-    its questions, as the benchmark's authors sampled. A metric without a value (its category was not drawn) skips
-    that resample.
+    Each resample draws as many units as there are, with replacement. A unit is an image with all of its questions,
+    since answers about one image are not independent (the cluster bootstrap,
+    [Davison and Hinkley 1997](https://doi.org/10.1017/CBO9780511802843), section 3.8). A metric without a value (its
+    category was not drawn) skips that resample.
 
     Args:
         summary (`Callable`):
@@ -56,21 +57,35 @@ def weighted_mean(values: np.ndarray, weights: np.ndarray) -> float:
     return float(values @ weights / total) if total else float("nan")
 
 
-def means_by_category(scores: np.ndarray, categories: list[str]) -> Callable[[np.ndarray], dict[str, float]]:
+def image_units(images: Sequence[str | None]) -> np.ndarray:
+    """
+    Return the index of each question's unit, from 0 without gaps: questions about one image share theirs.
+
+    Args:
+        images (sequence of `str` or `None`): Name of each question's image. A question without a name is a unit.
+    """
+    keys = [i if name is None else name for i, name in enumerate(images)]
+    positions = {key: i for i, key in enumerate(dict.fromkeys(keys))}
+    return np.array([positions[key] for key in keys])
+
+
+def means_by_category(
+    scores: np.ndarray, categories: list[str], name: str = "accuracy"
+) -> Callable[[np.ndarray], dict[str, float]]:
     """
     Return the function from weights to `{"accuracy": mean, "CATEGORY/accuracy": mean of the category, ...}`.
 
-    The category `""` counts only for `accuracy`.
+    The category `""` counts only for `accuracy`. Other scores than accuracy have another `name`.
     """
     names, codes = np.unique(np.array(categories, dtype=object).astype(str), return_inverse=True)
 
     def summary(weights: np.ndarray) -> dict[str, float]:
-        metrics = {"accuracy": weighted_mean(scores, weights)}
+        metrics = {name: weighted_mean(scores, weights)}
         sums = np.bincount(codes, weights * scores, minlength=len(names))
         totals = np.bincount(codes, weights, minlength=len(names))
-        for name, points, total in zip(names, sums, totals, strict=True):
-            if name:
-                metrics[f"{name}/accuracy"] = float(points / total) if total else float("nan")
+        for category, points, total in zip(names, sums, totals, strict=True):
+            if category:
+                metrics[f"{category}/{name}"] = float(points / total) if total else float("nan")
         return metrics
 
     return summary

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from .benchmarks import BENCHMARKS, METRICS
+from .benchmarks import BENCHMARKS, METRICS, Benchmark
 from .evaluator import LoadedBenchmark, VQAEvaluator
 from .files import Sample
+from .likelihood import Likelihood
 from .metric import VQAMetric
 
-_OPTIONS = ("benchmark", "protocol", "max_samples", "batch_size", "max_new_tokens")
+_OPTIONS = ("benchmark", "protocol", "max_samples", "batch_size", "max_new_tokens", "likelihood")
 _PROTOCOLS = ("llava", "lmms_eval")
 _EXAMPLE = "`evaluation: {gqa: {questions: testdev_balanced_questions.json, image_folder: images}}`"
 
@@ -28,8 +30,9 @@ def build_vqa_evaluator(
             Name to arguments: `{"gqa": {"questions": FILE, "image_folder": FOLDER}}`. The name is a key of
             `BENCHMARKS`. Under another name, for a second setting, `benchmark` is that key. The arguments are those of
             the benchmark's reader, and for each benchmark `protocol` (`"llava"` by default, or `"lmms_eval"`),
-            `max_samples` (number of questions, from the first), `batch_size` (8) and `max_new_tokens` (by default the
-            length that the benchmark declares). `shapes` takes `split`, `seed`, `image_size`.
+            `max_samples` (number of questions, from the first), `batch_size` (8), `max_new_tokens` (by default the
+            length that the benchmark declares) and `likelihood`. That is `false`, or the fields of [`Likelihood`]; by
+            default it is measured if the benchmark's answers are short. `shapes` takes `split`, `seed`, `image_size`.
         load_shapes (`Callable`, *optional*):
             `hf_clip_kd.data.load_shapes` or its like, which `shapes` needs.
 
@@ -66,6 +69,7 @@ def _load(name: str, options: Any, load_shapes: Callable[..., Iterable[dict]] | 
     max_samples = _positive(where, "max_samples", given.pop("max_samples", None), optional=True)
     batch_size = _positive(where, "batch_size", given.pop("batch_size", 8))
     length = _positive(where, "max_new_tokens", given.pop("max_new_tokens", benchmark.max_new_tokens))
+    likelihood = _likelihood(where, benchmark, given.pop("likelihood", benchmark.short_answers))
     try:
         samples = benchmark.load(given, protocol=protocol, max_samples=max_samples, load_shapes=load_shapes)
     except ValueError as error:
@@ -75,7 +79,28 @@ def _load(name: str, options: Any, load_shapes: Callable[..., Iterable[dict]] | 
     metric = METRICS[key]() if scored else None
     if metric is not None:
         _check_references(where, metric, samples, protocol)
-    return LoadedBenchmark(name, benchmark, samples, protocol, metric, batch_size, length, options)
+    return LoadedBenchmark(name, benchmark, samples, protocol, metric, batch_size, length, options, likelihood)
+
+
+def _likelihood(where: str, benchmark: Benchmark, value: Any) -> Likelihood | None:
+    if value is False:
+        return None
+    if not benchmark.short_answers:
+        raise ValueError(
+            f"{where}: `likelihood: {value!r}` asks for the likelihood of free texts. It must be false, since only "
+            "short answers have a likelihood that says something. Leave it out."
+        )
+    names = [part.name for part in fields(Likelihood)]
+    options = {} if value is True else value
+    if not isinstance(options, dict) or not set(options) <= set(names):
+        raise ValueError(
+            f"{where}: `likelihood: {value!r}` is no way to measure it. It must be true, false or a mapping with "
+            f"{' and '.join(names)}. Write e.g. `likelihood: {{answers: best, length: sum}}`."
+        )
+    try:
+        return Likelihood(**options)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
 
 
 def _check_names(where: str, benchmark: str, given: dict, allowed: list[str]) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +11,18 @@ import torch
 import transformers
 from accelerate.utils import broadcast_object_list
 
-from ...recipe_io.foreign import read_json
-from ...recipe_io.results import check_answers, result_path, save_results, write_whole
+from ...recipe_io.results import check_answers, result_path, save_results
 from .benchmarks import Benchmark
 from .files import Sample
 from .generation import generate_answers
+from .likelihood import Likelihood, answer_bits
 from .metric import VQAMetric
+from .stored import answers_key, read_stored, write_samples
 
 logger = logging.getLogger(__name__)
 
 # These keys of a metric's result are no metrics.
-_ABOUT = ("benchmark", "protocol", "n_samples", "scores", "confidence_intervals", "bootstrap")
+_ABOUT = ("benchmark", "protocol", "n_samples", "scores", "bits", "likelihood", "confidence_intervals", "bootstrap")
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,7 @@ class LoadedBenchmark:
         batch_size (`int`): Questions per call of `generate`.
         max_new_tokens (`int`): Longest answer in tokens.
         options (`dict`): The entry as the recipe has it.
+        likelihood ([`Likelihood`], *optional*): Way to measure the likelihood of the answers; `None` leaves it out.
     """
 
     name: str
@@ -50,6 +50,7 @@ class LoadedBenchmark:
     batch_size: int
     max_new_tokens: int
     options: dict[str, Any]
+    likelihood: Likelihood | None = None
 
 
 class VQAEvaluator:
@@ -64,7 +65,8 @@ class VQAEvaluator:
 
     Attributes:
         results (`dict[str, dict]`):
-            Name of the entry to the whole result of its metric, with the score of each sample. Filled by a call.
+            Name of the entry to the whole result of its metric, with the score and the bits of each sample. Filled
+            by a call.
     """
 
     def __init__(self, benchmarks: list[LoadedBenchmark]):
@@ -80,12 +82,14 @@ class VQAEvaluator:
         name: str = "model",
         config: dict | None = None,
         weights: str | None = None,
+        learning: bool = False,
     ) -> dict[str, float]:
         """
         Answer every question, score the answers and write, benchmark by benchmark.
 
         - `folder/NAME_MODEL_vqa_PROTOCOL.json`: metrics, bootstrap intervals and config, as [`save_results`] writes;
-        - `folder/samples/*.jsonl`: `question_id`, `image`, `prompt`, `answer`, `references`, `score`, `category`;
+        - `folder/samples/*.jsonl`: `question_id`, `image`, `prompt`, `answer`, `references`, `score`, `bits`,
+          `category`;
         - `folder/submissions/*`: input of the benchmark's own scorer, judge or server, if it has a writer.
 
         Args:
@@ -95,7 +99,10 @@ class VQAEvaluator:
             config (`dict`, *optional*): Every argument that the numbers depend on.
             weights (`str`, *optional*):
                 Name of these weights alone. Answers in `folder` under the same `weights` to the same questions are not
-                generated again, so an interrupted run continues. `None` reuses nothing.
+                generated again, so an interrupted run continues. Nor are their bits computed again, if they are there.
+                `None` reuses nothing.
+            learning (`bool`, *optional*, defaults to `False`):
+                `True` for a model in the middle of its training. All its answers may be empty, which scores 0.
 
         Returns:
             `dict[str, float]`: name of the entry to the number that papers quote. An entry that is only exported has
@@ -108,17 +115,24 @@ class VQAEvaluator:
         for entry in self.benchmarks:
             task = f"vqa_{entry.protocol}"
             path = None if folder is None else result_path(folder, dataset=entry.name, model=name, task=task)
-            key = None if weights is None else _key(entry, weights)
+            key = None if weights is None else answers_key(entry, weights)
             # The process that writes also reads; the others follow it.
-            (answers,) = broadcast_object_list([_stored_answers(path, key, entry)])
-            if answers is None:
-                answers = _generate(model, processor, entry)
-            check_answers(f"{entry.name} by {name!r}", [answers[i] for i in _asked(entry)])
+            (stored,) = broadcast_object_list([read_stored(path, key, entry)])
+            answers = _generate(model, processor, entry) if stored.answers is None else stored.answers
+            if not learning:
+                check_answers(f"{entry.name} by {name!r}", [answers[i] for i in _asked(entry)])
             metric = entry.metric
-            result = {} if metric is None else metric.score(entry.samples, answers, protocol=entry.protocol)
+            result = {}
+            if metric is not None:
+                bits = stored.bits
+                if bits is None and entry.likelihood is not None:
+                    bits = _bits(model, processor, entry)
+                result = metric.score(entry.samples, answers, protocol=entry.protocol, bits=bits)
+                if bits is not None:
+                    result |= {"bits": bits, "likelihood": asdict(entry.likelihood) | _about_bits(bits)}
             self.results[entry.name] = result
             if path is not None:
-                checksum = _write_samples(_samples_path(path), entry, answers, result)
+                checksum = write_samples(path, entry, answers, result)
                 _write_submission(path, entry, answers, name)
                 # The result comes last, since it says that the answers are complete.
                 save_results(
@@ -140,7 +154,7 @@ class VQAEvaluator:
             [
                 replace(
                     entry,
-                    samples=[replace(sample, image=None) for sample in entry.samples],
+                    samples=[replace(sample, image=None, image_name=sample.picture) for sample in entry.samples],
                     # A blind model must be asked, or its score would be one of empty answers.
                     benchmark=replace(entry.benchmark, needs_image=False),
                 )
@@ -171,6 +185,28 @@ def _generate(model, processor, entry: LoadedBenchmark) -> list[str]:
     return answers
 
 
+def _bits(model, processor, entry: LoadedBenchmark) -> list[float | None]:
+    asked = _asked(entry)
+    found = answer_bits(
+        model,
+        processor,
+        [entry.samples[i] for i in asked],
+        likelihood=entry.likelihood,
+        any_case=entry.benchmark.any_case,
+        batch_size=entry.batch_size,
+        description=f"{entry.name}, likelihood",
+    )
+    bits: list[float | None] = [None] * len(entry.samples)
+    for i, value in zip(asked, found, strict=True):
+        bits[i] = value
+    return bits
+
+
+def _about_bits(bits: list[float | None]) -> dict[str, Any]:
+    """Say what the bits are of: the answer with its end token, and the questions that have them."""
+    return {"end_token": True, "n_samples": len(bits) - bits.count(None), "n_left_out": bits.count(None)}
+
+
 def _write_submission(path: Path, entry: LoadedBenchmark, answers: list[str], name: str) -> None:
     if entry.benchmark.write is not None:
         target = entry.benchmark.write_submission(path.parent / "submissions", path.stem, entry.samples, answers, name)
@@ -181,60 +217,9 @@ def _write_submission(path: Path, entry: LoadedBenchmark, answers: list[str], na
 def _details(entry: LoadedBenchmark, result: dict) -> dict[str, Any]:
     about = {"benchmark": entry.benchmark.name, "protocol": entry.protocol, "n_samples": len(entry.samples)}
     about["main_metric"] = None if entry.metric is None else entry.metric.main_metric
-    return about | {part: result[part] for part in ("confidence_intervals", "bootstrap") if part in result}
+    parts = ("likelihood", "confidence_intervals", "bootstrap")
+    return about | {part: result[part] for part in parts if part in result}
 
 
 def _versions() -> dict[str, str]:
     return {"torch": torch.__version__, "transformers": transformers.__version__}
-
-
-def _samples_path(path: Path) -> Path:
-    return path.parent / "samples" / f"{path.stem}.jsonl"
-
-
-def _write_samples(path: Path, entry: LoadedBenchmark, answers: list[str], result: dict) -> str:
-    """Write one line per question, and return a checksum of the file."""
-    scores = result.get("scores", [None] * len(answers))
-    lines = [
-        json.dumps(
-            {
-                "question_id": sample.question_id,
-                "image": sample.image if isinstance(sample.image, str) else None,
-                "prompt": sample.prompt,
-                "answer": answer,
-                "references": sample.answers,
-                "score": score,
-                "category": sample.category,
-            }
-        )
-        for sample, answer, score in zip(entry.samples, answers, scores, strict=True)
-    ]
-    text = "".join(f"{line}\n" for line in lines)
-    write_whole(path, text)
-    return _checksum(text)
-
-
-def _key(entry: LoadedBenchmark, weights: str) -> str:
-    """Hash all that the answers depend on, except the arithmetic: weights, questions, images, longest answer."""
-    questions = [
-        (sample.question_id, sample.prompt, sample.image if isinstance(sample.image, str) else None)
-        for sample in entry.samples
-    ]
-    options = {option: value for option, value in entry.options.items() if option not in ("protocol", "batch_size")}
-    return _checksum(json.dumps([weights, entry.max_new_tokens, options, questions], sort_keys=True))
-
-
-def _checksum(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _stored_answers(path: Path | None, key: str | None, entry: LoadedBenchmark) -> list[str] | None:
-    """Read the answers that an earlier run with this key left beside its result; `None` if there are none."""
-    if key is None or path is None or not path.is_file() or not _samples_path(path).is_file():
-        return None
-    record = read_json(path, allowed="It must be a result of an earlier run.", fix="Delete it.")
-    text = _samples_path(path).read_text(encoding="utf-8")
-    if (record.get("answers_key"), record.get("samples_checksum")) != (key, _checksum(text)):
-        return None
-    logger.info("%s: the answers of an earlier run are taken from %s", entry.name, _samples_path(path))
-    return [json.loads(line)["answer"] for line in text.splitlines()]

@@ -38,6 +38,8 @@ class Sample:
             Texts of the options A, B, ...
         category (`str`):
             Group that the benchmark reports separately: subtask, subject, answer type.
+        image_name (`str`, *optional*):
+            Name of a picture in memory, or of a picture that is not shown. Questions about one picture share it.
     """
 
     question_id: str | int
@@ -46,6 +48,12 @@ class Sample:
     answers: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     category: str = ""
+    image_name: str | None = None
+
+    @property
+    def picture(self) -> str | None:
+        """Name that all questions about one picture share: its path, else `image_name`."""
+        return self.image if isinstance(self.image, str) else self.image_name
 
 
 class Source:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import PIL.Image
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from tqdm.auto import tqdm
 from transformers import GenerationConfig
 
-from ...data.reading.images import BrokenImageError, decode_image, image_path
-from ...data.texts import half_character
 from ...models.eval_mode import eval_mode
 from .benchmarks.base import MAX_NEW_TOKENS
 from .files import Sample
+from .inputs import by_length, check_prompts, model_inputs
 
 
 def generate_answers(
@@ -54,24 +52,8 @@ def generate_answers(
     Raises:
         ValueError: if an image cannot be read, or a prompt holds the image token or half a character.
     """
-    image_token = getattr(processor, "image_token", None)
-    for sample in samples:
-        if image_token and image_token in sample.prompt:
-            raise ValueError(
-                f"The prompt of question {sample.question_id!r} holds the image token {image_token!r}. The place of "
-                "the image is in front of the prompt, and the chat template writes it. Delete it from the prompt: "
-                f"`prompt.replace({image_token!r}, '')`."
-            )
-        if fault := half_character(sample.prompt):
-            raise ValueError(
-                f"The prompt of question {sample.question_id!r} {fault}. A text must be written in whole characters. "
-                "Repair the file of questions."
-            )
-    # Neighbours of about equal length need little padding. The longest come first, so that a batch too large for the
-    # memory fails at once.
-    order = sorted(
-        range(len(samples)), key=lambda i: (samples[i].image is not None, len(samples[i].prompt)), reverse=True
-    )
+    check_prompts(processor, samples)
+    order = by_length(samples)
     config = _greedy(model, processor.tokenizer, max_new_tokens)
     state = PartialState()
     mine = order[state.process_index :: state.num_processes]
@@ -87,40 +69,19 @@ def generate_answers(
 
 
 def _answer(model, processor, samples: list[Sample], config: GenerationConfig) -> list[str]:
-    inputs = processor.apply_chat_template(
-        [_conversation(sample) for sample in samples],
-        add_generation_prompt=True,
-        tokenize=True,
-        return_dict=True,
-        return_tensors="pt",
-        processor_kwargs={"padding": True, "padding_side": "left"},
-    ).to(model.device, dtype=model.dtype)
+    inputs = model_inputs(processor, samples).to(model.device, dtype=model.dtype)
     generated = model.generate(**inputs, generation_config=config)
     texts = processor.batch_decode(generated[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
     return [text.strip() for text in texts]
 
 
-def _conversation(sample: Sample) -> list[dict]:
-    content = [{"type": "text", "text": sample.prompt}]
-    if sample.image is not None:
-        content.insert(0, {"type": "image", "image": _picture(sample)})
-    return [{"role": "user", "content": content}]
-
-
-def _picture(sample: Sample) -> PIL.Image.Image:
-    try:
-        return decode_image(sample.image)
-    except BrokenImageError as error:
-        raise ValueError(
-            f"The image {image_path(sample.image) or '(no file name)'} of question {sample.question_id!r} cannot be "
-            f"read ({error}). Every question needs its image, or the score would be that of another benchmark. Fetch "
-            "the file again."
-        ) from error
+def end_tokens(model, tokenizer) -> set[int]:
+    """Return the ids that end an answer: those of the model's generation config, and the tokenizer's EOS."""
+    own = model.generation_config.eos_token_id
+    return {*(own if isinstance(own, list) else [own]), tokenizer.eos_token_id} - {None}
 
 
 def _greedy(model, tokenizer, max_new_tokens: int) -> GenerationConfig:
-    own = model.generation_config.eos_token_id
-    ends = {*(own if isinstance(own, list) else [own]), tokenizer.eos_token_id} - {None}
     # Set every field, since the model's own config fills in the others.
     return GenerationConfig(
         max_new_tokens=max_new_tokens,
@@ -132,6 +93,6 @@ def _greedy(model, tokenizer, max_new_tokens: int) -> GenerationConfig:
         repetition_penalty=1.0,
         no_repeat_ngram_size=0,
         use_cache=True,  # Training with checkpointing switches it off.
-        eos_token_id=sorted(ends) or None,
+        eos_token_id=sorted(end_tokens(model, tokenizer)) or None,
         pad_token_id=tokenizer.pad_token_id,
     )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from datasets import Features, List, Value
 
-from .bootstrap import bootstrap_intervals
+from .bootstrap import bootstrap_intervals, image_units, means_by_category
 from .files import Sample
 from .library import import_evaluate
 
@@ -20,6 +20,8 @@ _FEATURES = {
     "category": Value("string"),
     "image": Value("string"),
 }
+# Name of the metric of answer likelihood, which is in bits: lower is better.
+BITS = "answer_bits"
 Summary = Callable[[np.ndarray], dict[str, float]]
 
 
@@ -30,7 +32,8 @@ class VQAMetric(evaluate.Metric, ABC):
     `compute` returns the metrics by name, and with them `benchmark`, `protocol`, `n_samples`, `scores` (one per
     sample, in their order), `confidence_intervals` (metric to `[low, high]`) and `bootstrap` (their settings).
     Accuracies lie between 0 and 1. White space at the ends of predictions does not count, as in every harness.
-    `compute` takes `n_resamples` (0 leaves the intervals out), `confidence_level` and `seed`.
+    `compute` takes `n_resamples` (0 leaves the intervals out), `confidence_level` and `seed`. It also takes `images`,
+    a name for each sample. Samples of one name are one unit of the bootstrap.
 
     Nothing is downloaded. One process writes nothing either: predictions stay in memory.
 
@@ -40,7 +43,6 @@ class VQAMetric(evaluate.Metric, ABC):
         protocols (`tuple[str, ...]`): Ways to score; the first is the default.
         main_metric (`str`): Number that papers quote.
         max_score (`float`): Highest value of `main_metric`: 1 for a share, more for points.
-        unit (`str`): Unit that the bootstrap draws, `"sample"` or `"image"`.
     """
 
     benchmark: str
@@ -48,7 +50,6 @@ class VQAMetric(evaluate.Metric, ABC):
     protocols: tuple[str, ...] = ("llava", "lmms_eval")
     main_metric: str = "accuracy"
     max_score: float = 1
-    unit: str = "sample"
 
     def __init__(self, *args, num_process: int = 1, keep_in_memory: bool = True, **kwargs):
         super().__init__(*args, num_process=num_process, keep_in_memory=num_process == 1, **kwargs)
@@ -75,17 +76,28 @@ class VQAMetric(evaluate.Metric, ABC):
     ) -> tuple[np.ndarray, Summary]:
         """Return the score of each sample, and the function from the samples' weights to metrics."""
 
-    def units(self, references: list[dict]) -> np.ndarray:
-        """Return the index of each sample's bootstrap unit, from 0 without gaps."""
-        return np.arange(len(references))
+    def units(self, references: list[dict], images: Sequence[str | None]) -> np.ndarray:
+        """Return the index of each sample's bootstrap unit, from 0 without gaps: see [`image_units`]."""
+        return image_units(images)
 
     def references(self, samples: Sequence[Sample]) -> list[dict]:
         """Convert a reader's samples to the `references` of `compute`."""
-        return [{name: getattr(sample, name) for name in self.reference_fields} for sample in samples]
+        return [
+            {name: sample.picture if name == "image" else getattr(sample, name) for name in self.reference_fields}
+            for sample in samples
+        ]
 
     def score(self, samples: Sequence[Sample], answers: Sequence[str], **options) -> dict:
-        """Call `compute` for a reader's samples and one answer per sample in the same order."""
-        return self.compute(predictions=list(answers), references=self.references(samples), **options)
+        """
+        Call `compute` for a reader's samples and one answer per sample in the same order.
+
+        With `bits` of [`answer_bits`], the result also has `answer_bits` and `CATEGORY/answer_bits`. Samples whose
+        bits are `None` are left out of these means.
+        """
+        images = [sample.picture for sample in samples]
+        return self.compute(
+            predictions=list(answers), references=self.references(samples), **{"images": images} | options
+        )
 
     def _compute(
         self,
@@ -95,6 +107,8 @@ class VQAMetric(evaluate.Metric, ABC):
         n_resamples: int = 1000,
         confidence_level: float = 0.95,
         seed: int = 0,
+        images: Sequence[str | None] | None = None,
+        bits: Sequence[float | None] | None = None,
     ) -> dict:
         protocol = self.protocols[0] if protocol is None else protocol
         if protocol not in self.protocols:
@@ -119,6 +133,8 @@ class VQAMetric(evaluate.Metric, ABC):
                     "least one. Score a split with answers, or export: `hf_clip_kd.evaluation.vqa.WRITERS`."
                 )
         scores, summary = self.judge([text.strip() for text in predictions], references, protocol, seed)
+        if bits is not None and any(value is not None for value in bits):
+            summary = _with_bits(summary, bits, [reference.get("category") or "" for reference in references])
         result = summary(np.ones(len(scores))) | {
             "benchmark": self.benchmark,
             "protocol": protocol,
@@ -127,6 +143,15 @@ class VQAMetric(evaluate.Metric, ABC):
         }
         if n_resamples:
             how = {"n_resamples": n_resamples, "confidence_level": confidence_level, "seed": seed}
-            result["confidence_intervals"] = bootstrap_intervals(summary, self.units(references), **how)
-            result["bootstrap"] = {"unit": self.unit} | how
+            units = self.units(references, images or [None] * len(references))
+            result["confidence_intervals"] = bootstrap_intervals(summary, units, **how)
+            result["bootstrap"] = {"unit": "image" if units.max() + 1 < len(units) else "sample"} | how
         return result
+
+
+def _with_bits(summary: Summary, bits: Sequence[float | None], categories: list[str]) -> Summary:
+    """Return `summary` with the means of the bits that there are, overall and by category."""
+    known = np.array([value is not None for value in bits])
+    values = np.array([value for value in bits if value is not None])
+    means = means_by_category(values, [name for name, here in zip(categories, known, strict=True) if here], BITS)
+    return lambda weights: summary(weights) | means(weights[known])

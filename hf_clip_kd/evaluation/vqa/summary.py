@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+from .metric import BITS
+
 _BY_TYPE = "/accuracy"
+
+
+def bits_of(results: dict[str, dict]) -> dict[str, float]:
+    """Return `{"NAME/answer_bits": bits}` of the benchmarks that have them, from a [`VQAEvaluator`]'s `results`."""
+    return {f"{name}/{BITS}": result[BITS] for name, result in results.items() if BITS in result}
+
+
+def is_bits(metric: str) -> bool:
+    """Tell a likelihood in bits from a share or a number of points."""
+    return metric.rpartition("/")[2] == BITS
 
 
 def summary_row(name: str, numbers: dict[str, float], results: dict[str, dict]) -> dict:
@@ -15,11 +27,14 @@ def summary_row(name: str, numbers: dict[str, float], results: dict[str, dict]) 
         results (`dict[str, dict]`): Its `results`.
 
     Returns:
-        `dict`: `name` and `numbers`. The number of `shapes` is called `accuracy`, and `by_type` stands beside it.
+        `dict`: `name`, `numbers`, and `NAME/answer_bits`. The numbers of `shapes` are called `accuracy` and
+        `answer_bits`, and `by_type` stands beside them.
     """
     row = {"name": name, **numbers}
     if "shapes" in results:
         row["accuracy"] = row.pop("shapes")
+    row |= {key.removeprefix("shapes/"): value for key, value in bits_of(results).items()}
+    if "shapes" in results:
         row["by_type"] = {
             key.removesuffix(_BY_TYPE): value for key, value in results["shapes"].items() if key.endswith(_BY_TYPE)
         }
@@ -27,12 +42,16 @@ def summary_row(name: str, numbers: dict[str, float], results: dict[str, dict]) 
 
 
 def summary_table(rows: list[dict]) -> str:
-    """Format the rows in per cent, one model a line."""
+    """Format the rows, one model a line: per cent, and `answer_bits` in bits (lower is better)."""
     cells = [{key: value for key, value in row.items() if key not in ("name", "by_type")} for row in rows]
     cells = [values | row.get("by_type", {}) for values, row in zip(cells, rows, strict=True)]
     widths = {column: max(9, len(column) + 2) for values in cells for column in values}
     lines = [f"{'':<12}" + "".join(f"{column:>{width}}" for column, width in widths.items())]
     for row, values in zip(rows, cells, strict=True):
-        texts = {column: f"{100 * values[column]:.1f}" if column in values else "-" for column in widths}
+        texts = {column: _cell(column, values[column]) if column in values else "-" for column in widths}
         lines.append(f"{row['name']:<12}" + "".join(f"{texts[column]:>{width}}" for column, width in widths.items()))
     return "\n".join(lines)
+
+
+def _cell(column: str, value: float) -> str:
+    return f"{value:.2f}" if is_bits(column) else f"{100 * value:.1f}"

@@ -19,6 +19,8 @@ TASKS = {
 VQA = ("visual-question-answering", "Visual question answering")
 # MME counts points; all other metrics are fractions.
 POINTS = ("score", "perception", "cognition", "total")
+# The likelihood of the accepted answers.
+BITS = "answer_bits"
 THIS = "this model"
 
 
@@ -38,7 +40,7 @@ def scores_in(folder: Path) -> list[dict[str, Any]]:
 
 def own_scores(record: dict[str, Any]) -> dict[str, Any]:
     """Return the parts of a result file that a card repeats: task, data, protocol and numbers."""
-    kept = ("task", "metrics", "main_metric", "n_samples", "protocol", "confidence_intervals")
+    kept = ("task", "metrics", "main_metric", "n_samples", "protocol", "confidence_intervals", "likelihood")
     name, split = dataset(record)
     return {key: record[key] for key in kept if key in record} | {"dataset": f"{name}/{split}" if split else name}
 
@@ -83,20 +85,37 @@ def score_tables(scores: list[dict[str, Any]], others: dict[str, list[dict[str, 
 def _value(metrics: dict[str, float], metric: str, intervals: dict[str, Sequence[float]]) -> str:
     if metric not in metrics:
         return "–"
-    scale = 1 if is_points(metric) else 100
-    low_high = " to ".join(f"{scale * end:.1f}" for end in intervals.get(metric, ()))
-    return f"{scale * metrics[metric]:.1f}" + (f" ({low_high})" if low_high else "")
+    scale = 1 if is_points(metric) or is_bits(metric) else 100
+    digits = 2 if is_bits(metric) else 1
+    low_high = " to ".join(f"{scale * end:.{digits}f}" for end in intervals.get(metric, ()))
+    return f"{scale * metrics[metric]:.{digits}f}" + (f" ({low_high})" if low_high else "")
 
 
 def is_points(metric: str) -> bool:
     return metric.rpartition("/")[2] in POINTS
 
 
+def is_bits(metric: str) -> bool:
+    return metric.rpartition("/")[2] == BITS
+
+
 def _note(record: dict[str, Any]) -> str:
-    unit = "Points." if all(map(is_points, record["metrics"])) else "Per cent."
+    others = [metric for metric in record["metrics"] if not is_bits(metric)]
+    unit = "Points." if all(map(is_points, others)) else "Per cent."
+    if len(others) < len(record["metrics"]):
+        how = record.get("likelihood", {})
+        unit += f" `{BITS}` is in bits{_likelihood(how)}, and lower is better."
     if "n_samples" in record:
         unit += f" {record['n_samples']} questions, protocol {record.get('protocol', 'of the benchmark')}."
     return unit + (" In brackets, 95 % bootstrap intervals." if record.get("confidence_intervals") else "")
+
+
+def _likelihood(how: dict[str, Any]) -> str:
+    """Say which answer the bits are of, and whether they are of the whole answer or of a token."""
+    answers = {"best": "likeliest", "most_frequent": "most frequent", "first": "first"}.get(how.get("answers"))
+    if answers is None:
+        return ""
+    return f" per {'token' if how.get('length') == 'per_token' else 'answer'} of the {answers} accepted answer"
 
 
 def eval_results(scores: list[dict[str, Any]], vlm: bool) -> list[EvalResult]:

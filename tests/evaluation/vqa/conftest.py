@@ -22,7 +22,20 @@ def put(tmp_path):
 
 
 @pytest.fixture
-def asked(monkeypatch):
+def measured(monkeypatch):
+    """Give every accepted answer one bit for each of its letters; the list holds each call's samples and options."""
+    calls = []
+
+    def bits(model, processor, samples, **options):
+        calls.append((list(samples), options))
+        return [float(len(sample.answers[0])) for sample in samples]
+
+    monkeypatch.setattr(evaluator, "answer_bits", bits)
+    return calls
+
+
+@pytest.fixture
+def asked(monkeypatch, measured):
     """Answer from a dict, prompt to text (`yes` by default); the list holds each call's prompts and options."""
     calls = []
 

@@ -61,6 +61,19 @@ def test_lengths_and_endings_are_those_of_llava():
     assert {name: BENCHMARKS[name].submission_suffix for name in endings} == endings
 
 
+def test_likelihood_is_of_short_answers_in_the_spellings_that_the_metric_takes():
+    free = {name for name, benchmark in BENCHMARKS.items() if not benchmark.short_answers}
+    assert free == {"mmvet", "llava"}
+    for name in METRICS:
+        rows = [{"answers": ["yes"], "choices": []}, {"answers": ["no"], "choices": []}]
+        scores = compute(name, ["Yes", "No"], *rows)["scores"]
+        # Letters of options are upper case everywhere, and the words of shapes and MMMU are trained as written.
+        assert not BENCHMARKS[name].any_case or scores == [1, 1]
+    assert {name for name in METRICS if BENCHMARKS[name].any_case} == {
+        "vqav2", "gqa", "textvqa", "vizwiz", "pope", "mme",
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("name", FROM_FILES)
 def test_reader_names_a_file_that_does_not_exist(name, tmp_path):
     parameters = inspect.signature(READERS[name]).parameters.values()
@@ -82,15 +95,14 @@ def test_writer_writes_where_it_is_told_and_one_answer_for_each_sample(name, tmp
 
 @pytest.mark.parametrize("name", METRICS)
 def test_every_metric_says_what_it_did(name):
-    # An image has two questions where images are drawn.
-    rows = [{}, {"answers": ["no"]}] * (2 if METRICS[name].unit == "sample" else 1)
-    predictions = ["yes", "", "no", "yes"][: len(rows)]
-    found = compute(name, predictions, *rows, n_resamples=20)
+    rows = [{}, {"answers": ["no"]}, {"image": "2.jpg"}, {"answers": ["no"], "image": "2.jpg"}]
+    predictions, images = ["yes", "", "no", "yes"], ["1.jpg", "1.jpg", "2.jpg", "2.jpg"]
+    found = compute(name, predictions, *rows, n_resamples=20, images=images)
     json.dumps(found, allow_nan=False)
     assert (found["benchmark"], found["protocol"], found["n_samples"]) == (name, "llava", len(rows))
     assert len(found["scores"]) == len(rows)
     assert found["bootstrap"] == {
-        "unit": METRICS[name].unit,
+        "unit": "image",
         "n_resamples": 20,
         "confidence_level": 0.95,
         "seed": 0,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from vqa_benchmarks import compute
 
-from hf_clip_kd.evaluation.vqa.bootstrap import bootstrap_intervals, weighted_mean
+from hf_clip_kd.evaluation.vqa.bootstrap import bootstrap_intervals, image_units, weighted_mean
 
 
 def test_a_mean_has_the_normal_interval():
@@ -28,6 +28,10 @@ def test_over_images_it_is_wider_when_both_questions_agree():
 
     low, high = bootstrap_intervals(summary, np.repeat(np.arange(n), 2), n_resamples=2000)["mean"]
     assert high - low == pytest.approx(2 * 1.96 * math.sqrt(0.25 / n), rel=0.1)
+
+
+def test_questions_about_one_image_are_a_unit():
+    assert image_units(["b", None, "a", "b", None]).tolist() == [0, 1, 2, 0, 3]
 
 
 def test_draws_what_it_says():

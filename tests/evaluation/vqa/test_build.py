@@ -19,6 +19,10 @@ BAD = [
     ({"gqa": {"questions": "x", "batch_size": 0}}, "`batch_size: 0` is no number of things.*1 or more"),
     ({"gqa": {"questions": "x", "max_samples": "all"}}, "`max_samples: 'all'` is no number"),
     ({"gqa": {"questions": "x", "max_new_tokens": None}}, "`max_new_tokens: None` is no number"),
+    ({"gqa": {"questions": "x", "likelihood": "best"}}, "`likelihood: 'best'` is no way.*true, false or a mapping"),
+    ({"gqa": {"questions": "x", "likelihood": {"answer": "best"}}}, "is no way to measure it.*answers and length"),
+    ({"gqa": {"questions": "x", "likelihood": {"answers": "all"}}}, "'gqa': `likelihood.*'all'}` does not exist"),
+    ({"mmvet": {"questions": "x", "likelihood": True}}, "'mmvet': `likelihood: True`.*free texts.*Leave it out"),
 ]
 
 

@@ -1,5 +1,6 @@
 """Scores and files of an evaluation, answers that are reused, and runs that are interrupted."""
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from vqa_benchmarks import S1
 
 from hf_clip_kd.evaluation import VQAEvaluator, build_vqa_evaluator, load_results
+from hf_clip_kd.evaluation.vqa import Likelihood
 
 
 def test_files_of_a_scored_benchmark(gqa, asked, tmp_path):
@@ -17,7 +19,12 @@ def test_files_of_a_scored_benchmark(gqa, asked, tmp_path):
     assert numbers == {"gqa": 0.5}
     assert evaluate.results["gqa"]["scores"] == [1, 0]
     (record,) = load_results(out)
-    assert record["metrics"] == {"accuracy": 0.5, "query/accuracy": 0, "verify/accuracy": 1, "open": 0, "binary": 1}
+    bits = {"answer_bits": 3, "query/answer_bits": 3, "verify/answer_bits": 3}
+    shares = {"accuracy": 0.5, "query/accuracy": 0, "verify/accuracy": 1, "open": 0, "binary": 1}
+    assert record["metrics"] == shares | bits
+    assert record["likelihood"] == {
+        "answers": "best", "length": "sum", "end_token": True, "n_samples": 2, "n_left_out": 0,
+    }  # fmt: skip
     assert (record["dataset"], record["model"], record["task"]) == ("gqa", "runs/my model", "vqa_llava")
     assert (record["benchmark"], record["protocol"], record["main_metric"], record["n_samples"]) == (
         "gqa", "llava", "accuracy", 2,
@@ -29,7 +36,7 @@ def test_files_of_a_scored_benchmark(gqa, asked, tmp_path):
     rows = [json.loads(line) for line in (out / "samples" / f"{result.stem}.jsonl").read_text().splitlines()]
     assert rows[1] == {
         "question_id": "b", "image": str(Path(gqa["image_folder"]) / "2.jpg"), "prompt": "What is it?" + S1,
-        "answer": "Mug", "references": ["cup"], "score": 0, "category": "query",
+        "answer": "Mug", "references": ["cup"], "score": 0, "bits": 3, "category": "query",
     }  # fmt: skip
     submission = json.loads((out / "submissions" / result.name).read_text())
     assert submission == [{"questionId": "a", "prediction": "yes"}, {"questionId": "b", "prediction": "mug"}]
@@ -43,6 +50,7 @@ def test_empty_answers_leave_no_result(gqa, asked, tmp_path, folder):
     with pytest.raises(ValueError, match="All 2 answers to gqa by 'm' are empty"):
         evaluate(silent, None, folder=folder and tmp_path / folder, name="m")
     assert not (tmp_path / "out").exists()
+    assert evaluate(silent, None, learning=True) == {"gqa": 0}
 
 
 def test_a_blind_model_is_asked_all_questions(gqa, asked):
@@ -121,6 +129,55 @@ def test_answers_are_reused_for_the_same_weights_alone(gqa, asked, tmp_path, put
     assert run("w2", right) == 1 and len(asked) == 7, "answers of another run were taken"
     put("gqa.json", json.loads(Path(gqa["questions"]).read_text().replace("Is it red", "Is it blue")))
     assert run("w2", right) == 1 and len(asked) == 8
+
+
+def test_bits_are_reused_too_and_missing_ones_alone_are_measured(gqa, asked, measured, tmp_path):
+    def run(**options):
+        evaluate = build_vqa_evaluator({"gqa": gqa | options})
+        evaluate({}, None, folder=tmp_path / "out", weights="w")
+        return evaluate.results["gqa"].get("bits")
+
+    assert run(likelihood=False) is None and (len(asked), len(measured)) == (1, 0)
+    # Old versions left nothing about bits.
+    (samples,) = (tmp_path / "out/samples").iterdir()
+    (result,) = (tmp_path / "out").glob("*.json")
+    text = samples.read_text().replace(', "bits": null', "")
+    record = json.loads(result.read_text()) | {"samples_checksum": hashlib.sha256(text.encode()).hexdigest()}
+    assert "likelihood" not in record and text != samples.read_text()
+    samples.write_text(text)
+    result.write_text(json.dumps(record))
+    assert run() == [3, 3] and (len(asked), len(measured)) == (1, 1)
+    assert run() == [3, 3] and (len(asked), len(measured)) == (1, 1), "the stored bits were not taken"
+    assert run(likelihood={"length": "per_token"}) == [3, 3] and (len(asked), len(measured)) == (1, 2)
+    assert measured[1][1]["likelihood"] == Likelihood(length="per_token") and measured[1][1]["any_case"]
+
+
+def test_bits_of_questions_that_are_not_asked_are_left_out(gqa, asked, measured, tmp_path):
+    (entry,) = build_vqa_evaluator({"gqa": gqa}).benchmarks
+    first, second = entry.samples
+    entry = replace(
+        entry, samples=[replace(first, image=None), second], benchmark=replace(entry.benchmark, needs_image=True)
+    )
+    evaluate = VQAEvaluator([entry])
+    evaluate({}, None, folder=tmp_path / "out")
+    result = evaluate.results["gqa"]
+    assert [sample.question_id for sample in measured[0][0]] == ["b"] and result["bits"] == [None, 3]
+    assert result["likelihood"]["n_samples"] == result["likelihood"]["n_left_out"] == 1
+    assert result["answer_bits"] == result["query/answer_bits"] == 3 and "verify/answer_bits" not in result
+    (record,) = load_results(tmp_path / "out")
+    assert record["confidence_intervals"]["answer_bits"] == [3, 3]
+
+
+def test_questions_about_one_image_are_drawn_together(put, images, asked):
+    rows = {
+        str(i): {"question": "Is it?", "imageId": image, "answer": answer, "types": {"structural": "verify"}}
+        for i, (image, answer) in enumerate([("1", "yes"), ("1", "yes"), ("2", "no"), ("2", "no")])
+    }
+    evaluate = build_vqa_evaluator({"gqa": {"questions": str(put("q.json", rows)), "image_folder": images}})
+    evaluate({}, None)
+    # Two images: both right, both wrong, or a half.
+    result = evaluate.results["gqa"]
+    assert result["bootstrap"]["unit"] == "image" and result["confidence_intervals"]["accuracy"] == [0, 1]
 
 
 def test_an_interrupted_run_goes_on(gqa, asked, tmp_path, monkeypatch):

@@ -13,6 +13,26 @@ def test_add_batch_then_compute():
     assert metric.compute(n_resamples=0)["accuracy"] == 1
 
 
+def test_bits_are_means_of_those_that_there_are():
+    rows = [{"category": "a"}, {"category": "a"}, {"category": "b"}, {"category": "c"}]
+    answers, bits = ["yes", "no", "yes", "no"], [1.0, 4.0, 7.0, None]
+    found = compute("gqa", answers, *rows, bits=bits, n_resamples=200)
+    assert (found["answer_bits"], found["a/answer_bits"], found["b/answer_bits"]) == (4, 2.5, 7)
+    assert "c/answer_bits" not in found and found["c/accuracy"] == 0
+    low, high = found["confidence_intervals"]["answer_bits"]
+    assert 1 <= low < 4 < high <= 7 and found["confidence_intervals"]["b/answer_bits"] == [7, 7]
+    without = compute("gqa", answers, *rows, bits=[None] * 4, n_resamples=20)
+    assert without == compute("gqa", answers, *rows, n_resamples=20)
+
+
+def test_the_unit_is_the_image_where_questions_share_one():
+    answers, rows = ["yes", "no"], [{}, {}]
+    assert compute("gqa", answers, *rows, n_resamples=9)["bootstrap"]["unit"] == "sample"
+    assert compute("gqa", answers, *rows, n_resamples=9, images=["a", "b"])["bootstrap"]["unit"] == "sample"
+    found = compute("gqa", answers, *rows, n_resamples=9, images=["a", "a"])
+    assert found["bootstrap"]["unit"] == "image" and found["confidence_intervals"]["accuracy"] == [0.5, 0.5]
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

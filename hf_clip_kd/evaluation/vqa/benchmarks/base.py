@@ -48,6 +48,10 @@ class Benchmark:
             Ending of the written file; empty for a folder.
         max_new_tokens (`int`, *optional*, defaults to 128):
             Longest answer in tokens.
+        short_answers (`bool`, *optional*, defaults to `True`):
+            Measure the likelihood of the accepted answers. A free text is never given as it is written there.
+        any_case (`bool`, *optional*, defaults to `False`):
+            Take `Yes` for the answer `yes`, as the metric does. The likelihood is that of the likelier.
         needs_image (`bool`, *optional*, defaults to `False`):
             Give questions without an image the empty answer, and do not ask the model.
     """
@@ -63,6 +67,8 @@ class Benchmark:
     write: Callable[..., None] | None = None
     submission_suffix: str = ".json"
     max_new_tokens: int = MAX_NEW_TOKENS
+    short_answers: bool = True
+    any_case: bool = False
     needs_image: bool = False
 
     def arguments(self) -> list[str]:

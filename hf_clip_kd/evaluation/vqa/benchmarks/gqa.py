@@ -116,4 +116,5 @@ BENCHMARK = Benchmark(
     read=read_gqa,
     metric=GQA,
     write=write_gqa,
+    any_case=True,
 )

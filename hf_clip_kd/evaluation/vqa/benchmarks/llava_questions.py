@@ -94,4 +94,5 @@ BENCHMARK = Benchmark(
     read=read_llava_questions,
     write=write_answers,
     submission_suffix=".jsonl",
+    short_answers=False,
 )

@@ -51,9 +51,8 @@ class MME(VQAMetric):
     reference_fields = ("answers", "category", "image")
     main_metric = "perception"
     max_score = 2000
-    unit = "image"
 
-    def units(self, references):
+    def units(self, references, images=()):
         keys = [(reference["category"], reference["image"]) for reference in references]
         wrong = {key: count for key, count in Counter(keys).items() if count != 2}
         if wrong:
@@ -169,4 +168,5 @@ BENCHMARK = Benchmark(
     metric=MME,
     write=write_mme,
     submission_suffix="",
+    any_case=True,
 )

@@ -53,4 +53,5 @@ BENCHMARK = Benchmark(
     read=read_mmvet,
     write=write_mmvet,
     max_new_tokens=MAX_NEW_TOKENS_LONG,
+    short_answers=False,
 )

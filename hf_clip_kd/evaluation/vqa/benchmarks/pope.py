@@ -143,4 +143,5 @@ BENCHMARK = Benchmark(
     protocol="F1 of yes; llava: mean over the categories, lmms_eval: over all questions",
     read=read_pope,
     metric=POPE,
+    any_case=True,
 )

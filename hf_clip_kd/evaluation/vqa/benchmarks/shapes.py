@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 
 import numpy as np
@@ -39,7 +40,7 @@ def read_shapes(rows: Iterable[dict]) -> list[Sample]:
 
     Returns:
         `list[Sample]` with the position as `question_id` and the picture itself as image. The prompt is the bare
-        question, and the category is its type.
+        question, and the category is its type. Questions about equal pixels have one `image_name`.
 
     Raises:
         ValueError: if a row has no question.
@@ -52,7 +53,8 @@ def read_shapes(rows: Iterable[dict]) -> list[Sample]:
                 "question, answers and question_type. Pass `load_shapes('test', vqa=True)`."
             )
         key, kind = f"shapes/{position}", row["question_type"]
-        samples.append(Sample(key, row["image"], row["question"], tuple(row["answers"]), category=kind))
+        name = f"shapes/{hashlib.sha256(row['image'].tobytes()).hexdigest()[:16]}"
+        samples.append(Sample(key, row["image"], row["question"], tuple(row["answers"]), (), kind, name))
     return samples
 
 

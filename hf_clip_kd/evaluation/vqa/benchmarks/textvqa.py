@@ -84,4 +84,5 @@ BENCHMARK = Benchmark(
     protocol="soft accuracy against ten people",
     read=read_textvqa,
     metric=TextVQA,
+    any_case=True,
 )

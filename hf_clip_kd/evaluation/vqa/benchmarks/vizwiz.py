@@ -98,4 +98,5 @@ BENCHMARK = Benchmark(
     read=read_vizwiz,
     metric=VizWiz,
     write=write_vizwiz,
+    any_case=True,
 )

@@ -136,4 +136,5 @@ BENCHMARK = Benchmark(
     read=read_vqav2,
     metric=VQAv2,
     write=write_vqav2,
+    any_case=True,
 )

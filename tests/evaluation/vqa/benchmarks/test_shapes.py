@@ -1,5 +1,7 @@
 """Questions about the embedded world: reader, scores, and the way from a recipe to a model's answers."""
 
+import json
+
 import pytest
 from tiny_llava import make_llava
 
@@ -26,6 +28,8 @@ def test_reader():
     assert [sample.prompt for sample in found] == rows["question"]
     assert [list(sample.answers) for sample in found] == rows["answers"]
     assert found[6].image.tobytes() == rows[6]["image"].tobytes() and found[6].category == "color_at"
+    # Six questions share a picture.
+    assert len({sample.picture for sample in found[:6]}) == 1 and found[6].picture != found[0].picture
     with pytest.raises(ValueError, match=r"Row 0 of `shapes` has the columns \['image', 'text'\].*vqa=True"):
         READERS["shapes"](load_shapes("test", size=2))
 
@@ -38,7 +42,20 @@ def test_end_to_end_with_a_model(tmp_path):
     (record,) = load_results(tmp_path)
     assert record["metrics"]["accuracy"] == numbers["shapes"] and record["n_samples"] == 18
     types = {"color_at", "shape_at", "texture_at", "size_at", "count", "color_of"}
-    assert {name.split("/")[0] for name in record["metrics"]} == {"accuracy", *types}
+    assert {name.split("/")[0] for name in record["metrics"]} == {"accuracy", "answer_bits", *types}
+    assert record["bootstrap"]["unit"] == "image"
+    (path,) = (tmp_path / "samples").iterdir()
+    samples = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len({sample["image"] for sample in samples}) == 3
+    for kind in types:
+        bits = [sample["bits"] for sample in samples if sample["category"] == kind]
+        assert record["metrics"][f"{kind}/answer_bits"] == pytest.approx(sum(bits) / len(bits))
+    blind = tmp_path / "blind"
+    evaluate.without_images()(*make_llava("timm"), folder=blind)
+    (blind_path,) = (blind / "samples").iterdir()
+    blind_samples = [json.loads(line) for line in blind_path.read_text().splitlines()]
+    assert [sample["image"] for sample in blind_samples] == [sample["image"] for sample in samples]
+    assert blind_samples[0]["bits"] != samples[0]["bits"]
 
 
 def test_is_as_long_as_asked():

@@ -1,0 +1,94 @@
+"""Answers of a run in `samples/*.jsonl`, and what a later run of the same weights takes from there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...recipe_io.foreign import read_json
+from ...recipe_io.results import write_whole
+
+if TYPE_CHECKING:
+    from .evaluator import LoadedBenchmark
+
+logger = logging.getLogger(__name__)
+
+# The answers do not depend on these options.
+_NOT_ASKED = ("protocol", "batch_size", "likelihood")
+
+
+@dataclass(frozen=True)
+class StoredAnswers:
+    """
+    Answers that an earlier run left.
+
+    Attributes:
+        answers (`list[str]`, *optional*): Answer to each question; `None` if there are none.
+        bits (`list[float | None]`, *optional*): Likelihood of each; `None` if it was not measured, or otherwise.
+    """
+
+    answers: list[str] | None = None
+    bits: list[float | None] | None = None
+
+
+def answers_key(entry: LoadedBenchmark, weights: str) -> str:
+    """Hash all that the answers depend on, except the arithmetic: weights, questions, images, longest answer."""
+    questions = [
+        (sample.question_id, sample.prompt, sample.image if isinstance(sample.image, str) else None)
+        for sample in entry.samples
+    ]
+    options = {option: value for option, value in entry.options.items() if option not in _NOT_ASKED}
+    return _checksum(json.dumps([weights, entry.max_new_tokens, options, questions], sort_keys=True))
+
+
+def read_stored(path: Path | None, key: str | None, entry: LoadedBenchmark) -> StoredAnswers:
+    """Read what an earlier run with this key left beside its result."""
+    if key is None or path is None or not path.is_file() or not _samples_path(path).is_file():
+        return StoredAnswers()
+    record = read_json(path, allowed="It must be a result of an earlier run.", fix="Delete it.")
+    text = _samples_path(path).read_text(encoding="utf-8")
+    if (record.get("answers_key"), record.get("samples_checksum")) != (key, _checksum(text)):
+        return StoredAnswers()
+    logger.info("%s: the answers of an earlier run are taken from %s", entry.name, _samples_path(path))
+    rows = [json.loads(line) for line in text.splitlines()]
+    # Results of old versions have no bits.
+    how = {name: value for name, value in record.get("likelihood", {}).items() if name in ("answers", "length")}
+    same = entry.likelihood is not None and how == asdict(entry.likelihood)
+    return StoredAnswers([row["answer"] for row in rows], [row["bits"] for row in rows] if same else None)
+
+
+def write_samples(path: Path, entry: LoadedBenchmark, answers: list[str], result: dict) -> str:
+    """Write one line per question beside the result at `path`, and return a checksum of the file."""
+    nothing = [None] * len(answers)
+    lines = [
+        json.dumps(
+            {
+                "question_id": sample.question_id,
+                "image": sample.picture,
+                "prompt": sample.prompt,
+                "answer": answer,
+                "references": sample.answers,
+                "score": score,
+                "bits": bits,
+                "category": sample.category,
+            }
+        )
+        for sample, answer, score, bits in zip(
+            entry.samples, answers, result.get("scores", nothing), result.get("bits", nothing), strict=True
+        )
+    ]
+    text = "".join(f"{line}\n" for line in lines)
+    write_whole(_samples_path(path), text)
+    return _checksum(text)
+
+
+def _samples_path(path: Path) -> Path:
+    return path.parent / "samples" / f"{path.stem}.jsonl"
+
+
+def _checksum(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

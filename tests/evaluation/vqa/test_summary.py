@@ -1,0 +1,24 @@
+"""Rows and table of several models."""
+
+from hf_clip_kd.evaluation.vqa import bits_of, is_bits, summary_row, summary_table
+
+
+def test_bits_stand_beside_accuracy_and_are_no_per_cent():
+    results = {
+        "shapes": {"accuracy": 0.5, "answer_bits": 1.234, "count/accuracy": 0.25, "count/answer_bits": 3.0},
+        "gqa": {"accuracy": 0.75, "answer_bits": 2.0},
+        "llava": {},
+    }
+    row = summary_row("m", {"shapes": 0.5, "gqa": 0.75}, results)
+    assert row == {
+        "name": "m", "gqa": 0.75, "accuracy": 0.5, "answer_bits": 1.234, "gqa/answer_bits": 2.0,
+        "by_type": {"count": 0.25},
+    }  # fmt: skip
+    head, *lines = summary_table([row, {"name": "oracle", "accuracy": 1.0}]).splitlines()
+    assert head.split() == ["gqa", "accuracy", "answer_bits", "gqa/answer_bits", "count"]
+    assert [line.split() for line in lines] == [
+        ["m", "75.0", "50.0", "1.23", "2.00", "25.0"],
+        ["oracle", "-", "100.0", "-", "-", "-"],
+    ]
+    assert bits_of(results) == {"shapes/answer_bits": 1.234, "gqa/answer_bits": 2.0}
+    assert is_bits("answer_bits") and is_bits("count/answer_bits") and not is_bits("accuracy")
