@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 import warnings
 from typing import Any
 
@@ -27,6 +28,7 @@ MAX_PIXELS = 2**26
 MAX_ASPECT = 100
 """Longer strips are skipped: CLIP's shortest-edge resize would blow a 1 x 5000 line up to 224 x 1,120,000."""
 
+_PPM = re.compile(rb"P6\s(\d{1,5}) (\d{1,5})\s255\s")  # Comments and other depths are left to Pillow.
 _ORIENTATION = 0x0112
 _TURNS = dict(enumerate(map(Image.Transpose, (0, 3, 1, 5, 4, 6, 2)), start=2))
 _MAX_NAMED = 100
@@ -74,6 +76,9 @@ def decode_with_alpha(value: Any, *, min_side: int | None = None) -> Image.Image
         BrokenImageError: as for [`decode_image`].
     """
     try:
+        plain = _plain(value)
+        if plain is not None:
+            return plain
         image = _open(value)
         _check_shape(image, value, min_side)
         image.load()
@@ -97,6 +102,20 @@ def image_name(row: dict[str, Any]) -> str:
     """Name a row's image for its user: by its path, its key in a tar, or else its caption."""
     key = image_path(row.get("image")) or row.get("__key__")
     return str(key or f"(no file name; caption {str(row.get('text'))[:60]!r})")
+
+
+def _plain(value: Any) -> Image.Image | None:
+    """Return an undecoded 8-bit PPM without Pillow's reader, which takes ten times as long. Others are `None`."""
+    data = value.get("bytes") if isinstance(value, dict) else value
+    header = _PPM.match(data) if isinstance(data, bytes) else None
+    if header is None:
+        return None
+    width, height = map(int, header.groups())
+    if len(data) != header.end() + 3 * width * height:
+        return None
+    image = Image.frombuffer("RGB", (width, height), data[header.end() :], "raw", "RGB", 0, 1)
+    _check_shape(image, image, None)
+    return image
 
 
 def _open(value: Any) -> Image.Image:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -74,7 +75,8 @@ class TeacherCache(Teacher):
 
     def _open_index(self) -> None:
         index = shards.load(self.folder / shards.INDEX)
-        self._ids, self._places, self._ends = (index[name] for name in ("ids", "places", "ends"))
+        self._ids, self._places = index["ids"].numpy(), index["places"].numpy()
+        self._ends = index["ends"].tolist()
         self._open: dict[int, dict[str, Tensor]] = {}
 
     def __len__(self) -> int:
@@ -170,23 +172,32 @@ class TeacherCache(Teacher):
 
     def find(self, sample_id: int) -> int | None:
         """Find the place of a sample by its [`~hf_clip_kd.teachers.cache.sample_id`]; `None` if it is not here."""
-        position = int(torch.searchsorted(self._ids, sample_id))
+        position = int(self._ids.searchsorted(sample_id))
         if position == len(self._ids) or self._ids[position] != sample_id:
             return None
         return int(self._places[position])
 
-    def crop(self, place: int, epoch: int) -> tuple[list[float], bool, tuple[float, ...], bool]:
+    def crops(
+        self, places: Sequence[int], epochs: Sequence[int]
+    ) -> list[tuple[list[float], bool, tuple[float, ...], bool]]:
         """
-        Read the crop of a sample in an epoch.
+        Read the crops of a batch.
+
+        Args:
+            places (`Sequence[int]`): Places of its samples, from [`TeacherCache.find`].
+            epochs (`Sequence[int]`): Epoch of each sample.
 
         Returns:
-            `tuple`: `[left, top, right, bottom]` in shares of its picture, and `True` for a mirrored one. Its colours
-            follow as [`~hf_clip_kd.data.transforms.random_crop.Crop`] has them, and `True` for dropped transparency.
+            `list[tuple]`: for each sample `[left, top, right, bottom]` in shares of its picture, and `True` for a
+            mirrored one. Its colours follow as [`~hf_clip_kd.data.transforms.random_crop.Crop`] has them, and `True`
+            for dropped transparency.
         """
-        shard, row = self._shard(place)
-        at = row, epoch % self.settings["augmentations"]
-        box, flip, colors = (shard[name][at].tolist() for name in ("boxes", "flips", "colors"))
-        return box, flip, tuple(colors), "dropped" in shard and bool(shard["dropped"][at])
+        where = self._where(places, epochs)
+        boxes, flips, colors = (self._read(name, where).tolist() for name in ("boxes", "flips", "colors"))
+        # A cache of an older version has no such entry: it lies on white.
+        stored = "dropped" in self._shard(places[0])[0]
+        dropped = self._read("dropped", where).tolist() if stored else [False] * len(places)
+        return list(zip(boxes, map(bool, flips), map(tuple, colors), map(bool, dropped), strict=True))
 
     def images(self, places: Sequence[int], epochs: Sequence[int]) -> dict[str, Tensor]:
         """
@@ -194,7 +205,7 @@ class TeacherCache(Teacher):
 
         Args:
             places (`Sequence[int]`): Places of its samples, from [`TeacherCache.find`].
-            epochs (`Sequence[int]`): Epoch of each sample, as for [`TeacherCache.crop`].
+            epochs (`Sequence[int]`): Epoch of each sample, as for [`TeacherCache.crops`].
 
         Returns:
             `dict`: `teacher_0_image_embeds` (batch, dim) and the other requested features, in the stored type.
@@ -204,11 +215,7 @@ class TeacherCache(Teacher):
             names.append("image_tokens")
         if self.request.patch_embeds:
             names.append("patch_embeds")
-        where = []
-        for place, epoch in zip(places, epochs, strict=True):
-            shard, row = self._shard(place)
-            where.append((shard, (row, epoch % self.settings["augmentations"])))
-        return self._gather(names, where)
+        return self._gather(names, self._where(places, epochs))
 
     def texts(self, places: Sequence[int], numbers: Sequence[int], prefix: str = "") -> dict[str, Tensor]:
         """
@@ -237,14 +244,24 @@ class TeacherCache(Teacher):
             where.append((shard, number + (int(shard[f"{prefix}text_ends"][row - 1]) if row else 0)))
         return self._gather([f"{prefix}text_embeds"], where)
 
+    def _where(self, places: Sequence[int], epochs: Sequence[int]) -> list[tuple]:
+        """Return the file of each crop, with the sample's row there and the crop's number."""
+        found = map(self._shard, places)
+        count = self.settings["augmentations"]
+        return [(shard, (row, epoch % count)) for (shard, row), epoch in zip(found, epochs, strict=True)]
+
     def _gather(self, names: Iterable[str], where: list[tuple]) -> dict[str, Tensor]:
         return {
-            f"{PREFIX}{number}_{name}": torch.stack([shard[f"{number}.{name}"][at] for shard, at in where])
+            f"{PREFIX}{number}_{name}": self._read(f"{number}.{name}", where)
             for number in range(len(self.manifest["teachers"]))
             for name in names
             # A vision model has no words, and no embeddings of patches that words could be compared with.
             if f"{number}.{name}" in where[0][0]
         }
+
+    @staticmethod
+    def _read(name: str, where: list[tuple]) -> Tensor:
+        return torch.stack([shard[name][at] for shard, at in where])
 
     def check(self, *, teacher: Any | None = None, samples: Iterable[int] = (), **settings) -> None:
         """
@@ -277,7 +294,7 @@ class TeacherCache(Teacher):
 
     def _shard(self, place: int) -> tuple[dict[str, Tensor], int]:
         """Find the file of a sample, and its row there."""
-        number = int(torch.searchsorted(self._ends, place, right=True))
+        number = bisect_right(self._ends, place)
         if number not in self._open:
             self._open[number] = shards.load(shards.shard_path(self.folder, number))
-        return self._open[number], place - (int(self._ends[number - 1]) if number else 0)
+        return self._open[number], place - (self._ends[number - 1] if number else 0)

@@ -62,7 +62,7 @@ class ReplayCollator(CLIPDataCollator):
         return kept, self._good
 
     def _crops(self, good: list[tuple], uniforms: list[list[float]]) -> list[Crop]:
-        crops = map(self.cache.crop, self._places, self._epochs)
+        crops = self.cache.crops(self._places, self._epochs)
         return [Crop(_pixels(box, *image.size), *rest) for (box, *rest), (image, *_) in zip(crops, good, strict=True)]
 
     def _pixels(self, *args) -> dict[str, torch.Tensor]:
