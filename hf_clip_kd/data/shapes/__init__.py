@@ -6,11 +6,13 @@ An image depends only on (split, seed, index), on every platform.
 """
 
 import hashlib
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 from datasets import ClassLabel, Dataset, DatasetInfo, Features, Image, List, NamedSplit, Value
 
+from .drawn import drawn
 from .render import render
 from .scenes import CHUNK, COLORS, SHAPES, SPLITS, Draws, draw_scenes
 from .text import (
@@ -87,10 +89,9 @@ def load_shapes(split="train", size=None, seed=0, image_size=32, vqa=False, synt
     for chunk in range(-(-images // CHUNK)):
         wanted = min(CHUNK, images - chunk * CHUNK)
         scenes = draw_scenes(seed, split, chunk)[:wanted]
-        noise = Draws(seed, SPLITS[split][0], chunk, stream=1)
-        batch = max(1, BATCH_PIXELS // image_size**2)
-        for start in range(0, wanted, batch):
-            tables.append(_table(scenes[start : start + batch], image_size, noise, features, vqa))
+        draw = partial(_pixels, scenes, image_size, Draws(seed, SPLITS[split][0], chunk, stream=1))
+        pixels = drawn(split, seed, chunk, image_size, draw) if wanted == CHUNK else draw()
+        tables.append(_table(scenes, pixels, features, vqa))
     table = pa.concat_tables(tables).slice(0, rows)
     # `datasets` hashes an in-memory table byte by byte unless it gets a fingerprint.
     key = f"shapes-1 {split} {rows} {seed} {image_size} {vqa}"
@@ -111,9 +112,17 @@ def _features(split, vqa, synthetic_text):
     return Features(features)
 
 
-def _table(scenes, image_size, noise, features, vqa):
-    """Draw the rows of scenes of one chunk. `noise` goes on after the scenes before them."""
-    pixels = render(scenes, image_size, noise.bytes(len(scenes.count), image_size * image_size * 3))
+def _pixels(scenes, image_size, noise):
+    """Draw scenes: uint8 (n, S, S, 3). `noise` goes on from batch to batch."""
+    count, batch = len(scenes.count), max(1, BATCH_PIXELS // image_size**2)
+    parts = [scenes[start : start + batch] for start in range(0, count, batch)]
+    return np.concatenate(
+        [render(part, image_size, noise.bytes(len(part.count), image_size * image_size * 3)) for part in parts]
+    )
+
+
+def _table(scenes, pixels, features, vqa):
+    """Return the rows of scenes with their pixels."""
     texts = captions(scenes)
     columns = {"label": class_labels(scenes)[:, 0]} if "label" in features else {}
     if vqa:

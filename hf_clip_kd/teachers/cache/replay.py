@@ -9,6 +9,7 @@ import torch
 
 from ...data.collator import CLIPDataCollator
 from ...data.reading.images import BrokenImageError
+from ...data.transforms.keyed_random import UNIFORMS_PER_ROW
 from ...data.transforms.random_crop import Box, Crop, RandomCrop
 from .sample_id import sample_id
 
@@ -60,6 +61,13 @@ class ReplayCollator(CLIPDataCollator):
         self._places = [place for *_, place in self._good]
         self._epochs = [row.get("__epoch__", self.epoch) for row in kept]
         return kept, self._good
+
+    def _uniforms(self, rows: list[dict[str, Any]], synthetic: bool) -> list[list[float]]:
+        # The crops are stored. Only a choice among captions needs a number, and a numbered row keeps no state.
+        single = all(len(given) == 1 and len(generated) <= 1 for _, given, generated, _ in self._good)
+        if single and all("__index__" in row for row in rows):
+            return [[0.0] * UNIFORMS_PER_ROW] * len(rows)
+        return super()._uniforms(rows, synthetic)
 
     def _crops(self, good: list[tuple], uniforms: list[list[float]]) -> list[Crop]:
         crops = self.cache.crops(self._places, self._epochs)
