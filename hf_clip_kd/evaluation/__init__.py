@@ -5,13 +5,14 @@ Evaluators of a dual encoder: zero-shot classification and retrieval, as CLIP_be
 `hf_clip_kd.evaluation.representation` looks at its features.
 """
 
+from typing import Any
+
 from ..recipe_io.results import load_results, save_results
 from .build import build_evaluator
 from .evaluator import Evaluator, SequentialEvaluator, measure
 from .prompts import list_class_names, list_templates, load_class_names, load_templates
 from .representation import RepresentationEvaluator
 from .retrieval import RetrievalEvaluator
-from .vqa import VQAEvaluator, build_vqa_evaluator
 from .zero_shot import ZeroShotClassificationEvaluator
 
 __all__ = [
@@ -31,3 +32,12 @@ __all__ = [
     "measure",
     "save_results",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # The library `evaluate` takes half a second to import, and only VQA needs it.
+    if name in ("VQAEvaluator", "build_vqa_evaluator"):
+        from . import vqa
+
+        return getattr(vqa, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

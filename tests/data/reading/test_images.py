@@ -263,3 +263,19 @@ def test_pictures_in_text_are_read_and_named_in_short():
     assert len(str(info.value)) < 300
     assert images.image_name({"image": "A" * 5000}) == "A" * 60 + "... (5,000 characters)"
     assert images.image_name({"image": "/data/" + "a" * 200}) == "/data/" + "a" * 200
+
+
+@pytest.mark.parametrize("header", [b"P6 5 4 255\n", b"P6\n5 4\n255\n", b"P6 # a comment\n5 4 255\n", b"P6 5 4 100\n"])
+def test_a_ppm_reads_as_pillow_reads_it(header):
+    data = header + bytes(range(60))
+    with Image.open(io.BytesIO(data)) as image:
+        expected = np.asarray(image)
+    for value in (data, {"bytes": data, "path": "a.ppm"}):
+        image = decode_image(value)
+        assert image.mode == "RGB" and image.size == (5, 4) and np.array_equal(image, expected)
+
+
+def test_a_ppm_that_is_cut_short_or_too_narrow_is_broken():
+    for data in (b"P6 5 4 255\n" + bytes(59), b"P6 1 200 255\n" + bytes(600), b"P6 0 4 255\n"):
+        with pytest.raises(BrokenImageError):
+            decode_image(data)

@@ -15,7 +15,8 @@ from transformers import (
 )
 
 from hf_clip_kd.data import CLIPDataCollator
-from hf_clip_kd.data.transforms.view import ImageView
+from hf_clip_kd.data.transforms.random_crop import Crop
+from hf_clip_kd.data.transforms.view import ImageView, TextView
 from hf_clip_kd.models.tokenizer import clip_tokenizer
 
 
@@ -129,3 +130,46 @@ def test_padding_to_the_longest_caption_changes_no_feature_of_clip():
         with torch.no_grad():
             short = model(batch["input_ids"], batch["attention_mask"]).text_embeds
             assert torch.allclose(short, model(**full).text_embeds, atol=1e-6)
+
+
+CAPTIONS = [
+    "a cat",
+    "two dogs on a very, very long sofa",
+    "",
+    "a cat",
+    " ".join(["word"] * 40),
+    "a na\u00efve caf\u00e9",
+]
+
+
+@pytest.mark.parametrize("padding", ["longest", "max_length"])
+def test_kept_tokens_are_those_of_the_tokenizer(padding):
+    tokenizer = clip_tokenizer(2048, 24)
+    view = TextView(processor(tokenizer=tokenizer), padding)
+    for texts in (CAPTIONS[:2], CAPTIONS, CAPTIONS[::-1]):  # the second and third meet texts again
+        tokens = view(texts)
+        expected = tokenizer(texts, padding=padding, truncation=True, max_length=24, return_tensors="pt")
+        assert tokens.keys() == {"input_ids", "attention_mask"}
+        for name, values in tokens.items():
+            assert values.dtype == torch.int64 and torch.equal(values, expected[name])
+
+
+def test_a_text_is_tokenized_once_and_the_first_ones_are_kept(monkeypatch):
+    monkeypatch.setattr("hf_clip_kd.data.transforms.view._KEPT_TEXTS", 2)
+    view, met = TextView(processor()), []
+    tokenize = type(view.tokenizer).__call__
+    monkeypatch.setattr(
+        type(view.tokenizer),
+        "__call__",
+        lambda self, texts, **options: met.append(texts) or tokenize(self, texts, **options),
+    )
+    for texts in (["a", "b", "a"], ["c", "a"], ["b", "c"]):
+        view(texts)
+    assert met == [["a", "b"], ["c"], ["c"]]
+
+
+def test_a_whole_picture_of_the_right_size_is_taken_as_it_is():
+    view = ImageView.of(plain(32))
+    image = noise(32, 32)
+    whole, mirrored = view.crop([image, image], [Crop((0, 0, 32, 32)), Crop((0, 0, 32, 32), flip=True)])
+    assert np.array_equal(whole, np.asarray(image)) and np.array_equal(mirrored, np.asarray(image)[:, ::-1])
