@@ -367,14 +367,26 @@ def test_bad_input_is_named_with_the_fix(recipe, values, message, tmp_path, monk
     assert not list(Path().glob("out/*.safetensors"))
 
 
-def test_bad_input_is_one_line_and_exit_code_2(tmp_path):
-    config = write_yaml(tmp_path / "bad.yaml", losses={"fd": 4}, output_dir=str(tmp_path))
-    command = [sys.executable, "recipes/distill.py", "--config", config]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2
-    last = done.stderr.strip().splitlines()[-1]
+@pytest.fixture(scope="module")
+def refused_run(tmp_path_factory):
+    """The script in a process of its own, with bad input; its errors also list every module that it imports."""
+    folder = tmp_path_factory.mktemp("refused")
+    config = write_yaml(folder / "bad.yaml", losses={"fd": 4}, output_dir=str(folder))
+    command = [sys.executable, "-X", "importtime", "recipes/distill.py", "--config", config]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+def test_bad_input_is_one_line_and_exit_code_2(refused_run):
+    assert refused_run.returncode == 2
+    last = refused_run.stderr.strip().splitlines()[-1]
     assert last.startswith("error: ") and "teacher_model_name_or_path" in last
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in refused_run.stderr
+
+
+def test_a_start_imports_no_library_that_only_others_use(refused_run):
+    imported = {line.split("|")[-1].strip() for line in refused_run.stderr.splitlines() if "import time:" in line}
+    assert {"torch", "datasets", "transformers", "hf_clip_kd"} <= imported
+    assert not imported & {"evaluate", "sklearn", "matplotlib", "open_clip", "onnx"}
 
 
 @pytest.mark.slow

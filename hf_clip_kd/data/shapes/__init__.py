@@ -36,7 +36,8 @@ def load_shapes(split="train", size=None, seed=0, image_size=32, vqa=False, synt
     """
     Make a split of the world `shapes`.
 
-    A data set of size k equals the first k rows of a longer one. Another `image_size` shows the same scenes.
+    A data set of size k equals the first k rows of a longer one. Another `image_size` shows the same scenes. Pictures
+    are drawn once on a machine, 512 at a time. They are then read from the folder `shapes` in `HF_DATASETS_CACHE`.
 
     Args:
         split (`str`, *optional*, defaults to `"train"`):
