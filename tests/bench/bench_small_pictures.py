@@ -1,10 +1,10 @@
 """
-Time of a student's step on the embedded world with a teacher cache, and the part of it that makes the batch.
+Time of a step on the embedded world with a teacher cache, and of the batch that it needs.
 
     python tests/bench/bench_small_pictures.py
 
-writes outputs/bench/small_pictures.json. Each part is timed in turn with and without what makes small pictures fast:
-a PPM is read without Pillow's reader, and a caption is tokenized once. Times are CPU time of one thread.
+writes outputs/bench/small_pictures.json. The batch is made in turn with two shortcuts and without them. A PPM is read
+without Pillow's reader, and a caption is tokenized once. Times are CPU time of one thread.
 """
 
 import os
