@@ -16,7 +16,13 @@ from recipes.maintenance.tables import losses, recipes, students
 LOSSES_PAGE = (ROOT / "docs/losses.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", tables.TABLES)
+# The table of students builds every preset.
+LONG = {"students"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in tables.TABLES]
+)
 def test_table_stands_once_and_is_fresh(name):
     markers = [
         page for page in tables.pages() if f"<!-- table: {name}, written by " in page.read_text(encoding="utf-8")
