@@ -45,7 +45,7 @@ def leave(stage, root, value):
         save_results(folder, dataset="shapes", task="vqa_llava", metrics=metrics, details=details, **common)
         (folder / "samples").mkdir()
         lines = [json.dumps({"score": score}) for score in (1.0, 0.0, 0.3)]
-        (folder / "samples/shapes.jsonl").write_text("\n".join(lines) + "\n")
+        (folder / "samples/shapes_m_vqa_llava.jsonl").write_text("\n".join(lines) + "\n")
     elif stage.kind == "cost":
         tower = {"parameters": 5, "per_second": 100.0}
         save_cost(output, {"this model": {"image": tower, "text": tower | {"parameters": 7}}})
@@ -122,7 +122,7 @@ def test_several_benchmarks_get_their_names_and_a_mean(tmp_path):
     stage = plan.cells[cell].vqa
     for other in plan.awaited_by(cell):
         leave(other, tmp_path, 0.5)
-    (tmp_path / stage.output / "samples/shapes.jsonl").write_text('{"score": 1.0}\n')
+    (tmp_path / stage.output / "samples/shapes_m_vqa_llava.jsonl").write_text('{"score": 1.0}\n')
     for name, metric, value in (("mme", "perception", 1000.0), ("pope", "f1", 0.7)):
         details = {"benchmark": name, "main_metric": metric}
         save_results(
@@ -134,7 +134,8 @@ def test_several_benchmarks_get_their_names_and_a_mean(tmp_path):
             metrics={metric: value},
             details=details,
         )
-    (tmp_path / stage.output / "samples/mme.jsonl").write_text('{"score": null}\n')
+    (tmp_path / stage.output / "samples/mme_m_vqa_llava.jsonl").write_text('{"score": null}\n')
+    (tmp_path / stage.output / "samples/pope_m_vqa_llava.jsonl").write_text('{"score": 1.0}\n')
     record = write_cell(plan, cell, tmp_path, {stage.id: Ended(stage, "done") for stage in plan.stages})
     assert record["vqa"] == {
         "mme/perception": 1000.0, "pope/f1": 0.7, "shapes/accuracy": 0.5, "shapes/count/accuracy": 0.125,

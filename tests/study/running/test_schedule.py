@@ -186,7 +186,10 @@ def test_what_a_killed_runner_left_running_is_not_started_twice(tmp_path, recipe
 def test_arguments_are_written_for_the_command(tmp_path):
     teacher = Stage("teacher", {"losses": {"clip": 1.0}})
     vlm = Stage(
-        "vlm", {"vision_tower": teacher.output, "beside": {"a": teacher.output}, "feature_cache": "x"}, (teacher,)
+        "vlm",
+        {"vision_tower": teacher.output, "beside": {"a": teacher.output}, "feature_cache": "x"},
+        (teacher,),
+        placed={"feature_cache": PurePosixPath("features/1")},
     )
     schedule = Schedule(tmp_path, ROOT / "recipes", processes=1, threads=3, accelerate_config="some.yaml")
     command = schedule.command(vlm)
@@ -196,7 +199,7 @@ def test_arguments_are_written_for_the_command(tmp_path):
     assert written == {
         "vision_tower": str(tmp_path / teacher.output),
         "beside": {"a": str(tmp_path / teacher.output)},
-        "feature_cache": str(tmp_path / vlm.folder / "features"),
+        "feature_cache": str(tmp_path / "features/1"),
         "output_dir": str(tmp_path / vlm.folder / "vlm"),
         "resume_from_checkpoint": "auto",
     }
