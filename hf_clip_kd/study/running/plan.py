@@ -67,6 +67,7 @@ class Plan:
 
     def __init__(self, study: StudyArguments, configs: Path):
         self.study, self.configs = study, configs
+        self._yamls: dict[Path, dict[str, Any]] = {}  # A grid names few files, each many times.
         self._grid = cells_of(study)
         self._repeats = repeats_vlm(study)
         self.cells: dict[Cell, Measured] = {cell: self._student(cell) for cell in self._grid}
@@ -259,9 +260,11 @@ class Plan:
                 f"{', '.join(there)}; with arguments that differ, a mapping: `{{recipe: NAME, max_steps: 100}}`. "
                 "Correct it."
             )
-        loaded = read_yaml(path, allowed="It must hold the arguments of a recipe.", fix="Correct it.")
+        if path not in self._yamls:
+            words = {"allowed": "It must hold the arguments of a recipe.", "fix": "Correct it."}
+            self._yamls[path] = read_yaml(path, **words)
         # The study decides on the folder.
-        return {key: value for key, value in (loaded | values).items() if key != "output_dir"}, seconds
+        return {key: value for key, value in (self._yamls[path] | values).items() if key != "output_dir"}, seconds
 
 
 def _prolonged(arguments: dict[str, Any], factor: Any, name: str) -> dict[str, Any]:
