@@ -1,4 +1,4 @@
-"""What a vision-language model answered about a tower: scores, bits and learning curve, from the files of a stage."""
+"""Answers of a vision-language model about a tower: scores, bits and learning curve, from the files of a stage."""
 
 from __future__ import annotations
 

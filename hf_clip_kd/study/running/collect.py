@@ -22,7 +22,7 @@ from .schedule import Ended
 from .stages import Stage, digits, with_needed
 
 REPRESENTATION = "representation"
-SEED = 42  # of `transformers.TrainingArguments`
+SEED = 42  # Default of `transformers.TrainingArguments`.
 # A recipe's name of a task, and the name in its results.
 TASKS = {"zero_shot": "zeroshot_classification", "retrieval": "zeroshot_retrieval"}
 # Keys of the single questions and of the curve. A tower has them once, in `towers`.
@@ -115,9 +115,13 @@ def write_study(plan: Plan, root: Path) -> Path:
 
 
 def blocks(plan: Plan, measured: Measured, root: Path) -> dict[str, Any]:
-    """Return the numbers of one tower: `student` (zero-shot and retrieval), `vqa`, `cost` and so on."""
+    """
+    Return the numbers of one tower: `student` (zero-shot and retrieval), `vqa`, `cost` and so on.
+
+    `question_probe` has the probe's own learning curve over images, by the name of the image set.
+    """
     results = _results(measured.evaluate, root)
-    representation, maps, scores = {}, {}, {}
+    representation, maps, probes, scores = {}, {}, {}, {}
     counts = Counter(
         metric for _, record in results for metric in record["metrics"] if record["task"] != REPRESENTATION
     )
@@ -125,6 +129,8 @@ def blocks(plan: Plan, measured: Measured, root: Path) -> dict[str, Any]:
         if record["task"] == REPRESENTATION:
             representation[name] = record["metrics"]
             maps[name] = record.get("representation_maps", {})
+            if "question_probe" in record:
+                probes[name] = record["question_probe"]
         else:
             scores |= {
                 metric if counts[metric] == 1 else f"{name}/{metric}": value
@@ -137,6 +143,7 @@ def blocks(plan: Plan, measured: Measured, root: Path) -> dict[str, Any]:
         "chosen": reading if len(measured.readings) > 1 else None,
         "representation": representation,
         "representation_maps": maps,
+        "question_probe": probes,
         "cost": _cost(measured.cost, root),
     }
 
@@ -234,7 +241,7 @@ def _oracles(plan: Plan, root: Path) -> dict[str, dict[str, float]]:
     found = {}
     for name in dict.fromkeys(cell.language_model for cell in plan.cells if cell.language_model is not None):
         model, _ = plan.language_model(name)
-        # What a stage makes lies in the study's folder.
+        # The output of a stage lies in the study's folder.
         path = (Path() if isinstance(model, str) else root) / model / "oracle.json"
         if path.is_file():
             scores = json.loads(path.read_text(encoding="utf-8"))

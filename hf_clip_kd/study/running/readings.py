@@ -70,10 +70,11 @@ def _check_choice(study: StudyArguments, name: str) -> None:
     values = study.readings[name]
     fixed = [other for other, others in study.readings.items() if not (isinstance(others, dict) and BEST_OF in others)]
     among = values[BEST_OF]
-    if list(values) != [BEST_OF] or not isinstance(among, list) or len(among) < 2 or not set(among) <= set(fixed):
+    alone = list(values) == [BEST_OF] and isinstance(among, list)
+    if not alone or len(among) < 2 or any(other not in fixed for other in among):
         raise ValueError(
             f"`readings`, {name!r}: {values} is no choice. `{BEST_OF}` stands alone and lists two or more of the "
-            f"readings {fixed}. Correct it, for example `{name}: {{{BEST_OF}: {fixed[:2]}}}`."
+            f"other readings, which are {fixed}. Correct it, for example `best: {{{BEST_OF}: [trained, last]}}`."
         )
 
 
@@ -86,8 +87,8 @@ def check_answers(study: StudyArguments, training: dict[str, Any], evaluation: d
         evaluation (`dict`): The `evaluation` of the stage that answers questions.
 
     Raises:
-        ValueError: if a reading chooses, and no benchmark is left to choose by, or to measure; or if the study judges
-            by learning curves that nobody draws.
+        ValueError: if a reading chooses and no benchmark is left to choose by, or to measure.
+            Or if the study judges by learning curves that nobody draws.
     """
     names = list(evaluation or {})
     if chooses(study) and (VALIDATION not in names or len(names) < 2):

@@ -65,8 +65,8 @@ def test_a_stage_that_has_not_ended_has_nothing(tmp_path):
 
 
 def test_benchmarks_do_not_share_images_or_types(tmp_path):
-    one = ({"accuracy": 0.5, "answer_bits": 1.0}, LINES[:2])
-    leave(tmp_path, {"a": one, "b": ({"accuracy": 1.0, "answer_bits": 2.0}, LINES[:1] * 2)}, VQA)
+    first = ({"accuracy": 0.5, "answer_bits": 1.0}, LINES[:2])
+    leave(tmp_path, {"a": first, "b": ({"accuracy": 1.0, "answer_bits": 2.0}, LINES[:1] * 2)}, VQA)
     found = block(tmp_path, VQA)
     assert found["vqa"]["accuracy"] == 0.75 and found["vqa"]["answer_bits"] == 1.5 and found["vqa"]["b/accuracy"] == 1
     assert found["vqa_images"] == [0, 1, 2, 2]
@@ -80,7 +80,7 @@ def test_the_validation_chooses_and_measures_nothing(tmp_path):
     found = block(tmp_path, chooses=True)
     assert found["vqa"] == {"accuracy": 0.5} and found["vqa_correct"] == [1]
     assert found["curve"]["accuracy"] == [0.25, 0.5] and found["curve"]["area"] == {"accuracy": 0.25}
-    # In a study that chooses nothing it is a benchmark as any other.
+    # It is a benchmark as any other in a study that chooses nothing.
     assert block(tmp_path)["vqa"]["accuracy"] == pytest.approx(0.7) and len(block(tmp_path)["vqa_correct"]) == 4
 
 

@@ -15,6 +15,7 @@ from hf_clip_kd.study.running.schedule import Ended
 
 CONFIGS = Path(__file__).parents[3] / "recipes/configs/study"
 MAP = [[1.0, 0.25], [0.5, 0.75]]
+PROBE = {"images": [500, 1000], "accuracy": [0.6, 0.7]}
 
 
 def make_plan(**changes):
@@ -34,7 +35,8 @@ def leave(stage, root, value):
             )
             metrics = {"zero_shot": {"acc1": value}, "retrieval": {"image_retrieval_recall@1": value / 2}}
             compared = {"cka": 0.9} if "teacher" in block else {}
-            details = {"representation_maps": {"cka": MAP}} if compared else None
+            details = {"representation_maps": {"cka": MAP}} if compared else {}
+            details |= {"question_probe": PROBE} if name == "vqa" else {}
             own = metrics.get(name, {"effective_rank": 10 * value + (name == "vqa")} | compared)
             dataset = f"shapes/{block.get('split', 'test')}"
             save_results(output, dataset=dataset, task=task, metrics=own, details=details, **common)
@@ -78,6 +80,7 @@ def test_a_cell_file_holds_all_blocks(left):
     assert record["student"] == {"acc1": value, "image_retrieval_recall@1": value / 2}
     assert record["representation"]["classification"] == {"effective_rank": 10 * value, "cka": 0.9}
     assert record["representation"]["vqa"]["effective_rank"] == 10 * value + 1
+    assert record["question_probe"] == {"vqa": PROBE}
     assert record["representation_maps"] == {"classification": {"cka": MAP}, "vqa": {"cka": MAP}}
     asked = 0.01 * (1 + [stage.id for stage in plan.stages].index(plan.cells[distilled].vqa.id))
     assert record["vqa"] == {"accuracy": asked, "count/accuracy": asked / 4}
@@ -168,7 +171,7 @@ def test_the_best_reading_is_that_of_the_validation(tmp_path):
     assert (records[first]["chosen"], records[first]["vqa"]["accuracy"]) == (None, 0.9)
     assert records[best]["vqa_correct"] == [0.5]
     assert records[best]["seconds"]["vlm"] == 2.0  # Both were trained.
-    # With one of them missing there is no choice yet.
+    # There is no choice yet if one of them is missing.
     lost = plan.cells[first].vqa
     (tmp_path / lost.folder / "stage.json").unlink()
     record = write_cell(plan, best, tmp_path, ended | {lost.id: Ended(lost, "failed", error="no memory")})

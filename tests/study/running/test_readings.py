@@ -152,7 +152,11 @@ def test_teachers_of_one_strength_are_told_apart_and_their_training_does_not_kno
         ({"readings": {"a": -1}}, "-1 is no reading.*Write for example `a:"),
         ({"readings": {"a": {"seed": 1}}}, "sets `seed`, on which the study decides.*`vlm_seeds`"),
         ({"readings": {"a": {"vision_tower": "x"}}}, "sets `vision_tower`"),
-        ({"readings": {"a": {}, "b": {"best_of": ["a"]}}}, r"lists two or more of the readings \['a'\]"),
+        (
+            {"readings": {"a": {}, "b": {"best_of": ["a"]}}},
+            r"lists two or more of the other readings, which are \['a'\]",
+        ),
+        ({"readings": {"a": {}, "b": {"best_of": ["a", {}]}}}, "is no choice"),
         ({"readings": READINGS | {"b": {"best_of": ["trained", "none"]}}}, "is no choice"),
         ({"readings": READINGS | {"b": {"best_of": ["trained", "last"], "stage": "x"}}}, "stands alone"),
         ({"readings": READINGS | {"b": {"best_of": ["trained", "last"]}}}, "one that is named `validation`"),
