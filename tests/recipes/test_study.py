@@ -166,7 +166,6 @@ def test_a_tower_is_read_in_several_ways_from_one_store_of_features(tmp_path):
     for seed in (0, 1):
         best = found["best", seed]
         assert best["chosen"] in ("plain", "last") and best["vqa"] == found[best["chosen"], seed]["vqa"]
-    assert len({json.dumps(cell["vqa"]) for cell in cells}) > 1
     assert {(tower["name"], *tower["axes"].values()) for tower in study["towers"]} == {
         ("blind", "tiny", reading, seed) for reading in ("plain", "last", "best") for seed in (0, 1)
     }

@@ -170,7 +170,8 @@ def seconds(measured: Measured, root: Path) -> dict[str, float | None]:
     found: dict[str, float | None] = {}
     for name, stages in parts.items():
         records = [None if stage is None else stage.record(root) for stage in stages]
-        found[name] = None if None in records or not records else sum(record["seconds"] for record in records)
+        known = records and None not in records
+        found[name] = round(sum(record["seconds"] for record in records), 1) if known else None
     return found
 
 
