@@ -92,18 +92,18 @@ class StudyArguments:
             "zero-shot and retrieval alone. " + RECIPE.format("train_vlm.py")
         },
     )
-    vqa: str | dict | None = field(
-        default=None,
-        metadata={
-            "help": RECIPE.format("evaluate_vlm.py") + " Without it the last stage of `vlm` has an `evaluation`."
-        },
-    )
     meter: str = field(
         default="accuracy",
         metadata={
             "help": "Number by which the report's findings judge VQA. `curve_area` needs `score_at_steps` in the last "
             "stage of `vlm`.",
             "choices": ["accuracy", "answer_bits", "curve_area", "question_probe"],
+        },
+    )
+    vqa: str | dict | None = field(
+        default=None,
+        metadata={
+            "help": RECIPE.format("evaluate_vlm.py") + " Without it the last stage of `vlm` has an `evaluation`."
         },
     )
     references: dict = field(
