@@ -40,7 +40,8 @@ def dry_run(plan: Plan, root: Path, forecast: Forecast) -> str:
     counted: set[str] = set()
     width = max(len(str(cell)) for cell in plan.cells)
     lines = [f"{'cell':<{width}}  {'stages':>6}  {'to do':>5}  {'takes':>7}"]
-    groups = {str(cell): plan.awaited_by(cell) for cell in plan.cells} | {"references": list(plan.references.values())}
+    groups = {str(cell): plan.awaited_by(cell) for cell in plan.cells}
+    groups["references"] = [stage for tower in plan.references.values() for stage in tower.stages]
     for name, stages in groups.items():
         own = [stage for stage in with_needed(stages) if stage.id not in counted]
         counted |= {stage.id for stage in own}

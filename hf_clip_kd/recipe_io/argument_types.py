@@ -34,6 +34,7 @@ class FlagParser(HfArgumentParser):
 
 def _json_converter(hint: Any, kinds: list[type]) -> Callable[[str], Any]:
     words_allowed = str in _members(hint)  # It may be the path of a JSON file.
+    numbers = tuple(kind for kind in (int, float) if kind in _members(hint))
     start = {dict: "{", list: "["}
 
     def convert(text: str) -> Any:
@@ -43,7 +44,7 @@ def _json_converter(hint: Any, kinds: list[type]) -> Callable[[str], Any]:
             value = json.loads(text)
         except json.JSONDecodeError as error:
             raise argparse.ArgumentTypeError(f"{text!r} is no JSON ({error})") from error
-        if not isinstance(value, tuple(kinds)):
+        if not isinstance(value, (*kinds, *numbers)) or isinstance(value, bool):
             raise argparse.ArgumentTypeError(f"{text!r} is {type(value).__name__}")
         element = element_type(hint)
         if isinstance(value, list) and element in (str, int, float):

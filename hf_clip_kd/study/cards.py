@@ -12,9 +12,10 @@ from typing import Any
 from ..hub.cards import write_card
 from ..recipe_io.results import COST_NAME, save_cost, write_whole
 from .report.metrics import IMAGES
+from .running.answers import vqa_folder
 from .running.arguments import StudyArguments
-from .running.collect import blocks, vqa_folder
-from .running.grid import Cell
+from .running.collect import answered, blocks
+from .running.grid import SEEDS, Cell
 from .running.plan import Measured, Plan
 
 COPIED = ("config.json", "recipe.yaml", "training_args.json", "card.json")
@@ -44,13 +45,13 @@ def collect_students(root: Path, configs: Path, runs: Path) -> list[Path]:
     plan = Plan(StudyArguments(**json.loads(path.read_text(encoding="utf-8"))["config"]), configs)
     firsts: dict[Cell, Cell] = {}
     for cell in plan.cells:
-        firsts.setdefault(replace(cell, seed=0), cell)
+        firsts.setdefault(replace(cell, seed=0, vlm_seed=None), cell)
     return [_collect(plan, cell, root, runs / "_".join(_words(plan, cell))) for cell in firsts.values()]
 
 
 def _collect(plan: Plan, cell: Cell, root: Path, folder: Path) -> Path:
     measured = plan.cells[cell]
-    teacher = plan.teachers.get((cell.teacher, cell.language_model))
+    teacher = plan.teacher_of(cell)
     alone = _alone(plan, cell) if cell.teacher is not None else None
     beside = {label: tower for label, tower in (("teacher", teacher), ("student alone", alone)) if tower is not None}
     for tower in (measured, *beside.values()):
@@ -61,7 +62,7 @@ def _collect(plan: Plan, cell: Cell, root: Path, folder: Path) -> Path:
         if (path := root / measured.training.output / name).is_file():
             shutil.copyfile(path, folder / name)
     _copy_results(measured, root, folder)
-    write_whole(folder / "representation.json", json.dumps(_representation(measured, root), indent=1) + "\n")
+    write_whole(folder / "representation.json", json.dumps(_representation(plan, measured, root), indent=1) + "\n")
     costs = {"this model": measured} | ({} if teacher is None else {"teacher": teacher})
     save_cost(folder, {label: _cost(tower, root) for label, tower in costs.items()})
     with TemporaryDirectory() as temporary:
@@ -73,14 +74,14 @@ def _collect(plan: Plan, cell: Cell, root: Path, folder: Path) -> Path:
 
 
 def _words(plan: Plan, cell: Cell) -> list[str]:
-    """Return the study's name and the cell's values on the axes that vary, without the seed."""
-    varying = [axis for axis in cell.axes if axis != "seed" and len({other.axes[axis] for other in plan.cells}) > 1]
+    """Return the study's name and the cell's values on the axes that vary, without the seeds."""
+    varying = [axis for axis in cell.axes if axis not in SEEDS and len({other.axes[axis] for other in plan.cells}) > 1]
     return [plan.study.name, *(str(cell.axes[axis]) for axis in varying if cell.axes[axis] is not None)]
 
 
 def _alone(plan: Plan, cell: Cell) -> Measured | None:
     """Return the same student without a teacher, if the study has one."""
-    same = ("student", "duration", "data", "language_model", "seed")
+    same = ("student", "duration", "data", "language_model", "reading", "seed", "vlm_seed")
     return next(
         (
             measured
@@ -103,17 +104,18 @@ def _need(measured: Measured, root: Path) -> None:
 def _copy_results(measured: Measured, root: Path, folder: Path) -> None:
     (folder / "results").mkdir(parents=True)
     sources = [root / measured.evaluate.output]
-    if measured.vqa is not None:
-        sources.append(vqa_folder(measured.vqa, root))
+    _, answers = answered(measured, root)
+    if answers is not None:
+        sources.append(vqa_folder(answers, root))
     for source in sources:
         for path in source.glob("*.json"):
             shutil.copyfile(path, folder / "results" / path.name)
 
 
-def _representation(measured: Measured, root: Path) -> dict[str, Any]:
+def _representation(plan: Plan, measured: Measured, root: Path) -> dict[str, Any]:
     """Return the numbers of the frozen tower: a row for each number, a column for each set of images."""
     rows: dict[str, dict[str, float]] = {}
-    for images, numbers in blocks(measured, root)["representation"].items():
+    for images, numbers in blocks(plan, measured, root)["representation"].items():
         for name, value in numbers.items():
             rows.setdefault(name.replace("_", " "), {})[IMAGES.get(images, images)] = value
     return {"the frozen image tower": rows}

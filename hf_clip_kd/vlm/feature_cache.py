@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from accelerate import PartialState
+from filelock import FileLock
 from safetensors import safe_open
 from safetensors.torch import save
 from tqdm import tqdm
@@ -66,8 +67,7 @@ class FeatureCache:
         }
         self._places: dict[str, tuple[Path, int]] = {}
         self._open: dict[Path, object] = {}
-        for path in sorted(self.folder.glob("features-*.safetensors")):
-            self._read(path)
+        self._read_all()
 
     def __len__(self) -> int:
         return len(self._places)
@@ -92,7 +92,9 @@ class FeatureCache:
 
     def add(self, images: Iterable[dict], decode: Callable[[dict], object], batch_size: int = 32) -> None:
         """
-        Compute and store the missing features; several processes share the work.
+        Compute and store the missing features; the processes of a run share the work.
+
+        Runs that share the folder take turns. A run that waits finds what the other has stored.
 
         Args:
             images (`Iterable[dict]`): Undecoded images; equal names count once.
@@ -100,20 +102,22 @@ class FeatureCache:
                 with a `ValueError` is left out with a warning; the collator meets it again.
             batch_size (`int`, *optional*, defaults to `32`): Images per forward pass.
         """
-        missing = {image_name(image): image for image in images}
-        missing = [(name, image) for name, image in missing.items() if name not in self._places]
+        named = {image_name(image): image for image in images}
         self.folder.mkdir(parents=True, exist_ok=True)
         state = PartialState()
-        if state.is_main_process:
-            remove_torn(self.folder)
-        state.wait_for_everyone()
-        shards = [missing[start : start + SHARD] for start in range(0, len(missing), SHARD)]
-        mine = shards[state.process_index :: state.num_processes]
-        for shard in tqdm(mine, desc="vision features", unit="file", disable=not state.is_main_process):
-            self._write(shard, decode, batch_size)
-        state.wait_for_everyone()
-        for path in sorted(self.folder.glob("features-*.safetensors")):
-            self._read(path)
+        takes_turn = state.is_main_process and not named.keys() <= self._places.keys()
+        with FileLock(self.folder / "add.lock") if takes_turn else contextlib.nullcontext():
+            if takes_turn:
+                remove_torn(self.folder)
+            state.wait_for_everyone()
+            self._read_all()
+            missing = [(name, image) for name, image in named.items() if name not in self._places]
+            shards = [missing[start : start + SHARD] for start in range(0, len(missing), SHARD)]
+            mine = shards[state.process_index :: state.num_processes]
+            for shard in tqdm(mine, desc="vision features", unit="file", disable=not state.is_main_process):
+                self._write(shard, decode, batch_size)
+            state.wait_for_everyone()
+        self._read_all()
 
     @torch.no_grad()
     def _write(self, shard: list[tuple[str, dict]], decode: Callable, batch_size: int) -> None:
@@ -138,6 +142,10 @@ class FeatureCache:
         path = self.folder / f"features-{digest}.safetensors"
         metadata = self.belongs_to | {"names": json.dumps(names)}
         write_whole(path, save({"features": torch.cat(features).contiguous()}, metadata=metadata))
+
+    def _read_all(self) -> None:
+        for path in sorted(self.folder.glob("features-*.safetensors")):
+            self._read(path)
 
     def _read(self, path: Path) -> None:
         with safe_open(path, framework="pt") as file:

@@ -119,6 +119,28 @@ def test_flag_can_take_back_what_the_file_sets(default):
     assert data.max_samples is None
 
 
+@dataclass
+class LayerArguments:
+    layers: int | list[int] = field(default=-2, metadata={"help": "One layer or several."})
+
+
+@pytest.mark.parametrize("value", [-1, [-2, -1]], ids=str)
+def test_a_number_may_stand_where_a_list_may(tmp_path, value):
+    path = tmp_path / "layers.yaml"
+    path.write_text(f"layers: {value}")
+    (from_file,) = RecipeParser(LayerArguments, path).parse([])
+    (from_flag,) = RecipeParser(LayerArguments, path).parse(["--layers", str(value)])
+    assert from_file.layers == from_flag.layers == value
+
+
+@pytest.mark.parametrize("value", ["true", "1.5", "last"])
+def test_what_is_no_number_is_none(tmp_path, value):
+    path = tmp_path / "layers.yaml"
+    path.write_text(f"layers: {value}")
+    with pytest.raises(ValueError, match="`layers`: .*It takes an integer or a list"):
+        RecipeParser(LayerArguments, path).parse([])
+
+
 # Faults, and the words of their errors: the value and its origin, the allowed values, the fix.
 BAD_RECIPES = [
     ("max_steps: 3.7", r"mine.yaml, `max_steps`: invalid int value: '3.7'.*an integer.*leave `max_steps` out .*-1"),

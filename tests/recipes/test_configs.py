@@ -20,6 +20,7 @@ from hf_clip_kd.losses import requested
 from hf_clip_kd.recipe_io.parser import RecipeParser
 from hf_clip_kd.study.running.arguments import StudyArguments
 from hf_clip_kd.study.running.collect import cell_id
+from hf_clip_kd.study.running.grid import Reader
 from hf_clip_kd.study.running.objectives import every_objective
 from hf_clip_kd.study.running.plan import Plan
 from hf_clip_kd.study.running.stages import KINDS
@@ -137,7 +138,10 @@ def test_the_miniature_has_what_the_paper_varies():
     assert len(values["teacher"] - {None}) >= 3 and len(values["data"]) == 2 and len(values["seed"]) >= 3
     assert {"crd", "fd", "mfd", "gd", "icl", "afd", "clip_kd"} <= values["objective"]
     assert [plan.study.durations[name] for name in sorted(values["duration"])] == [1, 2, 4]
-    steps = [plan.teachers[name, "tiny"].training.arguments["max_steps"] for name in plan.study.teachers]
+    steps = [
+        plan.teachers[name, Reader("tiny", "default", None)].training.arguments["max_steps"]
+        for name in plan.study.teachers
+    ]
     assert steps == sorted(steps)
 
 

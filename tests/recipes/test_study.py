@@ -97,6 +97,8 @@ def results(folder):
     cells = [json.loads((folder / "cells" / f"{name}.json").read_text()) for name in study["cells"]]
     for block in [*cells, *(cell["teacher"] for cell in cells if cell["teacher"]), *study["teachers"].values()]:
         block["cost"].pop("images_per_second")
+    for block in [*cells, *study["towers"]]:
+        del block["seconds"]
     return study, cells
 
 
@@ -141,6 +143,35 @@ def test_a_study_that_is_killed_and_started_again_gives_the_same_jsons(tmp_path)
         "student",
         "vlm",
     ]
+
+
+@pytest.mark.slow
+def test_a_tower_is_read_in_several_ways_from_one_store_of_features(tmp_path):
+    """Two layers, the better of them, and two seeds of the language model's training, of a student alone."""
+    (stage,) = TINY["vlm"]
+    validation = {"benchmark": "shapes", "split": "validation", "max_samples": 24, "batch_size": 24}
+    path = write_study(
+        tmp_path,
+        cells=[{"teacher": None, "objective": "alone", "reading": ["plain", "last", "best"]}],
+        readings={"plain": {}, "last": {"vision_feature_layer": -1}, "best": {"best_of": ["plain", "last"]}},
+        vlm_seeds=[0, 1],
+        vlm=[stage | {"evaluation": stage["evaluation"] | {"validation": validation}}],
+        representation=None,
+        reference_teacher=None,
+    )
+    assert start(path).wait(timeout=900) == 0
+    study, cells = results(tmp_path / "out")
+    found = {(cell["axes"]["reading"], cell["axes"]["vlm_seed"]): cell for cell in cells}
+    assert len(found) == len(cells) == 6 and {cell["status"] for cell in cells} == {"done"}
+    for seed in (0, 1):
+        best = found["best", seed]
+        assert best["chosen"] in ("plain", "last") and best["vqa"] == found[best["chosen"], seed]["vqa"]
+    assert {(tower["name"], *tower["axes"].values()) for tower in study["towers"]} == {
+        ("blind", "tiny", reading, seed) for reading in ("plain", "last", "best") for seed in (0, 1)
+    }
+    assert not list((tmp_path / "out/features").glob("*"))
+    logs = [(tmp_path / "out/stages" / name / "log.txt").read_text() for name in os.listdir(tmp_path / "out/stages")]
+    assert not any("belongs to another vision tower" in log for log in logs)
 
 
 BROKEN = """

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import threading
 
 import pytest
 import torch
@@ -258,6 +259,34 @@ def test_cache_goes_on_where_it_was_killed(tmp_path, monkeypatch):
         output_hidden_states=True,
     )
     torch.testing.assert_close(cache(images[0]), output.hidden_states[-2].detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_runs_that_share_a_cache_take_turns(tmp_path):
+    """The second waits for the first, and then finds its features."""
+    (model, processor), images = make_model(), all_images(make_rows())
+    first, second = (FeatureCache(tmp_path, model, processor) for _ in range(2))
+    entered, leave = threading.Event(), threading.Event()
+
+    def slow(image):
+        entered.set()
+        assert leave.wait(20)
+        return decode_image(image)
+
+    threads = [
+        threading.Thread(target=first.add, args=(images, slow)),
+        threading.Thread(target=second.add, args=(images, lambda image: pytest.fail("it was stored"))),
+    ]
+    threads[0].start()
+    assert entered.wait(20)
+    (torn := tmp_path / "features-1.safetensors.1.tmp").write_bytes(b"the first is writing this")
+    threads[1].start()
+    threads[1].join(0.2)
+    assert threads[1].is_alive() and torn.is_file()
+    leave.set()
+    for thread in threads:
+        thread.join()
+    assert len(first) == len(second) == len(COLORS)
+    assert torch.equal(first(images[0]), second(images[0]))
 
 
 CHANGES = {

@@ -21,7 +21,8 @@ class StudyArguments:
     teachers: dict = field(
         metadata={
             "help": "Name to `model`, a teacher's name as `distill.py` takes it. Or name to `recipe`, the YAML of "
-            "that script that trains it, with the values that differ. `seconds` may be the time of that training."
+            "that script that trains it, with the values that differ. `seconds` may be the time of that training. "
+            "Teachers with the same `strength` are repeats of each other; default: its own name."
         }
     )
     students: dict = field(metadata={"help": "Name to the `model_name_or_path` of `distill.py`."})
@@ -39,16 +40,31 @@ class StudyArguments:
         default_factory=dict,
         metadata={"help": "Name to a folder or Hub id, or to a mapping with `recipe`, a YAML of `prime_lm.py`."},
     )
+    readings: dict = field(
+        default_factory=dict,
+        metadata={
+            "help": "Name to values that replace those of the last stage of `vlm`, such as `{stage: pretrain}`, "
+            "`{max_steps: 750}` or `{vision_feature_layer: -1}`. `{best_of: [NAME, NAME]}` is the reading among those "
+            "with the best score on the benchmark that is named `validation`."
+        },
+    )
     seeds: list[int] = field(
         default_factory=lambda: [0, 1, 2], metadata={"help": "Seeds of the cells that name none."}
+    )
+    vlm_seeds: list[int] = field(
+        default_factory=list,
+        metadata={
+            "help": "Seeds of the training of the vision-language model, for the cells that name none, for teachers "
+            "and references. Default: the seed of the cell, and that of the YAML for teachers and references."
+        },
     )
     cells: list[dict] | None = field(
         default=None,
         metadata={
             "help": "Blocks of the grid: axis (`teacher`, `student`, `objective`, `duration`, `data`, "
-            "`language_model`, `seed`) to a value or a list of them. A block stands for all combinations. An axis "
-            "that is left out has its first value. A cell of several blocks is made once. Teacher null is a "
-            "student alone. "
+            "`language_model`, `reading`, `seed`, `vlm_seed`) to a value or a list of them. A block stands for all "
+            "combinations. An axis that is left out has its first value; the seeds have all. A cell of several blocks "
+            "is made once. Teacher null is a student alone. "
             "Default: each objective once, with the first teacher if it needs one."
         },
     )
@@ -74,6 +90,14 @@ class StudyArguments:
         metadata={
             "help": "Stages of the vision-language model, one after another. Without any the study measures "
             "zero-shot and retrieval alone. " + RECIPE.format("train_vlm.py")
+        },
+    )
+    meter: str = field(
+        default="accuracy",
+        metadata={
+            "help": "Number by which the report's findings judge VQA. `curve_area` needs `score_at_steps` in the last "
+            "stage of `vlm`.",
+            "choices": ["accuracy", "answer_bits", "curve_area", "question_probe"],
         },
     )
     vqa: str | dict | None = field(
@@ -111,12 +135,17 @@ class StudyArguments:
                     f"`{name}={getattr(self, name)}` runs nothing. It must be at least 1, and at most the cores. "
                     f"Pass `--{name} 1`."
                 )
-        for name in ("language_models", "vqa", "references"):
+        for name in ("language_models", "vqa", "references", "readings", "vlm_seeds"):
             if getattr(self, name) and not self.vlm:
                 raise ValueError(
                     f"`{name}` is {getattr(self, name)}, and `vlm` has no stage, so nothing reads it. "
                     f"It needs a vision-language model. Write the stages of `vlm`, or leave out `{name}`."
                 )
+        if self.meter in ("answer_bits", "curve_area") and not self.vlm:
+            raise ValueError(
+                f"`meter={self.meter}` judges by answers, and `vlm` has no stage, so nobody answers. "
+                "It needs a vision-language model. Write the stages of `vlm`, or leave out `meter`."
+            )
         if self.every_loss:
             self.objectives = every_objective() | self.objectives
             self.every_loss = False  # The record names each objective: a loss that is added later is no part of it.

@@ -8,31 +8,35 @@ import platform
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 import torch
 import transformers
 
 from ...recipe_io.results import COST_NAME, METRICS_NAME, data_name, load_results, write_whole
-from .grid import Cell
+from .answers import NOTHING, answers_block, averaged, validation_score
+from .grid import Cell, Reader
 from .plan import Measured, Plan
+from .readings import chooses, readings_of
 from .schedule import Ended
-from .stages import Stage, with_needed
+from .stages import Stage, digits, with_needed
 
 REPRESENTATION = "representation"
+SEED = 42  # Default of `transformers.TrainingArguments`.
 # A recipe's name of a task, and the name in its results.
 TASKS = {"zero_shot": "zeroshot_classification", "retrieval": "zeroshot_retrieval"}
-# Benchmarks that sum points, with the largest sum.
-MOST = {"mme": 2000.0}
+# Keys of the single questions and of the curve. A tower has them once, in `towers`.
+LONG = ("vqa_bits", "vqa_images", "vqa_types", "curve")
 
 
 def cell_id(plan: Plan, cell: Cell) -> str:
     """Return a readable name. It changes with everything that could change the cell's numbers."""
     measured = plan.cells[cell]
-    ends = [stage for stage in (measured.evaluate, measured.vqa) if stage is not None]
-    hashes = "".join(stage.id.rpartition("-")[2][: 8 // len(ends)] for stage in ends)
-    return "_".join([*cell.words, f"s{cell.seed}", hashes])
+    answers = [stage.id.rpartition("-")[2] for stage in measured.readings.values()]
+    ends = [measured.evaluate.id.rpartition("-")[2], *([digits(answers)] if len(answers) > 1 else answers)]
+    hashes = "".join(end[: 8 // len(ends)] for end in ends)
+    seeds = [f"s{cell.seed}", *([f"v{cell.vlm_seed}"] if cell.is_repeat else [])]
+    return "_".join([*cell.words, *seeds, hashes])
 
 
 def write_cell(plan: Plan, cell: Cell, root: Path, ended: dict[str, Ended]) -> dict[str, Any]:
@@ -49,7 +53,7 @@ def write_cell(plan: Plan, cell: Cell, root: Path, ended: dict[str, Ended]) -> d
     measured = plan.cells[cell]
     failed = any(ended[stage.id].outcome != "done" for stage in measured.stages)
     epochs, steps = _length(measured.training, root)
-    teacher = plan.teachers.get((cell.teacher, cell.language_model))
+    teacher = plan.teacher_of(cell)
     record = {
         "id": cell_id(plan, cell),
         "study": plan.study.name,
@@ -62,7 +66,8 @@ def write_cell(plan: Plan, cell: Cell, root: Path, ended: dict[str, Ended]) -> d
         # A skipped stage needs a failed one.
         causes = [ended[stage.id] for stage in with_needed(measured.stages) if ended[stage.id].outcome == "failed"]
         record["error"] = "; ".join(f"{cause.stage.id}: {cause.error}" for cause in causes)
-    record |= blocks(measured, root) | {"teacher": None if teacher is None else blocks(teacher, root)}
+    record |= blocks(plan, measured, root) | {"seconds": seconds(measured, root)}
+    record["teacher"] = None if teacher is None else _short(blocks(plan, teacher, root))
     write_whole(root / "cells" / f"{record['id']}.json", json.dumps(record, indent=1, allow_nan=False) + "\n")
     return record
 
@@ -71,23 +76,36 @@ def write_study(plan: Plan, root: Path) -> Path:
     """Write `study.json`, with all that is known by now of teachers and references."""
     study = plan.study
     config = {name: value for name, value in asdict(study).items() if name != "dry_run"}
-    language_models = list(dict.fromkeys(cell.language_model for cell in plan.cells))
-    teachers: dict[str, Any] = {}
-    for language_model in language_models:
-        for (name, read_by), measured in plan.teachers.items():
-            if read_by == language_model:
-                teachers.setdefault(name, blocks(measured, root))
-    references = {name: vqa_block(stage, root)[0] for name, stage in plan.references.items()}
-    for stage in plan.stages:
-        oracle = root / stage.output / "oracle.json"
-        if stage.kind == "language_model" and oracle.is_file():
-            references.setdefault("oracle", _oracle(oracle))
+    towers = [
+        (name, kind, reader, measured, blocks(plan, measured, root))
+        for kind, group in (("teacher", plan.teachers), ("reference", plan.references))
+        for (name, reader), measured in group.items()
+    ]
+    # The tables and findings show one language model and reading, each number as the mean over VLM seeds.
+    first, order = next(iter(plan.cells)).language_model, list(readings_of(study)) or [None]
+    readers = [cell.reader for cell in plan.cells if cell.language_model == first]
+    reading = min((reader.reading for reader in readers), key=order.index)
+    shown: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for name, kind, reader, _, block in towers:
+        if (reader.language_model, reader.reading) == (first, reading):
+            shown.setdefault((kind, name), []).append(block)
+    teachers = {
+        name: _short(parts[0]) | averaged(parts) | {"strength": study.teachers[name].get("strength", name)}
+        for (kind, name), parts in shown.items()
+        if kind == "teacher"
+    }
+    references = {name: averaged(parts)["vqa"] for (kind, name), parts in shown.items() if kind == "reference"}
+    oracles = _oracles(plan, root)
+    if oracles:
+        references.setdefault("oracle", next(iter(oracles.values())))
     record = {
         "name": study.name,
         "procedural": study.procedural,
         "cells": [cell_id(plan, cell) for cell in plan.cells],
         "teachers": teachers,
         "references": {name: metrics for name, metrics in references.items() if metrics},
+        "oracles": oracles,
+        "towers": [_tower(*tower, root) for tower in towers if tower[3].vqa is not None],
         "machine": machine(study.processes, study.threads),
         "config": config,
     }
@@ -96,10 +114,14 @@ def write_study(plan: Plan, root: Path) -> Path:
     return path
 
 
-def blocks(measured: Measured, root: Path) -> dict[str, Any]:
-    """Return the numbers of one tower: `student` (zero-shot and retrieval), `vqa`, `cost` and so on."""
+def blocks(plan: Plan, measured: Measured, root: Path) -> dict[str, Any]:
+    """
+    Return the numbers of one tower: `student` (zero-shot and retrieval), `vqa`, `cost` and so on.
+
+    `question_probe` has the probe's own learning curve over images, by the name of the image set.
+    """
     results = _results(measured.evaluate, root)
-    representation, maps, scores = {}, {}, {}
+    representation, maps, probes, scores = {}, {}, {}, {}
     counts = Counter(
         metric for _, record in results for metric in record["metrics"] if record["task"] != REPRESENTATION
     )
@@ -107,59 +129,50 @@ def blocks(measured: Measured, root: Path) -> dict[str, Any]:
         if record["task"] == REPRESENTATION:
             representation[name] = record["metrics"]
             maps[name] = record.get("representation_maps", {})
+            if "question_probe" in record:
+                probes[name] = record["question_probe"]
         else:
             scores |= {
                 metric if counts[metric] == 1 else f"{name}/{metric}": value
                 for metric, value in record["metrics"].items()
             }
-    vqa, correct = ({}, None) if measured.vqa is None else vqa_block(measured.vqa, root)
+    reading, stage = answered(measured, root)
     return {
         "student": scores,
-        "vqa": vqa,
-        "vqa_correct": correct,
+        **(NOTHING if stage is None else answers_block(stage, root, chooses=chooses(plan.study))),
+        "chosen": reading if len(measured.readings) > 1 else None,
         "representation": representation,
         "representation_maps": maps,
+        "question_probe": probes,
         "cost": _cost(measured.cost, root),
     }
 
 
-def vqa_block(stage: Stage, root: Path) -> tuple[dict[str, float], list[float] | None]:
+def answered(measured: Measured, root: Path) -> tuple[str | None, Stage | None]:
     """
-    Return the VQA metrics, and the score of every question, or `None` if a question has none.
+    Return the reading whose answers count, with its stage: the only one, or the best on the benchmark `validation`.
 
-    The metrics of several benchmarks have the benchmark's name in front.
+    Both are `None` without a vision-language model, or before all readings to choose from have ended.
     """
-    folder = vqa_folder(stage, root)
-    records = (
-        [record for record in load_results(folder) if record["task"].startswith("vqa_")] if stage.record(root) else []
-    )
-    if not records:
-        return {}, None
-    several = len(records) > 1
-    metrics = {
-        f"{record['dataset']}/{metric}" if several else metric: value
-        for record in records
-        for metric, value in record["metrics"].items()
-    }
-    shares = [
-        record["metrics"][record["main_metric"]] / MOST.get(record["benchmark"], 1.0)
-        for record in records
-        if record["main_metric"] in record["metrics"]
-    ]
-    if shares:
-        metrics.setdefault("accuracy", mean(shares))
-    scores = [
-        json.loads(line)["score"]
-        for path in sorted((folder / "samples").glob("*.jsonl"))
-        for line in path.read_text(encoding="utf-8").splitlines()
-    ]
-    whole = [int(score) if score in (0, 1) else score for score in scores]
-    return metrics, None if not scores or None in scores else whole
+    if len(measured.readings) < 2:
+        return next(iter(measured.readings.items()), (None, None))
+    scores = {name: validation_score(stage, root) for name, stage in measured.readings.items()}
+    if None in scores.values():
+        return None, None
+    best = max(scores, key=scores.get)
+    return best, measured.readings[best]
 
 
-def vqa_folder(stage: Stage, root: Path) -> Path:
-    """Return the folder of VQA results. A training that evaluates has them below its model."""
-    return root / stage.output if stage.kind == "vqa" else root / stage.output / "results"
+def seconds(measured: Measured, root: Path) -> dict[str, float | None]:
+    """Return the measured seconds of a tower's training, of its vision-language models, and of its evaluation."""
+    answering = [stage for stage in with_needed([*measured.readings.values()]) if stage.kind in ("vlm", "vqa")]
+    parts = {"student": [measured.training], "vlm": answering, "evaluate": [measured.evaluate]}
+    found: dict[str, float | None] = {}
+    for name, stages in parts.items():
+        records = [None if stage is None else stage.record(root) for stage in stages]
+        known = records and None not in records
+        found[name] = round(sum(record["seconds"] for record in records), 1) if known else None
+    return found
 
 
 def machine(processes: int, threads: int) -> dict[str, Any]:
@@ -176,9 +189,23 @@ def machine(processes: int, threads: int) -> dict[str, Any]:
     }
 
 
-def _results(stage: Stage, root: Path) -> list[tuple[str, dict[str, Any]]]:
+def _short(block: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in block.items() if name not in LONG}
+
+
+def _tower(
+    name: str, kind: str, reader: Reader, measured: Measured, block: dict[str, Any], root: Path
+) -> dict[str, Any]:
+    """Return an entry of `towers`. Without a VLM seed of the study it has that of the training's YAML."""
+    training = next(stage for stage in with_needed([measured.vqa]) if stage.kind == "vlm")
+    axes = asdict(reader) | {"vlm_seed": training.arguments.get("seed", SEED)}
+    answers = {key: block[key] for key in (*NOTHING, "chosen")}
+    return {"name": name, "kind": kind, "axes": axes} | answers | {"seconds": seconds(measured, root)}
+
+
+def _results(stage: Stage | None, root: Path) -> list[tuple[str, dict[str, Any]]]:
     """Return the results of `evaluate.py`, each with its name in `evaluation`, in the order there."""
-    if stage.record(root) is None:
+    if stage is None or stage.record(root) is None:
         return []
     written = {(record["task"], record["dataset"]): record for record in load_results(root / stage.output)}
     found = []
@@ -202,14 +229,23 @@ def _length(training: Stage | None, root: Path) -> tuple[float | None, int | Non
     return last["epoch"], last["step"]
 
 
-def _cost(stage: Stage, root: Path) -> dict[str, float]:
-    if stage.record(root) is None:
+def _cost(stage: Stage | None, root: Path) -> dict[str, float]:
+    if stage is None or stage.record(root) is None:
         return {}
     cost = json.loads((root / stage.output / COST_NAME).read_text(encoding="utf-8"))["this model"]
     text = {"text_parameters": cost["text"]["parameters"]} if "text" in cost else {}
     return {"vision_parameters": cost["image"]["parameters"], **text, "images_per_second": cost["image"]["per_second"]}
 
 
-def _oracle(path: Path) -> dict[str, float]:
-    scores = json.loads(path.read_text(encoding="utf-8"))
-    return {"accuracy": scores["accuracy"]} | {f"{kind}/accuracy": value for kind, value in scores["by_type"].items()}
+def _oracles(plan: Plan, root: Path) -> dict[str, dict[str, float]]:
+    """Return what each language model answered to true descriptions, if it was asked when it was made."""
+    found = {}
+    for name in dict.fromkeys(cell.language_model for cell in plan.cells if cell.language_model is not None):
+        model, _ = plan.language_model(name)
+        # The output of a stage lies in the study's folder.
+        path = (Path() if isinstance(model, str) else root) / model / "oracle.json"
+        if path.is_file():
+            scores = json.loads(path.read_text(encoding="utf-8"))
+            by_type = {f"{kind}/accuracy": value for kind, value in scores["by_type"].items()}
+            found[name] = {"accuracy": scores["accuracy"]} | by_type
+    return found

@@ -10,6 +10,7 @@ from typing import Any
 
 from .arguments import StudyArguments
 from .objectives import needs_teacher
+from .readings import DEFAULT, check_readings, readings_of
 
 # Axis to the field of `StudyArguments` that names its values.
 AXES = {
@@ -19,7 +20,21 @@ AXES = {
     "duration": "durations",
     "data": "data",
     "language_model": "language_models",
+    "reading": "readings",
 }
+# Axis to the field that lists its values.
+SEEDS = {"seed": "seeds", "vlm_seed": "vlm_seeds"}
+
+
+@dataclass(frozen=True)
+class Reader:
+    """The vision-language model that a tower gets. All fields are `None` in a study without."""
+
+    language_model: str | None = field(metadata={"help": "Its name in the study."})
+    reading: str | None = field(metadata={"help": "Its name in the study, `default` if the study names none."})
+    vlm_seed: int | None = field(
+        metadata={"help": "Seed of the training; `None` for that in the YAML of the training."}
+    )
 
 
 @dataclass(frozen=True)
@@ -35,19 +50,30 @@ class Cell:
     language_model: str | None = field(
         metadata={"help": "Its name; `None` in a study without a vision-language model."}
     )
+    reading: str | None = field(metadata={"help": "Its name; `default` in a study that names none."})
+    vlm_seed: int | None = field(metadata={"help": "Seed of the vision-language model's training."})
 
     @property
     def axes(self) -> dict[str, Any]:
         return asdict(self)
 
+    @property
+    def reader(self) -> Reader:
+        return Reader(self.language_model, self.reading, self.vlm_seed)
+
     def __str__(self) -> str:
-        return " ".join([*self.words, f"seed {self.seed}"])
+        return " ".join([*self.words, f"seed {self.seed}", *([f"VLM seed {self.vlm_seed}"] if self.is_repeat else [])])
 
     @property
     def words(self) -> list[str]:
-        """The values of its axes but the seed, as they stand in names."""
+        """The values of its axes but the seeds, as they stand in names."""
         words = [self.teacher or "alone", self.student, self.objective, self.duration, self.data, self.language_model]
-        return [word for word in words if word is not None]
+        return [word for word in [*words, None if self.reading == DEFAULT else self.reading] if word is not None]
+
+    @property
+    def is_repeat(self) -> bool:
+        """True if the vision-language model has another seed than the student. A name tells it then."""
+        return self.vlm_seed not in (None, self.seed)
 
 
 def cells_of(study: StudyArguments) -> list[Cell]:
@@ -77,31 +103,57 @@ def cells_of(study: StudyArguments) -> list[Cell]:
     return sorted(cells, key=lambda cell: seeds.index(cell.seed))
 
 
+def repeats_vlm(study: StudyArguments) -> bool:
+    """Return True if the study names seeds of the vision-language model; else each student has its own seed there."""
+    return bool(study.vlm_seeds) or any(_named_seeds(study, block) != [None] for block in study.cells)
+
+
 def _combinations(study: StudyArguments, block: dict[str, Any]) -> list[Cell]:
     for axis in block:
-        if axis not in (*AXES, "seed"):
-            close = get_close_matches(axis, [*AXES, "seed"], n=1)
+        if axis not in (*AXES, *SEEDS):
+            close = get_close_matches(axis, [*AXES, *SEEDS], n=1)
             hint = f"Did you mean `{close[0]}`?" if close else "Delete it."
             raise ValueError(
-                f"`cells`: {axis!r} in {block} is no axis. The axes are {', '.join(AXES)} and seed. {hint}"
+                f"`cells`: {axis!r} in {block} is no axis. The axes are {', '.join(AXES)} and "
+                f"{' and '.join(SEEDS)}. {hint}"
             )
-    values = {axis: _listed(block.get(axis, next(iter(getattr(study, field)), None))) for axis, field in AXES.items()}
-    for axis, field_name in AXES.items():
-        known = list(getattr(study, field_name))
+    known = {axis: list(getattr(study, field)) for axis, field in AXES.items()} | {"reading": list(readings_of(study))}
+    values = {axis: _listed(block.get(axis, next(iter(names), None))) for axis, names in known.items()}
+    for axis, names in known.items():
         for value in values[axis]:
-            if value not in known and not (value is None and (axis == "teacher" or not known)):
+            if value not in names and not (value is None and (axis == "teacher" or not names)):
                 raise ValueError(
-                    f"`cells`: the {axis} {value!r} in {block} is not defined. `{field_name}` has {known}. "
+                    f"`cells`: the {axis} {value!r} in {block} is not defined. `{AXES[axis]}` has {names}. "
                     "Correct it, or add it there."
                 )
-    values["seed"] = _listed(block.get("seed", study.seeds))
-    for seed in values["seed"]:
-        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-            raise ValueError(
-                f"`cells`: {seed!r} in {block} is no seed. Seeds are integers of at least 0. "
-                "Write for example `seed: [0, 1, 2]`."
-            )
-    return [Cell(**dict(zip(values, combination, strict=True))) for combination in product(*values.values())]
+    values |= {"seed": _listed(block.get("seed", study.seeds)), "vlm_seed": _named_seeds(study, block)}
+    for axis in SEEDS:
+        for seed in values[axis]:
+            if (axis, seed) != ("vlm_seed", None) and (
+                not isinstance(seed, int) or isinstance(seed, bool) or seed < 0
+            ):
+                raise ValueError(
+                    f"`cells`: {seed!r} in {block} is no seed. Seeds are integers of at least 0. "
+                    f"Write for example `{axis}: [0, 1, 2]`."
+                )
+    if not study.vlm and values["vlm_seed"] != [None]:
+        raise ValueError(
+            f"`cells`: `vlm_seed` in {block}, and `vlm` has no stage. It is the seed of a vision-language model. "
+            "Write the stages of `vlm`, or leave it out."
+        )
+    return [_cell(**dict(zip(values, combination, strict=True))) for combination in product(*values.values())]
+
+
+def _cell(seed: int, vlm_seed: int | None, language_model: str | None, **axes: Any) -> Cell:
+    """Return a cell. Without a seed of its own the vision-language model has that of the student."""
+    if vlm_seed is None and language_model is not None:
+        vlm_seed = seed
+    return Cell(**axes, seed=seed, language_model=language_model, vlm_seed=vlm_seed)
+
+
+def _named_seeds(study: StudyArguments, block: dict[str, Any]) -> list:
+    """Return the seeds of a block's vision-language models; `None` is the seed of the cell."""
+    return _listed(block.get("vlm_seed", study.vlm_seeds or None))
 
 
 def _listed(value: Any) -> list:
@@ -111,7 +163,7 @@ def _listed(value: Any) -> list:
 def _check_names(study: StudyArguments) -> None:
     """Check names: they become parts of file names and of columns."""
     for field_name in (*AXES.values(), "references"):
-        optional = field_name == "references" or (field_name == "language_models" and not study.vlm)
+        optional = field_name in ("references", "readings") or (field_name == "language_models" and not study.vlm)
         if not getattr(study, field_name) and not optional:
             raise ValueError(
                 f"`{field_name}` is empty, and every cell needs one of them. It maps names to what they mean. Add one."
@@ -122,6 +174,7 @@ def _check_names(study: StudyArguments) -> None:
                     f"`{field_name}`: {name!r} cannot be a name. Names are letters, digits and any of `_.+-`. "
                     "Rename it, in quotes if it is a number: `'2': ...`."
                 )
+    check_readings(study)
     if study.reference_teacher not in (None, *study.teachers):
         raise ValueError(
             f"`reference_teacher={study.reference_teacher}` is not defined. `teachers` has {list(study.teachers)}. "

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ...recipe_io.foreign import read_yaml
 from .arguments import StudyArguments
 from .caches import cache_losses
-from .grid import Cell, cells_of
+from .grid import Cell, Reader, cells_of, repeats_vlm
 from .objectives import reads_generated_captions
-from .stages import Stage, with_needed
+from .readings import check_answers, choices, readings_of, stages_of
+from .stages import FEATURES, Stage, digits, with_needed
 
 CAPTIONS = "synthetic_text_column"
 SHARED = ("language_model", "teacher", "cache")  # kinds of stages that many others need
+# Arguments that the features of a tower depend on, beside the tower.
+LOOKS = ("vision_feature_layer", "image_mode", "dtype")
 Model = str | PurePosixPath  # a name that a recipe takes, or a folder that a stage makes
 
 
@@ -22,16 +25,27 @@ Model = str | PurePosixPath  # a name that a recipe takes, or a folder that a st
 class Measured:
     """The stages that make and measure one tower; each may serve other towers' cells, too."""
 
-    evaluate: Stage = field(metadata={"help": "Zero-shot, retrieval and representation."})
-    vqa: Stage | None = field(
-        metadata={"help": "The one that leaves the VQA results; `None` in a study without a vision-language model."}
+    evaluate: Stage | None = field(
+        metadata={"help": "Zero-shot, retrieval and representation; `None` for a reference."}
     )
-    cost: Stage
+    readings: dict[str, Stage] = field(
+        metadata={
+            "help": "Name of a reading to the stage that leaves its VQA results. There are several if the best "
+            "counts, and none in a study without a vision-language model."
+        }
+    )
+    cost: Stage | None
     training: Stage | None = field(metadata={"help": "`None` for what was trained by others."})
 
     @property
+    def vqa(self) -> Stage | None:
+        """The stage that leaves the VQA results, the first of several."""
+        return next(iter(self.readings.values()), None)
+
+    @property
     def stages(self) -> list[Stage]:
-        return [stage for stage in (self.training, self.evaluate, self.vqa, self.cost) if stage is not None]
+        stages = (self.training, self.evaluate, *self.readings.values(), self.cost)
+        return [stage for stage in stages if stage is not None]
 
 
 class Plan:
@@ -44,9 +58,8 @@ class Plan:
 
     Attributes:
         cells (`dict[Cell, Measured]`): Each student.
-        teachers (`dict[tuple[str, str | None], Measured]`): Each teacher by itself.
-            The key is its name and the language model's.
-        references (`dict[str, Stage]`): The VQA of the other towers, by name, with the first language model.
+        teachers (`dict[tuple[str, Reader], Measured]`): Each teacher by itself, with each vision-language model.
+        references (`dict[tuple[str, Reader], Measured]`): The VQA of the other towers, with each, too.
 
     Raises:
         ValueError: If the grid or a YAML cannot be run.
@@ -54,27 +67,51 @@ class Plan:
 
     def __init__(self, study: StudyArguments, configs: Path):
         self.study, self.configs = study, configs
+        self._yamls: dict[Path, dict[str, Any]] = {}  # A grid names few files, each many times.
         self._grid = cells_of(study)
+        self._repeats = repeats_vlm(study)
         self.cells: dict[Cell, Measured] = {cell: self._student(cell) for cell in self._grid}
-        named = dict.fromkeys((cell.teacher, cell.language_model) for cell in self.cells if cell.teacher is not None)
-        self.teachers: dict[tuple[str, str | None], Measured] = {pair: self._teacher(*pair) for pair in named}
-        first = next(iter(self.cells)).language_model
-        self.references = {name: self._vqa(tower, first, ()) for name, tower in study.references.items()}
+        readers = dict.fromkeys(map(self._reader, self._grid))
+        names = dict.fromkeys(cell.teacher for cell in self._grid if cell.teacher is not None)
+        self.teachers = {(name, reader): self._teacher(name, reader) for name in names for reader in readers}
+        self.references = {
+            (name, reader): Measured(None, self._vqa(tower, reader, ()), None, None)
+            for name, tower in study.references.items()
+            for reader in readers
+        }
 
     @property
     def stages(self) -> list[Stage]:
         """All stages: first those that others wait for, the longest in front, then teachers, then cell after cell."""
-        teachers = [stage for measured in self.teachers.values() for stage in measured.stages]
-        cells = [stage for measured in self.cells.values() for stage in measured.stages]
-        awaited = {need.id: need for stage in [*cells, *teachers] for need in stage.needs if need.kind in SHARED}
+        measured = [*self.cells.values(), *self.teachers.values()]
+        every = [stage for tower in measured for stage in tower.stages]
+        awaited = {need.id: need for stage in every for need in stage.needs if need.kind in SHARED}
         first = sorted(awaited.values(), key=lambda stage: -(stage.seconds or 0))
-        costs = [stage for stage in [*cells, *teachers] if stage.kind == "cost"]
-        return with_needed([*first, *costs, *teachers, *cells, *self.references.values()])
+        costs = [stage for stage in every if stage.kind == "cost"]
+        # Other vision-language models of a teacher wait until a cell asks for them.
+        plain = next(iter(self.cells))
+        teachers = [
+            stage
+            for (_, reader), tower in self.teachers.items()
+            if reader == self._reader(plain)
+            for stage in tower.stages
+        ]
+        cells = [stage for cell in self.cells for stage in self.awaited_by(cell)]
+        others = [stage for tower in [*self.teachers.values(), *self.references.values()] for stage in tower.stages]
+        return with_needed([*first, *costs, *teachers, *cells, *others])
+
+    def teacher_of(self, cell: Cell) -> Measured | None:
+        """Return the cell's teacher with the same vision-language model as the cell."""
+        return self.teachers.get((cell.teacher, self._reader(cell)))
 
     def awaited_by(self, cell: Cell) -> list[Stage]:
         """Return the stages that must end before the cell's file is written: its own and its teacher's."""
-        teacher = self.teachers.get((cell.teacher, cell.language_model))
+        teacher = self.teacher_of(cell)
         return [*self.cells[cell].stages, *(teacher.stages if teacher is not None else [])]
+
+    def _reader(self, cell: Cell) -> Reader:
+        """Return the vision-language model of the cell as teachers and references get it."""
+        return cell.reader if self._repeats else replace(cell.reader, vlm_seed=None)
 
     # ---- Models ----
 
@@ -98,8 +135,8 @@ class Plan:
         seconds = None if seconds is None else seconds * study.durations[cell.duration]
         training = Stage("student", arguments | {"evaluation": None}, needs, seconds, placed)
         evaluate = self._evaluate(training.output, (training,), cell.teacher or study.reference_teacher)
-        vqa = self._vqa(training.output, cell.language_model, (training,), seed=cell.seed)
-        return Measured(evaluate, vqa, self._cost(preset), training)
+        readings = self._vqa(training.output, cell.reader, (training,))
+        return Measured(evaluate, readings, self._cost(preset), training)
 
     def _data(self, cell: Cell) -> dict[str, Any]:
         """Return the arguments of the data, without generated captions that no loss reads: each would be embedded."""
@@ -114,15 +151,17 @@ class Plan:
             data |= {"datasets": sources}
         return data
 
-    def _teacher(self, name: str, language_model: str | None) -> Measured:
+    def _teacher(self, name: str, reader: Reader) -> Measured:
         model, made_by = self._teacher_model(name)
         # Its size is that of what it was before its training.
         size = made_by[0].arguments["model_name_or_path"] if made_by else model
-        evaluate, vqa = self._evaluate(model, made_by, None), self._vqa(model, language_model, made_by)
-        return Measured(evaluate, vqa, self._cost(size), next(iter(made_by), None))
+        evaluate, readings = self._evaluate(model, made_by, None), self._vqa(model, reader, made_by)
+        return Measured(evaluate, readings, self._cost(size), next(iter(made_by), None))
 
     def _teacher_model(self, name: str) -> tuple[Model, tuple[Stage, ...]]:
         entry = self.study.teachers[name]
+        if isinstance(entry, dict):
+            entry = {key: value for key, value in entry.items() if key != "strength"}
         if not isinstance(entry, dict) or ("model" in entry) == ("recipe" in entry):
             raise ValueError(
                 f"`teachers`, {name!r}: {entry!r} does not say what it is. A teacher has a `model`, its folder or "
@@ -151,7 +190,7 @@ class Plan:
             for losses in (own, cache_losses(alike))
         )
 
-    def _language_model(self, name: str) -> tuple[Model, tuple[Stage, ...]]:
+    def language_model(self, name: str) -> tuple[Model, tuple[Stage, ...]]:
         entry = self.study.language_models[name]
         if isinstance(entry, str):
             return entry, ()
@@ -171,29 +210,38 @@ class Plan:
         arguments["evaluation"] = (arguments.get("evaluation") or {}) | blocks
         return Stage("evaluate", arguments | {"model_name_or_path": model}, needs, seconds)
 
-    def _vqa(
-        self, tower: Model | None, language_model: str | None, needs: tuple[Stage, ...], seed: int | None = None
-    ) -> Stage | None:
-        """Return the stage that answers questions, or `None` without a vision-language model."""
-        if language_model is None:
-            return None
-        model, made_by = self._language_model(language_model)
+    def _vqa(self, tower: Model | None, reader: Reader, needs: tuple[Stage, ...]) -> dict[str, Stage]:
+        """Return the stages that answer questions, by the name of their reading."""
+        if reader.language_model is None:
+            return {}
+        return {name: self._answers(tower, reader, name, needs) for name in choices(self.study, reader.reading)}
+
+    def _answers(self, tower: Model | None, reader: Reader, reading: str, needs: tuple[Stage, ...]) -> Stage:
+        model, made_by = self.language_model(reader.language_model)
         start: dict[str, Any] = {"vision_tower": tower, "language_model": model}
-        needs = (*needs, *made_by)
-        for spec in self.study.vlm:
+        needs, looks = (*needs, *made_by), {"vision_tower": tower}
+        for plain, spec in zip(self.study.vlm, stages_of(self.study, reading), strict=True):
             arguments, seconds = self._recipe("vlm", spec, "vlm")
+            usual, _ = self._recipe("vlm", plain, "vlm")
+            if seconds is not None and "seconds" not in readings_of(self.study)[reading]:
+                seconds *= arguments.get("max_steps", 1) / usual.get("max_steps", 1)
             arguments = {
                 name: value
                 for name, value in arguments.items()
                 if name not in ("vision_tower", "language_model", "beside")
             }
-            arguments |= start | ({} if seed is None else {"seed": seed})
-            stage = Stage("vlm", arguments, needs, seconds)
+            arguments |= start | ({} if reader.vlm_seed is None else {"seed": reader.vlm_seed})
+            looks |= {name: arguments[name] for name in LOOKS if arguments.get(name) is not None}
+            cached = arguments.get("feature_cache") is not None
+            placed = {"feature_cache": FEATURES / digits(looks)} if cached else {}
+            stage = Stage("vlm", arguments, needs, seconds, placed)
             start, needs = {"model_name_or_path": stage.output}, (stage,)
-        if self.study.vqa is None:
-            return stage
-        arguments, seconds = self._recipe("vqa", self.study.vqa, "vqa")
-        return Stage("vqa", arguments | start, needs, seconds)
+        training, evaluation = arguments, arguments.get("evaluation")
+        if self.study.vqa is not None:
+            arguments, seconds = self._recipe("vqa", self.study.vqa, "vqa")
+            stage, evaluation = Stage("vqa", arguments | start, needs, seconds), arguments.get("evaluation")
+        check_answers(self.study, training, evaluation)
+        return stage
 
     def _cost(self, model: Model) -> Stage:
         return Stage("cost", {"model_name_or_path": model}, (), self.study.estimates.get("cost"))
@@ -212,9 +260,11 @@ class Plan:
                 f"{', '.join(there)}; with arguments that differ, a mapping: `{{recipe: NAME, max_steps: 100}}`. "
                 "Correct it."
             )
-        loaded = read_yaml(path, allowed="It must hold the arguments of a recipe.", fix="Correct it.")
+        if path not in self._yamls:
+            words = {"allowed": "It must hold the arguments of a recipe.", "fix": "Correct it."}
+            self._yamls[path] = read_yaml(path, **words)
         # The study decides on the folder.
-        return {key: value for key, value in (loaded | values).items() if key != "output_dir"}, seconds
+        return {key: value for key, value in (self._yamls[path] | values).items() if key != "output_dir"}, seconds
 
 
 def _prolonged(arguments: dict[str, Any], factor: Any, name: str) -> dict[str, Any]:

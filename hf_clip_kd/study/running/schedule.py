@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,6 +75,10 @@ class Schedule:
             watch (`Callable`, *optional*): Gets the running stages with their seconds, several times a second.
         """
         waiting, outcomes = list(stages), {}
+        sharing: dict[Path, list[Stage]] = defaultdict(list)
+        for stage in stages:
+            if stage.features is not None:
+                sharing[self.root / stage.features].append(stage)
         try:
             while waiting or self.running:
                 ended = self._ended()
@@ -85,6 +90,9 @@ class Schedule:
                         outcomes[stage.id] = end.outcome
                     if end is not None or self._started(stage, outcomes):
                         waiting.remove(stage)
+                for folder in {self.root / end.stage.features for end in ended if end.stage.features is not None}:
+                    if folder.is_dir() and all(stage.record(self.root) is not None for stage in sharing[folder]):
+                        shutil.rmtree(folder, ignore_errors=True)  # Another run may delete it at the same time.
                 yield from ended
                 if watch is not None:
                     watch({run.stage: time.monotonic() - run.started for run in self.running})

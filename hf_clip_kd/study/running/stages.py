@@ -14,6 +14,7 @@ from ...recipe_io.results import write_whole
 
 ARGUMENTS, DONE = "arguments.yaml", "stage.json"
 STAGES = PurePosixPath("stages")
+FEATURES = PurePosixPath("features")  # Folders of what frozen towers say about images.
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,7 @@ class Stage:
     id: str = field(init=False, metadata={"help": "Its kind and the first digits of the hash."})
 
     def __post_init__(self):
-        told = json.dumps([self.kind, self.arguments], sort_keys=True, default=_relative)
-        object.__setattr__(self, "id", f"{self.kind}-{hashlib.sha256(told.encode()).hexdigest()[:12]}")
+        object.__setattr__(self, "id", f"{self.kind}-{digits([self.kind, self.arguments])}")
 
     @property
     def folder(self) -> PurePosixPath:
@@ -95,6 +95,11 @@ class Stage:
         """Its product, seen from the study's folder: a model, a cache, a folder of results."""
         return self.folder / KINDS[self.kind].output
 
+    @property
+    def features(self) -> PurePosixPath | None:
+        """Folder of its tower's features, seen from the study's. All stages that read this tower share it."""
+        return self.placed.get("feature_cache")
+
     def write_arguments(self, root: Path) -> Path:
         """Write the YAML for `--config`, from which the stage can be run by hand, too."""
         path = root / self.folder / ARGUMENTS
@@ -102,8 +107,6 @@ class Stage:
         own: dict[str, Any] = {"output_dir": self.output}
         if KINDS[self.kind].resumes:
             own["resume_from_checkpoint"] = "auto"
-        if self.arguments.get("feature_cache") is not None:
-            own["feature_cache"] = self.folder / "features"  # No other stage reads the features of this tower.
         placed = {name: _placed(value, root) for name, value in (self.arguments | self.placed | own).items()}
         write_whole(path, yaml.safe_dump(placed, sort_keys=False, allow_unicode=True, width=110))
         return path
@@ -119,7 +122,7 @@ class Stage:
 
     def temporary(self, root: Path) -> list[Path]:
         """Return the folders that a finished stage does not need."""
-        return [*(root / self.output).glob("checkpoint-*"), *(root / self.folder).glob("features")]
+        return list((root / self.output).glob("checkpoint-*"))
 
 
 def with_needed(stages: list[Stage]) -> list[Stage]:
@@ -134,6 +137,17 @@ def with_needed(stages: list[Stage]) -> list[Stage]:
     for stage in stages:
         add(stage)
     return list(ordered.values())
+
+
+def digits(value: Any) -> str:
+    """
+    Return twelve hexadecimal digits that change with a value.
+
+    Raises:
+        TypeError: if it holds what JSON cannot. A `PurePosixPath` is a folder of the study.
+    """
+    told = json.dumps(value, sort_keys=True, default=_relative)
+    return hashlib.sha256(told.encode()).hexdigest()[:12]
 
 
 def _relative(value: Any) -> str:

@@ -15,6 +15,7 @@ from hf_clip_kd.study.running.schedule import Ended
 
 CONFIGS = Path(__file__).parents[3] / "recipes/configs/study"
 MAP = [[1.0, 0.25], [0.5, 0.75]]
+PROBE = {"images": [500, 1000], "accuracy": [0.6, 0.7]}
 
 
 def make_plan(**changes):
@@ -34,7 +35,8 @@ def leave(stage, root, value):
             )
             metrics = {"zero_shot": {"acc1": value}, "retrieval": {"image_retrieval_recall@1": value / 2}}
             compared = {"cka": 0.9} if "teacher" in block else {}
-            details = {"representation_maps": {"cka": MAP}} if compared else None
+            details = {"representation_maps": {"cka": MAP}} if compared else {}
+            details |= {"question_probe": PROBE} if name == "vqa" else {}
             own = metrics.get(name, {"effective_rank": 10 * value + (name == "vqa")} | compared)
             dataset = f"shapes/{block.get('split', 'test')}"
             save_results(output, dataset=dataset, task=task, metrics=own, details=details, **common)
@@ -45,7 +47,7 @@ def leave(stage, root, value):
         save_results(folder, dataset="shapes", task="vqa_llava", metrics=metrics, details=details, **common)
         (folder / "samples").mkdir()
         lines = [json.dumps({"score": score}) for score in (1.0, 0.0, 0.3)]
-        (folder / "samples/shapes.jsonl").write_text("\n".join(lines) + "\n")
+        (folder / "samples/shapes_m_vqa_llava.jsonl").write_text("\n".join(lines) + "\n")
     elif stage.kind == "cost":
         tower = {"parameters": 5, "per_second": 100.0}
         save_cost(output, {"this model": {"image": tower, "text": tower | {"parameters": 7}}})
@@ -72,10 +74,13 @@ def test_a_cell_file_holds_all_blocks(left):
     assert record == json.loads((root / "cells" / f"{record['id']}.json").read_text())
     assert (record["study"], record["status"], record["epochs"], record["steps"]) == ("tiny", "done", 1.0, 4)
     assert record["axes"] == distilled.axes and "error" not in record
+    assert record["chosen"] is None and record["seconds"] == {"student": 1.0, "vlm": 1.0, "evaluate": 1.0}
+    assert record.keys() >= {"vqa_bits", "vqa_images", "vqa_types", "curve"}
     value = 0.01 * (1 + [stage.id for stage in plan.stages].index(plan.cells[distilled].evaluate.id))
     assert record["student"] == {"acc1": value, "image_retrieval_recall@1": value / 2}
     assert record["representation"]["classification"] == {"effective_rank": 10 * value, "cka": 0.9}
     assert record["representation"]["vqa"]["effective_rank"] == 10 * value + 1
+    assert record["question_probe"] == {"vqa": PROBE}
     assert record["representation_maps"] == {"classification": {"cka": MAP}, "vqa": {"cka": MAP}}
     asked = 0.01 * (1 + [stage.id for stage in plan.stages].index(plan.cells[distilled].vqa.id))
     assert record["vqa"] == {"accuracy": asked, "count/accuracy": asked / 4}
@@ -97,7 +102,89 @@ def test_what_is_written_is_what_the_report_reads(left):
     assert (record["name"], record["procedural"], list(record["teachers"])) == ("tiny", True, ["L"])
     assert record["references"]["oracle"] == {"accuracy": 0.97, "count/accuracy": 1.0}
     assert record["references"]["blind"].keys() == {"accuracy", "count/accuracy"}
+    assert record["oracles"] == {"tiny": record["references"]["oracle"]}
+    assert record["teachers"]["L"]["strength"] == "L"
     assert record["config"]["cells"] == plan.study.cells and record["machine"]["processes"] == 2
+
+
+def test_every_measurement_of_a_teacher_or_reference_is_a_tower(tmp_path):
+    """Each tower's accuracy tells reading, language model and seed; the record of a teacher is a mean over seeds."""
+    other = tmp_path / "lm"
+    other.mkdir()
+    (other / "oracle.json").write_text(json.dumps({"accuracy": 0.9, "by_type": {"count": 0.8}}))
+    plan = make_plan(
+        cells=[{"teacher": "L", "reading": ["plain", "frozen"], "language_model": ["tiny", "other"]}],
+        language_models=TINY["language_models"] | {"other": str(other)},
+        readings={"plain": {}, "frozen": {"stage": "pretrain"}},
+        vlm_seeds=[0, 1],
+        teachers={"L": TINY["teachers"]["L"] | {"strength": "strong"}},
+    )
+    values = {}
+    for i, ((name, reader), measured) in enumerate([*plan.teachers.items(), *plan.references.items()]):
+        values[name, reader.language_model, reader.reading, reader.vlm_seed] = value = 0.01 * (i + 1)
+        leave(measured.vqa, tmp_path, value)
+    for stage in plan.stages:
+        if stage.kind == "language_model":
+            (tmp_path / stage.output).mkdir(parents=True)
+            leave(stage, tmp_path, 0.0)
+    record = json.loads(write_study(plan, tmp_path).read_text())
+    assert len(record["towers"]) == len(values) == 2 * 2 * 2 * 2
+    for tower in record["towers"]:
+        axes = tower["axes"]
+        value = values[tower["name"], axes["language_model"], axes["reading"], axes["vlm_seed"]]
+        assert tower["kind"] == ("reference" if tower["name"] == "blind" else "teacher")
+        assert tower["vqa"] == {"accuracy": value, "count/accuracy": value / 4}
+        assert tower["vqa_correct"] == [1, 0, 0.3]
+        assert tower["seconds"] == {"student": None, "vlm": 1.0, "evaluate": None}
+    for name, shown in (("L", record["teachers"]["L"]["vqa"]), ("blind", record["references"]["blind"])):
+        first = [values[name, "tiny", "plain", seed] for seed in (0, 1)]
+        assert shown["accuracy"] == pytest.approx(sum(first) / 2)
+    assert record["teachers"]["L"]["strength"] == "strong"
+    assert record["oracles"]["other"] == {"accuracy": 0.9, "count/accuracy": 0.8}
+    assert record["references"]["oracle"] == record["oracles"]["tiny"] != record["oracles"]["other"]
+
+
+def test_a_tower_has_the_seed_of_the_yaml_if_the_study_names_none(left):
+    plan, root, _ = left
+    record = json.loads(write_study(plan, root).read_text())
+    axes = {"language_model": "tiny", "reading": "default", "vlm_seed": 0}
+    assert [(tower["name"], tower["axes"]) for tower in record["towers"]] == [("L", axes), ("blind", axes)]
+
+
+def test_the_best_reading_is_that_of_the_validation(tmp_path):
+    evaluation = {"shapes": {"split": "test"}, "validation": {"benchmark": "shapes", "split": "validation"}}
+    plan = make_plan(
+        cells=[{"teacher": "L", "reading": ["best", "first", "second"]}],
+        readings={"first": {}, "second": {"vision_feature_layer": -1}, "best": {"best_of": ["first", "second"]}},
+        vlm=[TINY["vlm"][0] | {"evaluation": evaluation}],
+    )
+    best, first, second = plan.cells
+    for stage in plan.stages:
+        leave(stage, tmp_path, 0.1)
+    ended = {stage.id: Ended(stage, "done") for stage in plan.stages}
+    # The worse one on the test is the better one on the validation.
+    for cell, tested, validated in ((first, 0.9, 0.2), (second, 0.5, 0.6)):
+        save_vqa(plan.cells[cell].vqa, tmp_path, "shapes", tested)
+        save_vqa(plan.cells[cell].vqa, tmp_path, "validation", validated)
+    records = {cell: write_cell(plan, cell, tmp_path, ended) for cell in plan.cells}
+    assert (records[best]["chosen"], records[best]["vqa"]["accuracy"]) == ("second", 0.5)
+    assert (records[first]["chosen"], records[first]["vqa"]["accuracy"]) == (None, 0.9)
+    assert records[best]["vqa_correct"] == [0.5]
+    assert records[best]["seconds"]["vlm"] == 2.0  # Both were trained.
+    # There is no choice yet if one of them is missing.
+    lost = plan.cells[first].vqa
+    (tmp_path / lost.folder / "stage.json").unlink()
+    record = write_cell(plan, best, tmp_path, ended | {lost.id: Ended(lost, "failed", error="no memory")})
+    assert (record["status"], record["chosen"], record["vqa"]) == ("failed", None, {})
+
+
+def save_vqa(stage, root, name, value):
+    """Write one benchmark of a stage, with one question."""
+    folder = root / stage.output / "results"
+    details = {"benchmark": "shapes", "main_metric": "accuracy"}
+    common = {"model": "m", "config": {}, "task": "vqa_llava", "details": details}
+    save_results(folder, dataset=name, metrics={"accuracy": value}, **common)
+    (folder / f"samples/{name}_m_vqa_llava.jsonl").write_text(json.dumps({"score": value}) + "\n")
 
 
 def test_a_failed_cell_says_why_and_keeps_what_was_measured(left):
@@ -122,7 +209,7 @@ def test_several_benchmarks_get_their_names_and_a_mean(tmp_path):
     stage = plan.cells[cell].vqa
     for other in plan.awaited_by(cell):
         leave(other, tmp_path, 0.5)
-    (tmp_path / stage.output / "samples/shapes.jsonl").write_text('{"score": 1.0}\n')
+    (tmp_path / stage.output / "samples/shapes_m_vqa_llava.jsonl").write_text('{"score": 1.0}\n')
     for name, metric, value in (("mme", "perception", 1000.0), ("pope", "f1", 0.7)):
         details = {"benchmark": name, "main_metric": metric}
         save_results(
@@ -134,7 +221,8 @@ def test_several_benchmarks_get_their_names_and_a_mean(tmp_path):
             metrics={metric: value},
             details=details,
         )
-    (tmp_path / stage.output / "samples/mme.jsonl").write_text('{"score": null}\n')
+    (tmp_path / stage.output / "samples/mme_m_vqa_llava.jsonl").write_text('{"score": null}\n')
+    (tmp_path / stage.output / "samples/pope_m_vqa_llava.jsonl").write_text('{"score": 1.0}\n')
     record = write_cell(plan, cell, tmp_path, {stage.id: Ended(stage, "done") for stage in plan.stages})
     assert record["vqa"] == {
         "mme/perception": 1000.0, "pope/f1": 0.7, "shapes/accuracy": 0.5, "shapes/count/accuracy": 0.125,

@@ -8,11 +8,11 @@ from tiny_study import TINY
 
 from hf_clip_kd.study.running.arguments import StudyArguments
 from hf_clip_kd.study.running.collect import cell_id
-from hf_clip_kd.study.running.grid import Cell, cells_of
+from hf_clip_kd.study.running.grid import Cell, Reader, cells_of
 from hf_clip_kd.study.running.plan import Plan
 
 CONFIGS = Path(__file__).parents[3] / "recipes/configs/study"
-FIRST = {"student": "vit", "duration": "x1", "data": "plain", "language_model": "tiny"}
+FIRST = {"student": "vit", "duration": "x1", "data": "plain", "language_model": "tiny", "reading": "default"}
 
 
 def study(**changes):
@@ -33,7 +33,7 @@ def kinds(stages):
 def test_a_block_is_all_combinations_and_what_it_leaves_out_is_the_first():
     cells = cells_of(study(cells=[{"teacher": ["S", "L"], "duration": ["x1", "x2"], "seed": [0, 5]}]))
     wanted = {
-        Cell(teacher, "vit", "clip_kd", duration, "plain", seed, "tiny")
+        Cell(teacher, "vit", "clip_kd", duration, "plain", seed, "tiny", "default", seed)
         for teacher in "SL" for duration in ("x1", "x2") for seed in (0, 5)
     }  # fmt: skip
     assert set(cells) == wanted and len(cells) == 8
@@ -47,7 +47,7 @@ def test_what_several_blocks_ask_for_is_one_cell():
 
 def test_axes_are_those_of_a_cell_file():
     (cell,) = cells_of(study(cells=[{"teacher": None, "objective": "alone"}]))
-    assert cell.axes == {"teacher": None, "objective": "alone", "seed": 0} | FIRST
+    assert cell.axes == {"teacher": None, "objective": "alone", "seed": 0, "vlm_seed": 0} | FIRST
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_a_named_teacher_is_not_trained_and_without_a_cache_it_is_asked_anew():
     )
     (measured,) = full.cells.values()
     assert measured.training.arguments["teacher_model_name_or_path"] == "org/clip"
-    assert full.teachers["L", "tiny"].cost.arguments == {"model_name_or_path": "org/clip"}
+    assert full.teachers["L", Reader("tiny", "default", None)].cost.arguments == {"model_name_or_path": "org/clip"}
 
 
 def of_kind(plan, kind):
@@ -188,12 +188,12 @@ def test_without_a_language_model_students_are_scored_alone():
     full = plan(**NO_VLM)
     assert {stage.kind for stage in full.stages} == {"teacher", "cache", "student", "evaluate", "cost"}
     assert all(measured.vqa is None and measured.evaluate in measured.stages for measured in full.cells.values())
-    assert full.references == {} and {language_model for _, language_model in full.teachers} == {None}
+    assert full.references == {} and {reader for _, reader in full.teachers} == {Reader(None, None, None)}
     cell = next(iter(full.cells))
     assert str(cell) == "alone vit alone x1 plain seed 0"
     name, _, digits = cell_id(full, cell).rpartition("_")
     assert name == "alone_vit_alone_x1_plain_s0" and len(digits) == 8
-    assert full.cells[cell].training.id == plan().cells[Cell(**(cell.axes | FIRST))].training.id
+    assert full.cells[cell].training.id == plan().cells[Cell(**(cell.axes | FIRST | {"vlm_seed": 0}))].training.id
 
 
 @pytest.mark.parametrize("name", ["language_models", "references", "vqa"])

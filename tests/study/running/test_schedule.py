@@ -180,13 +180,43 @@ def test_what_a_killed_runner_left_running_is_not_started_twice(tmp_path, recipe
     assert end.outcome == "done" and begun < ended <= begun_again
 
 
+def test_features_are_shared_until_the_last_stage_that_reads_them_has_ended(tmp_path, recipes):
+    """Each stage leaves a file in the shared folder, and remembers what lay there when it began."""
+    script = "folder_of = pathlib.Path(arguments['feature_cache'])\nfolder_of.mkdir(parents=True, exist_ok=True)\n"
+    script += "arguments['seen'] = sorted(path.name for path in folder_of.iterdir())\n"
+    script += "(folder_of / str(arguments['name'])).touch()\nif arguments.get('fail'):"
+    (recipes / "train_vlm.py").write_text(SCRIPT.replace('if arguments.get("fail"):', script))
+    assert "seen" in (recipes / "train_vlm.py").read_text()
+
+    def vlm(name, folder, **arguments):
+        placed = {"feature_cache": PurePosixPath("features") / folder}
+        product = {"name": name, "product": "config.json"}
+        return Stage("vlm", product | {"feature_cache": "f"} | arguments, (), 10.0, placed)
+
+    mine, other = [vlm(0, "a"), vlm(1, "a"), vlm(2, "a")], vlm(3, "b", fail=True)
+    out = tmp_path / "out"
+    ends = run(tmp_path, recipes, [*mine, other], processes=1)
+    assert [end.outcome for end in ends] == ["done"] * 3 + ["failed"]
+    seen = [json.loads((out / stage.output / "config.json").read_text())["seen"] for stage in mine]
+    assert seen == [[], ["0"], ["0", "1"]]
+    # A stage that failed goes on with what is there.
+    assert sorted(path.name for path in (out / "features").iterdir()) == ["b"]
+    # A kill between the end of a stage and the deletion leaves nothing for good.
+    (out / "features/a").mkdir()
+    run(tmp_path, recipes, mine)
+    assert not (out / "features/a").exists()
+
+
 # ---- Stages ----
 
 
 def test_arguments_are_written_for_the_command(tmp_path):
     teacher = Stage("teacher", {"losses": {"clip": 1.0}})
     vlm = Stage(
-        "vlm", {"vision_tower": teacher.output, "beside": {"a": teacher.output}, "feature_cache": "x"}, (teacher,)
+        "vlm",
+        {"vision_tower": teacher.output, "beside": {"a": teacher.output}, "feature_cache": "x"},
+        (teacher,),
+        placed={"feature_cache": PurePosixPath("features/1")},
     )
     schedule = Schedule(tmp_path, ROOT / "recipes", processes=1, threads=3, accelerate_config="some.yaml")
     command = schedule.command(vlm)
@@ -196,7 +226,7 @@ def test_arguments_are_written_for_the_command(tmp_path):
     assert written == {
         "vision_tower": str(tmp_path / teacher.output),
         "beside": {"a": str(tmp_path / teacher.output)},
-        "feature_cache": str(tmp_path / vlm.folder / "features"),
+        "feature_cache": str(tmp_path / "features/1"),
         "output_dir": str(tmp_path / vlm.folder / "vlm"),
         "resume_from_checkpoint": "auto",
     }
