@@ -65,7 +65,7 @@ class FeatureCache:
             "images": json.dumps(self.image_processor.to_dict(), sort_keys=True, default=str),
         }
         self._places: dict[str, tuple[Path, int]] = {}
-        self._open: dict[Path, object] = {}
+        self._mapped: dict[Path, torch.Tensor] = {}
         for path in sorted(self.folder.glob("features-*.safetensors")):
             self._read(path)
 
@@ -86,9 +86,10 @@ class FeatureCache:
                 "the training data must be. Call `cache.add(images)` first."
             )
         path, row = self._places[name]
-        if path not in self._open:
-            self._open[path] = safe_open(path, framework="pt").__enter__()
-        return self._open[path].get_slice("features")[row]
+        if path not in self._mapped:
+            with safe_open(path, framework="pt") as file:
+                self._mapped[path] = file.get_tensor("features")  # a view of the mapped file, which nothing reads yet
+        return self._mapped[path][row]
 
     def add(self, images: Iterable[dict], decode: Callable[[dict], object], batch_size: int = 32) -> None:
         """
