@@ -181,7 +181,7 @@ def check(script: TrainVLMArguments, training: LlavaTrainingArguments) -> None:
         if script.evaluation is None:
             raise ValueError(
                 f"`score_at_steps={script.score_at_steps}` without `evaluation`, so there are no questions to ask. "
-                "Both belong together. Add for example `--evaluation '{\"shapes\": {\"split\": \"test\"}}'`."
+                'Both belong together. Add for example `--evaluation \'{"shapes": {"split": "test"}}\'`.'
             )
     if script.beside and training.resume_from_checkpoint not in (None, "auto"):
         raise ValueError(
