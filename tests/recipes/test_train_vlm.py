@@ -154,7 +154,7 @@ def test_the_curve_ends_with_the_result(name, folder):
     assert curve["steps"] == [1, 2] and len(curve["seconds"]) == 2
     scores = curve["scores"]["shapes"]
     assert {metric: values[-1] for metric, values in scores.items()} == pytest.approx(result["metrics"])
-    # Over two points, the area is their mean.
+    # The area of two points is their mean.
     assert curve["area"]["shapes"] == pytest.approx({metric: sum(values) / 2 for metric, values in scores.items()})
     logged = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [entry["step"] for entry in logged if "shapes_accuracy" in entry] == [1]

@@ -7,7 +7,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from accelerate.utils import gather_object
 from llava_runs import losses, make_model, make_trainer
+from processes import join, launch, leave
 from transformers import TrainerCallback
 
 from hf_clip_kd.training.learning_curve import LearningCurve, curve_of
@@ -180,3 +182,24 @@ def test_engines_that_shard_are_refused(tmp_path):
     trainer.is_fsdp_enabled = True
     with pytest.raises(ValueError, match="under FSDP or DeepSpeed.*whole weights.*leave `score_at_steps` out"):
         LearningCurve(trainer, [2], dict)
+
+
+def in_a_process(rank, processes, port, folder):
+    join(rank, processes, port)
+    model, processor = make_model()
+    trainer = make_trainer(folder, model, processor, per_device_train_batch_size=2)
+
+    def score():
+        return {"shapes": {"accuracy": float(sum(gather_object([1 + rank])))}}
+
+    curve = LearningCurve(trainer, [2], score)
+    trainer.add_callback(curve)
+    trainer.train()
+    curve.finish(score())
+    leave()
+
+
+@pytest.mark.slow
+def test_all_processes_score_and_the_main_process_writes(tmp_path):
+    curve = read(launch(in_a_process, 2, tmp_path))
+    assert curve["steps"] == [2, 4] and curve["scores"] == {"shapes": {"accuracy": [3.0, 3.0]}}
