@@ -61,26 +61,28 @@ class LearningCurve(TrainerCallback):
         self.points, self._seconds = list(saved["points"]), saved["seconds"] - self.trainer.throughput.trained
         self._write()
         # A run that was told to stop at such a step left the scoring to the next one.
-        self._see(args, state)
+        self._see(args, state, control)
 
     def on_step_end(self, args, state, control, **kwargs):
         if not control.should_training_stop:
-            self._see(args, state)
+            self._see(args, state, control)
         state.stateful_callbacks[_KEY] = {"points": self.points, "seconds": self._now()}
 
     def finish(self, scores: Scores) -> None:
         """Add the trained model's scores as the last point; all processes call this together."""
         self._add(self.trainer.state.global_step, scores)
 
-    def _see(self, args, state) -> None:
+    def _see(self, args, state, control) -> None:
         step = state.global_step
         if step not in self.steps or step == state.max_steps or any(point["step"] == step for point in self.points):
             return
         with self.trainer.ema.in_place(), kept_random_states(args.device):
             scores = self.score()
         self._add(step, scores)
+        asked = control.should_log
         # The clock of the training begins anew after a log, so it does not count the scoring.
         self.trainer.log({f"{name}_{metric}": scores[name][metric] for name, metric in overall(scores)})
+        control.should_log = asked  # this log was not the one of the training
 
     def _add(self, step: int, scores: Scores) -> None:
         scores = {name: {metric: float(value) for metric, value in of.items()} for name, of in scores.items()}
