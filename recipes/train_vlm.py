@@ -28,12 +28,13 @@ from hf_clip_kd.data.instruct import without_images
 from hf_clip_kd.data.shapes.instruct import load_shapes_instruct
 from hf_clip_kd.evaluation import build_vqa_evaluator
 from hf_clip_kd.evaluation.cost import measure_run
-from hf_clip_kd.evaluation.vqa import summary_row, summary_table
+from hf_clip_kd.evaluation.vqa import VQAEvaluator, question_picture, summary_row, summary_table
 from hf_clip_kd.hub.cards import record_sources
 from hf_clip_kd.hub.run import check_run, push_run
 from hf_clip_kd.models.completeness import SAVE_RULE, load_complete
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
 from hf_clip_kd.recipe_io.results import write_whole
+from hf_clip_kd.training.learning_curve import LearningCurve, check_steps
 from hf_clip_kd.vlm import (
     FeatureCache,
     FeatureScale,
@@ -41,6 +42,7 @@ from hf_clip_kd.vlm import (
     LlavaTrainer,
     LlavaTrainingArguments,
     build_llava,
+    image_name,
     load_llava,
     load_tower,
     measure_features,
@@ -49,6 +51,7 @@ from hf_clip_kd.vlm import (
     reading_features,
     save_llava,
     square_image_processor,
+    stored_pictures,
     tower_checksum,
     training_picture,
 )
@@ -126,7 +129,10 @@ class TrainVLMArguments:
     )
     feature_cache: str | None = field(
         default=None,
-        metadata={"help": "Folder for the frozen tower's features, for this and other runs."},
+        metadata={
+            "help": "Folder for the frozen tower's features, for this and other runs. Images of the evaluation are "
+            "stored there, too."
+        },
     )
     quantization: str | None = field(
         default=None, metadata={"help": "Load the language model in `4bit` or `8bit`, for `lora` (QLoRA)."}
@@ -137,6 +143,13 @@ class TrainVLMArguments:
     )
     evaluation: dict | None = field(
         default=None, metadata={"help": "Benchmarks and their files, see `evaluate_vlm.py`."}
+    )
+    score_at_steps: list[int] | None = field(
+        default=None,
+        metadata={
+            "help": "Optimizer steps at which the run scores itself on its `evaluation`, as at its end. The curve is "
+            "written to `learning_curve.json`. With `ema_decay` the average of the weights is scored."
+        },
     )
     trust_remote_code: bool = field(default=False, metadata={"help": "Run model code from the Hub."})
 
@@ -163,6 +176,13 @@ def check(script: TrainVLMArguments, training: LlavaTrainingArguments) -> None:
             f"`feature_cache={script.feature_cache!r}` with `tune_vision_tower`: stored features are those of a tower "
             "that does not change. Leave one of the two out."
         )
+    if script.score_at_steps is not None:
+        check_steps(script.score_at_steps, training.max_steps if training.max_steps > 0 else None)
+        if script.evaluation is None:
+            raise ValueError(
+                f"`score_at_steps={script.score_at_steps}` without `evaluation`, so there are no questions to ask. "
+                'Both belong together. Add for example `--evaluation \'{"shapes": {"split": "test"}}\'`.'
+            )
     if script.beside and training.resume_from_checkpoint not in (None, "auto"):
         raise ValueError(
             f"`resume_from_checkpoint={training.resume_from_checkpoint!r}` with `beside`: it belongs to one of the "
@@ -251,17 +271,57 @@ def feature_scale(model, processor, dataset) -> FeatureScale:
     return FeatureScale(model, statistics.power_of_two_scale())
 
 
-def train(script: TrainVLMArguments, training: LlavaTrainingArguments, tower: str | None, dataset):
-    """Train one LLaVA, leave it in `training.output_dir`, and return it with its processor."""
+def open_cache(script: TrainVLMArguments, model, processor, dataset, checksum: str, evaluator: VQAEvaluator | None):
+    """Return the features of all images that training and evaluation show the tower; `None` without a cache."""
+    if script.feature_cache is None or not any(dataset["num_images"]):
+        return None
+    # Each tower of a study has its own folder in the cache.
+    cache = FeatureCache(Path(script.feature_cache) / checksum[:16], model, processor)
+    cache.add((image for row in dataset.select_columns("images") for image in row["images"]), training_picture)
+    if evaluator is not None:
+        samples = [sample for entry in evaluator.benchmarks for sample in entry.samples if sample.image is not None]
+        # A file is asked about several times. It is opened once.
+        samples = {s.image if isinstance(s.image, str) else i: s for i, s in enumerate(samples)}.values()
+        # Evaluation lays transparent pictures on white, and training only half of them. So the pixels name them.
+        cache.add(samples, question_picture, name=lambda sample: image_name(question_picture(sample)))
+    return cache
+
+
+@contextlib.contextmanager
+def reading(model, processor, cache: FeatureCache | None):
+    """Yield the processor with which the model is asked, here of stored features if there are any."""
+    if cache is None:
+        yield processor
+        return
+    with reading_features(model):
+        yield stored_pictures(processor, cache)
+
+
+def all_scores(evaluator: VQAEvaluator) -> dict[str, dict[str, float]]:
+    """Return every number of the evaluator's results, overall and by type of question."""
+    return {
+        name: {metric: value for metric, value in result.items() if isinstance(value, float)}
+        for name, result in evaluator.results.items()
+    }
+
+
+def train(
+    script: TrainVLMArguments,
+    training: LlavaTrainingArguments,
+    tower: str | None,
+    dataset,
+    evaluator: VQAEvaluator | None,
+):
+    """
+    Train one LLaVA and leave it in `training.output_dir`.
+
+    Returns the LLaVA as it is loaded from there, its processor, and its stored features and learning curve, if any.
+    """
     set_seed(training.seed)
     model, processor = build(script, tower, quantize=script.quantization is not None)
     before = tower_checksum(model.model.vision_tower)
     logger.info("The tower %s has the checksum %s.", tower or "", before[:16])
-    cache = None
-    if script.feature_cache is not None and any(dataset["num_images"]):
-        # Each tower of a study has its own folder in the cache.
-        cache = FeatureCache(Path(script.feature_cache) / before[:16], model, processor)
-        cache.add((image for row in dataset.select_columns("images") for image in row["images"]), training_picture)
+    cache = open_cache(script, model, processor, dataset, before, evaluator)
     scale = feature_scale(model, processor, dataset) if script.normalize_features and tower is not None else None
     collator = LlavaDataCollator(
         processor,
@@ -282,7 +342,16 @@ def train(script: TrainVLMArguments, training: LlavaTrainingArguments, tower: st
         data_collator=collator,
         feature_scale=scale,
     )
-    with contextlib.nullcontext() if cache is None else reading_features(model):
+    curve = None
+    with reading(model, processor, cache) as reader:
+        if script.score_at_steps is not None:
+
+            def score() -> dict[str, dict[str, float]]:
+                evaluator(trainer.llava, reader, learning=True)
+                return all_scores(evaluator)
+
+            curve = LearningCurve(trainer, script.score_at_steps, score)
+            trainer.add_callback(curve)
         trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
     logger.info("%s", collator.counts)
 
@@ -301,7 +370,7 @@ def train(script: TrainVLMArguments, training: LlavaTrainingArguments, tower: st
             f"{training.tune_vision_tower}."
         )
     logger.info("In %s the tower has the checksum %s.", folder, after[:16])
-    return model.to(trainer.args.device), processor
+    return model.to(trainer.args.device), processor, cache, curve
 
 
 def main(argv: list[str] | None = None) -> list[dict]:
@@ -334,16 +403,21 @@ def main(argv: list[str] | None = None) -> list[dict]:
                 Path(own.output_dir) / "recipe.yaml", dataclasses.replace(script, vision_tower=tower, beside=None), own
             )
             record_sources(own.output_dir)
-        model, processor = train(script, own, tower, dataset if seeing else without_images(dataset))
-        if evaluator is not None:
-            measure = evaluator if seeing else evaluator.without_images()
-            numbers = measure(
-                model,
-                processor,
-                folder=Path(own.output_dir) / "results" if main_process else None,
-                name=own.output_dir,
-                config=asdict(script) | {"vision_tower": tower} | own.to_dict(),
-            )
+        measure = evaluator if evaluator is None or seeing else evaluator.without_images()
+        model, processor, cache, curve = train(
+            script, own, tower, dataset if seeing else without_images(dataset), measure
+        )
+        if measure is not None:
+            with reading(model, processor, cache) as reader:
+                numbers = measure(
+                    model,
+                    reader,
+                    folder=Path(own.output_dir) / "results" if main_process else None,
+                    name=own.output_dir,
+                    config=asdict(script) | {"vision_tower": tower} | own.to_dict(),
+                )
+            if curve is not None:
+                curve.finish(all_scores(measure))
             rows.append(summary_row(name, numbers, measure.results))
     if rows and training.process_index == 0:
         oracle = Path(script.language_model or "", "oracle.json")

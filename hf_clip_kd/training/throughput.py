@@ -69,11 +69,15 @@ class Throughput(TrainerCallback):
     Args:
         device (`torch.device`): The device that trains.
         world_size (`int`): The number of processes.
+
+    Attributes:
+        trained (`float`): Seconds that all steps of this trainer took so far.
     """
 
     def __init__(self, device: torch.device, world_size: int):
         self.clock = Clock(device)
         self.world_size = world_size
+        self.trained = 0.0
         self._forget()
 
     def _forget(self) -> None:
@@ -89,7 +93,9 @@ class Throughput(TrainerCallback):
         self._data_seconds += time.perf_counter() - self._fetch_start
 
     def on_step_end(self, args, state, control, **kwargs):
-        self._seconds += time.perf_counter() - self._fetch_start
+        seconds = time.perf_counter() - self._fetch_start
+        self._seconds += seconds
+        self.trained += seconds
         self._begin_fetch(args, state, control)
 
     def read(self, logs: dict[str, float]) -> dict[str, float]:

@@ -6,7 +6,7 @@ from .adapters import add_lora, merge_adapter, quantization
 from .build import build_llava
 from .chat_templates import get_chat_template, list_chat_templates
 from .collator import LlavaDataCollator
-from .feature_cache import FeatureCache, reading_features
+from .feature_cache import FeatureCache, image_name, reading_features, stored_pictures
 from .feature_scale import FeatureScale, FeatureStatistics, measure_features
 from .image_modes import square_image_processor
 from .pictures import training_picture
@@ -25,6 +25,7 @@ __all__ = [
     "add_lora",
     "build_llava",
     "get_chat_template",
+    "image_name",
     "list_chat_templates",
     "load_llava",
     "load_tower",
@@ -35,6 +36,7 @@ __all__ = [
     "save_llava",
     "set_trainable",
     "square_image_processor",
+    "stored_pictures",
     "tower_checksum",
     "training_picture",
 ]

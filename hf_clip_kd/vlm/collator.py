@@ -20,6 +20,7 @@ from .sample_counts import BadSampleError, SampleCounts
 IGNORED = -100
 _ROLES = ("system", "user", "assistant")
 _GENERATION = re.compile(r"{%-?\s*generation\s*-?%}")
+KNOWN = 2048  # conversations whose tokens are remembered
 # Two shapes: a processor that treats both alike gives every picture the same number of tokens.
 _PROBES = (Image.new("RGB", (80, 64)), Image.new("RGB", (64, 96)))
 
@@ -30,6 +31,9 @@ class LlavaDataCollator:
     The whole conversation is tokenized once, each `<image>` as the tower's number of image tokens. Labels are the
     spans that the chat template marks as generated: answers with the token that ends them. No label depends on a
     token's value. An EOS that is also the padding is supervised only at the end of an answer.
+
+    Questions repeat in made-up data, and in every epoch of a small data set. So the tokens of the last 2,048 different
+    conversations are remembered.
 
     Args:
         processor (`LlavaProcessor`):
@@ -46,8 +50,8 @@ class LlavaDataCollator:
             `"chat"` is the processor's chat template. `"plain"` is LLaVA's first stage: image, caption, newline,
             without the person's words and without EOS.
         tower_features (`Callable`, *optional*):
-            Stored features `(layers, tokens, width)` of a row's image; no image is then decoded. A `ValueError` for an
-            image without features makes the sample a bad one.
+            Stored features `(layers, tokens, width)` of a row's image, such as a [`FeatureCache`]; no image is then
+            decoded. A `ValueError` for an image without features makes the sample a bad one.
         max_masked_fraction (`float`, *optional*, defaults to `0.5`):
             Largest share of samples left out, of at least 50, or of all at the end of the run. A larger share stops
             the run with its reasons.
@@ -107,6 +111,7 @@ class LlavaDataCollator:
         self.num_image_tokens = _num_image_tokens(processor)
         self.counts = SampleCounts(max_masked_fraction)
         self._last: dict[str, Any] | None = None
+        self._known: dict[tuple, dict[str, Any]] = {}
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         samples = []
@@ -118,8 +123,7 @@ class LlavaDataCollator:
                     raise ValueError(f"{error} Or leave such samples out: `on_bad_sample='skip'`.") from error
                 self.counts.skip(error)
                 continue
-            labels = sample["labels"]
-            self.counts.use(len(labels), int((labels != IGNORED).sum()), sample["truncated"])
+            self.counts.use(len(sample["labels"]), sample["supervised"], sample["truncated"])
             samples.append(sample)
         if samples:
             self._last = samples[-1]
@@ -132,25 +136,31 @@ class LlavaDataCollator:
         self.counts.check()
 
     def _sample(self, row: dict[str, Any], name: str) -> dict[str, Any]:
-        """Return token ids (length,), labels (length,) and images of one row."""
+        """Return token ids (length,), labels (length,) and images of one row, and what is counted of it."""
         messages, images = row["messages"], row.get("images") or []
+        key = (len(images), *(tuple(message.items()) for message in messages))
+        if key not in self._known:
+            text = self._text(messages, images, name)
+            if len(self._known) >= KNOWN:
+                del self._known[next(iter(self._known))]
+            self._known[key] = text
+        return self._known[key] | {"images": [self._image(image, name) for image in images]}
+
+    def _text(self, messages: list[dict[str, str]], images: list[Any], name: str) -> dict[str, Any]:
         _check_messages(messages, images, self.processor.image_token, name)
         ids, labels = self._tokenize(messages, name)
         cut, labels = ids[self.max_length :], labels[: self.max_length]
         images_cut = bool((cut == self.processor.image_token_id).any())
-        if images_cut or not (labels != IGNORED).any():
+        supervised = int((labels != IGNORED).sum())
+        if images_cut or not supervised:
             raise BadSampleError(
                 "too long",
                 f"The sample {name!r} has {len(ids)} tokens and would lose "
                 f"{'image tokens' if images_cut else 'all answers'} at `max_length={self.max_length}`. Text may be "
                 f"cut, but not every answer and no image. Pass `max_length={len(ids)}` or more.",
             )
-        return {
-            "input_ids": ids[: self.max_length],
-            "labels": labels,
-            "truncated": len(cut) > 0,
-            "images": [self._image(image, name) for image in images],
-        }
+        counted = {"supervised": supervised, "truncated": len(cut) > 0}
+        return {"input_ids": ids[: self.max_length], "labels": labels} | counted
 
     def _tokenize(self, messages: list[dict[str, str]], name: str) -> tuple[torch.Tensor, torch.Tensor]:
         token = self.processor.image_token

@@ -1,21 +1,26 @@
 """Features of a frozen vision tower, computed once per image and read from files in every later run."""
 
 import contextlib
+import copy
 import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import PartialState
 from filelock import FileLock
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save
 from tqdm import tqdm
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
+from transformers.image_utils import make_flat_list_of_images
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from ..data.reading.images import image_path
 from ..models.towers.checksum import tower_checksum
 from ..recipe_io.results import remove_torn, write_whole
 
@@ -24,8 +29,15 @@ logger = logging.getLogger(__name__)
 SHARD = 2048  # Images per file.
 
 
-def image_name(image: dict) -> str:
-    """Return the name of an undecoded image (`{"bytes", "path"}`) in a cache: a hash of its bytes, else its path."""
+def image_name(image: dict | Image.Image) -> str:
+    """
+    Return the name of an image in a cache.
+
+    An undecoded image (`{"bytes", "path"}`) has a hash of its bytes, else its path. A picture has a hash of its
+    pixels.
+    """
+    if isinstance(image, Image.Image):
+        return hashlib.sha256(f"{image.mode} {image.size} ".encode() + image.tobytes()).hexdigest()
     return image["path"] if image["bytes"] is None else hashlib.sha256(image["bytes"]).hexdigest()
 
 
@@ -66,15 +78,15 @@ class FeatureCache:
             "images": json.dumps(self.image_processor.to_dict(), sort_keys=True, default=str),
         }
         self._places: dict[str, tuple[Path, int]] = {}
-        self._open: dict[Path, object] = {}
+        self._mapped: dict[Path, torch.Tensor] = {}
         self._read_all()
 
     def __len__(self) -> int:
         return len(self._places)
 
-    def __call__(self, image: dict) -> torch.Tensor:
+    def __call__(self, image: dict | Image.Image) -> torch.Tensor:
         """
-        Return the hidden states (layers, tokens, width) of an undecoded image.
+        Return the hidden states (layers, tokens, width) of an undecoded image, or of a picture.
 
         Raises:
             ValueError: The image is not in the cache.
@@ -83,26 +95,34 @@ class FeatureCache:
         if name not in self._places:
             raise ValueError(
                 f"The image {name} is not among the {len(self):,} of the feature cache {self.folder}. All images of "
-                "the training data must be. Call `cache.add(images)` first."
+                "the data must be. Call `cache.add(images)` first."
             )
         path, row = self._places[name]
-        if path not in self._open:
-            self._open[path] = safe_open(path, framework="pt").__enter__()
-        return self._open[path].get_slice("features")[row]
+        if path not in self._mapped:
+            with safe_open(path, framework="pt") as file:
+                self._mapped[path] = file.get_tensor("features")  # a view of the mapped file, which nothing reads yet
+        return self._mapped[path][row]
 
-    def add(self, images: Iterable[dict], decode: Callable[[dict], object], batch_size: int = 32) -> None:
+    def add(
+        self,
+        images: Iterable[Any],
+        decode: Callable[[Any], Image.Image],
+        batch_size: int = 32,
+        name: Callable[[Any], str] = image_name,
+    ) -> None:
         """
         Compute and store the missing features; the processes of a run share the work.
 
         Runs that share the folder take turns. A run that waits finds what the other has stored.
 
         Args:
-            images (`Iterable[dict]`): Undecoded images; equal names count once.
-            decode (`Callable`): Undecoded image -> RGB `PIL.Image.Image`, for training [`training_picture`]. An image
-                with a `ValueError` is left out with a warning; the collator meets it again.
+            images (`Iterable`): Undecoded images, or whatever `decode` and `name` take; equal names count once.
+            decode (`Callable`): Image -> RGB `PIL.Image.Image`, for training [`training_picture`]. An image with a
+                `ValueError` is left out with a warning; the collator meets it again.
             batch_size (`int`, *optional*, defaults to `32`): Images per forward pass.
+            name (`Callable`, *optional*, defaults to `image_name`): Image -> the name under which it is asked for.
         """
-        named = {image_name(image): image for image in images}
+        named = {name(image): image for image in images}
         self.folder.mkdir(parents=True, exist_ok=True)
         state = PartialState()
         takes_turn = state.is_main_process and not named.keys() <= self._places.keys()
@@ -111,7 +131,7 @@ class FeatureCache:
                 remove_torn(self.folder)
             state.wait_for_everyone()
             self._read_all()
-            missing = [(name, image) for name, image in named.items() if name not in self._places]
+            missing = [(key, image) for key, image in named.items() if key not in self._places]
             shards = [missing[start : start + SHARD] for start in range(0, len(missing), SHARD)]
             mine = shards[state.process_index :: state.num_processes]
             for shard in tqdm(mine, desc="vision features", unit="file", disable=not state.is_main_process):
@@ -120,14 +140,14 @@ class FeatureCache:
         self._read_all()
 
     @torch.no_grad()
-    def _write(self, shard: list[tuple[str, dict]], decode: Callable, batch_size: int) -> None:
+    def _write(self, shard: list[tuple[str, Any]], decode: Callable, batch_size: int) -> None:
         names, pictures, features = [], [], []
         for name, image in shard:
             try:
                 pictures.append(decode(image))
                 names.append(name)
             except ValueError as error:
-                logger.warning("No features of the image %s: %s", image.get("path") or name, error)
+                logger.warning("No features of the image %s: %s", image_path(image) or name, error)
         if not names:
             return
         core = self.model.model
@@ -183,3 +203,25 @@ def reading_features(model: LlavaForConditionalGeneration) -> Iterator[None]:
         yield
     finally:
         del tower.forward
+
+
+def stored_pictures(processor: LlavaProcessor, features: Callable[[Image.Image], torch.Tensor]) -> LlavaProcessor:
+    """
+    Return a copy of a processor whose `pixel_values` are stored hidden states, for a model in [`reading_features`].
+
+    Text becomes the same tokens as with the processor itself.
+
+    Args:
+        processor ([`~transformers.LlavaProcessor`]): Processor to copy.
+        features (`Callable`): RGB picture -> hidden states (layers, tokens, width), such as a [`FeatureCache`].
+    """
+    reader = copy.copy(processor)
+    class_tokens = 1 if processor.vision_feature_select_strategy == "default" else 0
+
+    def process(images: Any, **options: Any) -> tuple[dict[str, torch.Tensor], list[str]]:
+        states = torch.stack([features(picture) for picture in make_flat_list_of_images(images)])
+        return {"pixel_values": states}, [processor.image_token * (states.shape[2] - class_tokens)] * len(states)
+
+    # The instance's method hides the class's, which decides on images and on the number of their tokens.
+    reader._process_images = process
+    return reader

@@ -10,7 +10,8 @@ import pytest
 import yaml
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from hf_clip_kd.data.shapes import QUESTION_TYPES
+from hf_clip_kd.data.shapes import QUESTION_TYPES, load_shapes
+from hf_clip_kd.evaluation import build_vqa_evaluator
 from hf_clip_kd.models.load_tower import load_tower
 from hf_clip_kd.recipe_io.parser import RecipeParser
 from hf_clip_kd.vlm import LlavaTrainingArguments, list_chat_templates, tower_checksum
@@ -107,6 +108,7 @@ def folder(tmp_path_factory):
         "feature_cache": str(folder / "features"),
         "normalize_features": True,
         "evaluation": {"shapes": {"split": "test", "max_samples": 24}},
+        "score_at_steps": [1, 2],
         "output_dir": str(folder / "runs" / "student"),
     }
     common = {
@@ -144,12 +146,38 @@ def test_each_run_leaves_a_llava_its_answers_and_its_recipe(folder):
     }
 
 
+@pytest.mark.parametrize("name", ["student", "blind"])
+def test_the_curve_ends_with_the_result(name, folder):
+    run = folder / "runs" / name
+    curve = json.loads((run / "learning_curve.json").read_text())
+    (result,) = (json.loads(path.read_text()) for path in (run / "results").glob("*.json"))
+    assert curve["steps"] == [1, 2] and len(curve["seconds"]) == 2
+    scores = curve["scores"]["shapes"]
+    assert {metric: values[-1] for metric, values in scores.items()} == pytest.approx(result["metrics"])
+    # The area of two points is their mean.
+    assert curve["area"]["shapes"] == pytest.approx({metric: sum(values) / 2 for metric, values in scores.items()})
+    logged = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in logged if "shapes_accuracy" in entry] == [1]
+
+
+def test_stored_features_answer_as_the_tower_does(folder):
+    """The result of a run from stored features is that of its saved folder, from pixels."""
+    run = folder / "runs" / "student"
+    assert list((folder / "features").glob("*/*.safetensors"))
+    model = AutoModelForImageTextToText.from_pretrained(run)
+    (samples,) = (run / "results" / "samples").glob("*.jsonl")
+    evaluator = build_vqa_evaluator({"shapes": {"split": "test", "max_samples": 24}}, load_shapes)
+    evaluator(model, AutoProcessor.from_pretrained(run), learning=True)
+    stored = [json.loads(line)["score"] for line in samples.read_text().splitlines()]
+    assert evaluator.results["shapes"]["scores"] == stored
+
+
 def test_the_tower_in_the_folder_is_the_one_given(folder, tmp_path):
     tower, processor = load_tower("shapes-vit-t")
     tower.save_pretrained(tmp_path / "tower"), processor.save_pretrained(tmp_path / "tower")
     settings = yaml.safe_load((folder / "vlm.yaml").read_text())
     settings |= {"vision_tower": str(tmp_path / "tower"), "output_dir": str(tmp_path / "run"), "feature_cache": None}
-    del settings["beside"], settings["evaluation"]
+    del settings["beside"], settings["evaluation"], settings["score_at_steps"]
     recipe = import_recipe("train_vlm")
     recipe.main(["--config", write_yaml(tmp_path / "a.yaml", **settings)])
     saved = AutoModelForImageTextToText.from_pretrained(tmp_path / "run")
@@ -181,6 +209,9 @@ BAD = [
     ({"beside": {"a": None}, "resume_from_checkpoint": "c"}, "belongs to one of the towers"),
     ({"evaluation": {"gqq": {}}}, "'gqq' is no benchmark"),
     ({"evaluation": {"gqa": {"questions": "no.json", "image_folder": "."}}}, "no.json"),
+    ({"score_at_steps": [5]}, r"`score_at_steps=\[5\]` without `evaluation`.*Add for example"),
+    ({"score_at_steps": [5], "max_steps": 2}, r"has 5, and the run has 2 steps.*or train longer"),
+    ({"score_at_steps": [0]}, "has 0. It must be numbers of optimizer steps"),
     ({"dataset_name": "no.json"}, "no.json"),
     ({"chat_template": "klingon"}, "klingon.*qwen2"),
     ({"image_mode": "round"}, "image_mode.*round"),

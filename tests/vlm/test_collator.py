@@ -71,6 +71,25 @@ def test_a_batch_of_one_two_and_no_image():
     )
 
 
+def test_a_conversation_is_tokenized_once_while_it_is_remembered(monkeypatch):
+    collator, calls = LlavaDataCollator(make_processor()), []
+    tokenize = collator._tokenize
+    monkeypatch.setattr(collator, "_tokenize", lambda messages, name: calls.append(name) or tokenize(messages, name))
+    rows = [row(name="a"), row(answer="blue", images=("blue",), name="b"), TEXT]
+    first, again = collator(rows), collator([dict(sample, id="again") for sample in rows])
+    assert calls == ["a", "b", "t1"]
+    assert first.keys() == again.keys() and all(torch.equal(first[key], again[key]) for key in first)
+    assert collator.counts.seen == 6
+    assert collator.counts.supervised_fraction == (first["labels"] != -100).sum() / first["attention_mask"].sum()
+    with pytest.raises(ValueError, match="sample 'c' has 1 <image> in its text and 0 images"):
+        collator([row(images=(), name="c")])  # the same text, and not the same sample
+    monkeypatch.setattr("hf_clip_kd.vlm.collator.KNOWN", 2)
+    collator._known.clear()
+    for name in ("blue", "green", "white", "blue"):
+        collator([row(answer=name, name=name)])
+    assert calls[3:] == ["blue", "green", "white", "blue"] and len(collator._known) == 2
+
+
 def test_padding_that_is_the_end_of_turn_is_supervised_where_it_ends_an_answer():
     collator = LlavaDataCollator(make_processor())
     end = collator.processor.tokenizer.pad_token_id

@@ -25,7 +25,8 @@ class WorkerCounts:
         self.table = torch.zeros(SLOTS, len(self.columns), dtype=torch.int64).share_memory_()
 
     def add(self, column: str, number: int = 1) -> None:
-        self.table[worker_slot(), self.columns.index(column)] += number
+        # NumPy adds to the same memory ten times as fast, and this is done for each row.
+        self.table.numpy()[worker_slot(), self.columns.index(column)] += number
 
     def total(self, column: str) -> int:
         """Return the sum over all workers."""

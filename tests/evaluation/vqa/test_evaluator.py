@@ -53,6 +53,12 @@ def test_empty_answers_leave_no_result(gqa, asked, tmp_path, folder):
     assert evaluate(silent, None, learning=True) == {"gqa": 0}
 
 
+def test_a_model_that_still_learns_may_have_only_empty_answers(gqa, asked):
+    evaluate = build_vqa_evaluator({"gqa": gqa})
+    silent = {sample.prompt: " " for sample in evaluate.benchmarks[0].samples}
+    assert evaluate(silent, None, learning=True) == {"gqa": 0.0}
+
+
 def test_a_blind_model_is_asked_all_questions(gqa, asked):
     (entry,) = build_vqa_evaluator({"gqa": gqa}).benchmarks
     entry = replace(entry, benchmark=replace(entry.benchmark, needs_image=True))

@@ -1,0 +1,69 @@
+"""Questions from stored features: the same tokens and logits as from pixels, without the tower."""
+
+import pytest
+import torch
+from llava_runs import make_model
+from PIL import Image
+
+from hf_clip_kd.evaluation.vqa import Sample, question_picture
+from hf_clip_kd.evaluation.vqa.inputs import model_inputs
+from hf_clip_kd.vlm import FeatureCache, image_name, reading_features, stored_pictures
+
+
+def questions():
+    """Ask about pictures in memory: three colours, one of them half transparent, and none."""
+    clear = Image.new("RGBA", (40, 30), (0, 0, 255, 128))
+    pictures = [Image.new("RGB", (40, 30), "red"), clear, Image.new("RGB", (50, 50), "green"), None]
+    return [Sample(i, picture, "What colour" + " is it" * i) for i, picture in enumerate(pictures)]
+
+
+def store(folder, model, processor, samples):
+    cache = FeatureCache(folder, model, processor)
+    seeing = [sample for sample in samples if sample.image is not None]
+    cache.add(seeing, question_picture, name=lambda sample: image_name(question_picture(sample)))
+    return cache
+
+
+@pytest.mark.parametrize("layer", [-2, [-2, -1]], ids=str)
+@pytest.mark.parametrize("tower", ["clip", "resnet"])
+def test_a_question_from_stored_features_is_that_from_pixels(tower, layer, tmp_path):
+    model, processor = make_model(tower, layer)
+    model.eval()
+    samples = questions()
+    cache = store(tmp_path, model, processor, samples)
+    assert len(cache) == 3
+    pixels = model_inputs(processor, samples)
+    states = model_inputs(stored_pictures(processor, cache), samples)
+    assert torch.equal(states["input_ids"], pixels["input_ids"])
+    assert torch.equal(states["attention_mask"], pixels["attention_mask"])
+    with torch.no_grad():
+        expected = model(**pixels).logits
+        for child in model.model.vision_tower.children():
+            child.register_forward_pre_hook(lambda *_: pytest.fail("the tower was called"))
+        with reading_features(model):
+            found = model(**states).logits
+            other = model(**states | {"pixel_values": states["pixel_values"].flip(0)}).logits
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(other, expected, rtol=1e-4, atol=1e-5), "the pictures differ"
+
+
+def test_text_alone_needs_no_features(tmp_path):
+    model, processor = make_model()
+    samples = questions()[-1:]
+    inputs = model_inputs(stored_pictures(processor, FeatureCache(tmp_path, model, processor)), samples)
+    assert set(inputs) == {"input_ids", "attention_mask"}
+
+
+def test_pictures_are_named_by_their_pixels():
+    pictures = [Image.new("RGB", size, color) for size in ((2, 3), (3, 2)) for color in ("red", "blue")]
+    assert len({image_name(picture) for picture in pictures}) == 4
+    assert image_name(pictures[0]) == image_name(pictures[0].copy())
+
+
+def test_a_stored_row_is_a_view_of_the_file(tmp_path):
+    """Reading a slice by safetensors took a hundred times as long."""
+    model, processor = make_model()
+    samples = questions()
+    cache = store(tmp_path, model, processor, samples)
+    red, clear = (cache(question_picture(sample)) for sample in samples[:2])
+    assert red.untyped_storage().data_ptr() == clear.untyped_storage().data_ptr()
