@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 WIDTH, HEADS = 128, 8
-BATCH, LEARNING_RATE, WEIGHT_DECAY = 256, 1e-2, 0.5
+BATCH, LEARNING_RATE, WEIGHT_DECAY = 256, 7e-3, 0.5
 # Steps of a fit: enough for each type, and for each question. Fewer make good towers look alike.
-LEAST_STEPS, STEPS_PER_TYPE, PASSES = 300, 100, 8
+LEAST_STEPS, STEPS_PER_TYPE, PASSES = 300, 150, 8
 
 
 class Question(NamedTuple):

@@ -150,10 +150,10 @@ class RepresentationEvaluator(Evaluator):
         dataset = check_dataset(dataset, {key: column for key, column in columns.items() if column is not None}, name)
         self.name, self.teacher, self.layer, self.batch_size = name, teacher, layer, batch_size
         self.rows, image_of_row = unique_images(dataset, image_column)
-        self.images = dataset.select(self.rows)[image_column]
-        self.labels = None if label_column is None else dataset.select(self.rows)[label_column][:]
-        self.least = {"n_images": 2} if self.labels is None else {"n_images": FOLDS, "n_classes": 2}
         images = dataset.select(self.rows)
+        self.images = images[image_column]
+        self.labels = None if label_column is None else images[label_column][:]
+        self.least = {"n_images": 2} if self.labels is None else {"n_images": FOLDS, "n_classes": 2}
         self.prompts, self.own_text = texts_of(images, label_column, text_column, templates)
         self.masks = None if mask_column is None else images[mask_column][:]
         self.keypoints = None if keypoint_column is None else keypoints_of(images, keypoint_column)
@@ -174,7 +174,7 @@ class RepresentationEvaluator(Evaluator):
         if self.pairs is None or self.pairs < 3 or not self.prompts:
             raise ValueError(
                 f"`gromov_wasserstein={self.pairs}` and `language_model={self.language_model!r}` of evaluator "
-                f"{self.name!r}, whose data have {len(self.prompts)} texts, measure nothing. It takes at least 3 pairs "
+                f"{self.name!r}, whose data have {len(self.prompts)} texts, measure nothing. It takes 3 pairs or more "
                 "of image and text. Name the captions with `text_column`, and pass `gromov_wasserstein=1000`."
             )
         solver()  # It raises the error of a missing POT before images are read.

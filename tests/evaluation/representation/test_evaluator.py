@@ -16,13 +16,15 @@ from hf_clip_kd.data import load_image_text
 from hf_clip_kd.data.shapes import QUESTION_TYPES, load_shapes
 from hf_clip_kd.evaluation import RepresentationEvaluator, SequentialEvaluator, build_evaluator, load_results
 from hf_clip_kd.evaluation.representation import NOT_SHARES, linear_cka
-from hf_clip_kd.evaluation.representation.evaluator import unique_images
+from hf_clip_kd.evaluation.representation.rows import unique_images
 
 
 @pytest.fixture(autouse=True)
 def few_steps(monkeypatch):
     """Keep probes short. Another file tests their learning."""
-    monkeypatch.setattr(importlib.import_module("hf_clip_kd.evaluation.representation.question_probe"), "STEPS", 3)
+    probe = importlib.import_module("hf_clip_kd.evaluation.representation.attentive_probe")
+    for length in ("LEAST_STEPS", "STEPS_PER_TYPE", "PASSES"):
+        monkeypatch.setattr(probe, length, 1)
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +52,8 @@ def test_classification_images(student, teacher):
     assert evaluator.primary_metric == "linear_probe"
     metrics = evaluator(*student)
     assert tuple(metrics) == evaluator.metric_names == (
-        "cka", "cka_tokens", "effective_rank", "token_norm", "token_norm_cv", "token_outliers", "channel_outliers",
-        "linear_probe", "knn_probe", "linear_probe_tokens", "knn_probe_tokens", "patch_text_acc1",
+        "cka", "cka_tokens", "a_score", "effective_rank", "token_norm", "token_norm_cv", "token_outliers",
+        "channel_outliers", "linear_probe", "knn_probe", "linear_probe_tokens", "knn_probe_tokens", "patch_text_acc1",
     )  # fmt: skip
     assert all(-0.1 <= value <= 1 for metric, value in metrics.items() if metric not in NOT_SHARES)
     layers = evaluator.details["representation_maps"]["cka"]
@@ -84,6 +86,7 @@ def test_a_model_is_aligned_with_itself(student):
     evaluator = RepresentationEvaluator(load_shapes("test", size=40), teacher=teacher, batch_size=8)
     metrics = evaluator(*student)
     assert metrics["cka"] == pytest.approx(1) and metrics["cka_tokens"] == pytest.approx(1)
+    assert metrics["a_score"] == pytest.approx(1, abs=1e-3)
     layers = torch.tensor(evaluator.details["representation_maps"]["cka"])
     assert layers.diagonal().tolist() == pytest.approx([1] * len(layers))
     torch.testing.assert_close(layers, layers.T)
