@@ -61,5 +61,19 @@ def questions_of(
 
 
 def keypoints_of(dataset: Dataset, keypoint_column: str) -> list[list[Keypoint]]:
-    """Return the points of each row."""
-    return [[Keypoint(**point) for point in points] for points in dataset[keypoint_column]]
+    """Return the points of each row, or raise a `ValueError` if they are not written as [`Keypoint`] says."""
+    found = []
+    for row, points in enumerate(dataset[keypoint_column]):
+        for point in points:
+            if not isinstance(point, dict) or set(point) != set(Keypoint._fields) or not _inside(point):
+                raise ValueError(
+                    f"`keypoint_column={keypoint_column!r}` holds {point!r} in row {row}, which is no point. A point "
+                    "is a mapping of `name`, `x` and `y`, and both places are between 0 and 1. Divide places in "
+                    "pixels by the width and the height, or leave the column out."
+                )
+        found.append([Keypoint(**point) for point in points])
+    return found
+
+
+def _inside(point: dict) -> bool:
+    return all(isinstance(point[axis], float | int) and 0 <= point[axis] <= 1 for axis in "xy")

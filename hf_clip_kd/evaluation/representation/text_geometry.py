@@ -24,14 +24,24 @@ def language_model_features(
 
     Returns:
         `Tensor` of shape `(texts, hidden size)` in float32 on the CPU.
+
+    Raises:
+        ValueError: There is no such language model.
     """
-    tokenizer = AutoTokenizer.from_pretrained(name)
-    model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32).eval().to(device)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+        model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32).eval().to(device)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0].removesuffix(".")
+        raise ValueError(
+            f"`language_model={name!r}` cannot be loaded ({reason}). It must be the folder or Hub id of a causal "
+            "language model with its tokenizer. Check the name, or leave it out to use the model's own text tower."
+        ) from error
     features = []
     for start in range(0, len(texts), batch_size):
         rows = [tokenizer(text)["input_ids"] for text in texts[start : start + batch_size]]
         # A language model may lack a token for padding. Causal attention does not see what is right of a text.
-        ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True).to(device)
+        ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(row, dtype=torch.long) for row in rows], batch_first=True).to(device)
         lengths = torch.tensor([len(row) for row in rows], device=device)
         states = model(input_ids=ids, output_hidden_states=True).hidden_states[-2]
         inside = torch.arange(ids.shape[1], device=device) < lengths[:, None]
