@@ -5,23 +5,23 @@ import torch
 from tiny_llava import make_tokenizer
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from hf_clip_kd.evaluation.representation import language_model_features
+from hf_clip_kd.evaluation.representation import language_model_features, text_geometry
 
 TEXTS = ["red", "what color is the object at the top left ?", "blue circle"]
 
 
-@pytest.fixture(scope="module")
-def language_model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("language_model")
+@pytest.fixture
+def language_model(tmp_path, monkeypatch):
+    """A folder of a small language model. Its type would give it the byte-pair tokenizer of Qwen."""
     tokenizer = make_tokenizer()
+    monkeypatch.setattr(text_geometry.AutoTokenizer, "from_pretrained", lambda name: tokenizer)
     torch.manual_seed(0)
     config = Qwen2Config(
         vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=3, num_attention_heads=2,
         num_key_value_heads=1,
     )  # fmt: skip
-    Qwen2ForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    Qwen2ForCausalLM(config).save_pretrained(tmp_path)
+    return tmp_path
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
@@ -37,6 +37,11 @@ def test_mean_state_after_the_last_layer_but_one(language_model, batch_size):
                 mask = torch.full((ids.shape[1],) * 2, -torch.inf).triu(1)[None, None]
                 x = layer(x, attention_mask=mask, position_embeddings=rotary)
         torch.testing.assert_close(feature, x[0].mean(dim=0), rtol=1e-3, atol=1e-4)
+
+
+def test_a_text_without_tokens(language_model):
+    with pytest.raises(ValueError, match="makes no tokens of 1 of 2 texts, such as ' '.*Leave these rows out"):
+        language_model_features(str(language_model), ["red", " "], batch_size=2)
 
 
 def test_a_name_that_is_no_language_model(tmp_path):
