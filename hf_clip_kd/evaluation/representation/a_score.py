@@ -14,13 +14,13 @@ RIDGE = 1e-4  # Share of the mean variance of a channel.
 
 class AScore:
     """
-    A score of a tower: how near its tokens are to any token of a reference tower of the same image.
+    A score of a tower: nearness of its tokens to those of a reference tower of the same image.
 
-    It is the mean over images and tokens of the largest cosine with a token of the reference, as in
-    [Yang et al., 2024](https://huggingface.co/papers/2408.16357). There the tokens come out of projectors that were
+    Each token has its largest cosine with a token of the reference. The score is their mean over images and tokens
+    ([Yang et al., 2024](https://huggingface.co/papers/2408.16357)). There the tokens come out of projectors that were
     trained with a language model, and CLIP ViT-L is the reference. Here a least-squares map to the reference stands
-    for the projector. It is fitted on other images than those that are judged, and both sides are less their means,
-    as all cosines are near 1 otherwise. So the values cannot be compared with the paper's.
+    for the projector. It is fitted on other images than those that are judged. Both sides are less their means, as
+    all cosines are near 1 otherwise. So the values cannot be compared with the paper's.
 
     The reference itself has 1. A student that imitates the tokens of the reference is praised for that alone.
 

@@ -28,8 +28,8 @@ def c_score(tokens: Tensor, keypoints: Sequence[Sequence[Keypoint]]) -> float:
     It is the percentage of correct keypoints by which
     [Yang et al., 2024](https://huggingface.co/papers/2408.16357) score correspondence on
     [SPair-71k](https://huggingface.co/papers/1908.10543). The token at a point is compared by cosine with all tokens
-    of the next image that has a point of that name. The nearest is right if its middle is no farther from the true
-    place than a tenth of the image's side, or than the width of a token where tokens are larger.
+    of the next image with a point of that name. The nearest is right if its middle is near the true place. Near is a
+    tenth of the image's side, or the width of a token where tokens are larger.
 
     Args:
         tokens (`Tensor` of shape `(images, tokens, channels)`): Patches of a square grid, row by row.
@@ -53,7 +53,7 @@ def c_score(tokens: Tensor, keypoints: Sequence[Sequence[Keypoint]]) -> float:
 
 
 def finds(token: Tensor, others: Tensor, true: Keypoint, side: int) -> bool:
-    """Return whether the nearest of the other tokens, on a grid of `side` rows and columns, lies at the true place."""
+    """Return whether the nearest token, on a grid of `side` rows and columns, lies at the true place."""
     nearest = int(torch.argmax(F.normalize(others.float(), dim=-1) @ token.float()))
     row, column = divmod(nearest, side)
     away = math.hypot((column + 0.5) / side - true.x, (row + 0.5) / side - true.y)

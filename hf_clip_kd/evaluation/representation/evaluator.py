@@ -97,8 +97,8 @@ class RepresentationEvaluator(Evaluator):
             Name of this evaluator in a [`SequentialEvaluator`].
 
     Raises:
-        ValueError: The dataset lacks a column, there are questions without answers, or a text, a number of pairs or
-            POT is missing for `gromov_wasserstein`. A call raises it for fewer than 2 images, or with labels for
+        ValueError: The dataset lacks a column, or there are questions without answers. Or texts, a number of pairs or
+            POT are missing for `gromov_wasserstein`. A call raises it for fewer than 2 images, or with labels for
             fewer than 5 images or 2 classes.
 
     Example:

@@ -17,7 +17,7 @@ def gromov_wasserstein(images: Tensor, texts: Tensor) -> float:
     Return how far the distances between images are from those between texts, under the best matching of the two.
 
     It is the Gromov-Wasserstein distance of [Li et al., 2026](https://huggingface.co/papers/2605.01325) with the cost
-    `|x - y|` of distances: angles between features, where those of the images are multiplied by the ratio of the
+    `|x - y|`. Distances are angles between features. Those of the images are multiplied by the ratio of the two
     medians. The two kinds of features need not share a space or a width.
 
     POT's conditional gradient finds the matching with the cost `(x - y)^2`, since that of `|x - y|` takes `n^4`

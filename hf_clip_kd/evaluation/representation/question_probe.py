@@ -1,4 +1,4 @@
-"""What an attentive probe answers from frozen tokens, by type of question, and how that grows with the images."""
+"""Score of an attentive probe of frozen tokens, by type of question, and its growth with the images."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ProbeScore:
 
     @property
     def rising(self) -> bool:
-        """Whether more images would probably show more, which is a gain of over a point at the last doubling."""
+        """`True` if the last doubling of the images gained over a point, so that more would probably gain more."""
         return self.rise > RISE
 
     def details(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ def grid_with(place, vector, side=4):
 
 
 def test_points_by_hand():
-    """The eye moves from token 0 to 15 and is found; the ear's token looks like the eye's in the second image."""
+    """The eye moves from token 0 to 15 and is found. The ear looks like the eye of the second image."""
     first, second = grid_with(0, [1.0, 0, 0]), grid_with(15, [2.0, 0, 0])
     first[5] = torch.tensor([0.9, 0.1, 0])
     eye, ear = Keypoint("eye", 0.1, 0.1), Keypoint("ear", 0.3, 0.3)

@@ -40,7 +40,7 @@ def test_a_smaller_shape_is_the_same():
 
 def test_three_points_by_hand():
     """
-    Distances of 20, 20 and 40 degrees against 30, 40 and 70: the medians make the first 40, 40 and 80. The best
+    Distances of 20, 20 and 40 degrees against 30, 40 and 70. The medians make the first 40, 40 and 80. The best
     matching leaves differences of 10, 0 and 10 degrees. Each pair counts twice, among 9 pairs.
     """
     expected = np.deg2rad(2 * (10 + 0 + 10) / 9)

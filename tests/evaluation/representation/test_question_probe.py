@@ -45,7 +45,7 @@ def test_all_types_and_the_curve():
 def test_standard_error_by_hand():
     """
     Two types, three images. Means are 2/3 and 1/2. An image's part is its deviations over twice the number of the
-    type's questions: (1/3) / 6 + (1/2) / 4 for image 0, (1/3) / 6 - (1/2) / 4 for image 1, -(2/3) / 6 for image 2.
+    type's questions. Image 0 has (1/3) / 6 + (1/2) / 4, image 1 (1/3) / 6 - (1/2) / 4, image 2 -(2/3) / 6.
     """
     asked = [Question(image, "", (), kind) for image, kind in ((0, "a"), (1, "a"), (2, "a"), (0, "b"), (1, "b"))]
     parts = 1 / 18 + 1 / 8, 1 / 18 - 1 / 8, -1 / 9
