@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 WIDTH, HEADS = 128, 8
 BATCH, LEARNING_RATE, WEIGHT_DECAY = 256, 7e-3, 0.5
-# Steps of a fit: enough for each type, and for each question. Fewer make good towers look alike.
+# Steps of a fit: enough for each type, and for each question. Fewer make good towers look alike, and differ by seed.
 LEAST_STEPS, STEPS_PER_TYPE, PASSES = 300, 150, 8
+MOST_PASSES = 100  # More over few questions only cost time.
 
 
 class Question(NamedTuple):
@@ -129,7 +130,8 @@ def fit(
 def number_of_steps(known: Sequence[Question]) -> int:
     """Return the number of steps of a fit to these questions."""
     types = len({question.kind for question in known})
-    return max(LEAST_STEPS, STEPS_PER_TYPE * types, PASSES * len(known) // BATCH)
+    wanted = max(LEAST_STEPS, STEPS_PER_TYPE * types, PASSES * len(known) // BATCH)
+    return min(wanted, max(1, MOST_PASSES * len(known) // BATCH))
 
 
 def bags(questions: Sequence[Question], words: dict[str, int]) -> Tensor:

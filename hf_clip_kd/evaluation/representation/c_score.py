@@ -28,7 +28,7 @@ def c_score(tokens: Tensor, keypoints: Sequence[Sequence[Keypoint]]) -> float:
     It is the percentage of correct keypoints by which
     [Yang et al., 2024](https://huggingface.co/papers/2408.16357) score correspondence on
     [SPair-71k](https://huggingface.co/papers/1908.10543). The token at a point is compared by cosine with all tokens
-    of the next image with a point of that name. The nearest is right if its middle is near the true place. Near is a
+    of the next image that names this point. The nearest is right if its middle is near the true place. Near is a
     tenth of the image's side, or the width of a token where tokens are larger.
 
     Args:

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from hf_clip_kd.evaluation.representation import AttentiveProbe, Question, question_hits, question_probe
-from hf_clip_kd.evaluation.representation.attentive_probe import HEADS, bags, numbered, words_of
+from hf_clip_kd.evaluation.representation.attentive_probe import HEADS, bags, number_of_steps, numbered, words_of
 from hf_clip_kd.evaluation.representation.question_probe import ProbeScore, standard_error
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def short(monkeypatch):
     """Keep fits short: these questions are easy."""
     probe = importlib.import_module("hf_clip_kd.evaluation.representation.attentive_probe")
@@ -34,12 +34,21 @@ def colored(images, places=4):
     return tokens, [*first, *last]
 
 
-def test_all_types_and_the_curve():
+def test_all_types_and_the_curve(short):
     tokens, asked = colored(480)
     score = question_probe(tokens, asked)
     assert score.accuracy == pytest.approx(sum(score.by_type.values()) / 2) and min(score.by_type.values()) > 0.9
     assert list(score.curve) == [90, 180, 360] and score.curve[360] == score.accuracy
     assert score.held_out == 120 and set(score.details()["images"]) == set(score.curve)
+
+
+@pytest.mark.parametrize(
+    ("questions", "kinds", "steps"), [(18_000, 6, 900), (60_000, 6, 1875), (2000, 1, 300), (240, 6, 93), (1, 1, 1)]
+)
+def test_steps_grow_with_types_and_questions(questions, kinds, steps):
+    """150 for each type, 300 at least, 8 passes at least, 100 passes at most; a batch has 256 questions."""
+    known = [Question(i, "", (), f"type {i % kinds}") for i in range(questions)]
+    assert number_of_steps(known) == steps
 
 
 def test_standard_error_by_hand():
@@ -88,7 +97,7 @@ def test_words_are_padded_and_unknown_words_left_out():
     assert isinstance(AttentiveProbe(torch.randn(2, 2, 2), 4, 2).words, nn.EmbeddingBag)
 
 
-def test_a_type_of_few_questions_counts_like_the_others():
+def test_a_type_of_few_questions_counts_like_the_others(short):
     """Both types have the same question. The rare type's own word tells its answer."""
     often = [Question(image, "what?", ("yes",), "often") for image in range(400)]
     rare = [Question(image, "what?", ("no",), "rare") for image in range(8)]
@@ -123,7 +132,7 @@ def test_a_seed_makes_a_fit():
     assert first == again != other
 
 
-def test_question_probe_of_tokens_that_say_nothing():
+def test_question_probe_of_tokens_that_say_nothing(short):
     tokens, asked = questions_about(800)
     assert question_probe(torch.randn_like(tokens), asked).accuracy == pytest.approx(0.25, abs=0.1)
 
