@@ -44,7 +44,8 @@ class EvaluateArguments(HubArguments):
         metadata={
             "help": "Tasks to measure: `zero_shot`, `retrieval` and `representation`, each with the arguments of its "
             "data (`dataset_name`, `split`, `image_column`, ...) and of its evaluator (`label_column`, `class_names`, "
-            "`templates` or `text_column`, `batch_size`, and for a representation `teacher`)."
+            "`templates` or `text_column`, `batch_size`, and for a representation `teacher`, `gromov_wasserstein` and "
+            "`language_model`)."
         }
     )
     output_dir: str = field(default="outputs/evaluate", metadata={"help": "Folder of the JSON files."})

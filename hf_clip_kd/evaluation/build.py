@@ -9,15 +9,17 @@ from typing import Any
 
 from datasets import ClassLabel, Dataset
 
+from ..data.shapes import QUESTION_TYPES
 from .encode import MAX_BROKEN_SHARE
 from .evaluator import Evaluator, SequentialEvaluator
 from .prompts import load_class_names
-from .representation import RepresentationEvaluator, object_masks
+from .representation import RepresentationEvaluator, object_keypoints, object_masks
 from .retrieval import RetrievalEvaluator
 from .zero_shot import ZeroShotClassificationEvaluator
 
 logger = logging.getLogger(__name__)
 
+PROBE_QUESTIONS = 24_000  # Six about each of 4,000 images: fewer make the question probe tell towers apart less well.
 _ERROR = "__error__"  # Column of rows of tars that names their fault.
 
 _DATA_OPTIONS = (
@@ -32,12 +34,14 @@ _REPRESENTATION_COLUMNS = {
     "question_column": "question",
     "answers_column": "answers",
     "question_type_column": "question_type",
+    "keypoint_column": "keypoints",
 }
 _OPTIONS = {
     "zero_shot": (*_DATA_OPTIONS, "label_column", "class_names", "templates", "batch_size"),
     "retrieval": (*_DATA_OPTIONS, "text_column", "batch_size"),
     "representation": (
-        *_DATA_OPTIONS, "vqa", "teacher", "layer", "templates", "batch_size", *_REPRESENTATION_COLUMNS,
+        *_DATA_OPTIONS, "vqa", "teacher", "layer", "templates", "batch_size", "gromov_wasserstein", "language_model",
+        *_REPRESENTATION_COLUMNS,
     ),
 }  # fmt: skip
 _EXAMPLE = "`evaluation: {zero_shot: {dataset_name: shapes, split: zero_shot}}`"
@@ -54,7 +58,8 @@ def build_evaluator(evaluation: dict[str, dict], load: Callable[..., Dataset]) -
             evaluator. Those of the data set are `dataset_name`, `split`, by default `"test"`, `data_dir`,
             `data_files`, `image_column`, `max_samples` and so on. Those of the evaluator are `label_column`,
             `class_names` and `templates`, or `text_column`, and `batch_size`. A representation has `teacher`, `layer`,
-            `templates` and its columns, by default those of [`load_shapes`] that are there.
+            `templates`, `gromov_wasserstein`, `language_model` and its columns, by default those of [`load_shapes`]
+            that are there. Questions of `shapes` are 24,000 by default, about 4,000 images.
         load (`Callable`):
             [`load_image_text`] or its like: takes the arguments of the data set and gives columns `image` and `text`.
 
@@ -117,13 +122,26 @@ def _representation(name: str, load: Callable[..., Dataset], data: dict, rest: d
     named = {argument: rest.pop(argument) for argument in _REPRESENTATION_COLUMNS if argument in rest}
     # The loader wants captions, and makes them of the labels or the questions where they are missing.
     source = next((named[key] for key in ("text_column", "label_column", "question_column") if key in named), "text")
+    shapes = data["dataset_name"] == "shapes"
+    if shapes and data.get("vqa"):
+        data.setdefault("max_samples", PROBE_QUESTIONS)
     dataset = _load(name, load, data, source)
-    if (data["dataset_name"], data["split"]) == ("shapes", "zero_shot"):
-        dataset = dataset.add_column("mask", object_masks("zero_shot", len(dataset), data.get("seed", 0)))
+    if shapes:
+        dataset = _with_objects(dataset, data["split"], data.get("seed", 0))
     there = dataset.column_names
     columns = named or {key: column for key, column in _REPRESENTATION_COLUMNS.items() if column in there}
     moved = {key: "text" for key, column in columns.items() if column == source and column not in there}
     return RepresentationEvaluator(dataset, name=name, **columns | moved, **rest)
+
+
+def _with_objects(dataset: Dataset, split: str, seed: int) -> Dataset:
+    """Add the places of the objects to rows of `shapes`, and masks if there is a single object."""
+    per_image = len(QUESTION_TYPES) if "question" in dataset.column_names else 1
+    places = object_keypoints(split, -(-len(dataset) // per_image), seed)
+    dataset = dataset.add_column("keypoints", [places[row // per_image] for row in range(len(dataset))])
+    if split != "zero_shot":
+        return dataset
+    return dataset.add_column("mask", object_masks(split, len(dataset), seed))
 
 
 def _load(name: str, load: Callable[..., Dataset], data: dict, text_column: str) -> Dataset:

@@ -11,7 +11,6 @@ from sklearn.model_selection import KFold
 
 from hf_clip_kd.data.shapes.scenes import draw_scenes
 from hf_clip_kd.evaluation.representation import (
-    Question,
     TokenStatistics,
     align_patches,
     effective_rank,
@@ -19,7 +18,6 @@ from hf_clip_kd.evaluation.representation import (
     linear_probe,
     object_masks,
     points_at,
-    question_probe,
     share_of_outliers,
 )
 
@@ -169,47 +167,3 @@ def test_object_masks_are_where_the_objects_are():
     assert (masks.sum(axis=(1, 2)) == 4).all()
     for mask, (x, y) in zip(masks[:512], scenes.center[:, 0], strict=True):
         assert mask[int(y // 8), int(x // 8)] == 1
-
-
-COLORS = ["red", "green", "blue", "yellow"]
-
-
-def questions_about(images, tokens=4):
-    """Images with a colour in each place, and a question about one of the places."""
-    colors = torch.randint(len(COLORS), (images, tokens))
-    features = F.one_hot(colors, 16).float() @ torch.randn(16, 16) * 30 + torch.randn(images, tokens, 16) + 100
-    places = torch.randint(tokens, (images,)).tolist()
-    asked = [
-        Question(image, f"What colour is at place {place}?", (COLORS[colors[image, place]],), "color_at")
-        for image, place in enumerate(places)
-    ]
-    return features, asked
-
-
-def test_question_probe_learns_to_look():
-    tokens, asked = questions_about(1200)
-    assert question_probe(tokens, asked) > 0.95
-    before = torch.random.get_rng_state()
-    with torch.no_grad():  # Evaluators run in this context.
-        again = question_probe(tokens, asked)
-    assert question_probe(tokens, asked) == again
-    assert torch.equal(before, torch.random.get_rng_state())
-
-
-def test_question_probe_of_tokens_that_say_nothing():
-    tokens, asked = questions_about(800)
-    assert question_probe(torch.randn_like(tokens), asked) == pytest.approx(0.25, abs=0.1)
-
-
-def test_question_probe_is_judged_on_other_images():
-    """Every image has an answer of its own, which no other image teaches."""
-    asked = [Question(image, "which image is it?", (str(image),), "all") for image in range(40)]
-    assert question_probe(torch.randn(40, 2, 4), asked) == 0
-    assert question_probe(torch.randn(40, 2, 4), asked[:30]) == 0  # nobody asks about the last quarter
-
-
-def test_any_accepted_answer_counts():
-    asked = [Question(image, "yes or no?", ("no", "yes", "yes"), "all") for image in range(40)]
-    assert question_probe(torch.randn(40, 2, 4), asked) == 1
-    asked[30:] = [question._replace(answers=("no",)) for question in asked[30:]]
-    assert question_probe(torch.randn(40, 2, 4), asked) == 0  # `yes`, the most frequent answer, is what is learned

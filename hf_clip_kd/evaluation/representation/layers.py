@@ -83,6 +83,11 @@ def check_patches(model: nn.Module) -> None:
     towers(inner).check_patch_embeds(inner)
 
 
+def embeds_texts(model: nn.Module) -> bool:
+    """Return whether the model has a text tower."""
+    return not isinstance(unwrapped(model), VisionTower)
+
+
 def unwrapped(model: nn.Module) -> nn.Module:
     """Return the model inside a teacher, or the model itself."""
     return model.model if isinstance(model, CLIPTeacher) else model

@@ -1,121 +1,124 @@
-"""A small probe that answers questions from frozen tokens alone, by type of question."""
+"""Score of an attentive probe of frozen tokens, by type of question, and its growth with the images."""
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+
+from .attentive_probe import Question, number_of_steps, question_hits
 
 HELD_OUT = 0.25
-WIDTH, HEADS = 64, 4
-STEPS, BATCH, LEARNING_RATE = 200, 128, 5e-3
+SHARES = (0.25, 0.5, 1.0)  # Shares of the images for the fit, for the learning curve.
+RISE = 0.01
 
 
-class Question(NamedTuple):
-    """A question about image number `image` of those encoded, with its accepted answers and its type."""
+@dataclass(frozen=True)
+class ProbeScore:
+    """Score of a [`question_probe`], between 0 and 1."""
 
-    image: int
-    text: str
-    answers: tuple[str, ...]
-    kind: str
+    accuracy: float = field(metadata={"help": "Mean over the types."})
+    by_type: dict[str, float] = field(metadata={"help": "Share of the questions that get an accepted answer."})
+    stderr: float = field(metadata={"help": "Standard error of `accuracy` over the held-out images."})
+    curve: dict[int, float] = field(metadata={"help": "Number of images for the fit to the accuracy."})
+    held_out: int = field(metadata={"help": "Number of held-out images with questions."})
+    steps: int = field(metadata={"help": "Steps of each fit."})
+    seed: int = field(default=0, metadata={"help": "Seed of each fit."})
+
+    @property
+    def rise(self) -> float:
+        """The gain from the last doubling of the images, 0 if there were too few to halve."""
+        scores = list(self.curve.values())
+        return scores[-1] - scores[-2] if len(scores) > 1 else 0.0
+
+    @property
+    def rising(self) -> bool:
+        """`True` if the last doubling of the images gained over a point, so that more would probably gain more."""
+        return self.rise > RISE
+
+    def details(self) -> dict[str, Any]:
+        """Return the learning curve and the settings for a file of results."""
+        return {
+            "images": list(self.curve),
+            "accuracy": list(self.curve.values()),
+            "rising": self.rising,
+            "held_out_images": self.held_out,
+            "steps": self.steps,
+            "seed": self.seed,
+        }
 
 
-class AttentiveProbe(nn.Module):
+def question_probe(tokens: Tensor, questions: Sequence[Question], seed: int = 0) -> ProbeScore:
     """
-    Attention layer from a question to the tokens, and a linear layer.
+    Fit an [`AttentiveProbe`] to questions about the first three quarters of the images, and test it on the rest.
 
-    The query is a bag of the question's words; keys and values are the tokens. It is the attentive probe of
-    [V-JEPA](https://huggingface.co/papers/2404.08471) with a question for a query.
-
-    Args:
-        tokens (`Tensor` of shape `(images, tokens, channels)`): Tokens for the fit, by which each channel is
-            standardised.
-        words (`int`): Number of words that questions have.
-        answers (`int`): Number of answers to choose from.
-    """
-
-    def __init__(self, tokens: Tensor, words: int, answers: int):
-        super().__init__()
-        self.register_buffer("mean", tokens.float().mean(dim=(0, 1)))
-        self.register_buffer("std", tokens.float().std(dim=(0, 1)).clamp_min(1e-6))
-        self.token = nn.Linear(tokens.shape[2], WIDTH)
-        self.position = nn.Parameter(torch.randn(tokens.shape[1], WIDTH))
-        self.question = nn.Linear(words, WIDTH, bias=False)
-        self.attention = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)
-        self.answer = nn.Linear(2 * WIDTH, answers)
-
-    def forward(self, tokens: Tensor, questions: Tensor) -> Tensor:
-        """Return logits `(batch, answers)` for tokens `(batch, tokens, channels)` and word counts `(batch, words)`."""
-        keys = self.token((tokens.float() - self.mean) / self.std) + self.position
-        query = self.question(questions)
-        read, _ = self.attention(query[:, None], keys, keys, need_weights=False)
-        return self.answer(torch.cat([read[:, 0], query], dim=-1))
-
-
-@torch.enable_grad()
-def question_probe(tokens: Tensor, questions: Sequence[Question]) -> float:
-    """
-    Train an [`AttentiveProbe`] on questions about the first three quarters of the images, and test it on the rest.
+    Further fits on a quarter and on half of these images show whether there are enough. All have the same steps, seed
+    and held-out images.
 
     Args:
         tokens (`Tensor` of shape `(images, tokens, channels)`): Frozen tokens of images in random order.
-        questions (sequence of [`Question`]): Questions of one type. The most frequent accepted answer is learned.
+        questions (sequence of [`Question`]): Questions of any types, one at least. The most frequent accepted answer
+            is learned.
+        seed (`int`, *optional*, defaults to 0): Seed of the fits.
 
     Returns:
-        `float`: Share of the questions about the last quarter that get an accepted answer; 0 if there are none.
+        [`ProbeScore`]: A type without questions about the first three quarters or about the rest has 0.
     """
     first_held_out = int(len(tokens) * (1 - HELD_OUT))
-    known = [question for question in questions if question.image < first_held_out]
     asked = [question for question in questions if question.image >= first_held_out]
-    if not known or not asked:
-        return 0.0
-    words = numbered(word for question in known for word in words_of(question.text))
-    targets = [Counter(question.answers).most_common(1)[0][0] for question in known]
-    answers = numbered(targets)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        probe = AttentiveProbe(tokens[:first_held_out], len(words), len(answers)).to(tokens.device)
-        fit(probe, tokens, *encoded(known, words), torch.tensor([answers[target] for target in targets]))
-    with torch.no_grad():
-        batches = zip(*(part.split(BATCH) for part in encoded(asked, words)), strict=True)
-        logits = [probe(tokens[images], counts.to(tokens.device)) for images, counts in batches]
-    spoken = list(answers)
-    said = [spoken[i] for i in torch.cat(logits).argmax(dim=-1).tolist()]
-    return sum(answer in question.answers for answer, question in zip(said, asked, strict=True)) / len(asked)
+    kinds = sorted({question.kind for question in questions})
+    held_out = [question._replace(image=question.image - first_held_out) for question in asked]
+    steps = number_of_steps([question for question in questions if question.image < first_held_out])
+    curve, hits = {}, [0.0] * len(asked)
+    for share in SHARES:
+        images = int(share * first_held_out)
+        known = [question for question in questions if question.image < images]
+        if known and asked:
+            hits = question_hits(tokens[:images], known, tokens[first_held_out:], held_out, seed, steps)
+            curve[images] = sum(by_type(hits, asked, kinds).values()) / len(kinds)
+    found = by_type(hits, asked, kinds)
+    return ProbeScore(
+        accuracy=sum(found.values()) / len(kinds),
+        by_type=found,
+        stderr=standard_error(hits, asked),
+        curve=curve,
+        held_out=len({question.image for question in asked}),
+        steps=steps,
+        seed=seed,
+    )
 
 
-def fit(probe: nn.Module, tokens: Tensor, images: Tensor, counts: Tensor, targets: Tensor) -> None:
-    """Train with cross-entropy, AdamW and one cycle of the learning rate; every step draws its batch anew."""
-    optimizer = torch.optim.AdamW(probe.parameters(), lr=LEARNING_RATE, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=STEPS)
-    for _ in range(STEPS):
-        rows = torch.randint(len(targets), (BATCH,))
-        logits = probe(tokens[images[rows]], counts[rows].to(tokens.device))
-        F.cross_entropy(logits, targets[rows].to(tokens.device)).backward()
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
+def by_type(hits: Sequence[float], asked: Sequence[Question], kinds: Sequence[str]) -> dict[str, float]:
+    """Return the mean hit of each type, 0 for a type that nobody asks."""
+    found: dict[str, list[float]] = {kind: [] for kind in kinds}
+    for hit, question in zip(hits, asked, strict=True):
+        found[question.kind].append(hit)
+    return {kind: sum(of_kind) / max(1, len(of_kind)) for kind, of_kind in found.items()}
 
 
-def encoded(questions: Sequence[Question], words: dict[str, int]) -> tuple[Tensor, Tensor]:
-    """Return each question's image, `(questions,)`, and its counts of the known words, `(questions, words)`."""
-    counts = torch.zeros(len(questions), len(words))
-    for row, question in enumerate(questions):
-        for word in words_of(question.text):
-            if word in words:
-                counts[row, words[word]] += 1
-    return torch.tensor([question.image for question in questions]), counts
+def standard_error(hits: Sequence[float], asked: Sequence[Question]) -> float:
+    """
+    Return the standard error of the mean over types, with all questions about an image as one draw.
 
+    It is the cluster-robust error of a sum of means ([Miller, 2024](https://huggingface.co/papers/2411.00640), section
+    2.2). If every image has a question of each type, it is the standard error of the images' mean hits. It says how
+    far another sample of images may lie, not another seed of the fit.
 
-def words_of(text: str) -> list[str]:
-    return re.findall(r"\w+", text.lower())
+    Args:
+        hits (sequence of `float`), asked (sequence of [`Question`]): Hits of questions, in the same order.
 
-
-def numbered(items: Iterable[str]) -> dict[str, int]:
-    """Return each different item with its place in the alphabet."""
-    return {item: number for number, item in enumerate(sorted(set(items)))}
+    Returns:
+        `float`: 0 for fewer than 2 images.
+    """
+    kinds = sorted({question.kind for question in asked})
+    means = by_type(hits, asked, kinds)
+    number = {kind: sum(question.kind == kind for question in asked) for kind in kinds}
+    of_image: dict[int, float] = {}
+    for hit, question in zip(hits, asked, strict=True):
+        part = (hit - means[question.kind]) / (len(kinds) * number[question.kind])
+        of_image[question.image] = of_image.get(question.image, 0.0) + part
+    images = len(of_image)
+    return math.sqrt(images / (images - 1) * sum(part**2 for part in of_image.values())) if images > 1 else 0.0

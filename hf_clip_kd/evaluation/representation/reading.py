@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ...teachers.clip import CLIPTeacher
 from ..encode import readable
+from .a_score import AScore, comparable
 from .cka import MinibatchCKA
 from .layers import TowerOutput, read_patches, read_tower
 from .patch_text import align_patches
@@ -32,6 +33,7 @@ class Reading:
         grid (`int`): Number of patches compared with texts.
         statistics ([`TokenStatistics`]): Statistics of all tokens.
         cka ([`MinibatchCKA`]): Alignment of the teacher's layers with the model's.
+        a_score ([`AScore`], *optional*): Likeness of the tokens to the teacher's; `None` without square grids.
     """
 
     kept: list[int]
@@ -44,6 +46,7 @@ class Reading:
     grid: int = 0
     statistics: TokenStatistics = field(default_factory=TokenStatistics)
     cka: MinibatchCKA = field(default_factory=MinibatchCKA)
+    a_score: AScore | None = None
 
 
 def read_images(
@@ -80,6 +83,7 @@ def read_images(
     columns: dict[str, list[Tensor]] = {}
     kept: list[int] = []
     grid = 0
+    a_score = None if teacher is None else AScore(len(images))
 
     def add(**values: Tensor) -> None:
         for name, value in values.items():
@@ -101,11 +105,15 @@ def read_images(
             grid = patches.shape[1]
         if teacher is not None:
             theirs = read_tower(teacher, pixels_of(teacher.processor, pictures))
-            tokens_at(theirs, layer)  # It raises the error of a teacher without such a layer.
+            reference = tokens_at(theirs, layer)
+            if a_score is not None and comparable(tokens, reference):
+                a_score.update(tokens, reference)
+            else:
+                a_score = None
             add(teacher_embeds=unit_norm(theirs.embeds))
             cka.update(theirs.layers, output.layers)
     found = {name: torch.cat(columns[name]) if name in columns else None for name in _COLUMNS}
-    return Reading(kept, **found, grid=grid, statistics=statistics, cka=cka)
+    return Reading(kept, **found, grid=grid, statistics=statistics, cka=cka, a_score=a_score)
 
 
 _COLUMNS = ("embeds", "token_means", "teacher_embeds", "tokens", "near_texts", "near_patches")

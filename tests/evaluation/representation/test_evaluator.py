@@ -3,6 +3,7 @@
 import importlib
 import json
 import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -15,14 +16,19 @@ import hf_clip_kd as kd
 from hf_clip_kd.data import load_image_text
 from hf_clip_kd.data.shapes import QUESTION_TYPES, load_shapes
 from hf_clip_kd.evaluation import RepresentationEvaluator, SequentialEvaluator, build_evaluator, load_results
-from hf_clip_kd.evaluation.representation import NOT_SHARES, linear_cka
-from hf_clip_kd.evaluation.representation.evaluator import unique_images
+from hf_clip_kd.evaluation.encode import encode_texts
+from hf_clip_kd.evaluation.representation import NOT_SHARES, ProbeScore, gromov_wasserstein, linear_cka
+from hf_clip_kd.evaluation.representation import evaluator as evaluator_module
+from hf_clip_kd.evaluation.representation.reading import read_images
+from hf_clip_kd.evaluation.representation.rows import unique_images
 
 
 @pytest.fixture(autouse=True)
 def few_steps(monkeypatch):
     """Keep probes short. Another file tests their learning."""
-    monkeypatch.setattr(importlib.import_module("hf_clip_kd.evaluation.representation.question_probe"), "STEPS", 3)
+    probe = importlib.import_module("hf_clip_kd.evaluation.representation.attentive_probe")
+    for length in ("LEAST_STEPS", "STEPS_PER_TYPE", "PASSES"):
+        monkeypatch.setattr(probe, length, 1)
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +56,8 @@ def test_classification_images(student, teacher):
     assert evaluator.primary_metric == "linear_probe"
     metrics = evaluator(*student)
     assert tuple(metrics) == evaluator.metric_names == (
-        "cka", "cka_tokens", "effective_rank", "token_norm", "token_norm_cv", "token_outliers", "channel_outliers",
-        "linear_probe", "knn_probe", "linear_probe_tokens", "knn_probe_tokens", "patch_text_acc1",
+        "cka", "cka_tokens", "a_score", "effective_rank", "token_norm", "token_norm_cv", "token_outliers",
+        "channel_outliers", "linear_probe", "knn_probe", "linear_probe_tokens", "knn_probe_tokens", "patch_text_acc1",
     )  # fmt: skip
     assert all(-0.1 <= value <= 1 for metric, value in metrics.items() if metric not in NOT_SHARES)
     layers = evaluator.details["representation_maps"]["cka"]
@@ -84,6 +90,7 @@ def test_a_model_is_aligned_with_itself(student):
     evaluator = RepresentationEvaluator(load_shapes("test", size=40), teacher=teacher, batch_size=8)
     metrics = evaluator(*student)
     assert metrics["cka"] == pytest.approx(1) and metrics["cka_tokens"] == pytest.approx(1)
+    assert metrics["a_score"] == pytest.approx(1, abs=1e-3)
     layers = torch.tensor(evaluator.details["representation_maps"]["cka"])
     assert layers.diagonal().tolist() == pytest.approx([1] * len(layers))
     torch.testing.assert_close(layers, layers.T)
@@ -133,9 +140,57 @@ def test_a_model_without_patches_in_the_joint_space(caplog):
     assert "embeds no texts" in caplog.text
 
 
+def test_pairs_of_images_and_texts(student):
+    """The metric is that of the mean tokens and the embeddings of the captions, for as many pairs as wanted."""
+    dataset = load_shapes("test", size=12)
+    evaluator = RepresentationEvaluator(dataset, text_column="text", gromov_wasserstein=8)
+    found = evaluator(*student)["gromov_wasserstein"]
+    rows = dataset.select(evaluator.rows[:8])
+    tokens = read_images(*student, rows["image"], layer=-2, batch_size=8).token_means
+    texts = encode_texts(*student, rows["text"], batch_size=8)
+    assert found == pytest.approx(gromov_wasserstein(tokens, texts), rel=1e-3) and found > 0
+
+
+def test_pairs_of_a_model_without_texts(caplog):
+    model, its_processor = tiny_clip()
+    teacher = kd.CLIPTeacher(model.vision_model, processor=its_processor.image_processor)
+    evaluator = RepresentationEvaluator(load_shapes("test", size=8), text_column="text", gromov_wasserstein=8)
+    with caplog.at_level(logging.WARNING):
+        assert "gromov_wasserstein" not in evaluator(teacher, teacher.processor)
+    assert "embeds no texts. Pass `language_model`" in caplog.text
+
+
+def test_a_probe_that_wants_more_images_says_so(student, monkeypatch, caplog):
+    score = ProbeScore(
+        accuracy=0.7, by_type={"count": 0.7}, stderr=0.02, curve={15: 0.6, 30: 0.7}, held_out=10, steps=3
+    )
+    monkeypatch.setattr(evaluator_module, "question_probe", lambda tokens, asked: score)
+    evaluator = questions(40)
+    with caplog.at_level(logging.WARNING):
+        metrics = evaluator(*student)
+    assert metrics["question_probe"] == 0.7 and metrics["question_probe_stderr"] == 0.02
+    assert "rose by 10.0 points when its images doubled to 30" in caplog.text
+    assert evaluator.details["question_probe"] == {
+        "images": [15, 30], "accuracy": [0.6, 0.7], "rising": True, "held_out_images": 10, "steps": 3, "seed": 0
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("point", "shown"),
+    [({"name": "eye", "x": 3.0, "y": 0.5}, "'x': 3.0"), ({"name": "eye", "x": 0.5}, "'x': 0.5"), ([1, 2], "[1, 2]")],
+)
+def test_points_of_another_form(point, shown):
+    dataset = load_shapes("test", size=1).add_column("points", [[point]])
+    with pytest.raises(ValueError, match=rf"`keypoint_column='points'` holds .*{re.escape(shown)}.*Divide places"):
+        RepresentationEvaluator(dataset, keypoint_column="points")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"gromov_wasserstein": 2, "text_column": "text"}, "`gromov_wasserstein=2` and .* 3 pairs or more"),
+        ({"gromov_wasserstein": 9}, "whose data have 0 texts, measure nothing.*with `text_column`"),
+        ({"language_model": "x", "text_column": "text"}, "`language_model='x'`.*pass `gromov_wasserstein=1000`"),
         ({"question_column": "question"}, "`answers_column=None`.*needs both.*Pass the other one"),
         ({"label_column": "label"}, "`label_column='label'` of evaluator 'representation' is not a column"),
         ({"mask_column": "mask"}, "`mask_column='mask'`"),
@@ -173,6 +228,23 @@ def test_block_of_a_recipe():
     assert len(classification.prompts) == 64 and len(classification.prompts[0]) == 8  # the templates of `shapes`
     assert {"patch_text_acc1", "question_probe/count"} <= set(vqa.metric_names)
     assert not {"linear_probe", "patch_text_pointing", "cka"} & set(vqa.metric_names)
+    for evaluator in (classification, vqa):
+        assert "c_score" in evaluator.metric_names and len(evaluator.keypoints) == len(evaluator.images)
+    captions = [vqa.prompts[own][0] for own in vqa.own_text]
+    for caption, points in zip(captions, vqa.keypoints, strict=True):
+        assert points[0].name.split()[1] in caption  # the first object is always named
+
+
+def test_questions_of_shapes_are_many_by_default():
+    asked = {}
+    block = {"vqa": {"task": "representation", "dataset_name": "shapes", "vqa": True}}
+
+    def load(**options):
+        asked.update(options)
+        return load_shapes("test", size=12, vqa=True)
+
+    build_evaluator(block, load)
+    assert asked["max_samples"] == 24_000
 
 
 @pytest.mark.parametrize(
