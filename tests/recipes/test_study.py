@@ -42,8 +42,8 @@ def test_dry_run_lists_cells_with_their_cost_and_starts_nothing(tmp_path, capsys
     assert lines[1].split()[-4:] == ["6", "6", str(alone), "s"]
     stages = 2 + 3 + 4 + 6 + 1 + 1 + 7
     seconds = 2 * 10 + 3 * 9 + (3 * 10 + 20) + 6 * 15 + 12 + 9 + 7 * 12
-    assert f"4 cells, {stages} stages, {stages} of them to do" in lines[-2]
-    assert lines[-1] == f"One after another {seconds / 60:.0f} min, 2 at a time about {seconds / 120:.0f} min"
+    assert f"4 cells, {stages} stages, {stages} of them to do" in lines[-4]
+    assert lines[-3] == f"One after another {seconds / 60:.0f} min, 2 at a time about {seconds / 120:.0f} min"
     assert not (tmp_path / "out").exists()
 
 

@@ -97,10 +97,10 @@ def _table(metric: Metric, parts: Variances, planned: Design, pilot: Design, num
         "seeds": parts.seed,
         "VLM seeds": parts.vlm_seed,
         "images": parts.image,
-        "images in a run": parts.rest,
+        "images of one run": parts.rest,
     }
-    known = ", ".join(f"{sqrt(part):.3g} {what}" for what, part in deviations.items() if not isnan(part) and part)
-    yield f"{metric.title}: standard deviation of a difference over {known or 'nothing'} ({unit}; {number} pairs)"
+    known = ", ".join(f"{sqrt(part):.3g} over {what}" for what, part in deviations.items() if not isnan(part) and part)
+    yield f"{metric.title}: standard deviation of a difference {known or 'nothing'} ({unit}; {number} pairs)"
     if isnan(parts.vlm_seed) and planned.vlm_seeds > 1:
         yield "  The pilot has one VLM seed, so what more of them bring is not known. They count as one."
     if planned.seeds < 2:
