@@ -82,21 +82,19 @@ def side_by_side(first: Path, second: Path, blind: Path | None) -> list[Pair]:
     """
     runs = [read_samples(path) for path in (first, second)]
     without = {} if blind is None else read_samples(blind)
-    # A file alone has no name of a benchmark, so it goes with the only one of the other run.
-    names = [name for name in runs[0] if name in runs[1]] or [""] * (
-        min(map(len, runs)) == 1 and "" in {**runs[0], **runs[1]}
-    )
-    if not names:
-        raise ValueError(
-            f"{str(first)!r} has {sorted(runs[0])} and {str(second)!r} has {sorted(runs[1])}. Both must have answered "
-            "one benchmark. Pass two runs of it."
-        )
     found = []
-    for name in names:
-        both = [run.get(name) or next(iter(run.values())) for run in runs]
-        pairs, numbers = compare_models(*both, without.get(name) or next(iter(without.values()), None))
-        print("\n" + comparison(name, pairs, numbers, told_blind=blind is not None) + "\n")
-        found += pairs
+    for name in sorted({*runs[0], *runs[1]} - {""}) or [""]:
+        # A file alone does not name its benchmark.
+        one, other, unseen = (run.get(name, run.get("", {})) for run in (*runs, without))
+        if one.keys() & other.keys():
+            pairs, numbers = compare_models(one, other, unseen)
+            print("\n" + comparison(name, pairs, numbers, told_blind=blind is not None) + "\n")
+            found += pairs
+    if not found:
+        raise ValueError(
+            f"{str(first)!r} and {str(second)!r} share no question of a benchmark ({sorted(runs[0])} and "
+            f"{sorted(runs[1])}). Both must have been asked the same questions. Pass two runs of one benchmark."
+        )
     return found
 
 
@@ -140,8 +138,8 @@ def main(argv: list[str] | None = None) -> list[dict] | list[Pair]:
         return side_by_side(folder, given.second, given.leave_out_blind)
     if given.leave_out_blind is not None:
         raise ValueError(
-            f"`--leave_out_blind {given.leave_out_blind}` is about single questions, and {str(folder)!r} stands alone. "
-            "It needs two models. Pass both: `compare.py FIRST SECOND --leave_out_blind BLIND`."
+            f"`--leave_out_blind {given.leave_out_blind}` is about single questions, and {str(folder)!r} stands "
+            "alone. It needs two models. Pass both: `compare.py FIRST SECOND --leave_out_blind BLIND`."
         )
     rows = collect(folder)
     write_whole(folder / "summary.json", json.dumps({"rows": rows}, indent=2) + "\n")

@@ -90,30 +90,30 @@ def read_samples(path: str | Path) -> dict[str, dict[tuple[str, str], Answered]]
 def compare_models(
     first: dict[tuple[str, str], Answered],
     second: dict[tuple[str, str], Answered],
-    blind: dict[tuple[str, str], Answered] | None = None,
+    blind: dict[tuple[str, str], Answered],
 ) -> tuple[list[Pair], dict[str, int]]:
     """
     Compare two models over the questions that both were asked, paired by question and clustered by image.
 
     Args:
         first, second (`dict`): One benchmark of [`read_samples`].
-        blind (`dict`, *optional*): The same of a model without pictures. Questions that it answers right are left out.
+        blind (`dict`): The same of a model without pictures; may be empty. What it answers right is left out.
 
     Returns:
-        `tuple[list[Pair], dict[str, int]]`: accuracy, and bits if both have them. And numbers: `questions`, `images` (0
-        if they are not known), `unshared` (of one model alone), `left_out`, `first_alone` and `second_alone` (answered
-        better by that model).
+        `tuple[list[Pair], dict[str, int]]`: Accuracy, and bits if both have them. And numbers: `questions`, `images`
+        (0 if they are not known), `unshared` (of one model alone), `left_out`, `first_alone` and `second_alone`
+        (answered better by that model).
 
     Raises:
-        ValueError: They share no question, or none is left.
+        ValueError: No question is left.
     """
     shared = [key for key in first if key in second]
-    kept = [key for key in shared if blind is None or not (key in blind and blind[key].score > 0.5)]
+    kept = [key for key in shared if not (key in blind and blind[key].score > 0.5)]
     if not kept:
         raise ValueError(
             f"No question is left to compare: of {len(first)} and {len(second)} questions the two models share "
-            f"{len(shared)}, and {len(shared) - len(kept)} are answered right without a picture. Both must be asked "
-            "the same questions. Pass runs of one benchmark."
+            f"{len(shared)}, and {len(shared) - len(kept)} of them are answered right without a picture. One question "
+            "at least must be left. Pass two runs of one benchmark, or leave out `--leave_out_blind`."
         )
     names = [first[key].image or second[key].image for key in kept]
     images = np.unique(names, return_inverse=True)[1] if all(names) else None
@@ -148,7 +148,7 @@ def flip_test(scores: np.ndarray, images: Sequence[int] | None) -> float:
     """
     (sums,), _ = by_image(np.diff(scores, axis=0), images)
     found = stats.permutation_test(
-        (sums[sums != 0],),  # A flip of zero changes nothing.
+        (np.append(sums[sums != 0], [0, 0]),),  # A flip of zero changes nothing, and scipy needs two numbers.
         lambda drawn, axis: drawn.sum(axis=axis),
         permutation_type="samples",
         n_resamples=FLIPS,
@@ -160,8 +160,8 @@ def flip_test(scores: np.ndarray, images: Sequence[int] | None) -> float:
 
 def _pair(what: str, scores: np.ndarray, images: np.ndarray | None) -> Pair:
     first, second = scores.mean(axis=1)
-    flipped = flip_test(scores, images) if np.ptp(scores, axis=0).any() else 1.0
-    return Pair(what, float(first), float(second), contrast(scores[:, None], [-1, 1], images=images), flipped)
+    difference = contrast(scores[:, None], [-1, 1], images=images)
+    return Pair(what, float(first), float(second), difference, flip_test(scores, images))
 
 
 def _questions(path: Path) -> Iterator[tuple[tuple[str, str], Answered]]:
