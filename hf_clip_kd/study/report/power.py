@@ -15,7 +15,9 @@ LEVEL, POWER = 0.05, 0.8
 MOST_SEEDS, MOST_IMAGES = 200, 1_000_000
 
 
-def detectable(error: float, freedom: float, *, level: float = LEVEL, power: float = POWER, wider: float = 1) -> float:
+def detectable(
+    error: float, freedom: float, *, level: float = LEVEL, power: float = POWER, critical: float | None = None
+) -> float:
     """
     Return the smallest true difference that Student's t-test shows with the given power.
 
@@ -27,15 +29,16 @@ def detectable(error: float, freedom: float, *, level: float = LEVEL, power: flo
         freedom (`float`): Degrees of freedom of the test.
         level (`float`, *optional*, defaults to 0.05): Chance of a finding where there is no difference.
         power (`float`, *optional*, defaults to 0.8): Chance of a finding at the returned difference.
-        wider (`float`, *optional*, defaults to 1): Standard error of the test, divided by `error`.
+        critical (`float`, *optional*): Difference over `error` from which on the test calls it clear. Default is that
+            of Student's t at `level`.
 
     Returns:
         `float`: The difference, at least 0; nan if the error is not known.
     """
     if not (math.isfinite(error) and math.isfinite(freedom)):
         return math.nan
-    critical = wider * stats.t.ppf(1 - level / 2, freedom)
-    end = critical
+    critical = stats.t.ppf(1 - level / 2, freedom) if critical is None else critical
+    end = max(1.0, critical)
     while stats.nct.sf(critical, freedom, end) < power:
         end *= 2
     return error * optimize.brentq(lambda shift: stats.nct.sf(critical, freedom, shift) - power, 0, end)
@@ -75,9 +78,9 @@ class Variances:
         Return what the test of [`contrast`] has with a design.
 
         Returns:
-            `tuple[float, float, float]`: Standard deviation of the difference, degrees of freedom, and by what
-            factor the standard error of the test is wider. The bootstrap counts the last part three times ([Owen
-            2007](https://doi.org/10.1214/07-AOAS122)).
+            `tuple[float, float, float]`: Standard deviation of the difference, degrees of freedom, and the difference
+            over that deviation from which on it is clear. The bootstrap counts the last part three times ([Owen
+            2007](https://doi.org/10.1214/07-AOAS122)), so this is more than Student's t.
         """
         of_seeds, of_images, of_both = self.parts(design)
         error = math.sqrt(of_seeds + of_images + of_both)
@@ -88,22 +91,20 @@ class Variances:
         ]
         total = sum(variance for variance, _ in repeated)
         if not total:
-            return 0.0, 1.0, 1.0
+            return 0.0, 1.0, 0.0
         freedom = total**2 / sum(variance**2 / free for variance, free in repeated)
         drawn = total + (of_both if len(repeated) == 2 else 0)
-        return error, freedom, math.sqrt(drawn) / error
+        return error, freedom, math.sqrt(drawn) / error * stats.t.ppf(1 - LEVEL / 2, freedom)
 
     def detectable(self, design: Design) -> float:
         """Return the smallest difference that a study of this design shows with a power of 0.8."""
-        error, freedom, wider = self.test(design)
-        return detectable(error, freedom, wider=wider)
+        error, freedom, critical = self.test(design)
+        return detectable(error, freedom, critical=critical)
 
     def power(self, difference: float, design: Design) -> float:
         """Return the chance, in [0, 1], that a study of this design shows a true difference."""
-        error, freedom, wider = self.test(design)
-        if not error:
-            return 1.0
-        return float(stats.nct.sf(wider * stats.t.ppf(1 - LEVEL / 2, freedom), freedom, difference / error))
+        error, freedom, critical = self.test(design)
+        return float(stats.nct.sf(critical, freedom, difference / error)) if error else 1.0
 
     def seeds_for(self, difference: float, design: Design) -> int | None:
         """Return the fewest seeds that show a difference, with all else of a design; `None` if 200 are too few."""
