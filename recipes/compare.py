@@ -85,9 +85,9 @@ def side_by_side(first: Path, second: Path, blind: Path | None) -> list[Pair]:
     found = []
     for name in sorted({*runs[0], *runs[1]} - {""}) or [""]:
         # A file alone does not name its benchmark.
-        one, other, unseen = (run.get(name, run.get("", {})) for run in (*runs, without))
-        if one.keys() & other.keys():
-            pairs, numbers = compare_models(one, other, unseen)
+        asked, again, unseen = (run.get(name, run.get("", {})) for run in (*runs, without))
+        if asked.keys() & again.keys():
+            pairs, numbers = compare_models(asked, again, unseen)
             print("\n" + comparison(name, pairs, numbers, told_blind=blind is not None) + "\n")
             found += pairs
     if not found:

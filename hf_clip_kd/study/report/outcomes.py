@@ -47,8 +47,8 @@ def questions(cells: Sequence[dict[str, Any]], metric: Metric) -> tuple[np.ndarr
     Return the scores of single questions, `(cells, questions)`, and the numbers of their images, `(questions,)`.
 
     Returns:
-        `tuple[np.ndarray, np.ndarray]`: `None` if the metric has no single questions, if cells were asked different
-        ones, or if their mean is not the score.
+        `tuple[np.ndarray, np.ndarray]`: `None` if the metric has no single questions, or their mean is not the score.
+        Also `None` if the cells were asked different questions.
     """
     found = [cell.get(metric.single) or () for cell in cells] if metric.single else []
     count = len(found[0]) if found else 0

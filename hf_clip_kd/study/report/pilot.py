@@ -1,4 +1,4 @@
-"""What a finished study says about the next one: how large a difference it shows, with how many seeds and images."""
+"""Pilots: finished studies that say how large a difference the next study will show."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def pilot_variances(study: Study, metric: Metric) -> tuple[Variances, Design, in
             designs.append(Design(*effects.shape[:2], len(set(images.tolist()))))
     if not found:
         return None
-    most = max(design.vlm_seeds for design in designs)  # With fewer, another part of the variance is in `seed`.
+    most = max(design.vlm_seeds for design in designs)  # A pair with fewer has another part of the variance in `seed`.
     found, designs = zip(
         *(pair for pair in zip(found, designs, strict=True) if pair[1].vlm_seeds == most), strict=True
     )

@@ -58,14 +58,16 @@ class Variances:
     """
     Parts of the variance of a paired difference, in the squared unit of the metric.
 
-    The difference of a seed, a VLM seed and an image is the sum of the true one and of four independent parts. The VLM
-    seeds are nested in the seeds. The images are crossed with both.
+    A single difference has a seed, a VLM seed and an image. It is the true difference and four independent deviations.
+    The VLM seeds are nested in the seeds. The images are crossed with both.
     """
 
-    seed: float = field(metadata={"help": "Of the student's seed. nan if the pilot has a single seed."})
-    vlm_seed: float = field(metadata={"help": "Of the VLM's seed; nan if the pilot has one. It is in `seed` then."})
-    image: float = field(metadata={"help": "Of the image: what all runs share."})
-    rest: float = field(metadata={"help": "Of the image in a single run."})
+    seed: float = field(metadata={"help": "Part of the student's seed. nan if the pilot has a single seed."})
+    vlm_seed: float = field(
+        metadata={"help": "Part of the VLM's seed; nan if the pilot has one. It is in `seed` then."}
+    )
+    image: float = field(metadata={"help": "Part of the image that all runs share."})
+    rest: float = field(metadata={"help": "Part of the image in a single run."})
 
     def parts(self, design: Design) -> tuple[float, float, float]:
         """Return the variances of the mean over a design: of the seeds, of the images, and of what is left."""
@@ -129,7 +131,7 @@ def variances(effects: np.ndarray, images: Sequence[int] | None = None) -> Varia
     seeds, vlm_seeds, _ = effects.shape
     sums, sizes = by_image(effects.reshape(seeds * vlm_seeds, -1), images)
     means = sums.sum(axis=1, keepdims=True) / sizes.sum()
-    scores = means + (sums - sizes * means) / sizes.mean()  # As if all images had equally many questions.
+    scores = means + (sums - sizes * means) / sizes.mean()  # Treat all images as equally large.
     runs, number = scores.shape
     by_run = means.reshape(seeds, vlm_seeds)
     grand = by_run.mean()

@@ -19,7 +19,7 @@ FLIPS = 9999
 
 @dataclass(frozen=True)
 class Answered:
-    """What a model scored in a question."""
+    """Outcome of a model in a question."""
 
     score: float = field(metadata={"help": "Its score, mostly 0 or 1."})
     bits: float | None = field(metadata={"help": "Bits of the accepted answer, if they were measured."})
@@ -139,8 +139,8 @@ def flip_test(scores: np.ndarray, images: Sequence[int] | None) -> float:
     """
     Return the p-value of the difference of two models, by flips of the sign of each image's difference.
 
-    With one question for each image and scores of 0 and 1 it is McNemar's exact test ([McNemar
-    1947](https://doi.org/10.1007/BF02295996)), up to the chance of 9,999 draws.
+    Scores of 0 and 1 with one question for each image make it McNemar's exact test ([McNemar
+    1947](https://doi.org/10.1007/BF02295996)). Beyond 13 images that differ, 9,999 random flips stand for all.
 
     Args:
         scores (`np.ndarray` of shape `(2, questions)`): Scores of both models.

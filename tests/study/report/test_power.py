@@ -37,7 +37,7 @@ def test_seeds_alone_are_the_paired_t_test():
 def test_images_cannot_replace_seeds():
     design = Design(3, 1, 500)
     assert Variances(4.0, NAN, 100.0, 0.0).images_for(2.0, design) is None
-    # Without a part of the seeds: a test with the images' degrees of freedom.
+    # No part of the seeds is left, so the test has the images' degrees of freedom.
     images = Variances(0.0, NAN, 100.0, 0.0).images_for(1.0, design)
     assert images == pytest.approx((1.96 + 0.8416) ** 2 * 100, rel=0.01)
     assert Variances(0.0, NAN, 0.0, 0.0).power(0.1, design) == 1

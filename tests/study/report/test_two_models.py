@@ -24,8 +24,9 @@ def test_flips_of_single_questions_are_mcnemars_exact_test(scores):
 
 
 def test_copies_of_a_question_are_no_evidence(scores):
-    """Six equal questions about each image say what one says."""
-    copies, images = np.repeat(scores, 6, axis=1), np.repeat(np.arange(300), 6)
+    """Four equal questions about each image say what one says."""
+    scores = scores[:, :200]
+    copies, images = np.repeat(scores, 4, axis=1), np.repeat(np.arange(200), 4)
     assert flip_test(copies, images) == pytest.approx(flip_test(scores, None), abs=0.01)
     assert flip_test(copies, None) < flip_test(scores, None) / 3
 
