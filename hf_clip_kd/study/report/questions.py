@@ -14,7 +14,7 @@ def needs_picture(record: dict[str, Any]) -> np.ndarray:
     """
     Return which questions the blind model does not answer right, `(questions,)` of bool.
 
-    The mean of its scores over its VLM seeds and language models decides: above a half, the question is answered right.
+    The mean of its scores over its VLM seeds and language models decides. Above a half, it answers the question right.
 
     Args:
         record (`dict`): The content of `study.json`.

@@ -48,7 +48,7 @@ def test_a_score_that_is_no_mean_over_questions_stays_whole():
 
 @pytest.fixture
 def cells():
-    return made_up.cells(seeds=(0, 1), questions=100)
+    return [made_up.cell(t, "clip_kd", "x1", "plain", seed, questions=100) for seed in (0, 1) for t in "SL"]
 
 
 def test_a_report_says_how_many_were_left_out(tmp_path, cells, monkeypatch):
