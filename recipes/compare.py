@@ -112,7 +112,7 @@ def comparison(name: str, pairs: list[Pair], numbers: dict[str, int], told_blind
         interval = f"[{signed(difference.low, digits)}, {signed(difference.high, digits)}]"
         lines.append(
             f"{pair.what:<12}{pair.first:>8.2f}{pair.second:>8.2f}{signed(difference.value, digits):>12}"
-            f"{interval:>20}{difference.p_value:>8.3f}{pair.flipped:>9.4f}"
+            f"{interval:>20}{_p(difference.p_value):>8}{pair.flipped:>9.4f}"
         )
     lines.append(
         f"answered better by the first alone: {numbers['first_alone']}, by the second: {numbers['second_alone']}"
@@ -123,6 +123,10 @@ def comparison(name: str, pairs: list[Pair], numbers: dict[str, int], told_blind
         seen = f"{pair.detectable:.{2 if unit else 3}f}{unit}"
         lines.append(f"The difference in {pair.what} {verdict}; so many images show {seen} in 8 of 10 draws.")
     return "\n".join(lines)
+
+
+def _p(value: float) -> str:
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def main(argv: list[str] | None = None) -> list[dict] | list[Pair]:

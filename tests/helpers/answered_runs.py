@@ -7,6 +7,7 @@ def write_run(folder, scores, *, images=None, bits=None, dataset="shapes"):
     """A run's folder with one result and its samples; `images` and `bits` are lists, one entry for each question."""
     results = folder / "results"
     (results / "samples").mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text("{}")
     record = {"dataset": dataset, "model": "m", "task": "vqa_llava", "metrics": {"accuracy": 0.5}, "config": {}}
     (results / f"{dataset}_m_vqa_llava.json").write_text(json.dumps(record))
     lines = [

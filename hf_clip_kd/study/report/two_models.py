@@ -68,6 +68,8 @@ def read_samples(path: str | Path) -> dict[str, dict[tuple[str, str], Answered]]
         return {"": dict(_questions(path))}
     found = {}
     for folder in (path, path / "results"):
+        if not (folder / "samples").is_dir():  # The folder of a run has JSONs that are no results.
+            continue
         for record in load_results(folder):
             if record["task"].startswith("vqa_"):
                 result = result_path(folder, dataset=record["dataset"], model=record["model"], task=record["task"])
