@@ -4,6 +4,13 @@ Each subfolder of the given folder with `results/*.json` is a row, in the order 
 with several seeds, named NAME-0, NAME-1, ..., are one row: mean and standard deviation.
 
     python recipes/compare.py outputs/demo
+
+Given two, it compares the answers of two vision-language models to the same questions. Each is the folder of a run, or
+a `samples/*.jsonl`. All questions of an image are drawn together. The interval says what other images would give with
+these two models, and nothing of other seeds of their training.
+
+    python recipes/compare.py outputs/vlm/alone outputs/vlm/distilled
+    python recipes/compare.py outputs/vlm/alone outputs/vlm/distilled --leave_out_blind outputs/vlm/blind
 """
 
 import argparse
@@ -15,6 +22,8 @@ from pathlib import Path
 
 from hf_clip_kd.recipe_io.parser import exit_with_one_line
 from hf_clip_kd.recipe_io.results import load_results, write_whole
+from hf_clip_kd.study.report.metrics import signed
+from hf_clip_kd.study.report.two_models import Pair, compare_models, read_samples
 
 ORDER = ("teacher", "alone", "distilled")
 COLUMNS = ("acc1", "image_retrieval_recall@1", "text_retrieval_recall@1")
@@ -65,10 +74,77 @@ def cell(values: tuple[float, ...]) -> str:
     return f"{statistics.mean(values):.1f}{spread}"
 
 
-def main(argv: list[str] | None = None) -> list[dict]:
+def side_by_side(first: Path, second: Path, blind: Path | None) -> list[Pair]:
+    """Print how two models differ in each benchmark that both were asked, and return the numbers.
+
+    Raises:
+        ValueError: They share no benchmark or no question.
+    """
+    runs = [read_samples(path) for path in (first, second)]
+    without = {} if blind is None else read_samples(blind)
+    found = []
+    for name in sorted({*runs[0], *runs[1]} - {""}) or [""]:
+        # A file alone does not name its benchmark.
+        asked, again, unseen = (run.get(name, run.get("", {})) for run in (*runs, without))
+        if asked.keys() & again.keys():
+            pairs, numbers = compare_models(asked, again, unseen)
+            print("\n" + comparison(name, pairs, numbers, told_blind=blind is not None) + "\n")
+            found += pairs
+    if not found:
+        raise ValueError(
+            f"{str(first)!r} and {str(second)!r} share no question of a benchmark ({sorted(runs[0])} and "
+            f"{sorted(runs[1])}). Both must have been asked the same questions. Pass two runs of one benchmark."
+        )
+    return found
+
+
+def comparison(name: str, pairs: list[Pair], numbers: dict[str, int], told_blind: bool) -> str:
+    """Return the comparison of two models in one benchmark as text."""
+    about = f" about {numbers['images']} images" if numbers["images"] else ", each counted as an image of its own"
+    lines = [f"{name + ': ' if name else ''}{numbers['questions']} questions{about}"]
+    if numbers["unshared"]:
+        lines.append(f"left out, asked of one model only: {numbers['unshared']}")
+    if told_blind:
+        lines.append(f"left out, answered right without a picture: {numbers['left_out']}")
+    lines.append(f"{'':<12}{'first':>8}{'second':>8}{'difference':>12}{'95% interval':>20}{'p':>8}{'flips p':>9}")
+    for pair in pairs:
+        difference, digits = pair.difference, 2 if pair.what == "accuracy" else 3
+        interval = f"[{signed(difference.low, digits)}, {signed(difference.high, digits)}]"
+        lines.append(
+            f"{pair.what:<12}{pair.first:>8.2f}{pair.second:>8.2f}{signed(difference.value, digits):>12}"
+            f"{interval:>20}{_p(difference.p_value):>8}{pair.flipped:>9.4f}"
+        )
+    lines.append(
+        f"answered better by the first alone: {numbers['first_alone']}, by the second: {numbers['second_alone']}"
+    )
+    for pair in pairs:
+        unit = " points" if pair.what == "accuracy" else ""
+        verdict = "is clear" if pair.clear else "is not clear"
+        seen = f"{pair.detectable:.{2 if unit else 3}f}{unit}"
+        lines.append(f"The difference in {pair.what} {verdict}; so many images show {seen} in 8 of 10 draws.")
+    return "\n".join(lines)
+
+
+def _p(value: float) -> str:
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def main(argv: list[str] | None = None) -> list[dict] | list[Pair]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="Folder whose subfolders are runs.")
-    folder = parser.parse_args(argv).folder
+    parser.add_argument("folder", type=Path, help="Folder whose subfolders are runs; or the first of two models.")
+    parser.add_argument("second", type=Path, nargs="?", help="Second model: the folder of a run, or its samples.")
+    parser.add_argument(
+        "--leave_out_blind", type=Path, help="Run of a model without pictures. What it answers right is left out."
+    )
+    given = parser.parse_args(argv)
+    folder = given.folder
+    if given.second is not None:
+        return side_by_side(folder, given.second, given.leave_out_blind)
+    if given.leave_out_blind is not None:
+        raise ValueError(
+            f"`--leave_out_blind {given.leave_out_blind}` is about single questions, and {str(folder)!r} stands "
+            "alone. It needs two models. Pass both: `compare.py FIRST SECOND --leave_out_blind BLIND`."
+        )
     rows = collect(folder)
     write_whole(folder / "summary.json", json.dumps({"rows": rows}, indent=2) + "\n")
     print("\n" + table(rows) + "\n")

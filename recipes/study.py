@@ -18,11 +18,12 @@ import logging
 import signal
 import subprocess
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import closing
 from pathlib import Path
 
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
+from hf_clip_kd.study.report.pilot import how_sure, read_pilot
 from hf_clip_kd.study.running.arguments import StudyArguments
 from hf_clip_kd.study.running.collect import write_cell, write_study
 from hf_clip_kd.study.running.forecast import Forecast, duration
@@ -62,6 +63,20 @@ def dry_run(plan: Plan, root: Path, forecast: Forecast) -> str:
     return "\n".join(lines)
 
 
+def power(plan: Plan, root: Path, pilot: str | None) -> str:
+    """Return how large a difference the study shows, from a pilot's variances or from those of its own cells."""
+    if pilot is None and not any((root / "cells").glob("*.json")):
+        return (
+            "How sure the study will be is not known without a pilot. Pass the output folder of an earlier study: "
+            "`--pilot FOLDER`, `--pilot model_cards/miniature` for example."
+        )
+    vlm_seeds = defaultdict(set)
+    for cell in plan.cells:
+        vlm_seeds[cell.seed].add(cell.axes.get("vlm_seed"))
+    most = max(map(len, vlm_seeds.values()))
+    return how_sure(read_pilot(pilot or root), pilot or str(root), len(vlm_seeds), most)
+
+
 def run(plan: Plan, root: Path, schedule: Schedule, forecast: Forecast) -> dict[str, Ended]:
     """Run all stages, write each cell as it ends, and return how each stage has ended."""
     ended: dict[str, Ended] = {}
@@ -97,7 +112,7 @@ def main(argv: list[str] | None = None) -> Path:
     root = Path(study.output_dir)
     plan, forecast = Plan(study, CONFIGS), Forecast(study.processes)
     if study.dry_run:
-        print(dry_run(plan, root, forecast))
+        print(f"{dry_run(plan, root, forecast)}\n\n{power(plan, root, study.pilot)}")
         return root
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, lambda number, _: sys.exit(128 + number))

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+from answered_runs import write_run
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,3 +69,27 @@ def test_a_run_without_a_result_is_no_row(recipe, tmp_path):
         recipe.main([str(tmp_path)])
     write(tmp_path, "alone", 0.5)
     assert [row["name"] for row in recipe.main([str(tmp_path)])] == ["alone"]
+
+
+def test_two_models_are_compared_question_by_question(recipe, tmp_path, capsys):
+    """The second is right where the first is, and in 12 questions more, of 20 images with two questions each."""
+    images = [number // 2 for number in range(40)]
+    first = write_run(tmp_path / "first", [i % 4 == 0 for i in range(40)], images=images)
+    second = write_run(tmp_path / "second", [i % 4 == 0 or i < 16 for i in range(40)], images=images)
+    blind = write_run(tmp_path / "blind", [i >= 38 for i in range(40)], images=images)
+    (accuracy,) = recipe.main([str(first), str(second)])
+    assert (accuracy.first, accuracy.second) == (25, 55) and accuracy.clear
+    text = capsys.readouterr().out
+    assert "shapes: 40 questions about 20 images" in text and "+30.00" in text
+    assert "answered better by the first alone: 0, by the second: 12" in text
+    samples = second / "results/samples/shapes_m_vqa_llava.jsonl"
+    recipe.main([str(first), str(samples), "--leave_out_blind", str(blind)])
+    assert "38 questions about 19 images\nleft out, answered right without a picture: 2" in capsys.readouterr().out
+
+
+def test_models_that_were_asked_different_things(recipe, tmp_path):
+    first, second = (write_run(tmp_path / name, [1, 0], dataset=name) for name in ("gqa", "pope"))
+    with pytest.raises(ValueError, match="share no question.*same questions.*Pass two runs"):
+        recipe.main([str(first), str(second)])
+    with pytest.raises(ValueError, match="It needs two models"):
+        recipe.main([str(first), "--leave_out_blind", str(second)])

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import made_up_study as made_up
 import psutil
 import pytest
 import yaml
@@ -42,9 +43,24 @@ def test_dry_run_lists_cells_with_their_cost_and_starts_nothing(tmp_path, capsys
     assert lines[1].split()[-4:] == ["6", "6", str(alone), "s"]
     stages = 2 + 3 + 4 + 6 + 1 + 1 + 7
     seconds = 2 * 10 + 3 * 9 + (3 * 10 + 20) + 6 * 15 + 12 + 9 + 7 * 12
-    assert f"4 cells, {stages} stages, {stages} of them to do" in lines[-2]
-    assert lines[-1] == f"One after another {seconds / 60:.0f} min, 2 at a time about {seconds / 120:.0f} min"
+    assert f"4 cells, {stages} stages, {stages} of them to do" in lines[-4]
+    assert lines[-3] == f"One after another {seconds / 60:.0f} min, 2 at a time about {seconds / 120:.0f} min"
+    assert lines[-1].startswith("How sure the study will be is not known without a pilot. Pass")
     assert not (tmp_path / "out").exists()
+
+
+def test_dry_run_tells_from_a_pilot_what_will_be_seen(tmp_path, capsys):
+    """The study's own cells are a pilot, too, once there are some."""
+    pilot = made_up.write(tmp_path / "pilot", made_up.cells(questions=20))
+    path = write_study(tmp_path, seeds=[0, 1], cells=[{"teacher": "L"}])
+    study.main(["--config", str(path), "--dry_run", "true", "--pilot", str(pilot)])
+    told = capsys.readouterr().out
+    assert f"pilot {pilot}; this study has 2 seeds, 1 VLM seed each" in told and "  2 seeds on 20 images see" in told
+    pilot.rename(tmp_path / "out")
+    study.main(["--config", str(path), "--dry_run", "true"])
+    assert f"pilot {tmp_path / 'out'}; this study has 2 seeds" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="`pilot=.* holds no `study.json`"):
+        study.main(["--config", str(path), "--dry_run", "true", "--pilot", str(tmp_path / "nowhere")])
 
 
 @pytest.mark.slow

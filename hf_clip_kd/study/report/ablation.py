@@ -9,6 +9,7 @@ from ...hub.cards.markdown import Markdown, code, escape
 from ...losses.specification import expanded
 from .cells import Study
 from .metrics import IMAGE_RETRIEVAL, TEXT_RETRIEVAL, ZERO_SHOT
+from .power import detectable
 
 TASK = "clip"
 SCORES = (ZERO_SHOT, IMAGE_RETRIEVAL, TEXT_RETRIEVAL)
@@ -91,8 +92,12 @@ def verdict(values: list[float], baseline: list[float]) -> list[str]:
     gain = mean(values) - mean(baseline)
     if min(len(values), len(baseline)) < 2:
         return [f"{gain:+.1f}", "one seed cannot tell"]
-    error = (stdev(values) ** 2 / len(values) + stdev(baseline) ** 2 / len(baseline)) ** 0.5
+    parts = [(stdev(found) ** 2 / len(found), len(found) - 1) for found in (values, baseline)]
+    error = sum(part for part, _ in parts) ** 0.5
     helps = "yes" if gain > 2 * error else "no, it hurts" if gain < -2 * error else "no clear gain"
+    if helps == "no clear gain" and error:
+        freedom = error**4 / sum(part**2 / free for part, free in parts)
+        helps += f"; a gain of {detectable(error, freedom, critical=2):.1f} would have been seen"
     return [f"{gain:+.1f} ± {error:.1f}", helps]
 
 

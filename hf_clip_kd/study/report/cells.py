@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ...recipe_io.foreign import fields, read_json
-from .metrics import VQA, ZERO_SHOT, Metric
+from .metrics import ZERO_SHOT, Metric
+from .questions import without_blind
 
-AXES = ("teacher", "student", "objective", "duration", "data", "language_model")
+AXES = ("teacher", "student", "objective", "duration", "data", "language_model", "reading")
 
 
 @dataclass
@@ -41,6 +40,12 @@ class Study:
     cells: list[dict[str, Any]] = field(metadata={"help": "The cells that are done, in the order of the study."})
     failed: list[dict[str, Any]] = field(metadata={"help": "The cells that ended with an error."})
     missing: int = field(metadata={"help": "Number of cells that have not ended yet."})
+    runs: list[dict[str, Any]] = field(
+        default_factory=list, metadata={"help": "The same cells, each of a single VLM seed."}
+    )
+    left_out: str | None = field(
+        default=None, metadata={"help": "Sentence that counts the questions left out, if some are."}
+    )
 
     @property
     def has_vqa(self) -> bool:
@@ -99,7 +104,7 @@ class Study:
 
         A study may train several objectives without a teacher. The first of them counts.
         """
-        same = ("student", "duration", "data", "language_model")
+        same = ("student", "duration", "data", "language_model", "reading")
         found = [
             cell
             for cell in self.cells
@@ -108,12 +113,17 @@ class Study:
         return [cell for cell in found if cell["axes"]["objective"] == found[0]["axes"]["objective"]]
 
 
-def read_study(folder: str | Path) -> Study:
+def read_study(folder: str | Path, *, leave_out_blind: bool = False) -> Study:
     """
     Read the output folder of `recipes/study.py`; the study may still be running.
 
+    Args:
+        leave_out_blind (`bool`, *optional*, defaults to `False`):
+            Leave out the questions that the blind model answers right. `study.json` may demand it, too.
+
     Raises:
-        ValueError: There is no `study.json`, or no cell that is done.
+        ValueError: There is no `study.json`, or no cell that is done. Or no question can be left out, see
+            [`without_blind`].
     """
     folder = Path(folder)
     if not (folder / "study.json").is_file():
@@ -136,7 +146,12 @@ def read_study(folder: str | Path) -> Study:
             "ended, all with an error). A report needs one at least. Run `python recipes/study.py` again: it makes "
             "what is missing."
         )
-    return Study(record, done, [cell for cell in cells if cell["status"] == "failed"], len(paths) - len(cells))
+    left_out = None
+    if leave_out_blind or record["config"].get("leave_out_blind"):
+        record, done, left_out = without_blind(record, done)
+    return Study(
+        record, done, [cell for cell in cells if cell["status"] == "failed"], len(paths) - len(cells), done, left_out
+    )
 
 
 def condition(cell: dict, without: str | None = None) -> tuple:
@@ -148,22 +163,3 @@ def scores(cells: Iterable[dict], metric: Metric) -> dict[int, float]:
     """Return seed -> score of the cells of one condition that have the metric."""
     found = {cell["axes"]["seed"]: metric.of(cell) for cell in cells}
     return {seed: value for seed, value in sorted(found.items()) if value is not None}
-
-
-def outcomes(conditions: Iterable[list[dict]], metric: Metric) -> np.ndarray:
-    """
-    Return scores for [`contrast`], `(conditions, seeds, questions)`, of the seeds that all conditions share.
-
-    Shares are in per cent. VQA has single questions if all cells kept them and their mean is the score. Several
-    benchmarks have another score, so they and other metrics have one mean for each cell.
-    """
-    by_seed = [{cell["axes"]["seed"]: cell for cell in cells if metric.of(cell) is not None} for cells in conditions]
-    seeds = sorted(set.intersection(*(set(cells) for cells in by_seed)))
-    chosen = [[cells[seed] for seed in seeds] for cells in by_seed]
-    means = np.array([[[metric.of(cell)] for cell in cells] for cells in chosen], float).reshape(len(by_seed), -1, 1)
-    questions = [[cell.get("vqa_correct") or () for cell in cells] for cells in chosen]
-    numbers = {len(correct) for cells in questions for correct in cells}
-    if metric != VQA or len(numbers | {0}) != 2:
-        return means
-    single = 100 * np.array(questions, float)
-    return single if np.allclose(single.mean(axis=2, keepdims=True), means) else means

@@ -8,11 +8,12 @@ from statistics import mean, stdev
 
 import numpy as np
 
-from .cells import Study, Sweep, outcomes, scores
+from .cells import Study, Sweep, scores
 from .metrics import CKA, METRICS, Metric
-from .statistics import Estimate, contrast, holm
+from .outcomes import estimate
+from .power import LEVEL, detectable
+from .statistics import Estimate, holm
 
-LEVEL = 0.05
 NO_TEACHER = "no teacher"
 
 
@@ -25,13 +26,22 @@ class Score:
         metadata={"help": "Difference to the reference; `None` for the reference, or if it has no score."}
     )
     adjusted: float = field(metadata={"help": "The p-value after Holm's correction for the conditions of the sweep."})
+    metric: Metric = field(metadata={"help": "The metric."})
+    tests: int = field(metadata={"help": "Number of conditions that Holm's correction is for."})
 
     @property
     def mark(self) -> str:
-        """`▲` if clearly more than the reference, `▼` if clearly less, nothing for a single seed."""
+        """`▲` if clearly better than the reference, `▼` if clearly worse, nothing for a single seed."""
         if self.difference is None or self.difference.seeds < 2 or not self.adjusted < LEVEL:
             return ""
-        return "▲" if self.difference.value > 0 else "▼"
+        return "▲" if self.metric.better(self.difference.value) > 0 else "▼"
+
+    @property
+    def detectable(self) -> float:
+        """Smallest difference that the strictest step of Holm's correction shows with power 0.8; nan for one seed."""
+        if self.difference is None or self.difference.seeds < 2:
+            return np.nan
+        return detectable(self.difference.error, self.difference.freedom, level=LEVEL / self.tests)
 
     def show(self, metric: Metric) -> str:
         """Return the score as text, `36.4 ± 0.3 ▲`; one seed has no `±`."""
@@ -48,9 +58,9 @@ class Comparison:
     rows: dict[str, dict[Metric, Score]] = field(metadata={"help": "Name of a condition to its scores."})
 
     def best(self, metric: Metric) -> str | None:
-        """Return the condition with the highest mean, except the reference."""
+        """Return the condition with the best mean, except the reference."""
         scored = {
-            name: mean(row[metric].values)
+            name: metric.better(mean(row[metric].values))
             for name, row in self.rows.items()
             if name != self.reference and metric in row
         }
@@ -65,15 +75,12 @@ def compare(study: Study, axis: str) -> Comparison | None:
     The reference of teachers and objectives is the same student without a teacher, if there is one. Otherwise it is
     the first condition of the sweep.
 
-    Differences are paired by seed, and by question for VQA, see [`contrast`]. Holm's method corrects the p-values
-    within a metric.
+    Differences are paired by seed, and by question for VQA accuracy and bits, see [`contrast`]. Holm's method corrects
+    the p-values within a metric.
     """
-    if (sweep := study.main_sweep(axis)) is None:
+    if (found := compared(study, axis)) is None:
         return None
-    conditions = {str(value): cells for value, cells in sweep.cells.items()}
-    alone = study.without_teacher(sweep.fixed) if sweep.axis in ("teacher", "objective") else []
-    conditions = {NO_TEACHER: alone} | conditions if alone else conditions
-    reference = next(iter(conditions))
+    sweep, reference, conditions = found
     rows: dict[str, dict[Metric, Score]] = {name: {} for name in conditions}
     for metric in METRICS:
         found = {name: list(scores(cells, metric).values()) for name, cells in conditions.items()}
@@ -81,14 +88,20 @@ def compare(study: Study, axis: str) -> Comparison | None:
         # CKA of a student without a teacher is its CKA with some other teacher.
         comparable = reference in found and not (reference == NO_TEACHER and metric in CKA.values())
         others = [name for name in found if name != reference] if comparable else []
-        differences = {name: _difference(conditions[reference], conditions[name], metric) for name in others}
+        differences = {name: estimate([conditions[reference], conditions[name]], metric, [-1, 1]) for name in others}
         tested = [name for name, gap in differences.items() if gap is not None and not np.isnan(gap.p_value)]
         adjusted = dict(zip(tested, holm([differences[name].p_value for name in tested]), strict=True))
         for name, values in found.items():
-            rows[name][metric] = Score(values, differences.get(name), float(adjusted.get(name, np.nan)))
+            score = values, differences.get(name), float(adjusted.get(name, np.nan)), metric, len(tested)
+            rows[name][metric] = Score(*score)
     return Comparison(sweep, reference, rows)
 
 
-def _difference(reference: list[dict], cells: list[dict], metric: Metric) -> Estimate | None:
-    pair = outcomes([reference, cells], metric)
-    return contrast(pair, [-1, 1]) if pair.size else None
+def compared(study: Study, axis: str) -> tuple[Sweep, str, dict[str, list[dict]]] | None:
+    """Return an axis' main sweep, the name of its reference, and the cells of all conditions, the reference first."""
+    if (sweep := study.main_sweep(axis)) is None:
+        return None
+    conditions = {str(value): cells for value, cells in sweep.cells.items()}
+    alone = study.without_teacher(sweep.fixed) if sweep.axis in ("teacher", "objective") else []
+    conditions = {NO_TEACHER: alone} | conditions if alone else conditions
+    return sweep, next(iter(conditions)), conditions

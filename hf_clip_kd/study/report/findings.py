@@ -9,10 +9,11 @@ import numpy as np
 
 from ...hub.cards.markdown import Markdown, code, count
 from .cells import Study, scores
-from .comparison import compare
+from .comparison import Score, compare
 from .figures.cost import cost_of
 from .figures.probes import ranked
 from .metrics import VQA, ZERO_SHOT, Metric, signed
+from .power import detectable
 from .statistics import Estimate
 from .trends import OVER_DURATIONS, OVER_TEACHERS, doubling, teachers_own_slope, teachers_slope
 
@@ -24,12 +25,19 @@ def bounds(estimate: Estimate, digits: int = 2) -> str:
     return f" [{signed(estimate.low, digits)}, {signed(estimate.high, digits)}]"
 
 
+def would_have_seen(what: str, size: float, digits: int, unit: str) -> str:
+    """Return the smallest number that a test shows with power 0.8, as text, or nothing if that is not known."""
+    return "" if np.isnan(size) else f"; a {what} of {size:.{digits}f}{unit} would have been seen"
+
+
 def moved(estimate: Estimate, metric: Metric) -> str:
     """Return a trend as text, `rises by 0.60 points [+0.54, +0.67]`, or that no trend is clear."""
     digits, unit = (2, " points") if metric.percent else (3, "")
     if not estimate.clear:
         why = "shows no clear trend" if estimate.seeds > 1 else "has one seed, too few to tell a trend"
-        return f"{why} ({signed(estimate.value, digits)}{unit}{bounds(estimate, digits)})"
+        size = detectable(estimate.error, estimate.freedom) if estimate.seeds > 1 else np.nan
+        said = would_have_seen("trend", size, digits, unit)
+        return f"{why} ({signed(estimate.value, digits)}{unit}{bounds(estimate, digits)}{said})"
     verb = "rises" if estimate.value > 0 else "falls"
     return f"{verb} by {abs(estimate.value):.{digits}f}{unit}{bounds(estimate, digits)}"
 
@@ -99,8 +107,8 @@ def about_objectives(study: Study) -> str | None:
     said = []
     for metric in (ZERO_SHOT, VQA):
         best = comparison.best(metric)
-        if best is not None and (difference := comparison.rows[best][metric].difference) is not None:
-            against = _against(difference, comparison.rows[best][metric].mark)
+        if best is not None and comparison.rows[best][metric].difference is not None:
+            against = _against(comparison.rows[best][metric])
             said.append(f"in {metric.title} {code(best)} has the highest mean, {against}")
     others = len(comparison.rows) - 1
     return (
@@ -117,17 +125,19 @@ def about_data(study: Study) -> str | None:
     said = []
     for name, row in comparison.rows.items():
         parts = [
-            f"in {metric.title} {_against(difference, row[metric].mark)}"
+            f"in {metric.title} {_against(row[metric])}"
             for metric in (ZERO_SHOT, VQA)
-            if metric in row and (difference := row[metric].difference) is not None
+            if metric in row and row[metric].difference is not None
         ]
         said += [f"{code(name)} {' and '.join(parts)}"] if parts else []
     return f"**Data.** Against {code(comparison.reference)}: {'; '.join(said)}." if said else None
 
 
-def _against(difference: Estimate, mark: str) -> str:
+def _against(score: Score) -> str:
     """Return a difference as text, `+1.2 points [+0.3, +2.1] (clear)`; all comparisons are corrected for."""
-    return f"{signed(difference.value, 1)} points{bounds(difference, 1)} ({'clear' if mark else 'not clear'})"
+    difference = score.difference
+    said = "clear" if score.mark else f"not clear{would_have_seen('difference', score.detectable, 1, ' points')}"
+    return f"{signed(difference.value, 1)} points{bounds(difference, 1)} ({said})"
 
 
 def about_cost(study: Study) -> str | None:

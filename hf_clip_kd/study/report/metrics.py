@@ -18,6 +18,26 @@ class Metric:
     block: tuple[str, ...] = field(metadata={"help": "The keys down to the flat block, `('representation', 'vqa')`."})
     key: str = field(metadata={"help": "Name in the block. Several data sets (`imagenet/acc1`) give their mean."})
     percent: bool = field(default=True, metadata={"help": "A share, shown in per cent."})
+    lower_is_better: bool = field(default=False, metadata={"help": "Bits and distances: less of it is better."})
+
+    @property
+    def unit(self) -> str:
+        """Unit of a difference: `points` of a share, `bits`, or nothing."""
+        return "points" if self.percent else "bits" if self.key == "answer_bits" else ""
+
+    @property
+    def single(self) -> str | None:
+        """Key of the list in a cell that has the number of each question, if there may be one."""
+        return {"accuracy": "vqa_correct", "answer_bits": "vqa_bits"}.get(self.key) if self.block == ("vqa",) else None
+
+    @property
+    def heading(self) -> str:
+        """Title with its unit, for an axis."""
+        return f"{self.title}, %" if self.percent else self.title
+
+    def better(self, difference: float) -> float:
+        """Return a difference with the sign of its worth: above zero is better."""
+        return -difference if self.lower_is_better else difference
 
     def of(self, cell: dict[str, Any]) -> float | None:
         """Return the number, in per cent if it is a share, or `None` if it was not measured."""
@@ -43,6 +63,11 @@ ZERO_SHOT = Metric("zero-shot accuracy", ("student",), "acc1")
 IMAGE_RETRIEVAL = Metric("image R@1", ("student",), "image_retrieval_recall@1")
 TEXT_RETRIEVAL = Metric("text R@1", ("student",), "text_retrieval_recall@1")
 VQA = Metric("VQA accuracy", ("vqa",), "accuracy")
+# Mean bits of the accepted answer: 0 for a model that is sure of it.
+BITS = Metric("VQA answer bits", ("vqa",), "answer_bits", percent=False, lower_is_better=True)
+# Mean height of the learning curve over the logarithm of the steps, in the unit of the score.
+AREA = Metric("VQA curve area", ("curve", "area"), "accuracy")
+AREA_BITS = Metric("VQA curve area, bits", ("curve", "area"), "answer_bits", percent=False, lower_is_better=True)
 # Sets of images whose representations are compared.
 IMAGES = {"classification": "classification images", "vqa": "VQA images"}
 CKA = {
@@ -50,9 +75,18 @@ CKA = {
 }
 # Accuracy of questions from the tokens, independent of any language model.
 QUESTION_PROBE = Metric("question probe", ("representation", "vqa"), "question_probe")
+# Scores of the geometry alone, without any training. The first is a distance.
+GROMOV_WASSERSTEIN = Metric(
+    "Gromov–Wasserstein distance", ("representation", "vqa"), "gromov_wasserstein", percent=False, lower_is_better=True
+)
+A_SCORE = Metric("A score", ("representation", "vqa"), "a_score", percent=False)
+C_SCORE = Metric("C score", ("representation", "vqa"), "c_score", percent=False)
+TRAINING_FREE = (GROMOV_WASSERSTEIN, A_SCORE, C_SCORE)
 RANK = Metric("effective rank, VQA images", ("representation", "vqa"), "effective_rank", percent=False)
 # Columns of the tables.
-METRICS = (ZERO_SHOT, IMAGE_RETRIEVAL, TEXT_RETRIEVAL, VQA, QUESTION_PROBE, *CKA.values(), RANK)
+METRICS = (ZERO_SHOT, IMAGE_RETRIEVAL, TEXT_RETRIEVAL, VQA, BITS, AREA, QUESTION_PROBE, *CKA.values(), RANK)
+# Values of a study's `meter`, and the number that its findings call VQA then.
+METERS = {"accuracy": VQA, "answer_bits": BITS, "curve_area": AREA, "question_probe": QUESTION_PROBE}
 
 
 def question_types(cell: dict[str, Any]) -> dict[str, float]:

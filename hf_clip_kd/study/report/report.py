@@ -17,6 +17,8 @@ from .ablation import ablation_table
 from .cells import AXES, Study, read_study
 from .figures import FIGURES, LeftOut, save
 from .findings import findings
+from .metrics import VQA
+from .outcomes import drawn_units
 from .summary import summary
 from .tables import failures, probe_table, sweep_tables
 
@@ -29,7 +31,7 @@ FORMS = {
 }
 
 
-def write_report(folder: str | Path) -> list[Path]:
+def write_report(folder: str | Path, *, leave_out_blind: bool = False) -> list[Path]:
     """
     Write `report.md`, `report.html`, `summary.json` and `figures/` into the output folder of a study.
 
@@ -37,6 +39,7 @@ def write_report(folder: str | Path) -> list[Path]:
 
     Args:
         folder (`str` or `Path`): Output folder of `recipes/study.py`, with `study.json` and `cells/*.json`.
+        leave_out_blind (`bool`, *optional*, defaults to `False`): See [`read_study`].
 
     Returns:
         `list[Path]`: The files written.
@@ -45,7 +48,7 @@ def write_report(folder: str | Path) -> list[Path]:
         ValueError: See [`read_study`].
     """
     folder = Path(folder)
-    study = read_study(folder)
+    study = read_study(folder, leave_out_blind=leave_out_blind)
     figures, paths = _figures(study, folder / FOLDER)
     text = _markdown(study, figures)
     pages = {
@@ -98,6 +101,8 @@ def _markdown(study: Study, figures: list[dict[str, Any]]) -> str:
             failed_count=len(study.failed),
             axes=list(_axes(study.cells)),
             findings=findings(study),
+            left_out=Markdown(study.left_out or ""),
+            drawn=drawn_units(study, VQA) or "",
             figures=figures,
             tables=sweep_tables(study),
             ablation=ablation_table(study),

@@ -6,12 +6,13 @@ import functools
 
 import numpy as np
 
-from .cells import Study, outcomes, scores
-from .metrics import CKA, QUESTION_PROBE, VQA, ZERO_SHOT, Metric
-from .statistics import Estimate, contrast, slope_weights
+from .cells import Study, scores
+from .metrics import AREA, BITS, CKA, QUESTION_PROBE, VQA, ZERO_SHOT, Metric
+from .outcomes import estimate
+from .statistics import Estimate, slope_weights
 
 # Metrics with trends over teachers and over durations. CKA with different teachers has no trend.
-OVER_TEACHERS = (ZERO_SHOT, VQA, QUESTION_PROBE)
+OVER_TEACHERS = (ZERO_SHOT, VQA, BITS, AREA, QUESTION_PROBE)
 OVER_DURATIONS = (*OVER_TEACHERS, *CKA.values())
 
 
@@ -49,5 +50,4 @@ def doubling(study: Study, metric: Metric) -> Estimate | None:
 def _slope(x, conditions: list[list[dict]], metric: Metric) -> Estimate | None:
     if len(conditions) < 2 or not np.isfinite(x).all() or not np.ptp(x):
         return None
-    arrays = outcomes(conditions, metric)
-    return contrast(arrays, slope_weights(x)) if arrays.size else None
+    return estimate(conditions, metric, slope_weights(x))

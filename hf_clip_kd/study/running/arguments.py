@@ -106,6 +106,12 @@ class StudyArguments:
             "help": RECIPE.format("evaluate_vlm.py") + " Without it the last stage of `vlm` has an `evaluation`."
         },
     )
+    leave_out_blind: bool = field(
+        default=False,
+        metadata={
+            "help": "The report leaves out the questions that the reference `blind` answers right without a picture."
+        },
+    )
     references: dict = field(
         default_factory=dict,
         metadata={"help": "Other towers that get the same vision-language model, by name; null answers blindly."},
@@ -124,6 +130,13 @@ class StudyArguments:
         metadata={
             "help": "Kind of stage to its seconds (of a student: at the factor 1), for `--dry_run` and the time left. "
             "Measured times correct them."
+        },
+    )
+    pilot: str | None = field(
+        default=None,
+        metadata={
+            "help": "Output folder of an earlier study, or its `study.json`. `--dry_run` says from its variances how "
+            "large a difference this study shows. Default: this study's own cells, once there are some."
         },
     )
     dry_run: bool = field(default=False, metadata={"help": "List the cells with what they cost, and start nothing."})

@@ -47,6 +47,27 @@ def test_equal_worlds_reproduce_each_other(folders, summaries, capsys):
     assert all(f"`{slope.what}`" in text for slope in slopes)
 
 
+def test_bits_and_areas_are_compared_too(tmp_path):
+    """Bits that rise by 0.5 from teacher to teacher in both runs, in each question."""
+    summaries = []
+    for seeds in ((0, 1), (2, 3)):
+        cells = [made_up.cell(t, "clip_kd", "x1", "plain", s, questions=20) for s in seeds for t in "SL"]
+        for cell in cells:
+            rise = 0.5 * "SL".index(cell["axes"]["teacher"])
+            bits = [rise + 0.1 * question + 0.01 * cell["axes"]["seed"] for question in range(20)]
+            cell |= {"vqa_bits": bits, "vqa_images": [question // 4 for question in range(20)]}
+            cell["vqa"] |= {"answer_bits": float(np.mean(bits))}
+            cell["curve"] = {"area": {"accuracy": cell["vqa"]["accuracy"], "answer_bits": float(np.mean(bits))}}
+        summaries.append(summary(read_study(made_up.write(tmp_path / str(seeds[0]), cells))))
+    means = {again.what: again for again in means_again(*summaries)}
+    assert means["teacher: L, VQA answer bits"].first.value == pytest.approx(0.95 + 0.5 + 0.005)
+    assert "teacher: L, VQA curve area" in means
+    bits = summaries[0]["comparisons"]["teacher"]["L"]["VQA answer bits"]
+    assert bits["difference"]["value"] == pytest.approx(0.5) and bits["difference"]["low"] == pytest.approx(0.5)
+    (again,) = [found for found in differences_again(*summaries) if found.what == "teacher: L, VQA answer bits"]
+    assert again.within and again.reach == 0
+
+
 def test_a_number_that_moved_is_named(folders, summaries):
     first, second = summaries
     moved = second["teacher_slopes"]["VQA accuracy"]

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hf_clip_kd.study.report.statistics import Estimate, contrast, holm, rank_correlation, slope_weights
+from hf_clip_kd.study.report.statistics import (
+    Estimate,
+    _weighted_ranks,
+    contrast,
+    holm,
+    rank_correlation,
+    slope_weights,
+)
 
 
 def test_with_means_alone_a_difference_is_the_paired_t_test():
@@ -129,3 +136,59 @@ def test_rank_correlation_of_conditions_in_one_order_has_no_interval():
     """Every draw of them is in that order, too, so the draws cannot say how sure it is."""
     found = rank_correlation(np.arange(5), np.arange(5), range(5))
     assert found.value == 1 and np.isnan([found.low, found.high]).all() and not found.clear
+
+
+# ---- Questions about the same image ----
+
+
+def test_with_an_image_for_each_question_nothing_changes():
+    outcomes = np.random.default_rng(10).normal(size=(2, 3, 50))
+    alone, by_image = contrast(outcomes, [-1, 1]), contrast(outcomes, [-1, 1], images=range(50))
+    assert vars(by_image) == pytest.approx(vars(alone), rel=1e-9)
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_copies_of_a_question_leave_the_standard_error_of_the_images(seeds):
+    outcomes = np.random.default_rng(11).normal(size=(2, seeds, 40))
+    copies, images = np.repeat(outcomes, 6, axis=2), np.repeat(np.arange(40), 6)
+    found = contrast(copies, [-1, 1], images=images)
+    assert vars(found) == pytest.approx(vars(contrast(outcomes, [-1, 1])), rel=1e-9)
+    if seeds == 1:
+        effects = np.diff(outcomes, axis=0)[0, 0]
+        assert found.error == pytest.approx(effects.std(ddof=1) / 40**0.5, rel=0.1)
+        assert contrast(copies, [-1, 1]).error == pytest.approx(found.error / 6**0.5, rel=0.1)
+
+
+def test_images_with_different_numbers_of_questions_are_a_ratio():
+    """The linearised variance of a ratio (Cochran 1977, chapter 6) for one seed."""
+    rng = np.random.default_rng(12)
+    images = np.repeat(np.arange(300), rng.integers(1, 6, 300))
+    effects = (rng.normal(size=300)[images] + rng.normal(size=len(images)))[None, None]
+    found = contrast(effects, [1], images=images, n_resamples=4000)
+    above = np.bincount(images, effects[0, 0] - effects.mean())
+    assert found.value == pytest.approx(effects.mean())
+    assert found.error == pytest.approx(above.std(ddof=1) * 300**0.5 / len(images), rel=0.05)
+    assert found.freedom == pytest.approx(299)
+
+
+def test_rank_correlation_draws_images_too():
+    """Scores of few images that could have been others leave the order of the cells less sure."""
+    rng = np.random.default_rng(13)
+    quality = np.linspace(0, 1, 12)
+    questions = quality[:, None] + 3 * rng.normal(size=(12, 30))
+    means = questions.mean(axis=1)
+    alone, drawn = (rank_correlation(means, y, range(12), n_resamples=500) for y in (means, questions))
+    assert alone.value == drawn.value == pytest.approx(1) and np.isnan(alone.low) and drawn.low < 0.95
+    copies = np.repeat(questions, 4, axis=1)
+    found = rank_correlation(means, copies, range(12), images=np.repeat(np.arange(30), 4), n_resamples=500)
+    assert (found.low, found.high) == pytest.approx((drawn.low, drawn.high), abs=1e-6)
+
+
+def test_ranks_of_drawn_questions_are_those_of_scipy():
+    rng = np.random.default_rng(14)
+    y, counts = rng.integers(0, 4, (3, 8)).astype(float), np.ones((3, 8))
+    assert np.array_equal(_weighted_ranks(y, counts), stats.rankdata(y, axis=1))
+    repeated = np.array([[2, 1, 0, 3]])
+    sample = np.repeat([5.0, 1.0, 9.0, 5.0], repeated[0])
+    expected = stats.rankdata(sample)[[0, 2, 3]]  # Places of the first, second and last cell in the sample.
+    assert _weighted_ranks(np.array([[5.0, 1.0, 9.0, 5.0]]), repeated)[0, [0, 1, 3]].tolist() == expected.tolist()

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from ..cells import Study, condition
 from ..metrics import VQA, probes
+from ..outcomes import questions
 from ..statistics import Estimate, rank_correlation
 from .canvas import LeftOut, ink, panels
 
@@ -33,8 +34,9 @@ def ranked(study: Study) -> dict[str, tuple[int, Estimate]]:
         conditions = [condition(cell) for cell in some]
         if len(some) < len(cells) / 2 or len(set(conditions)) < FEWEST_CONDITIONS:
             continue
-        x, y = np.array([probes(cell)[name] for cell in some]), np.array([VQA.of(cell) for cell in some])
-        estimate = rank_correlation(x, y, conditions)
+        x = np.array([probes(cell)[name] for cell in some])
+        y, images = questions(some, VQA) or (np.array([VQA.of(cell) for cell in some]), None)
+        estimate = rank_correlation(x, y, conditions, images=images)
         if math.isfinite(estimate.value):
             found[name] = len(some), estimate
     return dict(sorted(found.items(), key=lambda item: -abs(item[1][1].value)))

@@ -6,12 +6,12 @@ import functools
 import math
 
 import matplotlib.pyplot as plt
-import numpy as np
 from matplotlib.figure import Figure
 
-from ..cells import Study, outcomes
+from ..cells import Study
 from ..metrics import VQA, ZERO_SHOT, Metric
-from ..statistics import Estimate, contrast
+from ..outcomes import estimate
+from ..statistics import Estimate
 from .canvas import LeftOut, ink, panels
 
 
@@ -26,14 +26,12 @@ def gaps(study: Study, metric: Metric) -> dict[str, tuple[float, Estimate]]:
     found = {}
     for teacher, cells in (sweep.cells if sweep else {}).items():
         score = study.teacher_score(teacher, metric)
-        students = outcomes([cells], metric)
-        if not students.size or not math.isfinite(score):
+        if not math.isfinite(score):
             continue
-        own = np.asarray(study.record["teachers"][teacher].get("vqa_correct") or [], float)
-        if len(own) == students.shape[2]:  # Both have single questions.
-            found[teacher] = score, contrast(students - 100 * own, [1])
-        else:
-            found[teacher] = score, contrast(students.mean(axis=2, keepdims=True) - score, [1])
+        # There is one teacher, so it stands beside each seed of its student.
+        own = [study.record["teachers"][teacher] | {"axes": cell["axes"]} for cell in cells]
+        if (gap := estimate([own, cells], metric, [-1, 1])) is not None:
+            found[teacher] = score, gap
     return found
 
 
