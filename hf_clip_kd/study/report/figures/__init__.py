@@ -87,7 +87,7 @@ FIGURES = {
     ),
     "probes": ReportFigure(
         "Which cheap probe predicts VQA?",
-        "Rank correlation over all cells between a number that is cheap to measure and VQA accuracy: 1 if both put "
+        "Rank correlation over all cells between a number that is cheap to measure and VQA: 1 if both put "
         "the students in the same order, −1 in the opposite one, 0 if they have nothing to do with each other. Lines "
         "are 95% intervals.",
         probes.draw,

@@ -87,9 +87,13 @@ def draw(study: Study, narrow: bool) -> Figure:
     axes.axvline(0, color=ink(), linewidth=0.8)
     axes.set(
         xlim=(-1.05, 1.05),
-        xlabel=f"rank correlation with {predicted(study).title}",
+        xlabel=_label(predicted(study)),
         yticks=range(len(found)),
         yticklabels=names,
     )
     axes.invert_yaxis()
     return figure
+
+
+def _label(metric: Metric) -> str:
+    return f"rank correlation with {'fewer bits' if metric.lower_is_better else metric.title}"
