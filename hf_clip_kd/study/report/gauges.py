@@ -41,7 +41,7 @@ def gauges(steps: list[int]) -> list[Gauge]:
 
 def curve_steps(records: list[dict[str, Any]]) -> list[int]:
     """Return the steps of the first curve there is."""
-    return next((record["curve"]["steps"] for record in records if record.get("curve")), [])
+    return next((steps for record in records if (steps := (record.get("curve") or {}).get("steps"))), [])
 
 
 def _at(metric: Metric, number: int) -> Score:
