@@ -91,7 +91,7 @@ def about_lead(study: Study) -> str | None:
 def about_types(study: Study) -> str | None:
     """Return the types of question that measure little, with their reasons."""
     found = [grade for grade in grades(study) if grade.kind != ALL]
-    if not found or "oracle" not in found[0].scores:
+    if not study.has_vqa or not found or "oracle" not in found[0].scores:
         return None
     good = [grade for grade in found if grade.verdict == GRADED]
     others = "; ".join(f"{code(grade.kind)}: {grade.verdict}" for grade in found if grade not in good)
@@ -105,7 +105,7 @@ def about_types(study: Study) -> str | None:
 
 def about_meter(study: Study) -> str | None:
     """Return the cheapest meter that keeps the ladder, and the one that the findings use."""
-    if not meter_rows(study) or not any(row.cases for row in meter_rows(study)):
+    if not study.has_vqa or not any(row.cases for row in meter_rows(study)):
         return None
     best, mine, ladder = cheapest(study), used(study), " < ".join(whole_ladder(study))
     if best is None:
