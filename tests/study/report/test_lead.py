@@ -18,14 +18,19 @@ def cells(scores):
     return [{"axes": {"seed": seed}, "student": {"acc1": score / 100}} for seed, score in enumerate(scores)]
 
 
-def test_the_share_that_was_put_in_comes_out():
-    for metric in (QUESTION_PROBE, VQA, BITS):
-        for key, found in shares(meter.study(), metric).items():
-            axes = dict(zip(AXES, key, strict=True))
-            if found is not None and axes["reading"] == "trained":
-                assert found.value == pytest.approx(meter.SHARES[axes["objective"]], abs=0.12), (metric.title, key)
-                assert found.low < meter.SHARES[axes["objective"]] < found.high
-    assert len(shares(meter.study(), QUESTION_PROBE)) == 12  # Two objectives, three teachers, two readings.
+@pytest.mark.parametrize(
+    "metric",
+    [QUESTION_PROBE, pytest.param(VQA, marks=pytest.mark.slow), pytest.param(BITS, marks=pytest.mark.slow)],
+    ids=lambda metric: metric.key,
+)
+def test_the_share_that_was_put_in_comes_out(metric):
+    found = shares(meter.study(), metric)
+    assert len(found) == 12  # Two objectives, three teachers, two readings.
+    for key, estimated in found.items():
+        axes = dict(zip(AXES, key, strict=True))
+        if estimated is not None and axes["reading"] == "trained":
+            assert estimated.value == pytest.approx(meter.SHARES[axes["objective"]], abs=0.12), key
+            assert estimated.low < meter.SHARES[axes["objective"]] < estimated.high
 
 
 def test_the_interval_is_that_of_the_delta_method():
@@ -49,6 +54,7 @@ def test_without_a_lead_there_is_no_share(teacher):
     assert share(cells([52.0, 53.0, 52.0]), alone, cells(teacher), ZERO_SHOT, lead) is None
 
 
+@pytest.mark.slow
 def test_a_second_reading_has_the_teacher_read_in_the_same_way():
     """The frozen reading sees less of student and teacher alike, so the share is the same."""
     found = shares(meter.study(), VQA)
@@ -60,6 +66,7 @@ def test_a_second_reading_has_the_teacher_read_in_the_same_way():
     assert pair == pytest.approx([0.5, 0.5], abs=0.05)
 
 
+@pytest.mark.slow
 def test_the_report_gives_the_shares_of_the_strongest_teacher():
     assert "lead of `L` over the student alone" in about_lead(meter.study())
     assert lead_table(meter.study()).count("`frozen`") == 6
