@@ -52,7 +52,7 @@ def cell(teacher, objective, duration, data, seed, *, student="T", questions=400
         "study": "made-up",
         "axes": {
             "teacher": teacher, "student": student, "objective": objective, "duration": duration, "data": data,
-            "seed": seed, "language_model": "tiny",
+            "seed": seed, "language_model": "tiny", "reading": "default", "vlm_seed": seed,
         },
         "epochs": EPOCHS[duration],
         "steps": int(100 * EPOCHS[duration]),

@@ -34,7 +34,7 @@ def ablation_table(study: Study) -> Markdown | None:
     if not any(None not in pair for pair in pairs.values()):
         return None
     task = next((name for name, losses in objectives.items() if set(expanded(losses)) == {TASK}), None)
-    done, failed = _by_objective(study, study.cells), _by_objective(study, study.failed)
+    done, failed = _by_objective(study, study.read_first), _by_objective(study, study.failed)
     if task not in done:
         return None
     lines = [_caption(study, done), "", *HEADER]

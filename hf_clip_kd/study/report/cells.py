@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ...recipe_io.foreign import fields, read_json
-from .metrics import ZERO_SHOT, Metric
+from .graded import graded, type_counts
+from .merge import merged
+from .metrics import METERS, ZERO_SHOT, Metric, question_types
 from .questions import without_blind
+from .towers import with_towers
 
 AXES = ("teacher", "student", "objective", "duration", "data", "language_model", "reading")
 
@@ -37,7 +40,9 @@ class Study:
     """Contents of `study.json` and `cells/*.json`."""
 
     record: dict[str, Any] = field(metadata={"help": "The content of `study.json`."})
-    cells: list[dict[str, Any]] = field(metadata={"help": "The cells that are done, in the order of the study."})
+    cells: list[dict[str, Any]] = field(
+        metadata={"help": "The cells that are done, in the order of the study; means over the VLM's seeds."}
+    )
     failed: list[dict[str, Any]] = field(metadata={"help": "The cells that ended with an error."})
     missing: int = field(metadata={"help": "Number of cells that have not ended yet."})
     runs: list[dict[str, Any]] = field(
@@ -52,6 +57,23 @@ class Study:
         """False for a study without a vision-language model."""
         return self.record["config"].get("vlm") != []
 
+    @property
+    def meter(self) -> Metric:
+        """Number that the findings call VQA; the study's YAML names it."""
+        return METERS[self.record["config"].get("meter") or "accuracy"]
+
+    @property
+    def reading(self) -> str | None:
+        """First way to read the towers, of which all findings are."""
+        used = dict.fromkeys(cell["axes"].get("reading") for cell in self.cells)
+        names = [name for name in self.record["config"].get("readings") or () if name in used]
+        return next(iter([*names, *used]))
+
+    @property
+    def read_first(self) -> list[dict[str, Any]]:
+        """Cells of the first reading."""
+        return [cell for cell in self.cells if cell["axes"].get("reading") == self.reading]
+
     def teacher_score(self, name: str, metric: Metric) -> float:
         """Return a teacher's own score; nan if it was not measured."""
         value = metric.of(self.record["teachers"].get(name) or {})
@@ -61,7 +83,8 @@ class Study:
         """
         Return the sweeps along an axis, those with most values first, then those with most cells.
 
-        Sweeps without a teacher come last.
+        Sweeps without a teacher come later, and those of another reading last. Of equals, the strongest teacher and
+        the longest training come first.
 
         Args:
             axis (`str`): One of `AXES`.
@@ -80,8 +103,22 @@ class Study:
             if len(cells) >= fewest
         ]
         return sorted(
-            found, key=lambda s: (s.fixed.get("teacher", "") is None, -len(s.cells), -sum(map(len, s.cells.values())))
+            found,
+            key=lambda sweep: (
+                sweep.fixed.get("reading", self.reading) != self.reading,
+                sweep.fixed.get("teacher", "") is None,
+                -len(sweep.cells),
+                -sum(map(len, sweep.cells.values())),
+                -self._strength_or_length(sweep),
+            ),
         )
+
+    def _strength_or_length(self, sweep: Sweep) -> float:
+        """Return what decides between equally large sweeps: the strongest teacher, or the longest training."""
+        if (teacher := sweep.fixed.get("teacher")) is not None:
+            strength = self.strength(teacher)
+            return strength if math.isfinite(strength) else 0.0
+        return next(iter(sweep.cells.values()))[0].get("epochs") or 0.0
 
     def main_sweep(self, axis: str, *, fewest: int = 2) -> Sweep | None:
         """Return the first of [`sweeps`], if there is one."""
@@ -122,8 +159,8 @@ def read_study(folder: str | Path, *, leave_out_blind: bool = False) -> Study:
             Leave out the questions that the blind model answers right. `study.json` may demand it, too.
 
     Raises:
-        ValueError: There is no `study.json`, or no cell that is done. Or no question can be left out, see
-            [`without_blind`].
+        ValueError: There is no `study.json`, or no cell that is done. Or `ungraded` names an unknown type. Or no
+            question can be left out, see [`without_blind`].
     """
     folder = Path(folder)
     if not (folder / "study.json").is_file():
@@ -146,17 +183,53 @@ def read_study(folder: str | Path, *, leave_out_blind: bool = False) -> Study:
             "ended, all with an error). A report needs one at least. Run `python recipes/study.py` again: it makes "
             "what is missing."
         )
-    left_out = None
+    failed = [cell for cell in cells if cell["status"] == "failed"]
+    study = _graded(record, done, failed, len(paths) - len(cells))
     if leave_out_blind or record["config"].get("leave_out_blind"):
-        record, done, left_out = without_blind(record, done)
-    return Study(
-        record, done, [cell for cell in cells if cell["status"] == "failed"], len(paths) - len(cells), done, left_out
-    )
+        study.record, study.runs, study.left_out = without_blind(study.record, study.runs)
+    study.cells = merged(study.runs, key=lambda cell: (condition(cell), cell["axes"]["seed"]))
+    study.record = with_towers(study.record, study.reading, study.cells[0]["axes"].get("language_model"))
+    return study
+
+
+def _graded(record: dict[str, Any], runs: list[dict], failed: list[dict], missing: int) -> Study:
+    """Return the study whose VQA numbers are those of its graded types of question."""
+    ungraded, towers = record["config"].get("ungraded") or {}, record.get("towers") or []
+    counts = type_counts([*runs, *towers])
+    known = {kind for cell in runs for kind in question_types(cell)}
+    if unknown := sorted(set(ungraded) - known):
+        raise ValueError(
+            f"`ungraded` names {unknown}, and no question of this study has such a type. It must name types of its "
+            f"questions: {sorted(known)}. Correct it in the study's YAML."
+        )
+    references = {
+        name: graded({"vqa": metrics}, ungraded, counts)["vqa"]
+        for name, metrics in (record.get("references") or {}).items()
+    }
+    teachers = {name: graded(teacher, ungraded, counts) for name, teacher in record["teachers"].items()}
+    towers = [graded(tower, ungraded, counts) for tower in towers]
+    record = record | {"teachers": teachers, "references": references, "towers": towers}
+    runs = [graded(cell, ungraded, counts) for cell in runs]
+    return Study(record, runs, failed, missing, runs)
 
 
 def condition(cell: dict, without: str | None = None) -> tuple:
     """Return the values of all axes but the seed and the axis `without`."""
     return tuple(cell["axes"].get(axis) for axis in AXES if axis != without)
+
+
+def student(cell: dict) -> tuple:
+    """Return the values of the axes that a student's own training depends on, but the seed."""
+    return tuple(cell["axes"].get(axis) for axis in AXES if axis not in ("language_model", "reading"))
+
+
+def longest_alone(cells: Iterable[dict]) -> list[dict]:
+    """Return the cells of the first student without a teacher, with its first objective at its longest duration."""
+    found = [cell for cell in cells if cell["axes"]["teacher"] is None]
+    same = ("student", "objective", "data", "language_model", "reading")
+    alike = [cell for cell in found if all(cell["axes"].get(axis) == found[0]["axes"].get(axis) for axis in same)]
+    longest = max(alike, key=lambda cell: cell["epochs"] or 0, default=None)
+    return [cell for cell in alike if condition(cell) == condition(longest)]
 
 
 def scores(cells: Iterable[dict], metric: Metric) -> dict[int, float]:

@@ -9,77 +9,78 @@ import numpy as np
 
 from ...hub.cards.markdown import Markdown, code, count
 from .cells import Study, scores
-from .comparison import Score, compare
+from .comparison import compare
 from .figures.cost import cost_of
-from .figures.probes import ranked
-from .metrics import VQA, ZERO_SHOT, Metric, signed
-from .power import detectable
+from .figures.probes import named, predicted, ranked
+from .meter_findings import about_holding, about_lead, about_meter, about_reading, about_types
+from .metrics import CKA, QUESTION_PROBE, VQA, ZERO_SHOT, Metric, signed
+from .sentences import against, bounds, moved
+from .slopes import equal_size, repeats, sizes, teachers_own_slope, teachers_slope
 from .statistics import Estimate
-from .trends import OVER_DURATIONS, OVER_TEACHERS, doubling, teachers_own_slope, teachers_slope
-
-
-def bounds(estimate: Estimate, digits: int = 2) -> str:
-    """Return an interval as text, ` [+1.2, +3.4]`, with a space in front, or nothing without repetition."""
-    if np.isnan(estimate.low):
-        return ""
-    return f" [{signed(estimate.low, digits)}, {signed(estimate.high, digits)}]"
-
-
-def would_have_seen(what: str, size: float, digits: int, unit: str) -> str:
-    """Return the smallest number that a test shows with power 0.8, as text, or nothing if that is not known."""
-    return "" if np.isnan(size) else f"; a {what} of {size:.{digits}f}{unit} would have been seen"
-
-
-def moved(estimate: Estimate, metric: Metric) -> str:
-    """Return a trend as text, `rises by 0.60 points [+0.54, +0.67]`, or that no trend is clear."""
-    digits, unit = (2, " points") if metric.percent else (3, "")
-    if not estimate.clear:
-        why = "shows no clear trend" if estimate.seeds > 1 else "has one seed, too few to tell a trend"
-        size = detectable(estimate.error, estimate.freedom) if estimate.seeds > 1 else np.nan
-        said = would_have_seen("trend", size, digits, unit)
-        return f"{why} ({signed(estimate.value, digits)}{unit}{bounds(estimate, digits)}{said})"
-    verb = "rises" if estimate.value > 0 else "falls"
-    return f"{verb} by {abs(estimate.value):.{digits}f}{unit}{bounds(estimate, digits)}"
+from .trends import OVER_DURATIONS, doubling
 
 
 def about_teachers(study: Study) -> str | None:
-    """Return both slopes over the strength of the teacher, and a verdict on the paper's finding."""
-    fits = {metric: fit for metric in OVER_TEACHERS if (fit := teachers_slope(study, metric)) is not None}
+    """Return the slopes over the teachers' zero-shot accuracy, and a verdict on the paper's finding."""
+    asked = (ZERO_SHOT, study.meter) if study.has_vqa else (ZERO_SHOT, QUESTION_PROBE)
+    fits = {metric: fit for metric in asked if (fit := teachers_slope(study, metric)) is not None}
     if not fits:
         return None
     said = "; ".join(f"the student's {metric.title} {moved(fit, metric)}" for metric, fit in fits.items())
-    own = teachers_own_slope(study, VQA)
-    own = "" if own is None else f" (The teachers' own VQA accuracy changes by {signed(own)} points.)"
-    judged = f" {verdict(fits)}" if study.has_vqa else ""
-    teachers, seeds = len(study.main_sweep("teacher").cells), next(iter(fits.values())).seeds
+    own = teachers_own_slope(study, study.meter)
+    unit = f" {study.meter.unit}" if study.meter.unit else ""
+    own = "" if own is None else f" (The teachers' own {study.meter.title} changes by {signed(own)}{unit}.)"
+    judged = f" {verdict(fits, study.meter)}" if study.has_vqa else ""
+    seeds = next(iter(fits.values())).seeds
     return (
-        f"**Better teachers.** With each point that a teacher has more in zero-shot accuracy, {said}.{own}{judged} "
-        f"({teachers} teachers, one of each strength; seeds of the students: {seeds}.)"
+        f"**Better teachers.** With each point that a teacher has more in zero-shot accuracy, {said}.{own}{judged}"
+        f"{_size(study)} ({repeats(study)}; seeds of the students: {seeds}.)"
     )
 
 
-def verdict(fits: dict[Metric, Estimate]) -> str:
+def _size(study: Study) -> str:
+    """Return the slopes among teachers of equal size, or that size and strength cannot be told apart."""
+    groups, alike = sizes(study), equal_size(study)
+    if len(groups) < 2:
+        return ""
+    if alike is None:
+        return " Each teacher has another size, so size and strength cannot be told apart here."
+    asked = (ZERO_SHOT, study.meter)
+    fits = {metric: fit for metric in asked if (fit := teachers_slope(study, metric, among=alike)) is not None}
+    said = "; ".join(f"{metric.title} {moved(fit, metric)}" for metric, fit in fits.items())
+    names = ", ".join(code(name) for name in alike)
+    return f" Among {names}, which are equally large, the student's {said}." if said else ""
+
+
+def verdict(fits: dict[Metric, Estimate], meter: Metric = VQA) -> str:
     """
     Judge from the intervals if students follow their teachers in zero-shot, and less or not at all in VQA.
 
     VQA lags if its interval lies below that of zero-shot. A slope that is not clear is not enough: its interval may
-    hold zero and the slope of zero-shot.
+    hold zero and the slope of zero-shot. Bits have another unit, so they cannot lag.
+
+    Args:
+        fits (`dict[Metric, Estimate]`): Slopes of zero-shot accuracy and of the meter.
+        meter ([`Metric`], *optional*): Number that VQA is judged by.
     """
-    zero_shot, vqa = fits.get(ZERO_SHOT), fits.get(VQA)
+    zero_shot, vqa = fits.get(ZERO_SHOT), fits.get(meter)
     if zero_shot is None or vqa is None or not zero_shot.clear or zero_shot.value < 0 or vqa.seeds < 2:
         return "Whether the paper's finding appears, better zero-shot without better VQA, cannot be judged here."
-    lags = vqa.high < zero_shot.low
-    if vqa.clear and vqa.value < 0:
+    lags = meter.unit == ZERO_SHOT.unit and vqa.high < zero_shot.low
+    if vqa.clear and meter.better(vqa.value) < 0:
         return "The paper's finding appears, and more strongly: better teachers make students that are worse in VQA."
     if vqa.clear:
         if lags:
             return "The paper's finding appears in part: VQA gains, too, but clearly less than zero-shot."
-        return "The paper's finding does not appear: VQA gains, too, and not clearly less than zero-shot."
+        than = ", and not clearly less than zero-shot" if meter.unit == ZERO_SHOT.unit else ""
+        return f"The paper's finding does not appear: VQA gains, too{than}."
     if lags:
         return (
             "The paper's finding appears: zero-shot follows the teacher, VQA clearly follows less, and no gain in it "
             f"can be told from chance (one of up to {vqa.high:.2f} points is not ruled out)."
         )
+    if meter.unit != ZERO_SHOT.unit:
+        return "Whether the paper's finding appears is open: no trend of VQA can be told from chance."
     return (
         "Whether the paper's finding appears is open: the interval of VQA holds no gain as well as one as large as "
         "that of zero-shot. More seeds would narrow it."
@@ -87,7 +88,9 @@ def verdict(fits: dict[Metric, Estimate]) -> str:
 
 
 def about_duration(study: Study) -> str | None:
-    found = {metric: doubling(study, metric) for metric in OVER_DURATIONS}
+    # The findings speak of one number of VQA, and the tables of all.
+    asked = [metric for metric in OVER_DURATIONS if metric in (ZERO_SHOT, study.meter, QUESTION_PROBE, *CKA.values())]
+    found = {metric: doubling(study, metric) for metric in asked}
     said = [
         f"{metric.title.replace(',', ' on')} {moved(fit, metric)}" for metric, fit in found.items() if fit is not None
     ]
@@ -105,11 +108,12 @@ def about_objectives(study: Study) -> str | None:
     if (comparison := compare(study, "objective")) is None:
         return None
     said = []
-    for metric in (ZERO_SHOT, VQA):
+    for metric in (ZERO_SHOT, study.meter):
         best = comparison.best(metric)
         if best is not None and comparison.rows[best][metric].difference is not None:
-            against = _against(comparison.rows[best][metric])
-            said.append(f"in {metric.title} {code(best)} has the highest mean, {against}")
+            word = "best" if metric.lower_is_better else "highest"
+            gap = against(comparison.rows[best][metric])
+            said.append(f"in {metric.title} {code(best)} has the {word} mean, {gap}")
     others = len(comparison.rows) - 1
     return (
         f"**Objectives.** Against {code(comparison.reference)}, of {others} others: {'; '.join(said)}."
@@ -125,19 +129,12 @@ def about_data(study: Study) -> str | None:
     said = []
     for name, row in comparison.rows.items():
         parts = [
-            f"in {metric.title} {_against(row[metric])}"
-            for metric in (ZERO_SHOT, VQA)
+            f"in {metric.title} {against(row[metric])}"
+            for metric in (ZERO_SHOT, study.meter)
             if metric in row and row[metric].difference is not None
         ]
         said += [f"{code(name)} {' and '.join(parts)}"] if parts else []
     return f"**Data.** Against {code(comparison.reference)}: {'; '.join(said)}." if said else None
-
-
-def _against(score: Score) -> str:
-    """Return a difference as text, `+1.2 points [+0.3, +2.1] (clear)`; all comparisons are corrected for."""
-    difference = score.difference
-    said = "clear" if score.mark else f"not clear{would_have_seen('difference', score.detectable, 1, ' points')}"
-    return f"{signed(difference.value, 1)} points{bounds(difference, 1)} ({said})"
 
 
 def about_cost(study: Study) -> str | None:
@@ -151,7 +148,7 @@ def about_cost(study: Study) -> str | None:
     if large is None or small is None:
         return None
     said = []
-    for metric in (ZERO_SHOT, VQA):
+    for metric in (ZERO_SHOT, study.meter):
         found, own = scores(cells, metric), study.teacher_score(teacher, metric)
         if found and np.isfinite(own):
             said.append(f"{metric.show(mean(found.values()))} against {metric.show(own)} in {metric.title}")
@@ -167,15 +164,18 @@ def about_probes(study: Study) -> str | None:
     if not found:
         return None
     names = list(found)
-    described = [f"{code(name)} ({signed(found[name][1].value)}{bounds(found[name][1])})" for name in names]
-    text = "**Cheap probes of VQA.** Over the cells, the rank correlation with VQA accuracy is strongest for "
-    text += described[0]
-    text += f", then {' and '.join(described[1:3])}" if len(names) > 1 else ""
-    place = names.index(ZERO_SHOT.title) if ZERO_SHOT.title in names else 0
-    text += f"; zero-shot accuracy is number {place + 1} of {len(names)}: {described[place]}" if place > 2 else ""
+    described = {name: f"{code(name)} ({signed(fit.value)}{bounds(fit)})" for name, (_, fit) in found.items()}
+    first = list(described.values())
+    text = "**Cheap probes of VQA.** Over the cells, the rank correlation with "
+    text += f"{predicted(study).title} is strongest for {first[0]}"
+    text += f", then {' and '.join(first[1:3])}" if len(names) > 1 else ""
     text += "."
     if len(names) > 1 and not _apart(found[names[0]][1], found[names[1]][1]):
         text += " The intervals of the first two overlap: which is the better one is open."
+    rest = [f"number {names.index(name) + 1} is {described[name]}" for name in named(found) if name not in names[:3]]
+    text += f" Of {len(names)}, {', '.join(rest)}." if rest else ""
+    if predicted(study).lower_is_better:
+        text += " Plus means that a larger number goes with fewer bits."
     return text
 
 
@@ -192,11 +192,16 @@ def _strength_interval(estimate: Estimate) -> tuple[float, float]:
 
 FINDINGS: tuple[Callable[[Study], str | None], ...] = (
     about_teachers,
+    about_holding,
+    about_reading,
+    about_lead,
     about_duration,
     about_objectives,
     about_data,
     about_cost,
     about_probes,
+    about_types,
+    about_meter,
 )
 
 

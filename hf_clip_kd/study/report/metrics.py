@@ -8,6 +8,7 @@ from statistics import mean
 from typing import Any
 
 BY_TYPE = "/accuracy"
+STANDARD_ERROR = "question_probe_stderr"  # It says how sure a probe is, not what a tower is worth.
 
 
 @dataclass(frozen=True)
@@ -107,5 +108,7 @@ def probes(cell: dict[str, Any]) -> dict[str, float]:
     for images, block in (cell.get("representation") or {}).items():
         found |= {f"{key} ({IMAGES.get(images, images)})": value for key, value in block.items()}
     return {
-        name.replace("_", " "): value for name, value in found.items() if value is not None and math.isfinite(value)
+        name.replace("_", " "): value
+        for name, value in found.items()
+        if value is not None and math.isfinite(value) and not name.startswith(STANDARD_ERROR)
     }

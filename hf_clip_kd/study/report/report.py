@@ -14,11 +14,15 @@ from markdown_it import MarkdownIt
 from ...hub.cards.markdown import Markdown, environment, plain
 from ...recipe_io.results import write_whole
 from .ablation import ablation_table
-from .cells import AXES, Study, read_study
-from .figures import FIGURES, LeftOut, save
+from .cells import AXES, Study, read_study, student
+from .curves import curve_table
+from .figures import LeftOut, figures_of, save
 from .findings import findings
-from .metrics import VQA
+from .meter import whole_ladder
+from .meter_tables import grading_table, lead_table, meter_table, ten_times
+from .metrics import BITS, VQA
 from .outcomes import drawn_units
+from .slopes import slope_table
 from .summary import summary
 from .tables import failures, probe_table, sweep_tables
 
@@ -64,9 +68,7 @@ def write_report(folder: str | Path, *, leave_out_blind: bool = False) -> list[P
 def _figures(study: Study, folder: Path) -> tuple[list[dict[str, Any]], list[Path]]:
     """Draw the figures; return the template's entry of each, and the files."""
     shown, paths = [], []
-    for name, figure in FIGURES.items():
-        if figure.needs_vqa and not study.has_vqa:
-            continue
+    for name, figure in figures_of(study).items():
         entry: dict[str, Any] = {"title": Markdown(figure.title), "caption": Markdown(figure.caption), "picture": None}
         try:
             paths += save(lambda narrow, draw=figure.draw: draw(study, narrow), folder, name)
@@ -95,7 +97,7 @@ def _markdown(study: Study, figures: list[dict[str, Any]]) -> str:
             vqa=study.has_vqa,
             representation=any(cell.get("representation") for cell in study.cells),
             procedural=study.record["procedural"],
-            cells=len(study.cells),
+            cells=len({(*student(cell), cell["axes"]["seed"]) for cell in study.cells}),
             missing=study.missing,
             failed=failures(study),
             failed_count=len(study.failed),
@@ -106,6 +108,14 @@ def _markdown(study: Study, figures: list[dict[str, Any]]) -> str:
             figures=figures,
             tables=sweep_tables(study),
             ablation=ablation_table(study),
+            grading=grading_table(study) if study.has_vqa else None,
+            curves=curve_table(study) if study.has_vqa else None,
+            slopes=slope_table(study),
+            leads=lead_table(study) if study.has_vqa else None,
+            meter=meter_table(study) if study.has_vqa else None,
+            ten_times=ten_times(study),
+            ladder=Markdown(" < ".join(whole_ladder(study))),
+            bits=any(BITS.of(cell) is not None for cell in study.cells),
             probes=probe_table(study),
             machine=study.record["machine"],
         )

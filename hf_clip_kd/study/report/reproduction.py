@@ -14,8 +14,8 @@ from scipy import stats
 
 from ...hub.cards.markdown import Markdown, code, environment, table
 from ...recipe_io.results import write_whole
-from .findings import bounds
 from .metrics import signed
+from .sentences import bounds
 from .statistics import CONFIDENCE, Estimate
 
 SUMMARY, PAGE = "summary.json", "reproduction.md"

@@ -9,10 +9,14 @@ from typing import Any
 from .cells import Study
 from .comparison import Score, compare
 from .figures.probes import ranked
-from .metrics import Metric
+from .grading import grades
+from .lead import shares
+from .meter import Row, meter_rows
+from .metrics import QUESTION_PROBE, Metric
+from .slopes import teachers_slope
 from .statistics import Estimate
 from .tables import TITLES
-from .trends import OVER_DURATIONS, OVER_TEACHERS, doubling, teachers_slope
+from .trends import OVER_DURATIONS, OVER_TEACHERS, doubling
 
 
 def summary(study: Study) -> dict[str, Any]:
@@ -21,7 +25,9 @@ def summary(study: Study) -> dict[str, Any]:
 
     Returns:
         `dict`: `seeds`, and estimates with `value`, `low`, `high` (95%), `p_value` and `seeds`. `teacher_slopes` and
-        `duration_doublings` are by metric, `comparisons` by axis, condition and metric, `probes` by name.
+        `duration_doublings` are by metric, `comparisons` by axis, condition and metric, `probes` by name. `own_slopes`
+        are over the teachers' own score in the same metric. `leads` are by metric and condition. `meter` has the rows
+        of its own table. `types` has the scores and the verdict of each type of question.
     """
     comparisons = {}
     for axis in TITLES:
@@ -37,9 +43,31 @@ def summary(study: Study) -> dict[str, Any]:
         "failed": len(study.failed),
         "teacher_slopes": _estimates({metric: teachers_slope(study, metric) for metric in OVER_TEACHERS}),
         "duration_doublings": _estimates({metric: doubling(study, metric) for metric in OVER_DURATIONS}),
+        "own_slopes": _estimates({metric: teachers_slope(study, metric, metric) for metric in OVER_TEACHERS}),
         "comparisons": comparisons,
+        "leads": {
+            metric.title: {_named(key): _plain(share) for key, share in shares(study, metric).items() if share}
+            for metric in dict.fromkeys((study.meter, QUESTION_PROBE))
+        },
+        "meter": [_row(row) for row in meter_rows(study)],
+        "types": {
+            grade.kind: {"verdict": grade.verdict, "accuracy": grade.scores, "bits": grade.bits}
+            for grade in grades(study)
+        },
         "probes": {name: _plain(estimate) for name, (_, estimate) in ranked(study).items()},
     }
+
+
+def _named(key: tuple) -> str:
+    return ", ".join(str(value) for value in key if value is not None)
+
+
+def _row(row: Row) -> dict[str, Any]:
+    numbers = {
+        name: None if (value := getattr(row, name)) is None else _number(value)
+        for name in ("vlm_deviation", "student_deviation", "span", "correlation", "kept", "cases", "seconds")
+    }
+    return {"title": row.gauge.title, "reading": row.reading, "rungs": list(row.rungs)} | numbers
 
 
 def _estimates(found: dict[Metric, Estimate | None]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from ...hub.cards.markdown import Markdown, code, table
 from .cells import Study
 from .comparison import Comparison, compare
-from .figures.probes import MOST_ROWS, ranked
+from .figures.probes import shown
 from .metrics import METRICS, signed
 
 TITLES = {
@@ -18,6 +18,7 @@ TITLES = {
     "data": "Data",
     "student": "Students",
     "language_model": "Language models",
+    "reading": "Readings",
 }
 
 
@@ -60,7 +61,7 @@ def probe_table(study: Study) -> Markdown | None:
             signed(estimate.value),
             "–" if isnan(estimate.low) else f"{signed(estimate.low)} to {signed(estimate.high)}",
         )
-        for name, (cells, estimate) in list(ranked(study).items())[:MOST_ROWS]
+        for name, (cells, estimate) in shown(study).items()
     ]
     header = ["probe", "cells", "conditions", "rank correlation", "95% interval"]
     return table(header, rows) if rows else None

@@ -116,6 +116,10 @@ class StudyArguments:
         default_factory=dict,
         metadata={"help": "Other towers that get the same vision-language model, by name; null answers blindly."},
     )
+    ungraded: dict = field(
+        default_factory=dict,
+        metadata={"help": "Type of question to the reason to leave it out of all VQA numbers. The report names both."},
+    )
 
     processes: int = field(default=2, metadata={"help": "Stages at the same time, each a process of its own."})
     threads: int = field(default=1, metadata={"help": "Threads of each stage (`OMP_NUM_THREADS`)."})
@@ -148,7 +152,7 @@ class StudyArguments:
                     f"`{name}={getattr(self, name)}` runs nothing. It must be at least 1, and at most the cores. "
                     f"Pass `--{name} 1`."
                 )
-        for name in ("language_models", "vqa", "references", "readings", "vlm_seeds"):
+        for name in ("language_models", "vqa", "references", "readings", "vlm_seeds", "ungraded"):
             if getattr(self, name) and not self.vlm:
                 raise ValueError(
                     f"`{name}` is {getattr(self, name)}, and `vlm` has no stage, so nothing reads it. "

@@ -13,7 +13,7 @@ import pytest
 
 from hf_clip_kd.study.report.cells import Study, read_study, scores
 from hf_clip_kd.study.report.comparison import compare
-from hf_clip_kd.study.report.figures import FIGURES, LeftOut
+from hf_clip_kd.study.report.figures import FIGURES, LeftOut, figures_of
 from hf_clip_kd.study.report.figures.canvas import style
 from hf_clip_kd.study.report.figures.probes import ranked
 from hf_clip_kd.study.report.figures.question_types import rows
@@ -22,8 +22,9 @@ from hf_clip_kd.study.report.findings import findings, verdict
 from hf_clip_kd.study.report.metrics import CKA, VQA, ZERO_SHOT, probes, question_types, signed
 from hf_clip_kd.study.report.outcomes import outcomes
 from hf_clip_kd.study.report.report import write_report
+from hf_clip_kd.study.report.slopes import teachers_own_slope, teachers_slope
 from hf_clip_kd.study.report.statistics import Estimate
-from hf_clip_kd.study.report.trends import doubling, teachers_own_slope, teachers_slope
+from hf_clip_kd.study.report.trends import doubling
 from recipes import study_report
 
 ROOT = Path(__file__).parents[3]
@@ -199,7 +200,18 @@ def test_likeness_to_another_teacher_is_not_compared(study):
 
 def test_findings_answer_each_question_once(study):
     titles = [re.match(r"\*\*(.*?)\.\*\*", text)[1] for text in findings(study)]
-    assert titles == ["Better teachers", "Longer training", "Objectives", "Data", "Size", "Cheap probes of VQA"]
+    assert titles == [
+        "Better teachers",
+        "How well a language model reads them",
+        "Share of the lead",
+        "Longer training",
+        "Objectives",
+        "Data",
+        "Size",
+        "Cheap probes of VQA",
+        "Kinds of question",
+        "The meter",
+    ]
 
 
 # ---- Figures ----
@@ -243,6 +255,12 @@ def crowded(tmp_path_factory) -> Study:
     for cell in cells:
         for block in cell["representation_maps"].values():
             block["cka"] = np.eye(13).tolist()
+        skill = cell["student"]["acc1"]
+        cell["curve"] = {
+            "steps": [100, 250, 750, 2250],
+            "accuracy": [skill, skill + 0.1, skill + 0.2, skill + 0.25],
+            "answer_bits": [3 - skill, 2.5 - skill, 2.2 - skill, 2 - skill],
+        }
     folder = made_up.write(tmp_path_factory.mktemp("study") / "crowded", cells)
     for path in folder.rglob("*.json"):
         text = path.read_text()
@@ -332,11 +350,12 @@ def test_the_report_of_one_cell_says_what_it_has_not(small):
 @pytest.mark.slow
 def test_the_report_is_whole_and_the_same_each_time(folder):
     paths = study_report.main([str(folder)])
-    assert len(paths) == 3 + 5 * len(FIGURES)
+    figures = figures_of(read_study(folder))
+    assert len(paths) == 3 + 5 * len(figures)
     first = {path: path.read_bytes() for path in paths}
     page = Page(first[folder / "report.html"].decode())
-    assert page.open == [] and page.alts == [figure.title for figure in FIGURES.values()]
-    assert len(page.loads) == 4 * len(FIGURES) and all(
+    assert page.open == [] and page.alts == [figure.title for figure in figures.values()]
+    assert len(page.loads) == 4 * len(figures) and all(
         address.startswith("data:image/svg+xml;base64,") for address in page.loads
     )
     text = first[folder / "report.md"].decode()

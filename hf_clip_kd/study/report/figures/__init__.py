@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from matplotlib.figure import Figure
 
 from ..cells import Study
-from . import cka_maps, cost, duration, probes, question_types, strength, transfer
+from . import cka_maps, cost, curves, duration, probes, question_types, strength, transfer
 from .canvas import LeftOut, save
 
 
@@ -22,6 +22,7 @@ class ReportFigure:
         metadata={"help": "Takes the study and `True` for a phone; raises `LeftOut` if the study lacks the cells."}
     )
     needs_vqa: bool = field(default=False, metadata={"help": "Not in the report of a study without a language model."})
+    needs_curves: bool = field(default=False, metadata={"help": "Not in the report of a study without curves."})
 
 
 # File name -> figure, in the order of the report.
@@ -31,8 +32,25 @@ FIGURES = {
         "Each mark is the mean of students of one teacher, the faint ones are single seeds. To the right stand the "
         "teachers with the better zero-shot accuracy of their own. The line is the least-squares fit; its slope says "
         "how many points a student gains with each point of its teacher, with the 95% interval over seeds in "
-        "brackets. The dotted line is the same student trained without a teacher.",
+        "brackets. Where teachers differ in size, open marks are those of another size, and the solid line is fitted "
+        "to teachers of equal size alone. The dotted line is the same student trained without a teacher.",
         strength.draw,
+    ),
+    "own_scores": ReportFigure(
+        "Does a student follow its teacher's own score?",
+        "The same students, against what their teachers get themselves in the same metric. A slope of 1 would keep "
+        "all of a teacher's lead over the next, a slope of 0 nothing.",
+        strength.draw_own,
+        needs_vqa=True,
+    ),
+    "curves": ReportFigure(
+        "How soon a language model reads a tower",
+        "Scores of one vision-language model after more and more steps of its training, for each tower it reads. "
+        "A tower whose curve rises earlier is easier to read; the end of a curve says how much was read at last. "
+        "Dotted: untrained. Dashed: teachers. Solid: students.",
+        curves.draw,
+        needs_vqa=True,
+        needs_curves=True,
     ),
     "transfer": ReportFigure(
         "What a student lacks to its teacher (the paper's Figure 2)",
@@ -69,7 +87,7 @@ FIGURES = {
     ),
     "probes": ReportFigure(
         "Which cheap probe predicts VQA?",
-        "Rank correlation over all cells between a number that is cheap to measure and VQA accuracy: 1 if both put "
+        "Rank correlation over all cells between a number that is cheap to measure and VQA: 1 if both put "
         "the students in the same order, −1 in the opposite one, 0 if they have nothing to do with each other. Lines "
         "are 95% intervals.",
         probes.draw,
@@ -77,4 +95,15 @@ FIGURES = {
     ),
 }
 
-__all__ = ["FIGURES", "LeftOut", "ReportFigure", "save"]
+
+def figures_of(study: Study) -> dict[str, ReportFigure]:
+    """Return the figures of a study's report, by file name; some may lack their cells."""
+    curves_known = any(cell.get("curve") for cell in study.cells)
+    return {
+        name: figure
+        for name, figure in FIGURES.items()
+        if (study.has_vqa or not figure.needs_vqa) and (curves_known or not figure.needs_curves)
+    }
+
+
+__all__ = ["FIGURES", "LeftOut", "ReportFigure", "figures_of", "save"]

@@ -11,7 +11,7 @@ from matplotlib.ticker import LogLocator
 
 from ....hub.cards.markdown import count
 from ..cells import Study
-from ..metrics import VQA, ZERO_SHOT
+from ..metrics import ZERO_SHOT
 from .canvas import MARKERS, LeftOut, legend, panels
 
 COSTS = {"vision_parameters": "parameters of the vision encoder", "images_per_second": "images per second"}
@@ -20,7 +20,7 @@ COSTS = {"vision_parameters": "parameters of the vision encoder", "images_per_se
 def students(study: Study) -> dict[str, list[dict]]:
     """Return name -> cells of each student."""
     found: dict[str, list[dict]] = {}
-    for cell in study.cells:
+    for cell in study.read_first:
         found.setdefault(cell["axes"]["student"], []).append(cell)
     return found
 
@@ -41,7 +41,8 @@ def draw(study: Study, narrow: bool) -> Figure:
     teachers = study.record["teachers"]
     costs = [*study.cells, *teachers.values()]
     known = [name for name in COSTS if any(cost_of([record], name) for record in costs)]
-    scored = [metric for metric in (ZERO_SHOT, VQA) if any(metric.of(cell) is not None for cell in study.cells)]
+    asked = (ZERO_SHOT, study.meter)
+    scored = [metric for metric in asked if any(metric.of(cell) is not None for cell in study.cells)]
     if not known or not scored:
         raise LeftOut("Neither parameters nor throughput were measured in this study.")
     figure, axes = panels(len(known) * len(scored), narrow, height=2.4, columns=len(scored))
@@ -59,7 +60,7 @@ def draw(study: Study, narrow: bool) -> Figure:
         panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
         panel.xaxis.set_major_formatter(lambda value, _: count(value))
         panel.minorticks_off()
-        panel.set(title=f"{metric.title}, %", xlabel=COSTS[name])
+        panel.set(title=metric.heading, xlabel=COSTS[name])
     legend(figure, axes[0], narrow)
     return figure
 

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..cells import Study, Sweep, scores
-from ..metrics import CKA, VQA, ZERO_SHOT, Metric
+from ..metrics import CKA, ZERO_SHOT, Metric
 from .canvas import MARKERS, LeftOut, legend, panels, same_span
 
 MOST_LINES = 4  # More lines cannot be told apart.
@@ -24,7 +24,8 @@ def draw(study: Study, narrow: bool) -> Figure:
     sweeps = study.sweeps("duration")[:MOST_LINES]
     if not sweeps:
         raise LeftOut("All cells of this study were trained equally long, so nothing can be said of duration.")
-    shown = [metric for metric in (ZERO_SHOT, VQA, *CKA.values()) if any(lines(sweep, metric) for sweep in sweeps)]
+    asked = (ZERO_SHOT, study.meter, *CKA.values())
+    shown = [metric for metric in asked if any(lines(sweep, metric) for sweep in sweeps)]
     figure, axes = panels(len(shown), narrow, height=2.5, columns=2)
     ends = {cells[0]["epochs"] for sweep in sweeps for cells in sweep.cells.values()}
     for panel, metric in zip(axes, shown, strict=True):
@@ -33,11 +34,12 @@ def draw(study: Study, narrow: bool) -> Figure:
         panel.set_xscale("log", base=2)
         panel.set_xticks(sorted(ends), [f"{end:g}" for end in sorted(ends)])
         panel.minorticks_off()
-        panel.set(title=metric.title + (", %" if metric.percent else ""), xlabel="epochs")
+        panel.set(title=metric.heading, xlabel="epochs")
     # The paper's point is that one of the two rises and the other does not, so they share a scale.
-    for group in ((ZERO_SHOT, VQA), CKA.values()):
-        if alike := [panel for panel, metric in zip(axes, shown, strict=True) if metric in group]:
-            same_span(alike)
+    for group in ((ZERO_SHOT, study.meter), CKA.values()):
+        alike = {metric: panel for panel, metric in zip(axes, shown, strict=True) if metric in group}
+        if len({metric.unit for metric in alike}) == 1:
+            same_span(list(alike.values()))
     if len(sweeps) > 1:
         legend(figure, axes[0], narrow)
     return figure

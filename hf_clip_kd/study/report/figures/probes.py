@@ -5,18 +5,31 @@ from __future__ import annotations
 import functools
 import math
 import textwrap
+from collections.abc import Iterable
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from ..cells import Study, condition
-from ..metrics import VQA, probes
+from ..metrics import QUESTION_PROBE, VQA, ZERO_SHOT, Metric, probes
 from ..outcomes import questions
 from ..statistics import Estimate, rank_correlation
 from .canvas import LeftOut, ink, panels
 
 FEWEST_CONDITIONS = 4
 MOST_ROWS = 15
+# Beginnings of the probes that are always shown: those that others propose for choosing a teacher.
+NAMED = (ZERO_SHOT.title, f"{QUESTION_PROBE.title} (", "gromov wasserstein", "a score", "c score")
+
+
+def predicted(study: Study) -> Metric:
+    """Return the number that probes are to predict: the meter, or VQA accuracy if the meter is a probe itself."""
+    return VQA if study.meter == QUESTION_PROBE else study.meter
+
+
+def named(found: Iterable[str]) -> list[str]:
+    """Return the names of probes that are always shown."""
+    return [name for name in found if name.startswith(NAMED)]
 
 
 @functools.cache
@@ -24,10 +37,13 @@ def ranked(study: Study) -> dict[str, tuple[int, Estimate]]:
     """
     Return probe -> (number of its cells, rank correlation with VQA over them), the strongest first.
 
-    A probe uses all cells that have it and VQA; CKA needs a teacher. A probe measured in fewer than half of the cells
-    is left out, and so is a constant one.
+    A probe that grows as VQA gets better has a value above zero, also where VQA is in bits.
+
+    A probe uses all cells of the first reading that have it and VQA; CKA needs a teacher. A probe measured in fewer
+    than half of the cells is left out, and so is a constant one.
     """
-    cells = [cell for cell in study.cells if VQA.of(cell) is not None]
+    metric = predicted(study)
+    cells = [cell for cell in study.read_first if metric.of(cell) is not None]
     found = {}
     for name in dict.fromkeys(name for cell in cells for name in probes(cell)):
         some = [cell for cell in cells if name in probes(cell)]
@@ -35,11 +51,18 @@ def ranked(study: Study) -> dict[str, tuple[int, Estimate]]:
         if len(some) < len(cells) / 2 or len(set(conditions)) < FEWEST_CONDITIONS:
             continue
         x = np.array([probes(cell)[name] for cell in some])
-        y, images = questions(some, VQA) or (np.array([VQA.of(cell) for cell in some]), None)
-        estimate = rank_correlation(x, y, conditions, images=images)
+        y, images = questions(some, metric) or (np.array([metric.of(cell) for cell in some]), None)
+        estimate = rank_correlation(x, metric.better(y), conditions, images=images)
         if math.isfinite(estimate.value):
             found[name] = len(some), estimate
     return dict(sorted(found.items(), key=lambda item: -abs(item[1][1].value)))
+
+
+def shown(study: Study) -> dict[str, tuple[int, Estimate]]:
+    """Return the strongest of [`ranked`], and those that are always shown."""
+    found = ranked(study)
+    names = {*list(found)[:MOST_ROWS], *named(found)}
+    return {name: value for name, value in found.items() if name in names}
 
 
 def draw(study: Study, narrow: bool) -> Figure:
@@ -49,7 +72,7 @@ def draw(study: Study, narrow: bool) -> Figure:
     Raises:
         LeftOut: Too few conditions have both VQA and a probe.
     """
-    found = dict(list(ranked(study).items())[:MOST_ROWS])
+    found = shown(study)
     if not found:
         raise LeftOut(
             f"Fewer than {FEWEST_CONDITIONS} conditions of this study have both VQA and a probe, too few to rank "
@@ -62,6 +85,15 @@ def draw(study: Study, narrow: bool) -> Figure:
         axes.plot([estimate.low, estimate.high], [row, row], color="C0", linewidth=1.5)
         axes.plot(estimate.value, row, "o", color="C0")
     axes.axvline(0, color=ink(), linewidth=0.8)
-    axes.set(xlim=(-1.05, 1.05), xlabel="rank correlation with VQA", yticks=range(len(found)), yticklabels=names)
+    axes.set(
+        xlim=(-1.05, 1.05),
+        xlabel=_label(predicted(study)),
+        yticks=range(len(found)),
+        yticklabels=names,
+    )
     axes.invert_yaxis()
     return figure
+
+
+def _label(metric: Metric) -> str:
+    return f"rank correlation with {'fewer bits' if metric.lower_is_better else metric.title}"

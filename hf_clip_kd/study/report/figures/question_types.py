@@ -35,7 +35,7 @@ def rows(study: Study) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
                 name = "{objective} from {teacher}".format(**cells[0]["axes"])
                 students[f"{name}, {value}" if axis in ("duration", "data") else name] = averaged(cells)
     sweep = study.main_sweep("teacher", fewest=1)
-    alone = averaged(study.without_teacher(sweep.fixed) if sweep else study.cells)
+    alone = averaged(study.without_teacher(sweep.fixed) if sweep else study.read_first)
     students = {name: types for name, types in students.items() if types}
     found |= ({"no teacher": alone} if alone else {}) | students
     teachers = {f"teacher {name}": question_types(record) for name, record in study.record["teachers"].items()}

@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from ..cells import Study
-from ..metrics import VQA, ZERO_SHOT, Metric
+from ..metrics import ZERO_SHOT, Metric
 from ..outcomes import estimate
 from ..statistics import Estimate
 from .canvas import LeftOut, ink, panels
@@ -42,7 +42,7 @@ def draw(study: Study, narrow: bool) -> Figure:
     Raises:
         LeftOut: There is no teacher whose own scores are known.
     """
-    shown = {metric: found for metric in (ZERO_SHOT, VQA) if (found := gaps(study, metric))}
+    shown = {metric: found for metric in (ZERO_SHOT, study.meter) if (found := gaps(study, metric))}
     if not shown:
         raise LeftOut(
             "No teacher of this study was measured itself, so there is no gap between teacher and student to show."
@@ -60,14 +60,19 @@ def draw(study: Study, narrow: bool) -> Figure:
             f"{teacher}\n{metric.show(score)} → {metric.show(score + estimate.value)}"
             for teacher, (score, estimate) in found.items()
         ]
+        unit = f", {metric.unit}" if metric.unit else ""
         panel.set(
-            title=metric.title, xlabel="student less teacher, points", yticks=range(len(values)), yticklabels=labels
+            title=metric.title,
+            xlabel=f"student less teacher{unit}",
+            yticks=range(len(values)),
+            yticklabels=labels,
         )
         plt.setp(panel.get_yticklabels(), multialignment="right")
         panel.grid(axis="y", visible=False)
         panel.tick_params(axis="y", length=0)
         panel.invert_yaxis()
-    ends = [end for panel in axes for end in panel.get_xlim()]
-    for panel in axes:  # Both panels get the same scale.
-        panel.set_xlim(min(ends), max(ends))
+    if len({metric.unit for metric in shown}) == 1:
+        ends = [end for panel in axes for end in panel.get_xlim()]
+        for panel in axes:  # Both panels get the same scale.
+            panel.set_xlim(min(ends), max(ends))
     return figure
