@@ -12,6 +12,7 @@ from datasets import ClassLabel, Dataset
 from ..data.shapes import QUESTION_TYPES
 from .encode import MAX_BROKEN_SHARE
 from .evaluator import Evaluator, SequentialEvaluator
+from .held_out import HeldOutEvaluator
 from .prompts import load_class_names
 from .representation import RepresentationEvaluator, object_keypoints, object_masks
 from .retrieval import RetrievalEvaluator
@@ -36,6 +37,8 @@ _REPRESENTATION_COLUMNS = {
     "question_type_column": "question_type",
     "keypoint_column": "keypoints",
 }
+# Data of a held-out task beside its own: the images for the fit, and those with questions.
+_HELD_OUT_DATA = ("others", "held_out_questions", "other_questions")
 _OPTIONS = {
     "zero_shot": (*_DATA_OPTIONS, "label_column", "class_names", "templates", "batch_size"),
     "retrieval": (*_DATA_OPTIONS, "text_column", "batch_size"),
@@ -43,6 +46,7 @@ _OPTIONS = {
         *_DATA_OPTIONS, "vqa", "teacher", "layer", "templates", "batch_size", "gromov_wasserstein", "language_model",
         *_REPRESENTATION_COLUMNS,
     ),
+    "held_out": (*_DATA_OPTIONS, *_HELD_OUT_DATA, "templates", "layer", "batch_size"),
 }  # fmt: skip
 _EXAMPLE = "`evaluation: {zero_shot: {dataset_name: shapes, split: zero_shot}}`"
 
@@ -53,7 +57,8 @@ def build_evaluator(evaluation: dict[str, dict], load: Callable[..., Dataset]) -
 
     Args:
         evaluation (`dict[str, dict]`):
-            Maps a name to its arguments. The names `zero_shot`, `retrieval` and `representation` are tasks. Another
+            Maps a name to its arguments. The names of tasks are `zero_shot`, `retrieval`, `representation` and
+            `held_out`. Another
             name, for a second data set, has its task as `task`. The rest are arguments of the data set and of the
             evaluator. Those of the data set are `dataset_name`, `split`, by default `"test"`, `data_dir`,
             `data_files`, `image_column`, `max_samples` and so on. Those of the evaluator are `label_column`,
@@ -108,6 +113,8 @@ def _build(name: str, options: Any, load: Callable[..., Dataset]) -> Evaluator:
         return RetrievalEvaluator(dataset, name=name, **rest)
     if task == "representation":
         return _representation(name, load, data, rest)
+    if task == "held_out":
+        return _held_out(name, load, data, rest)
     label_column = rest.pop("label_column", "label")
     dataset = _load(name, load, data, label_column)
     class_names = rest.pop("class_names", None)
@@ -116,6 +123,14 @@ def _build(name: str, options: Any, load: Callable[..., Dataset]) -> Evaluator:
         class_names = class_names and load_class_names(class_names)
         dataset = dataset.add_column(label_column, _labels_from_text(dataset["text"][:], class_names, label_column))
     return ZeroShotClassificationEvaluator(dataset, class_names, name=name, label_column=label_column, **rest)
+
+
+def _held_out(name: str, load: Callable[..., Dataset], data: dict, rest: dict) -> HeldOutEvaluator:
+    parts = {}
+    for part in _HELD_OUT_DATA:
+        if (folder := rest.pop(part, None)) is not None:
+            parts[part] = _load(name, load, data | {"dataset_name": folder}, "text")
+    return HeldOutEvaluator(_load(name, load, data, "text"), name=name, **parts, **rest)
 
 
 def _representation(name: str, load: Callable[..., Dataset], data: dict, rest: dict) -> RepresentationEvaluator:
