@@ -95,7 +95,7 @@ def rank(scores: Sequence[Scores]) -> Ranking:
     letters = _letters(by_name, pairs)
     others = {
         name: _letters_by(scores, name)
-        for name in PILOT_METRICS
+        for name in ordered[0].pilots
         if name != metric and all(name in found.pilots for found in scores)
     }
     rows = [

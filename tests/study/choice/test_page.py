@@ -22,6 +22,15 @@ def test_the_table_has_a_row_for_each_teacher_and_the_student_alone():
     assert alone.split(" | ")[2] == "–" and alone.split(" | ")[4] == "–"
 
 
+def test_the_table_has_every_score_of_the_students_with_its_letters():
+    scores = made_up_scores(alone=0.30, good=0.70)
+    for each in scores:  # Labels give a score that never ranks.
+        each.pilots["linear_probe"] = each.pilots["question_probe"]
+    header, _, *rows = ranking_table(rank(scores)).splitlines()
+    assert header.split(" | ")[4] == "student: linear probe"
+    assert [row.split(" | ")[4].split()[-1] for row in rows] == ["a", "b"]
+
+
 def test_sentences_name_the_best_and_those_that_do_not_help():
     best, alike, helpless = findings(RANKING)
     assert best.startswith("The student of `second` has the highest score, 70.")
