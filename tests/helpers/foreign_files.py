@@ -66,7 +66,7 @@ def mme(path):
 def study(path):
     for name in ("red", "1"):
         path.with_name("cells").mkdir(exist_ok=True)
-        aside(path, f"cells/{name}.json", {"status": "done", "axes": {}})
+        aside(path, f"cells/{name}.json", {"status": "done", "axes": {"seed": 0}})
     return read_study(path.parent)
 
 
@@ -153,7 +153,7 @@ READERS = {
         b'{"question_id": 1, "prompt": "red?", "score": 1.0, "bits": 0.5, "image": "1.jpg"}\n',
         read_samples,
     ),
-    "study": ("study.json", {"cells": ["red", "1"]}, study),
+    "study": ("study.json", {"cells": ["red", "1"], "config": {"vlm": []}, "teachers": {}}, study),
     "cache": (
         "cache.json",
         {"teachers": [{"dims": {}}], "settings": {"red": 1}, "request": {}},

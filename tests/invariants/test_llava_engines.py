@@ -132,5 +132,8 @@ def test_a_batch_without_images_on_one_process(tmp_path):
     for rank in range(2):
         assert json.loads((tmp_path / f"{rank}.json").read_text()) == [expected[0], expected[1]]
     (ours,), (alone,) = ((tmp_path / name / "samples").glob("*.jsonl") for name in ("results", "single_results"))
-    assert ours.read_text() == alone.read_text()
-    assert len({json.loads(line)["answer"] for line in ours.read_text().splitlines()}) > 2
+    ours, alone = ([json.loads(line) for line in path.read_text().splitlines()] for path in (ours, alone))
+    # Two processes make other batches, so the bits differ in their last digits. The answers do not.
+    assert [row.pop("bits") for row in ours] == pytest.approx([row.pop("bits") for row in alone], rel=1e-5)
+    assert ours == alone
+    assert len({row["answer"] for row in ours}) > 2

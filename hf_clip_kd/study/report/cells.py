@@ -170,11 +170,13 @@ def read_study(folder: str | Path, *, leave_out_blind: bool = False) -> Study:
         )
     words = {"allowed": "It must be a file that a study wrote.", "fix": "Run `python recipes/study.py` again."}
     record = read_json(folder / "study.json", **words)
-    (names,) = fields(record, {"cells": list[str]}, folder / "study.json", where="the file", **words)
+    kinds = {"cells": list[str], "config": dict, "teachers": dict, "references": dict | None, "towers": list | None}
+    names, _, teachers, *_ = fields(record, kinds, folder / "study.json", where="the file", **words)
+    fields(teachers, dict.fromkeys(teachers, dict), folder / "study.json", where="`teachers`", **words)
     paths = [folder / "cells" / f"{cell}.json" for cell in names]
     cells = {path: read_json(path, **words) for path in paths if path.is_file()}
     for path, cell in cells.items():
-        fields(cell, {"status": str}, path, where="the cell", **words)
+        fields(cell, {"status": str, "axes": dict}, path, where="the cell", **words)
     cells = list(cells.values())
     done = [cell for cell in cells if cell["status"] == "done"]
     if not done:
