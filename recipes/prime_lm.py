@@ -11,7 +11,6 @@ with those symbols: the ceiling for any tower. With `least_accuracy` the trainin
 import json
 import logging
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -61,13 +60,6 @@ class PrimeArguments:
     chat_template: str = field(default="short", metadata={"help": "Name of its chat template."})
     max_train_samples: int = field(default=96_000, metadata={"help": "Questions, six about each scene."})
     max_test_samples: int = field(default=3_000, metadata={"help": "Questions about other scenes, for `oracle.json`."})
-    placed: float = field(
-        default=1.0,
-        metadata={
-            "help": "Share of scenes, from 0 to 1, whose symbols tell the place of each patch. In the others the "
-            "order of the tokens tells it, as with a tower whose tokens do not."
-        },
-    )
     least_accuracy: float | None = field(
         default=None,
         metadata={
@@ -80,12 +72,11 @@ class PrimeArguments:
     )
 
     def __post_init__(self):
-        for name in ("placed", "least_accuracy"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                raise ValueError(
-                    f"`{name}={value}` is no share. It must lie between 0 and 1. Pass for example `--{name} 0.98`."
-                )
+        if self.least_accuracy is not None and not 0 <= self.least_accuracy <= 1:
+            raise ValueError(
+                f"`least_accuracy={self.least_accuracy}` is no share. It must lie between 0 and 1. Pass for example "
+                "`--least_accuracy 0.98`."
+            )
         if self.check_every < 1:
             raise ValueError(
                 f"`check_every={self.check_every}` is no number of steps. It must be 1 or more. Pass "
@@ -141,9 +132,9 @@ def symbolic_llava(script: PrimeArguments, tokenizer: Qwen2Tokenizer):
     )
 
 
-def symbols(image: dict, placed: float) -> torch.Tensor:
+def symbols(image: dict) -> torch.Tensor:
     """Return the symbols (1, 1 + patches, width) of an image by its name, after an empty class token."""
-    return torch.from_numpy(np.pad(symbols_of(image["path"], placed), ((1, 0), (0, 0))))[None]
+    return torch.from_numpy(np.pad(symbols_of(image["path"]), ((1, 0), (0, 0))))[None]
 
 
 class UntilOracle(TrainerCallback):
@@ -189,7 +180,7 @@ def oracle(model, processor, script: PrimeArguments, batch_size: int = 100) -> d
             tokenizer_kwargs={"padding_side": "left"},
         ).to(model.device)
         names = [f"shapes/test/0/{index // QUESTIONS_PER_IMAGE}" for index in range(start, start + len(batch))]
-        pixels = torch.stack([symbols({"path": name}, script.placed) for name in names]).to(model.device, model.dtype)
+        pixels = torch.stack([symbols({"path": name}) for name in names]).to(model.device, model.dtype)
         texts = model.generate(**inputs, pixel_values=pixels, max_new_tokens=4)
         answers += tokenizer.batch_decode(texts[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
     check_answers("the oracle's questions", answers)
@@ -213,7 +204,7 @@ def main(argv: list[str] | None = None) -> dict:
         args=training,
         processor=processor,
         train_dataset=dataset,
-        data_collator=LlavaDataCollator(processor, tower_features=partial(symbols, placed=script.placed)),
+        data_collator=LlavaDataCollator(processor, tower_features=symbols),
     )
     if script.least_accuracy is not None:
         trainer.add_callback(UntilOracle(trainer, script))

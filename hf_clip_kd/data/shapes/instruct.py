@@ -1,7 +1,5 @@
 """Conversations about the images of `shapes`, and symbolic images: the output of a perfect vision tower."""
 
-import zlib
-
 import numpy as np
 from datasets import Dataset, Image
 
@@ -14,8 +12,7 @@ from .text import QUESTION_TYPES
 SYMBOL_GRID = 4
 # Values of a patch: presence of an object, its four attributes one-hot, and its cell.
 # The cell is given as row, column and number, each one-hot.
-PLACE_WIDTH = 2 + 2 + len(CELLS)
-SYMBOL_WIDTH = 1 + len(SHAPES) + len(COLORS) + len(SIZES) + len(TEXTURES) + PLACE_WIDTH
+SYMBOL_WIDTH = 1 + len(SHAPES) + len(COLORS) + len(SIZES) + len(TEXTURES) + 2 + 2 + len(CELLS)
 
 
 def load_shapes_instruct(split="train", size=None, seed=0, image_size=32, pixels=True):
@@ -57,26 +54,15 @@ def load_shapes_instruct(split="train", size=None, seed=0, image_size=32, pixels
     return Dataset.from_dict(rows, features=FEATURES)
 
 
-def symbols_of(name, placed=1.0):
+def symbols_of(name):
     """
     Return the symbolic image of the scene named `shapes/SPLIT/SEED/INDEX`.
-
-    Args:
-        name (`str`): Name of the scene.
-        placed (`float`, *optional*, defaults to 1.0):
-            Share of scenes, in [0, 1], whose patches tell their place. In the others its values are 0. The name
-            decides which scenes these are.
 
     Returns:
         `np.ndarray`: float32 (`SYMBOL_GRID`², `SYMBOL_WIDTH`), patches row by row, each value 0 or 1.
     """
     _, split, seed, index = name.split("/")
-    symbols = _chunk_symbols(split, int(seed), int(index) // CHUNK)[int(index) % CHUNK]
-    if zlib.crc32(name.encode()) < placed * 2**32:
-        return symbols
-    symbols = symbols.copy()
-    symbols[:, -PLACE_WIDTH:] = 0
-    return symbols
+    return _chunk_symbols(split, int(seed), int(index) // CHUNK)[int(index) % CHUNK]
 
 
 _CHUNKS = {}

@@ -51,17 +51,6 @@ def test_symbols_answer_every_question(split, seed):
         assert answer(question["content"], read_objects(symbols)) == reply["content"], row["id"]
 
 
-def test_a_share_of_the_scenes_does_not_tell_the_places():
-    names = [f"shapes/train/1/{index}" for index in range(400)]
-    told, known = zip(*((symbols_of(name, placed=0.25), symbols_of(name)) for name in names), strict=True)
-    placed = [bool(symbols[:, -8:].any()) for symbols in told]
-    assert 60 < sum(placed) < 140  # 100 are expected, with a deviation of 9
-    for symbols, whole, has_place in zip(told, known, placed, strict=True):
-        assert np.array_equal(symbols[:, :-8], whole[:, :-8]), "the facts stay"
-        assert not has_place or np.array_equal(symbols, whole)
-    assert all(not symbols_of(name, placed=0.0)[:, -8:].any() for name in names[:9])
-
-
 def test_rows_are_those_of_the_questions():
     rows, asked = load_shapes_instruct("test", 30), load_shapes("test", 30, vqa=True)
     for row, question in zip(rows, asked, strict=True):
