@@ -18,6 +18,7 @@ import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import torch
 from accelerate import PartialState
 from huggingface_hub import snapshot_download
 
@@ -28,6 +29,7 @@ from hf_clip_kd.hub.run import HubArguments, check_run, push_run
 from hf_clip_kd.models.names import parse_name
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
 from hf_clip_kd.recipe_io.results import check_counts
+from hf_clip_kd.teachers.base import as_dtype
 
 CONFIGS = Path(__file__).parent / "configs" / "evaluate"
 
@@ -47,6 +49,9 @@ class EvaluateArguments(HubArguments):
             "`templates` or `text_column`, `batch_size`, and for a representation `teacher`, `gromov_wasserstein` and "
             "`language_model`)."
         }
+    )
+    untrained: bool = field(
+        default=False, metadata={"help": "Score presets, too, with random weights: the floor of each metric."}
     )
     output_dir: str = field(default="outputs/evaluate", metadata={"help": "Folder of the JSON files."})
     dtype: str = field(
@@ -108,6 +113,15 @@ def shown(metric: str, value: float) -> str:
     return f"{value:.2f}" if metric.rpartition("/")[2] in NOT_SHARES else f"{100 * value:.1f}"
 
 
+def load(args: EvaluateArguments, name: str, device: torch.device):
+    """Return a frozen model. A preset needs `untrained`, since somebody may have meant a folder."""
+    if args.untrained and name in kd.list_models():
+        torch.manual_seed(0)
+        model, processor = kd.load_clip(name)
+        return kd.CLIPTeacher(model, processor=processor, dtype=as_dtype(args.dtype), device=device)
+    return kd.load_teacher(name, dtype=args.dtype, device=device, trust_remote_code=args.trust_remote_code)
+
+
 def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
     """Run the recipe and return the scores of each model, between 0 and 1, under its name."""
     (args,) = RecipeParser(EvaluateArguments, CONFIGS / "demo.yaml", description=__doc__).parse(argv)
@@ -120,7 +134,7 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
     evaluator = build_evaluator(args.evaluation, kd.load_image_text)
     rows: dict[str, dict[str, float]] = {}
     for name in names:
-        model = kd.load_teacher(name, dtype=args.dtype, device=state.device, trust_remote_code=args.trust_remote_code)
+        model = load(args, name, state.device)
         architecture, pretrained = split_name(name)
         rows[name] = measure(
             evaluator,

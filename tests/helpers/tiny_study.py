@@ -43,6 +43,7 @@ TINY = {
             "max_train_samples": 64,
             "max_test_samples": 24,
             "max_steps": 2,
+            "least_accuracy": None,
         }
         | SMALL
     },

@@ -79,7 +79,7 @@ class StudyArguments:
         default=None,
         metadata={
             "help": "Blocks of `evaluation` that are compared with the cell's teacher, by the name of an image set. "
-            "The report reads `classification` and `vqa`."
+            "The report reads `classification` and `vqa`. Their `language_model` may be that of the study."
         },
     )
     reference_teacher: str | None = field(

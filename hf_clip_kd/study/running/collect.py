@@ -199,7 +199,7 @@ def _tower(
     """Return an entry of `towers`. Without a VLM seed of the study it has that of the training's YAML."""
     training = next(stage for stage in with_needed([measured.vqa]) if stage.kind == "vlm")
     axes = asdict(reader) | {"vlm_seed": training.arguments.get("seed", SEED)}
-    answers = {key: block[key] for key in (*NOTHING, "chosen")}
+    answers = {key: block[key] for key in (*NOTHING, "chosen", "representation")}
     return {"name": name, "kind": kind, "axes": axes} | answers | {"seconds": seconds(measured, root)}
 
 

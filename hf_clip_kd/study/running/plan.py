@@ -26,7 +26,7 @@ class Measured:
     """The stages that make and measure one tower; each may serve other towers' cells, too."""
 
     evaluate: Stage | None = field(
-        metadata={"help": "Zero-shot, retrieval and representation; `None` for a reference."}
+        metadata={"help": "Zero-shot, retrieval and representation; `None` for a blind reference."}
     )
     readings: dict[str, Stage] = field(
         metadata={
@@ -75,7 +75,7 @@ class Plan:
         names = dict.fromkeys(cell.teacher for cell in self._grid if cell.teacher is not None)
         self.teachers = {(name, reader): self._teacher(name, reader) for name in names for reader in readers}
         self.references = {
-            (name, reader): Measured(None, self._vqa(tower, reader, ()), None, None)
+            (name, reader): Measured(self._floor(tower), self._vqa(tower, reader, ()), None, None)
             for name, tower in study.references.items()
             for reader in readers
         }
@@ -202,13 +202,33 @@ class Plan:
 
     def _evaluate(self, model: Model, needs: tuple[Stage, ...], teacher: str | None) -> Stage:
         arguments, seconds = self._recipe("evaluate", self.study.evaluate, "evaluate")
-        blocks = {name: dict(block) for name, block in (self.study.representation or {}).items()}
+        blocks, read_by = self._representation()
+        needs = (*needs, *read_by)
         if teacher is not None and blocks:
             compared, made_by = self._teacher_model(teacher)
             needs = (*needs, *(stage for stage in made_by if stage not in needs))
             blocks = {name: block | {"teacher": compared} for name, block in blocks.items()}
         arguments["evaluation"] = (arguments.get("evaluation") or {}) | blocks
         return Stage("evaluate", arguments | {"model_name_or_path": model}, needs, seconds)
+
+    def _floor(self, tower: Model | None) -> Stage | None:
+        """Return the stage that probes a reference, such as an untrained tower, without a language model."""
+        blocks, needs = self._representation()
+        if tower is None or not blocks:
+            return None
+        arguments, seconds = self._recipe("evaluate", self.study.evaluate, "evaluate")
+        told = {"evaluation": blocks, "model_name_or_path": tower, "untrained": True}
+        return Stage("evaluate", arguments | told, needs, seconds)
+
+    def _representation(self) -> tuple[dict[str, dict[str, Any]], tuple[Stage, ...]]:
+        """Return the blocks of `representation`. A `language_model` of the study's is its folder, which is needed."""
+        blocks, needs = {}, {}
+        for name, block in (self.study.representation or {}).items():
+            blocks[name] = dict(block)
+            if block.get("language_model") in self.study.language_models:
+                blocks[name]["language_model"], made_by = self.language_model(block["language_model"])
+                needs |= dict.fromkeys(made_by)
+        return blocks, tuple(needs)
 
     def _vqa(self, tower: Model | None, reader: Reader, needs: tuple[Stage, ...]) -> dict[str, Stage]:
         """Return the stages that answer questions, by the name of their reading."""

@@ -186,3 +186,16 @@ NO_VLM = {"vlm": [], "language_models": {}, "references": {}}
 def test_without_a_language_model_nothing_is_read(changes, message):
     with pytest.raises(ValueError, match=message):
         make_plan(**(NO_VLM | changes))
+
+
+def test_representations_may_use_the_language_model_and_have_a_floor():
+    block = TINY["representation"]["vqa"] | {"gromov_wasserstein": 100, "language_model": "tiny"}
+    plan = make_plan(representation={"vqa": block}, references={"blind": None, "untrained": "test-vit"})
+    (measured,) = plan.cells.values()
+    (made,) = (stage for stage in plan.stages if stage.kind == "language_model")
+    assert measured.evaluate.arguments["evaluation"]["vqa"]["language_model"] == made.output
+    assert made in measured.evaluate.needs
+    floors = {name: reference.evaluate for (name, _), reference in plan.references.items()}
+    assert floors["blind"] is None
+    told = floors["untrained"].arguments
+    assert (told["model_name_or_path"], told["untrained"], list(told["evaluation"])) == ("test-vit", True, ["vqa"])
