@@ -12,7 +12,7 @@ from torch import Tensor
 from .attentive_probe import Question, number_of_steps, question_hits
 
 HELD_OUT = 0.25
-SHARES = (0.25, 0.5, 1.0)  # Shares of the images for the fit, for the learning curve.
+SHARES = (0.5, 1.0)  # Shares of the images for the fit, for the learning curve.
 RISE = 0.01
 
 
