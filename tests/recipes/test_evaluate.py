@@ -143,6 +143,14 @@ def test_recipe_names_a_model_that_is_not_there(evaluate_main, tmp_path):
         evaluate_main(str(tmp_path / "no_such_folder"), SHAPES)
 
 
+def test_a_preset_is_scored_as_a_floor_alone(evaluate_main):
+    retrieval = {"retrieval": SHAPES["retrieval"]}
+    with pytest.raises(ValueError, match="is a preset, which has random weights"):
+        evaluate_main("test-vit", retrieval)
+    floor = evaluate_main("test-vit", retrieval, "--untrained", "true")
+    assert evaluate_main("test-vit", retrieval, "--untrained", "true") == floor, "its random weights are always the same"
+
+
 def test_no_model_is_no_evaluation(evaluate_main, tmp_path):
     with pytest.raises(ValueError, match="`model_name_or_path` would score 0 models"):
         evaluate_main("[]", SHAPES)
