@@ -215,7 +215,7 @@ def main(argv: list[str] | None = None) -> dict:
         raise ValueError(
             f"`least_accuracy={script.least_accuracy}`: after {trainer.state.global_step} steps the oracle has "
             f"{', '.join(f'{value:.3f} in {kind}' for kind, value in missed.items())}. A language model with less is "
-            "no ceiling. Train longer with `--max_steps`, and more `--max_train_samples`."
+            "no ceiling. Train longer with `--max_steps`, or with another `--seed`: some never learn to look."
         )
     folder = Path(training.output_dir)
     if trainer.is_world_process_zero():

@@ -72,6 +72,7 @@ TINY = {
             "recipe": "shapes/vlm.yaml",
             "max_train_samples": 48,
             "max_steps": 4,
+            "score_at_steps": None,
             "evaluation": {"shapes": {"split": "test", "max_samples": 24, "batch_size": 24}},
         }
         | SMALL

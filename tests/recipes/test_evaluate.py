@@ -148,7 +148,8 @@ def test_a_preset_is_scored_as_a_floor_alone(evaluate_main):
     with pytest.raises(ValueError, match="is a preset, which has random weights"):
         evaluate_main("test-vit", retrieval)
     floor = evaluate_main("test-vit", retrieval, "--untrained", "true")
-    assert evaluate_main("test-vit", retrieval, "--untrained", "true") == floor, "its random weights are always the same"
+    again = evaluate_main("test-vit", retrieval, "--untrained", "true")
+    assert again == floor, "its random weights are always the same"
 
 
 def test_no_model_is_no_evaluation(evaluate_main, tmp_path):

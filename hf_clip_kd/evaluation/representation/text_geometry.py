@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from ...models.completeness import SCORE_RULE, load_complete
+
 
 @torch.no_grad()
 def language_model_features(
@@ -30,7 +32,7 @@ def language_model_features(
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
-        model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32).eval().to(device)
+        model = load_complete(AutoModelForCausalLM, name, SCORE_RULE, dtype=torch.float32).eval().to(device)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0].removesuffix(".")
         raise ValueError(
