@@ -37,7 +37,13 @@ def count(module):
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-@pytest.mark.parametrize("name", list_models())
+def marked(name):
+    """Put the large trunks of timm into the slow tier; a new preset is tested in the fast tier."""
+    large = name in ("EfficientNet-B0", "FastViT-T8", "MobileViT-S", "ResNet-18", "Swin-T", "ViT-S-16")
+    return pytest.param(name, marks=[pytest.mark.slow] if large else [])
+
+
+@pytest.mark.parametrize("name", map(marked, list_models()))
 def test_preset_builds_trains_saves_and_reloads(name, tmp_path):
     torch.manual_seed(0)
     model, processor = load_clip(name)
