@@ -225,13 +225,13 @@ def student(cell: dict) -> tuple:
     return tuple(cell["axes"].get(axis) for axis in AXES if axis not in ("language_model", "reading"))
 
 
-def longest_alone(cells: Iterable[dict]) -> list[dict]:
-    """Return the cells of the first student without a teacher, with its first objective at its longest duration."""
+def student_alone(cells: Iterable[dict], *, longest: bool) -> list[dict]:
+    """Return the cells of the first student without a teacher, with its first objective, trained longest or least."""
     found = [cell for cell in cells if cell["axes"]["teacher"] is None]
     same = ("student", "objective", "data", "language_model", "reading")
     alike = [cell for cell in found if all(cell["axes"].get(axis) == found[0]["axes"].get(axis) for axis in same)]
-    longest = max(alike, key=lambda cell: cell["epochs"] or 0, default=None)
-    return [cell for cell in alike if condition(cell) == condition(longest)]
+    by_length = sorted(alike, key=lambda cell: cell["epochs"] or 0)
+    return [cell for cell in alike if condition(cell) == condition(by_length[-1 if longest else 0])]
 
 
 def scores(cells: Iterable[dict], metric: Metric) -> dict[int, float]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...hub.cards.markdown import Markdown, table
-from .cells import Study, condition, longest_alone
+from .cells import Study, condition, student_alone
 from .gauges import curve_steps
 from .meter import ALONE, UNTRAINED
 from .metrics import AREA, QUESTION_PROBE, VQA, Metric
@@ -39,7 +39,7 @@ class Line:
 
 def lines(study: Study) -> list[Line]:
     """Return the towers with a curve: untrained, alone, the teachers, and objectives of the strongest teacher."""
-    alone = longest_alone(study.read_first)
+    alone = student_alone(study.read_first, longest=True)
     teachers = [name for names in ladder_of_teachers(study.record).values() for name in names]
     found = [Line(UNTRAINED, "reference", towers_of(study.record, "reference", UNTRAINED, study.reading))]
     found.append(Line(ALONE, "student", alone))

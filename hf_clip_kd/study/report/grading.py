@@ -10,7 +10,7 @@ from typing import Any
 
 from scipy import stats
 
-from .cells import Study, condition, longest_alone
+from .cells import Study, condition, student_alone
 from .graded import type_counts
 from .meter import UNTRAINED
 from .metrics import BY_TYPE, question_types
@@ -103,7 +103,7 @@ def exceeds(share: float, other: float, questions: int | None, tests: int = 1) -
 def _rows(study: Study) -> dict[str, dict[str, Any]]:
     references = study.record.get("references") or {}
     found = {name: [{"vqa": references[name]}] for name in ("blind", UNTRAINED) if references.get(name)}
-    found["alone"] = longest_alone(study.read_first)
+    found["alone"] = student_alone(study.read_first, longest=True)
     strengths = list(ladder_of_teachers(study.record).values())
     found["teacher"] = [study.record["teachers"][name] for name in (strengths[-1] if strengths else [])]
     found["oracle"] = [{"vqa": references["oracle"]}] if references.get("oracle") else []

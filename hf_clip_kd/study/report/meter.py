@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from statistics import mean, variance
 from typing import Any
 
-from .cells import Study, condition, longest_alone
+from .cells import Study, condition, student_alone
 from .gauges import Gauge, curve_steps, gauges
 from .statistics import rank_correlation
 from .towers import ladder_of_teachers
@@ -158,7 +158,8 @@ def pooled_deviation(groups: Iterable[list[float]]) -> float | None:
 def _ladder(study: Study, gauge: Gauge, runs: list[Run]) -> tuple[tuple[str, ...], int, int, float | None]:
     """Return the measured rungs, the cases with all of them in order, the number of cases, and their mean span."""
     teachers = ladder_of_teachers(study.record)
-    alone = longest_alone(run.record for run in runs if run.seed is not None)
+    # A student alone that is trained longer than a weak teacher passes it, and so is no rung below it.
+    alone = student_alone((run.record for run in runs if run.seed is not None), longest=False)
     students = {(cell["axes"]["seed"], _vlm_seed(cell["axes"])): gauge.score(cell) for cell in alone}
     rungs: tuple[str, ...] = ()
     kept, spans = 0, []
