@@ -179,10 +179,7 @@ def _generate(model, processor, entry: LoadedBenchmark) -> list[str]:
         max_new_tokens=entry.max_new_tokens,
         description=entry.name,
     )
-    answers = [""] * len(entry.samples)
-    for i, text in zip(asked, texts, strict=True):
-        answers[i] = text
-    return answers
+    return _placed(entry, asked, texts, "")
 
 
 def _bits(model, processor, entry: LoadedBenchmark) -> list[float | None]:
@@ -196,10 +193,15 @@ def _bits(model, processor, entry: LoadedBenchmark) -> list[float | None]:
         batch_size=entry.batch_size,
         description=f"{entry.name}, likelihood",
     )
-    bits: list[float | None] = [None] * len(entry.samples)
+    return _placed(entry, asked, found, None)
+
+
+def _placed(entry: LoadedBenchmark, asked: list[int], found: list, nothing: Any) -> list:
+    """Return what was found for the questions asked, at their positions, and `nothing` for the others."""
+    placed = [nothing] * len(entry.samples)
     for i, value in zip(asked, found, strict=True):
-        bits[i] = value
-    return bits
+        placed[i] = value
+    return placed
 
 
 def _about_bits(bits: list[float | None]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...hub.cards.markdown import Markdown, table
+from ...recipe_io.learning_curve import steps_to
 from .cells import Study, condition, student_alone
 from .gauges import curve_steps
 from .meter import ALONE, UNTRAINED
@@ -65,18 +66,6 @@ def _taught(study: Study, alone: list[dict]) -> list[Line]:
         Line("{objective} from {teacher}".format(**cells[0]["axes"]), "student", cells)
         for cells in named[:MOST_OBJECTIVES]
     ]
-
-
-def steps_to(steps: list[int], values: np.ndarray, score: float) -> float | None:
-    """Return the steps at which a curve first reaches a score, on a log scale. `None`: it never does."""
-    for number, value in enumerate(values):
-        if value >= score:
-            if number == 0:
-                return float(steps[0])
-            share = (score - values[number - 1]) / (value - values[number - 1])
-            low, high = np.log(steps[number - 1 : number + 1])
-            return float(np.exp(low + share * (high - low)))
-    return None
 
 
 def curve_table(study: Study) -> dict[str, Any] | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ...hub.cards.markdown import code
+from ...recipe_io.learning_curve import steps_to
 from .cells import AXES, Study
-from .curves import ALONE, UNTRAINED, lines, steps_to
+from .curves import ALONE, UNTRAINED, lines
 from .gauges import curve_steps
 from .grading import ALL, GRADED, grades
 from .lead import shares
