@@ -32,7 +32,7 @@ from hf_clip_kd.study.choice.ranking import rank
 from hf_clip_kd.study.choice.scores import read_scores
 from hf_clip_kd.study.running.forecast import Forecast
 from hf_clip_kd.study.running.progress import Progress
-from hf_clip_kd.study.running.schedule import LOG, Ended, Schedule
+from hf_clip_kd.study.running.schedule import Ended, Schedule
 from hf_clip_kd.study.running.stages import Stage, with_needed
 
 RECIPES = Path(__file__).parent
@@ -236,21 +236,12 @@ _KINDS = ("teacher", "cache", "student", "evaluate")
 
 def run(stages: list[Stage], root: Path, args: ChooseTeacherArguments) -> dict[str, Ended]:
     """Run all stages, and return how each has ended."""
-    ended: dict[str, Ended] = {}
-    forecast = Forecast(args.processes)
     schedule = Schedule(
         root, RECIPES, processes=args.processes, threads=args.threads, accelerate_config=args.accelerate_config
     )
-    progress = Progress(stages, forecast, terminal=sys.stdout.isatty() and sys.stderr.isatty())
-    with closing(progress), closing(schedule.run(stages, progress.show)) as ends:
-        for end in ends:
-            ended[end.stage.id] = end
-            progress.end(end)
-            if end.seconds is not None:
-                forecast.learn(end.stage, end.seconds)
-            if end.outcome == "failed":
-                progress.write(f"{end.stage.id} failed: {end.error}. See {root / end.stage.folder / LOG}")
-    return ended
+    progress = Progress(stages, Forecast(args.processes), terminal=sys.stdout.isatty() and sys.stderr.isatty())
+    with closing(progress.follow(schedule, stages)) as ends:
+        return {end.stage.id: end for end in ends}
 
 
 def reason(pilots: Pilots, ended: dict[str, Ended]) -> str | None:

@@ -84,16 +84,9 @@ def run(plan: Plan, root: Path, schedule: Schedule, forecast: Forecast) -> dict[
     stages = plan.stages
     write_study(plan, root)
     progress = Progress(stages, forecast, terminal=sys.stdout.isatty() and sys.stderr.isatty())
-    with closing(progress), closing(schedule.run(stages, progress.show)) as ends:
+    with closing(progress.follow(schedule, stages)) as ends:
         for end in ends:
             ended[end.stage.id] = end
-            progress.end(end)
-            if end.seconds is not None:
-                forecast.learn(end.stage, end.seconds)
-            if end.outcome != "done":
-                progress.write(f"{end.stage.id} {end.outcome}: {end.error}. See {root / end.stage.folder / LOG}")
-            elif not end.earlier:
-                progress.write(f"{end.stage.id} done in {duration(end.seconds)}")
             for cell in [cell for cell, awaited in unwritten.items() if awaited <= ended.keys()]:
                 del unwritten[cell]
                 record = write_cell(plan, cell, root, ended)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import closing
 
 from tqdm import tqdm
 
 from .forecast import Forecast, duration
-from .schedule import Ended
+from .schedule import LOG, Ended, Schedule
 from .stages import Stage
 
 # The time left is our own: tqdm takes all stages for equally long.
@@ -35,6 +37,23 @@ class Progress:
         self.bar = tqdm(total=self.total, desc="stages", bar_format=BAR, dynamic_ncols=True, disable=not terminal)
         self.shown: tuple[set[str], int] | None = None
         self.shown_at = 0.0
+
+    def follow(self, schedule: Schedule, stages: list[Stage]) -> Iterator[Ended]:
+        """Run stages, show them, and yield each as it ends. The forecast learns from those that took time.
+
+        `close` stops the running stages and closes the bar.
+        """
+        with closing(self), closing(schedule.run(stages, self.show)) as ends:
+            for end in ends:
+                self.end(end)
+                if end.seconds is not None:
+                    self.forecast.learn(end.stage, end.seconds)
+                if end.outcome != "done":
+                    log = schedule.root / end.stage.folder / LOG
+                    self.write(f"{end.stage.id} {end.outcome}: {end.error}. See {log}")
+                elif not end.earlier:
+                    self.write(f"{end.stage.id} done in {duration(end.seconds)}")
+                yield end
 
     def write(self, line: str) -> None:
         """Print a line above the bar, or below the other lines."""

@@ -1,5 +1,7 @@
 """The lines of a study whose output is a file, and the bar on a terminal."""
 
+from pathlib import Path
+
 import pytest
 
 from hf_clip_kd.study.running import progress as module
@@ -46,6 +48,28 @@ def test_a_run_that_has_nothing_to_start_says_so(clock, capsys):
     progress = Progress([FIRST], Forecast(processes=2), terminal=False)
     progress.show({})
     assert capsys.readouterr().out == "waiting for stages of another run; 0/1 done; about 50 s left\n"
+
+
+def test_the_stages_that_ended_are_told_and_teach_the_forecast(capsys):
+    """A stage of an earlier run has no line. The seconds of the others are learned."""
+
+    class Script:
+        root = Path("out")
+
+        def run(self, stages, watch):
+            yield Ended(FIRST, "done", 80.0)
+            yield Ended(SECOND, "done", 60.0, earlier=True)
+            yield Ended(THIRD, "failed", error="no memory")
+
+    forecast = Forecast(processes=1)
+    progress = Progress(STAGES, forecast, terminal=False)
+    assert [end.stage for end in progress.follow(Script(), STAGES)] == STAGES
+    assert capsys.readouterr().out.splitlines() == [
+        f"{FIRST.id} done in 80 s",
+        f"{THIRD.id} failed: no memory. See out/stages/{THIRD.id}/log.txt",
+    ]
+    assert not progress.left
+    assert forecast.seconds(Stage("student", {"seed": 9}, (), 100.0)) == pytest.approx(70.0)
 
 
 def test_a_terminal_gets_a_bar_with_the_same(capsys):
