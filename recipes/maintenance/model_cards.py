@@ -6,6 +6,7 @@ beside it. The command reads only these, so the same cards come out. Flags take 
     python recipes/maintenance/model_cards.py
     python recipes/maintenance/model_cards.py --collect outputs/demo/distilled outputs/vlm_demo/distilled
     python recipes/maintenance/model_cards.py --study outputs/study/miniature   # its students and its report
+    python recipes/maintenance/model_cards.py --report outputs/study/meter      # its report alone
 """
 
 import argparse
@@ -13,6 +14,7 @@ import json
 import logging
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
@@ -50,10 +52,12 @@ of the answers of a vision-language model.
 {table}
 
 Those named `miniature` are students of one seed of a study. Its [report](miniature/report.md) has the spread over
-seeds. A second run with other seeds is compared with the first in [reproduction.md](miniature/reproduction.md).
+seeds. A second run with other seeds is compared with the first in [reproduction.md](miniature/reproduction.md). The
+[report](meter/report.md) of the study `meter` says how good the meter of VQA is.
 
 `python recipes/maintenance/model_cards.py` writes these files from `runs/`. `--collect FOLDER ...` takes over the
-runs in these folders first, `--study FOLDER` one student of each condition of a study.
+runs in these folders first, `--study FOLDER` one student of each condition of a study and its report, `--report
+FOLDER` the report alone.
 """
 
 
@@ -93,12 +97,23 @@ def collect(run: Path, cards: Path = CARDS) -> Path:
 
 def collect_study(study: Path, cards: Path = CARDS) -> Path:
     """
-    Take over one student of each condition and the JSONs of a study, make its report, and return its folder.
+    Take over one student of each condition of a study in place of its earlier ones, and its report.
 
     Raises:
         ValueError: See [`collect_students`].
     """
-    collect_students(study, STUDY_CONFIGS, cards / "runs")
+    with TemporaryDirectory(dir=cards) as temporary:
+        folders = collect_students(study, STUDY_CONFIGS, Path(temporary))
+        folder = collect_report(study, cards)
+        for old in (cards / "runs").glob(f"{folder.name}_*"):
+            shutil.rmtree(old)
+        for new in folders:
+            shutil.move(new, cards / "runs" / new.name)
+    return folder
+
+
+def collect_report(study: Path, cards: Path = CARDS) -> Path:
+    """Take over the JSONs of a study, make its report from them, and return its folder."""
     record = json.loads((study / "study.json").read_text(encoding="utf-8"))
     folder = cards / record["name"]
     shutil.rmtree(folder / "cells", ignore_errors=True)
@@ -155,12 +170,18 @@ def main(argv: list[str] | None = None) -> dict[str, str]:
         "--collect", type=Path, nargs="+", default=[], metavar="FOLDER", help="Folders of finished runs."
     )
     parser.add_argument("--study", type=Path, metavar="FOLDER", help="Output folder of a finished study.")
+    parser.add_argument("--report", type=Path, metavar="FOLDER", help="The same, for its report alone.")
     given = parser.parse_args(argv)
     for run in given.collect:
         collect(run)
     if given.study is not None:
         collect_study(given.study)
+    if given.report is not None:
+        collect_report(given.report)
     texts = render()
+    for path in CARDS.glob("*.md"):
+        if path.name not in texts:
+            path.unlink()  # Its run is gone.
     for name, text in texts.items():
         (CARDS / name).write_text(text, encoding="utf-8")
         print(CARDS / name)

@@ -95,10 +95,12 @@ def test_a_teacher_whose_answers_are_known_is_compared_question_by_question(stud
 
 
 def test_question_types_are_compared_with_no_teacher(study):
-    found, reference = rows(study)
+    found, compared = rows(study)
     names = list(found)
-    assert names[:2] == ["blind (reference)", "no teacher"] and names[-1] == "oracle (reference)"
-    assert reference == found["no teacher"] and set(reference) == set(made_up.TYPES)
+    assert names[:2] == ["blind (reference)", "no teacher, x1, plain"] and names[-1] == "oracle (reference)"
+    assert compared["teacher S"] == found["no teacher, x1, plain"] and set(compared["teacher S"]) == set(made_up.TYPES)
+    assert compared["clip_kd from L, x4, plain"] == found["no teacher, x4, plain"] != found["no teacher, x1, plain"]
+    assert compared["clip_kd from L, x1, attributes"] == found["no teacher, x1, plain"]  # None has these data.
     assert found["oracle (reference)"]["count"] == pytest.approx(99)
 
 

@@ -69,7 +69,8 @@ FIGURES = {
     "question_types": ReportFigure(
         "Kinds of question",
         "Per cent of the questions answered right, by kind. Orange fields are better than the student without a "
-        "teacher, violet ones worse, white ones equal. `blind` sees no image, `oracle` is told what is in it.",
+        "teacher and of equal training, violet ones worse, white ones equal. Teachers and references are compared "
+        "with the first `no teacher`. `blind` sees no image, `oracle` is told what is in it.",
         question_types.draw,
         needs_vqa=True,
     ),

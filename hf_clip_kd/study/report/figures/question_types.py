@@ -1,4 +1,4 @@
-"""Accuracy by kind of question, compared with the student without a teacher."""
+"""Accuracy by kind of question, compared with the student without a teacher and of equal training."""
 
 from __future__ import annotations
 
@@ -12,35 +12,52 @@ from ..cells import Study, condition
 from ..metrics import question_types
 from .canvas import LeftOut, ink, panels
 
+# Axes that a name shows if they differ between rows, beside objective and teacher.
+OTHERS = ("student", "duration", "data", "language_model", "reading")
 
-def rows(study: Study) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
+
+def rows(study: Study) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
     """
-    Return the accuracy by type in per cent, and the row that all others are compared with.
+    Return the accuracy by type in per cent, and what each row is compared with.
 
     Returns:
-        `tuple[dict[str, dict[str, float]], dict[str, float]]`: Row name -> accuracy by type, for the blind model,
-        students, teachers and the oracle. The reference row: the student without a teacher, else the students' mean.
+        `tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]`: Row name -> accuracy by type, for the blind
+        model, students, teachers and the oracle. Row name -> the same of the student without a teacher and of equal
+        training. Teachers and references are compared with the first such student. Without any, all rows are compared
+        with the students' mean.
     """
+    conditions: dict[tuple, list[dict]] = {}
+    for axis, fewest in {"teacher": 1, "objective": 1, "duration": 2, "data": 2}.items():
+        sweep = study.main_sweep(axis, fewest=fewest)
+        for cells in (sweep.cells if sweep else {}).values():
+            if cells[0]["axes"]["teacher"] is not None:
+                conditions.setdefault(condition(cells[0]), cells)
+    alike = {key: study.without_teacher(cells[0]["axes"]) for key, cells in conditions.items()}
+    alone = {condition(cells[0]): cells for cells in alike.values() if cells}
+    if not conditions:
+        alone = {condition(study.read_first[0]): study.read_first}
+    shown = alone | conditions
+    varying = [axis for axis in OTHERS if len({cells[0]["axes"].get(axis) for cells in shown.values()}) > 1]
+    types = {key: found for key, cells in shown.items() if (found := averaged(cells))}
+    first = next((types[key] for key in alone if key in types), together(types.values()))
+    names = {key: _name(cells[0]["axes"], varying) for key, cells in shown.items()}
+    own = {names[key]: averaged(alike[key]) or first for key in conditions if key in types}
     found = {
         f"{name} (reference)": question_types({"vqa": vqa})
         for name, vqa in references(study).items()
         if name != "oracle"
     }
-    students, shown = {}, set()
-    for axis, fewest in {"teacher": 1, "objective": 1, "duration": 2, "data": 2}.items():
-        sweep = study.main_sweep(axis, fewest=fewest)
-        for value, cells in (sweep.cells if sweep else {}).items():
-            if (same := condition(cells[0])) not in shown and cells[0]["axes"]["teacher"] is not None:
-                shown.add(same)
-                name = "{objective} from {teacher}".format(**cells[0]["axes"])
-                students[f"{name}, {value}" if axis in ("duration", "data") else name] = averaged(cells)
-    sweep = study.main_sweep("teacher", fewest=1)
-    alone = averaged(study.without_teacher(sweep.fixed) if sweep else study.read_first)
-    students = {name: types for name, types in students.items() if types}
-    found |= ({"no teacher": alone} if alone else {}) | students
-    teachers = {f"teacher {name}": question_types(record) for name, record in study.record["teachers"].items()}
-    found |= teachers | {"oracle (reference)": question_types({"vqa": references(study).get("oracle")})}
-    return {name: types for name, types in found.items() if types}, alone or together(students.values())
+    found |= {names[key]: values for key, values in types.items()}
+    found |= {f"teacher {name}": question_types(record) for name, record in study.record["teachers"].items()}
+    found["oracle (reference)"] = question_types({"vqa": references(study).get("oracle")})
+    found = {name: values for name, values in found.items() if values}
+    compared = {name: found[name] if name.startswith("no teacher") else own.get(name, first) for name in found}
+    return found, compared
+
+
+def _name(axes: dict, varying: list[str]) -> str:
+    student = "no teacher" if axes["teacher"] is None else "{objective} from {teacher}".format(**axes)
+    return ", ".join([student, *(str(axes[axis]) for axis in varying if axes.get(axis) is not None)])
 
 
 def references(study: Study) -> dict[str, dict]:
@@ -60,20 +77,20 @@ def together(rows) -> dict[str, float]:
 
 def draw(study: Study, narrow: bool) -> Figure:
     """
-    Draw the per cent right as numbers, and the difference to the student without a teacher as colour.
+    Draw the per cent right as numbers, and the difference to the same student without a teacher as colour.
 
     Raises:
         LeftOut: The questions have no types, or no student was asked any.
     """
-    found, reference = rows(study)
-    if not reference:
+    found, compared = rows(study)
+    kinds = list(next(iter(compared.values()), {}))
+    if not kinds:
         raise LeftOut("The questions of this study have no types, or no student was asked any.")
-    kinds = list(reference)
     values = np.array([[row.get(kind, np.nan) for kind in kinds] for row in found.values()])
-    differences = values - [reference[kind] for kind in kinds]
+    differences = values - [[compared[name][kind] for kind in kinds] for name in found]
     students = [i for i, name in enumerate(found) if " from " in name]
     limit = max(1.0, float(np.nanmax(np.abs(differences[students])))) if students else 1.0
-    names = [textwrap.fill(name, 20) if narrow else name for name in found]
+    names = [textwrap.fill(name, 20 if narrow else 24) for name in found]
     lines = 1 + max(name.count("\n") for name in names)
     figure, (axes,) = panels(1, narrow, height=1.4 + (0.1 + 0.17 * lines) * len(found))
     image = axes.imshow(differences, cmap="PuOr_r", vmin=-limit, vmax=limit, aspect="auto")
