@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from statistics import mean, variance
 from typing import Any
 
+import numpy as np
+
 from .cells import Study, condition, student_alone
 from .gauges import Gauge, curve_steps, gauges
 from .statistics import rank_correlation
@@ -35,6 +37,9 @@ class Row:
     gauge: Gauge = field(metadata={"help": "The way to measure."})
     reading: str | None = field(metadata={"help": "Name of the reading; `None` if nothing reads."})
     vlm_deviation: float | None = field(metadata={"help": "Standard deviation between VLM seeds of the same tower."})
+    paired_deviation: float | None = field(
+        metadata={"help": "The same without what a VLM seed does to all towers alike: noise at equal seeds."}
+    )
     student_deviation: float | None = field(metadata={"help": "Standard deviation between seeds of a student."})
     correlation: float | None = field(metadata={"help": "Spearman's, over towers, with the largest step count."})
     rungs: tuple[str, ...] = field(metadata={"help": "The rungs of the ladder that were measured."})
@@ -128,6 +133,9 @@ def _row(study: Study, gauge: Gauge, reading: str | None, runs: list[Run]) -> Ro
         gauge,
         reading if gauge.reads else None,
         pooled_deviation(single.values()) if gauge.reads else None,
+        paired_deviation(((run.tower, run.seed), run.vlm_seed, gauge.score(run.record)) for run in runs)
+        if gauge.reads
+        else None,
         pooled_deviation(seeds.values()),
         correlation,
         rungs,
@@ -153,6 +161,34 @@ def pooled_deviation(groups: Iterable[list[float]]) -> float | None:
         return None
     freedom = sum(len(group) - 1 for group in repeated)
     return (sum((len(group) - 1) * variance(group) for group in repeated) / freedom) ** 0.5
+
+
+def paired_deviation(measured: Iterable[tuple[Any, int, float]]) -> float | None:
+    """
+    Return the standard deviation that the means of towers and of VLM seeds leave, or `None` without repeats.
+
+    It is the residual deviation of the additive model `score = tower + seed`, fitted by least squares. A difference of
+    two towers that are read with equal seeds has this noise, times the root of two.
+
+    Args:
+        measured (`Iterable[tuple[Any, int, float]]`): Tower, VLM seed and score of each measurement.
+    """
+    by_tower: dict[Any, dict[int, float]] = {}
+    for tower, seed, score in measured:
+        by_tower.setdefault(tower, {})[seed] = score
+    repeated = [own for own in by_tower.values() if len(own) > 1]
+    seeds = sorted({seed for own in repeated for seed in own})
+    rows = [
+        ([place == number for place in range(len(repeated))] + [seed == other for other in seeds], score)
+        for number, own in enumerate(repeated)
+        for seed, score in own.items()
+    ]
+    if not rows:
+        return None
+    design, scores = np.array([row for row, _ in rows], float), np.array([score for _, score in rows])
+    fitted, _, rank, _ = np.linalg.lstsq(design, scores, rcond=None)
+    freedom = len(scores) - rank
+    return float(np.linalg.norm(scores - design @ fitted) / freedom**0.5) if freedom > 0 else None
 
 
 def _ladder(study: Study, gauge: Gauge, runs: list[Run]) -> tuple[tuple[str, ...], int, int, float | None]:

@@ -136,4 +136,5 @@ def _noise(row: Row) -> str:
     if row.vlm_deviation is None:
         return ""
     unit = f" {row.gauge.metric.unit}" if row.gauge.metric.unit else ""
-    return f", with a standard deviation of {row.vlm_deviation:.2f}{unit} between VLM seeds"
+    text = f", with a standard deviation of {row.vlm_deviation:.2f}{unit} between VLM seeds"
+    return text if row.paired_deviation is None else f"{text}, of which {row.paired_deviation:.2f} at equal seeds"

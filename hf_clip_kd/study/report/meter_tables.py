@@ -42,6 +42,7 @@ def meter_table(study: Study) -> Markdown | None:
         "meter",
         "reading",
         "SD, VLM seeds",
+        "at equal seeds",
         "SD, student seeds",
         "span of the ladder",
         "rank correlation with the end",
@@ -62,7 +63,7 @@ def _cells(study: Study, row: Row) -> list[str]:
     metric = row.gauge.metric
     deviations = [
         "–" if value is None else f"{value:.{2 if metric.percent else 3}f}"
-        for value in (row.vlm_deviation, row.student_deviation, row.span)
+        for value in (row.vlm_deviation, row.paired_deviation, row.student_deviation, row.span)
     ]
     correlation = "–" if row.correlation is None else signed(row.correlation)
     lacking = [rung for rung in whole_ladder(study) if rung not in row.rungs]

@@ -63,10 +63,10 @@ def _named(key: tuple) -> str:
 
 
 def _row(row: Row) -> dict[str, Any]:
-    numbers = {
-        name: None if (value := getattr(row, name)) is None else _number(value)
-        for name in ("vlm_deviation", "student_deviation", "span", "correlation", "kept", "cases", "seconds")
-    }
+    values = {field.name: getattr(row, field.name) for field in dataclasses.fields(row)}
+    for name in ("gauge", "reading", "rungs"):
+        del values[name]
+    numbers = {name: None if value is None else _number(value) for name, value in values.items()}
     return {"title": row.gauge.title, "reading": row.reading, "rungs": list(row.rungs)} | numbers
 
 

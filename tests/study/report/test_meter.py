@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from hf_clip_kd.study.report.cells import read_study
-from hf_clip_kd.study.report.meter import cheapest, meter_rows, pooled_deviation, used, whole_ladder
+from hf_clip_kd.study.report.meter import cheapest, meter_rows, paired_deviation, pooled_deviation, used, whole_ladder
 from hf_clip_kd.study.report.meter_findings import about_meter
 from hf_clip_kd.study.report.meter_tables import MARK, meter_table, ten_times
 
@@ -54,7 +54,7 @@ def test_the_meter_that_the_study_names_is_the_one_used(name, title):
 
 
 def test_deviations_are_pooled_over_towers(rows):
-    """The pooled variance of pairs is the mean of half the squared distance."""
+    """The pooled variance of pairs is the mean of half the squared distance. At equal seeds it is theirs alone."""
     study = meter.study()
     runs = [run for run in [*study.runs, *study.record["towers"]] if run["axes"]["reading"] == "trained"]
     pairs = {}
@@ -62,10 +62,23 @@ def test_deviations_are_pooled_over_towers(rows):
         if run.get("name") != "blind":
             key = run.get("name") or (run["axes"]["teacher"], run["axes"]["objective"], run["axes"]["seed"])
             pairs.setdefault(key, []).append(100 * run["vqa"]["accuracy"])
-    half = [(first - second) ** 2 / 2 for first, second in pairs.values()]
-    assert rows["VQA accuracy at 1000 steps", "trained"].vlm_deviation == pytest.approx(np.mean(half) ** 0.5)
+    distances = [first - second for first, second in pairs.values()]
+    row = rows["VQA accuracy at 1000 steps", "trained"]
+    assert row.vlm_deviation == pytest.approx(np.mean(np.square(distances) / 2) ** 0.5)
+    assert row.paired_deviation == pytest.approx((np.var(distances, ddof=1) / 2) ** 0.5)
+    assert rows["question probe", None].paired_deviation is None
     assert pooled_deviation([[1, 3], [5], [0, 0, 3]]) == pytest.approx(((2 + 2 * 3) / 3) ** 0.5)
     assert pooled_deviation([[1], []]) is None
+
+
+def test_what_a_vlm_seed_does_to_all_towers_alike_is_left_out():
+    """Centred by rows and columns, the table `1 3 / 2 6` is `0.5 -0.5 / -0.5 0.5`, of one degree of freedom."""
+    table = {"first": (1, 3), "second": (2, 6)}
+    measured = [(tower, seed, score) for tower, scores in table.items() for seed, score in enumerate(scores)]
+    assert paired_deviation(measured) == pytest.approx(1)
+    alike = [(tower, seed, height + 5 * seed) for height, tower in enumerate("abc") for seed in range(4)]
+    assert paired_deviation(alike[:-1]) == pytest.approx(0, abs=1e-9)  # A measurement may be missing.
+    assert paired_deviation(alike[:4]) is None and paired_deviation(alike[::4]) is None
 
 
 def test_seeds_of_students_are_compared_over_the_mean_of_their_vlm_seeds(rows):
