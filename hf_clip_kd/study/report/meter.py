@@ -69,10 +69,17 @@ def whole_ladder(study: Study) -> tuple[str, ...]:
     return (UNTRAINED, ALONE, *ladder_of_teachers(study.record))
 
 
-def cheapest(study: Study) -> Row | None:
-    """Return the cheapest row that keeps the whole ladder in every case, if there is one."""
+def cheapest(study: Study, *, read: bool = False) -> Row | None:
+    """Return the cheapest row that keeps the whole ladder in every case, or the cheapest that a language model reads.
+
+    Of equals, the quieter one counts. `None` if there is none.
+    """
     whole = whole_ladder(study)
-    good = [row for row in meter_rows(study) if row.rungs == whole and row.kept == row.cases > 0]
+    good = [
+        row
+        for row in meter_rows(study)
+        if row.rungs == whole and row.kept == row.cases > 0 and (row.gauge.reads or not read)
+    ]
     return min(good, key=lambda row: (math.inf if row.seconds is None else row.seconds, _noise(row)), default=None)
 
 

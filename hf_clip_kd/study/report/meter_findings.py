@@ -108,24 +108,29 @@ def about_meter(study: Study) -> str | None:
     """Return the cheapest meter that keeps the ladder, and the one that the findings use."""
     if not study.has_vqa or not any(row.cases for row in meter_rows(study)):
         return None
-    best, mine, ladder = cheapest(study), used(study), " < ".join(whole_ladder(study))
+    best, reader, mine = cheapest(study), cheapest(study, read=True), used(study)
+    ladder = " < ".join(whole_ladder(study))
     if best is None:
         text = f"No meter of the table was seen to keep the order {ladder} in every case."
     else:
-        cost = "its cost was not measured" if best.seconds is None else f"{best.seconds:.0f} seconds for a tower"
-        text = (
-            f"The cheapest that keeps the order {ladder} in each of {best.cases} cases is {name(best)}: "
-            f"{cost}{_noise(best)}."
-        )
+        text = f"The cheapest that keeps the order {ladder} in each of {best.cases} cases"
+        text += f" is {name(best)}: {_cost(best)}."
+        if reader not in (best, None):
+            text += f" Of those that a language model reads it is {name(reader)}: {_cost(reader)}."
     if mine is not None:
-        same = best is not None and mine == best
-        text += " The findings use it." if same else f" The findings use {name(mine)}{_order(mine)}{_noise(mine)}."
+        same = best is not None and mine == (reader or best)
+        text += f" The findings use {'it' if same else name(mine) + _order(mine) + _noise(mine)}."
     return f"**The meter.** {text}"
 
 
 def name(row: Row) -> str:
     """Return a row's name, `VQA accuracy at 250 steps, read by frozen`."""
     return row.gauge.title + (f" ({row.reading})" if row.reading else "")
+
+
+def _cost(row: Row) -> str:
+    cost = "its cost was not measured" if row.seconds is None else f"{row.seconds:.0f} seconds for a tower"
+    return cost + _noise(row)
 
 
 def _order(row: Row) -> str:

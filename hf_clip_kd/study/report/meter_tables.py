@@ -33,11 +33,14 @@ def _score(grade, tower: str) -> str:
 
 
 def meter_table(study: Study) -> Markdown | None:
-    """Return the noise, the agreement, the ladder and the cost of each way to measure, with the cheapest marked."""
+    """Return the noise, the agreement, the ladder and the cost of each way to measure, with the cheapest marked.
+
+    The cheapest of all has a mark, and the cheapest of those that a language model reads.
+    """
     rows = meter_rows(study)
     if not rows or not any(row.cases for row in rows):
         return None
-    best = cheapest(study)
+    best = (cheapest(study), cheapest(study, read=True))
     header = [
         "meter",
         "reading",
@@ -50,13 +53,13 @@ def meter_table(study: Study) -> Markdown | None:
         "seconds",
         "cheapest that keeps it",
     ]
-    return table(header, [[*_cells(study, row), MARK if row == best else ""] for row in rows])
+    return table(header, [[*_cells(study, row), MARK if row in best else ""] for row in rows])
 
 
 def ten_times(study: Study) -> str:
-    """Return ` (ten times as many as 100)` if a curve has such a pair of steps."""
+    """Return `(ten times as many as 100)` if a curve has such a pair of steps."""
     steps = curve_steps(study.runs)
-    return f" (ten times as many as {steps[-1] // 10})" if steps and steps[-1] / 10 in steps else ""
+    return f"(ten times as many as {steps[-1] // 10})" if steps and steps[-1] / 10 in steps else ""
 
 
 def _cells(study: Study, row: Row) -> list[str]:

@@ -1,5 +1,8 @@
 """The meter's own table: noise, agreement, the ladder and cost of each way to measure."""
 
+import copy
+import dataclasses
+
 import made_up_meter as meter
 import made_up_study
 import numpy as np
@@ -41,7 +44,21 @@ def test_the_cheapest_that_keeps_it_is_marked_and_said():
     text = about_meter(meter.study())
     assert "untrained < alone < S < M < L in each of 6 cases" in text and "(frozen): 10 seconds" in text
     assert "The findings use VQA accuracy at 1000 steps (trained)" in text
-    assert ten_times(meter.study()) == " (ten times as many as 100)"
+    assert ten_times(meter.study()) == "(ten times as many as 100)"
+
+
+def test_a_cheap_probe_does_not_hide_the_cheapest_that_a_language_model_reads():
+    study = meter.study()
+    cheap = dataclasses.replace(study, record=copy.deepcopy(study.record), runs=copy.deepcopy(study.runs))
+    for run in [*cheap.runs, *cheap.record["towers"], *cheap.record["teachers"].values()]:
+        run["seconds"] = run.get("seconds", {}) | {"evaluate": 1.0}
+        if run.get("name") == "untrained":
+            run["representation"] = {"vqa": {"question_probe": 0.1}}
+    assert cheapest(cheap).gauge.title == "question probe"
+    assert cheapest(cheap, read=True).gauge.title == cheapest(study).gauge.title == "VQA accuracy at 100 steps"
+    assert meter_table(cheap).count(MARK) == 2
+    text = about_meter(cheap)
+    assert "is question probe: 1 seconds" in text and "a language model reads it is VQA" in text
 
 
 @pytest.mark.parametrize(
