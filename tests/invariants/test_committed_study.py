@@ -1,4 +1,4 @@
-"""The study in model_cards/: its report comes out of its JSONs again, and what README says stands in it."""
+"""The studies in model_cards/: their reports come out of their JSONs again, and what README says stands in them."""
 
 import json
 import re
@@ -12,12 +12,17 @@ from hf_clip_kd.study.report.reproduction import write_reproduction
 from hf_clip_kd.study.report.summary import summary
 
 ROOT = Path(__file__).parents[2]
-MINIATURE = ROOT / "model_cards/miniature"
+MINIATURE, METER = ROOT / "model_cards/miniature", ROOT / "model_cards/meter"
+
+
+@pytest.fixture(scope="module", params=[MINIATURE, METER], ids=["miniature", "meter"])
+def folder(request):
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def study():
-    return read_study(MINIATURE)
+def study(folder):
+    return read_study(folder)
 
 
 def flat(value, path=""):
@@ -28,16 +33,16 @@ def flat(value, path=""):
     return {path: value}
 
 
-def test_it_is_whole(study):
+def test_it_is_whole(folder, study):
     assert study.failed == [] and study.missing == 0 and study.record["procedural"]
-    assert {path.stem for path in (MINIATURE / "cells").iterdir()} == set(study.record["cells"])
-    text = "".join(path.read_text() for path in MINIATURE.rglob("*.json"))
+    assert {path.stem for path in (folder / "cells").iterdir()} == set(study.record["cells"])
+    text = "".join(path.read_text() for path in folder.rglob("*.json"))
     assert not re.search(r'"[^"]*(?<![\w.])/(tmp|home|root|work|Users)/', text), "a local path"
 
 
-def test_its_numbers_come_out_again(study):
-    assert flat(summary(study)) == pytest.approx(flat(json.loads((MINIATURE / "summary.json").read_text())), abs=1e-5)
-    report = (MINIATURE / "report.md").read_text()
+def test_its_numbers_come_out_again(folder, study):
+    assert flat(summary(study)) == pytest.approx(flat(json.loads((folder / "summary.json").read_text())), abs=1e-5)
+    report = (folder / "report.md").read_text()
     assert all(finding in report for finding in findings(study))
 
 
@@ -49,9 +54,10 @@ def test_the_second_run_is_compared_with_it(tmp_path):
 
 @pytest.mark.parametrize(("page", "least"), [("README.md", 9), ("docs/study.md", 20)])
 def test_documents_say_what_was_found(page, least):
-    """Every number of their sentences on the study stands in the report or in the comparison with the second run."""
+    """Every number of their sentences stands in a report or in the comparison with the second run."""
     said = (ROOT / page).read_text().split("<!-- study -->")[1].split("<!-- end of study -->")[0]
-    known = (MINIATURE / "report.md").read_text() + (MINIATURE / "reproduction.md").read_text()
+    pages = MINIATURE / "report.md", MINIATURE / "reproduction.md", METER / "report.md"
+    known = "".join(page.read_text() for page in pages)
     numbers = re.findall(r"[+−]?\d+\.\d+", said)
     assert len(numbers) >= least and [number for number in numbers if number not in known] == []
     assert all((ROOT / page).parent.joinpath(figure).is_file() for figure in re.findall(r'"([^"]+svg)"', said))
