@@ -124,8 +124,13 @@ def write_reproduction(first: Path, second: Path) -> tuple[Path, str]:
 
 
 def _scores(first: dict[str, Any], second: dict[str, Any]) -> Iterator[tuple[str, str, dict, dict]]:
-    """Yield a label (`objective: fd, VQA accuracy`), its metric, and its scores in both summaries."""
+    """Yield a label (`objective: fd, VQA accuracy`), its metric, and its scores in both summaries.
+
+    An axis counts if both runs hold the others at the same values. A run of fewer cells may hold them at others.
+    """
     for axis, rows in first["comparisons"].items():
+        if first.get("held", {}).get(axis) != second.get("held", {}).get(axis):
+            continue
         for name, row in rows.items():
             others = second["comparisons"].get(axis, {}).get(name, {})
             for metric in row:

@@ -25,13 +25,15 @@ def summary(study: Study) -> dict[str, Any]:
 
     Returns:
         `dict`: `seeds`, and estimates with `value`, `low`, `high` (95%), `p_value` and `seeds`. `teacher_slopes` and
-        `duration_doublings` are by metric, `comparisons` by axis, condition and metric, `probes` by name. `own_slopes`
-        are over the teachers' own score in the same metric. `leads` are by metric and condition. `meter` has the rows
-        of its own table. `types` has the scores and the verdict of each type of question.
+        `duration_doublings` are by metric, `comparisons` by axis, condition and metric, `probes` by name. `held` has
+        the values of the other axes, the same in all conditions of an axis. `own_slopes` are over the teachers' own
+        score in the same metric. `leads` are by metric and condition. `meter` has the rows of its own table. `types`
+        has the scores and the verdict of each type of question.
     """
-    comparisons = {}
+    comparisons, held = {}, {}
     for axis in TITLES:
         if (comparison := compare(study, axis)) is not None:
+            held[axis] = comparison.sweep.fixed
             comparisons[axis] = {
                 name: {metric.title: _score(score) for metric, score in row.items()}
                 for name, row in comparison.rows.items()
@@ -45,6 +47,7 @@ def summary(study: Study) -> dict[str, Any]:
         "duration_doublings": _estimates({metric: doubling(study, metric) for metric in OVER_DURATIONS}),
         "own_slopes": _estimates({metric: teachers_slope(study, metric, metric) for metric in OVER_TEACHERS}),
         "comparisons": comparisons,
+        "held": held,
         "leads": {
             metric.title: {_named(key): _plain(share) for key, share in shares(study, metric).items() if share}
             for metric in dict.fromkeys((study.meter, QUESTION_PROBE))

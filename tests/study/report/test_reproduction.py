@@ -116,3 +116,10 @@ def test_a_score_in_two_tables_counts_once_and_one_that_never_moves_agrees_with_
 def test_what_cannot_be_compared_is_said(folders, first, second, message):
     with pytest.raises(ValueError, match=message):
         write_reproduction(folders / first, folders / second)
+
+
+def test_tables_that_hold_other_values_are_not_compared():
+    """A second run of fewer cells may compare the objectives at another training."""
+    row = {"zero-shot accuracy": {"seeds": [1.0, 2.0], "difference": None}}
+    first, longer = ({"comparisons": {"objective": {"fd": row}}, "held": {"objective": held}} for held in ("x1", "x4"))
+    assert len(means_again(first, first)) == 1 and means_again(first, longer) == []
