@@ -240,7 +240,7 @@ def run(stages: list[Stage], root: Path, args: ChooseTeacherArguments) -> dict[s
         root, RECIPES, processes=args.processes, threads=args.threads, accelerate_config=args.accelerate_config
     )
     progress = Progress(stages, Forecast(args.processes), terminal=sys.stdout.isatty() and sys.stderr.isatty())
-    with closing(progress.follow(schedule, stages)) as ends:
+    with closing(progress.follow(schedule)) as ends:
         return {end.stage.id: end for end in ends}
 
 

@@ -84,7 +84,7 @@ def run(plan: Plan, root: Path, schedule: Schedule, forecast: Forecast) -> dict[
     stages = plan.stages
     write_study(plan, root)
     progress = Progress(stages, forecast, terminal=sys.stdout.isatty() and sys.stderr.isatty())
-    with closing(progress.follow(schedule, stages)) as ends:
+    with closing(progress.follow(schedule)) as ends:
         for end in ends:
             ended[end.stage.id] = end
             for cell in [cell for cell, awaited in unwritten.items() if awaited <= ended.keys()]:

@@ -38,12 +38,12 @@ class Progress:
         self.shown: tuple[set[str], int] | None = None
         self.shown_at = 0.0
 
-    def follow(self, schedule: Schedule, stages: list[Stage]) -> Iterator[Ended]:
-        """Run stages, show them, and yield each as it ends. The forecast learns from those that took time.
+    def follow(self, schedule: Schedule) -> Iterator[Ended]:
+        """Run all stages, show them, and yield each as it ends. The forecast learns from those that took time.
 
         `close` stops the running stages and closes the bar.
         """
-        with closing(self), closing(schedule.run(stages, self.show)) as ends:
+        with closing(self), closing(schedule.run(list(self.left.values()), self.show)) as ends:
             for end in ends:
                 self.end(end)
                 if end.seconds is not None:

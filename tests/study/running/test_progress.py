@@ -63,7 +63,7 @@ def test_the_stages_that_ended_are_told_and_teach_the_forecast(capsys):
 
     forecast = Forecast(processes=1)
     progress = Progress(STAGES, forecast, terminal=False)
-    assert [end.stage for end in progress.follow(Script(), STAGES)] == STAGES
+    assert [end.stage for end in progress.follow(Script())] == STAGES
     assert capsys.readouterr().out.splitlines() == [
         f"{FIRST.id} done in 80 s",
         f"{THIRD.id} failed: no memory. See out/stages/{THIRD.id}/log.txt",

@@ -41,7 +41,7 @@ def rows(study: Study) -> tuple[dict[str, dict[str, float]], dict[str, dict[str,
     types = {key: found for key, cells in shown.items() if (found := averaged(cells))}
     first = next((types[key] for key in alone if key in types), together(types.values()))
     names = {key: _name(cells[0]["axes"], varying) for key, cells in shown.items()}
-    own = {names[key]: averaged(alike[key]) or first for key in conditions if key in types}
+    own = {names[key]: averaged(alike.get(key, shown[key])) or first for key in types}
     found = {
         f"{name} (reference)": question_types({"vqa": vqa})
         for name, vqa in references(study).items()
@@ -51,8 +51,7 @@ def rows(study: Study) -> tuple[dict[str, dict[str, float]], dict[str, dict[str,
     found |= {f"teacher {name}": question_types(record) for name, record in study.record["teachers"].items()}
     found["oracle (reference)"] = question_types({"vqa": references(study).get("oracle")})
     found = {name: values for name, values in found.items() if values}
-    compared = {name: found[name] if name.startswith("no teacher") else own.get(name, first) for name in found}
-    return found, compared
+    return found, {name: own.get(name, first) for name in found}
 
 
 def _name(axes: dict, varying: list[str]) -> str:
