@@ -88,6 +88,12 @@ class DistillationModel(nn.Module):
         self.logit_scale = take_over(student, "logit_scale")
         self.logit_bias = take_over(student, "logit_bias") if self.student_dims.has_bias else None
         self.clamp_scales_()
+        self.set_share(0.0)
+
+    def set_share(self, share: float) -> None:
+        """Take the weights of a share of the steps, see [`LossSum.set_share`], and encode only what they need."""
+        self.losses.set_share(share)
+        self.request = self.losses.request
 
     @torch.no_grad()
     def clamp_scales_(self) -> None:

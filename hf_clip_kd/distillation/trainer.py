@@ -15,6 +15,7 @@ from ..models.precision import set_precision
 from ..models.processing import check_fits
 from ..teachers import load_teacher
 from ..teachers.base import TEXT_INPUTS, Teacher
+from ..teachers.ensemble import TeacherEnsemble
 from ..training.alarms import Alarms
 from ..training.arguments import save_arguments
 from ..training.base_trainer import BaseTrainer
@@ -151,12 +152,23 @@ class DistillationTrainer(BaseTrainer):
             bound_parameters(optimizer, self.model.scale_bounds())
         return optimizer
 
+    @property
+    def share(self) -> float:
+        """Share of the steps that are done, on which the weights of losses and teachers may depend."""
+        return self.state.global_step / self.state.max_steps if self.state.max_steps > 0 else 0.0
+
     def teacher_features(self, inputs: dict[str, torch.Tensor]) -> CLIPFeatures | None:
-        """Return the teacher's features of a batch; without a view of its own the teacher sees the student's."""
-        if self.teacher is None:
+        """
+        Return the teacher's features of a batch; without a view of its own the teacher sees the student's.
+
+        No teacher is asked while no loss needs it. A cache reads all of its teachers, for its workers know no steps.
+        """
+        asked = self.model.losses.asked()
+        if self.teacher is None or not asked:
             return None
+        members = {"members": asked} if isinstance(self.teacher, TeacherEnsemble) else {}
         with self.throughput.clock("teacher"), self.accelerator.autocast():
-            return self.teacher.of_batch(inputs)
+            return self.teacher.of_batch(inputs, **members)
 
     def _inner_training_loop(self, batch_size: int | None = None, args=None, **kwargs):
         if not args.auto_find_batch_size:
@@ -190,6 +202,7 @@ class DistillationTrainer(BaseTrainer):
         With `grad_cache`, that batch is of all micro-batches of the optimizer step, see [`cached_losses`].
         A sum that is not finite skips the step or stops the run, see [`StepGuard`].
         """
+        self.model.set_share(self.share)  # before GradCache begins the step, and alike on all processes
         outputs = next(self._cached_losses, None) if model.training else None
         if outputs is None:
             outputs = model(**self.model_inputs(inputs))
@@ -204,8 +217,9 @@ class DistillationTrainer(BaseTrainer):
         return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
 
     def train_logs(self) -> dict[str, float]:
-        """Return the logit scale."""
-        return {"logit_scale": self.student.logit_scale.exp().item()}
+        """Return the logit scale, and the weights that change, as they were in the last step."""
+        changing = {f"weight/{name}": weight for name, weight in self.model.losses.changing_weights().items()}
+        return {"logit_scale": self.student.logit_scale.exp().item()} | changing
 
     # ---- Evaluation ----
 
@@ -223,7 +237,7 @@ class DistillationTrainer(BaseTrainer):
     def run_identity(self) -> dict[str, Any]:
         """Return the objective and the teacher besides what describes any run."""
         losses = {
-            name: {"weight": weight, **options}
+            name: {"weight": weight.plain, **options}
             for name, (_, weight, options) in specification(self.args.losses).items()
         }
         teacher = None if self.teacher is None else self.teacher.identity()
