@@ -1,5 +1,6 @@
 """DistillationTrainer: a `transformers.Trainer` for a student with its losses, and a frozen teacher."""
 
+import logging
 import os
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from ..losses import requested
 from ..losses.features import CLIPFeatures
-from ..losses.specification import specification
+from ..losses.specification import defects, specification
 from ..models.precision import set_precision
 from ..models.processing import check_fits
 from ..teachers import load_teacher
@@ -29,6 +30,8 @@ from .scales import ClampScales, bound_parameters
 from .student import check_student
 from .teacher_sharding import shard_teacher
 from .training_args import DistillationTrainingArguments
+
+logger = logging.getLogger(__name__)
 
 LOSSES_NAME = "losses.safetensors"
 EVALUATOR = "Numbers of your own come from an evaluator. Pass for example `evaluator=lambda model, processor: {...}`."
@@ -113,6 +116,8 @@ class DistillationTrainer(BaseTrainer):
         if args.channels_last:
             model.to(memory_format=torch.channels_last)
         self._cached_losses = iter(())
+        if found := defects(args.losses):
+            logger.warning("The losses have defects of published code on purpose: %s.", "; ".join(found))
         super().__init__(
             model=DistillationModel(
                 model,

@@ -97,6 +97,14 @@ def requested_by_all(runs: Iterable[str | Mapping[str, float | Mapping[str, Any]
     )
 
 
+def defects(losses: str | Mapping[str, float | Mapping[str, Any]]) -> list[str]:
+    """Return the switches of published defects in `losses`, `frozen_heads: 8 of fd`, which nobody must mistake."""
+    found = [(name, parse(name, spec, 1.0)[1]) for name, spec in expanded(losses).items()]
+    return [
+        f"{option}: {options[option]} of {name}" for name, options in found for option in HEADS if option in options
+    ]
+
+
 def expanded(losses: str | Mapping[str, float | Mapping[str, Any]]) -> dict[str, float | Mapping[str, Any]]:
     """Replace the shorthands in `losses` by their losses. A loss that is also named itself keeps its own value."""
     if isinstance(losses, str):
