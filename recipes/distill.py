@@ -109,8 +109,8 @@ class DistillArguments(ImageTextArguments, RandomCropArguments):
     independent_crops: bool = field(
         default=False,
         metadata={
-            "help": "A defect of published code, for studies of it: the teacher sees another random crop of an image "
-            "than the student."
+            "help": "Defect of published code, for studies: the teacher sees another random crop than the student. A "
+            "card names it."
         },
     )
     max_broken_fraction: float = field(

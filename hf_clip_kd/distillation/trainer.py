@@ -207,7 +207,7 @@ class DistillationTrainer(BaseTrainer):
         With `grad_cache`, that batch is of all micro-batches of the optimizer step, see [`cached_losses`].
         A sum that is not finite skips the step or stops the run, see [`StepGuard`].
         """
-        self.model.set_share(self.share)  # before GradCache begins the step, and alike on all processes
+        self.model.set_share(self.share)  # GradCache begins its step below.
         outputs = next(self._cached_losses, None) if model.training else None
         if outputs is None:
             outputs = model(**self.model_inputs(inputs))

@@ -66,7 +66,7 @@ def with_process_heads(make: Callable[[], DistillationLoss], options: Mapping[st
     """Build a loss by `make`, in the form that `frozen_heads` or `unsynced_heads` among its options demand."""
     loss = make()
     name = next((name for name in HEADS if name in options), None)
-    if name is None or next(loss.parameters(), None) is None:  # Between equal widths there may be no head.
+    if name is None or next(loss.parameters(), None) is None:  # It has no head between equal widths.
         return loss
     return ProcessHeads([loss, *(make() for _ in range(options[name] - 1))], frozen=name == FROZEN)
 

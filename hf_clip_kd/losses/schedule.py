@@ -27,7 +27,7 @@ class Schedule:
     ramp: bool = False
 
     def at(self, share: float) -> float:
-        """Return the weight at a share of the steps: 0 at the first step, 1 at the end of the training."""
+        """Return the weight at a share of the steps: 0 at the first step, 1 at the end."""
         number = bisect_right([start for start, _ in self.points], share)
         start, weight = self.points[number - 1]
         if not self.ramp or number == len(self.points):
@@ -72,7 +72,8 @@ def read_weight(weight: Any, owner: str = "a teacher", fix: str = "Write for exa
         owner (`str`), fix (`str`): What has this weight, and what to write instead, for the error.
 
     Raises:
-        ValueError: if a number is not finite or below 0, or a share is not between 0 and 1, or the first is not 0.
+        ValueError: if a weight is not a finite number of at least 0.
+        ValueError: if the shares do not begin at 0, or are above 1.
     """
     if isinstance(weight, Schedule):
         return weight
@@ -108,7 +109,7 @@ def weights_at(weights: Iterable[Any], share: float) -> tuple[float, ...]:
 
 
 def phases(schedules: Iterable[Schedule]) -> list[float]:
-    """Return a share of the steps from each phase, in which the same weights are above 0, and from their limits."""
+    """Return shares of the steps, at least one from each phase in which the same weights are above 0."""
     schedules = list(schedules)
     shares = sorted({0.0, *(share for schedule in schedules for share, _ in schedule.points)})
     if any(schedule.ramp for schedule in schedules):
