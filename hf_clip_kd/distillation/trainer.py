@@ -132,6 +132,7 @@ class DistillationTrainer(BaseTrainer):
             processing_class=processor_of(data_collator) if processing_class is None else processing_class,
             **kwargs,
         )
+        self.model.losses.zeros_at_rest = self.is_deepspeed_enabled
         self.add_callback(ClampScales())
         self.add_callback(Alarms(self.args.max_logit_scale))
         if self.teacher is not None:

@@ -36,6 +36,7 @@ class LossSum(nn.Module):
         weights (`dict[str, float]`): Weight of each loss now, see [`LossSum.set_share`]. A loss at 0 is not computed.
         request ([`~losses.features.FeatureRequest`]): Features that the losses read now, beyond embeddings.
         phases (`list[float]`): A share of the steps from each phase in which the same losses and teachers are on.
+        zeros_at_rest (`bool`): Heads of losses that are off get gradients of 0, not none. DeepSpeed needs it.
 
     Raises:
         ValueError: if a loss or option is unknown, or no loss is left, be it for a while.
@@ -60,6 +61,7 @@ class LossSum(nn.Module):
         self.terms = nn.ModuleDict(
             {module_name(name): build(cls, student, teacher, options) for name, (cls, _, options) in terms.items()}
         )
+        self.zeros_at_rest = False
         self.weights: dict[str, float] = {}
         self.member_weights: tuple[float, ...] = ()
         for share in reversed(self.phases):
@@ -153,6 +155,10 @@ class LossSum(nn.Module):
                 terms = [loss.checked_terms(student, teacher) for loss in similar.values()]
                 subtotal, parts = evaluate(terms, [self.weights[name] for name in similar])
             total, values = total + subtotal, values | dict(zip(similar, parts, strict=True))
+        if self.zeros_at_rest and len(self.phases) > 1:
+            trained = [name for name, parameter in self.named_parameters() if parameter.requires_grad]
+            # ZeRO-3 gathers a parameter that is read by name. It would repeat an old gradient if there is no new one.
+            total = total + sum(0 * self.get_parameter(name).sum() for name in trained)
         return total, {name: values[name].detach() for name in losses}
 
     def bounded_scales(self) -> list[nn.Parameter]:
