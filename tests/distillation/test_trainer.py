@@ -364,7 +364,7 @@ CHANGING = {
 
 @pytest.mark.parametrize("name", CHANGING)
 def test_resume_across_a_change_equals_an_undisturbed_run(tmp_path, name):
-    """From before, at and behind the change, to the last bit, optimizer and running balance included."""
+    """Resume from before the change and at it, to the last bit, optimizer and running balance included."""
 
     def run(folder, **settings):
         weights = ({0: 1, 0.75: 0}, {0: 0, 0.5: 1}) if name == "teachers" else None
@@ -373,7 +373,7 @@ def test_resume_across_a_change_equals_an_undisturbed_run(tmp_path, name):
 
     whole = run(tmp_path / "whole")
     whole.train()
-    for step in (1, 2, 3):
+    for step in (1, 2):
         resumed = run(tmp_path / f"from {step}", save_strategy="no")
         resumed.train(resume_from_checkpoint=str(tmp_path / f"whole/checkpoint-{step}"))
         assert_same(resumed, whole)

@@ -56,7 +56,7 @@ def test_frozen_heads_do_not_learn_and_unsynced_heads_learn_apart():
 
 
 def test_losses_without_heads_stay_as_they_are():
-    """Between equal widths a head is no more than a scale; nothing is computed twice for a loss without one."""
+    """A head between equal widths is no more than a scale. A loss without any is computed once."""
     losses = {"clip_kd": {"frozen_heads": 8}}
     narrow = LossSum(losses, STUDENT, STUDENT)
     kept = {name: isinstance(term, ProcessHeads) for name, term in narrow.terms.items()}

@@ -34,7 +34,7 @@ def test_values_at_shares(weight, values):
     schedule = read_weight(weight)
     for share, value in values.items():
         assert schedule.at(share) == pytest.approx(value), share
-    # What is stored is read as the same again.
+    # The stored form is read as the same again.
     assert read_weight(schedule.plain) == schedule and read_weight(schedule) is schedule
     assert schedule.scaled(3).at(0.25) == pytest.approx(3 * schedule.at(0.25))
 
@@ -145,7 +145,7 @@ CASCADE = ensemble({0: 1, 0.5: 0}, {0: 0, 0.25: 1})
 
 @pytest.mark.parametrize("name", ["fd", "icl", "reinforced", "patch"])
 def test_a_teacher_that_is_off_is_not_read(name):
-    """With the other teacher alone the loss is that of a run with this teacher."""
+    """The loss of a phase with a single teacher is that of a run with this teacher."""
     module = LossSum({name: {"weight": 1.0}}, STUDENT, CASCADE)
     student, members = leaves(features(STUDENT, 1)), (features(TEACHER, 2), features(TEACHER, 3))
     asked = {}

@@ -1,4 +1,4 @@
-"""What a second teacher brings under each condition, and how much of it the condition brings."""
+"""The difference of a second teacher under each condition, and how much of it the condition brings."""
 
 import re
 from statistics import mean
@@ -48,8 +48,13 @@ def test_differences_are_those_of_the_means(tmp_path):
     assert [numbers(row)[0] for row in rows] == pytest.approx(gaps, abs=0.051)
     assert numbers(rows[0])[1] is None and numbers(rows[1])[1] == pytest.approx(gaps[1] - gaps[0], abs=0.051)
     assert -100 * LOST - 2 < numbers(rows[1])[1] < -100 * LOST + 2  # The luck of the teachers is in both.
+
+
+@pytest.mark.slow
+def test_the_report_has_the_table(tmp_path):
+    folder = made_up.write(tmp_path / "study", cells(), config={"teachers": {"S": {}, "L": {}}})
     write_report(folder)
-    assert rows[1] in (folder / "report.md").read_text(encoding="utf-8")
+    assert gap_table(read_study(folder)) in (folder / "report.md").read_text(encoding="utf-8")
 
 
 def test_other_studies_have_no_such_table(tmp_path):
