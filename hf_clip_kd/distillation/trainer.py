@@ -1,6 +1,5 @@
 """DistillationTrainer: a `transformers.Trainer` for a student with its losses, and a frozen teacher."""
 
-import logging
 import os
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +10,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from ..losses import requested
 from ..losses.features import CLIPFeatures
-from ..losses.specification import defects, specification
+from ..losses.specification import specification
 from ..models.precision import set_precision
 from ..models.processing import check_fits
 from ..teachers import load_teacher
@@ -30,8 +29,6 @@ from .scales import ClampScales, bound_parameters
 from .student import check_student
 from .teacher_sharding import shard_teacher
 from .training_args import DistillationTrainingArguments
-
-logger = logging.getLogger(__name__)
 
 LOSSES_NAME = "losses.safetensors"
 EVALUATOR = "Numbers of your own come from an evaluator. Pass for example `evaluator=lambda model, processor: {...}`."
@@ -116,8 +113,6 @@ class DistillationTrainer(BaseTrainer):
         if args.channels_last:
             model.to(memory_format=torch.channels_last)
         self._cached_losses = iter(())
-        if found := defects(args.losses):
-            logger.warning("The losses have defects of published code on purpose: %s.", "; ".join(found))
         super().__init__(
             model=DistillationModel(
                 model,
@@ -157,11 +152,6 @@ class DistillationTrainer(BaseTrainer):
         if made_here:
             bound_parameters(optimizer, self.model.scale_bounds())
         return optimizer
-
-    @property
-    def share(self) -> float:
-        """Share of the steps that are done, on which the weights of losses and teachers may depend."""
-        return self.state.global_step / self.state.max_steps if self.state.max_steps > 0 else 0.0
 
     def teacher_features(self, inputs: dict[str, torch.Tensor]) -> CLIPFeatures | None:
         """
@@ -208,7 +198,8 @@ class DistillationTrainer(BaseTrainer):
         With `grad_cache`, that batch is of all micro-batches of the optimizer step, see [`cached_losses`].
         A sum that is not finite skips the step or stops the run, see [`StepGuard`].
         """
-        self.model.set_share(self.share)  # GradCache begins its step below.
+        # All processes count the same steps. GradCache begins its step below.
+        self.model.set_share(self.state.global_step / max(1, self.state.max_steps))
         outputs = next(self._cached_losses, None) if model.training else None
         if outputs is None:
             outputs = model(**self.model_inputs(inputs))

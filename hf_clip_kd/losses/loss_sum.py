@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,7 +14,9 @@ from .ensemble import build, check_teacher
 from .features import CLIPDims, CLIPFeatures
 from .schedule import phases, read_weight
 from .similarity import SimilarityLoss, evaluate
-from .specification import requested, specification
+from .specification import defects, requested, specification
+
+logger = logging.getLogger(__name__)
 
 
 class LossSum(nn.Module):
@@ -54,6 +57,8 @@ class LossSum(nn.Module):
             raise missing_teacher(orphans)
         if teacher is not None:
             check_teacher({name: cls for name, (cls, _, _) in terms.items()}, teacher)
+        if found := defects(losses):
+            logger.warning("The losses have defects of published code on purpose: %s.", "; ".join(found))
         self.losses = losses
         self.schedules = {name: weight for name, (_, weight, _) in terms.items()}
         self.member_schedules = [read_weight(member.weight) for member in teacher.members] if teacher else []
