@@ -127,7 +127,8 @@ class DistillationTrainer(BaseTrainer):
             processing_class=processor_of(data_collator) if processing_class is None else processing_class,
             **kwargs,
         )
-        self.model.losses.zeros_at_rest = self.is_deepspeed_enabled
+        every = self.args.ddp_find_unused_parameters is False or self.args.ddp_static_graph
+        self.model.losses.zeros_at_rest = bool(self.is_deepspeed_enabled or every)
         self.add_callback(ClampScales())
         self.add_callback(Alarms(self.args.max_logit_scale))
         if self.teacher is not None:

@@ -39,7 +39,7 @@ class LossSum(nn.Module):
         weights (`dict[str, float]`): Weight of each loss now, see [`LossSum.set_share`]. A loss at 0 is not computed.
         request ([`~losses.features.FeatureRequest`]): Features that the losses read now, beyond embeddings.
         phases (`list[float]`): A share of the steps from each phase in which the same losses and teachers are on.
-        zeros_at_rest (`bool`): Heads of losses that are off get gradients of 0, not none. DeepSpeed needs it.
+        zeros_at_rest (`bool`): Heads of losses that are off get gradients of 0, not none. Some engines need it.
 
     Raises:
         ValueError: if a loss or option is unknown, or no loss is left, be it for a while.
