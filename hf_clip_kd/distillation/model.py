@@ -91,9 +91,10 @@ class DistillationModel(nn.Module):
         self.set_share(0.0)
 
     def set_share(self, share: float) -> None:
-        """Take the weights of a share of the steps, see [`LossSum.set_share`], and encode only what they need."""
+        """Take the weights of a share of the steps, see [`LossSum.set_share`]."""
         self.losses.set_share(share)
-        self.request = self.losses.request
+        # Tokens come from the same pass as embeddings. Masked images need a pass of their own.
+        self.request = replace(self.request, mask_ratio=self.losses.request.mask_ratio)
 
     @torch.no_grad()
     def clamp_scales_(self) -> None:

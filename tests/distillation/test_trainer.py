@@ -27,6 +27,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPModel
 
+import hf_clip_kd.distillation.model
 from hf_clip_kd.distillation.model import DistillationModel
 from hf_clip_kd.distillation.trainer import DistillationTrainer
 from hf_clip_kd.losses import LossSum
@@ -333,6 +334,22 @@ def test_a_teacher_is_asked_only_while_a_loss_needs_it(tmp_path):
     trainer.train()
     # A head that rests is no matter of the optimizer: it has no momentum, and does not decay.
     assert seen == [(0, False), (0, False), (0, False), (1, True)] and trainer.teacher.calls == 2
+
+
+def test_the_pass_over_masked_images_rests_with_its_loss(tmp_path, monkeypatch):
+    masked = []
+    drop = hf_clip_kd.distillation.model.drop_patches
+    monkeypatch.setattr(Teacher, "prepare", lambda self, request: None)
+    monkeypatch.setattr(
+        "hf_clip_kd.distillation.model.drop_patches", lambda *args: masked.append(step()) or drop(*args)
+    )
+    trainer = make_trainer(tmp_path, losses={"clip": 1.0, "mfd": {"weight": {0: 0, 0.25: 1.0, 0.75: 0}}})
+
+    def step():
+        return trainer.state.global_step
+
+    trainer.train()
+    assert masked == [1, 2]
 
 
 def moved(trainer, before):
