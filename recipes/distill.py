@@ -16,6 +16,7 @@ from pathlib import Path
 from transformers import set_seed
 
 import hf_clip_kd as kd
+from hf_clip_kd.data import IndependentCropsCollator
 from hf_clip_kd.data.arguments import ImageTextArguments, RandomCropArguments
 from hf_clip_kd.evaluation import build_evaluator, measure
 from hf_clip_kd.evaluation.cost import measure_run
@@ -105,6 +106,13 @@ class DistillArguments(ImageTextArguments, RandomCropArguments):
             "come from it. With a teacher named as well, the run checks that the cache is of this teacher."
         },
     )
+    independent_crops: bool = field(
+        default=False,
+        metadata={
+            "help": "Defect of published code, for studies: the teacher sees another random crop than the student. A "
+            "card names it."
+        },
+    )
     max_broken_fraction: float = field(
         default=0.05, metadata={"help": "Largest share of unreadable images, between 0 and 1. Above it the run stops."}
     )
@@ -116,6 +124,15 @@ class DistillArguments(ImageTextArguments, RandomCropArguments):
         },
     )
     trust_remote_code: bool = field(default=False, metadata={"help": "Allow model code from the Hub to run."})
+
+    def __post_init__(self):
+        if self.independent_crops and (self.teacher_model_name_or_path is None or self.teacher_cache is not None):
+            raise ValueError(
+                f"`independent_crops=True` with `teacher_model_name_or_path={self.teacher_model_name_or_path}` and "
+                f"`teacher_cache={self.teacher_cache}`. It needs a teacher that looks at crops of its own, and a "
+                "cache holds those of the student. Name a teacher and leave `teacher_cache` out, or leave "
+                "`independent_crops` out."
+            )
 
 
 def make_teacher(script: DistillArguments) -> kd.Teacher | None:
@@ -198,7 +215,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     data_options = {"seed": training.seed, "max_broken_fraction": script.max_broken_fraction}
     if script.teacher_cache is None:
         views = None if teacher is None else teacher.processor
-        collator = kd.CLIPDataCollator(processor, views, **script.crop, **data_options)
+        make = IndependentCropsCollator if script.independent_crops else kd.CLIPDataCollator
+        collator = make(processor, views, **script.crop, **data_options)
     else:
         teacher = open_cache(script, teacher, train_dataset)
         collator = kd.ReplayCollator(processor, teacher, **data_options)

@@ -2,6 +2,7 @@
 
 from .collator import CLIPDataCollator
 from .image_text import load_image_text
+from .independent_crops import IndependentCropsCollator
 from .instruct import load_instruct
 from .reading.images import BrokenImageError, BrokenImages, decode_image
 from .shapes import load_shapes
@@ -11,6 +12,7 @@ __all__ = [
     "BrokenImageError",
     "BrokenImages",
     "CLIPDataCollator",
+    "IndependentCropsCollator",
     "Stream",
     "decode_image",
     "load_image_text",

@@ -236,15 +236,18 @@ class CLIPDataCollator:
     def _crops(self, good: list[tuple], uniforms: list[list[float]]) -> list[Crop]:
         return [self.crop.draw(image.size, numbers) for (image, *_), numbers in zip(good, uniforms, strict=True)]
 
-    def _pixels(self, images: list[Image.Image], crops: list[Crop]) -> dict[str, torch.Tensor]:
+    def _pixels(
+        self, images: list[Image.Image], crops: list[Crop], names: list[str] | None = None
+    ) -> dict[str, torch.Tensor]:
         images = [flatten(image, crop.dropped) for image, crop in zip(images, crops, strict=True)]
+        views = {name: self._views[name] for name in (self._views if names is None else names)}
         pixels, values = {}, {}
-        for view in self._views.values():
+        for view in views.values():
             if view.grid not in pixels:
                 pixels[view.grid] = view.crop(images, crops)
             if view not in values:
                 values[view] = view.normalize(pixels[view.grid])
-        return {f"{name}pixel_values": values[view] for name, view in self._views.items()}
+        return {f"{name}pixel_values": values[view] for name, view in views.items()}
 
     def _processed(self, images: list[Image.Image]) -> dict[str, torch.Tensor]:
         values = {

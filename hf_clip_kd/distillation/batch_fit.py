@@ -80,7 +80,10 @@ def _fits(trainer: Trainer, size: int, count: int) -> bool:
     model = trainer.model
     try:
         with as_single_process(), unchanged_buffers(model), torch.random.fork_rng():
-            _try_step(trainer, trainer.data_collator([_first_row(trainer.train_dataset)] * size), count)
+            inputs = trainer.data_collator([_first_row(trainer.train_dataset)] * size)
+            for share in model.losses.phases:  # other losses and teachers may be on later
+                model.set_share(share)
+                _try_step(trainer, inputs, count)
     except RuntimeError as error:
         if not should_reduce_batch_size(error):
             raise

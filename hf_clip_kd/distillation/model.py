@@ -88,6 +88,13 @@ class DistillationModel(nn.Module):
         self.logit_scale = take_over(student, "logit_scale")
         self.logit_bias = take_over(student, "logit_bias") if self.student_dims.has_bias else None
         self.clamp_scales_()
+        self.set_share(0.0)
+
+    def set_share(self, share: float) -> None:
+        """Take the weights of a share of the steps, see [`LossSum.set_share`]."""
+        self.losses.set_share(share)
+        # Tokens come from the same pass as embeddings. Masked images need a pass of their own.
+        self.request = replace(self.request, mask_ratio=self.losses.request.mask_ratio)
 
     @torch.no_grad()
     def clamp_scales_(self) -> None:

@@ -15,6 +15,7 @@ from ..models.precision import set_precision
 from ..models.processing import check_fits
 from ..teachers import load_teacher
 from ..teachers.base import TEXT_INPUTS, Teacher
+from ..teachers.ensemble import TeacherEnsemble
 from ..training.alarms import Alarms
 from ..training.arguments import save_arguments
 from ..training.base_trainer import BaseTrainer
@@ -126,6 +127,8 @@ class DistillationTrainer(BaseTrainer):
             processing_class=processor_of(data_collator) if processing_class is None else processing_class,
             **kwargs,
         )
+        every = self.args.ddp_find_unused_parameters is False or self.args.ddp_static_graph
+        self.model.losses.zeros_at_rest = bool(self.is_deepspeed_enabled or every)
         self.add_callback(ClampScales())
         self.add_callback(Alarms(self.args.max_logit_scale))
         if self.teacher is not None:
@@ -152,11 +155,17 @@ class DistillationTrainer(BaseTrainer):
         return optimizer
 
     def teacher_features(self, inputs: dict[str, torch.Tensor]) -> CLIPFeatures | None:
-        """Return the teacher's features of a batch; without a view of its own the teacher sees the student's."""
-        if self.teacher is None:
+        """
+        Return the teacher's features of a batch; without a view of its own the teacher sees the student's.
+
+        No teacher is asked while no loss needs it. A cache reads all of its teachers, for its workers know no steps.
+        """
+        asked = self.model.losses.asked()
+        if self.teacher is None or not asked:
             return None
+        members = {"members": asked} if isinstance(self.teacher, TeacherEnsemble) else {}
         with self.throughput.clock("teacher"), self.accelerator.autocast():
-            return self.teacher.of_batch(inputs)
+            return self.teacher.of_batch(inputs, **members)
 
     def _inner_training_loop(self, batch_size: int | None = None, args=None, **kwargs):
         if not args.auto_find_batch_size:
@@ -190,6 +199,8 @@ class DistillationTrainer(BaseTrainer):
         With `grad_cache`, that batch is of all micro-batches of the optimizer step, see [`cached_losses`].
         A sum that is not finite skips the step or stops the run, see [`StepGuard`].
         """
+        # All processes count the same steps. GradCache begins its step below.
+        self.model.set_share(self.state.global_step / max(1, self.state.max_steps))
         outputs = next(self._cached_losses, None) if model.training else None
         if outputs is None:
             outputs = model(**self.model_inputs(inputs))
@@ -204,8 +215,9 @@ class DistillationTrainer(BaseTrainer):
         return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
 
     def train_logs(self) -> dict[str, float]:
-        """Return the logit scale."""
-        return {"logit_scale": self.student.logit_scale.exp().item()}
+        """Return the logit scale, and the weights that change, as they were in the last step."""
+        changing = {f"weight/{name}": weight for name, weight in self.model.losses.changing_weights().items()}
+        return {"logit_scale": self.student.logit_scale.exp().item()} | changing
 
     # ---- Evaluation ----
 
@@ -223,7 +235,7 @@ class DistillationTrainer(BaseTrainer):
     def run_identity(self) -> dict[str, Any]:
         """Return the objective and the teacher besides what describes any run."""
         losses = {
-            name: {"weight": weight, **options}
+            name: {"weight": weight.plain, **options}
             for name, (_, weight, options) in specification(self.args.losses).items()
         }
         teacher = None if self.teacher is None else self.teacher.identity()

@@ -19,8 +19,9 @@ class DistillationTrainingArguments(RunArguments, TrainingArguments):
         default="clip_kd",
         metadata={
             "help": "Objective: `clip_kd`, `tinyclip`, `mobileclip`, or a mapping of loss names to weights. Options "
-            'take the place of a weight, e.g. `{"clip": 1, "fd": {"weight": 2000, "reduction": "mean"}}`. The command '
-            "line takes it as JSON."
+            'take the place of a weight, e.g. `{"clip": 1, "fd": {"weight": 2000, "reduction": "mean"}}`. A weight '
+            'may change at shares of the steps: `{"clip": 1, "patch": {"weight": {"0": 2, "0.5": 0.5}}}`. The '
+            "command line takes it as JSON."
         },
     )
     grad_cache: bool = field(

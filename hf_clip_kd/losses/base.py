@@ -148,6 +148,18 @@ class DistillationLoss(nn.Module):
         """
         raise NotImplementedError
 
+    def weigh(self, members: tuple[float, ...]) -> None:
+        """
+        Take the weights of an ensemble's members that hold from now on; for losses that read several teachers.
+
+        Args:
+            members (`tuple[float, ...]`): Weight of each member, 0 for a member that is not asked.
+        """
+
+    def asked(self) -> set[int]:
+        """Return the numbers of the ensemble's members that this loss reads now, or 0 for a single teacher."""
+        return set(range(max(1, len(self.teacher_dims.members)))) if self.needs_teacher else set()
+
     def bounded_scales(self) -> list[nn.Parameter]:
         """Return the learned scales, stored as logarithms, whose factor may be at most 100."""
         return [parameter for name, parameter in self.named_parameters() if name.endswith("logit_scale")]

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from .base import DistillationLoss, serving
 from .features import CLIPDims, CLIPFeatures
+from .process_heads import with_process_heads, without_heads
+from .schedule import read_weight, weights_at
 from .table import LOSSES
 
 logger = logging.getLogger(__name__)
@@ -32,7 +34,7 @@ class EnsembleLoss(DistillationLoss):
     [GradNorm](https://huggingface.co/papers/1711.02257) does the same with learned weights.
 
     A loss that reads all teachers at once (`takes_ensemble`) is not wrapped. A loss that compares images with texts
-    learns from the teachers that have texts.
+    learns from the teachers that have texts. A teacher whose weight is 0 for a while is not asked then.
 
     Args:
         cls (`type[DistillationLoss]`): Class of the loss.
@@ -53,16 +55,25 @@ class EnsembleLoss(DistillationLoss):
         members = [teacher.members[index] for index in self.serving]
         self.losses = nn.ModuleList(cls(student, member, **options) for member in members)
         self.needs_others = all(loss.needs_others for loss in self.losses)
-        weights = torch.tensor([member.weight for member in members])
-        self.register_buffer("weights", weights / weights.sum(), persistent=False)
+        self.register_buffer("weights", torch.zeros(len(members)), persistent=False)
         self.register_buffer("pulls", torch.zeros(len(members)))
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        # Teachers that come and go are measured in other numbers of steps.
+        apart = (len(members),) if any(read_weight(member.weight).changes for member in members) else ()
+        self.register_buffer("steps", torch.zeros(apart, dtype=torch.int64))
+        self.weigh(weights_at((member.weight for member in teacher.members), 0.0))
+
+    def weigh(self, members: tuple[float, ...]) -> None:
+        weights = torch.tensor([members[index] for index in self.serving])
+        self.on = weights.nonzero().flatten().tolist()
+        self.weights.copy_(weights / weights.sum() if self.on else weights)
+
+    def asked(self) -> set[int]:
+        return {self.serving[number] for number in self.on}
 
     def value(
         self, student: CLIPFeatures, teacher: CLIPFeatures, gather: Callable[[Tensor], Tensor] = lambda rows: rows
     ) -> Tensor:
-        members = [teacher.members[index] for index in self.serving]
-        values = [loss.values(student, member) for loss, member in zip(self.losses, members, strict=True)]
+        values = [self.losses[i].values(student, teacher.members[self.serving[i]]) for i in self.on]
         if self.training and torch.is_grad_enabled() and len(values) > 1:
             self._measure(values, student, gather)
         means = torch.stack([(gather(value) if value.ndim else value).mean() for value in values])
@@ -72,10 +83,17 @@ class EnsembleLoss(DistillationLoss):
         return self.value(student, teacher)
 
     def shares(self) -> Tensor:
-        """Return the factor on each teacher's loss, shape `(teachers,)`: its weight until a pull was measured."""
-        least = (self.pulls.max() / MAX_GAIN).clamp_min(torch.finfo(self.pulls.dtype).tiny)
-        pulls = self.pulls.clamp_min(least)
-        return self.weights * (self.weights * pulls).sum() / pulls
+        """
+        Return the factor on the loss of each teacher that is asked, shape `(teachers,)`.
+
+        It is the teacher's weight until a pull was measured.
+        """
+        weights, pulls = self.weights[self.on], self.pulls[self.on]
+        least = (pulls.max() / MAX_GAIN).clamp_min(torch.finfo(pulls.dtype).tiny)
+        pulls = pulls.clamp_min(least)
+        balanced = weights * (weights * pulls).sum() / pulls
+        # A teacher that has just come has no pull yet.
+        return torch.where((self.steps[self.on] > 0).all(), balanced, weights) if self.steps.ndim else balanced
 
     def _measure(self, values: list[Tensor], student: CLIPFeatures, gather: Callable[[Tensor], Tensor]) -> None:
         features = [x for x in student.tensors().values() if x.ndim and x.requires_grad]
@@ -85,9 +103,13 @@ class EnsembleLoss(DistillationLoss):
             squares.append(sum(gradient.square().sum() for gradient in gradients if gradient is not None))
         # Values of images belong to this process only. All processes must get the same shares as a single process.
         pulls = gather(torch.stack(squares)[None]).mean(dim=0).sqrt()
-        self.steps += 1
-        newest = (1 / self.steps).clamp_min(1 - MEMORY)
-        self.pulls.lerp_(pulls.to(self.pulls), newest.to(self.pulls))
+        if self.steps.ndim:
+            self.steps[self.on] += 1
+        else:
+            self.steps += 1
+        steps = self.steps[self.on] if self.steps.ndim else self.steps
+        newest = (1 / steps).clamp_min(1 - MEMORY)
+        self.pulls[self.on] = self.pulls[self.on].lerp(pulls.to(self.pulls), newest.to(self.pulls))
 
     def bounded_scales(self) -> list[nn.Parameter]:
         return [scale for loss in self.losses for scale in loss.bounded_scales()]
@@ -100,8 +122,13 @@ def build(
     cls: type[DistillationLoss], student: CLIPDims, teacher: CLIPDims | None, options: Mapping[str, Any]
 ) -> DistillationLoss:
     """Build a loss for its teacher, or an [`EnsembleLoss`] for each of several teachers."""
+    own = without_heads(options)
     for_each = teacher is not None and teacher.members and cls.needs_teacher and not cls.takes_ensemble
-    return EnsembleLoss(cls, student, teacher, **options) if for_each else cls(student, teacher, **options)
+
+    def make() -> DistillationLoss:
+        return EnsembleLoss(cls, student, teacher, **own) if for_each else cls(student, teacher, **own)
+
+    return with_process_heads(make, options)
 
 
 def check_teacher(losses: Mapping[str, type[DistillationLoss]], teacher: CLIPDims) -> None:

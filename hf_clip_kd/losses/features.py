@@ -99,7 +99,7 @@ class CLIPDims:
         token_dim (`int`, *optional*): Channels of the image tokens that the losses read, or `None` if no loss does.
         has_text (`bool`): `True` if the model has a text tower.
         has_bias (`bool`): `True` if the model has a `logit_bias`.
-        weight (`float`): Weight of a teacher in its ensemble.
+        weight (`float` or `dict`): Weight of a teacher in its ensemble, as [`~losses.schedule.read_weight`] reads it.
         members (`tuple[CLIPDims, ...]`): Widths of each teacher of an ensemble.
     """
 
@@ -107,7 +107,7 @@ class CLIPDims:
     token_dim: int | None = None
     has_text: bool = True
     has_bias: bool = False
-    weight: float = 1.0
+    weight: float | dict = 1.0
     members: tuple[CLIPDims, ...] = ()
 
     @classmethod

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from .base import inverse_temperature, serving
 from .features import CLIPDims, CLIPFeatures
+from .schedule import weights_at
 from .similarity import Similarities, SimilarityLoss, Term
 
 
@@ -55,8 +56,6 @@ class ReinforcedLoss(SimilarityLoss):
         super().__init__(student, teacher)
         self.serving = serving(type(self), teacher)
         teachers = len(self.serving) or 1
-        weights = [teacher.members[index].weight for index in self.serving]
-        self.shares = tuple(weight / sum(weights) for weight in weights)
         if not isinstance(teacher_logit_scale, Sequence):
             teacher_logit_scale = [teacher_logit_scale] * teachers
         if len(teacher_logit_scale) != teachers:
@@ -69,13 +68,23 @@ class ReinforcedLoss(SimilarityLoss):
         self.logit_scale = logit_scale
         self.teacher_logit_scales = tuple(teacher_logit_scale)
         self.synthetic = synthetic
+        self.weigh(weights_at((member.weight for member in teacher.members), 0.0))
+
+    def weigh(self, members: tuple[float, ...]) -> None:
+        weights = [members[index] for index in self.serving]
+        self.on = [number for number, weight in enumerate(weights) if weight > 0]
+        self.shares = tuple(weights[number] / sum(weights) for number in self.on)
+
+    def asked(self) -> set[int]:
+        return {self.serving[number] for number in self.on} if self.serving else super().asked()
 
     def terms(self, student: CLIPFeatures, teacher: CLIPFeatures) -> dict[Term, float]:
-        members = [teacher.members[index] for index in self.serving] or [teacher]
+        members = [teacher.members[self.serving[number]] for number in self.on] or [teacher]
+        fixed_scales = [self.teacher_logit_scales[number] for number in self.on or [0]]
         scale = inverse_temperature(student, self.logit_scale, "student", "logit_scale")
         scales = [
             inverse_temperature(member, fixed, "teacher", "teacher_logit_scale")
-            for member, fixed in zip(members, self.teacher_logit_scales, strict=True)
+            for member, fixed in zip(members, fixed_scales, strict=True)
         ]
         captions = ["text"]
         if self.synthetic and student.synthetic_text is not None:

@@ -5,36 +5,38 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from .base import DistillationLoss
 from .features import FeatureRequest
 from .objectives import OBJECTIVES
+from .process_heads import HEADS, check_heads, without_heads
+from .schedule import Schedule, read_weight
 from .table import LOSSES
 
-Terms = dict[str, tuple[type[DistillationLoss], float, dict[str, Any]]]
+Terms = dict[str, tuple[type[DistillationLoss], Schedule, dict[str, Any]]]
 
 
 def specification(losses: str | Mapping[str, float | Mapping[str, Any]]) -> Terms:
     """
-    Return the class, weight and options of each loss by its name, without losses of weight 0.
+    Return the class, weight and options of each loss by its name, without losses that are never on.
 
     Args:
         losses (`str` or `dict`): Losses in the form of [`LossSum`].
 
     Raises:
         ValueError: if a loss or option is unknown, or no loss is left.
-        ValueError: if a weight is not a finite number of at least 0.
+        ValueError: if a weight is not allowed, see [`read_weight`].
     """
     terms: Terms = {}
     for name, spec in expanded(losses).items():
         cls = resolve(name)
         weight, options = parse(name, spec, cls.default_weight)
         check_options(name, cls, options)
+        check_heads(name, options)
         terms[name] = cls, weight, options
-    terms = {name: term for name, term in terms.items() if term[1] > 0}
+    terms = {name: term for name, term in terms.items() if term[1].peak > 0}
     if not terms:
         raise ValueError(
             f"losses={losses!r} leaves nothing to train on. At least one of {sorted(LOSSES)} needs a weight above 0. "
@@ -43,16 +45,24 @@ def specification(losses: str | Mapping[str, float | Mapping[str, Any]]) -> Term
     return terms
 
 
-def requested(losses: str | Mapping[str, float | Mapping[str, Any]]) -> FeatureRequest:
+def requested(
+    losses: str | Mapping[str, float | Mapping[str, Any]], among: Collection[str] | None = None
+) -> FeatureRequest:
     """
     Return the features that the losses read beyond embeddings of images and texts.
+
+    Args:
+        losses (`str` or `dict`): Losses in the form of [`LossSum`].
+        among (`Collection[str]`, *optional*): Names of the losses that count; by default all.
 
     Raises:
         ValueError: if two losses ask for different layers or mask ratios, and as for [`LossSum`].
     """
     wanted: dict[str, tuple[Any, str]] = {}
     for name, (cls, _, options) in specification(losses).items():
-        for field, value in vars(cls.request(**options)).items():
+        if among is not None and name not in among:
+            continue
+        for field, value in vars(cls.request(**without_heads(options))).items():
             if value is None or value is False:
                 continue
             other, owner = wanted.setdefault(field, (value, name))
@@ -87,6 +97,14 @@ def requested_by_all(runs: Iterable[str | Mapping[str, float | Mapping[str, Any]
     )
 
 
+def defects(losses: str | Mapping[str, float | Mapping[str, Any]]) -> list[str]:
+    """Return the switches of published defects in `losses`, `frozen_heads: 8 of fd`, which nobody must mistake."""
+    found = [(name, parse(name, spec, 1.0)[1]) for name, spec in expanded(losses).items()]
+    return [
+        f"{option}: {options[option]} of {name}" for name, options in found for option in HEADS if option in options
+    ]
+
+
 def expanded(losses: str | Mapping[str, float | Mapping[str, Any]]) -> dict[str, float | Mapping[str, Any]]:
     """Replace the shorthands in `losses` by their losses. A loss that is also named itself keeps its own value."""
     if isinstance(losses, str):
@@ -101,8 +119,9 @@ def expanded(losses: str | Mapping[str, float | Mapping[str, Any]]) -> dict[str,
         if name in OBJECTIVES:
             weight, options = parse(name, spec, 1.0)
             check_options(name, OBJECTIVES[name], options)
-            for part, values in OBJECTIVES[name](**options).items():
-                parts.setdefault(part, {**values, "weight": weight * values["weight"]})
+            heads = {option: value for option, value in options.items() if option in HEADS}
+            for part, values in OBJECTIVES[name](**without_heads(options)).items():
+                parts.setdefault(part, {**values, **heads, "weight": weight.scaled(values["weight"]).plain})
         else:
             parts[name] = spec
     return parts
@@ -111,9 +130,12 @@ def expanded(losses: str | Mapping[str, float | Mapping[str, Any]]) -> dict[str,
 def resolve(name: str) -> type[DistillationLoss]:
     """Return the class of a loss by its name in `LOSSES` or its dotted path.
 
+    A second entry of the same loss has a word of its own behind a slash, `patch/late`.
+
     Raises:
         ValueError: if there is no such loss.
     """
+    name = loss_of(name)
     if name in LOSSES:
         return LOSSES[name]
     module, _, attribute = str(name).rpartition(".")
@@ -139,21 +161,17 @@ def resolve(name: str) -> type[DistillationLoss]:
     return cls
 
 
-def parse(name: str, spec: float | Mapping[str, Any], default: float) -> tuple[float, dict[str, Any]]:
+def loss_of(name: str) -> str:
+    """Return the name of the loss in a name of `losses`: `patch` in `patch/late`."""
+    return str(name).partition("/")[0]
+
+
+def parse(name: str, spec: float | Mapping[str, Any], default: float) -> tuple[Schedule, dict[str, Any]]:
     """Return the weight and options in one value of `losses`."""
     options = dict(spec) if isinstance(spec, Mapping) else {"weight": spec}
     weight = options.pop("weight", default)
-    try:
-        # YAML reads "1e8" as a string. float() accepts it.
-        value = math.nan if isinstance(weight, bool) else float(weight)
-    except (TypeError, ValueError):
-        value = math.nan
-    if not (math.isfinite(value) and value >= 0):
-        raise ValueError(
-            f"The weight {weight!r} of the loss {name!r} in `losses` is not allowed. It must be a finite number of at "
-            f"least 0, and 0 leaves the loss out. Write for example `losses={{'{name}': 1.0}}`."
-        )
-    return value, options
+    fix = f"Write for example `losses={{'{name}': 1.0}}`."
+    return read_weight(weight, f"the loss {name!r} in `losses`", fix), options
 
 
 def check_options(name: str, cls: Callable[..., Any], options: Mapping[str, Any]) -> None:
@@ -165,7 +183,7 @@ def check_options(name: str, cls: Callable[..., Any], options: Mapping[str, Any]
     parameters = inspect.signature(cls).parameters.values()
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return
-    allowed = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    allowed = [*(parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY), *HEADS]
     for option in options:
         if option not in allowed:
             close = difflib.get_close_matches(str(option), [*allowed, "weight"], n=1)

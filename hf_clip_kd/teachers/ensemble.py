@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..losses.features import CLIPDims, CLIPFeatures, FeatureRequest
+from ..losses.schedule import read_weight
 from .base import PREFIX, Teacher
 
 
@@ -23,7 +23,8 @@ class TeacherEnsemble(Teacher):
 
     Args:
         members (`Sequence[Teacher]`): The teachers.
-        weights (`Sequence[float]`, *optional*): Weight of each in a loss; by default all the same.
+        weights (`Sequence[float | dict]`, *optional*):
+            Weight of each in a loss; by default all the same. It may change at shares of the steps, `{0: 1, 0.5: 0}`.
 
     Attributes:
         processor (`dict[str, TeacherProcessor]`):
@@ -36,11 +37,12 @@ class TeacherEnsemble(Teacher):
     def __init__(self, members: Sequence[Teacher], weights: Sequence[float] | None = None):
         super().__init__()
         weights = [1.0] * len(members) if weights is None else list(weights)
-        if not members or len(weights) != len(members) or not all(0 < weight < math.inf for weight in weights):
+        fix = "Write for example load_teacher([{'name': ..., 'weight': 2}, ...])."
+        schedules = [read_weight(weight, f"teacher {i} of the ensemble", fix) for i, weight in enumerate(weights)]
+        if not members or len(weights) != len(members) or not all(schedule.peak > 0 for schedule in schedules):
             raise ValueError(
                 f"The ensemble has {len(members)} teachers and the weights {weights}. It needs at least one teacher "
-                "and a finite weight above 0 for each. Write for example "
-                "load_teacher([{'name': ..., 'weight': 2}, ...])."
+                f"and for each a weight that is above 0 at some time. {fix}"
             )
         if blind := [type(member).__name__ for member in members if member.processor is None]:
             raise ValueError(
@@ -49,7 +51,7 @@ class TeacherEnsemble(Teacher):
                 "weights=[...])."
             )
         self.members = nn.ModuleList(members)
-        self.weights = [float(weight) for weight in weights]
+        self.weights = [schedule.plain for schedule in schedules]
         self.processor = {f"{PREFIX}{index}_": member.processor for index, member in enumerate(members)}
 
     @property
@@ -67,10 +69,23 @@ class TeacherEnsemble(Teacher):
         """Return the identity of all members, see [`Teacher.identity`], with their weights."""
         return super().identity() | {"member_weights": self.weights}
 
-    def of_batch(self, batch: dict[str, Tensor], prefix: str = PREFIX) -> CLIPFeatures:
-        """Give the features of a collated batch; those of the teachers are its `members`, in order."""
-        views = zip(self.processor, self.members, strict=True)
-        return CLIPFeatures(members=tuple(member.of_batch(batch, view) for view, member in views))
+    def of_batch(
+        self, batch: dict[str, Tensor], prefix: str = PREFIX, members: Collection[int] | None = None
+    ) -> CLIPFeatures:
+        """
+        Give the features of a collated batch; those of the teachers are its `members`, in order.
+
+        Args:
+            members (`Collection[int]`, *optional*): Numbers of the teachers to ask; by default all. The features of
+                the others are empty.
+        """
+        views = enumerate(zip(self.processor, self.members, strict=True))
+        return CLIPFeatures(
+            members=tuple(
+                member.of_batch(batch, view) if members is None or number in members else CLIPFeatures()
+                for number, (view, member) in views
+            )
+        )
 
     def place(self, device: str | torch.device) -> None:
         """Send each member to `device`, unless it has one of its own."""
@@ -78,7 +93,7 @@ class TeacherEnsemble(Teacher):
             member.place(device)
 
 
-def joint_dims(members: Sequence[CLIPDims], weights: Sequence[float]) -> CLIPDims:
+def joint_dims(members: Sequence[CLIPDims], weights: Sequence[float | dict]) -> CLIPDims:
     """Join the widths of several teachers: those of the first, with all of them as its `members`."""
     members = tuple(replace(dims, weight=weight) for dims, weight in zip(members, weights, strict=True))
     has_text = any(dims.has_text for dims in members)

@@ -19,7 +19,8 @@ class Meters:
     """
 
     def __init__(self):
-        self.values: dict[str, dict[str, list[tuple[Any, Tensor]]]] = {m: defaultdict(list) for m in ("train", "eval")}
+        # One entry for each micro-batch: its share, and its numbers times the share.
+        self.kept: dict[str, list[tuple[Any, dict[str, Tensor]]]] = {"train": [], "eval": []}
         self.rows = 0
 
     def add(self, mode: str, values: dict[str, Tensor], share: float | Tensor = 1.0) -> None:
@@ -32,14 +33,12 @@ class Meters:
             share (`float` or 0-dim `Tensor`): The micro-batch's weight in the mean. In training that is normally its
                 part of a step. In an evaluation it is the number of items that the values are means of.
         """
-        for name, value in values.items():
-            # The product is a copy: `value` may be a view of a weight that the step is about to change.
-            self.values[mode][name].append((share, share * value.detach()))
+        # The product is a copy: `value` may be a view of a weight that the step is about to change.
+        self.kept[mode].append((share, {name: share * value.detach() for name, value in values.items()}))
 
     def forget_last(self, count: int) -> None:
         """Drop the numbers of the last `count` micro-batches of the training, whose step was skipped."""
-        for kept in self.values["train"].values():
-            del kept[-count:]
+        del self.kept["train"][-count:]
 
     def read(self, logs: dict[str, float]) -> dict[str, float]:
         """Return the means that belong into `logs` if it is a log of the training, and begin anew."""
@@ -48,15 +47,14 @@ class Meters:
         # Every process computes the numbers of the global batch, so there is nothing to average across them.
         means = {
             name: torch.stack([value for _, value in kept]).sum().item() / sum(share for share, _ in kept)
-            for name, kept in self.values["train"].items()
-            if kept  # skipped steps leave nothing
+            for name, kept in self._by_name("train").items()
         }
-        self.values["train"].clear()
+        self.kept["train"].clear()
         return means
 
     def begin_evaluation(self) -> None:
         """Forget what an evaluation that failed has left."""
-        self.values["eval"].clear()
+        self.kept["eval"].clear()
         self.rows = 0
 
     def count(self, rows: int) -> None:
@@ -69,7 +67,7 @@ class Meters:
 
         Both are of all processes, which must call this together. Each batch counts by its share.
         """
-        kept = self.values["eval"]
+        kept = self._by_name("eval")
         sums = [torch.stack([value for _, value in values]).cpu().double().sum() for values in kept.values()]
         shares = [sum(float(share) for share, _ in values) for values in kept.values()]
         totals = torch.tensor([*sums, *shares, self.rows], dtype=torch.float32, device=device)
@@ -78,3 +76,11 @@ class Meters:
         means = {name: total / share if share else float("nan") for name, total, share in pairs}
         self.begin_evaluation()
         return means, int(rows)
+
+    def _by_name(self, mode: str) -> dict[str, list[tuple[Any, Tensor]]]:
+        """Return share and number of each micro-batch that has the number; a loss may be on for a while only."""
+        found: dict[str, list[tuple[Any, Tensor]]] = defaultdict(list)
+        for share, values in self.kept[mode]:
+            for name, value in values.items():
+                found[name].append((share, value))
+        return found

@@ -37,6 +37,26 @@ def test_pieces_train_as_the_whole(tmp_path, name):
         torch.testing.assert_close(run.model.state_dict()[key], value, rtol=1e-4, atol=1e-5, msg=key)
 
 
+def test_every_phase_of_a_curriculum_must_fit(tmp_path):
+    """The second teacher of a cascade may be larger: only what fits there, too, is a micro-batch."""
+    run = make_trainer(
+        tmp_path,
+        make_clip(),
+        losses={"clip": 1.0, "icl": {"weight": {0: 0, 0.5: 1.0}}},
+        auto_find_batch_size=True,
+    )
+    ask = run.teacher.forward
+
+    def limited(pixel_values, input_ids):
+        if len(pixel_values) > 2:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return ask(pixel_values, input_ids)
+
+    run.teacher.forward = limited
+    run.train()
+    assert run.args.per_device_train_batch_size == 2 and run.state.global_step == STEPS
+
+
 def test_what_fits_stays(tmp_path, caplog):
     runs = []
     for on in (True, False):

@@ -52,8 +52,8 @@ def teacher(kind=tiny_clip):
     return kd.CLIPTeacher(model, processor=processor)
 
 
-def ensemble():
-    return kd.TeacherEnsemble([teacher(), teacher(tiny_siglip)], weights=[1.0, 2.0])
+def ensemble(*weights):
+    return kd.TeacherEnsemble([teacher(), teacher(tiny_siglip)], weights=list(weights) or [1.0, 2.0])
 
 
 def writer(folder, teacher, data=None, views=None, **options):

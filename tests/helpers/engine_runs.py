@@ -64,6 +64,15 @@ RUNS = {
     "accumulation": {"gradient_accumulation_steps": 2, "grad_cache": False},
     "bound": {"losses": {"clip": 0.01, "engine_runs.Tide": 1.0}, "max_logit_scale": 15.0, "learning_rate": 1e-2},
     "sharded_teacher": {"teacher_sharded": True},
+    "curriculum": {
+        # No head comes on later: ZeRO counts Adam's steps for all heads together.
+        "losses": {
+            "clip": 1.0,
+            "crd": {"weight": {0: 0, 0.5: 1.0}},
+            "icl": {"weight": {"ramp": {0: 2.0, 1: 0.5}}},
+            "fd": {"weight": {0: 4.0, 0.25: 0}},
+        }
+    },
     # Evaluated in between, with the average in the place of the weights, which go on as if nothing had been.
     "average": {"ema_decay": 0.9, "eval_strategy": "steps", "eval_steps": 5},
 }

@@ -105,7 +105,7 @@ def make_trainer(folder, student=None, teacher=True, dataset=None, **changes):
     return DistillationTrainer(
         model=make_clip() if student is None else student,
         args=make_args(folder, **changes),
-        teacher_model=Teacher(make_clip(24, 20, seed=1)) if teacher else None,
+        teacher_model=Teacher(make_clip(24, 20, seed=1)) if teacher is True else teacher or None,
         train_dataset=Pairs() if dataset is None else dataset,
         data_collator=collate,
         **trainer_only,

@@ -210,6 +210,26 @@ def test_shorthand_and_own_losses(run):
     assert "- `not.importable.Loss`, weight 2." in text and "- `clip`" not in text and "Symbols:" not in text
 
 
+def test_a_curriculum_is_told(run):
+    losses = {"clip": 1.0, "patch": {"weight": {"0": 2.0, "0.5": 0.5}}, "patch/late": {"weight": {"0": 0, "0.5": 1}}}
+    text = render_card(run(losses=losses))
+    assert "- `patch`, weight 2 at 0 %, 0.5 at 50 % of the steps. The teacher's patch tokens" in text
+    assert "- `patch/late`, weight 0 at 0 %, 1 at 50 % of the steps. The teacher's patch tokens" in text
+
+
+def test_nobody_mistakes_a_run_with_published_defects(run):
+    losses = {"clip": 1.0, "fd": {"weight": 4.0, "frozen_heads": 8}}
+    text = render_card(run(losses=losses, independent_crops=True))
+    warning = (
+        "> **Trained with defects of published code, on purpose:** `frozen_heads: 8 of fd`, `independent_crops`. It"
+    )
+    assert warning in text and "- published-defects" in text.split("\n---\n")[0]
+
+
+def test_a_sound_run_has_no_such_warning(run):
+    assert "defects" not in render_card(run())
+
+
 def test_sections_come_with_their_files(run):
     folder = run()
     tower = {"parameters": 1_500_000, "flops": 3e9, "per_second": 12.0}

@@ -17,6 +17,7 @@ import hf_clip_kd as kd
 from hf_clip_kd.data.shapes import load_shapes
 from hf_clip_kd.evaluation import build_evaluator
 from hf_clip_kd.losses import requested
+from hf_clip_kd.losses.specification import defects
 from hf_clip_kd.recipe_io.parser import RecipeParser
 from hf_clip_kd.study.running.arguments import StudyArguments
 from hf_clip_kd.study.running.collect import cell_id
@@ -176,6 +177,37 @@ def test_the_paper_is_complete():
     student = yaml.safe_load((CONFIGS / study["distill"]).read_text())
     pairs = sum(source["weight"] for source in study["data"]["cc15m"]["datasets"]) * 1e6
     assert student["max_steps"] == student["num_train_epochs"] * pairs / 1024
+
+
+def test_the_paper_has_a_weight_for_every_width_beside_the_published_one():
+    study = yaml.safe_load((CONFIGS / "paper.yaml").read_text())
+    assert study["objectives"]["clip_kd_fd4"] == study["objectives"]["clip_kd"] | {"fd": 4.0}
+    whole = [block for block in study["cells"] if set(block["teacher"] or ()) == set(study["teachers"])]
+    assert [block.get("objective") for block in whole] == [None, "clip_kd_fd4"]
+
+
+def test_defects_are_compared_on_teachers_that_differ_in_width_alone(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    plan = load(CONFIGS / "defects.yaml")
+    dims = {name: teacher_of(preset).dims.embed_dim for name, preset in presets_of(plan).items()}
+    student = kd.load_clip("shapes-vit-t")[0]
+    assert dims == {"narrow": kd.CLIPDims.of(student).embed_dim, "wide": 4 * dims["narrow"]}
+    conditions = {(cell.objective, cell.data) for cell in plan.cells if cell.teacher is not None}
+    both = {(name, data) for name, data in conditions if len(teachers(plan, name, data)) == 2}
+    assert both == conditions and {data for _, data in conditions} == {"plain", "independent_crops"}
+    found = {name: defects(losses) for name, losses in plan.study.objectives.items()}
+    assert found["sound"] == [] and len(found["published"]) == 2
+    assert all("frozen_heads" in text for text in found["frozen_heads"])
+    seconds = sum(stage.seconds for stage in plan.stages) / plan.study.processes
+    assert seconds < 3600
+
+
+def presets_of(plan):
+    return {name: tower.training.arguments["model_name_or_path"] for (name, _), tower in plan.teachers.items()}
+
+
+def teachers(plan, objective, data):
+    return {cell.teacher for cell in plan.cells if (cell.objective, cell.data) == (objective, data)}
 
 
 def test_every_evaluation_is_built(plan):

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 import hf_clip_kd as kd
 from hf_clip_kd.data.shapes import load_shapes
 from hf_clip_kd.evaluation import build_evaluator
+from hf_clip_kd.hub.cards import render_card
 from hf_clip_kd.recipe_io.parser import RecipeParser
 
 DISTILL = sorted((ROOT / "recipes/configs/distill").glob("*.yaml"))
@@ -275,6 +276,29 @@ def test_two_teachers(recipe, finished, tmp_path):
     assert heads["losses.terms.icl.pulls"].shape == (2,) and heads["losses.terms.icl.steps"] == 1
 
 
+@pytest.mark.slow
+def test_curricula_and_defects_of_a_yaml(recipe, finished, tmp_path):
+    """A cascade of two teachers, weights that change, and defects; the recipe beside the model says it all again."""
+    first, second = (str(finished[0] / name) for name in ("teacher", "student"))
+    config = write_yaml(
+        tmp_path / "r.yaml",
+        teacher_model_name_or_path=[
+            {"name": first, "weight": {0: 1, 0.5: 0}},
+            {"name": second, "weight": {0: 0, 0.5: 1}},
+        ],
+        losses={"clip": 1.0, "icl": {"weight": {"ramp": {0: 1, 1: 2}}, "frozen_heads": 2}},
+        independent_crops=True,
+        output_dir=str(tmp_path / "out"),
+    )
+    recipe.main(["--config", config])
+    recipe.main(["--config", str(tmp_path / "out" / "recipe.yaml"), "--output_dir", str(tmp_path / "again")])
+    found, again = weights(tmp_path / "out"), weights(tmp_path / "again")
+    assert found.keys() == again.keys() and all(torch.equal(found[name], again[name]) for name in found)
+    card = render_card(tmp_path / "out")
+    assert "weight 1 at 0 %, 2 at 100 % of the steps, linear between" in card
+    assert "defects of published code, on purpose:** `frozen_heads: 2 of icl`, `independent_crops`" in card
+
+
 def test_own_images_with_a_broken_one(recipe, finished, tmp_path, caplog):
     images = tmp_path / "images"
     for i in range(40):
@@ -321,6 +345,19 @@ def test_several_sources_are_mixed(recipe, tmp_path, caplog):
 BAD = [
     ({"losses": {"clp": 1}}, "'clp' in `losses` is no loss.*Did you mean .*'clip'"),
     ({"losses": {"fd": {"weight": 4, "reduce": "sum"}}}, "'fd' in `losses` has no option 'reduce'.*Allowed are"),
+    (
+        {"losses": {"clip": {"weight": {0: 1, 0.5: -1}}}},
+        "weight .* of the loss 'clip' .*at least 0.*`{0: 2.0, 0.5: 0.5}`.*Write for example",
+    ),
+    ({"losses": {"clip": {"frozen_heads": 0}}}, "`frozen_heads=0` of the loss 'clip'.*at least 1. Write for example"),
+    (
+        {"independent_crops": True},
+        "`independent_crops=True` with `teacher_model_name_or_path=None`.*needs a teacher.*Name a teacher",
+    ),
+    (
+        {"independent_crops": True, "teacher_model_name_or_path": "a", "teacher_cache": "b"},
+        "`teacher_cache=b`.*a cache holds those of the student.*leave `teacher_cache` out",
+    ),
     ({"losses": {"fd": 4}}, r"The losses \['fd'\] need a teacher.*teacher_model_name_or_path.*losses="),
     ({"image_column": "picture", "dataset_name": "FILE.csv"}, "image_column='picture'.*columns are.*'filepath'.*Pass"),
     ({"text_column": "caption", "dataset_name": "FILE.csv"}, "text_column='caption'.*columns are.*'title'.*Pass"),

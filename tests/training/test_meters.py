@@ -53,6 +53,15 @@ def test_a_skipped_step_is_forgotten():
     assert meters.read({"loss": 0.0}) == {"a": 1.0}
 
 
+def test_a_number_that_the_skipped_step_did_not_have_stays():
+    """A loss of a curriculum may be on in some steps only."""
+    meters = Meters()
+    meters.add("train", numbers(a=1.0, b=5.0))
+    meters.add("train", numbers(a=100.0))
+    meters.forget_last(1)
+    assert meters.read({"loss": 0.0}) == {"a": 1.0, "b": 5.0}
+
+
 def test_a_number_is_kept_as_it_was():
     meters, weight = Meters(), torch.tensor([2.0])
     meters.add("train", {"scale": weight[0]})

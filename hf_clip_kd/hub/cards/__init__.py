@@ -180,6 +180,7 @@ def card_data(card: CardFolder, licence: str | None) -> CardData:
             "knowledge-distillation",
             TAGS[card.kind],
             *(["procedural-data"] if card.procedural else []),
+            *(["published-defects"] if card.defects else []),
         ],
         **metadata(licence),
     }

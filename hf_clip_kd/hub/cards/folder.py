@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any
 
+from ...losses.specification import defects
 from .loading import loading
 from .markdown import Markdown, code, plain, public, table
 from .scores import own_scores, scores_in
@@ -126,6 +127,14 @@ class CardFolder:
         """`True` if all training images are drawings of the embedded world."""
         data = [source.name for source in self.of_role("data")]
         return bool(data) and set(data) == {"shapes"}
+
+    @property
+    def defects(self) -> list[Markdown]:
+        """Switches of published defects that the training of a student had on."""
+        if self.kind != "student" or self.recipe.get("losses") is None:
+            return []
+        crops = ["independent_crops"] if self.recipe.get("independent_crops") else []
+        return [code(name) for name in [*defects(self.recipe["losses"]), *crops]]
 
     @property
     def answers_questions(self) -> bool:

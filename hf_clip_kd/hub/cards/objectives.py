@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from ...losses import LOSSES, OBJECTIVES
-from ...losses.specification import expanded, parse
+from ...losses.specification import expanded, loss_of, parse
 from .markdown import Markdown, code, link
 
 
@@ -28,16 +28,16 @@ def objectives(losses: str | dict[str, Any] | None) -> list[Objective]:
         return []
     rows = []
     for name, spec in expanded(losses).items():
-        cls = LOSSES.get(name)
+        cls = LOSSES.get(loss_of(name))
         weight, options = parse(name, spec, cls.default_weight if cls else 1.0)
-        if weight == 0:
+        if weight.peak == 0:
             continue
         # A loss of the user's own is not imported: a card is rendered where its code may not be.
         teaches = cls.teaches if cls else "A loss of the author's own."
         formula = code(cls.formula) if cls else None
         written = yaml.safe_dump(options, default_flow_style=True, sort_keys=False, width=1000).strip()
         paper = link(cls.paper["title"], f"https://huggingface.co/papers/{cls.paper['id']}") if cls else None
-        rows.append(Objective(code(name), f"{weight:g}", code(written) if options else None, teaches, formula, paper))
+        rows.append(Objective(code(name), str(weight), code(written) if options else None, teaches, formula, paper))
     return rows
 
 

@@ -18,6 +18,7 @@ from .cells import AXES, Study, read_study, student
 from .curves import curve_table
 from .figures import LeftOut, figures_of, save
 from .findings import findings
+from .gaps import gap_table
 from .meter import whole_ladder
 from .meter_tables import grading_table, lead_table, meter_table, ten_times
 from .metrics import BITS, VQA
@@ -111,6 +112,7 @@ def _markdown(study: Study, figures: list[dict[str, Any]]) -> str:
             grading=grading_table(study) if study.has_vqa else None,
             curves=curve_table(study) if study.has_vqa else None,
             slopes=slope_table(study),
+            gaps=gap_table(study),
             leads=lead_table(study) if study.has_vqa else None,
             meter=meter_table(study) if study.has_vqa else None,
             ten_times=ten_times(study),

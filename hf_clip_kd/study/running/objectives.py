@@ -52,4 +52,4 @@ def one_cell_each(objectives: dict[str, Losses], teacher: str) -> list[dict[str,
 
 
 def _spelled_out(losses: Losses) -> dict[str, dict[str, Any]]:
-    return {name: {"weight": weight, **options} for name, (_, weight, options) in specification(losses).items()}
+    return {name: {"weight": weight.plain, **options} for name, (_, weight, options) in specification(losses).items()}

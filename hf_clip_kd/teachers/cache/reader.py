@@ -30,7 +30,7 @@ class TeacherCache(Teacher):
 
     Args:
         folder (`str` or `Path`): Folder that [`CacheWriter`] wrote, or the id of such a data set on the Hub.
-        weights (`Sequence[float]`, *optional*): Weight of each teacher in a loss; by default all the same.
+        weights (`Sequence`, *optional*): Weight of each teacher in a loss, as for [`TeacherEnsemble`]; by default 1.
 
     Attributes:
         dims ([`CLIPDims`]): Widths of the teacher's features; several teachers count as an ensemble.
@@ -52,7 +52,7 @@ class TeacherCache(Teacher):
 
     processor = None
 
-    def __init__(self, folder: str | Path, weights: Sequence[float] | None = None):
+    def __init__(self, folder: str | Path, weights: Sequence[float | dict] | None = None):
         super().__init__()
         self.folder = local_folder(folder)
         self.manifest = manifest.read(self.folder)

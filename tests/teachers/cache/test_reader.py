@@ -147,10 +147,15 @@ def trained(folder, teacher, collator, losses, epochs):
         (False, {"clip": 1, "crd": 1, "icl": 1, "fd": 4}),
         (False, {"clip": 1, "patch": 1}),
         (True, {"reinforced": 1, "fd": 4}),
+        pytest.param(
+            ({0: 1, 0.5: 0}, {0: 0, 0.25: 1}),
+            {"clip": 1, "icl": {"weight": {"ramp": {0: 2, 1: 0.5}}}, "fd": {"weight": {0: 0, 0.25: 4}}},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_training_from_the_cache_is_training_online(tmp_path, many, losses):
-    online = ensemble() if many else teacher()
+    online = ensemble(*(many if isinstance(many, tuple) else ())) if many else teacher()
     cache = writer(tmp_path / "cache", online, dtype=torch.float32, request=requested(losses)).write()
     cache = kd.TeacherCache(tmp_path / "cache", getattr(online, "weights", None))
 
