@@ -7,6 +7,7 @@ import importlib
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 from typing import Any
 
 from .base import DistillationLoss
@@ -14,6 +15,8 @@ from .features import FeatureRequest
 from .objectives import OBJECTIVES
 from .table import LOSSES
 
+# Fields of a FeatureRequest that losses may fill differently: a run computes all of them.
+LAYERS = ("layer", "teacher_layer", "layers", "teacher_layers")
 Terms = dict[str, tuple[type[DistillationLoss], float, dict[str, Any]]]
 
 
@@ -45,15 +48,16 @@ def specification(losses: str | Mapping[str, float | Mapping[str, Any]]) -> Term
 
 def requested(losses: str | Mapping[str, float | Mapping[str, Any]]) -> FeatureRequest:
     """
-    Return the features that the losses read beyond embeddings of images and texts.
+    Return the features that the losses read beyond embeddings of images and texts, all layers of tokens among them.
 
     Raises:
-        ValueError: if two losses ask for different layers or mask ratios, and as for [`LossSum`].
+        ValueError: if two losses ask for different mask ratios, and as for [`LossSum`].
     """
+    requests = {name: cls.request(**options) for name, (cls, _, options) in specification(losses).items()}
     wanted: dict[str, tuple[Any, str]] = {}
-    for name, (cls, _, options) in specification(losses).items():
-        for field, value in vars(cls.request(**options)).items():
-            if value is None or value is False:
+    for name, request in requests.items():
+        for field, value in vars(request).items():
+            if value is None or value is False or field in LAYERS:
                 continue
             other, owner = wanted.setdefault(field, (value, name))
             if other != value:
@@ -62,28 +66,29 @@ def requested(losses: str | Mapping[str, float | Mapping[str, Any]]) -> FeatureR
                     f"run computes only one of them. Give both the same, for example "
                     f"`losses={{'{owner}': {{'{field}': {other}}}, '{name}': {{'{field}': {other}}}}}`."
                 )
-    return FeatureRequest(**{field: value for field, (value, _) in wanted.items()})
+    return FeatureRequest.of_layers(
+        chain.from_iterable(request.student_reads for request in requests.values()),
+        chain.from_iterable(request.teacher_reads for request in requests.values()),
+        **{field: value for field, (value, _) in wanted.items()},
+    )
 
 
 def requested_by_all(runs: Iterable[str | Mapping[str, float | Mapping[str, Any]]]) -> FeatureRequest:
     """
-    Return all features that several runs read from their common teacher: one layer of tokens, and patch embeddings.
+    Return all features that several runs read from their common teacher: tokens of all layers, and patch embeddings.
 
     Args:
         runs (`Iterable[str | dict]`): Losses of each run, in the form of [`LossSum`].
 
     Raises:
-        ValueError: if two runs read different layers, and as for [`requested`].
+        ValueError: as for [`requested`].
     """
     requests = [requested(losses) for losses in runs]
-    layers = {request.teacher_layer for request in requests} - {None}
-    if len(layers) > 1:
-        raise ValueError(
-            f"The losses of several runs ask for the teacher's layers {sorted(layers)}. One cache holds one of them. "
-            "Give every loss the same `teacher_layer`, or write a cache for each."
-        )
-    return FeatureRequest(
-        teacher_layer=next(iter(layers), None), patch_embeds=any(request.patch_embeds for request in requests)
+    return FeatureRequest.of_layers(
+        (),
+        chain.from_iterable(request.teacher_reads for request in requests),
+        patch_embeds=any(request.patch_embeds for request in requests),
+        class_token=any(request.class_token for request in requests),
     )
 
 
