@@ -97,6 +97,31 @@ class CLIPFeatures:
         (only,) = layers.values()
         return replace(self, **{name: getattr(only, name) for name in OF_LAYER})
 
+    def with_tokens(
+        self,
+        tokens: Mapping[int, tuple[Tensor, Tensor | None]],
+        grids: Mapping[int, tuple[int, int]],
+        request: FeatureRequest,
+    ) -> CLIPFeatures:
+        """
+        Return these features with what a request asks of the layers of an image tower.
+
+        Args:
+            tokens (`dict[int, tuple]`): Patches and class token of each layer.
+            grids (`dict[int, tuple[int, int]]`): Rows and columns of the patches of each layer.
+            request ([`FeatureRequest`]): Request, which says whether the class tokens are read.
+        """
+        return self.with_layers(
+            {
+                layer: CLIPFeatures(
+                    image_tokens=patches,
+                    image_grid=grids[layer],
+                    class_token=class_token if request.class_token else None,
+                )
+                for layer, (patches, class_token) in tokens.items()
+            }
+        )
+
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors by name, those of a layer as `layers.-2.image_tokens`, without those of `members`."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
