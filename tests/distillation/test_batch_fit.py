@@ -37,6 +37,15 @@ def test_pieces_train_as_the_whole(tmp_path, name):
         torch.testing.assert_close(run.model.state_dict()[key], value, rtol=1e-4, atol=1e-5, msg=key)
 
 
+def test_the_trial_is_no_batch_of_the_statistics(tmp_path):
+    losses = {"patch": {"statistics": STEPS + 1}}
+    run, plain = (make_run(tmp_path / str(on), [], losses=losses, auto_find_batch_size=on) for on in (True, False))
+    run.train(), plain.train()
+    found, expected = (dict(trainer.model.losses.named_buffers()) for trainer in (run, plain))
+    assert found["terms.patch.statistics.0.seen"] == STEPS
+    assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in found)
+
+
 def test_what_fits_stays(tmp_path, caplog):
     runs = []
     for on in (True, False):
