@@ -152,7 +152,7 @@ BAD_LOSSES = {
     "unknown loss": ({"crdd": 1}, r"'crdd' in `losses` is no loss\. Allowed are \['afd', .*Did you mean .*'crd'"),
     "unknown shorthand": (
         "clip-kd",
-        r"'clip-kd' in `losses` is no loss.*shorthands \['clip_kd'.*Did you mean.*'clip_kd'",
+        r"'clip-kd' in `losses` is no loss.*shorthands \['am_radio', 'clip_kd'.*Did you mean.*'clip_kd'",
     ),
     "nothing alike": ({"xyzzy": 1}, r"'xyzzy' in `losses` is no loss\. .*For example `losses=\{'clip': 1\.0\}`"),
     "module missing": ({"no.such.Loss": 1}, r"'no\.such\.Loss' in `losses` cannot be imported.*PYTHONPATH"),
