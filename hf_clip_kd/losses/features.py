@@ -95,7 +95,7 @@ class CLIPFeatures:
         if len(layers) != 1:
             return replace(self, layers=layers)
         (only,) = layers.values()
-        return replace(self, **{name: getattr(only, name) for name in OF_LAYER})
+        return replace(self, **{name: getattr(only, name) for name in OF_LAYER}, layers={})
 
     def with_tokens(
         self,

@@ -385,9 +385,8 @@ def test_class_token_of_timm(archs):
     vision = {"timm_model_name": "test_vit", "timm_pool": "token", "timm_proj": "linear", "image_size": 160}
     model = open_clip_with("tiny-timm-vit", archs, **vision)
     trunk, seen, entering = model.visual.trunk, [], []
-    trunk.blocks[-1].norm1.register_forward_hook(
-        lambda module, args, output: (seen.append(output), entering.append(args[0]))
-    )
+    trunk.blocks[-1].norm1.register_forward_pre_hook(lambda module, args: entering.append(args[0]))
+    trunk.blocks[-1].norm1.register_forward_hook(lambda module, args, output: seen.append(output))
     teacher = CLIPTeacher(model)
     teacher.prepare(FeatureRequest(teacher_layer=-2, patch_embeds=True, class_token=True))
     pixels = torch.randn(2, 3, 160, 160)
