@@ -32,7 +32,7 @@ class InterImageLoss(SimilarityLoss):
 
     needs_text = False
     teaches = "The teacher's similarity of an image to all images of the batch, as the teacher sees these."
-    formula = "KL(softmax(V·Vᵀ/t) ‖ softmax(p·Vᵀ/t))"
+    formula = "KL(softmax(V·Vᵀ/τ) ‖ softmax(p·Vᵀ/τ)), τ a temperature"
     paper = {"title": "SEED: Self-supervised Distillation For Visual Representation", "id": "2101.04731"}
     reported = None
 
