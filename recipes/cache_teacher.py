@@ -51,8 +51,8 @@ class CacheArguments(HubArguments, ImageTextArguments, RandomCropArguments):
         default="clip_kd",
         metadata={
             "help": "Losses of the students, or a list of them: one cache serves all. Losses on patches need the "
-            "teacher's patch tokens in the cache, which make it some hundred times larger. Embeddings are enough for "
-            "all others."
+            "teacher's patch tokens in the cache, of each layer that they read. A layer makes it some hundred times "
+            "larger. Embeddings are enough for all others."
         },
     )
     dtype: str = field(default="bfloat16", metadata={"help": "Type of the stored numbers.", "choices": DTYPES})

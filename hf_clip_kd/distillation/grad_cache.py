@@ -46,7 +46,8 @@ def cached_losses(model: nn.Module, batches: Iterable[dict[str, Any]]) -> Iterat
     batches = [dict(batch) for batch in batches]
     device = next(model.parameters()).device
     window, states = _Window(len(batches)), []
-    with torch.no_grad(), unchanged_buffers(model):
+    # Losses run once in a step, in the first pass, so their buffers are right.
+    with torch.no_grad(), unchanged_buffers(model, except_for=LOSSES):
         for batch in batches:
             states.append(random_state(device))
             model(**batch, objective=window.collect)
@@ -134,14 +135,17 @@ def concatenate(parts: list[CLIPFeatures]) -> CLIPFeatures:
         if value.ndim > 0
     }
     members = tuple(concatenate(list(member)) for member in zip(*(part.members for part in parts), strict=True))
-    return replace(parts[0], **rows, members=members)
+    return replace(parts[0].with_tensors(rows), members=members)
 
 
 @contextmanager
-def unchanged_buffers(model: nn.Module):
-    """Undo what forward passes change in the model's buffers, such as BatchNorm's, except the losses' buffers."""
-    # Losses run once in a step, in the first pass, so their buffers are right.
-    before = [(buffer, buffer.clone()) for name, buffer in model.named_buffers() if LOSSES not in name]
+def unchanged_buffers(model: nn.Module, *, except_for: str | None = None):
+    """Undo what forward passes change in the model's buffers, such as BatchNorm's, but not in those of a name."""
+    before = [
+        (buffer, buffer.clone())
+        for name, buffer in model.named_buffers()
+        if except_for is None or except_for not in name
+    ]
     yield
     for buffer, value in before:
         buffer.copy_(value)

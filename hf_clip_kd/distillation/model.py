@@ -11,14 +11,29 @@ from torch import nn
 from ..losses import LossSum, requested
 from ..losses.base import MAX_LOG_SCALE
 from ..losses.features import CLIPDims, CLIPFeatures
-from ..models import check_can_drop_patches, context_length, drop_patches, encode_images, token_shape
+from ..models import (
+    check_can_drop_patches,
+    check_class_token,
+    context_length,
+    drop_patches,
+    encode_images,
+    encode_layers,
+    token_shape,
+)
 from ..models.towers.tokens import pooled
 from ..training.distributed import gather
 from ..training.sharded import whole_values
 from .student import check_embeds, check_student, take_over
 
 STUDENT_PREFIX = "student."
-GATHERED = ("image_embeds", "text_embeds", "masked_image_embeds", "synthetic_text_embeds", "token_moments")
+GATHERED = (
+    "image_embeds",
+    "text_embeds",
+    "masked_image_embeds",
+    "synthetic_text_embeds",
+    "token_moments",
+    "class_token",
+)
 
 
 def gather_features(features: CLIPFeatures) -> CLIPFeatures:
@@ -27,8 +42,9 @@ def gather_features(features: CLIPFeatures) -> CLIPFeatures:
 
     Tokens stay: they are large, and a loss that reads them looks at one image at a time.
     """
-    rows = {name: gather(value) for name, value in features.tensors().items() if name in GATHERED}
-    return replace(features, **rows, members=tuple(gather_features(member) for member in features.members))
+    rows = {name: gather(value) for name, value in features.tensors().items() if name.rpartition(".")[2] in GATHERED}
+    members = tuple(gather_features(member) for member in features.members)
+    return replace(features.with_tensors(rows), members=members)
 
 
 @torch.no_grad()
@@ -75,10 +91,11 @@ class DistillationModel(nn.Module):
         check_student(student)
         self.request = requested(losses)
         self.student_dims = CLIPDims.of(student)
-        self.image_grid = None
-        if self.request.layer is not None:
-            token_dim, self.image_grid = token_shape(student, self.request.layer)
-            self.student_dims = replace(self.student_dims, token_dim=token_dim)
+        shapes = {layer: token_shape(student, layer) for layer in self.request.student_reads}
+        self.grids = {layer: grid for layer, (_, grid) in shapes.items()}
+        self.student_dims = self.student_dims.with_layers({layer: width for layer, (width, _) in shapes.items()})
+        if self.request.class_token:
+            check_class_token(student)
         if self.request.mask_ratio is not None:
             check_can_drop_patches(student)
         self.losses = LossSum(losses, self.student_dims, teacher_dims)
@@ -148,7 +165,7 @@ class DistillationModel(nn.Module):
         synthetic_attention_mask: torch.Tensor | None = None,
     ) -> CLIPFeatures:
         """Return all features of this process's samples that the losses ask for; arguments as in `forward`."""
-        image_embeds, tokens = encode_images(self.student, pixel_values, self.request.layer)
+        image_embeds, tokens, _ = encode_layers(self.student, pixel_values, self.request.student_reads)
         masked = None
         if self.request.mask_ratio is not None:
             with drop_patches(self.student, self.request.mask_ratio):
@@ -158,16 +175,15 @@ class DistillationModel(nn.Module):
             synthetic = self._encode_texts(synthetic_input_ids, synthetic_attention_mask)
         text_embeds = self._encode_texts(input_ids, attention_mask)
         check_embeds(image_embeds, text_embeds)
-        return CLIPFeatures(
+        features = CLIPFeatures(
             image_embeds=image_embeds,
             text_embeds=text_embeds,
             logit_scale=self.logit_scale[0].exp(),
             logit_bias=None if self.logit_bias is None else self.logit_bias[0],
             masked_image_embeds=masked,
             synthetic_text_embeds=synthetic,
-            image_tokens=tokens,
-            image_grid=self.image_grid,
         )
+        return features.with_tokens(tokens, self.grids, self.request)
 
     def _encode_texts(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
         if self.context_length is not None and input_ids.shape[1] > self.context_length:

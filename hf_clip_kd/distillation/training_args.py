@@ -18,7 +18,7 @@ class DistillationTrainingArguments(RunArguments, TrainingArguments):
     losses: dict | str | None = field(
         default="clip_kd",
         metadata={
-            "help": "Objective: `clip_kd`, `tinyclip`, `mobileclip`, or a mapping of loss names to weights. Options "
+            "help": "Objective: a published sum such as `clip_kd`, or a mapping of loss names to weights. Options "
             'take the place of a weight, e.g. `{"clip": 1, "fd": {"weight": 2000, "reduction": "mean"}}`. A weight '
             'may change at shares of the steps: `{"clip": 1, "patch": {"weight": {"0": 2, "0.5": 0.5}}}`. The '
             "command line takes it as JSON."

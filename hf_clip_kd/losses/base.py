@@ -19,7 +19,7 @@ INITIAL_LOGIT_SCALE = 1 / 0.07  # CLIP starts with this scale.
 WIDTHS = {
     **dict.fromkeys(("image_embeds", "text_embeds", "masked_image_embeds", "synthetic_text_embeds"), "embed_dim"),
     "patch_embeds": "embed_dim",
-    "image_tokens": "token_dim",
+    **dict.fromkeys(("image_tokens", "class_token"), "token_dim"),
 }
 
 
@@ -179,17 +179,20 @@ class DistillationLoss(nn.Module):
                     f"{owner} features of width {width}. Build it with "
                     f"`{owner}=CLIPDims(..., {dim}={values.shape[-1]})`."
                 )
+        for layer, values in features.layers.items():
+            self._check_width(owner, values, dims.at(layer))
 
 
 class Projection(nn.Linear):
     """
-    `Linear` map with bias from student features to the teacher's width, computed in the type of its input.
+    `Linear` map, with bias unless told otherwise, from student features to the teacher's width.
 
-    DeepSpeed and pure bf16 training keep weights in 16 bits, and losses compute in fp32.
+    It computes in the type of its input. DeepSpeed and pure bf16 training keep weights in 16 bits, and losses compute
+    in fp32.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
+        return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
 
 
 def projection(student: CLIPDims, teacher: CLIPDims, dim: str = "embed_dim") -> nn.Module:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 
 import torch.nn.functional as F
@@ -16,7 +16,8 @@ class CLIPFeatures:
     Features of one batch from a student or a teacher. Features that the model does not have are `None`.
 
     Embeddings belong to the whole batch, that is to all processes. Tokens belong to the `images` of this process,
-    because only losses that compare single images read them.
+    because only losses that compare single images read them. If the losses read several layers, the tokens of each
+    stand in `layers`. A loss takes its own by [`~CLIPFeatures.at`].
 
     Args:
         image_embeds (`Tensor` of shape `(batch, dim)`, *optional*):
@@ -40,6 +41,11 @@ class CLIPFeatures:
             A teacher's tokens in its joint embedding space, before normalisation, on the same grid.
         token_moments (`Tensor` of shape `(batch, 2, channels)`, *optional*):
             Mean and mean square of each image's tokens, for the whole batch.
+        class_token (`Tensor` of shape `(batch, channels)`, *optional*):
+            Class token at the layer of `image_tokens`, for the whole batch.
+        layers (`dict[int, CLIPFeatures]`):
+            Tokens, grid, moments and class token of each layer by its index, if the losses read several. The fields of
+            a single layer are then `None`, and `image_grid` is that of `patch_embeds`.
         members (`tuple[CLIPFeatures, ...]`):
             Features of each teacher of an ensemble.
     """
@@ -54,6 +60,8 @@ class CLIPFeatures:
     image_grid: tuple[int, int] | None = None
     patch_embeds: Tensor | None = None
     token_moments: Tensor | None = None
+    class_token: Tensor | None = None
+    layers: dict[int, CLIPFeatures] = field(default_factory=dict)
     members: tuple[CLIPFeatures, ...] = ()
 
     @cached_property
@@ -71,10 +79,66 @@ class CLIPFeatures:
         """`synthetic_text_embeds` with unit norm, shape `(batch, dim)`, computed once and shared by all losses."""
         return None if self.synthetic_text_embeds is None else F.normalize(self.synthetic_text_embeds, dim=-1)
 
+    def at(self, layer: int) -> CLIPFeatures:
+        """
+        Return features whose tokens are those of a layer. They are this object if the losses read only one layer.
+
+        A layer that was not read has no tokens.
+        """
+        if not self.layers:
+            return self
+        found = self.layers.get(layer, CLIPFeatures())
+        return replace(self, **{name: getattr(found, name) for name in OF_LAYER}, layers={})
+
+    def with_layers(self, layers: dict[int, CLIPFeatures]) -> CLIPFeatures:
+        """Return these features with the tokens of some layers. The fields of a single layer become their own."""
+        if len(layers) != 1:
+            return replace(self, layers=layers)
+        (only,) = layers.values()
+        return replace(self, **{name: getattr(only, name) for name in OF_LAYER}, layers={})
+
+    def with_tokens(
+        self,
+        tokens: Mapping[int, tuple[Tensor, Tensor | None]],
+        grids: Mapping[int, tuple[int, int]],
+        request: FeatureRequest,
+    ) -> CLIPFeatures:
+        """
+        Return these features with what a request asks of the layers of an image tower.
+
+        Args:
+            tokens (`dict[int, tuple]`): Patches and class token of each layer.
+            grids (`dict[int, tuple[int, int]]`): Rows and columns of the patches of each layer.
+            request ([`FeatureRequest`]): Request, which says whether the class tokens are read.
+        """
+        return self.with_layers(
+            {
+                layer: CLIPFeatures(
+                    image_tokens=patches,
+                    image_grid=grids[layer],
+                    class_token=class_token if request.class_token else None,
+                )
+                for layer, (patches, class_token) in tokens.items()
+            }
+        )
+
     def tensors(self) -> dict[str, Tensor]:
-        """Return the tensors among the fields, by name, without those of `members`."""
+        """Return the tensors by name, those of a layer as `layers.-2.image_tokens`, without those of `members`."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+        found = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+        for layer, features in self.layers.items():
+            found |= {f"layers.{layer}.{name}": value for name, value in features.tensors().items()}
+        return found
+
+    def with_tensors(self, tensors: Mapping[str, Tensor]) -> CLIPFeatures:
+        """Return these features with some of [`~CLIPFeatures.tensors`] replaced, by their names there."""
+        own = {name: value for name, value in tensors.items() if "." not in name}
+        layers = {}
+        for layer, features in self.layers.items():
+            start = f"layers.{layer}."
+            theirs = {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
+            layers[layer] = features.with_tensors(theirs)
+        return replace(self, **own, layers=layers)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> CLIPFeatures:
         """
@@ -86,7 +150,11 @@ class CLIPFeatures:
         new = {name: function(value) for name, value in old.items()}
         members = tuple(member.map(function) for member in self.members)
         pairs = [*((new[name], old[name]) for name in old), *zip(members, self.members, strict=True)]
-        return self if all(a is b for a, b in pairs) else replace(self, **new, members=members)
+        return self if all(a is b for a, b in pairs) else replace(self.with_tensors(new), members=members)
+
+
+# Fields of CLIPFeatures that belong to a layer.
+OF_LAYER = ("image_tokens", "image_grid", "token_moments", "class_token")
 
 
 @dataclass(frozen=True)
@@ -97,6 +165,8 @@ class CLIPDims:
     Args:
         embed_dim (`int`): Width of the joint embedding space.
         token_dim (`int`, *optional*): Channels of the image tokens that the losses read, or `None` if no loss does.
+        token_dims (`tuple[tuple[int, int], ...]`):
+            Each layer and its channels, if the losses read several. `token_dim` is then `None`.
         has_text (`bool`): `True` if the model has a text tower.
         has_bias (`bool`): `True` if the model has a `logit_bias`.
         weight (`float` or `dict`): Weight of a teacher in its ensemble, as [`~losses.schedule.read_weight`] reads it.
@@ -109,6 +179,19 @@ class CLIPDims:
     has_bias: bool = False
     weight: float | dict = 1.0
     members: tuple[CLIPDims, ...] = ()
+    token_dims: tuple[tuple[int, int], ...] = ()
+
+    def at(self, layer: int) -> CLIPDims:
+        """Return widths whose `token_dim` is that of a layer, as [`CLIPFeatures.at`] does."""
+        if not self.token_dims:
+            return self
+        return replace(self, token_dim=dict(self.token_dims).get(layer), token_dims=())
+
+    def with_layers(self, channels: Mapping[int, int]) -> CLIPDims:
+        """Return these widths with the channels of the layers that are read, by the layer."""
+        if len(channels) > 1:
+            return replace(self, token_dim=None, token_dims=tuple(channels.items()))
+        return replace(self, token_dim=next(iter(channels.values()), None), token_dims=())
 
     @classmethod
     def of(cls, model) -> CLIPDims:
@@ -129,6 +212,9 @@ class FeatureRequest:
         patch_embeds (`bool`): `True` if the teacher must give `patch_embeds`.
         token_moments (`bool`): `True` if the teacher's `token_moments` are read.
         mask_ratio (`float`, *optional*): Share of the patches hidden from the student for `masked_image_embeds`.
+        class_token (`bool`): `True` if both must give the class token at each of these layers.
+        layers, teacher_layers (`tuple[int, ...]`):
+            All entries that are read, if they are several. `layer` and `teacher_layer` are the first of them.
     """
 
     layer: int | None = None
@@ -136,3 +222,25 @@ class FeatureRequest:
     patch_embeds: bool = False
     token_moments: bool = False
     mask_ratio: float | None = None
+    class_token: bool = False
+    layers: tuple[int, ...] = ()
+    teacher_layers: tuple[int, ...] = ()
+
+    @classmethod
+    def of_layers(cls, student: Iterable[int], teacher: Iterable[int], **others) -> FeatureRequest:
+        """Ask for the tokens at some layers of the student and of the teacher, and for `others` by their names."""
+        named = {}
+        for name, layers in (("layer", student), ("teacher_layer", teacher)):
+            layers = tuple(sorted(set(layers)))
+            named |= {name: next(iter(layers), None), f"{name}s": layers if len(layers) > 1 else ()}
+        return cls(**named, **others)
+
+    @property
+    def student_reads(self) -> tuple[int, ...]:
+        """All layers of the student that are read."""
+        return self.layers or (() if self.layer is None else (self.layer,))
+
+    @property
+    def teacher_reads(self) -> tuple[int, ...]:
+        """All layers of the teacher that are read."""
+        return self.teacher_layers or (() if self.teacher_layer is None else (self.teacher_layer,))

@@ -33,8 +33,90 @@ def mobileclip() -> dict[str, Any]:
     return {"clip": {"weight": 0.25, "synthetic": True}, "reinforced": {"weight": 0.75}}
 
 
+def eupe(*, layer: int = -1, teacher_layer: int = -1, summary: str | None = "class_token") -> dict[str, Any]:
+    """
+    Return the objective of [EUPE](https://huggingface.co/papers/2603.22387): patches and class token, no texts.
+
+    It is that of the second and third stage: MLP heads with 3072 hidden channels, and statistics of 500 iterations.
+    Tokens are compared on the larger grid, bicubically, and both distances have the weight 1. EUPE reads the tokens
+    after the final norm. The nearest entry of `hidden_states` is the last.
+
+    Args:
+        layer (`int`, *optional*, defaults to -1): Entry of the student's `hidden_states`. LLaVA reads -2.
+        teacher_layer (`int`, *optional*, defaults to -1): Entry of the teacher's `hidden_states`.
+        summary (`str`, *optional*, defaults to `"class_token"`):
+            Partner beside the patches. Take `"image_embeds"` for towers without a class token.
+    """
+    return {
+        "patch": {
+            "weight": 1.0,
+            "layer": layer,
+            "teacher_layer": teacher_layer,
+            "hidden_dim": 3072,
+            "statistics": 500,
+            "summary": summary,
+            "summary_weight": 1.0,
+            "grid": "larger",
+            "interpolation": "bicubic",
+        }
+    }
+
+
+def am_radio(*, layer: int = -1, teacher_layer: int = -1, summary: str | None = "class_token") -> dict[str, Any]:
+    """
+    Return the objective of [AM-RADIO](https://huggingface.co/papers/2312.06709): patches and class token, no texts.
+
+    The heads are MLPs, as wide inside as the teacher. Targets are not standardised. Tokens are compared on the larger
+    grid, bilinearly, and both distances have the weight 1.
+
+    Args:
+        layer, teacher_layer, summary: Arguments of [`eupe`].
+    """
+    return {
+        "patch": {
+            "weight": 1.0,
+            "layer": layer,
+            "teacher_layer": teacher_layer,
+            "hidden_dim": "teacher",
+            "statistics": "none",
+            "summary": summary,
+            "summary_weight": 1.0,
+            "grid": "larger",
+            "interpolation": "bilinear",
+        }
+    }
+
+
+def lightly(*, layer: int = -1, teacher_layer: int = -1) -> dict[str, Any]:
+    """
+    Return the objective of [lightly-train](https://docs.lightly.ai/train), its third distillation method.
+
+    Images are compared with those of the batch, places with those of the image. Both temperatures are 0.07, both
+    weights 1.
+
+    Args:
+        layer, teacher_layer (`int`, *optional*, defaults to -1): Entries of the `hidden_states`.
+    """
+    return {
+        "inter_image": {"weight": 1.0, "temperature": 0.07},
+        "relation": {
+            "weight": 1.0,
+            "level": "tokens",
+            "layer": layer,
+            "teacher_layer": teacher_layer,
+            "form": "kl",
+            "temperature": 0.07,
+            "head": True,
+            "grid": "teacher",
+        },
+    }
+
+
 OBJECTIVES: dict[str, Callable[..., Mapping[str, Mapping[str, Any]]]] = {
     "clip_kd": clip_kd,
     "tinyclip": tinyclip,
     "mobileclip": mobileclip,
+    "eupe": eupe,
+    "am_radio": am_radio,
+    "lightly": lightly,
 }

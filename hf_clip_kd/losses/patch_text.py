@@ -65,6 +65,7 @@ class PatchTextLoss(DistillationLoss):
         teacher_logit_scale: float | None = None,
     ):
         super().__init__(student, teacher)  # The caller that encodes reads the layer from `request`.
+        self.layer, student = layer, student.at(layer)
         check_token_dim("patch_text", "student", student)
         self.logit_scale, self.teacher_logit_scale = logit_scale, teacher_logit_scale
         self.token_proj = Projection(student.token_dim, teacher.embed_dim)
@@ -74,6 +75,7 @@ class PatchTextLoss(DistillationLoss):
         return FeatureRequest(layer=layer, patch_embeds=True)
 
     def compute(self, student: CLIPFeatures, teacher: CLIPFeatures) -> Tensor:
+        student = student.at(self.layer)
         tokens = self.token_proj(tokens_of("patch_text", "student", student))
         patches = F.normalize(tokens_of("patch_text", "teacher", teacher, "patch_embeds"), dim=-1)
         patches = resample(patches, teacher.image_grid, student.image_grid)

@@ -6,6 +6,7 @@ import difflib
 import importlib
 import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping
+from itertools import chain
 from typing import Any
 
 from .base import DistillationLoss
@@ -16,6 +17,8 @@ from .schedule import Schedule, read_weight
 from .table import LOSSES
 
 Terms = dict[str, tuple[type[DistillationLoss], Schedule, dict[str, Any]]]
+# Fields of a FeatureRequest that losses may fill differently: a run computes all of them.
+LAYERS = ("layer", "teacher_layer", "layers", "teacher_layers")
 
 
 def specification(losses: str | Mapping[str, float | Mapping[str, Any]]) -> Terms:
@@ -49,21 +52,24 @@ def requested(
     losses: str | Mapping[str, float | Mapping[str, Any]], among: Collection[str] | None = None
 ) -> FeatureRequest:
     """
-    Return the features that the losses read beyond embeddings of images and texts.
+    Return the features that the losses read beyond embeddings of images and texts, all layers of tokens among them.
 
     Args:
         losses (`str` or `dict`): Losses in the form of [`LossSum`].
         among (`Collection[str]`, *optional*): Names of the losses that count; by default all.
 
     Raises:
-        ValueError: if two losses ask for different layers or mask ratios, and as for [`LossSum`].
+        ValueError: if two losses ask for different mask ratios, and as for [`LossSum`].
     """
+    requests = {
+        name: cls.request(**without_heads(options))
+        for name, (cls, _, options) in specification(losses).items()
+        if among is None or name in among
+    }
     wanted: dict[str, tuple[Any, str]] = {}
-    for name, (cls, _, options) in specification(losses).items():
-        if among is not None and name not in among:
-            continue
-        for field, value in vars(cls.request(**without_heads(options))).items():
-            if value is None or value is False:
+    for name, request in requests.items():
+        for field, value in vars(request).items():
+            if value is None or value is False or field in LAYERS:
                 continue
             other, owner = wanted.setdefault(field, (value, name))
             if other != value:
@@ -72,28 +78,29 @@ def requested(
                     f"run computes only one of them. Give both the same, for example "
                     f"`losses={{'{owner}': {{'{field}': {other}}}, '{name}': {{'{field}': {other}}}}}`."
                 )
-    return FeatureRequest(**{field: value for field, (value, _) in wanted.items()})
+    return FeatureRequest.of_layers(
+        chain.from_iterable(request.student_reads for request in requests.values()),
+        chain.from_iterable(request.teacher_reads for request in requests.values()),
+        **{field: value for field, (value, _) in wanted.items()},
+    )
 
 
 def requested_by_all(runs: Iterable[str | Mapping[str, float | Mapping[str, Any]]]) -> FeatureRequest:
     """
-    Return all features that several runs read from their common teacher: one layer of tokens, and patch embeddings.
+    Return all features that several runs read from their common teacher: tokens of all layers, and patch embeddings.
 
     Args:
         runs (`Iterable[str | dict]`): Losses of each run, in the form of [`LossSum`].
 
     Raises:
-        ValueError: if two runs read different layers, and as for [`requested`].
+        ValueError: as for [`requested`].
     """
     requests = [requested(losses) for losses in runs]
-    layers = {request.teacher_layer for request in requests} - {None}
-    if len(layers) > 1:
-        raise ValueError(
-            f"The losses of several runs ask for the teacher's layers {sorted(layers)}. One cache holds one of them. "
-            "Give every loss the same `teacher_layer`, or write a cache for each."
-        )
-    return FeatureRequest(
-        teacher_layer=next(iter(layers), None), patch_embeds=any(request.patch_embeds for request in requests)
+    return FeatureRequest.of_layers(
+        (),
+        chain.from_iterable(request.teacher_reads for request in requests),
+        patch_embeds=any(request.patch_embeds for request in requests),
+        class_token=any(request.class_token for request in requests),
     )
 
 

@@ -10,6 +10,7 @@ from .cross_kd import CrossKDLoss
 from .fd import FDLoss
 from .gd import GDLoss
 from .icl import ICLLoss
+from .inter_image import InterImageLoss
 from .mfd import MFDLoss
 from .patch import PatchLoss
 from .patch_text import PatchTextLoss
@@ -32,6 +33,7 @@ LOSSES: dict[str, type[DistillationLoss]] = {
     "reinforced": ReinforcedLoss,
     "siglip_kd": SigLIPKDLoss,
     "relation": RelationLoss,
+    "inter_image": InterImageLoss,
     "patch": PatchLoss,
     "patch_text": PatchTextLoss,
     "cka": CKALoss,

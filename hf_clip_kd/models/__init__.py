@@ -16,8 +16,8 @@ from .timm_clip.modeling_timm_clip import TimmCLIPModel, TimmVisionModel
 from .tokenizer import clip_tokenizer
 from .towers.layout import TokenLayout, token_layout
 from .towers.patch_dropping import check_can_drop_patches, drop_patches
-from .towers.patch_embeds import check_patch_embeds, encode_patches
-from .towers.tokens import encode_images, token_shape
+from .towers.patch_embeds import check_patch_embeds, encode_layers, encode_patches
+from .towers.tokens import check_class_token, encode_images, token_shape
 
 AutoConfig.register(TimmVisionConfig.model_type, TimmVisionConfig, exist_ok=True)
 AutoConfig.register(TimmCLIPConfig.model_type, TimmCLIPConfig, exist_ok=True)
@@ -33,11 +33,13 @@ __all__ = [
     "TimmVisionModel",
     "TokenLayout",
     "check_can_drop_patches",
+    "check_class_token",
     "check_patch_embeds",
     "clip_tokenizer",
     "context_length",
     "drop_patches",
     "encode_images",
+    "encode_layers",
     "encode_patches",
     "fit_processor",
     "list_models",

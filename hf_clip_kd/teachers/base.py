@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..losses.features import CLIPDims, CLIPFeatures, FeatureRequest
+from ..losses.statistics import moments_of
 from ..models.precision import upcast
 from ..models.towers.checksum import tower_checksum
 
@@ -94,11 +95,17 @@ class Teacher(nn.Module):
 def to_loss_features(features: CLIPFeatures, request: FeatureRequest, device: torch.device) -> CLIPFeatures:
     """Return features in fp32 or better, on `device`, with the moments of the tokens if `request` asks for them."""
     features = features.map(lambda x: upcast(x).to(device))
-    if request.token_moments and features.image_tokens is not None:
-        tokens = features.image_tokens
-        moments = torch.stack([tokens.mean(dim=1), tokens.square().mean(dim=1)], dim=1)
-        features = replace(features, token_moments=moments)
-    return features
+    if not request.token_moments:
+        return features
+    layers = {layer: with_moments(found) for layer, found in features.layers.items()}
+    return replace(with_moments(features), layers=layers)
+
+
+def with_moments(features: CLIPFeatures) -> CLIPFeatures:
+    """Add mean and mean square of each image's tokens, if there are tokens."""
+    if features.image_tokens is None:
+        return features
+    return replace(features, token_moments=moments_of(features.image_tokens))
 
 
 def as_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:

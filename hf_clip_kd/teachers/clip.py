@@ -86,7 +86,7 @@ class CLIPTeacher(Teacher):
         self.model = model.requires_grad_(False).eval().to(dtype=dtype)
         if device is not None:
             self.to(device)
-        self.image_grid = None
+        self.image_grid, self.grids = None, {}
         self.dims = self._dims()
         if compile:
             self.compile()
@@ -104,18 +104,21 @@ class CLIPTeacher(Teacher):
             ValueError: This model cannot give them.
         """
         request = request if self.dims.has_text else replace(request, patch_embeds=False)
-        layer, channels, grid = request.teacher_layer, None, None
+        layers = request.teacher_reads
         try:
-            if layer is not None:
-                if isinstance(self.model, VisionTower):
-                    check_tokens(self.model)
-                channels, grid = self._towers.token_shape(self.model, layer)
+            if layers and isinstance(self.model, VisionTower):
+                check_tokens(self.model)
+            shapes = {layer: self._towers.token_shape(self.model, layer) for layer in layers}
+            if request.class_token:
+                self._towers.check_class_token(self.model)
+            grids = {layer: grid for layer, (_, grid) in shapes.items()}
+            grid = next(iter(grids.values())) if len(grids) == 1 else None
             if request.patch_embeds:
                 self._towers.check_patch_embeds(self.model)
                 _, last_grid = self._towers.token_shape(self.model, -1)
                 if grid not in (None, last_grid):
                     raise ValueError(
-                        f"its tokens at teacher_layer={layer} lie on the grid {grid}, its patch embeddings on "
+                        f"its tokens at teacher_layer={layers[0]} lie on the grid {grid}, its patch embeddings on "
                         f"{last_grid}. One run reads one grid. Give every loss teacher_layer=-1."
                     )
                 grid = last_grid
@@ -124,8 +127,8 @@ class CLIPTeacher(Teacher):
                 f"The teacher {self.name_or_path!r} cannot give the patches that the losses read: {error} Or "
                 "leave out the losses that read patches ('patch', 'patch_text', 'relation' of tokens)."
             ) from error
-        self.request, self.image_grid = request, grid
-        self.dims = replace(self.dims, token_dim=channels)
+        self.request, self.image_grid, self.grids = request, grid, grids
+        self.dims = self.dims.with_layers({layer: channels for layer, (channels, _) in shapes.items()})
 
     @property
     def device(self) -> torch.device:
@@ -224,12 +227,13 @@ class CLIPTeacher(Teacher):
     def _image_features(self, pixel_values: Tensor) -> CLIPFeatures:
         """Read all features of images from one forward pass."""
         request = self.request
-        if request.teacher_layer is None and not request.patch_embeds:
+        if not request.teacher_reads and not request.patch_embeds:
             return CLIPFeatures(image_embeds=self.get_image_features(pixel_values))
-        embeds, tokens, patches = self._towers.encode_patches(
-            self.model, pixel_values.to(self.device, self.dtype), request.teacher_layer, request.patch_embeds
+        embeds, tokens, patches = self._towers.encode_layers(
+            self.model, pixel_values.to(self.device, self.dtype), request.teacher_reads, request.patch_embeds
         )
-        return CLIPFeatures(image_embeds=embeds, image_tokens=tokens, patch_embeds=patches, image_grid=self.image_grid)
+        features = CLIPFeatures(image_embeds=embeds, patch_embeds=patches, image_grid=self.image_grid)
+        return features.with_tokens(tokens, self.grids, request)
 
     @property
     def _towers(self):

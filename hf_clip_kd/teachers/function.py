@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -27,7 +27,8 @@ class FunctionTeacher(Teacher):
         dims ([`~hf_clip_kd.losses.features.CLIPDims`]):
             Declares its outputs: `image_embeds` of width `embed_dim`, and `text_embeds` if `has_text`. A second call
             with generated captions as `input_ids` then gives `synthetic_text_embeds`. `token_dim` declares
-            `image_tokens` with `image_grid`, of the layer that the function chooses.
+            `image_tokens` with `image_grid`, of the layer that the function chooses. `token_dims` declares `layers`, a
+            mapping from each layer to such features. Losses that read class tokens need `class_token` beside them.
         logit_scale (`float`, *optional*): Factor on its cosine similarities; needed if `dims.has_text`.
         logit_bias (`float`, *optional*): Offset of its cosine similarities.
         dtype, device (*optional*): Arguments of [`CLIPTeacher`], for an `nn.Module`.
@@ -87,17 +88,24 @@ class FunctionTeacher(Teacher):
         Check that the features that losses ask for are declared.
 
         Raises:
-            ValueError: They read tokens and `dims.token_dim` is not declared, or embeddings of patches.
+            ValueError: They read tokens or layers that `dims` does not declare, or embeddings of patches.
         """
         if request.patch_embeds and self.dims.has_text:
             raise ValueError(
                 f"The teacher {self.name_or_path} is a function, of which embeddings of patches cannot be had. "
                 "Allowed are losses that read embeddings or tokens. Leave 'patch_text' out of `losses`."
             )
-        if request.teacher_layer is not None and self.dims.token_dim is None:
+        declared, read = [layer for layer, _ in self.dims.token_dims], request.teacher_reads
+        if read and not declared and self.dims.token_dim is None:
             raise ValueError(
                 f"The losses read image tokens, and the teacher {self.name_or_path} declares none. It must return "
                 "`image_tokens` and `image_grid`. Declare their width: dims=CLIPDims(..., token_dim=...)."
+            )
+        if not set(read) <= set(declared) and (declared or len(read) > 1):
+            raise ValueError(
+                f"The losses read the layers {list(read)}, and the teacher {self.name_or_path} declares {declared}. "
+                "It must return `layers`, a mapping from each to its `image_tokens` and `image_grid`. Declare their "
+                "widths: dims=CLIPDims(..., token_dims=((LAYER, WIDTH), ...))."
             )
         super().prepare(request)
 
@@ -125,19 +133,34 @@ class FunctionTeacher(Teacher):
         texts = {name: value.to(pixel_values.device) for name, value in texts.items() if value is not None}
         with self.precision(pixel_values.device):
             output = self.function(pixel_values=pixel_values, **texts)
-        features = replace(output) if isinstance(output, CLIPFeatures) else CLIPFeatures(**output)
-        declared = {"image_embeds": self.dims.embed_dim}
-        declared |= {"text_embeds": self.dims.embed_dim} if texts else {}
-        declared |= {} if self.dims.token_dim is None else {"image_tokens": self.dims.token_dim}
-        for name, width in declared.items():
-            value = getattr(features, name)
+        features = as_features(output)
+        read = self.request.teacher_reads if self.dims.token_dims else ()
+        features.layers = {layer: as_features(features.layers.get(layer, {})) for layer in read}
+        for name, value, width in self._declared(features, bool(texts)):
             if value is None or value.shape[-1] != width:
                 found = "is missing" if value is None else f"has the shape {tuple(value.shape)}"
                 raise ValueError(
                     f"`{name}` {found} in what the teacher {self.name_or_path} returned. Declared is a width of "
                     f"{width} ({self.dims}). Return it, or declare what the function gives: dims=CLIPDims(...)."
                 )
-        return features
+        return features.with_layers(features.layers)
+
+    def _declared(self, features: CLIPFeatures, has_text: bool) -> Iterator[tuple[str, Tensor | None, int]]:
+        """Yield name, value and width of each feature that must be there."""
+        yield "image_embeds", features.image_embeds, self.dims.embed_dim
+        if has_text:
+            yield "text_embeds", features.text_embeds, self.dims.embed_dim
+        layers = {f"layers[{layer}].": (found, self.dims.at(layer)) for layer, found in features.layers.items()}
+        for start, (found, dims) in (layers or {"": (features, self.dims)}).items():
+            if dims.token_dim is not None:
+                yield f"{start}image_tokens", found.image_tokens, dims.token_dim
+                if self.request.class_token:
+                    yield f"{start}class_token", found.class_token, dims.token_dim
+
+
+def as_features(output: CLIPFeatures | Mapping[str, Any]) -> CLIPFeatures:
+    """Return a copy of what a function returned, as features."""
+    return replace(output) if isinstance(output, CLIPFeatures) else CLIPFeatures(**output)
 
 
 def _name(function: Callable) -> str:

@@ -57,6 +57,15 @@ def test_every_phase_of_a_curriculum_must_fit(tmp_path):
     assert run.args.per_device_train_batch_size == 2 and run.state.global_step == STEPS
 
 
+def test_the_trial_is_no_batch_of_the_statistics(tmp_path):
+    losses = {"patch": {"statistics": STEPS + 1}}
+    run, plain = (make_run(tmp_path / str(on), [], losses=losses, auto_find_batch_size=on) for on in (True, False))
+    run.train(), plain.train()
+    found, expected = (dict(trainer.model.losses.named_buffers()) for trainer in (run, plain))
+    assert found["terms.patch.statistics.0.seen"] == STEPS
+    assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in found)
+
+
 def test_what_fits_stays(tmp_path, caplog):
     runs = []
     for on in (True, False):

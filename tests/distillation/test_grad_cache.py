@@ -22,6 +22,23 @@ def test_micro_batches_have_value_and_gradients_of_one_batch(name):
     assert result[1]
 
 
+DENSE = {"patch": {"pairs": [[-2, -2], [-1, -2, 0.5]], "hidden_dim": 5, "statistics": 2, "summary": "image_embeds"}}
+
+
+def test_several_layers_and_statistics_of_a_window_are_those_of_one_batch():
+    """The window counts as one batch, however many micro-batches and passes it has."""
+    model, whole = make_model(DENSE), make_model(DENSE)
+    for step in (1, 2, 3):
+        result = window_step(model, make_batches()), gradients(model)
+        loss = whole(**make_batches([sum(SIZES)])[0])["loss"]
+        loss.backward()
+        torch.testing.assert_close(result, (loss.detach(), gradients(whole)), rtol=1e-8, atol=1e-11)
+        for own, expected in zip(model.losses.buffers(), whole.losses.buffers(), strict=True):
+            assert torch.equal(own, expected)
+        seen = [value.item() for name, value in model.losses.named_buffers() if name.endswith("seen")]
+        assert seen == [min(step, 2)] * 3
+
+
 def test_mean_over_micro_batches_is_something_else():
     # The test above can fail.
     model, whole = make_model({"clip": 1.0}), make_model({"clip": 1.0})

@@ -11,6 +11,8 @@ from processes import join, leave
 
 from hf_clip_kd.distillation.trainer import DistillationTrainer
 from hf_clip_kd.losses.base import DistillationLoss
+from hf_clip_kd.models import encode_layers, token_shape
+from hf_clip_kd.teachers.base import to_loss_features
 from hf_clip_kd.training.sharded import gather_full_model, is_sharded, whole_values
 
 WINDOW, STEPS = 12, 20
@@ -57,9 +59,31 @@ class Tide(DistillationLoss):
         return student.logit_scale.log() * (-1 if self.calls <= 10 else 1) + 0 * student.image_embeds.sum()
 
 
+class DenseTeacher(Teacher):
+    """A teacher that gives tokens and class tokens of its layers, too."""
+
+    def prepare(self, request):
+        self.request = request
+        shapes = {layer: token_shape(self.model, layer) for layer in request.teacher_reads}
+        self.grids = {layer: grid for layer, (_, grid) in shapes.items()}
+        self.dims = self.dims.with_layers({layer: width for layer, (width, _) in shapes.items()})
+
+    @torch.no_grad()
+    def forward(self, pixel_values, input_ids):
+        features = super().forward(pixel_values, input_ids)
+        if not self.request.teacher_reads:
+            return features
+        _, tokens, _ = encode_layers(self.model, pixel_values, self.request.teacher_reads)
+        features = features.with_tokens(tokens, self.grids, self.request)
+        return to_loss_features(features, self.request, pixel_values.device)
+
+
+# Heads of several layers, and statistics that are measured in the first steps only.
+DENSE = {"pairs": [[-2, -2], [-1, -1, 0.5]], "hidden_dim": 6, "statistics": 8, "summary": "class_token"}
 # Arguments of the trainer beside the engine.
 RUNS = {
     "plain": {},
+    "dense": {"losses": {"clip": 1.0, "patch": DENSE}},
     "grad_cache": {"gradient_accumulation_steps": 2},
     "accumulation": {"gradient_accumulation_steps": 2, "grad_cache": False},
     "bound": {"losses": {"clip": 0.01, "engine_runs.Tide": 1.0}, "max_logit_scale": 15.0, "learning_rate": 1e-2},
@@ -89,7 +113,7 @@ def make_run(folder, processes=1, student=None, dataset=None, **settings):
     }
     args = make_args(folder, **defaults | settings)
     # Models come after the arguments, as in the recipes, since ZeRO-3 would shard them from here on.
-    student, teacher = student or make_clip(), Teacher(make_clip(24, 20, seed=1))
+    student, teacher = student or make_clip(), DenseTeacher(make_clip(24, 20, seed=1))
     data = Pairs(WINDOW * STEPS) if dataset is None else dataset
     return DistillationTrainer(student, args, teacher, data, Pairs(WINDOW), data_collator=collate)
 

@@ -44,8 +44,17 @@ def features(dims: CLIPDims, seed: int, dtype=torch.float32, scale=14.0) -> CLIP
         image_tokens=mean + spread * torch.randn(BATCH, rows * columns, dims.token_dim, generator=generator),
         image_grid=(rows, columns),
         patch_embeds=torch.randn(BATCH, rows * columns, dims.embed_dim, generator=generator),
+        class_token=1 + 2 * torch.randn(BATCH, dims.token_dim, generator=generator),
     )
     return with_moments(values.map(lambda x: x.to(dtype)))
+
+
+def layered(layers: dict[int, CLIPFeatures]) -> CLIPFeatures:
+    """Features of the first entry, with tokens at several layers: those of each entry."""
+    first = next(iter(layers.values()))
+    kept = ("image_tokens", "image_grid", "token_moments", "class_token")
+    bare = replace(first, **dict.fromkeys(kept))
+    return replace(bare, layers={at: CLIPFeatures(**{n: getattr(x, n) for n in kept}) for at, x in layers.items()})
 
 
 def with_moments(values: CLIPFeatures) -> CLIPFeatures:

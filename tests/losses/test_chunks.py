@@ -25,6 +25,8 @@ CHUNKED = {
     "gd": {},
     "relation": {},
     "relation of tokens": {"level": "tokens"},
+    "relation of rows": {"form": "kl"},
+    "relation of rows of tokens": {"level": "tokens", "form": "kl", "head": True, "grid": "teacher"},
 }
 every_chunked = pytest.mark.parametrize(("case", "options"), CHUNKED.items(), ids=CHUNKED)
 F64 = torch.float64

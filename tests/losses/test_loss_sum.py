@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from loss_inputs import BATCH, PAIRS, STUDENT, TEACHER, build, features, leaves
+from loss_inputs import BATCH, PAIRS, STUDENT, TEACHER, build, features, layered, leaves
 
 from hf_clip_kd.losses import LOSSES, OBJECTIVES, LossSum, requested, requested_by_all
 from hf_clip_kd.losses.features import CLIPDims, FeatureRequest
@@ -88,11 +88,25 @@ def test_weight_that_yaml_left_a_string():
     assert LossSum({"clip": "1e8"}, STUDENT).weights == {"clip": 1e8}  # YAML 1.1 reads 1e8 as text
 
 
+LAST = {"layer": -1, "teacher_layer": -1}
+DENSE = {**LAST, "summary": "class_token", "summary_weight": 1.0, "grid": "larger"}
+LINEAR_TO_TEACHER = {"head": True, "grid": "teacher"}
 # Losses of each shorthand, with weight and options.
 SHORTHANDS = {
     "clip_kd": {"clip": (1.0, {}), "crd": (1.0, {}), "icl": (1.0, {}), "fd": (4.0, {})},
     "tinyclip": {"affinity": (1.0, {"logit_scale": 50.0, "teacher_logit_scale": 50.0})},
     "mobileclip": {"clip": (0.25, {"synthetic": True}), "reinforced": (0.75, {})},
+    # 2603.22387, sections 3.2 and 4.1.
+    "eupe": {"patch": (1.0, {**DENSE, "hidden_dim": 3072, "statistics": 500, "interpolation": "bicubic"})},
+    # 2312.06709, sections 3.2, 3.4 and 4.
+    "am_radio": {
+        "patch": (1.0, {**DENSE, "hidden_dim": "teacher", "statistics": "none", "interpolation": "bilinear"})
+    },
+    # DistillationV3Args of lightly-train 0.16, in the package's distillationv3.py.
+    "lightly": {
+        "inter_image": (1.0, {"temperature": 0.07}),
+        "relation": (1.0, {**LAST, "level": "tokens", "form": "kl", "temperature": 0.07} | LINEAR_TO_TEACHER),
+    },
 }
 
 
@@ -139,7 +153,7 @@ BAD_LOSSES = {
     "unknown loss": ({"crdd": 1}, r"'crdd' in `losses` is no loss\. Allowed are \['afd', .*Did you mean .*'crd'"),
     "unknown shorthand": (
         "clip-kd",
-        r"'clip-kd' in `losses` is no loss.*shorthands \['clip_kd'.*Did you mean.*'clip_kd'",
+        r"'clip-kd' in `losses` is no loss.*shorthands \['am_radio', 'clip_kd'.*Did you mean.*'clip_kd'",
     ),
     "nothing alike": ({"xyzzy": 1}, r"'xyzzy' in `losses` is no loss\. .*For example `losses=\{'clip': 1\.0\}`"),
     "module missing": ({"no.such.Loss": 1}, r"'no\.such\.Loss' in `losses` cannot be imported.*PYTHONPATH"),
@@ -171,22 +185,37 @@ def test_bad_losses(losses, message):
         LossSum(losses, STUDENT, STUDENT)
 
 
-def test_losses_that_ask_for_different_layers():
-    with pytest.raises(
-        ValueError, match=r"'patch' and 'patch_text' .*`layer`: -2 and 3.*'patch_text': \{'layer': -2\}"
-    ):
-        requested({"patch": 1, "patch_text": {"layer": 3}})
-    assert requested({"patch": {"layer": 3}, "patch_text": {"layer": 3}}).layer == 3
-    assert requested({"patch": 1, "patch_text": {"layer": 3, "weight": 0}}).layer == -2  # not used, not asked for
-    assert requested("clip_kd") == FeatureRequest()
+def test_losses_that_ask_for_different_layers_get_all_of_them():
+    found = requested({"patch": 1, "patch_text": {"layer": 3}})
+    assert (found.layer, found.layers, found.student_reads) == (-2, (-2, 3), (-2, 3))
+    assert (found.teacher_layer, found.teacher_layers, found.teacher_reads) == (-2, (), (-2,))
+    single = requested({"patch": {"layer": 3}, "patch_text": {"layer": 3}})
+    assert (single.layer, single.layers, single.student_reads) == (3, (), (3,))
+    assert requested({"patch": 1, "patch_text": {"layer": 3, "weight": 0}}).student_reads == (-2,)  # not used
+    assert requested("clip_kd") == FeatureRequest() and requested("clip_kd").student_reads == ()
+    again = "hf_clip_kd.losses.mfd.MFDLoss"
+    with pytest.raises(ValueError, match=rf"'mfd' and '{again}' .*`mask_ratio`: 0\.75 and 0\.5.*only one of them"):
+        requested({"mfd": 1, again: {"mask_ratio": 0.5}})
+
+
+def test_losses_of_different_layers_read_their_own():
+    """The sum of both is that of each on features of its layer alone."""
+    student = {-2: features(STUDENT, 1), -1: features(STUDENT, 3)}
+    teacher = features(TEACHER, 2)
+    losses = {"patch": 1.0, "patch_text": {"layer": -1}, "relation": {"level": "tokens", "layer": -1}}
+    total = LossSum(losses, STUDENT.with_layers({-2: 10, -1: 10}), TEACHER)
+    _, parts = total(layered(student), teacher)
+    for name, layer in (("patch", -2), ("patch_text", -1), ("relation", -1)):
+        assert torch.equal(parts[name], total.terms[name](replace(student[layer]), teacher).detach()), name
+    assert not torch.equal(parts["patch"], total.terms["patch"](student[-1], teacher))
 
 
 def test_what_several_runs_read_of_one_teacher():
     runs = ["clip_kd", {"mfd": 1.0}, {"clip": 1.0, "patch": {"layer": -3, "teacher_layer": -1}}]
     assert requested_by_all(runs) == FeatureRequest(teacher_layer=-1)
     assert requested_by_all([*runs, {"patch_text": 1.0}]) == FeatureRequest(teacher_layer=-1, patch_embeds=True)
-    with pytest.raises(ValueError, match=r"the teacher's layers \[-2, -1\].*the same `teacher_layer`"):
-        requested_by_all([*runs, {"patch": {"teacher_layer": -2}}])
+    several = requested_by_all([*runs, {"patch": {"teacher_layer": -2, "summary": "class_token"}}])
+    assert several == FeatureRequest(teacher_layer=-2, teacher_layers=(-2, -1), class_token=True)
 
 
 def test_missing_teacher():
@@ -202,7 +231,7 @@ def test_tower_without_text():
     blind = replace(STUDENT, has_text=False)
     with pytest.raises(
         ValueError,
-        match=r"losses \['crd'\].* the teacher has no text tower.*can serve \[\].*\['relation', 'patch', 'cka'\]",
+        match=r"losses \['crd'\].* the teacher has no text tower.*can serve \[\].*\['relation', 'inter_image', ",
     ):
         LossSum({"clip": 1, "crd": 1}, STUDENT, blind)
     assert LossSum({"clip": 1}, STUDENT, blind).weights == {"clip": 1.0}

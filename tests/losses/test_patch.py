@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from loss_inputs import BATCH, PAIRS, STUDENT, TEACHER, build, features
+from loss_inputs import BATCH, PAIRS, STUDENT, TEACHER, build, features, layered
 
 from hf_clip_kd.losses import LOSSES, chunks, requested
 from hf_clip_kd.losses.features import CLIPDims, CLIPFeatures, FeatureRequest
-from hf_clip_kd.losses.patch import standardised
+from hf_clip_kd.losses.statistics import standardised
 
 
 def double(dims: CLIPDims, seed: int) -> CLIPFeatures:
@@ -29,6 +29,33 @@ def test_patch_is_the_formula():
     values = loss.values(student, teacher)
     torch.testing.assert_close(values, torch.stack(expected).reshape(BATCH, -1).mean(dim=1))
     torch.testing.assert_close(loss(student, teacher), values.mean())
+
+
+@pytest.mark.parametrize("dims", ["same width", "wider teacher"])
+def test_patch_without_options_is_what_it_always_was_to_the_last_bit(dims):
+    dims = PAIRS[dims]
+    loss, student, teacher = build("patch", dims), features(dims[0], 1), features(dims[1], 2)
+    assert list(loss.state_dict()) == (["token_proj.weight", "token_proj.bias"] if dims[0] != dims[1] else [])
+    tokens = student.image_tokens
+    if dims[0] != dims[1]:
+        tokens = F.linear(tokens, loss.token_proj.weight, loss.token_proj.bias)
+    mean, square = teacher.token_moments.mean(dim=0)
+    variance = torch.maximum(square - mean.square(), 1e-6 * square)
+    targets = (teacher.image_tokens - mean) / variance.clamp_min(torch.finfo(torch.float32).tiny).sqrt()
+    if teacher.image_grid != student.image_grid:
+        maps = targets.transpose(1, 2).unflatten(2, teacher.image_grid)
+        maps = F.interpolate(maps, student.image_grid, mode="bilinear", align_corners=False, antialias=True)
+        targets = maps.flatten(2).transpose(1, 2)
+    cosine = 1 - F.cosine_similarity(tokens, targets, dim=-1)
+    absolute = F.smooth_l1_loss(tokens, targets, reduction="none").mean(dim=-1)
+    expected = (0.9 * cosine + 0.1 * absolute).mean(dim=1)
+    assert torch.equal(loss.values(student, teacher), expected)
+    # The random numbers of a run are those of before, too.
+    state = torch.get_rng_state()
+    torch.manual_seed(0)
+    if dims[0] != dims[1]:
+        torch.nn.Linear(dims[0].token_dim, dims[1].token_dim)
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_patch_is_perfect_at_the_standardised_teacher_whatever_its_scale_and_grid():
@@ -54,6 +81,69 @@ def test_patch_standardises_with_the_moments_of_the_whole_batch():
 def test_patch_without_moments_takes_those_of_the_tokens():
     loss, student, teacher = build("patch", PAIRS["wider teacher"]).double(), double(STUDENT, 1), double(TEACHER, 2)
     torch.testing.assert_close(loss(student, replace(teacher, token_moments=None)), loss(student, teacher))
+
+
+def distance(tokens, targets):
+    """Compute the two distances of tokens, a mean over patches."""
+    d = (tokens - targets).abs()
+    smooth = torch.where(d < 1, d.square() / 2, d - 0.5).mean(dim=-1)
+    return (0.9 * (1 - F.cosine_similarity(tokens, targets, dim=-1)) + 0.1 * smooth).mean(dim=1)
+
+
+def test_patch_with_an_mlp_between_equal_widths_and_raw_targets():
+    loss = build("patch", PAIRS["same width"], hidden_dim=7, statistics="none").double()
+    student, teacher = double(STUDENT, 1), double(STUDENT, 2)
+    first, norm, last = (loss.token_proj[i] for i in (0, 1, 3))
+    hidden = F.layer_norm(student.image_tokens @ first.weight.T, (7,), norm.weight, norm.bias)
+    expected = distance(F.gelu(hidden) @ last.weight.T, teacher.image_tokens)
+    torch.testing.assert_close(loss.values(student, teacher), expected)
+    assert first.bias is last.bias is None
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_patch_on_the_larger_grid(interpolation):
+    """The student's coarser map is resampled after its head, as torch does by default."""
+    options = {"grid": "larger", "interpolation": interpolation, "statistics": "none"}
+    loss = build("patch", PAIRS["wider teacher"], **options).double()
+    student, teacher = double(STUDENT, 1), double(TEACHER, 2)
+    maps = loss.token_proj(student.image_tokens).mT.unflatten(2, (2, 3))
+    tokens = F.interpolate(maps, (3, 4), mode=interpolation).flatten(2).mT
+    torch.testing.assert_close(loss.values(student, teacher), distance(tokens, teacher.image_tokens))
+    swapped = build("patch", (TEACHER, STUDENT), **options).double()
+    targets = F.interpolate(student.image_tokens.mT.unflatten(2, (2, 3)), (3, 4), mode=interpolation).flatten(2).mT
+    expected = distance(swapped.token_proj(teacher.image_tokens), targets)
+    torch.testing.assert_close(swapped.values(teacher, student), expected)
+
+
+def test_patch_of_fixed_statistics():
+    loss = build("patch", PAIRS["same width"], statistics=2).double()
+    student, teachers = double(STUDENT, 1), [double(STUDENT, seed) for seed in (2, 3, 4)]
+    values = [loss.values(student, teacher) for teacher in teachers]
+    for index, value in enumerate(values):
+        seen = torch.cat([teacher.image_tokens.flatten(0, 1) for teacher in teachers[: min(index + 1, 2)]])
+        targets = (teachers[index].image_tokens - seen.mean(0)) / seen.std(0, correction=0)
+        torch.testing.assert_close(value, distance(student.image_tokens, targets), rtol=1e-5, atol=1e-6)
+    assert set(loss.state_dict()) == {"statistics.0.moments", "statistics.0.seen"}
+
+
+def test_patch_of_several_layers_is_the_weighted_sum():
+    layers = {-4: double(STUDENT, 1), -2: double(STUDENT, 2)}
+    targets = {-9: double(TEACHER, 3), -1: double(TEACHER, 4)}
+    dims = STUDENT.with_layers({-4: 10, -2: 10}), TEACHER.with_layers({-9: 14, -1: 14})
+    pairs = [[-4, -9, 0.5], [-2, -1], [-2, -9, 2]]
+    loss = build("patch", dims, pairs=pairs, statistics=3).double()
+    value = loss.values(layered(layers), layered(targets))
+    expected = 0
+    for index, (layer, teacher_layer, weight) in enumerate([(-4, -9, 0.5), (-2, -1, 1.0), (-2, -9, 2.0)]):
+        single = build("patch", PAIRS["wider teacher"]).double()
+        single.load_state_dict(loss.token_proj[index].state_dict(prefix="token_proj."))
+        expected = expected + weight * single.values(layers[layer], targets[teacher_layer])
+    torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6)
+    assert [module.seen.item() for module in loss.statistics] == [1, 1, 1]
+    with pytest.raises(ValueError, match="reads the teacher's image tokens, whose width is unknown"):
+        build("patch", dims, pairs=[[-2, -5]])
+    with pytest.raises(ValueError, match=r"teacher's features have no `image_tokens`"):
+        loss(layered(layers), layered({-9: targets[-9], -3: targets[-1]}))
 
 
 def test_standardised_channels():
@@ -90,7 +180,7 @@ def test_patch_text_is_perfect_where_the_head_gives_the_teachers_patches():
     with torch.no_grad():
         loss.token_proj.weight.copy_(torch.eye(STUDENT.embed_dim))
         loss.token_proj.bias.zero_()
-    student = replace(double(STUDENT, 1), image_tokens=5 * teacher.patch_embeds)
+    student = replace(double(STUDENT, 1), image_tokens=5 * teacher.patch_embeds, class_token=None)
     assert loss(student, teacher).item() == pytest.approx(0, abs=1e-12)
 
 
@@ -173,6 +263,11 @@ def test_what_they_ask_for():
     assert requested({"mfd": {"mask_ratio": 0}}).mask_ratio == 0
     assert requested("patch") == FeatureRequest(layer=-2, teacher_layer=-2, token_moments=True)
     assert requested({"patch": {"layer": 3, "teacher_layer": 5}}).teacher_layer == 5
+    assert requested({"patch": {"statistics": "none"}}) == FeatureRequest(layer=-2, teacher_layer=-2)
+    assert requested({"patch": {"summary": "class_token"}}).class_token
+    assert not requested({"patch": {"summary": "image_embeds"}}).class_token
+    pairs = requested({"patch": {"pairs": [[-2, -1], [-4, -9, 0.5]]}})
+    assert (pairs.layer, pairs.student_reads, pairs.teacher_reads) == (-4, (-4, -2), (-9, -1))
     assert requested("patch_text").patch_embeds and requested("patch_text").layer == -2
 
 

@@ -207,7 +207,7 @@ def batch_features(batch, width, seed, synthetic, requires_grad=False):
     return CLIPFeatures(*embeds[:2], torch.tensor(14.0), synthetic_text_embeds=embeds[2] if synthetic else None)
 
 
-@pytest.mark.parametrize("name", [*SIMILARITY_LOSSES, "clip_kd", "mobileclip"])
+@pytest.mark.parametrize("name", [*SIMILARITY_LOSSES, "inter_image", "clip_kd", "mobileclip"])
 def test_no_matrix_of_the_batch_is_ever_in_memory(monkeypatch, name):
     batch, width = 512, 8
     monkeypatch.setattr(similarity, "CHUNK_ELEMENTS", 4 * batch)

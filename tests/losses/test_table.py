@@ -20,11 +20,12 @@ every_case = pytest.mark.parametrize(
 # Student features that a loss trains, if they are not both embeddings.
 TRAINS = {
     "mfd": ["masked_image_embeds", "text_embeds"],
+    "inter_image": ["image_embeds"],
     "patch": ["image_tokens"],
     "patch_text": ["image_tokens"],
 }
 # Losses whose value is 0 where the student's features are the teacher's: distances, and divergences less the entropy.
-ZERO_AT_TEACHER = ["crd", "cross_kd", "fd", "mfd", "gd", "siglip_kd", "relation", "cka"]
+ZERO_AT_TEACHER = ["crd", "cross_kd", "fd", "mfd", "gd", "siglip_kd", "relation", "inter_image", "cka"]
 # Losses that learn a head even where the widths are equal; a wider input makes it another head.
 ALWAYS_A_HEAD = ["afd", "patch_text"]
 

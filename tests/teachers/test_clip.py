@@ -1,5 +1,7 @@
 """CLIPTeacher on transformers models: parity, text rules, freezing, errors."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -288,6 +290,37 @@ def test_only_what_was_asked():
     assert features.patch_embeds.shape == (2, 16, 24) and features.image_grid == (4, 4)
 
 
+def test_several_layers_and_class_tokens():
+    teacher, pixels = stock_teacher(tiny_clip), torch.randn(2, 3, 32, 32)
+    plain = teacher.dims
+    teacher.prepare(FeatureRequest.of_layers((), (-1, -3), class_token=True, token_moments=True, patch_embeds=True))
+    assert teacher.dims == replace(plain, token_dims=((-3, 32), (-1, 32)))
+    features = teacher(pixels)
+    with torch.no_grad():
+        states = teacher.model.vision_model(pixels, output_hidden_states=True).hidden_states
+    assert list(features.layers) == [-3, -1] and features.image_grid == (4, 4)
+    for layer, found in features.layers.items():
+        assert torch.equal(found.image_tokens, states[layer][:, 1:])
+        assert torch.equal(found.class_token, states[layer][:, 0])
+        torch.testing.assert_close(found.token_moments[:, 1], found.image_tokens.square().mean(dim=1))
+    # A single layer has the plain names.
+    teacher.prepare(FeatureRequest.of_layers((), (-3,), class_token=True))
+    single = teacher(pixels)
+    assert single.layers == {} and torch.equal(single.class_token, features.layers[-3].class_token)
+    assert torch.equal(single.image_tokens, features.layers[-3].image_tokens) and teacher.dims.token_dim == 32
+
+
+def test_layers_of_a_convnet_differ_in_grid_and_width():
+    teacher = preset_teacher("test-resnet")
+    teacher.prepare(FeatureRequest.of_layers((), (-2, -1), patch_embeds=True))
+    side = teacher.model.config.vision_config.image_size
+    found = teacher(torch.randn(2, 3, side, side))
+    assert {layer: x.image_grid for layer, x in found.layers.items()} == {-2: (4, 4), -1: (2, 2)}
+    widths = {layer: x.image_tokens.shape[2] for layer, x in found.layers.items()}
+    assert teacher.dims.token_dims == tuple(widths.items()) and widths[-2] != widths[-1] == 96
+    assert found.image_grid == (2, 2) and found.patch_embeds.shape[1] == 4
+
+
 def test_one_image_pass_for_everything():
     teacher, calls = stock_teacher(tiny_clip), []
     teacher.prepare(ALL)
@@ -319,6 +352,11 @@ def test_patches_of_a_half_precision_teacher_are_float32(dtype):
         (lambda: stock_teacher(tiny_siglip2), FeatureRequest(teacher_layer=-2), "siglip2_vision_model' is unknown"),
         (lambda: stock_teacher(tiny_siglip2), FeatureRequest(patch_embeds=True), "no embeddings of single patches"),
         (lambda: stock_teacher(tiny_clip), FeatureRequest(teacher_layer=7), "layer=7 does not exist.*0 to 2"),
+        (
+            lambda: stock_teacher(tiny_siglip),
+            FeatureRequest(teacher_layer=-2, class_token=True),
+            "has no class token.*'summary': 'image_embeds'",
+        ),
         (
             lambda: preset_teacher("test-resnet"),
             FeatureRequest(teacher_layer=-2, patch_embeds=True),

@@ -1,5 +1,7 @@
 """Vision models as teachers: of transformers and of timm, by name, folder and object, embeddings and tokens."""
 
+from dataclasses import replace
+
 import pytest
 import timm
 import torch
@@ -62,6 +64,25 @@ def test_embeddings_and_tokens_are_the_models_own(build, prefix, from_folder, tm
     with pytest.raises(ValueError, match="is a vision model, which embeds no texts.*dual encoder"):
         teacher.get_text_features(torch.ones(3, 7, dtype=torch.long))
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
+
+
+@pytest.mark.parametrize(("build", "prefix"), MODELS.values(), ids=MODELS)
+def test_several_layers_and_class_tokens(build, prefix):
+    torch.manual_seed(0)
+    model = build().eval()
+    teacher, pixels = CLIPTeacher(model, processor=crop()), torch.randn(2, 3, 32, 32)
+    request = FeatureRequest.of_layers((), (-2, -1), class_token=prefix > 0)
+    teacher.prepare(request)
+    features = teacher(pixels)
+    with torch.no_grad():
+        states = model(pixel_values=pixels, output_hidden_states=True).hidden_states
+    for layer in (-2, -1):
+        torch.testing.assert_close(features.layers[layer].image_tokens, states[layer][:, prefix:])
+        if prefix:
+            torch.testing.assert_close(features.layers[layer].class_token, states[layer][:, 0])
+    if not prefix:
+        with pytest.raises(ValueError, match="has no class token"):
+            teacher.prepare(replace(request, class_token=True))
 
 
 @pytest.mark.parametrize("from_folder", [True, False])

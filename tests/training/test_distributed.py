@@ -25,6 +25,9 @@ SHARES = {2: {"even": [6, 6], "uneven": [9, 3]}, 3: {"even": [4, 4, 4], "uneven"
 RUNS = {
     **{name: {name: 1.0} for name in LOSSES},
     "relation of tokens": {"relation": {"level": "tokens"}},
+    "patch of layers": {
+        "patch": {"pairs": [[-2, -2], [-1, -4, 0.5]], "hidden_dim": 5, "statistics": 2, "summary": "class_token"}
+    },
     "reinforced by an ensemble": {"reinforced": 1.0},
     "sum": dict.fromkeys(LOSSES, 0.5),
     "patch by an ensemble": {"patch": 1.0},
@@ -58,9 +61,11 @@ class Model(nn.Module):
             logit_bias=self.logit_bias[0],
             masked_image_embeds=None if wanted.mask_ratio is None else self.masked(image),
             synthetic_text_embeds=self.text(synthetic),
-            image_tokens=None if wanted.layer is None else self.tokens(image).unflatten(1, STUDENT_TOKENS),
-            image_grid=STUDENT_GRID,
         )
+        # Each layer has tokens and a class token of its own.
+        tokens = {layer: self.tokens(image + layer).unflatten(1, STUDENT_TOKENS) for layer in wanted.student_reads}
+        grids = dict.fromkeys(tokens, STUDENT_GRID)
+        student = student.with_tokens({at: (x, x[:, 0].sin()) for at, x in tokens.items()}, grids, wanted)
         return self.losses(gather_features(student), gather_features(teacher), gather)[0]
 
 
@@ -70,18 +75,24 @@ def random(seed: int, *shape: int) -> torch.Tensor:
 
 def teacher_of(seed: int, wanted: FeatureRequest) -> CLIPFeatures:
     """Return a teacher's features of the whole batch."""
-    tokens = 2 + random(seed, BATCH, *TEACHER_TOKENS)
-    moments = torch.stack([tokens.mean(dim=1), tokens.square().mean(dim=1)], dim=1)
+    layers = {}
+    for layer in wanted.teacher_reads:
+        tokens = 2 + random(seed - layer, BATCH, *TEACHER_TOKENS)
+        moments = torch.stack([tokens.mean(dim=1), tokens.square().mean(dim=1)], dim=1)
+        layers[layer] = CLIPFeatures(
+            image_tokens=tokens,
+            image_grid=TEACHER_GRID,
+            token_moments=moments if wanted.token_moments else None,
+            class_token=random(seed + 5 - layer, BATCH, TEACHER_TOKENS[1]) if wanted.class_token else None,
+        )
     return CLIPFeatures(
         image_embeds=random(seed + 1, BATCH, TEACHER_DIM),
         text_embeds=random(seed + 2, BATCH, TEACHER_DIM),
         logit_scale=torch.tensor(20.0, dtype=torch.float64),
         synthetic_text_embeds=random(seed + 3, BATCH, TEACHER_DIM),
-        image_tokens=None if wanted.teacher_layer is None else tokens,
         image_grid=TEACHER_GRID,
         patch_embeds=random(seed + 4, BATCH, TEACHER_TOKENS[0], TEACHER_DIM) if wanted.patch_embeds else None,
-        token_moments=moments if wanted.token_moments else None,
-    )
+    ).with_layers(layers)
 
 
 def share(x: torch.Tensor, sizes: list[int]) -> torch.Tensor:
@@ -99,7 +110,8 @@ def train_step(run: str, sizes: list[int]) -> dict[str, torch.Tensor]:
     value = wrapped(*inputs, teacher.map(lambda x: share(x, sizes) if x.ndim else x))
     value.backward()
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
-    return {"value": value.detach(), **gradients}
+    moments = {name: x for name, x in model.losses.named_buffers() if name.endswith("moments")}
+    return {"value": value.detach(), **gradients, **moments}
 
 
 def gather_step(sizes: list[int], dtype: torch.dtype) -> dict[str, torch.Tensor]:

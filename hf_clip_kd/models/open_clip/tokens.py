@@ -5,6 +5,9 @@ Other modules import this one only when a teacher asks for it, since open_clip t
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Sequence
+
 import torch
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
@@ -12,6 +15,7 @@ from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 
 from ..towers.patch_embeds import alone, has_value_path, no_patch_embeds, reads_class_token, trunk_patch_embeds
+from ..towers.tokens import LayerTokens, no_class_token
 
 
 def encode_patches(
@@ -23,21 +27,34 @@ def encode_patches(
     There is no layer 0. A ResNet of CLIP has 5 layers, stem and stages. Its patch embeddings are the value path of its
     attention pooling (MaskCLIP, https://huggingface.co/papers/2112.01071).
     """
+    layers = () if layer is None else (layer,)
+    embeds, found, patches = encode_layers(model, pixel_values, layers, patch_embeds)
+    return embeds, found[layer].patches if layers else None, patches
+
+
+def encode_layers(
+    model: nn.Module, pixel_values: Tensor, layers: Sequence[int] = (), patch_embeds: bool = False
+) -> tuple[Tensor, dict[int, LayerTokens], Tensor | None]:
+    """Do what [`~hf_clip_kd.models.encode_layers`] does for an open_clip model."""
     last = depth(model.visual)
-    wanted = [last]
-    if layer is not None:
+    for layer in layers:
         check_layer(model, layer)
-        layer %= last + 1
-        wanted.append(layer)
+    numbers = {layer: layer % (last + 1) for layer in layers}
+    wanted = {last, *numbers.values()}
     if patch_embeds:
         check_patch_embeds(model)
         check_layer(model, -2)
-        wanted.append(last - 1)
-    wanted = sorted(set(wanted))
-    embeds, features, maps = run(model.visual, pixel_values, wanted)
-    tokens = {index: values.flatten(2).transpose(1, 2) for index, values in zip(wanted, maps, strict=True)}
-    patches = patch_embeddings(model.visual, features, tokens[last], tokens[last - 1]) if patch_embeds else None
-    return embeds, None if layer is None else tokens[layer], patches
+        wanted.add(last - 1)
+    wanted = sorted(wanted)
+    embeds, features, maps, first = run_with_class_tokens(model.visual, pixel_values, wanted)
+    tokens = {
+        index: LayerTokens(values.flatten(2).transpose(1, 2), class_token)
+        for index, values, class_token in zip(wanted, maps, first, strict=True)
+    }
+    patches = None
+    if patch_embeds:
+        patches = patch_embeddings(model.visual, features, tokens[last].patches, tokens[last - 1].patches)
+    return embeds, {layer: tokens[number] for layer, number in numbers.items()}, patches
 
 
 @torch.no_grad()
@@ -72,6 +89,20 @@ def check_patch_embeds(model: nn.Module) -> None:
         raise no_patch_embeds(describe(model))
 
 
+def check_class_token(model: nn.Module) -> None:
+    """Raise a `ValueError` if the image tower has no class token."""
+    if not has_class_token(model.visual):
+        raise no_class_token(describe(model))
+
+
+def has_class_token(visual: nn.Module) -> bool:
+    """Return whether [`encode_layers`] has class tokens of this tower."""
+    if isinstance(visual, TimmModel):
+        takes_prefix = "return_prefix_tokens" in inspect.signature(visual.trunk.forward_intermediates).parameters
+        return takes_prefix and getattr(visual.trunk, "cls_token", None) is not None
+    return isinstance(visual, VisionTransformer)
+
+
 def check_layer(model: nn.Module, layer: int) -> None:
     """Raise a `ValueError` if the image tower has no such layer."""
     last = depth(model.visual)
@@ -101,12 +132,28 @@ def run(visual: nn.Module, pixel_values: Tensor, layers: list[int]) -> tuple[Ten
 
     The last layer must be among them: open_clip's ResNet stops at the last one asked for.
     """
+    return run_with_class_tokens(visual, pixel_values, layers)[:3]
+
+
+def run_with_class_tokens(
+    visual: nn.Module, pixel_values: Tensor, layers: list[int]
+) -> tuple[Tensor, Tensor | None, list[Tensor], Sequence[Tensor | None]]:
+    """Return what [`run`] returns, and the class token (B, C) of each layer, or `None` for a tower without any."""
     arguments = {"indices": [layer - 1 for layer in layers], "output_fmt": "NCHW"}
+    first: list[Tensor | None] = [None] * len(layers)
     if isinstance(visual, TimmModel):
-        features, maps = visual.trunk.forward_intermediates(pixel_values, **arguments)
-        return visual.head(visual.trunk.forward_head(features)), features, maps
+        if has_class_token(visual):
+            features, pairs = visual.trunk.forward_intermediates(pixel_values, return_prefix_tokens=True, **arguments)
+            maps, first = zip(*((patches, prefix[:, 0]) for patches, prefix in pairs), strict=True)
+        else:
+            features, maps = visual.trunk.forward_intermediates(pixel_values, **arguments)
+        return visual.head(visual.trunk.forward_head(features)), features, list(maps), first
+    if has_class_token(visual):
+        arguments["output_extra_tokens"] = True
     output = visual.forward_intermediates(pixel_values, **arguments)
-    return output["image_features"], None, output["image_intermediates"]
+    if has_class_token(visual):
+        first = [prefix[:, 0] for prefix in output["image_intermediates_prefix"]]
+    return output["image_features"], None, output["image_intermediates"], first
 
 
 def patch_embeddings(visual: nn.Module, features: Tensor | None, final: Tensor, before_last: Tensor) -> Tensor:
@@ -124,4 +171,4 @@ def patch_embeddings(visual: nn.Module, features: Tensor | None, final: Tensor, 
     return visual.ln_post(patches) @ visual.proj
 
 
-__all__ = ["encode_patches", "token_shape"]
+__all__ = ["check_class_token", "encode_layers", "encode_patches", "token_shape"]

@@ -5,7 +5,7 @@ Attention over one token returns its value. For a tower that reads a class token
 Pooling by averaging returns the token itself.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from timm.models.eva import EvaBlock
@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from ..timm_clip.configuration_timm_clip import TimmVisionConfig
 from ..timm_clip.levels import to_tokens
-from .tokens import check_layer, describe, encode_images, image_output, patches_of
+from .tokens import LayerTokens, check_layer, describe, image_output, patches_of, pooled, tokens_at
 
 READS_CLASS_TOKEN = ("clip", "metaclip_2")  # Types of transformers models.
 POOLS_BY_ATTENTION = ("siglip",)
@@ -50,21 +50,44 @@ def encode_patches(
     Raises:
         ValueError: as in [`encode_images`], or if the model has no patch embeddings.
     """
+    layers = () if layer is None else (layer,)
+    embeds, found, patches = encode_layers(model, pixel_values, layers, patch_embeds)
+    return embeds, found[layer].patches if layers else None, patches
+
+
+def encode_layers(
+    model: PreTrainedModel, pixel_values: torch.Tensor, layers: Sequence[int] = (), patch_embeds: bool = False
+) -> tuple[torch.Tensor, dict[int, LayerTokens], torch.Tensor | None]:
+    """
+    Do what [`encode_patches`] does for any number of layers, in one forward pass.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]), pixel_values: Arguments of [`encode_patches`].
+        layers (`Sequence[int]`, *optional*): Entries of the image tower's `hidden_states`.
+        patch_embeds (`bool`, *optional*, defaults to `False`): `True` also computes patch embeddings.
+
+    Returns:
+        `tuple`: embeddings (B, D), the [`LayerTokens`] of each layer, and patch embeddings (B, P, D) or `None`.
+
+    Raises:
+        ValueError: as in [`encode_patches`].
+    """
+    if not patch_embeds and not layers:
+        return pooled(model.get_image_features(pixel_values=pixel_values)), {}, None
     if not patch_embeds:
-        return *encode_images(model, pixel_values, layer), None
+        output = image_output(model, pixel_values, *layers)
+        return output.pooler_output, {layer: tokens_at(model, output.hidden_states[layer]) for layer in layers}, None
     check_patch_embeds(model)
     if isinstance(model.config.vision_config, TimmVisionConfig):
-        return encode_with_timm(model, pixel_values, layer)
-    layers = (-2,) if layer is None else (-2, layer)
-    output = image_output(model, pixel_values, *layers)
+        return encode_with_timm(model, pixel_values, layers)
+    output = image_output(model, pixel_values, -2, *layers)
     if model.config.model_type in POOLS_BY_ATTENTION:
         patches = alone(model.vision_model.head, output.last_hidden_state)
     else:
         last = model.vision_model.encoder.layers[-1]
         values = alone(lambda x: last.self_attn(last.layer_norm1(x))[0], patches_of(model, output.hidden_states[-2]))
         patches = model.visual_projection(model.vision_model.post_layernorm(values))
-    tokens = None if layer is None else patches_of(model, output.hidden_states[layer])
-    return output.pooler_output, tokens, patches
+    return output.pooler_output, {layer: tokens_at(model, output.hidden_states[layer]) for layer in layers}, patches
 
 
 def check_patch_embeds(model: PreTrainedModel) -> None:
@@ -90,24 +113,23 @@ def no_patch_embeds(tower: str) -> ValueError:
     )
 
 
-def encode_with_timm(model: PreTrainedModel, pixel_values: torch.Tensor, layer: int | None):
-    """Run [`encode_patches`] for a [`TimmCLIPModel`]."""
+def encode_with_timm(model: PreTrainedModel, pixel_values: torch.Tensor, layers: Sequence[int]):
+    """Run [`encode_layers`] for a [`TimmCLIPModel`], with patch embeddings."""
     tower = model.vision_model
     trunk, prefix = tower.trunk, tower.config.num_prefix_tokens
-    wanted = [] if layer is None else [layer]
-    if reads_class_token(trunk):
-        wanted = [-2, *wanted]
+    wanted = [-2, *layers] if reads_class_token(trunk) else list(layers)
     for index in wanted:
         check_layer(model, index)
-    features, tokens = tower._run_trunk(pixel_values.to(tower.dtype), tower._levels(wanted))
-    tokens = {index: states[:, prefix:] for index, states in tokens.items()}
+    features, states = tower._run_trunk(pixel_values.to(tower.dtype), tower._levels(wanted))
     depth = tower.last_level
 
     def head(features: torch.Tensor) -> torch.Tensor:
         return model.visual_projection(trunk.forward_head(features, pre_logits=True))
 
-    patches = trunk_patch_embeds(trunk, features, tokens[depth].shape[1], tokens.get(depth - 1), head)
-    return head(features), None if layer is None else tokens[layer % (depth + 1)], patches
+    count = states[depth].shape[1] - prefix
+    before_last = states[depth - 1][:, prefix:] if depth - 1 in states else None
+    patches = trunk_patch_embeds(trunk, features, count, before_last, head)
+    return head(features), {layer: tokens_at(model, states[layer % (depth + 1)]) for layer in layers}, patches
 
 
 def trunk_patch_embeds(
@@ -169,4 +191,4 @@ def value(block: Block | EvaBlock, token: torch.Tensor) -> torch.Tensor:
     return attended if block.gamma_1 is None else block.gamma_1 * attended
 
 
-__all__ = ["check_patch_embeds", "encode_patches"]
+__all__ = ["check_patch_embeds", "encode_layers", "encode_patches"]

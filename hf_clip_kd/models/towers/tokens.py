@@ -1,6 +1,7 @@
 """Image tokens of a dual encoder at any layer."""
 
 import math
+from typing import NamedTuple
 
 import torch
 from transformers import PreTrainedModel
@@ -9,6 +10,13 @@ from transformers.utils import ModelOutput
 from ..eval_mode import eval_mode
 from ..timm_clip.configuration_timm_clip import TimmVisionConfig
 from .layout import token_layout
+
+
+class LayerTokens(NamedTuple):
+    """Patches `(B, N, C)` of a layer, row by row, and its class token `(B, C)`, or `None` if the tower has none."""
+
+    patches: torch.Tensor
+    class_token: torch.Tensor | None
 
 
 def encode_images(
@@ -72,6 +80,40 @@ def check_layer(model: PreTrainedModel, layer: int) -> None:
         )
 
 
+def tokens_at(model: PreTrainedModel, hidden_state: torch.Tensor) -> LayerTokens:
+    """Take a hidden state (B, prefix + N, C) of the image tower apart."""
+    first = hidden_state[:, 0] if has_class_token(model) else None
+    return LayerTokens(patches_of(model, hidden_state), first)
+
+
+def has_class_token(model: PreTrainedModel) -> bool:
+    """Return whether the first token of the image tower is a class token, not a register or a patch."""
+    config = model.config.vision_config
+    has_prefix = token_layout(config).num_prefix_tokens > 0
+    if isinstance(config, TimmVisionConfig):
+        return has_prefix and getattr(model.vision_model.trunk, "cls_token", None) is not None
+    return has_prefix
+
+
+def check_class_token(model: PreTrainedModel) -> None:
+    """
+    Check that the image tower has a class token.
+
+    Raises:
+        ValueError: if not.
+    """
+    if not has_class_token(model):
+        raise no_class_token(describe(model))
+
+
+def no_class_token(tower: str) -> ValueError:
+    """Return the error for a tower, described in words, that has no class token."""
+    return ValueError(
+        f"{tower} has no class token. ViTs that read one have it, and towers that pool their patches do not. Compare "
+        "pooled embeddings: losses={'patch': {'summary': 'image_embeds'}}."
+    )
+
+
 def patches_of(model: PreTrainedModel, hidden_state: torch.Tensor) -> torch.Tensor:
     """Return the tokens (B, N, C) of a hidden state (B, prefix + N, C) of the image tower."""
     return hidden_state[:, token_layout(model.config.vision_config).num_prefix_tokens :]
@@ -117,4 +159,4 @@ def describe(model: PreTrainedModel) -> str:
     return f"{type(model).__name__} with the image tower {getattr(config, 'architecture', config.model_type)!r}"
 
 
-__all__ = ["encode_images", "pooled", "token_shape"]
+__all__ = ["LayerTokens", "check_class_token", "encode_images", "pooled", "token_shape"]

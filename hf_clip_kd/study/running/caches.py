@@ -14,23 +14,23 @@ def cache_losses(objectives: dict[str, Losses]) -> dict[str, Any]:
     """
     Return the `losses` that `cache_teacher.py` gets for the cache of each objective.
 
-    A cache holds one layer of the teacher's tokens. Objectives that read another layer get a cache for that layer. All
-    others share the first.
+    Objectives that read the same layers of the teacher share a cache, with all that read none. Other layers get a
+    cache of their own.
 
     Args:
         objectives (`dict`): Name to losses, of all objectives that read one teacher on the same data.
     """
     groups: list[dict[str, Losses]] = []
     for name, losses in objectives.items():
-        group = next((group for group in groups if _has_one_layer([*group.values(), losses])), None)
+        group = next((group for group in groups if _read_the_same([*group.values(), losses])), None)
         if group is None:
             groups.append(group := {})
         group[name] = losses
     return {name: _fewest(list(group.values())) for group in groups for name in group}
 
 
-def _has_one_layer(runs: list[Losses]) -> bool:
-    return len({requested(losses).teacher_layer for losses in runs} - {None}) <= 1
+def _read_the_same(runs: list[Losses]) -> bool:
+    return len({requested(losses).teacher_reads for losses in runs} - {()}) <= 1
 
 
 def _fewest(runs: list[Losses]) -> Any:

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from ...data.transforms.random_crop import RandomCrop
-from ...losses.features import FeatureRequest
+from ...losses.features import CLIPDims, FeatureRequest
 from ...models.towers.checksum import tower_checksum
 from ...recipe_io.foreign import ForeignFileError, fields, read_json
 from ...recipe_io.results import write_whole
 
 NAME = "cache.json"
+# Fields of every manifest. Others stand there only if they say something, so a cache of one layer is as it always was.
+REQUEST_FIELDS = ("layer", "teacher_layer", "patch_embeds", "token_moments", "mask_ratio")
+DIMS_FIELDS = ("embed_dim", "token_dim", "has_text", "has_bias")
 
 
 def members_of(teacher: Any) -> list[Any]:
@@ -23,14 +26,48 @@ def members_of(teacher: Any) -> list[Any]:
 
 def describe(teacher: Any) -> dict[str, Any]:
     """Describe a teacher for the time when it is gone: its features, and values that tell it from another."""
+    dims = {name: value for name, value in asdict(teacher.dims).items() if name not in ("weight", "members")}
+    grids = getattr(teacher, "grids", {})
     return {
         "weights": tower_checksum(teacher),
         "dtype": str(next((tensor.dtype for tensor in teacher.state_dict().values()), None)),
-        "dims": {name: value for name, value in asdict(teacher.dims).items() if name not in ("weight", "members")},
+        "dims": said(dims, DIMS_FIELDS),
         "logit_scale": None if teacher.logit_scale is None else teacher.logit_scale.item(),
         "logit_bias": None if teacher.logit_bias is None else teacher.logit_bias.item(),
         "image_grid": getattr(teacher, "image_grid", None),
+        **({"grids": [[layer, grid] for layer, grid in grids.items()]} if len(grids) > 1 else {}),
     }
+
+
+def said(values: dict[str, Any], always: tuple[str, ...]) -> dict[str, Any]:
+    """Leave out the values that are empty, except for the names in `always`."""
+    return {name: value for name, value in values.items() if name in always or value}
+
+
+def stored_request(request: FeatureRequest) -> dict[str, Any]:
+    """Return the teacher's part of a request as a manifest has it; the student's changes nothing in the files."""
+    kept = FeatureRequest.of_layers(
+        (), request.teacher_reads, patch_embeds=request.patch_embeds, class_token=request.class_token
+    )
+    return said(asdict(kept) | {"teacher_layers": list(kept.teacher_layers)}, REQUEST_FIELDS)
+
+
+def request_of(manifest: dict[str, Any]) -> FeatureRequest:
+    """Return the request that a cache was written for."""
+    values = manifest["request"]
+    return FeatureRequest(**values | {"teacher_layers": tuple(values.get("teacher_layers", ()))})
+
+
+def dims_of(teacher: dict[str, Any]) -> CLIPDims:
+    """Return the widths of a teacher in a manifest."""
+    return CLIPDims(**teacher["dims"] | {"token_dims": tuple(map(tuple, teacher["dims"].get("token_dims", ())))})
+
+
+def grids_of(teacher: dict[str, Any], request: FeatureRequest) -> dict[int, tuple[int, int]]:
+    """Return rows and columns of each layer of a teacher in a manifest that was written for `request`."""
+    if request.teacher_layers:
+        return {layer: tuple(grid) for layer, grid in teacher["grids"]}
+    return {layer: tuple(teacher["image_grid"]) for layer in request.teacher_reads}
 
 
 def claim(folder: Path, manifest: dict[str, Any]) -> None:
@@ -109,15 +146,27 @@ def narrowed(there: dict[str, Any], request: FeatureRequest) -> dict[str, Any]:
         there (`dict`): The manifest of a cache that holds all of `request`.
         request ([`FeatureRequest`]): From [`~hf_clip_kd.losses.requested`].
     """
-    kept = asdict(FeatureRequest(teacher_layer=request.teacher_layer, patch_embeds=request.patch_embeds))
+    kept = stored_request(request)
     if kept == there["request"]:
         return there
-    teachers = there["teachers"]
-    if request.teacher_layer is None:
-        teachers = [teacher | {"dims": teacher["dims"] | {"token_dim": None}} for teacher in teachers]
-        if not request.patch_embeds:
-            teachers = [teacher | {"image_grid": None} for teacher in teachers]
-    return there | {"teachers": teachers, "request": kept}
+    return there | {"teachers": [_narrowed(teacher, there, request) for teacher in there["teachers"]], "request": kept}
+
+
+def _narrowed(teacher: dict[str, Any], there: dict[str, Any], request: FeatureRequest) -> dict[str, Any]:
+    """Return one teacher's part of [`narrowed`]."""
+    grids = grids_of(teacher, request_of(there))
+    widths = {layer: dims_of(teacher).at(layer).token_dim for layer in request.teacher_reads}
+    found = {name: value for name, value in teacher.items() if name != "grids"}
+    found["dims"] = {name: value for name, value in teacher["dims"].items() if name != "token_dims"}
+    found["dims"]["token_dim"] = next(iter(widths.values())) if len(widths) == 1 else None
+    if len(widths) == 1:
+        found["image_grid"] = list(grids[request.teacher_layer])
+    elif not request.patch_embeds:
+        found["image_grid"] = None
+    if len(widths) > 1:
+        found["dims"]["token_dims"] = [[layer, width] for layer, width in widths.items()]
+        found["grids"] = [[layer, list(grids[layer])] for layer in widths]
+    return found
 
 
 def part(there: Any, here: Any) -> Any:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...losses.features import CLIPDims, CLIPFeatures, FeatureRequest
+from ...losses.features import CLIPFeatures, FeatureRequest
 from ..base import PREFIX, Teacher, to_loss_features
 from ..ensemble import joint_dims
 from . import manifest, shards
+from .layers import lacking, names_of_images, stored_features
 from .shared import local_folder
 
 
@@ -56,7 +56,7 @@ class TeacherCache(Teacher):
         super().__init__()
         self.folder = local_folder(folder)
         self.manifest = manifest.read(self.folder)
-        self.settings = self.manifest["settings"]
+        self.settings, self.stored = self.manifest["settings"], manifest.request_of(self.manifest)
         teachers = len(self.manifest["teachers"])
         self.weights = [1.0] * teachers if weights is None else list(weights)
         if len(self.weights) != teachers:
@@ -105,22 +105,17 @@ class TeacherCache(Teacher):
         Raises:
             ValueError: The cache was written without them.
         """
-        stored = FeatureRequest(**self.manifest["request"])
-        lacks = []
-        if request.teacher_layer not in (None, stored.teacher_layer):
-            lacks.append(f"tokens of teacher_layer={request.teacher_layer} (stored: {stored.teacher_layer})")
-        if request.patch_embeds and not stored.patch_embeds:
-            lacks.append("patch embeddings")
-        if lacks:
+        if lacks := lacking(request, self.stored):
             raise ValueError(
                 f"The teacher cache {str(self.folder)!r} lacks what the losses read: {' and '.join(lacks)}. It holds "
                 "the features that it was written with. Write one with the same `losses` as this run: "
                 "`python recipes/cache_teacher.py --losses '{...}'`, or leave those losses out."
             )
         super().prepare(request)
-        members = [CLIPDims(**teacher["dims"]) for teacher in self.manifest["teachers"]]
-        if request.teacher_layer is None:
-            members = [replace(dims, token_dim=None) for dims in members]
+        members = []
+        for teacher in self.manifest["teachers"]:
+            dims = manifest.dims_of(teacher)
+            members.append(dims.with_layers({layer: dims.at(layer).token_dim for layer in request.teacher_reads}))
         self.dims = members[0] if len(members) == 1 else joint_dims(members, self.weights)
 
     def place(self, device: torch.device | str) -> None:
@@ -164,9 +159,7 @@ class TeacherCache(Teacher):
             tensors[name] = None if value is None else torch.tensor(value, device=device)
         if tensors["logit_scale"] is not None:
             tensors["logit_scale"] = tensors["logit_scale"].exp()
-        grid = teacher["image_grid"] if self.request.teacher_layer is not None or self.request.patch_embeds else None
-        features = CLIPFeatures(**tensors, image_grid=None if grid is None else tuple(grid))
-        return to_loss_features(features, self.request, device)
+        return to_loss_features(stored_features(teacher, tensors, self.request, self.stored), self.request, device)
 
     # ---- Collator ----
 
@@ -210,12 +203,7 @@ class TeacherCache(Teacher):
         Returns:
             `dict`: `teacher_0_image_embeds` (batch, dim) and the other requested features, in the stored type.
         """
-        names = ["image_embeds"]
-        if self.request.teacher_layer is not None:
-            names.append("image_tokens")
-        if self.request.patch_embeds:
-            names.append("patch_embeds")
-        return self._gather(names, self._where(places, epochs))
+        return self._gather(names_of_images(self.request, self.stored), self._where(places, epochs))
 
     def texts(self, places: Sequence[int], numbers: Sequence[int], prefix: str = "") -> dict[str, Tensor]:
         """
@@ -242,7 +230,7 @@ class TeacherCache(Teacher):
         for place, number in zip(places, numbers, strict=True):
             shard, row = self._shard(place)
             where.append((shard, number + (int(shard[f"{prefix}text_ends"][row - 1]) if row else 0)))
-        return self._gather([f"{prefix}text_embeds"], where)
+        return self._gather({f"{prefix}text_embeds": f"{prefix}text_embeds"}, where)
 
     def _where(self, places: Sequence[int], epochs: Sequence[int]) -> list[tuple]:
         """Return the file of each crop, with the sample's row there and the crop's number."""
@@ -250,13 +238,14 @@ class TeacherCache(Teacher):
         count = self.settings["augmentations"]
         return [(shard, (row, epoch % count)) for (shard, row), epoch in zip(found, epochs, strict=True)]
 
-    def _gather(self, names: Iterable[str], where: list[tuple]) -> dict[str, Tensor]:
+    def _gather(self, names: Mapping[str, str], where: list[tuple]) -> dict[str, Tensor]:
+        """Read features of all teachers: their names in a batch, and in the files."""
         return {
-            f"{PREFIX}{number}_{name}": self._read(f"{number}.{name}", where)
+            f"{PREFIX}{number}_{name}": self._read(f"{number}.{stored}", where)
             for number in range(len(self.manifest["teachers"]))
-            for name in names
+            for name, stored in names.items()
             # A vision model has no words, and no embeddings of patches that words could be compared with.
-            if f"{number}.{name}" in where[0][0]
+            if f"{number}.{stored}" in where[0][0]
         }
 
     @staticmethod
@@ -280,7 +269,7 @@ class TeacherCache(Teacher):
         if teacher is not None:
             teachers = manifest.members_of(teacher)
             for member in teachers:
-                member.prepare(FeatureRequest(**self.manifest["request"]))
+                member.prepare(self.stored)
             run["teachers"] = [manifest.describe(member) for member in teachers]
         manifest.refuse_if_different(self.folder, manifest.part(self.manifest, run), run)
         missing = [number for number in samples if self.find(number) is None]

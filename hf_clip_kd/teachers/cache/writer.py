@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import asdict
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from .reader import TeacherCache
 from .source import ShardedRows
 from .verify import largest_difference
 
-IMAGE_FEATURES = ("image_embeds", "image_tokens", "patch_embeds")
+IMAGE_FEATURES = ("image_embeds", "image_tokens", "patch_embeds", "class_token")
 TEXT_FEATURES = ("text_embeds", "synthetic_text_embeds")
 
 
@@ -70,13 +69,12 @@ class CacheWriter:
         self.folder, self.collator, self.dataset = Path(folder), collator, dataset
         self.teachers = manifest.members_of(teacher)
         self.dtype, self.shard_size, self.batch_size, self.num_workers = dtype, shard_size, batch_size, num_workers
-        request = request or FeatureRequest()
-        # The student's part of the request changes nothing in the files.
-        request = FeatureRequest(teacher_layer=request.teacher_layer, patch_embeds=request.patch_embeds)
+        stored = manifest.stored_request(request or FeatureRequest())
+        request = manifest.request_of({"request": stored})
         for teacher in self.teachers:
             teacher.prepare(request)
         teachers = [manifest.describe(teacher) for teacher in self.teachers]
-        if request.teacher_layer is not None and any(entry["image_grid"] is None for entry in teachers):
+        if request.teacher_reads and any(not getattr(teacher, "grids", None) for teacher in self.teachers):
             raise ValueError(
                 "The losses read patch tokens, and one of the teachers does not tell their grid before it is called. "
                 "A cache holds tokens of a CLIPTeacher, and of a function only embeddings. Leave out the losses on "
@@ -85,7 +83,7 @@ class CacheWriter:
         self.manifest = {
             "teachers": teachers,
             "settings": collator.settings,
-            "request": asdict(request),
+            "request": stored,
             "dataset": fingerprint,
             "dtype": str(dtype),
             "shard_size": shard_size,
@@ -160,7 +158,7 @@ class CacheWriter:
             # A dual encoder embeds images and texts apart, so their numbers may differ.
             features = teacher(**{name: values.to(self.state.device) for name, values in view.items()})
             for name, values in features.tensors().items():
-                if name in IMAGE_FEATURES:
+                if name.rpartition(".")[2] in IMAGE_FEATURES:
                     values = values.unflatten(0, (rows, crops))
                 elif name not in TEXT_FEATURES:
                     continue  # Scale and bias belong to the teacher, not to samples.

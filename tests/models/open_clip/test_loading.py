@@ -12,7 +12,7 @@ from teacher_models import TEXTS, images, word_tokenizer
 from transformers import CLIPConfig, CLIPModel
 
 from hf_clip_kd.losses.features import FeatureRequest
-from hf_clip_kd.models import encode_patches
+from hf_clip_kd.models import encode_layers, encode_patches
 from hf_clip_kd.models.open_clip.loading import OpenClipImageProcessor
 from hf_clip_kd.teachers.clip import CLIPTeacher
 
@@ -305,6 +305,22 @@ def test_layers_and_patches_are_those_of_transformers(layer, archs):
     assert teacher.dims.token_dim == 64 and features.image_grid == (4, 4)
 
 
+def test_several_layers_and_class_tokens_are_those_of_transformers(archs):
+    model = open_clip.create_model("tiny-ViT")
+    teacher, pixels = prepared(model)
+    teacher.prepare(FeatureRequest.of_layers((), (-2, -1), class_token=True, token_moments=True))
+    features = teacher(pixels)
+    with torch.no_grad():
+        _, expected, _ = encode_layers(same_weights_in_transformers(model), pixels, (-2, -1))
+    assert features.image_tokens is features.token_moments is None and list(features.layers) == [-2, -1]
+    assert teacher.dims.token_dims == ((-2, 64), (-1, 64)) and teacher.dims.token_dim is None
+    for layer, found in features.layers.items():
+        torch.testing.assert_close(found.image_tokens, expected[layer].patches, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found.class_token, expected[layer].class_token, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found.token_moments[:, 0], found.image_tokens.mean(dim=1))
+        assert found.image_grid == (4, 4)
+
+
 def open_clip_with(name, archs, **vision):
     """A model as `tiny-ViT` with another image tower."""
     config = {**OPEN_CLIP_ARCHS["tiny-ViT"], "vision_cfg": vision}
@@ -368,13 +384,16 @@ def test_attention_pooling_of_siglip(archs):
 def test_class_token_of_timm(archs):
     vision = {"timm_model_name": "test_vit", "timm_pool": "token", "timm_proj": "linear", "image_size": 160}
     model = open_clip_with("tiny-timm-vit", archs, **vision)
-    trunk, seen = model.visual.trunk, []
+    trunk, seen, entering = model.visual.trunk, [], []
+    trunk.blocks[-1].norm1.register_forward_pre_hook(lambda module, args: entering.append(args[0]))
     trunk.blocks[-1].norm1.register_forward_hook(lambda module, args, output: seen.append(output))
     teacher = CLIPTeacher(model)
-    teacher.prepare(FeatureRequest(patch_embeds=True))
+    teacher.prepare(FeatureRequest(teacher_layer=-2, patch_embeds=True, class_token=True))
     pixels = torch.randn(2, 3, 160, 160)
-    seen.clear()
+    seen.clear(), entering.clear()
     features = teacher(pixels)
+    assert torch.equal(features.class_token, entering[0][:, 0])
+    assert torch.equal(features.image_tokens, entering[0][:, trunk.num_prefix_tokens :])
     attention = trunk.blocks[-1].attn
     value = attention.proj(attention.qkv(seen[0][:, trunk.num_prefix_tokens :])[..., -64:])
     torch.testing.assert_close(features.patch_embeds, model.visual.head(trunk.norm(value)))

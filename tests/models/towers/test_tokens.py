@@ -7,7 +7,15 @@ from preset_files import write_json
 from teacher_models import tiny_clip, tiny_metaclip, tiny_siglip, tiny_siglip2
 from torch import nn
 
-from hf_clip_kd.models import check_patch_embeds, encode_images, encode_patches, load_clip, token_shape
+from hf_clip_kd.models import (
+    check_class_token,
+    check_patch_embeds,
+    encode_images,
+    encode_layers,
+    encode_patches,
+    load_clip,
+    token_shape,
+)
 from hf_clip_kd.models.towers import tokens
 
 
@@ -73,6 +81,49 @@ def test_tokens_of_timm_towers_are_the_outputs_of_blocks_and_stages(tmp_path):
     assert token_shape(resnet, -2)[1] != token_shape(resnet, -1)[1]
 
 
+TOWERS = {"clip": lambda: tiny_clip()[0], "convnet": lambda: load_clip("test-resnet")[0].eval()}
+
+
+@pytest.mark.parametrize("build", TOWERS.values(), ids=TOWERS)
+@pytest.mark.parametrize("patch_embeds", [False, True])
+def test_several_layers_are_those_of_single_passes(build, patch_embeds):
+    model = build()
+    pixels = pictures(model)
+    embeds, found, patches = encode_layers(model, pixels, [-2, 2, -1], patch_embeds)
+    assert list(found) == [-2, 2, -1] and (patches is None) != patch_embeds
+    for layer, several in found.items():
+        expected = encode_patches(model, pixels, layer, patch_embeds)
+        assert torch.equal(embeds, expected[0]) and torch.equal(several.patches, expected[1])
+        assert not patch_embeds or torch.equal(patches, expected[2])
+    embeds, found, patches = encode_layers(model, pixels)
+    assert found == {} and patches is None and torch.equal(embeds, expected[0])
+
+
+def test_class_tokens_are_the_first_outputs_of_the_blocks(tmp_path):
+    clip, _ = tiny_clip()
+    vit = timm_clip(tmp_path, "vit_small_patch14_reg4_dinov2", 56, img_size=56, depth=3)
+    for model, blocks, prefix in (
+        (clip, clip.vision_model.encoder.layers, 1),
+        (vit, vit.vision_model.trunk.blocks, 5),
+    ):
+        seen, pixels = Outputs(*blocks), pictures(model)
+        for patch_embeds in (False, True):
+            _, found, _ = encode_layers(model, pixels, [-2, -1], patch_embeds)
+            for layer, several in found.items():
+                assert torch.equal(several.class_token, seen[len(blocks) + layer][:, 0])
+                assert torch.equal(several.patches, seen[len(blocks) + layer][:, prefix:])
+        check_class_token(model)
+
+
+def test_towers_without_class_tokens(tmp_path):
+    """A SigLIP pools its patches. A convnet and an XCiT have only patches in their blocks. A register is none."""
+    registers = timm_clip(tmp_path, "vit_wee_patch16_reg1_gap_256", 32, img_size=32, depth=2)
+    for model in (tiny_siglip()[0], load_clip("test-resnet")[0], load_clip("shapes-xcit")[0], registers):
+        assert encode_layers(model.eval(), pictures(model), [-1])[1][-1].class_token is None
+        with pytest.raises(ValueError, match="has no class token.*pool their patches.*'summary': 'image_embeds'"):
+            check_class_token(model)
+
+
 @pytest.mark.parametrize("name", ["test-vit", "test-resnet"])
 def test_one_forward_pass(name):
     model, _ = load_clip(name)
@@ -85,6 +136,8 @@ def test_one_forward_pass(name):
     assert len(calls) == 1
     encode_patches(model, pictures(model), -2)
     assert len(calls) == 2
+    encode_layers(model, pictures(model), [-2, -1])
+    assert len(calls) == 3
 
 
 @pytest.mark.parametrize("reentrant", [False, True])
