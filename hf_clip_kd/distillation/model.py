@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ..losses import LossSum, requested
+from ..losses.answers import Captions
 from ..losses.base import MAX_LOG_SCALE
 from ..losses.features import CLIPDims, CLIPFeatures
 from ..models import check_can_drop_patches, context_length, drop_patches, encode_images, token_shape
@@ -160,6 +161,7 @@ class DistillationModel(nn.Module):
             synthetic_text_embeds=synthetic,
             image_tokens=tokens,
             image_grid=self.image_grid,
+            captions=Captions.of(input_ids, attention_mask),
         )
 
     def _encode_texts(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:

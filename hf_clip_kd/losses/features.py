@@ -9,6 +9,8 @@ from functools import cached_property
 import torch.nn.functional as F
 from torch import Tensor
 
+from .answers import Answers, Captions
+
 
 @dataclass
 class CLIPFeatures:
@@ -40,6 +42,10 @@ class CLIPFeatures:
             A teacher's tokens in its joint embedding space, before normalisation, on the same grid.
         token_moments (`Tensor` of shape `(batch, 2, channels)`, *optional*):
             Mean and mean square of each image's tokens, for the whole batch.
+        captions ([`Captions`], *optional*):
+            The captions of this process's images, as a student's text tower reads them.
+        answers (`tuple[Answers, ...]`):
+            Answers of each frozen reader about the teacher's `image_tokens`.
         members (`tuple[CLIPFeatures, ...]`):
             Features of each teacher of an ensemble.
     """
@@ -54,6 +60,8 @@ class CLIPFeatures:
     image_grid: tuple[int, int] | None = None
     patch_embeds: Tensor | None = None
     token_moments: Tensor | None = None
+    captions: Captions | None = None
+    answers: tuple[Answers, ...] = ()
     members: tuple[CLIPFeatures, ...] = ()
 
     @cached_property
@@ -99,6 +107,7 @@ class CLIPDims:
         token_dim (`int`, *optional*): Channels of the image tokens that the losses read, or `None` if no loss does.
         has_text (`bool`): `True` if the model has a text tower.
         has_bias (`bool`): `True` if the model has a `logit_bias`.
+        vocab_size (`int`, *optional*): Number of ids that the student's text tower knows.
         weight (`float`): Weight of a teacher in its ensemble.
         members (`tuple[CLIPDims, ...]`): Widths of each teacher of an ensemble.
     """
@@ -107,6 +116,7 @@ class CLIPDims:
     token_dim: int | None = None
     has_text: bool = True
     has_bias: bool = False
+    vocab_size: int | None = None
     weight: float = 1.0
     members: tuple[CLIPDims, ...] = ()
 
@@ -115,7 +125,8 @@ class CLIPDims:
         """Read the widths of a transformers dual encoder from its config (SigLIP's are in its text tower)."""
         config = model.config
         embed_dim = config.projection_dim if hasattr(config, "projection_dim") else config.text_config.projection_size
-        return cls(embed_dim, has_bias=getattr(model, "logit_bias", None) is not None)
+        vocab_size = getattr(config.text_config, "vocab_size", None)
+        return cls(embed_dim, has_bias=getattr(model, "logit_bias", None) is not None, vocab_size=vocab_size)
 
 
 @dataclass(frozen=True)
@@ -129,6 +140,8 @@ class FeatureRequest:
         patch_embeds (`bool`): `True` if the teacher must give `patch_embeds`.
         token_moments (`bool`): `True` if the teacher's `token_moments` are read.
         mask_ratio (`float`, *optional*): Share of the patches hidden from the student for `masked_image_embeds`.
+        readers (`tuple[tuple[str, int | None], ...]`, *optional*):
+            Name and number of layers of each frozen reader whose `answers` are read. Empty for readers without a name.
     """
 
     layer: int | None = None
@@ -136,3 +149,4 @@ class FeatureRequest:
     patch_embeds: bool = False
     token_moments: bool = False
     mask_ratio: float | None = None
+    readers: tuple[tuple[str, int | None], ...] | None = None

@@ -3,6 +3,7 @@
 from .afd import AFDLoss
 from .affinity import AffinityLoss
 from .base import DistillationLoss
+from .caption import CaptionLoss
 from .cka import CKALoss
 from .clip import CLIPLoss
 from .crd import CRDLoss
@@ -13,6 +14,7 @@ from .icl import ICLLoss
 from .mfd import MFDLoss
 from .patch import PatchLoss
 from .patch_text import PatchTextLoss
+from .reader import ReaderLoss
 from .reinforced import ReinforcedLoss
 from .relation import RelationLoss
 from .siglip import SigLIPLoss
@@ -34,5 +36,7 @@ LOSSES: dict[str, type[DistillationLoss]] = {
     "relation": RelationLoss,
     "patch": PatchLoss,
     "patch_text": PatchTextLoss,
+    "reader": ReaderLoss,
+    "caption": CaptionLoss,
     "cka": CKALoss,
 }

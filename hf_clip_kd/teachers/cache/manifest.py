@@ -14,6 +14,8 @@ from ...recipe_io.foreign import ForeignFileError, fields, read_json
 from ...recipe_io.results import write_whole
 
 NAME = "cache.json"
+REQUEST = ("layer", "teacher_layer", "patch_embeds", "token_moments", "mask_ratio")
+DIMS = ("embed_dim", "token_dim", "has_text", "has_bias")  # Widths that a teacher has.
 
 
 def members_of(teacher: Any) -> list[Any]:
@@ -26,7 +28,7 @@ def describe(teacher: Any) -> dict[str, Any]:
     return {
         "weights": tower_checksum(teacher),
         "dtype": str(next((tensor.dtype for tensor in teacher.state_dict().values()), None)),
-        "dims": {name: value for name, value in asdict(teacher.dims).items() if name not in ("weight", "members")},
+        "dims": {name: value for name, value in asdict(teacher.dims).items() if name in DIMS},
         "logit_scale": None if teacher.logit_scale is None else teacher.logit_scale.item(),
         "logit_bias": None if teacher.logit_bias is None else teacher.logit_bias.item(),
         "image_grid": getattr(teacher, "image_grid", None),
@@ -109,7 +111,7 @@ def narrowed(there: dict[str, Any], request: FeatureRequest) -> dict[str, Any]:
         there (`dict`): The manifest of a cache that holds all of `request`.
         request ([`FeatureRequest`]): From [`~hf_clip_kd.losses.requested`].
     """
-    kept = asdict(FeatureRequest(teacher_layer=request.teacher_layer, patch_embeds=request.patch_embeds))
+    kept = stored_request(request)
     if kept == there["request"]:
         return there
     teachers = there["teachers"]
@@ -118,6 +120,12 @@ def narrowed(there: dict[str, Any], request: FeatureRequest) -> dict[str, Any]:
         if not request.patch_embeds:
             teachers = [teacher | {"image_grid": None} for teacher in teachers]
     return there | {"teachers": teachers, "request": kept}
+
+
+def stored_request(request: FeatureRequest) -> dict[str, Any]:
+    """Return the part of a request that changes what a cache holds, in the form of its manifest."""
+    kept = asdict(FeatureRequest(teacher_layer=request.teacher_layer, patch_embeds=request.patch_embeds))
+    return {name: value for name, value in kept.items() if name in REQUEST}
 
 
 def part(there: Any, here: Any) -> Any:

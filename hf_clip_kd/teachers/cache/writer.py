@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import asdict
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
@@ -85,7 +84,7 @@ class CacheWriter:
         self.manifest = {
             "teachers": teachers,
             "settings": collator.settings,
-            "request": asdict(request),
+            "request": manifest.stored_request(request),
             "dataset": fingerprint,
             "dtype": str(dtype),
             "shard_size": shard_size,
