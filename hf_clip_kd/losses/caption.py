@@ -15,9 +15,9 @@ class CaptionLoss(DistillationLoss):
     """
     Caption loss: a small decoder learns to write each image's caption from the student's tokens.
 
-    The value is the cross-entropy of the caption's tokens, a mean over the tokens of a caption and then over images,
-    in nats. The decoder reads the tokens `(images, N, Cs)` by cross-attention, or as a prefix of the caption. It is
-    trained along and never exported. The gradient makes the tokens easy to read for it. No teacher is needed.
+    The value is the cross-entropy of the caption's tokens in nats. It is a mean over the tokens of a caption, and then
+    over images. The decoder reads the tokens `(images, N, Cs)` by cross-attention, or as a prefix of the caption. It
+    is trained along and never exported. The gradient makes the tokens easy to read for it. No teacher is needed.
 
     With `parallel`, that share of the captions in a batch is predicted at once. All their words are masked, so they
     can come from the image alone. It is [CapPa](https://huggingface.co/papers/2306.07915), whose share is 0.75, with a
@@ -75,7 +75,7 @@ class CaptionLoss(DistillationLoss):
         self.parallel, self.max_length = parallel, max_length
         size = {"hidden_size": hidden_size, "num_layers": num_layers, "num_heads": num_heads}
         self.decoder = CaptionDecoder(
-            student.token_dim, student.vocab_size, fusion=fusion, max_length=max_length, **size
+            student.token_dim, student.vocab_size, fusion=fusion, max_length=max_length, parallel=parallel > 0, **size
         )
 
     @classmethod

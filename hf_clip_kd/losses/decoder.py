@@ -29,6 +29,7 @@ class CaptionDecoder(nn.Module):
         num_layers (`int`): Its depth.
         num_heads (`int`): Its heads.
         max_length (`int`): Largest number of tokens of a text that it reads.
+        parallel (`bool`): Whether it can predict texts at once.
 
     Raises:
         ValueError: if the fusion is unknown, or the heads do not divide the width.
@@ -44,6 +45,7 @@ class CaptionDecoder(nn.Module):
         num_layers: int = 2,
         num_heads: int = 4,
         max_length: int = 77,
+        parallel: bool = False,
     ):
         super().__init__()
         if fusion not in FUSIONS:
@@ -60,8 +62,9 @@ class CaptionDecoder(nn.Module):
         self.image_norm, self.image = Norm(token_dim), Projection(token_dim, hidden_size)
         self.words = nn.Embedding(vocab_size, hidden_size)
         self.places = nn.Parameter(torch.empty(max_length, hidden_size))
-        self.mask = nn.Parameter(torch.empty(1, hidden_size))
-        for embedding in (self.words.weight, self.places, self.mask):
+        # DDP waits for the gradient of every weight, so there is none without a use.
+        self.mask = nn.Parameter(torch.empty(1, hidden_size)) if parallel else None
+        for embedding in (self.words.weight, self.places, *([self.mask] if parallel else [])):
             nn.init.normal_(embedding, std=DEVIATION)
         crosses = fusion == "cross"
         self.layers = nn.ModuleList(Layer(hidden_size, num_heads, crosses) for _ in range(num_layers))

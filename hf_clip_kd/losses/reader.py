@@ -22,9 +22,9 @@ class ReaderLoss(DistillationLoss):
     """
     Reader loss: a frozen language model shall say the same of the student's tokens as of the teacher's.
 
-    The reader is the projector and the language model of a LLaVA on the teacher, or a caption decoder trained on the
-    teacher's tokens. It reads an image and its question or caption. The value compares its distributions over the next
-    token for both models' tokens. It is a mean over the tokens of an answer or caption, and then over images and
+    The reader is the projector and the language model of a LLaVA on the teacher. Or it is a caption decoder trained on
+    the teacher's tokens. It reads an image and its question or caption. The value compares its distributions over the
+    next token for both models' tokens. It is a mean over the tokens of an answer or caption, and then over images and
     readers. The student's tokens `(images, N, Cs)` pass a learned [`Adapter`] to `(images, M, Ct)`, the width and the
     grid of the teacher's. The gradient goes through the reader and the adapter into the tokens. Differences that
     change no answer cost nothing. The loss reads no embeddings.

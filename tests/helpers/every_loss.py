@@ -2,6 +2,7 @@
 
 import torch
 import torch.nn.functional as F
+from made_up_reader import VOCABULARY, LinearReader
 from miniature import BATCH, STEPS, Pairs, make_args, make_clip
 from teacher_models import tiny_clip
 
@@ -16,7 +17,10 @@ def collate(rows):
     batch["teacher_pixel_values"] = F.interpolate(batch["pixel_values"], size=(32, 32))
     for name in ("input_ids", "synthetic_input_ids"):
         batch[f"teacher_{name}"] = batch[name].masked_fill(batch[name] == 39, 599)
-    return batch
+    words = batch["input_ids"] % VOCABULARY
+    texts = {"input_ids": words[:, :-1], "attention_mask": torch.ones_like(words[:, 1:])}
+    texts["labels"] = words[:, 1:].masked_fill(words[:, 1:] == 3, -100)
+    return batch | {f"reader_0_{name}": value for name, value in texts.items()}
 
 
 def make_run(folder, names, student=None, compile_teacher=False, dataset=None, dtype=None, **changes):
@@ -37,5 +41,6 @@ def make_run(folder, names, student=None, compile_teacher=False, dataset=None, d
         teacher_model=CLIPTeacher(model, processor=processor, dtype=dtype, compile=compile_teacher),
         train_dataset=Pairs(BATCH * STEPS) if dataset is None else dataset,
         data_collator=collate,
+        readers=[LinearReader(32, 16)],
         **trainer_only,
     )

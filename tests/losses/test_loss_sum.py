@@ -35,7 +35,7 @@ def test_all_losses_together():
     assert list(parts) == list(LOSSES)
     torch.testing.assert_close(total, sum(parts.values()) / 2)
     assert requested(losses) == FeatureRequest(
-        layer=-2, teacher_layer=-2, patch_embeds=True, token_moments=True, mask_ratio=0.75
+        layer=-2, teacher_layer=-2, patch_embeds=True, token_moments=True, mask_ratio=0.75, readers=()
     )
 
 
@@ -201,7 +201,7 @@ def test_tower_without_text():
     blind = replace(STUDENT, has_text=False)
     with pytest.raises(
         ValueError,
-        match=r"losses \['crd'\].* the teacher has no text tower.*can serve \[\].*\['relation', 'patch', 'cka'\]",
+        match=r"losses \['crd'\].* the teacher has no text tower.*can serve \[\].*\['relation', 'patch', 'reader', ",
     ):
         LossSum({"clip": 1, "crd": 1}, STUDENT, blind)
     assert LossSum({"clip": 1}, STUDENT, blind).weights == {"clip": 1.0}

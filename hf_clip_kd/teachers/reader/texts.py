@@ -74,9 +74,10 @@ class Texts:
 
 class LlavaTexts(Texts):
     """
-    Texts of a LLaVA: its chat template for a question and its answer, and for a caption the form of its first stage.
+    Texts of a LLaVA.
 
-    The first stage shows the image, the caption and a newline, without a question.
+    A question and its answer are written by its chat template. A caption has the form of LLaVA's first stage: the
+    image, the caption and a newline, without a question.
 
     Args:
         processor (`LlavaProcessor`): Its processor, whose chat template marks answers with `{% generation %}`.
