@@ -9,6 +9,8 @@ from teacher_models import tiny_clip
 from hf_clip_kd.distillation.trainer import DistillationTrainer
 from hf_clip_kd.teachers.clip import CLIPTeacher
 
+TRAINER_ONLY = ("eval_dataset", "evaluator", "callbacks", "readers")
+
 
 def collate(rows):
     """Pairs with generated captions, and what the teacher reads: larger images and an end of its own."""
@@ -23,9 +25,10 @@ def collate(rows):
     return batch | {f"reader_0_{name}": value for name, value in texts.items()}
 
 
-def make_run(folder, names, student=None, compile_teacher=False, dataset=None, dtype=None, **changes):
+def make_run(folder, names=(), student=None, compile_teacher=False, dataset=None, dtype=None, **changes):
     """A trainer with these losses, the same at every call but for `changes` of the arguments."""
-    trainer_only = {key: changes.pop(key) for key in ("eval_dataset", "evaluator", "callbacks") if key in changes}
+    trainer_only = {key: changes.pop(key) for key in TRAINER_ONLY if key in changes}
+    trainer_only.setdefault("readers", [LinearReader(32, 16)])
     student = make_clip() if student is None else student
     model, processor = tiny_clip()
     torch.manual_seed(0)
@@ -41,6 +44,5 @@ def make_run(folder, names, student=None, compile_teacher=False, dataset=None, d
         teacher_model=CLIPTeacher(model, processor=processor, dtype=dtype, compile=compile_teacher),
         train_dataset=Pairs(BATCH * STEPS) if dataset is None else dataset,
         data_collator=collate,
-        readers=[LinearReader(32, 16)],
         **trainer_only,
     )

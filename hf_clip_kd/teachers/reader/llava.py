@@ -55,7 +55,7 @@ class LlavaReader(Reader):
         self.token_dim, self.num_tokens = config.vision_config.hidden_size, math.prod(layout.grid)
         self.layer, self.depth = config.vision_feature_layer, config.vision_config.num_hidden_layers
         self.texts = LlavaTexts(processor, self.num_tokens)
-        if "generation" not in (self.texts.template or ""):
+        if self.texts.template is None or not any(self.texts.encode("What is it?", "yes")[1]):
             raise ValueError(
                 f"The chat template of the LLaVA {name!r} does not mark its answers. It must have "
                 "`{% generation %}` spans, from which labels come. Save the LLaVA again with a template of "

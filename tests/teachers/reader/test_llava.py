@@ -5,15 +5,19 @@ import torch
 from tiny_llava import SIDE, make_llava
 
 from hf_clip_kd.teachers.reader import load_reader
-from hf_clip_kd.vlm import get_chat_template, save_llava
+from hf_clip_kd.vlm import save_llava
 
+TEMPLATE = (
+    "{% for turn in messages %}{% if turn.role == 'assistant' %}{% generation %}{{ turn.content }} <end>"
+    "{% endgeneration %}{% else %}{{ turn.content }} : {% endif %}{% endfor %}"
+)
 TEXTS = [("what color is the circle ?", "red"), (None, "a red circle"), ("how many objects are there ?", "two")]
 
 
 @pytest.fixture(scope="module", params=["clip", "timm"])
 def saved(request, tmp_path_factory):
-    model, processor = make_llava(request.param)
-    processor.chat_template = processor.tokenizer.chat_template = get_chat_template("short").jinja
+    model, processor = make_llava(request.param, restless=1.5)
+    processor.chat_template = processor.tokenizer.chat_template = TEMPLATE
     folder = tmp_path_factory.mktemp("llava") / request.param
     save_llava(model, processor, folder)
     return model, folder
@@ -42,7 +46,7 @@ def test_answers_are_those_of_the_stock_llava(saved):
     torch.testing.assert_close(answers.logits, stock[positions], rtol=1e-4, atol=1e-4)
     assert answers.labels.tolist() == texts["labels"][positions].tolist()
     assert answers.owners.tolist() == positions.nonzero()[:, 0].tolist() and answers.images == len(TEXTS)
-    assert (stock[0] - stock[2]).abs().max() > 0.1, "texts and images matter"
+    assert (stock[0] - stock[2]).abs().max() > 0.01, "texts and images matter"
 
 
 def test_gradient_reaches_the_tokens_and_nothing_else(saved):
@@ -92,6 +96,13 @@ def test_reads_the_layer_that_it_was_trained_on(saved):
     reader, depth = load_reader(folder), model.config.vision_config.num_hidden_layers
     assert reader.reads(reader.layer) and reader.reads(reader.layer + depth + 1)
     assert not reader.reads(reader.layer - 1) and not reader.reads(None)
+
+
+def test_a_template_that_marks_no_answer_is_refused(tmp_path):
+    model, processor = make_llava()  # whose template has no marks
+    save_llava(model, processor, tmp_path)
+    with pytest.raises(ValueError, match="does not mark its answers.*get_chat_template"):
+        load_reader(tmp_path)
 
 
 def test_refused(saved, tmp_path):
