@@ -10,11 +10,13 @@ loads, with the scores in `results/`.
 """
 
 import logging
+import os
 import subprocess
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from filelock import FileLock
 from transformers import set_seed
 
 import hf_clip_kd as kd
@@ -34,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 RECIPES = Path(__file__).parent
 CONFIGS = RECIPES / "configs" / "distill"
+# Variables by which `accelerate launch` makes a process a part of a run.
+LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 # `--help` shows these first.
 MOST_OFTEN_SET = (
     "model_name_or_path",
@@ -177,20 +181,29 @@ def make_readers(script: DistillArguments, losses: dict | str) -> list[Reader]:
     """Load the readers that the losses name. Train one first if it has a recipe and no folder yet."""
     request, teacher = requested(losses), script.teacher_model_name_or_path
     for name, _ in request.readers or ():
-        folder = name_of(name, teacher)
-        if script.reader_recipe is None or Path(folder, "config.json").is_file():
-            continue
+        if script.reader_recipe is not None:
+            make_reader(script, name_of(name, teacher))
+    return load_readers(request, teacher, dtype=script.teacher_dtype, device=script.teacher_device)
+
+
+def make_reader(script: DistillArguments, folder: str) -> None:
+    """Train a reader into a folder that has none. Of several processes and runs, the first one trains it."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with FileLock(Path(folder, "training.lock")):
+        if Path(folder, "config.json").is_file():
+            return
         logger.info("There is no reader in %s yet: training it.", folder)
         recipe = Path(script.reader_recipe)
         recipe = recipe if recipe.is_file() else RECIPES / "configs" / "train_captioner" / recipe
         command = [sys.executable, str(RECIPES / "train_captioner.py"), "--config", str(recipe)]
-        command += ["--teacher_model_name_or_path", str(teacher), "--output_dir", folder]
-        if subprocess.run(command).returncode:
+        command += ["--teacher_model_name_or_path", str(script.teacher_model_name_or_path), "--output_dir", folder]
+        # It is a run of its own, on a single process.
+        alone = {name: value for name, value in os.environ.items() if name not in LAUNCHED}
+        if subprocess.run(command, env=alone).returncode:
             raise ValueError(
                 f"`reader_recipe={script.reader_recipe}` failed, see its own message above. It must train into "
                 f"{folder}. Run `{' '.join(command[1:])}` by itself."
             )
-    return load_readers(request, teacher, dtype=script.teacher_dtype, device=script.teacher_device)
 
 
 def print_scores(name: str, scores: dict[str, float]) -> None:

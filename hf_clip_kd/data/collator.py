@@ -161,9 +161,8 @@ class CLIPDataCollator:
         batch = self._pixels(images, self._crops(good, uniforms)) if self.train else self._processed(images)
         texts, owners = self._choose([captions for _, captions, *_ in good], uniforms)
         batch |= self._tokenized(texts)
-        for number, write in enumerate(self.readers):
-            written = write(exchanges(kept, texts, uniforms))
-            batch |= {f"{reader_prefix(number)}{name}": values for name, values in written.items()}
+        if self.readers:
+            batch |= self._written(kept, exchanges(kept, texts, uniforms))
         if self.captions == "all":
             batch["text_image"] = torch.tensor(owners)
         if synthetic:
@@ -240,6 +239,10 @@ class CLIPDataCollator:
         tokens = {view: view(texts) for view in set(self._text_views.values())}
         views = self._text_views.items()
         return {f"{name}{prefix}{key}": value for name, view in views for key, value in tokens[view].items()}
+
+    def _written(self, rows: list[dict[str, Any]], chosen: list[Exchange]) -> dict[str, torch.Tensor]:
+        written = ((reader_prefix(number), write(chosen)) for number, write in enumerate(self.readers))
+        return {f"{prefix}{name}": values for prefix, texts in written for name, values in texts.items()}
 
     def _crops(self, good: list[tuple], uniforms: list[list[float]]) -> list[Crop]:
         return [self.crop.draw(image.size, numbers) for (image, *_), numbers in zip(good, uniforms, strict=True)]

@@ -35,16 +35,25 @@ def exchanges(
     return [_exchange(*row) for row in zip(rows, captions, numbers, strict=True)]
 
 
+def every_exchange(row: dict[str, Any], captions: Sequence[str]) -> list[Exchange]:
+    """Return all that a reader may read beside an image: its questions with their answers, or else its captions."""
+    return _asked(row) or [(None, caption) for caption in captions]
+
+
 def _exchange(row: dict[str, Any], caption: str, number: float) -> Exchange:
+    asked = _asked(row)
+    return asked[int(number * len(asked))] if asked else (None, caption)
+
+
+def _asked(row: dict[str, Any]) -> list[Exchange]:
     questions, answers = row.get("question"), row.get("answers")
     if isinstance(questions, str):
         questions, answers = [questions], [answers]
-    asked = [
+    return [
         (question, right if isinstance(right, str) else right[0])
         for question, right in zip(questions or (), answers or (), strict=False)
         if question and right
     ]
-    return asked[int(number * len(asked))] if asked else (None, caption)
 
 
-__all__ = ["Exchange", "exchanges", "reader_prefix"]
+__all__ = ["Exchange", "every_exchange", "exchanges", "reader_prefix"]

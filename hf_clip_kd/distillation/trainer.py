@@ -116,7 +116,7 @@ class DistillationTrainer(BaseTrainer):
         if self.teacher is not None and request.readers is not None:
             name = getattr(self.teacher, "name_or_path", None)
             self.readers = load_readers(request, name) if readers is None else list(readers)
-            check_readers(self.readers, self.teacher.dims, request.teacher_layer)
+            check_readers(self.readers, self.teacher, request.teacher_layer)
         set_precision(model, args.dtype)
         check_fits(model, processing_class, data_collator, self.eval_data_collator)
         if args.channels_last:

@@ -9,9 +9,11 @@ from typing import Any
 import torch
 
 from ...data.collator import CLIPDataCollator
+from ...data.exchanges import Exchange
 from ...data.reading.images import BrokenImageError
 from ...data.transforms.keyed_random import UNIFORMS_PER_ROW
 from ...data.transforms.random_crop import Box, Crop, RandomCrop
+from .answers import stored_answers
 from .sample_id import sample_id
 
 
@@ -81,6 +83,11 @@ class ReplayCollator(CLIPDataCollator):
         captions = [generated if prefix else given for _, given, generated, _ in self._good]
         numbers = [cell.index(text) for cell, text in zip(captions, texts, strict=True)]
         return super()._tokenized(texts, prefix) | self.cache.texts(self._places, numbers, prefix)
+
+    def _written(self, rows: list[dict[str, Any]], chosen: list[Exchange]) -> dict[str, torch.Tensor]:
+        captions = [given for _, given, *_ in self._good]
+        where = (self._places, self._epochs, rows, captions, chosen, self.readers)
+        return super()._written(rows, chosen) | stored_answers(self.cache, *where)
 
 
 def _pixels(box: list[float], width: int, height: int) -> Box:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from tqdm import tqdm
 from ...data.reading.worker_counts import too_many
 from ...losses.features import FeatureRequest
 from ...recipe_io.results import remove_torn
-from . import manifest, shards
+from ..reader import Reader, check_readers
+from . import answers, manifest, shards
 from .reader import TeacherCache
 from .source import ShardedRows
 from .verify import largest_difference
@@ -46,6 +47,9 @@ class CacheWriter:
         shard_size (`int`, *optional*, defaults to `2048`): Rows per file, and so the most that a kill can lose.
         batch_size (`int`, *optional*, defaults to `32`): Rows per forward pass, each with all its crops.
         num_workers (`int`, *optional*, defaults to `0`): Processes that decode and crop.
+        readers (`Sequence[Reader]`, *optional*):
+            Frozen readers, whose answers are stored in the place of the tokens. The collator needs their `texts`.
+        top_k (`int`, *optional*, defaults to `32`): Number of the largest answers to store for a token.
 
     Raises:
         ValueError: The folder is the cache of other teachers, preprocessing, data or dtype, or a teacher cannot give
@@ -65,6 +69,8 @@ class CacheWriter:
         shard_size: int = 2048,
         batch_size: int = 32,
         num_workers: int = 0,
+        readers: Sequence[Reader] = (),
+        top_k: int = 32,
     ):
         self.folder, self.collator, self.dataset = Path(folder), collator, dataset
         self.teachers = manifest.members_of(teacher)
@@ -72,9 +78,9 @@ class CacheWriter:
         request = request or FeatureRequest()
         # The student's part of the request changes nothing in the files.
         request = FeatureRequest(teacher_layer=request.teacher_layer, patch_embeds=request.patch_embeds)
-        for teacher in self.teachers:
-            teacher.prepare(request)
-        teachers = [manifest.describe(teacher) for teacher in self.teachers]
+        for member in self.teachers:
+            member.prepare(request)
+        teachers = [manifest.describe(member) for member in self.teachers]
         if request.teacher_layer is not None and any(entry["image_grid"] is None for entry in teachers):
             raise ValueError(
                 "The losses read patch tokens, and one of the teachers does not tell their grid before it is called. "
@@ -89,6 +95,10 @@ class CacheWriter:
             "dtype": str(dtype),
             "shard_size": shard_size,
         }
+        self.readers, self.top_k = readers, top_k
+        if readers:  # Caches of older versions have no such entry.
+            check_readers(readers, teacher, request.teacher_layer)
+            self.manifest["answers"] = answers.describe(readers, top_k)
         self.state = PartialState()
         if self.state.is_main_process:
             manifest.claim(self.folder, self.manifest)
@@ -161,10 +171,18 @@ class CacheWriter:
             for name, values in features.tensors().items():
                 if name in IMAGE_FEATURES:
                     values = values.unflatten(0, (rows, crops))
+                    if name == "image_tokens" and self.readers:
+                        stored |= answers.ask(self._readers_of(number), number, values, batch, self.top_k, self.dtype)
+                        continue
                 elif name not in TEXT_FEATURES:
                     continue  # Scale and bias belong to the teacher, not to samples.
                 stored[f"{number}.{name}"] = values.to("cpu", self.dtype)
         return stored
+
+    def _readers_of(self, teacher: int) -> dict[int, Reader]:
+        """Return the readers of a teacher by their number: all of them, or in an ensemble its own."""
+        own = dict(enumerate(self.readers))
+        return own if len(self.teachers) == 1 else {teacher: own[teacher]}
 
     def verify(self, batches: int = 8, tolerance: float = 0.01) -> float:
         """

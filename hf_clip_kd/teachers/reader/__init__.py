@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from transformers import AutoConfig
 
-from ...losses.features import CLIPDims, FeatureRequest
+from ...losses.features import FeatureRequest
 from ..base import as_dtype
 from .answering import with_answers
 from .base import Reader
@@ -74,18 +75,20 @@ def name_of(name: str, teacher: object) -> str:
     return name.replace("{teacher}", str(teacher))
 
 
-def check_readers(readers: Sequence[Reader], dims: CLIPDims, layer: int | None) -> None:
+def check_readers(readers: Sequence[Reader], teacher: Any, layer: int | None) -> None:
     """
     Check that readers were trained on what a teacher gives.
 
     Args:
         readers (`Sequence[Reader]`): Readers of one teacher, or one for each teacher of an ensemble.
-        dims ([`CLIPDims`]): Widths of the teacher's features, with `token_dim`.
+        teacher ([`Teacher`]): The teacher, prepared to give its tokens.
         layer (`int`, *optional*): The layer of its tokens.
 
     Raises:
         ValueError: A reader expects tokens of another width or layer, or there is not one for each teacher, or none.
+            Or a cache has stored the answers of other readers.
     """
+    dims = teacher.dims
     if not readers:
         raise ValueError(
             "The loss 'reader' has no reader. It needs the folder of a LLaVA or caption decoder. Name it: "
@@ -103,6 +106,12 @@ def check_readers(readers: Sequence[Reader], dims: CLIPDims, layer: int | None) 
                 f"teacher gives tokens {own.token_dim} wide, of layer {layer}. They must be the same tower's. Give "
                 f"the teacher that the reader was trained on, and `teacher_layer: {reader.layer}` for the losses."
             )
+    stored = getattr(teacher, "manifest", {}).get("answers")
+    if stored is not None and stored["readers"] != [reader.identity()["weights"] for reader in readers]:
+        raise ValueError(
+            f"The teacher cache {str(teacher.folder)!r} holds the answers of other readers. It serves those that it "
+            "was written with. Name them in `losses`, or write a cache with yours: `recipes/cache_teacher.py`."
+        )
 
 
 __all__ = [

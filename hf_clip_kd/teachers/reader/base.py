@@ -13,6 +13,9 @@ from ...models.precision import upcast
 from ...models.towers.checksum import tower_checksum
 from .texts import IGNORED, Texts
 
+# Names of the largest answers that a cache puts beside a reader's inputs.
+ANSWER_LOGITS, ANSWER_IDS = "answer_logits", "answer_ids"
+
 
 class Reader(nn.Module):
     """
@@ -59,22 +62,26 @@ class Reader(nn.Module):
         """
         raise NotImplementedError
 
-    def answers(self, tokens: Tensor, texts: dict[str, Tensor]) -> Answers:
+    def answers(self, tokens: Tensor | None, texts: dict[str, Tensor]) -> Answers:
         """
         Read the teacher's tokens of a batch, and stay ready to read others.
 
         Args:
-            tokens (`Tensor` of shape `(images, num_tokens, token_dim)`): The teacher's tokens, on any device.
-            texts (`dict[str, Tensor]`): What `texts` made of the same rows.
+            tokens (`Tensor` of shape `(images, num_tokens, token_dim)`, *optional*):
+                The teacher's tokens, on any device. Not read if a cache has stored the answers.
+            texts (`dict[str, Tensor]`): What `texts` made of the same rows, with stored answers if there are any.
 
         Raises:
             ValueError: The tokens have another shape than those that the reader was trained on.
         """
+        positions = texts["labels"] != IGNORED
+        labels, owners = texts["labels"][positions], positions.nonzero()[:, 0]
+        if ANSWER_LOGITS in texts:
+            read = self.of_texts(texts, labels.device)
+            return Answers(texts[ANSWER_LOGITS], labels, owners, len(positions), read, texts[ANSWER_IDS])
         read = self.of_texts(texts, tokens.device)
         with torch.no_grad():
             logits = read(tokens)
-        positions = texts["labels"] != IGNORED
-        labels, owners = texts["labels"][positions], positions.nonzero()[:, 0]
         return Answers(logits, labels.to(tokens.device), owners.to(tokens.device), len(tokens), read)
 
     def of_texts(self, texts: dict[str, Tensor], device: torch.device) -> Callable[[Tensor], Tensor]:

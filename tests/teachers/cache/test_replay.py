@@ -27,7 +27,7 @@ def test_texts_and_answers_are_those_of_the_teacher_itself(tmp_path):
     online.prepare(request)
     cache.prepare(request)
     reader = LinearReader(32, 16)
-    check_readers([reader], cache.dims, -2)
+    check_readers([reader], cache, -2)
     options = {"seed": SEED, "max_broken_fraction": 1.0, "readers": [write]}
     replay = kd.ReplayCollator(tiny_clip()[1], cache, **options)
     live = kd.CLIPDataCollator(tiny_clip()[1], online.processor, **VIEWS | options)

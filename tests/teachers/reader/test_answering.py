@@ -1,5 +1,7 @@
 """Readers beside a teacher: answers in its features, and which readers fit."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from made_up_reader import LinearReader, made_up_texts
@@ -39,14 +41,15 @@ def test_a_batch_without_texts():
 
 def test_readers_that_do_not_fit():
     dims = CLIPDims(8, token_dim=5)
-    check_readers([LinearReader(5, 4)], dims, -2)
+    teacher = SimpleNamespace(dims=dims)
+    check_readers([LinearReader(5, 4)], teacher, -2)
     with pytest.raises(ValueError, match="has no reader.*'reader': FOLDER"):
-        check_readers([], dims, -2)
+        check_readers([], teacher, -2)
     with pytest.raises(ValueError, match="tokens 7 wide, of layer -2.*tokens 5 wide, of layer -2"):
-        check_readers([LinearReader(7, 4)], dims, -2)
-    with pytest.raises(ValueError, match="of layer -1.*`teacher_layer: -2`"):
-        check_readers([LinearReader(5, 4)], dims, -1)
-    both = CLIPDims(8, token_dim=5, members=(dims, dims))
+        check_readers([LinearReader(7, 4)], teacher, -2)
+    with pytest.raises(ValueError, match="tokens 5 wide, of layer -1.*`teacher_layer: -2`"):
+        check_readers([LinearReader(5, 4)], teacher, -1)
+    both = SimpleNamespace(dims=CLIPDims(8, token_dim=5, members=(dims, dims)))
     with pytest.raises(ValueError, match="1 readers for 2 teachers.*in the order of the teachers"):
         check_readers([LinearReader(5, 4)], both, -2)
     assert name_of("{teacher}/captioner", "outputs/demo") == "outputs/demo/captioner"
