@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -32,15 +32,23 @@ class ReplayCollator(CLIPDataCollator):
             The student's, with `.image_processor` and `.tokenizer`.
         cache ([`~hf_clip_kd.TeacherCache`]):
             The trainer's teacher. It decides on crops, mirroring and colours.
-        readers, seed, max_broken_fraction:
+        seed, max_broken_fraction, readers:
             Arguments of [`CLIPDataCollator`].
     """
 
-    def __init__(self, processor: Any, cache: Any, *, readers: Sequence = (), **options: Any):
+    def __init__(
+        self,
+        processor: Any,
+        cache: Any,
+        *,
+        seed: int = 0,
+        max_broken_fraction: float = 0.05,
+        readers: Sequence[Callable] = (),
+    ):
         # A cache of an older version does not name its `drop_alpha`: it lies on white.
         settings = {"drop_alpha": 0.0} | cache.settings
         crop = {field.name: settings[field.name] for field in fields(RandomCrop)}
-        super().__init__(processor, readers=readers, **crop, **options)
+        super().__init__(processor, seed=seed, max_broken_fraction=max_broken_fraction, readers=readers, **crop)
         self.cache = cache
         # A JPEG that is decoded smaller than it was for the teachers gives slightly other pixels.
         self._min_side = max(self._min_side, cache.settings["min_side"])
