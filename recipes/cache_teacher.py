@@ -59,8 +59,8 @@ class CacheArguments(HubArguments, ImageTextArguments, RandomCropArguments):
     reader_top_k: int | None = field(
         default=None,
         metadata={
-            "help": "Store so many of the largest answers of the readers that the loss `reader` names, for each "
-            "token, in the place of the teacher's patch tokens."
+            "help": "Number of the largest answers to store for each token, of the readers that the loss `reader` names. "
+            "They take the place of the teacher's patch tokens."
         },
     )
     dtype: str = field(default="bfloat16", metadata={"help": "Type of the stored numbers.", "choices": DTYPES})

@@ -1,5 +1,5 @@
 """
-Share of a step that a frozen reader takes, for a caption decoder and for the first layers of a language model.
+Share of a step that a frozen reader takes: a caption decoder, or the first layers of a language model.
 
     python tests/bench/bench_reader.py
 

@@ -99,7 +99,7 @@ def test_reads_the_layer_that_it_was_trained_on(saved):
 
 
 def test_a_template_that_marks_no_answer_is_refused(tmp_path):
-    model, processor = make_llava()  # whose template has no marks
+    model, processor = make_llava()  # Its template has no marks.
     save_llava(model, processor, tmp_path)
     with pytest.raises(ValueError, match="does not mark its answers.*get_chat_template"):
         load_reader(tmp_path)
