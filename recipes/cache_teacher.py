@@ -59,8 +59,8 @@ class CacheArguments(HubArguments, ImageTextArguments, RandomCropArguments):
     reader_top_k: int | None = field(
         default=None,
         metadata={
-            "help": "Number of the largest answers to store for each token, of the readers that the loss `reader` names. "
-            "They take the place of the teacher's patch tokens."
+            "help": "Number of the largest answers to store for each token of a text. The readers are those that the "
+            "loss `reader` names. The answers take the place of the teacher's patch tokens."
         },
     )
     dtype: str = field(default="bfloat16", metadata={"help": "Type of the stored numbers.", "choices": DTYPES})
