@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...data.exchanges import READER, reader_prefix
 from ...losses.features import CLIPFeatures
-from .base import Reader
+from .base import ANSWER_LOGITS, Reader
 
 
 def with_answers(features: CLIPFeatures, readers: Sequence[Reader], batch: dict[str, Tensor]) -> CLIPFeatures:
@@ -34,6 +34,8 @@ def with_answers(features: CLIPFeatures, readers: Sequence[Reader], batch: dict[
 
 
 def _answered(features: CLIPFeatures, asked: list[tuple[Reader, dict[str, Tensor]]]) -> CLIPFeatures:
+    if features.image_tokens is None and not any(ANSWER_LOGITS in texts for _, texts in asked):
+        return features  # A teacher that was not asked has said nothing.
     answers = [reader.answers(features.image_tokens, texts) for reader, texts in asked]
     return replace(features, answers=tuple(answers))
 

@@ -32,6 +32,9 @@ def test_each_teacher_of_an_ensemble_has_its_reader():
     answered = with_answers(ensemble, [LinearReader(5, 4), LinearReader(7, 4)], batch(2))
     assert [len(member.answers) for member in answered.members] == [1, 1]
     assert not torch.equal(*(member.answers[0].logits for member in answered.members))
+    silent = CLIPFeatures(members=(features(), CLIPFeatures()))
+    answered = with_answers(silent, [LinearReader(5, 4), LinearReader(7, 4)], batch(2))
+    assert [len(member.answers) for member in answered.members] == [1, 0]
 
 
 def test_a_batch_without_texts():
