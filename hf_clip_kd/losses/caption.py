@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .answers import mean_by_owner
+from .answers import Captions, mean_by_owner
 from .base import DistillationLoss
 from .decoder import CaptionDecoder
 from .features import CLIPDims, CLIPFeatures, FeatureRequest
@@ -19,9 +19,10 @@ class CaptionLoss(DistillationLoss):
     over images. The decoder reads the tokens `(images, N, Cs)` by cross-attention, or as a prefix of the caption. It
     is trained along and never exported. The gradient makes the tokens easy to read for it. No teacher is needed.
 
-    With `parallel`, that share of the captions in a batch is predicted at once. All their words are masked, so they
-    can come from the image alone. It is [CapPa](https://huggingface.co/papers/2306.07915), whose share is 0.75, with a
-    decoder of 6 layers for a ViT-B/16. An evaluation predicts word after word.
+    With `parallel`, that share of the captions is predicted at once. All their words are masked, so they can come from
+    the image alone. It is [CapPa](https://huggingface.co/papers/2306.07915), whose share is 0.75, with a decoder of 6
+    layers for a ViT-B/16. The authors draw the captions in each step. Here a caption's words draw it, see [`drawn`]. An
+    evaluation predicts word after word.
 
     Default weight 1. OpenVision gives it twice the weight of the contrastive loss. The CLIP-KD benchmark has no number
     for it.
@@ -93,8 +94,27 @@ class CaptionLoss(DistillationLoss):
         positions = student.captions.mask[:, 1 : ids.shape[1]]
         parallel = None
         if self.training and self.parallel > 0:
-            # Rows come in random order, so the first ones are a random share.
-            parallel = torch.arange(len(ids), device=ids.device) < self.parallel * len(ids)
+            parallel = drawn(student.captions, self.parallel)
         logits = self.decoder(tokens, ids[:, :-1], positions, parallel)
         values = F.cross_entropy(logits, ids[:, 1:][positions], reduction="none")
         return mean_by_owner(values, positions.nonzero()[:, 0], len(ids))
+
+
+def drawn(captions: Captions, share: float) -> Tensor:
+    """
+    Draw a share of captions by a hash of their words.
+
+    Every split of a batch, by processes or micro-batches, and every resumed run draws the same captions.
+
+    Args:
+        captions ([`Captions`]): Captions.
+        share (`float`): Share to draw, from 0 to 1.
+
+    Returns:
+        `Tensor` of shape `(images,)`: True for the drawn captions.
+    """
+    powers = torch.tensor(
+        [pow(31, place, 999_983) for place in range(captions.ids.shape[1])], device=captions.ids.device
+    )
+    numbers = ((captions.ids.long() + 1) * captions.mask * powers).sum(dim=1) % 1_000_003
+    return numbers * 7_368_787 % 10_000_019 < share * 10_000_019

@@ -8,6 +8,7 @@ from loss_inputs import BATCH, PAIRS, STUDENT, WORDS, build, features
 
 from hf_clip_kd.losses import requested
 from hf_clip_kd.losses.answers import Captions
+from hf_clip_kd.losses.caption import drawn
 from hf_clip_kd.losses.features import CLIPDims, FeatureRequest
 
 
@@ -32,13 +33,26 @@ def test_is_the_formula():
     torch.testing.assert_close(loss(student), torch.stack(expected).mean())
 
 
-def test_a_share_of_a_batch_is_parallel_in_training_alone():
+def test_a_share_of_the_captions_is_parallel_in_training_alone():
     loss, plain = small(parallel=0.5), small()
     plain.load_state_dict({key: x for key, x in loss.state_dict().items() if key != "decoder.mask"})
     student = features(STUDENT, 1, torch.float64)
     values, expected = loss.values(student), plain.values(student)
-    assert ((values - expected).abs() > 1e-9).tolist() == [True] * 3 + [False] * 3
+    parallel = drawn(student.captions, 0.5)
+    assert 0 < parallel.sum() < BATCH
+    assert torch.equal((values - expected).abs() > 1e-9, parallel)
     torch.testing.assert_close(loss.eval().values(student), expected)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.75, 1.0])
+def test_captions_are_drawn_by_their_words(share):
+    ids = torch.randint(0, 600, (4000, 12), generator=torch.Generator().manual_seed(0))
+    captions = Captions(ids, torch.arange(12)[None] < 3 + torch.arange(4000)[:, None] % 9)
+    found = drawn(captions, share)
+    assert found.float().mean() == pytest.approx(share, abs=0.03)
+    padded = Captions(torch.nn.functional.pad(ids, (0, 5), value=7), torch.nn.functional.pad(captions.mask, (0, 5)))
+    assert torch.equal(drawn(padded, share), found)
+    assert torch.equal(drawn(Captions(ids.flip(0), captions.mask.flip(0)), share), found.flip(0))
 
 
 def test_long_captions_are_cut():
