@@ -21,8 +21,8 @@ class CaptionLoss(DistillationLoss):
 
     With `parallel`, that share of the captions is predicted at once. All their words are masked, so they can come from
     the image alone. It is [CapPa](https://huggingface.co/papers/2306.07915), whose share is 0.75, with a decoder of 6
-    layers for a ViT-B/16. The authors draw the captions in each step. Here a caption's words draw it, see [`drawn`]. An
-    evaluation predicts word after word.
+    layers for a ViT-B/16. The authors draw the captions in each step. Here a caption's words draw it, see [`drawn`].
+    An evaluation predicts word after word.
 
     Default weight 1. OpenVision gives it twice the weight of the contrastive loss. The CLIP-KD benchmark has no number
     for it.
