@@ -17,6 +17,7 @@ from .models import TimmCLIPConfig, TimmCLIPModel, list_models, load_clip
 from .models.inherit import init_from_teacher
 from .teachers import CLIPTeacher, FunctionTeacher, Teacher, TeacherEnsemble, TeacherProcessor, load_teacher
 from .teachers.cache import AugmentationCollator, CacheWriter, ReplayCollator, TeacherCache
+from .teachers.reader import load_reader
 from .vlm import LlavaDataCollator, LlavaTrainer, LlavaTrainingArguments, build_llava, load_llava, save_llava
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "load_image_text",
     "load_instruct",
     "load_llava",
+    "load_reader",
     "load_teacher",
     "save_llava",
 ]

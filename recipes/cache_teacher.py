@@ -26,10 +26,11 @@ import hf_clip_kd as kd
 from hf_clip_kd.data.arguments import ImageTextArguments, RandomCropArguments
 from hf_clip_kd.hub.cards import record_sources
 from hf_clip_kd.hub.run import HubArguments, check_run, push_run
-from hf_clip_kd.losses import requested_by_all
+from hf_clip_kd.losses import requested, requested_by_all
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
 from hf_clip_kd.teachers.cache.manifest import drop_alpha
 from hf_clip_kd.teachers.cache.sample_id import probe
+from hf_clip_kd.teachers.reader import Reader, load_readers
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,13 @@ class CacheArguments(HubArguments, ImageTextArguments, RandomCropArguments):
             "help": "Losses of the students, or a list of them: one cache serves all. Losses on patches need the "
             "teacher's patch tokens in the cache, of each layer that they read. A layer makes it some hundred times "
             "larger. Embeddings are enough for all others."
+        },
+    )
+    reader_top_k: int | None = field(
+        default=None,
+        metadata={
+            "help": "Number of the largest answers to store for each token of a text. The readers are those that the "
+            "loss `reader` names. The answers take the place of the teacher's patch tokens."
         },
     )
     dtype: str = field(default="bfloat16", metadata={"help": "Type of the stored numbers.", "choices": DTYPES})
@@ -90,6 +98,24 @@ def load_data(args: CacheArguments):
     return ConcatDataset(sources) if all(hasattr(source, "__len__") for source in sources) else Chained(sources)
 
 
+def objectives(args: CacheArguments) -> list:
+    return args.losses if isinstance(args.losses, list) else [args.losses]
+
+
+def load_answering(args: CacheArguments, device) -> list[Reader]:
+    """Load the readers whose answers are stored."""
+    if args.reader_top_k is None:
+        return []
+    requests = [request for request in map(requested, objectives(args)) if request.readers]
+    if not requests or any(request.readers != requests[0].readers for request in requests):
+        raise ValueError(
+            f"`reader_top_k={args.reader_top_k}` stores the answers of the readers in `losses`, which name "
+            f"{[request.readers for request in requests]}. They must name the same ones, and at least one. Write for "
+            "example `losses: {reader: {reader: outputs/captioner}}`."
+        )
+    return load_readers(requests[0], args.teacher_model_name_or_path, dtype=args.teacher_dtype, device=device)
+
+
 def has_synthetic(args: CacheArguments) -> bool:
     sources = args.datasets or [{"synthetic_text_column": args.synthetic_text_column}]
     return all(source.get("synthetic_text_column") is not None for source in sources)
@@ -110,6 +136,7 @@ def main(argv: list[str] | None = None) -> kd.TeacherCache:
         trust_remote_code=args.trust_remote_code,
     )
     dataset = load_data(args)
+    readers = load_answering(args, state.device)
     collator = kd.AugmentationCollator(
         teacher.processor,
         augmentations=args.augmentations,
@@ -118,6 +145,7 @@ def main(argv: list[str] | None = None) -> kd.TeacherCache:
         seed=args.seed,
         synthetic=has_synthetic(args),
         max_broken_fraction=args.max_broken_fraction,
+        readers=[reader.texts for reader in readers],
     )
     writer = kd.CacheWriter(
         args.output_dir,
@@ -125,11 +153,13 @@ def main(argv: list[str] | None = None) -> kd.TeacherCache:
         collator,
         dataset,
         {"rows": len(dataset) if hasattr(dataset, "__len__") else None, "samples": probe(dataset)},
-        request=requested_by_all(args.losses if isinstance(args.losses, list) else [args.losses]),
+        request=requested_by_all(objectives(args)),
         dtype=getattr(torch, args.dtype),
         shard_size=args.shard_size,
         batch_size=args.batch_size,
         num_workers=args.dataloader_num_workers,
+        readers=readers,
+        top_k=args.reader_top_k,
     )
     if state.is_main_process:
         # The recipe tells the place of images and captions, which do not travel with the cache.

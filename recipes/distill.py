@@ -10,9 +10,13 @@ loads, with the scores in `results/`.
 """
 
 import logging
+import os
+import subprocess
+import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from filelock import FileLock
 from transformers import set_seed
 
 import hf_clip_kd as kd
@@ -22,14 +26,19 @@ from hf_clip_kd.evaluation import build_evaluator, measure
 from hf_clip_kd.evaluation.cost import measure_run
 from hf_clip_kd.hub.cards import record_sources
 from hf_clip_kd.hub.run import check_run, push_run
+from hf_clip_kd.losses import requested
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
 from hf_clip_kd.teachers.cache.sample_id import probe
+from hf_clip_kd.teachers.reader import Reader, load_readers, name_of
 from hf_clip_kd.training.sharded import gather_full_model
 from hf_clip_kd.vlm.saving import load_folder
 
 logger = logging.getLogger(__name__)
 
-CONFIGS = Path(__file__).parent / "configs" / "distill"
+RECIPES = Path(__file__).parent
+CONFIGS = RECIPES / "configs" / "distill"
+# Variables by which `accelerate launch` makes a process a part of a run.
+LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 # `--help` shows these first.
 MOST_OFTEN_SET = (
     "model_name_or_path",
@@ -113,6 +122,13 @@ class DistillArguments(ImageTextArguments, RandomCropArguments):
             "card names it."
         },
     )
+    reader_recipe: str | None = field(
+        default=None,
+        metadata={
+            "help": "YAML of train_captioner.py that makes the reader which the loss `reader` names, if there is no "
+            "such folder. It is a path, or a name in recipes/configs/train_captioner."
+        },
+    )
     max_broken_fraction: float = field(
         default=0.05, metadata={"help": "Largest share of unreadable images, between 0 and 1. Above it the run stops."}
     )
@@ -178,6 +194,35 @@ def open_cache(script: DistillArguments, teacher: kd.Teacher | None, dataset) ->
     return cache
 
 
+def make_readers(script: DistillArguments, losses: dict | str) -> list[Reader]:
+    """Load the readers that the losses name. Train one first if it has a recipe and no folder yet."""
+    request, teacher = requested(losses), script.teacher_model_name_or_path
+    for name, _ in request.readers or ():
+        if script.reader_recipe is not None:
+            make_reader(script, name_of(name, teacher))
+    return load_readers(request, teacher, dtype=script.teacher_dtype, device=script.teacher_device)
+
+
+def make_reader(script: DistillArguments, folder: str) -> None:
+    """Train a reader into a folder that has none. Of several processes and runs, the first one trains it."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with FileLock(Path(folder, "training.lock")):
+        if Path(folder, "config.json").is_file():
+            return
+        logger.info("There is no reader in %s yet: training it.", folder)
+        recipe = Path(script.reader_recipe)
+        recipe = recipe if recipe.is_file() else RECIPES / "configs" / "train_captioner" / recipe
+        command = [sys.executable, str(RECIPES / "train_captioner.py"), "--config", str(recipe)]
+        command += ["--teacher_model_name_or_path", str(script.teacher_model_name_or_path), "--output_dir", folder]
+        # It is a run of its own, on a single process.
+        alone = {name: value for name, value in os.environ.items() if name not in LAUNCHED}
+        if subprocess.run(command, env=alone).returncode:
+            raise ValueError(
+                f"`reader_recipe={script.reader_recipe}` failed, see its own message above. It must train into "
+                f"{folder}. Run `{' '.join(command[1:])}` by itself."
+            )
+
+
 def print_scores(name: str, scores: dict[str, float]) -> None:
     width = max(len(metric) for metric in scores)
     print(f"\n{name}")
@@ -212,7 +257,12 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     if evaluator is not None:
         evaluator.check()  # a training is long, and its end too late
     train_dataset = load_data(script, training.seed)
-    data_options = {"seed": training.seed, "max_broken_fraction": script.max_broken_fraction}
+    readers = make_readers(script, training.losses)
+    data_options = {
+        "seed": training.seed,
+        "max_broken_fraction": script.max_broken_fraction,
+        "readers": [reader.texts for reader in readers],
+    }
     if script.teacher_cache is None:
         views = None if teacher is None else teacher.processor
         make = IndependentCropsCollator if script.independent_crops else kd.CLIPDataCollator
@@ -228,6 +278,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         data_collator=collator,
         processing_class=processor,
         evaluator=evaluator,
+        readers=readers,
     )
     if trainer.is_world_process_zero():
         parser.save(Path(training.output_dir) / "recipe.yaml", script, training)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from PIL import Image
 
+from .exchanges import Exchange, exchanges, reader_prefix
 from .reading.images import BrokenImageError, BrokenImages, decode_image, decode_with_alpha, image_name
 from .reading.tars import ERROR
 from .reading.transparency import flatten
@@ -50,6 +51,8 @@ class CLIPDataCollator:
         max_broken_fraction (`float`, *optional*, defaults to `0.05`):
             Largest share of broken rows, measured from 100 rows on. The run stops with an error above it. A
             shorter run ends in one if half of its rows are broken, or more than this share of 100.
+        readers (`Sequence[Callable]`, *optional*):
+            The `texts` of frozen readers. Each writes a question of a row with its answer, or the row's caption.
         crop:
             `crop_scale`, `crop_ratio`, `flip`, `color_jitter`, `color_jitter_prob`, `gray_scale_prob` and
             `drop_alpha` of [`RandomCrop`].
@@ -69,9 +72,10 @@ class CLIPDataCollator:
         captions: str | None = None,
         seed: int = 0,
         max_broken_fraction: float = 0.05,
+        readers: Sequence[Callable[[list[Exchange]], dict[str, torch.Tensor]]] = (),
         **crop: Any,
     ):
-        self.train = train
+        self.train, self.readers = train, readers
         self.crop = RandomCrop(**crop)
         self.captions = captions or ("draw" if train else "first")
         if self.captions not in _CAPTIONS:
@@ -144,6 +148,7 @@ class CLIPDataCollator:
             - `teacher_pixel_values`, `teacher_input_ids`, `teacher_attention_mask` if the teacher's differ;
             - with generated captions `synthetic_input_ids` and `synthetic_attention_mask`, one text per image, and the
               same for the teacher;
+            - `reader_0_input_ids`, `reader_0_attention_mask` and `reader_0_labels`, and so on for each reader;
             - `sample_index` (batch,) if the rows have an `__index__`, so that messages can name them.
 
             A batch is smaller by its dropped rows. Copies in the gaps would be false negatives in contrastive losses.
@@ -156,6 +161,8 @@ class CLIPDataCollator:
         batch = self._pixels(images, self._crops(good, uniforms)) if self.train else self._processed(images)
         texts, owners = self._choose([captions for _, captions, *_ in good], uniforms)
         batch |= self._tokenized(texts)
+        if self.readers:
+            batch |= self._written(kept, exchanges(kept, texts, uniforms))
         if self.captions == "all":
             batch["text_image"] = torch.tensor(owners)
         if synthetic:
@@ -232,6 +239,10 @@ class CLIPDataCollator:
         tokens = {view: view(texts) for view in set(self._text_views.values())}
         views = self._text_views.items()
         return {f"{name}{prefix}{key}": value for name, view in views for key, value in tokens[view].items()}
+
+    def _written(self, rows: list[dict[str, Any]], chosen: list[Exchange]) -> dict[str, torch.Tensor]:
+        written = ((reader_prefix(number), write(chosen)) for number, write in enumerate(self.readers))
+        return {f"{prefix}{name}": values for prefix, texts in written for name, values in texts.items()}
 
     def _crops(self, good: list[tuple], uniforms: list[list[float]]) -> list[Crop]:
         return [self.crop.draw(image.size, numbers) for (image, *_), numbers in zip(good, uniforms, strict=True)]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from ..losses.answers import Answers, Captions
 from ..losses.features import CLIPFeatures
 from ..models.precision import upcast
 
@@ -135,7 +136,9 @@ def concatenate(parts: list[CLIPFeatures]) -> CLIPFeatures:
         if value.ndim > 0
     }
     members = tuple(concatenate(list(member)) for member in zip(*(part.members for part in parts), strict=True))
-    return replace(parts[0].with_tensors(rows), members=members)
+    answers = tuple(Answers.concatenate(own) for own in zip(*(part.answers for part in parts), strict=True))
+    captions = None if parts[0].captions is None else Captions.concatenate([part.captions for part in parts])
+    return replace(parts[0].with_tensors(rows), members=members, answers=answers, captions=captions)
 
 
 @contextmanager

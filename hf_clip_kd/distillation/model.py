@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ..losses import LossSum, requested
+from ..losses.answers import Captions
 from ..losses.base import MAX_LOG_SCALE
 from ..losses.features import CLIPDims, CLIPFeatures
 from ..models import (
@@ -182,6 +183,7 @@ class DistillationModel(nn.Module):
             logit_bias=None if self.logit_bias is None else self.logit_bias[0],
             masked_image_embeds=masked,
             synthetic_text_embeds=synthetic,
+            captions=Captions.of(input_ids, attention_mask),
         )
         return features.with_tokens(tokens, self.grids, self.request)
 

@@ -1,7 +1,7 @@
 """DistillationTrainer: a `transformers.Trainer` for a student with its losses, and a frozen teacher."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from ..models.processing import check_fits
 from ..teachers import load_teacher
 from ..teachers.base import TEXT_INPUTS, Teacher
 from ..teachers.ensemble import TeacherEnsemble
+from ..teachers.reader import Reader, check_readers, load_readers, with_answers
 from ..training.alarms import Alarms
 from ..training.arguments import save_arguments
 from ..training.base_trainer import BaseTrainer
@@ -64,6 +65,8 @@ class DistillationTrainer(BaseTrainer):
         evaluator (`Callable`, *optional*):
             `evaluator(model, processor) -> dict[str, float]`, run once at every evaluation. Callbacks see its scores
             together with the losses of all data sets.
+        readers (`Sequence[Reader]`, *optional*):
+            Frozen readers for the loss `reader`, by default those that it names. `data_collator` needs their `texts`.
         kwargs:
             `callbacks`, `optimizer_cls_and_kwargs` and other arguments of [`~transformers.Trainer`]. `optimizers` must
             hold heads and scales, too.
@@ -91,6 +94,7 @@ class DistillationTrainer(BaseTrainer):
         eval_data_collator: Callable[[list], dict] | None = None,
         processing_class=None,
         evaluator: Callable[[Any, Any], dict[str, float]] | None = None,
+        readers: Sequence[Reader] | None = None,
         **kwargs,
     ):
         args = args or DistillationTrainingArguments("distilled")
@@ -104,10 +108,16 @@ class DistillationTrainer(BaseTrainer):
         self.teacher = load_teacher(teacher_model) if isinstance(teacher_model, str | list) else teacher_model
         self.evaluator = evaluator
         self.eval_data_collator = eval_data_collator
+        request = requested(args.losses)
         if self.teacher is not None:
-            self.teacher.prepare(requested(args.losses))
+            self.teacher.prepare(request)
             if hasattr(data_collator, "check_teacher"):
                 data_collator.check_teacher(getattr(self.teacher, "processor", None))
+        self.readers = []
+        if self.teacher is not None and request.readers is not None:
+            name = getattr(self.teacher, "name_or_path", None)
+            self.readers = load_readers(request, name) if readers is None else list(readers)
+            check_readers(self.readers, self.teacher, request.teacher_reads)
         set_precision(model, args.dtype)
         check_fits(model, processing_class, data_collator, self.eval_data_collator)
         if args.channels_last:
@@ -135,6 +145,8 @@ class DistillationTrainer(BaseTrainer):
             self.teacher.place(self.args.device)
             if self.args.teacher_sharded:
                 shard_teacher(self.teacher)
+        for reader in self.readers:
+            reader.place(self.args.device)
 
     @property
     def student(self) -> PreTrainedModel:
@@ -165,7 +177,10 @@ class DistillationTrainer(BaseTrainer):
             return None
         members = {"members": asked} if isinstance(self.teacher, TeacherEnsemble) else {}
         with self.throughput.clock("teacher"), self.accelerator.autocast():
-            return self.teacher.of_batch(inputs, **members)
+            features = self.teacher.of_batch(inputs, **members)
+            if self.model.losses.request.readers is None:
+                return features
+            return with_answers(features, self.readers, inputs)
 
     def _inner_training_loop(self, batch_size: int | None = None, args=None, **kwargs):
         if not args.auto_find_batch_size:
@@ -233,13 +248,14 @@ class DistillationTrainer(BaseTrainer):
     # ---- Saving and loading ----
 
     def run_identity(self) -> dict[str, Any]:
-        """Return the objective and the teacher besides what describes any run."""
+        """Return the objective, the teacher and its readers besides what describes any run."""
         losses = {
             name: {"weight": weight.plain, **options}
             for name, (_, weight, options) in specification(self.args.losses).items()
         }
         teacher = None if self.teacher is None else self.teacher.identity()
-        return super().run_identity() | {"losses": losses, "teacher": teacher}
+        readers = {"readers": [reader.identity() for reader in self.readers]} if self.readers else {}
+        return super().run_identity() | {"losses": losses, "teacher": teacher} | readers
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         """Write a folder that plain transformers loads, and heads and scales in `losses.safetensors` beside it."""

@@ -9,6 +9,8 @@ from functools import cached_property
 import torch.nn.functional as F
 from torch import Tensor
 
+from .answers import Answers, Captions
+
 
 @dataclass
 class CLIPFeatures:
@@ -46,6 +48,10 @@ class CLIPFeatures:
         layers (`dict[int, CLIPFeatures]`):
             Tokens, grid, moments and class token of each layer by its index, if the losses read several. The fields of
             a single layer are then `None`, and `image_grid` is that of `patch_embeds`.
+        captions ([`Captions`], *optional*):
+            The captions of this process's images, as a student's text tower reads them.
+        answers (`tuple[Answers, ...]`):
+            Answers of each frozen reader about the teacher's `image_tokens`.
         members (`tuple[CLIPFeatures, ...]`):
             Features of each teacher of an ensemble.
     """
@@ -62,6 +68,8 @@ class CLIPFeatures:
     token_moments: Tensor | None = None
     class_token: Tensor | None = None
     layers: dict[int, CLIPFeatures] = field(default_factory=dict)
+    captions: Captions | None = None
+    answers: tuple[Answers, ...] = ()
     members: tuple[CLIPFeatures, ...] = ()
 
     @cached_property
@@ -169,6 +177,7 @@ class CLIPDims:
             Each layer and its channels, if the losses read several. `token_dim` is then `None`.
         has_text (`bool`): `True` if the model has a text tower.
         has_bias (`bool`): `True` if the model has a `logit_bias`.
+        vocab_size (`int`, *optional*): Number of ids that the student's text tower knows.
         weight (`float` or `dict`): Weight of a teacher in its ensemble, as [`~losses.schedule.read_weight`] reads it.
         members (`tuple[CLIPDims, ...]`): Widths of each teacher of an ensemble.
     """
@@ -180,6 +189,7 @@ class CLIPDims:
     weight: float | dict = 1.0
     members: tuple[CLIPDims, ...] = ()
     token_dims: tuple[tuple[int, int], ...] = ()
+    vocab_size: int | None = None
 
     def at(self, layer: int) -> CLIPDims:
         """Return widths whose `token_dim` is that of a layer, as [`CLIPFeatures.at`] does."""
@@ -198,7 +208,8 @@ class CLIPDims:
         """Read the widths of a transformers dual encoder from its config (SigLIP's are in its text tower)."""
         config = model.config
         embed_dim = config.projection_dim if hasattr(config, "projection_dim") else config.text_config.projection_size
-        return cls(embed_dim, has_bias=getattr(model, "logit_bias", None) is not None)
+        vocab_size = getattr(config.text_config, "vocab_size", None)
+        return cls(embed_dim, has_bias=getattr(model, "logit_bias", None) is not None, vocab_size=vocab_size)
 
 
 @dataclass(frozen=True)
@@ -215,6 +226,8 @@ class FeatureRequest:
         class_token (`bool`): `True` if both must give the class token at each of these layers.
         layers, teacher_layers (`tuple[int, ...]`):
             All entries that are read, if they are several. `layer` and `teacher_layer` are the first of them.
+        readers (`tuple[tuple[str, int | None], ...]`, *optional*):
+            Name and number of layers of each frozen reader whose `answers` are read. Empty for readers without a name.
     """
 
     layer: int | None = None
@@ -225,6 +238,7 @@ class FeatureRequest:
     class_token: bool = False
     layers: tuple[int, ...] = ()
     teacher_layers: tuple[int, ...] = ()
+    readers: tuple[tuple[str, int | None], ...] | None = None
 
     @classmethod
     def of_layers(cls, student: Iterable[int], teacher: Iterable[int], **others) -> FeatureRequest:

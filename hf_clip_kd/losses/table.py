@@ -3,6 +3,7 @@
 from .afd import AFDLoss
 from .affinity import AffinityLoss
 from .base import DistillationLoss
+from .caption import CaptionLoss
 from .cka import CKALoss
 from .clip import CLIPLoss
 from .crd import CRDLoss
@@ -14,6 +15,7 @@ from .inter_image import InterImageLoss
 from .mfd import MFDLoss
 from .patch import PatchLoss
 from .patch_text import PatchTextLoss
+from .reader import ReaderLoss
 from .reinforced import ReinforcedLoss
 from .relation import RelationLoss
 from .siglip import SigLIPLoss
@@ -36,5 +38,7 @@ LOSSES: dict[str, type[DistillationLoss]] = {
     "inter_image": InterImageLoss,
     "patch": PatchLoss,
     "patch_text": PatchTextLoss,
+    "reader": ReaderLoss,
+    "caption": CaptionLoss,
     "cka": CKALoss,
 }

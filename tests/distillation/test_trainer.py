@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from checkpointed_runs import assert_same, make_run
+from every_loss import make_run as make_every
 from miniature import (
     ALL_LOSSES,
     BATCH,
@@ -35,6 +36,7 @@ from hf_clip_kd.losses.features import CLIPDims, CLIPFeatures
 from hf_clip_kd.models.tokenizer import clip_tokenizer
 from hf_clip_kd.models.towers.tokens import pooled
 from hf_clip_kd.teachers import TeacherEnsemble
+from hf_clip_kd.teachers.reader import Captioner, CaptionerConfig
 
 
 def test_training_equals_a_bare_loop(tmp_path):
@@ -434,3 +436,48 @@ def test_bad_arguments(tmp_path):
         make_args(tmp_path, losses={})
     with pytest.raises(ValueError, match="remove_unused_columns=True"):
         make_args(tmp_path, remove_unused_columns=True)
+
+
+def test_a_reader_is_no_part_of_the_model_nor_of_its_folder(tmp_path):
+    run = make_every(tmp_path, ["reader", "clip"], save_strategy="steps", save_steps=2)
+    (reader,) = run.readers
+    before = copy.deepcopy(reader.state_dict())
+    run.train()
+    run.save_model()
+    assert all(torch.equal(value, before[name]) for name, value in reader.state_dict().items())
+    assert {id(p) for p in reader.parameters()}.isdisjoint(id(p) for p in run.model.parameters())
+    assert not any(p.requires_grad or p.grad is not None for p in reader.parameters()) and not reader.training
+    heads = load_file(tmp_path / "losses.safetensors")
+    assert {name.split(".")[3] for name in heads if "reader" in name} == {"adapter"}
+    for folder in (tmp_path, tmp_path / "checkpoint-2"):
+        assert not any("adapter" in name or "words" in name for name in load_file(folder / "model.safetensors"))
+        assert not any(name.stat().st_size and "reader" in name.name for name in folder.iterdir())
+    CLIPModel.from_pretrained(tmp_path)
+    assert len(set(logs(run, "loss/reader"))) == STEPS
+
+
+def test_a_run_resumes_with_its_own_reader_only(tmp_path):
+    options = {"save_strategy": "steps", "save_steps": 2}
+    whole = make_every(tmp_path, ["reader"], **options)
+    whole.train()
+    again = make_every(tmp_path, ["reader"], **options)
+    again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert logs(again, "loss")[-1] == logs(whole, "loss")[-1]
+    other = make_every(tmp_path, ["reader"], **options)
+    other.readers[0].image.weight.mul_(2)
+    with pytest.raises(ValueError, match="readers"):
+        other.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+
+
+def test_readers_that_the_losses_name_are_loaded(tmp_path):
+    sizes = {"token_dim": 32, "num_tokens": 16, "vocab_size": 600, "hidden_size": 16, "num_heads": 2}
+    Captioner(CaptionerConfig(**sizes)).save_pretrained(tmp_path / "captioner")
+    clip_tokenizer(600).save_pretrained(tmp_path / "captioner")
+    losses = {"reader": {"reader": str(tmp_path / "captioner")}, "caption": 1.0}
+    run = make_every(tmp_path, losses=losses, readers=None)
+    assert type(run.readers[0]).__name__ == "CaptionerReader"
+    run.train()
+    assert len(logs(run, "loss/reader")) == len(logs(run, "loss/caption")) == STEPS
+    with pytest.raises(ValueError, match="The loss 'reader' has no reader"):
+        make_every(tmp_path, ["reader"], readers=None)
+    assert make_every(tmp_path, ["clip"]).readers == []

@@ -6,13 +6,18 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
+from every_loss import collate as collate_with_texts
+from loss_inputs import SMALL
+from made_up_reader import LinearReader
 from miniature import ALL_LOSSES, Pairs, Teacher, collate, make_args, make_clip
 from processes import join, leave
+from teacher_models import tiny_clip
 
 from hf_clip_kd.distillation.trainer import DistillationTrainer
 from hf_clip_kd.losses.base import DistillationLoss
 from hf_clip_kd.models import encode_layers, token_shape
 from hf_clip_kd.teachers.base import to_loss_features
+from hf_clip_kd.teachers.clip import CLIPTeacher
 from hf_clip_kd.training.sharded import gather_full_model, is_sharded, whole_values
 
 WINDOW, STEPS = 12, 20
@@ -97,6 +102,9 @@ RUNS = {
             "fd": {"weight": {0: 4.0, 0.25: 0}},
         }
     },
+    "reader": {
+        "losses": {"clip": 1.0, "reader": 1.0, "caption": {"weight": 1.0, "parallel": 0.5, **SMALL["caption"]}}
+    },
     # Evaluated in between, with the average in the place of the weights, which go on as if nothing had been.
     "average": {"ema_decay": 0.9, "eval_strategy": "steps", "eval_steps": 5},
 }
@@ -113,9 +121,13 @@ def make_run(folder, processes=1, student=None, dataset=None, **settings):
     }
     args = make_args(folder, **defaults | settings)
     # Models come after the arguments, as in the recipes, since ZeRO-3 would shard them from here on.
-    student, teacher = student or make_clip(), DenseTeacher(make_clip(24, 20, seed=1))
-    data = Pairs(WINDOW * STEPS) if dataset is None else dataset
-    return DistillationTrainer(student, args, teacher, data, Pairs(WINDOW), data_collator=collate)
+    student, data = student or make_clip(), Pairs(WINDOW * STEPS) if dataset is None else dataset
+    if "reader" not in args.losses:
+        teacher = DenseTeacher(make_clip(24, 20, seed=1))
+        return DistillationTrainer(student, args, teacher, data, Pairs(WINDOW), data_collator=collate)
+    model, processor = tiny_clip()
+    teacher, readers = CLIPTeacher(model, processor=processor), [LinearReader(32, 16)]
+    return DistillationTrainer(student, args, teacher, data, data_collator=collate_with_texts, readers=readers)
 
 
 def weights(module):

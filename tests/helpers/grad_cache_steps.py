@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 import torch
+from loss_inputs import rows_of
+from made_up_reader import answers_about
 from miniature import Pairs, make_clip
 
 from hf_clip_kd.distillation.grad_cache import cached_losses
@@ -44,16 +46,14 @@ def make_batches(sizes=SIZES) -> list[dict]:
         image_grid=(2, 2),
         patch_embeds=random(4, 20),
         token_moments=torch.stack([tokens.mean(1), tokens.square().mean(1)], dim=1),
+        answers=(answers_about(tokens),),
     )
     pairs = Pairs(count)
     rows = {"pixel_values": pairs.pixels.double(), "input_ids": pairs.ids, "synthetic_input_ids": pairs.ids.flip(0)}
 
-    def part(i, x):
-        return x.split(sizes)[i] if x.ndim else x
-
     return [
-        {name: part(i, x) for name, x in rows.items()} | {"teacher_features": teacher.map(lambda x, i=i: part(i, x))}
-        for i in range(len(sizes))
+        {name: x[own] for name, x in rows.items()} | {"teacher_features": rows_of(teacher, own)}
+        for own in torch.arange(count).split(sizes)
     ]
 
 

@@ -5,13 +5,17 @@ from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
+from made_up_reader import answers_about, of_images
 from torch import Tensor
 
 from hf_clip_kd.losses import LOSSES, DistillationLoss
+from hf_clip_kd.losses.answers import Captions
 from hf_clip_kd.losses.features import CLIPDims, CLIPFeatures
 
 BATCH, NARROW, WIDE = 6, 16, 24
-STUDENT = CLIPDims(NARROW, token_dim=10)
+SMALL = {"caption": {"hidden_size": 8, "num_layers": 1, "num_heads": 2}}
+WORDS = 9  # ids of the student's tokenizer
+STUDENT = CLIPDims(NARROW, token_dim=10, vocab_size=WORDS)
 TEACHER = CLIPDims(WIDE, token_dim=14)
 # Equal widths need no head, a wider teacher does, and SigLIP-like students bring their own bias.
 PAIRS = {
@@ -46,7 +50,24 @@ def features(dims: CLIPDims, seed: int, dtype=torch.float32, scale=14.0) -> CLIP
         patch_embeds=torch.randn(BATCH, rows * columns, dims.embed_dim, generator=generator),
         class_token=1 + 2 * torch.randn(BATCH, dims.token_dim, generator=generator),
     )
-    return with_moments(values.map(lambda x: x.to(dtype)))
+    values = with_moments(values.map(lambda x: x.to(dtype)))
+    return replace(values, captions=captions(BATCH), answers=(answers_about(values.image_tokens),))
+
+
+def captions(images: int) -> Captions:
+    """Captions of 2 to 4 words, with a begin and an end."""
+    ids = torch.arange(images * 6).reshape(images, 6) % WORDS
+    return Captions(ids, torch.arange(6)[None] < 4 + torch.arange(images)[:, None] % 3)
+
+
+def rows_of(values: CLIPFeatures, rows: Tensor) -> CLIPFeatures:
+    """Return the features of some of the images, by their numbers."""
+    return replace(
+        values.map(lambda x: x[rows] if x.ndim else x),
+        captions=values.captions and Captions(values.captions.ids[rows], values.captions.mask[rows]),
+        answers=tuple(of_images(answers, rows) for answers in values.answers),
+        members=tuple(rows_of(member, rows) for member in values.members),
+    )
 
 
 def layered(layers: dict[int, CLIPFeatures]) -> CLIPFeatures:
@@ -87,6 +108,6 @@ def leaves(values: CLIPFeatures) -> CLIPFeatures:
 
 
 def build(name: str, dims: tuple[CLIPDims, CLIPDims | None], **options) -> DistillationLoss:
-    """The loss of this name, its heads the same at every call."""
+    """The loss of this name, its heads small, and the same at every call."""
     torch.manual_seed(0)
-    return LOSSES[name](*dims, **options)
+    return LOSSES[name](*dims, **SMALL.get(name, {}) | options)

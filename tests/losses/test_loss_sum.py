@@ -35,7 +35,7 @@ def test_all_losses_together():
     assert list(parts) == list(LOSSES)
     torch.testing.assert_close(total, sum(parts.values()) / 2)
     assert requested(losses) == FeatureRequest(
-        layer=-2, teacher_layer=-2, patch_embeds=True, token_moments=True, mask_ratio=0.75
+        layer=-2, teacher_layer=-2, patch_embeds=True, token_moments=True, mask_ratio=0.75, readers=()
     )
 
 

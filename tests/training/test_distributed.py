@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from loss_inputs import WORDS, captions, rows_of
+from made_up_reader import answers_about
 from processes import join, launch, leave
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from hf_clip_kd.distillation.model import gather_features
 from hf_clip_kd.losses import LOSSES, LossSum, requested
+from hf_clip_kd.losses.answers import Captions
 from hf_clip_kd.losses.features import CLIPDims, CLIPFeatures, FeatureRequest
 from hf_clip_kd.training.distributed import gather, rank, world_size
 
@@ -44,15 +47,13 @@ class Model(nn.Module):
         self.image, self.text, self.masked = (nn.Linear(INPUT, STUDENT_DIM) for _ in range(3))
         self.tokens = nn.Linear(INPUT, math.prod(STUDENT_TOKENS))
         self.logit_scale, self.logit_bias = nn.Parameter(torch.tensor([2.0])), nn.Parameter(torch.tensor([-3.0]))
-        dims = CLIPDims(TEACHER_DIM, TEACHER_TOKENS[1])
+        dims, own = CLIPDims(TEACHER_DIM, TEACHER_TOKENS[1]), CLIPDims(STUDENT_DIM, STUDENT_TOKENS[1], has_bias=True)
         members = (dims, dims) if "ensemble" in run else ()
         self.request = requested(RUNS[run])
-        self.losses = LossSum(
-            RUNS[run], CLIPDims(STUDENT_DIM, STUDENT_TOKENS[1], has_bias=True), replace(dims, members=members)
-        )
+        self.losses = LossSum(RUNS[run], replace(own, vocab_size=WORDS), replace(dims, members=members))
         self.double()
 
-    def forward(self, image, text, synthetic, teacher):
+    def forward(self, image, text, synthetic, ids, teacher):
         wanted = self.request
         student = CLIPFeatures(
             image_embeds=self.image(image),
@@ -61,6 +62,7 @@ class Model(nn.Module):
             logit_bias=self.logit_bias[0],
             masked_image_embeds=None if wanted.mask_ratio is None else self.masked(image),
             synthetic_text_embeds=self.text(synthetic),
+            captions=Captions.of(ids),
         )
         # Each layer has tokens and a class token of its own.
         tokens = {layer: self.tokens(image + layer).unflatten(1, STUDENT_TOKENS) for layer in wanted.student_reads}
@@ -92,6 +94,7 @@ def teacher_of(seed: int, wanted: FeatureRequest) -> CLIPFeatures:
         synthetic_text_embeds=random(seed + 3, BATCH, TEACHER_DIM),
         image_grid=TEACHER_GRID,
         patch_embeds=random(seed + 4, BATCH, TEACHER_TOKENS[0], TEACHER_DIM) if wanted.patch_embeds else None,
+        answers=() if wanted.readers is None else (answers_about(layers[wanted.teacher_layer].image_tokens),),
     ).with_layers(layers)
 
 
@@ -104,10 +107,10 @@ def train_step(run: str, sizes: list[int]) -> dict[str, torch.Tensor]:
     model = Model(run)
     # No loss but the sum uses all of the towers, scale and bias.
     wrapped = DistributedDataParallel(model, find_unused_parameters=True) if world_size() > 1 else model
-    inputs = [share(random(seed, BATCH, INPUT), sizes) for seed in range(3)]
+    inputs = [share(x, sizes) for x in (*(random(seed, BATCH, INPUT) for seed in range(3)), captions(BATCH).ids)]
     teacher, other = (teacher_of(seed, model.request) for seed in (10, 20))
     teacher = CLIPFeatures(members=(teacher, other)) if "ensemble" in run else teacher
-    value = wrapped(*inputs, teacher.map(lambda x: share(x, sizes) if x.ndim else x))
+    value = wrapped(*inputs, rows_of(teacher, share(torch.arange(BATCH), sizes)))
     value.backward()
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
     moments = {name: x for name, x in model.losses.named_buffers() if name.endswith("moments")}

@@ -32,7 +32,7 @@ MIN_IMAGE_SIZE = 16
 BATCH_PIXELS = 128 * 32 * 32
 
 
-def load_shapes(split="train", size=None, seed=0, image_size=32, vqa=False, synthetic_text=False):
+def load_shapes(split="train", size=None, seed=0, image_size=32, vqa=False, synthetic_text=False, questions=False):
     """
     Make a split of the world `shapes`.
 
@@ -58,13 +58,16 @@ def load_shapes(split="train", size=None, seed=0, image_size=32, vqa=False, synt
             away.
         synthetic_text (`bool`, *optional*, defaults to `False`):
             Add a second caption of each image in other words, as from a captioning model. All else stays the same.
+        questions (`bool`, *optional*, defaults to `False`):
+            Add the six questions of each image to its row, for readers. `vqa` makes rows of them instead.
 
     Returns:
         [`~datasets.Dataset`] with the columns
         - `image` (RGB) and `text` (one caption);
         - for `"zero_shot"`: `label`, a [`~datasets.ClassLabel`] over `SHAPES_CLASS_NAMES`;
         - with `vqa`: `question`, `answers` (list of the right words, here one) and `question_type`;
-        - with `synthetic_text`: `synthetic_text` (one caption).
+        - with `synthetic_text`: `synthetic_text` (one caption);
+        - with `questions`: `question` (six of them) and `answers` (for each the list of right words).
 
     Raises:
         `ValueError`: if the split does not exist, or has no questions.
@@ -81,11 +84,11 @@ def load_shapes(split="train", size=None, seed=0, image_size=32, vqa=False, synt
     })
     ```
     """
-    _check(split, size, seed, image_size, vqa)
+    _check(split, size, seed, image_size, vqa or questions)
     rows = DEFAULT_SIZES[split] if size is None else size
     per_image = len(QUESTION_TYPES) if vqa else 1
     images = -(-rows // per_image)
-    features = _features(split, vqa, synthetic_text)
+    features = _features(split, vqa, synthetic_text, questions)
     tables = []
     for chunk in range(-(-images // CHUNK)):
         wanted = min(CHUNK, images - chunk * CHUNK)
@@ -98,16 +101,20 @@ def load_shapes(split="train", size=None, seed=0, image_size=32, vqa=False, synt
     key = f"shapes-1 {split} {rows} {seed} {image_size} {vqa}"
     if synthetic_text:
         key += " synthetic_text"
+    if questions:
+        key += " questions"
     fingerprint = hashlib.sha256(key.encode()).hexdigest()[:16]
     return Dataset(table, info=DatasetInfo(features=features), split=NamedSplit(split), fingerprint=fingerprint)
 
 
-def _features(split, vqa, synthetic_text):
+def _features(split, vqa, synthetic_text, questions):
     features = {"image": Image(), "text": Value("string")}
     if split == "zero_shot":
         features["label"] = ClassLabel(names=list(SHAPES_CLASS_NAMES))
     if vqa:
         features |= {"question": Value("string"), "answers": List(Value("string")), "question_type": Value("string")}
+    elif questions:
+        features |= {"question": List(Value("string")), "answers": List(List(Value("string")))}
     if synthetic_text:
         features["synthetic_text"] = Value("string")
     return Features(features)
@@ -131,6 +138,11 @@ def _table(scenes, pixels, features, vqa):
         columns = {"question": asked, "answers": [[answer] for answer in answers], "question_type": types}
         pixels = np.repeat(pixels, len(QUESTION_TYPES), axis=0)
         texts = [text for text in texts for _ in QUESTION_TYPES]
+    elif "question" in features:
+        asked, answers, _ = zip(*questions(scenes), strict=True)
+        starts = range(0, len(asked), len(QUESTION_TYPES))
+        columns = {"question": [asked[i : i + len(QUESTION_TYPES)] for i in starts]}
+        columns["answers"] = [[[answer] for answer in answers[i : i + len(QUESTION_TYPES)]] for i in starts]
     if "synthetic_text" in features:
         repeats = len(QUESTION_TYPES) if vqa else 1
         columns["synthetic_text"] = [text for text in synthetic_captions(scenes) for _ in range(repeats)]

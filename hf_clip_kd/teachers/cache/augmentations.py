@@ -17,6 +17,7 @@ from ...data.texts import usable_captions
 from ...data.transforms.keyed_random import row_uniforms
 from ...data.transforms.random_crop import Crop, RandomCrop
 from ...data.transforms.view import _PROBES, ImageView, OwnView, TextView, image_view
+from .answers import written
 from .sample_id import sample_id
 
 
@@ -44,7 +45,7 @@ class AugmentationCollator:
             Number of crops of each image.
         synthetic (`bool`, *optional*, defaults to `False`):
             Tokenize the rows' generated captions, too.
-        seed, max_broken_fraction, crop:
+        seed, max_broken_fraction, readers, crop:
             Arguments of [`CLIPDataCollator`].
 
     Attributes:
@@ -60,6 +61,7 @@ class AugmentationCollator:
         seed: int = 0,
         synthetic: bool = False,
         max_broken_fraction: float = 0.05,
+        readers: Sequence = (),
         **crop: Any,
     ):
         if augmentations < 1:
@@ -67,7 +69,7 @@ class AugmentationCollator:
                 f"`augmentations={augmentations}` leaves nothing to see. It must be at least 1. Pass "
                 "`augmentations=4`."
             )
-        self.augmentations, self.seed, self.synthetic = augmentations, seed, synthetic
+        self.augmentations, self.seed, self.synthetic, self.readers = augmentations, seed, synthetic, readers
         self.crop = RandomCrop(**crop)
         self.broken = BrokenImages(max_broken_fraction)
         processors = list(processor.values()) if isinstance(processor, dict) else [processor]
@@ -104,7 +106,7 @@ class AugmentationCollator:
         self.broken.add(len(rows), broken)
         if not good:
             return None
-        images, captions, generated, ids, indices = zip(*good, strict=True)
+        images, captions, generated, ids, indices, kept = zip(*good, strict=True)
         numbers = [row_uniforms(self.seed, epoch, i) for i in indices for epoch in range(self.augmentations)]
         owners = [image for image in images for _ in range(self.augmentations)]
         crops = [self.crop.draw(image.size, uniforms) for image, uniforms in zip(owners, numbers, strict=True)]
@@ -112,6 +114,8 @@ class AugmentationCollator:
         boxes = boxes / torch.tensor([2 * image.size for image in owners])
         views = [{"pixel_values": pixels} for pixels in self._pixels(self._flat(images, crops), crops)]
         batch = {"ids": torch.tensor(ids), "views": views}
+        if self.readers:
+            batch |= written(kept, captions, self.readers)
         changes = {"boxes": boxes, "flips": flips, "colors": colors}
         if self.crop.drop_alpha:
             changes["dropped"] = dropped
@@ -132,7 +136,7 @@ class AugmentationCollator:
         captions = usable_captions(row.get("text"), "caption")
         generated = usable_captions(row.get("synthetic_text"), "generated caption") if self.synthetic else []
         image = decode_with_alpha(row.get("image"), min_side=self.min_side)
-        return image, captions, generated, sample_id(row["image"], captions), row["__index__"]
+        return image, captions, generated, sample_id(row["image"], captions), row["__index__"], row
 
     def _flat(self, images: Sequence[Image.Image], crops: Sequence[Crop]) -> list[Image.Image]:
         """Return an opaque picture for each crop; crops of a picture share at most two of them."""

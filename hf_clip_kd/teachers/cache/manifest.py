@@ -26,7 +26,9 @@ def members_of(teacher: Any) -> list[Any]:
 
 def describe(teacher: Any) -> dict[str, Any]:
     """Describe a teacher for the time when it is gone: its features, and values that tell it from another."""
-    dims = {name: value for name, value in asdict(teacher.dims).items() if name not in ("weight", "members")}
+    dims = {
+        name: value for name, value in asdict(teacher.dims).items() if name not in ("weight", "members", "vocab_size")
+    }
     grids = getattr(teacher, "grids", {})
     return {
         "weights": tower_checksum(teacher),

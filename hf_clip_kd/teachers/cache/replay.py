@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any
 
 import torch
 
 from ...data.collator import CLIPDataCollator
+from ...data.exchanges import Exchange
 from ...data.reading.images import BrokenImageError
 from ...data.transforms.keyed_random import UNIFORMS_PER_ROW
 from ...data.transforms.random_crop import Box, Crop, RandomCrop
+from .answers import stored_answers
 from .sample_id import sample_id
 
 
@@ -29,15 +32,23 @@ class ReplayCollator(CLIPDataCollator):
             The student's, with `.image_processor` and `.tokenizer`.
         cache ([`~hf_clip_kd.TeacherCache`]):
             The trainer's teacher. It decides on crops, mirroring and colours.
-        seed, max_broken_fraction:
+        seed, max_broken_fraction, readers:
             Arguments of [`CLIPDataCollator`].
     """
 
-    def __init__(self, processor: Any, cache: Any, *, seed: int = 0, max_broken_fraction: float = 0.05):
+    def __init__(
+        self,
+        processor: Any,
+        cache: Any,
+        *,
+        seed: int = 0,
+        max_broken_fraction: float = 0.05,
+        readers: Sequence[Callable] = (),
+    ):
         # A cache of an older version does not name its `drop_alpha`: it lies on white.
         settings = {"drop_alpha": 0.0} | cache.settings
         crop = {field.name: settings[field.name] for field in fields(RandomCrop)}
-        super().__init__(processor, **crop, seed=seed, max_broken_fraction=max_broken_fraction)
+        super().__init__(processor, seed=seed, max_broken_fraction=max_broken_fraction, readers=readers, **crop)
         self.cache = cache
         # A JPEG that is decoded smaller than it was for the teachers gives slightly other pixels.
         self._min_side = max(self._min_side, cache.settings["min_side"])
@@ -63,9 +74,9 @@ class ReplayCollator(CLIPDataCollator):
         return kept, self._good
 
     def _uniforms(self, rows: list[dict[str, Any]], synthetic: bool) -> list[list[float]]:
-        # The crops are stored. Only a choice among captions needs a number, and a numbered row keeps no state.
+        # The crops are stored. Only a choice among texts needs a number, and a numbered row keeps no state.
         single = all(len(given) == 1 and len(generated) <= 1 for _, given, generated, _ in self._good)
-        if single and all("__index__" in row for row in rows):
+        if single and not self.readers and all("__index__" in row for row in rows):
             return [[0.0] * UNIFORMS_PER_ROW] * len(rows)
         return super()._uniforms(rows, synthetic)
 
@@ -80,6 +91,11 @@ class ReplayCollator(CLIPDataCollator):
         captions = [generated if prefix else given for _, given, generated, _ in self._good]
         numbers = [cell.index(text) for cell, text in zip(captions, texts, strict=True)]
         return super()._tokenized(texts, prefix) | self.cache.texts(self._places, numbers, prefix)
+
+    def _written(self, rows: list[dict[str, Any]], chosen: list[Exchange]) -> dict[str, torch.Tensor]:
+        captions = [given for _, given, *_ in self._good]
+        where = (self._places, self._epochs, rows, captions, chosen, self.readers)
+        return super()._written(rows, chosen) | stored_answers(self.cache, *where)
 
 
 def _pixels(box: list[float], width: int, height: int) -> Box:

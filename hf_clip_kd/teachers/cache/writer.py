@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ from tqdm import tqdm
 from ...data.reading.worker_counts import too_many
 from ...losses.features import FeatureRequest
 from ...recipe_io.results import remove_torn
-from . import manifest, shards
+from ..reader import Reader, check_readers
+from . import answers, manifest, shards
+from .layers import name_of
 from .reader import TeacherCache
 from .source import ShardedRows
 from .verify import largest_difference
@@ -46,6 +48,9 @@ class CacheWriter:
         shard_size (`int`, *optional*, defaults to `2048`): Rows per file, and so the most that a kill can lose.
         batch_size (`int`, *optional*, defaults to `32`): Rows per forward pass, each with all its crops.
         num_workers (`int`, *optional*, defaults to `0`): Processes that decode and crop.
+        readers (`Sequence[Reader]`, *optional*):
+            Frozen readers, whose answers are stored in the place of the tokens. The collator needs their `texts`.
+        top_k (`int`, *optional*, defaults to `32`): Number of the largest answers to store for a token.
 
     Raises:
         ValueError: The folder is the cache of other teachers, preprocessing, data or dtype, or a teacher cannot give
@@ -65,16 +70,18 @@ class CacheWriter:
         shard_size: int = 2048,
         batch_size: int = 32,
         num_workers: int = 0,
+        readers: Sequence[Reader] = (),
+        top_k: int = 32,
     ):
         self.folder, self.collator, self.dataset = Path(folder), collator, dataset
         self.teachers = manifest.members_of(teacher)
         self.dtype, self.shard_size, self.batch_size, self.num_workers = dtype, shard_size, batch_size, num_workers
         stored = manifest.stored_request(request or FeatureRequest())
         request = manifest.request_of({"request": stored})
-        for teacher in self.teachers:
-            teacher.prepare(request)
-        teachers = [manifest.describe(teacher) for teacher in self.teachers]
-        if request.teacher_reads and any(not getattr(teacher, "grids", None) for teacher in self.teachers):
+        for member in self.teachers:
+            member.prepare(request)
+        teachers = [manifest.describe(member) for member in self.teachers]
+        if request.teacher_reads and any(not getattr(member, "grids", None) for member in self.teachers):
             raise ValueError(
                 "The losses read patch tokens, and one of the teachers does not tell their grid before it is called. "
                 "A cache holds tokens of a CLIPTeacher, and of a function only embeddings. Leave out the losses on "
@@ -88,6 +95,10 @@ class CacheWriter:
             "dtype": str(dtype),
             "shard_size": shard_size,
         }
+        self.readers, self.top_k, self.layers = readers, top_k, request.teacher_reads
+        if readers:  # Caches of older versions have no such entry.
+            check_readers(readers, teacher, request.teacher_reads)
+            self.manifest["answers"] = answers.describe(readers, top_k)
         self.state = PartialState()
         if self.state.is_main_process:
             manifest.claim(self.folder, self.manifest)
@@ -160,10 +171,27 @@ class CacheWriter:
             for name, values in features.tensors().items():
                 if name.rpartition(".")[2] in IMAGE_FEATURES:
                     values = values.unflatten(0, (rows, crops))
+                    own = self._readers_of(number, name)
+                    if own:
+                        stored |= answers.ask(own, number, values, batch, self.top_k, self.dtype)
+                        continue
                 elif name not in TEXT_FEATURES:
                     continue  # Scale and bias belong to the teacher, not to samples.
                 stored[f"{number}.{name}"] = values.to("cpu", self.dtype)
         return stored
+
+    def _readers_of(self, teacher: int, name: str) -> dict[int, Reader]:
+        """Return the readers of a feature of a teacher by their number. Each member of an ensemble has its own."""
+        own = {
+            number: reader
+            for number, reader in enumerate(self.readers)
+            if len(self.teachers) == 1 or number == teacher
+        }
+        names = {
+            number: name_of("image_tokens", reader.layer_of(self.layers), self.layers)
+            for number, reader in own.items()
+        }
+        return {number: reader for number, reader in own.items() if names[number] == name}
 
     def verify(self, batches: int = 8, tolerance: float = 0.01) -> float:
         """

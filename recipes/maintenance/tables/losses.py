@@ -52,10 +52,11 @@ def learns(cls: type[DistillationLoss]) -> str:
 def heads(cls: type[DistillationLoss], width: int) -> set[str]:
     """Return the kinds of parameters that a loss has for a teacher of this width."""
     # A student with a bias of its own does not need the loss's.
-    loss = cls(kd.CLIPDims(SMALL, token_dim=SMALL, has_bias=True), kd.CLIPDims(width, token_dim=width, has_bias=True))
-    names = {name.rpartition(".")[2] for name, _ in loss.named_parameters()}
-    kinds = {"logit_scale": "a scale", "logit_bias": "a bias"}
-    return {kinds.get(name, "head") for name in names}
+    student = kd.CLIPDims(SMALL, token_dim=SMALL, has_bias=True, vocab_size=SMALL)
+    loss = cls(student, kd.CLIPDims(width, token_dim=width, has_bias=True))
+    kinds = {"logit_scale": "a scale", "logit_bias": "a bias", "adapter": "an adapter", "decoder": "a caption decoder"}
+    names = [name.split(".") for name, _ in loss.named_parameters()]
+    return {kinds.get(name[0], kinds.get(name[-1], "head")) for name in names}
 
 
 def options(cls: type[DistillationLoss]) -> str:

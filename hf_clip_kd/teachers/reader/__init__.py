@@ -1,0 +1,129 @@
+"""Frozen readers of image tokens: the language side of a LLaVA, or a caption decoder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import AutoConfig
+
+from ...losses.features import FeatureRequest
+from ..base import as_dtype
+from .answering import with_answers
+from .base import Reader
+from .captioner import Captioner, CaptionerConfig, CaptionerReader
+from .llava import LlavaReader
+
+AutoConfig.register(CaptionerConfig.model_type, CaptionerConfig, exist_ok=True)
+
+# Type of the model in a folder -> the class that reads with it.
+READERS: dict[str, type[Reader]] = {"llava": LlavaReader, CaptionerConfig.model_type: CaptionerReader}
+
+
+def load_reader(
+    name: str | os.PathLike,
+    *,
+    layers: int | None = None,
+    dtype: str | torch.dtype | None = None,
+    device: str | torch.device | None = None,
+) -> Reader:
+    """
+    Load a frozen reader.
+
+    Args:
+        name (`str` or `os.PathLike`): Folder or Hub id of a LLaVA, or of a caption decoder of
+            recipes/train_captioner.py.
+        layers (`int`, *optional*): Number of the first layers of the language model to read with. Default is all.
+        dtype (`str` or `torch.dtype`, *optional*):
+            Type of its weights and of its computation. The default is float32 weights that follow the autocast.
+        device (`str` or `torch.device`, *optional*): Its device. By default the trainer chooses.
+
+    Raises:
+        ValueError: There is no reader of that name, it lacks weights, or it has not so many layers.
+    """
+    name = os.fspath(name)
+    try:
+        kind = AutoConfig.from_pretrained(name).model_type
+    except (OSError, ValueError, KeyError) as error:
+        kind = str(error).strip().split("\n")[0].rstrip(".")
+    if kind not in READERS:
+        raise ValueError(
+            f"The reader {name!r} cannot be loaded ({kind}). Allowed are folders and Hub ids of a model of type "
+            f"{', '.join(READERS)}. Train one on the teacher: `python recipes/train_captioner.py "
+            f"--teacher_model_name_or_path TEACHER --output_dir {name}`."
+        )
+    return READERS[kind](name, layers=layers, dtype=as_dtype(dtype), device=device)
+
+
+def load_readers(request: FeatureRequest, teacher: object = None, **options) -> list[Reader]:
+    """
+    Load the readers that losses name.
+
+    Args:
+        request ([`FeatureRequest`]): From [`~hf_clip_kd.losses.requested`].
+        teacher (`str`, *optional*): Folder of the teacher, which stands for `{teacher}` in a name.
+        options: Arguments of [`load_reader`].
+    """
+    named = [(name_of(name, teacher), layers) for name, layers in request.readers or ()]
+    return [load_reader(name, layers=layers, **options) for name, layers in named]
+
+
+def name_of(name: str, teacher: object) -> str:
+    """Return the name of a reader, with the folder of its teacher in the place of `{teacher}`."""
+    return name.replace("{teacher}", str(teacher))
+
+
+def check_readers(readers: Sequence[Reader], teacher: Any, layers: Sequence[int]) -> None:
+    """
+    Check that readers were trained on what a teacher gives.
+
+    Args:
+        readers (`Sequence[Reader]`): Readers of one teacher, or one for each teacher of an ensemble.
+        teacher ([`Teacher`]): The teacher, prepared to give its tokens.
+        layers (`Sequence[int]`): The layers whose tokens it gives.
+
+    Raises:
+        ValueError: A reader expects tokens of another width or layer, or there is not one for each teacher, or none.
+            Or a cache has stored the answers of other readers.
+    """
+    dims = teacher.dims
+    if not readers:
+        raise ValueError(
+            "The loss 'reader' has no reader. It needs the folder of a LLaVA or caption decoder. Name it: "
+            "`losses={'reader': {'reader': FOLDER}}`, or pass `readers=[...]` to the trainer."
+        )
+    if dims.members and len(readers) != len(dims.members):
+        raise ValueError(
+            f"There are {len(readers)} readers for {len(dims.members)} teachers. Each teacher of an ensemble has its "
+            "own. Name them in the order of the teachers: `losses={'reader': {'reader': [FIRST, SECOND]}}`."
+        )
+    for reader, own in zip(readers, dims.members or [dims] * len(readers), strict=True):
+        given = {layer: own.at(layer).token_dim for layer in layers}
+        if given.get(reader.layer_of(layers)) != reader.token_dim:
+            told = ", ".join(f"{width} wide of layer {layer}" for layer, width in given.items()) or "none"
+            raise ValueError(
+                f"The reader {reader.name!r} reads tokens {reader.token_dim} wide of layer {reader.layer}. The "
+                f"teacher gives tokens: {told}. They must be the same tower's. Give "
+                f"the teacher that the reader was trained on, and `teacher_layer: {reader.layer}` for the losses."
+            )
+    stored = getattr(teacher, "manifest", {}).get("answers")
+    if stored is not None and stored["readers"] != [reader.identity()["weights"] for reader in readers]:
+        raise ValueError(
+            f"The teacher cache {str(teacher.folder)!r} holds the answers of other readers. It serves those that it "
+            "was written with. Name them in `losses`, or write a cache with yours: `recipes/cache_teacher.py`."
+        )
+
+
+__all__ = [
+    "READERS",
+    "Captioner",
+    "CaptionerConfig",
+    "Reader",
+    "check_readers",
+    "load_reader",
+    "load_readers",
+    "name_of",
+    "with_answers",
+]

@@ -1,0 +1,59 @@
+"""A reader without a language model: a fixed map of an image's tokens, and texts for it."""
+
+import torch
+from torch import nn
+
+from hf_clip_kd.losses.answers import Answers
+from hf_clip_kd.teachers.reader.base import Reader
+
+VOCABULARY = 7
+
+
+def made_up_texts(images, length=4):
+    """Inputs of a reader for a number of images. Image i has 1 + i % 3 positions."""
+    labels = torch.arange(images * length).reshape(images, length) % VOCABULARY
+    places = torch.arange(length)
+    return {
+        "input_ids": (labels + 1) % VOCABULARY,
+        "attention_mask": torch.ones_like(labels),
+        "labels": labels.masked_fill(places[None] > torch.arange(images)[:, None] % 3, -100),
+    }
+
+
+class LinearReader(Reader):
+    """Answers that depend on the image's tokens and on the word before."""
+
+    layer = -2
+
+    def __init__(self, token_dim, num_tokens, dtype=torch.float32):
+        super().__init__("made up")
+        self.token_dim, self.num_tokens = token_dim, num_tokens
+        generator = torch.Generator().manual_seed(5)
+        self.image, self.words = nn.Linear(token_dim, VOCABULARY), nn.Embedding(VOCABULARY, VOCABULARY)
+        for parameter in self.parameters():
+            parameter.data = torch.randn(parameter.shape, generator=generator).to(dtype)
+        self.freeze()
+
+    def logits(self, tokens, input_ids, attention_mask, positions):
+        image = torch.tanh(self.image(tokens)).mean(dim=1)
+        return (2 * image[:, None] + self.words(input_ids))[positions]
+
+
+def answers_about(tokens):
+    """Answers of the reader about tokens `(images, N, channels)`, in fp32 or fp64 as the tokens are."""
+    dtype = torch.promote_types(tokens.dtype, torch.float32)
+    reader = LinearReader(tokens.shape[2], tokens.shape[1], dtype)
+    return reader.answers(tokens.to(dtype), made_up_texts(len(tokens)))
+
+
+def of_images(answers, rows):
+    """The answers about some of the images, by their numbers, in this order."""
+    places = torch.cat([(answers.owners == row).nonzero()[:, 0] for row in rows])
+    counts = torch.stack([(answers.owners == row).sum() for row in rows])
+
+    def read(tokens):
+        whole = tokens.new_zeros(answers.images, *tokens.shape[1:]).index_copy(0, rows, tokens)
+        return answers.read(whole)[places]
+
+    owners = torch.arange(len(rows)).repeat_interleave(counts)
+    return Answers(answers.logits[places], answers.labels[places], owners, len(rows), read)
