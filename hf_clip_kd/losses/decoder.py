@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .heads import Norm
 from .base import Projection
+from .heads import Norm
 
 FUSIONS = ("cross", "prefix")
 DEVIATION = 0.02  # Standard deviation of fresh embeddings, as in GPT-2.
