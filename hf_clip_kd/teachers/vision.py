@@ -77,7 +77,16 @@ class VisionTower(nn.Module):
         config, (height, width) = self.vision_model.config, size
         channels = getattr(config, "num_channels", 3)
         image = torch.zeros(1, channels, height, width, device=self.device, dtype=self.dtype)
-        states = self.get_image_features(image, output_hidden_states=True).hidden_states or ()
+        try:
+            states = self.get_image_features(image, output_hidden_states=True).hidden_states or ()
+        except (AttributeError, TypeError, IndexError, RuntimeError) as error:
+            reason = str(error).strip().split("\n")[0].rstrip(".")
+            raise ValueError(
+                f"The vision model {type(self.vision_model).__name__} cannot be run on images of {height}x{width} "
+                f"pixels alone ({reason}). A teacher takes pixels (batch, 3, height, width), and no other input. The "
+                "table in docs/teachers.md has towers of vision-language models. Wrap others: "
+                "FunctionTeacher(function, ...)."
+            ) from error
         layout = SimpleNamespace(
             model_type=config.model_type,
             num_channels=channels,

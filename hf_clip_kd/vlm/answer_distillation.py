@@ -1,0 +1,150 @@
+"""Losses of a LLaVA that learns from another LLaVA: its answers, and how its visual tokens relate to each other."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ..losses.relation import token_distance
+from ..losses.resample import resample
+from .collator import IGNORED
+from .teacher import LlavaTeacher, patch_grid
+from .training_args import LlavaTrainingArguments
+
+
+class AnswerDistillation:
+    """
+    Compute what a teacher adds to the loss of a [`LlavaTrainer`].
+
+    Args:
+        teacher ([`LlavaTeacher`]): The teacher, already checked against the student.
+        args ([`LlavaTrainingArguments`]): Weights, temperatures and the form of the relation.
+        processor ([`~transformers.LlavaProcessor`]): The student's processor.
+        num_image_tokens (`int`): Tokens of each image in the student's language model.
+
+    Raises:
+        ValueError: A relation is asked for, and a model's visual tokens form no square grid.
+    """
+
+    def __init__(self, teacher: LlavaTeacher, args: LlavaTrainingArguments, processor, num_image_tokens: int):
+        self.teacher, self.args, self.num_image_tokens = teacher, args, num_image_tokens
+        if args.relation_weight:
+            self.grid = patch_grid(processor, num_image_tokens, "student")
+            self.teacher_grid = patch_grid(teacher.processor, teacher.num_image_tokens, "teacher")
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weight of each term that counts, by its name in the log."""
+        weights = {"kl": self.args.kl_weight, "relation": self.args.relation_weight}
+        return {name: weight for name, weight in weights.items() if weight}
+
+    def __call__(
+        self,
+        batch: dict[str, Tensor],
+        pixels: Tensor | None,
+        outputs: dict[str, Tensor],
+        tokens: Tensor | None,
+        images: int | None,
+    ) -> dict[str, Tensor]:
+        """
+        Return each term of a micro-batch, 0-dim, before its weight.
+
+        Args:
+            batch (`dict[str, Tensor]`): The collated batch, without a blank image.
+            pixels (`Tensor`, *optional*): The teacher's view of the images.
+            outputs (`dict[str, Tensor]`): `logits` and `image_hidden_states` of the student.
+            tokens (0-dim `Tensor`, *optional*): Supervised tokens of the whole step; those of the batch by default.
+            images (`int`, *optional*): Images of the whole step; those of the batch by default.
+        """
+        terms = {}
+        if not self.weights:
+            return terms
+        logits, visual = self.teacher(batch, pixels, self.num_image_tokens, answers="kl" in self.weights)
+        if "kl" in self.weights:
+            own = answer_positions(outputs["logits"], batch["labels"])
+            values = answer_kl(own, logits, self.args.kl_temperature)
+            terms["kl"] = values.sum() / (len(values) if tokens is None else tokens)
+        if "relation" in self.weights:
+            # The sum over nothing keeps the graph of a batch of text alone.
+            terms["relation"] = outputs["logits"].new_zeros(())
+            if visual is not None:
+                # A student's tokens come one image behind the other, and class and register tokens come first.
+                own = outputs["image_hidden_states"].unflatten(0, (-1, self.num_image_tokens))
+                values = visual_relation(
+                    patches(own, self.grid),
+                    resample(patches(visual, self.teacher_grid), self.teacher_grid, self.grid),
+                    self.args.relation_form,
+                    self.args.relation_temperature,
+                )
+                terms["relation"] = values.sum() / (len(values) if images is None else images)
+        return terms
+
+
+def answer_positions(states: Tensor, labels: Tensor) -> Tensor:
+    """
+    Return what a language model says where a label follows.
+
+    Args:
+        states (`Tensor` of shape `(batch, length, width)`): Logits or hidden states.
+        labels (`Tensor` of shape `(batch, length)`): -100 where there is none.
+
+    Returns:
+        `Tensor` of shape `(labels, width)`, row by row.
+    """
+    return states[:, :-1][labels[:, 1:] != IGNORED]
+
+
+def answer_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+    """
+    Compute `T² · KL(softmax(teacher / T) ‖ softmax(student / T))` of each token (https://huggingface.co/papers/1503.02531).
+
+    The factor keeps the size of the gradient as the temperature rises. Vocabularies may be padded to two widths. The
+    common part counts.
+
+    Args:
+        student (`Tensor` of shape `(labels, vocabulary)`), teacher (`Tensor` of shape `(labels, vocabulary)`): Logits.
+        temperature (`float`, *optional*, defaults to 1.0): Above 0. A higher one shows more of unlikely answers.
+
+    Returns:
+        `Tensor` of shape `(labels,)`, in nats.
+    """
+    width = min(student.shape[-1], teacher.shape[-1])
+    student, teacher = (
+        F.log_softmax(logits[:, :width].float() / temperature, dim=-1) for logits in (student, teacher)
+    )
+    return temperature**2 * F.kl_div(student, teacher, reduction="none", log_target=True).sum(dim=-1)
+
+
+def visual_relation(student: Tensor, teacher: Tensor, form: str = "softmax", temperature: float = 0.07) -> Tensor:
+    """
+    Compare the cosine similarities of all tokens of an image. Widths may differ.
+
+    `softmax` is the mean over tokens of `KL(softmax(T / τ) ‖ softmax(S / τ))`, where `S` and `T` of shape `(N, N)` are
+    the similarities, as in lightly-train. `gram` is the mean of `(S - T)²`, see [`RelationLoss`].
+
+    Args:
+        student (`Tensor` of shape `(images, N, Ds)`), teacher (`Tensor` of shape `(images, N, Dt)`): Tokens.
+        form (`str`, *optional*, defaults to `"softmax"`): `"softmax"` or `"gram"`.
+        temperature (`float`, *optional*, defaults to 0.07): `τ` of the softmax.
+
+    Returns:
+        `Tensor` of shape `(images,)`.
+    """
+    student, teacher = student.float(), teacher.float()
+    if form == "gram":
+        return token_distance(student, teacher)
+    own, theirs = (
+        F.log_softmax(tokens @ tokens.mT / temperature, dim=-1)
+        for tokens in (F.normalize(student, dim=-1), F.normalize(teacher, dim=-1))
+    )
+    return F.kl_div(own, theirs, reduction="none", log_target=True).sum(dim=-1).mean(dim=-1)
+
+
+def patches(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Return the last tokens of each image, those of its patches."""
+    return tokens[:, -grid[0] * grid[1] :]
+
+
+__all__ = ["AnswerDistillation", "answer_kl", "answer_positions", "visual_relation"]
