@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from ..losses.relation import token_distance
 from ..losses.resample import resample

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from ..models.towers.checksum import tower_checksum
 from .collator import IGNORED, count_image_tokens
 from .pictures import training_picture
 from .saving import load_llava
+from .training_args import LlavaTrainingArguments
 
 
 class LlavaTeacher:
@@ -36,7 +38,7 @@ class LlavaTeacher:
 
     ```python
     teacher = LlavaTeacher("outputs/vlm_demo/teacher")
-    collator = LlavaDataCollator(processor, teacher_images=teacher.pixels)
+    collator = LlavaDataCollator(processor, teacher_images=teacher.images(processor))
     LlavaTrainer(..., data_collator=collator, teacher=teacher)
     ```
     """
@@ -73,13 +75,28 @@ class LlavaTeacher:
                 "answers are compared token by token. Take a teacher on the student's language model, or on another "
                 "size of its family."
             )
-        shares_pixels = collator.tower_features is None and _same_images(processor, self.processor)
-        if collator.teacher_images is None and not shares_pixels:
+        if collator.teacher_images is None and self.images(processor, collator.tower_features) is not None:
             raise ValueError(
                 "The collator gives the teacher no images of its own, and those of the student are of another size or "
-                "are stored features. The teacher must see its own. Pass "
-                "LlavaDataCollator(..., teacher_images=teacher.pixels), or a FeatureCache of the teacher."
+                "are stored features. The teacher must see its own. Pass LlavaDataCollator(..., "
+                "teacher_images=teacher.images(processor, features))."
             )
+
+    def images(
+        self, processor: LlavaProcessor, tower_features: Callable | None = None, stored: Callable | None = None
+    ) -> Callable[[Any], Tensor] | None:
+        """
+        Return what a [`LlavaDataCollator`] needs as `teacher_images`; `None` if the student's pixels serve both.
+
+        Args:
+            processor ([`~transformers.LlavaProcessor`]): The student's.
+            tower_features (`Callable`, *optional*): The student's stored features, if it has some.
+            stored (`Callable`, *optional*): This teacher's own, such as a [`FeatureCache`].
+        """
+        if stored is not None:
+            return stored
+        own, theirs = self.processor.image_processor.to_dict(), processor.image_processor.to_dict()
+        return None if tower_features is None and own == theirs else self.pixels
 
     def pixels(self, image: Any) -> Tensor:
         """Return an undecoded image as this teacher sees it, (3, height, width), for a [`LlavaDataCollator`]."""
@@ -129,6 +146,31 @@ class LlavaTeacher:
     @property
     def _padding(self) -> int:
         return self.processor.tokenizer.pad_token_id or 0
+
+
+def check_teacher(
+    teacher: LlavaTeacher | None, args: LlavaTrainingArguments, processor: LlavaProcessor | None = None, collator=None
+) -> None:
+    """
+    Check that arguments and teacher belong together, and that the student can learn from it.
+
+    Raises:
+        ValueError: There is a teacher and nothing to learn from it, or the other way round. Or [`LlavaTeacher.check`].
+    """
+    asked = [name for name in ("relation_weight", "reuse_projector") if getattr(args, name)]
+    if teacher is None and asked:
+        raise ValueError(
+            f"`{asked[0]}={getattr(args, asked[0])}` without a teacher. It must be a LLaVA to learn from. Pass "
+            "`--teacher_model_name_or_path FOLDER`, or leave it out."
+        )
+    if teacher is None:
+        return
+    if not asked and not args.kl_weight:
+        raise ValueError(
+            "A teacher, and `kl_weight=0` with nothing else to learn from it. One of `kl_weight`, `relation_weight` "
+            "and `reuse_projector` must be set. Pass for example `--relation_weight 1`."
+        )
+    teacher.check(processor, collator)
 
 
 def with_image_tokens(
@@ -181,8 +223,4 @@ def patch_grid(processor: LlavaProcessor, count: int, owner: str) -> tuple[int, 
     return side, side
 
 
-def _same_images(first: LlavaProcessor, second: LlavaProcessor) -> bool:
-    return first.image_processor.to_dict() == second.image_processor.to_dict()
-
-
-__all__ = ["LlavaTeacher", "patch_grid", "with_image_tokens"]
+__all__ = ["LlavaTeacher", "check_teacher", "patch_grid", "with_image_tokens"]
