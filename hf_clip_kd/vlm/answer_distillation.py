@@ -61,11 +61,11 @@ class AnswerDistillation:
             return terms
         logits, visual = self.teacher(batch, pixels, self.num_image_tokens, answers="kl" in self.weights)
         if "kl" in self.weights:
-            own = answer_positions(outputs["logits"], batch["labels"])
+            # A blank image may stand behind the batch, see [`LlavaTrainer`].
+            own = answer_positions(outputs["logits"][:, : batch["labels"].shape[1]], batch["labels"])
             values = answer_kl(own, logits, self.args.kl_temperature)
             terms["kl"] = values.sum() / (len(values) if tokens is None else tokens)
         if "relation" in self.weights:
-            # The sum over nothing keeps the graph of a batch of text alone.
             terms["relation"] = outputs["logits"].new_zeros(())
             if visual is not None:
                 # A student's tokens come one image behind the other, and class and register tokens come first.
