@@ -89,8 +89,8 @@ class TrainVLMArguments:
     teacher_model_name_or_path: str | None = field(
         default=None,
         metadata={
-            "help": "Folder or Hub id of a LLaVA to learn from besides the data: its answers (`kl_weight`), its "
-            "visual tokens (`relation_weight`) or its projector (`reuse_projector`). It stays as it is."
+            "help": "Folder or Hub id of a LLaVA to learn from besides the data. It gives its answers (`kl_weight`), "
+            "its visual tokens (`relation_weight`) or its projector (`reuse_projector`). It stays as it is."
         },
     )
     beside: dict | None = field(

@@ -19,9 +19,9 @@ class LiftedTeacher(Teacher):
 
     Such a tower is lifted: a language model has taught it, as in
     [Perception Encoder](https://huggingface.co/papers/2504.13181). Its pooled embedding has left the texts. So losses
-    on embeddings read the dual encoder, and losses on tokens the lifted tower. [EUPE](https://huggingface.co/papers/2603.22387)
-    distils from such tokens. Both towers see the same pixels, those of the dual encoder. Patches in the joint space
-    stay the dual encoder's.
+    on embeddings read the dual encoder, and losses on tokens the lifted tower.
+    [EUPE](https://huggingface.co/papers/2603.22387) distils from such tokens. Both towers see the same pixels, those
+    of the dual encoder. Patches in the joint space stay the dual encoder's.
 
     Args:
         embeds ([`Teacher`]): The dual encoder.

@@ -96,10 +96,10 @@ def answer_positions(states: Tensor, labels: Tensor) -> Tensor:
 
 def answer_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
     """
-    Compute `T² · KL(softmax(teacher / T) ‖ softmax(student / T))` of each token (https://huggingface.co/papers/1503.02531).
+    Compute `T² · KL(softmax(teacher / T) ‖ softmax(student / T))` of each token.
 
-    The factor keeps the size of the gradient as the temperature rises. Vocabularies may be padded to two widths. The
-    common part counts.
+    It is the divergence of https://huggingface.co/papers/1503.02531. The factor keeps the size of the gradient as the
+    temperature rises. Vocabularies may be padded to two widths. The common part counts.
 
     Args:
         student (`Tensor` of shape `(labels, vocabulary)`), teacher (`Tensor` of shape `(labels, vocabulary)`): Logits.
@@ -119,8 +119,8 @@ def visual_relation(student: Tensor, teacher: Tensor, form: str = "softmax", tem
     """
     Compare the cosine similarities of all tokens of an image. Widths may differ.
 
-    `softmax` is the mean over tokens of `KL(softmax(T / τ) ‖ softmax(S / τ))`, where `S` and `T` of shape `(N, N)` are
-    the similarities, as in lightly-train. `gram` is the mean of `(S - T)²`, see [`RelationLoss`].
+    `S` and `T` of shape `(N, N)` are the similarities. `softmax` is the mean over tokens of
+    `KL(softmax(T / τ) ‖ softmax(S / τ))`, as in lightly-train. `gram` is the mean of `(S - T)²`, see [`RelationLoss`].
 
     Args:
         student (`Tensor` of shape `(images, N, Ds)`), teacher (`Tensor` of shape `(images, N, Dt)`): Tokens.

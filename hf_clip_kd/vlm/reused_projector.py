@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import MutableMapping
 
@@ -23,8 +24,8 @@ class ReusedProjector(nn.Module):
     first layer are two matrices in a row. So both are one matrix in a saved LLaVA, which stays stock. A checkpoint of
     a run has the adapter beside it, in `projector_adapter.safetensors`.
 
-    The adapter begins as the identity where the widths are equal. If the student's projector is a reused one already,
-    as after a first stage, it begins with the adapter in that, found by least squares.
+    The adapter begins as the identity where the widths are equal. A second stage begins with the adapter of the first.
+    The student's projector then holds it, and least squares finds it there.
 
     Args:
         model ([`~transformers.LlavaForConditionalGeneration`]): The student, whose projector is replaced. Its
@@ -50,7 +51,7 @@ class ReusedProjector(nn.Module):
         self.adapter = nn.Linear(own.linear_1.in_features, theirs.linear_1.in_features, bias=biased, **place)
         self.linear_1, self.act, self.linear_2 = (
             _copy(theirs.linear_1, place),
-            theirs.act,
+            copy.deepcopy(theirs.act),
             _copy(theirs.linear_2, place),
         )
         self._begin(own)
@@ -113,9 +114,9 @@ class ReusedProjector(nn.Module):
 
 def _copy(layer: nn.Linear, place: dict) -> nn.Linear:
     """Return a frozen copy of a layer in the student's type."""
-    copy = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None, **place)
-    copy.load_state_dict(layer.state_dict())
-    return copy.requires_grad_(False)
+    own = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None, **place)
+    own.load_state_dict(layer.state_dict())
+    return own.requires_grad_(False)
 
 
 __all__ = ["ReusedProjector"]

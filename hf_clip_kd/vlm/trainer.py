@@ -147,7 +147,7 @@ class LlavaTrainer(BaseTrainer):
         for part in frozen_parts(self.model):
             part.eval()
         pixels = inputs.pop("teacher_pixel_values", inputs.get("pixel_values"))
-        asked = dict(inputs)  # before a blank image, and with the labels that a smoother takes away
+        asked = dict(inputs)  # A blank image comes later, and a label smoother takes the labels away.
         if "pixel_values" not in inputs and self.args.world_size > 1:
             inputs = self._with_blank_image(inputs)
         labels = inputs["labels"]
@@ -245,7 +245,7 @@ class LlavaTrainer(BaseTrainer):
         else:
             load_weights(model, resume_from_checkpoint, elsewhere=self.reused.names() if self.reused else ())
         if self.reused is not None:
-            self.reused.load(resume_from_checkpoint)  # as it was trained, with the scale still apart
+            self.reused.load(resume_from_checkpoint)  # The file has the adapter as it was trained, without the scale.
         elif self.feature_scale is not None:
             state_dict = dict(model.state_dict())
             model.load_state_dict(self.feature_scale.unfold_(state_dict))

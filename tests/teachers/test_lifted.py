@@ -100,7 +100,7 @@ def test_embeddings_are_the_dual_encoders_and_tokens_the_lifted_towers(folders):
     assert features.image_grid == tokens.image_grid
     assert teacher.dims == dataclasses.replace(parts[0].dims, token_dim=32)
     assert LossSum(LOSSES, student_dims(), teacher.dims)
-    # Without losses on tokens the lifted tower is not asked.
+    # Nobody asks the lifted tower if no loss reads tokens.
     teacher.prepare(requested({"clip": 1.0, "fd": 4.0}))
     teacher.tokens = None
     assert teacher(pixels, **texts).image_tokens is None
@@ -110,9 +110,9 @@ def test_a_cache_tells_one_lifted_tower_from_another(folders):
     dual, llava, *_ = folders
     teacher = load_teacher({"name": str(dual), "tokens_from": str(llava)})
     other = load_teacher({"name": str(dual), "tokens_from": str(dual)})
-    for one in (teacher, other):
-        one.prepare(FeatureRequest(teacher_layer=-2))
-    entries = [manifest.describe(one) for one in (teacher, other)]
+    for lifted in (teacher, other):
+        lifted.prepare(FeatureRequest(teacher_layer=-2))
+    entries = [manifest.describe(lifted) for lifted in (teacher, other)]
     assert entries[0]["weights"] != entries[1]["weights"] and entries[0]["image_grid"] == (4, 4)
     assert teacher.identity() != other.identity()
 

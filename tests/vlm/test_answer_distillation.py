@@ -33,7 +33,7 @@ def test_answers_are_read_one_word_before_their_label():
 
 
 def test_relation_of_two_tokens():
-    """Of two unit vectors at an angle, each row of similarities is (1, cos)."""
+    """Two unit vectors at an angle have rows of similarities (1, cos)."""
     own, theirs = 0.3, 1.1
     student = torch.tensor([[[1.0, 0.0], [math.cos(own), math.sin(own)]]]) * 4
     teacher = torch.tensor([[[1.0, 0.0, 0.0], [math.cos(theirs), 0.0, math.sin(theirs)]]])
