@@ -335,7 +335,8 @@ def train(
     before = tower_checksum(model.model.vision_tower)
     logger.info("The tower %s has the checksum %s.", tower or "", before[:16])
     cache = open_cache(script, model, processor, dataset, evaluator)
-    teacher_cache = None if teacher is None else open_cache(script, teacher.model, teacher.processor, dataset)
+    asked = teacher if training.asks_teacher else None
+    teacher_cache = None if asked is None else open_cache(script, asked.model, asked.processor, dataset)
     scale = feature_scale(model, processor, dataset) if script.normalize_features and tower is not None else None
     collator = LlavaDataCollator(
         processor,
@@ -343,7 +344,7 @@ def train(
         on_bad_sample=script.on_bad_sample,
         template=script.template,
         tower_features=cache,
-        teacher_images=None if teacher is None else teacher.images(processor, cache, teacher_cache),
+        teacher_images=None if asked is None else asked.images(processor, cache, teacher_cache),
     )
     if cache is not None:
         collator.blank_image = torch.zeros_like(
@@ -361,8 +362,8 @@ def train(
     curve = None
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(reading(model, processor, cache))
-        if teacher is not None:
-            stack.enter_context(reading(teacher.model, teacher.processor, teacher_cache))
+        if asked is not None:
+            stack.enter_context(reading(asked.model, asked.processor, teacher_cache))
         if script.score_at_steps is not None:
 
             def score() -> dict[str, dict[str, float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -10,6 +11,8 @@ from ..losses.resample import resample
 from .collator import IGNORED
 from .teacher import LlavaTeacher, patch_grid
 from .training_args import LlavaTrainingArguments
+
+Told = tuple[Tensor | None, Tensor | None]  # logits where a label follows, and visual tokens of each image
 
 
 class AnswerDistillation:
@@ -38,43 +41,49 @@ class AnswerDistillation:
         weights = {"kl": self.args.kl_weight, "relation": self.args.relation_weight}
         return {name: weight for name, weight in weights.items() if weight}
 
-    def __call__(
-        self,
-        batch: dict[str, Tensor],
-        pixels: Tensor | None,
-        outputs: dict[str, Tensor],
-        tokens: Tensor | None,
-        images: int | None,
-    ) -> dict[str, Tensor]:
+    def ask(self, batch: dict[str, Tensor], pixels: Tensor | None) -> Told:
         """
-        Return each term of a micro-batch, 0-dim, before its weight.
+        Ask the teacher about a micro-batch.
 
         Args:
             batch (`dict[str, Tensor]`): The collated batch, without a blank image.
             pixels (`Tensor`, *optional*): The teacher's view of the images.
-            outputs (`dict[str, Tensor]`): `logits` and `image_hidden_states` of the student.
-            tokens (0-dim `Tensor`, *optional*): Supervised tokens of the whole step; those of the batch by default.
-            images (`int`, *optional*): Images of the whole step; those of the batch by default.
         """
+        return self.teacher(batch, pixels, self.num_image_tokens, answers="kl" in self.weights)
+
+    def __call__(
+        self,
+        labels: Tensor,
+        outputs: dict[str, Tensor],
+        told: Told,
+        tokens: Tensor | None,
+        images: Tensor | None,
+    ) -> dict[str, Tensor]:
+        """
+        Return each term of a micro-batch, 0-dim and in fp32, before its weight.
+
+        Args:
+            labels (`Tensor` of shape `(batch, length)`): Labels of the micro-batch.
+            outputs (`dict[str, Tensor]`): `logits` and `image_hidden_states` of the student.
+            told (`tuple`): What the teacher says, from `ask`.
+            tokens (0-dim `Tensor`, *optional*): Supervised tokens of the whole step; those of the batch by default.
+            images (0-dim `Tensor`, *optional*): Images of the whole step; those of the batch by default.
+        """
+        logits, visual = told
         terms = {}
-        if not self.weights:
-            return terms
-        logits, visual = self.teacher(batch, pixels, self.num_image_tokens, answers="kl" in self.weights)
         if "kl" in self.weights:
             # A blank image may stand behind the batch, see [`LlavaTrainer`].
-            own = answer_positions(outputs["logits"][:, : batch["labels"].shape[1]], batch["labels"])
+            own = answer_positions(outputs["logits"][:, : labels.shape[1]], labels)
             values = answer_kl(own, logits, self.args.kl_temperature)
             terms["kl"] = values.sum() / (len(values) if tokens is None else tokens)
         if "relation" in self.weights:
-            terms["relation"] = outputs["logits"].new_zeros(())
+            terms["relation"] = labels.new_zeros((), dtype=torch.float32)
             if visual is not None:
-                # A student's tokens come one image behind the other, and class and register tokens come first.
+                # A student's tokens come one image behind the other.
                 own = outputs["image_hidden_states"].unflatten(0, (-1, self.num_image_tokens))
+                targets = resample(patches(visual.float(), self.teacher_grid), self.teacher_grid, self.grid)
                 values = visual_relation(
-                    patches(own, self.grid),
-                    resample(patches(visual, self.teacher_grid), self.teacher_grid, self.grid),
-                    self.args.relation_form,
-                    self.args.relation_temperature,
+                    patches(own, self.grid), targets, self.args.relation_form, self.args.relation_temperature
                 )
                 terms["relation"] = values.sum() / (len(values) if images is None else images)
         return terms
@@ -115,23 +124,24 @@ def answer_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Ten
     return temperature**2 * F.kl_div(student, teacher, reduction="none", log_target=True).sum(dim=-1)
 
 
-def visual_relation(student: Tensor, teacher: Tensor, form: str = "softmax", temperature: float = 0.07) -> Tensor:
+def visual_relation(student: Tensor, teacher: Tensor, form: str = "kl", temperature: float = 0.07) -> Tensor:
     """
     Compare the cosine similarities of all tokens of an image. Widths may differ.
 
-    `S` and `T` of shape `(N, N)` are the similarities. `softmax` is the mean over tokens of
-    `KL(softmax(T / τ) ‖ softmax(S / τ))`, as in lightly-train. `gram` is the mean of `(S - T)²`, see [`RelationLoss`].
+    `S` and `T` of shape `(N, N)` are the similarities. `kl` is the mean over tokens of
+    `KL(softmax(T / τ) ‖ softmax(S / τ))`, as in lightly-train. `square` is the mean of `(S - T)²`, see
+    [`RelationLoss`].
 
     Args:
         student (`Tensor` of shape `(images, N, Ds)`), teacher (`Tensor` of shape `(images, N, Dt)`): Tokens.
-        form (`str`, *optional*, defaults to `"softmax"`): `"softmax"` or `"gram"`.
+        form (`str`, *optional*, defaults to `"kl"`): `"kl"` or `"square"`.
         temperature (`float`, *optional*, defaults to 0.07): `τ` of the softmax.
 
     Returns:
         `Tensor` of shape `(images,)`.
     """
     student, teacher = student.float(), teacher.float()
-    if form == "gram":
+    if form == "square":
         return token_distance(student, teacher)
     own, theirs = (
         F.log_softmax(tokens @ tokens.mT / temperature, dim=-1)
@@ -141,7 +151,7 @@ def visual_relation(student: Tensor, teacher: Tensor, form: str = "softmax", tem
 
 
 def patches(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Return the last tokens of each image, those of its patches."""
+    """Return the tokens of the patches of each image, which stand behind class and register tokens."""
     return tokens[:, -grid[0] * grid[1] :]
 
 

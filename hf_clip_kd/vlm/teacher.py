@@ -165,12 +165,13 @@ def check_teacher(
         )
     if teacher is None:
         return
-    if not asked and not args.kl_weight:
+    if not asked and not args.asks_teacher:
         raise ValueError(
             "A teacher, and `kl_weight=0` with nothing else to learn from it. One of `kl_weight`, `relation_weight` "
             "and `reuse_projector` must be set. Pass for example `--relation_weight 1`."
         )
-    teacher.check(processor, collator)
+    if args.asks_teacher:
+        teacher.check(processor, collator)
 
 
 def with_image_tokens(

@@ -78,7 +78,7 @@ class LlavaTrainer(BaseTrainer):
         keep_names(model)
         self.teacher, self.distillation = teacher, None
         self.reused = ReusedProjector(model, teacher.model) if args.reuse_projector else None
-        if teacher is not None:
+        if teacher is not None and args.asks_teacher:
             self.distillation = AnswerDistillation(teacher, args, processor, data_collator.num_image_tokens)
         if args.lora is not None:
             model = add_lora(model, args.lora, args.tune_vision_tower)
@@ -101,7 +101,7 @@ class LlavaTrainer(BaseTrainer):
         self.add_callback(Alarms())
         if feature_scale is not None:
             feature_scale.attach()
-        if teacher is not None:
+        if self.distillation is not None:
             teacher.model.to(self.args.device)
 
     @property
@@ -165,11 +165,13 @@ class LlavaTrainer(BaseTrainer):
         if self.distillation is None:
             return {}
         with self.throughput.clock("teacher"), self.accelerator.autocast():
-            terms = self.distillation(inputs, pixels, outputs, tokens, self.images_in_step)
+            told = self.distillation.ask(inputs, pixels)
+        terms = self.distillation(inputs["labels"], outputs, told, tokens, self.images_in_step)
         # The Trainer averages gradients over processes, and here each has its part of one sum.
         share = self.args.world_size if self.args.average_tokens_across_devices else 1
         parts = self.current_gradient_accumulation_steps
-        metered = {f"loss/{name}": term.detach() * share * parts for name, term in terms.items()}
+        means = sum_over_ranks(torch.stack([term.detach() for term in terms.values()])) * share / self.args.world_size
+        metered = {f"loss/{name}": parts * mean for name, mean in zip(terms, means, strict=True)}
         self.meters.add("train", metered, 1 / parts)
         return {name: self.distillation.weights[name] * share * term for name, term in terms.items()}
 

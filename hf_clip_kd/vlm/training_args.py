@@ -10,7 +10,7 @@ from ..training.arguments import RunArguments
 from ..training.refusals import VLM
 
 STAGES = ("pretrain", "finetune")
-RELATIONS = ("softmax", "gram")
+RELATIONS = ("kl", "square")
 
 
 # repr=False keeps TrainingArguments' repr, which hides the Hub token.
@@ -62,16 +62,14 @@ class LlavaTrainingArguments(RunArguments, TrainingArguments):
         },
     )
     relation_form: str = field(
-        default="softmax",
+        default="kl",
         metadata={
-            "help": "Form of that difference: `softmax` is a KL of softmaxes of cosine similarities, `gram` their "
-            "mean squared difference.",
+            "help": "Form of that difference: `kl` is a divergence of the softmaxes of cosine similarities, `square` "
+            "their mean squared difference.",
             "choices": list(RELATIONS),
         },
     )
-    relation_temperature: float = field(
-        default=0.07, metadata={"help": "Temperature of the softmax of `relation_form`, above 0."}
-    )
+    relation_temperature: float = field(default=0.07, metadata={"help": "Temperature of those softmaxes, above 0."})
     reuse_projector: bool = field(
         default=False,
         metadata={
@@ -95,6 +93,11 @@ class LlavaTrainingArguments(RunArguments, TrainingArguments):
             "help": "Must stay False: a non-finite loss skips its step or stops the run instead of being hidden."
         },
     )
+
+    @property
+    def asks_teacher(self) -> bool:
+        """Whether a teacher, if there is one, is asked in each step. Its projector alone needs no answers."""
+        return self.kl_weight > 0 or self.relation_weight > 0
 
     def __post_init__(self):
         super().__post_init__()

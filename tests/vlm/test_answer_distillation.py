@@ -37,12 +37,12 @@ def test_relation_of_two_tokens():
     own, theirs = 0.3, 1.1
     student = torch.tensor([[[1.0, 0.0], [math.cos(own), math.sin(own)]]]) * 4
     teacher = torch.tensor([[[1.0, 0.0, 0.0], [math.cos(theirs), 0.0, math.sin(theirs)]]])
-    gram = visual_relation(student, teacher, "gram")
-    assert gram.item() == pytest.approx((math.cos(own) - math.cos(theirs)) ** 2 / 2, rel=1e-5)
+    square = visual_relation(student, teacher, "square")
+    assert square.item() == pytest.approx((math.cos(own) - math.cos(theirs)) ** 2 / 2, rel=1e-5)
     tau = 0.5
     p, q = (1 / (1 + math.exp((math.cos(angle) - 1) / tau)) for angle in (theirs, own))
     expected = p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
-    assert visual_relation(student, teacher, "softmax", tau).item() == pytest.approx(expected, rel=1e-4)
+    assert visual_relation(student, teacher, "kl", tau).item() == pytest.approx(expected, rel=1e-4)
 
 
 # ---- The trainer ----
@@ -194,7 +194,7 @@ def test_resume_is_exact(reuse, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"relation_form": "cosine"}, "relation_form='cosine'.*softmax and gram"),
+        ({"relation_form": "cosine"}, "relation_form='cosine'.*kl and square"),
         ({"kl_temperature": 0.0}, "kl_temperature=0.0.*above 0"),
         ({"relation_temperature": -1.0}, "relation_temperature=-1.0.*above 0"),
         ({"kl_weight": -1.0}, "kl_weight=-1.0.*0 or a number above"),
