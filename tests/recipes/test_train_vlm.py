@@ -197,6 +197,7 @@ def test_the_tower_in_the_folder_is_the_one_given(folder, tmp_path):
     assert AutoProcessor.from_pretrained(tmp_path / "second").image_processor.do_pad
 
 
+@pytest.mark.slow
 def test_a_run_learns_from_another_runs_llava(folder, tmp_path):
     """Both towers' features come from the cache that the earlier runs have filled."""
     settings = yaml.safe_load((folder / "vlm.yaml").read_text())

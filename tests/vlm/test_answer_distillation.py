@@ -85,7 +85,7 @@ def means(teacher, rows, temperature=2.0, tau=0.02):
     return [sum(values) / len(values) for values in (labels, kl, relation)]
 
 
-@pytest.mark.parametrize("accumulation", [1, 4])
+@pytest.mark.parametrize("accumulation", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_loss_is_the_sum_of_means_however_a_step_is_cut(accumulation, tmp_path):
     """Rows 3 of 8 has no image: the relation is a mean over images, the KL over tokens."""
     teacher, rows = make_teacher(), make_rows(8)
@@ -139,6 +139,7 @@ def test_teacher_stays_and_is_in_no_checkpoint(tmp_path):
     assert trainer.evaluate(make_rows(4))["eval_loss"] > 0
 
 
+@pytest.mark.slow
 def test_a_teacher_brings_the_answers_nearer(tmp_path):
     teacher = make_teacher()
     trainer = run(tmp_path, teacher, max_steps=12, kl_weight=50.0)

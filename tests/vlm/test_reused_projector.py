@@ -17,8 +17,16 @@ def logits(model, batch):
         return model.eval()(**{name: value for name, value in batch.items() if name != "labels"}).logits
 
 
-@pytest.mark.parametrize("tower", ["clip", "convnext"])
-@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize(
+    ("tower", "scaled"),
+    [
+        ("convnext", False),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (("convnext", True), ("clip", False), ("clip", True))
+        ),
+    ],
+)
 def test_folder_is_a_stock_llava_that_computes_what_was_trained(tower, scaled, tmp_path):
     """A student whose tower is as wide as the teacher's, and one whose tower is narrower."""
     teacher = make_teacher()
