@@ -96,7 +96,7 @@ class LlavaTrainingArguments(RunArguments, TrainingArguments):
 
     @property
     def asks_teacher(self) -> bool:
-        """Whether a teacher, if there is one, is asked in each step. Its projector alone needs no answers."""
+        """True if a teacher is asked in each step. Its projector alone needs no answers."""
         return self.kl_weight > 0 or self.relation_weight > 0
 
     def __post_init__(self):
