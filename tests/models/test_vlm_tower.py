@@ -41,7 +41,7 @@ def test_tower_and_a_square_view_of_a_paligemma(tmp_path):
     tower, processor = load_tower(str(tmp_path))
     assert isinstance(tower.config, SiglipVisionConfig) and tower.dtype == torch.float32 and not tower.training
     assert tower_checksum(tower.to(torch.bfloat16)) == tower_checksum(model.model.vision_tower)
-    assert processor.size == {"height": 32, "width": 32} and processor.image_mean == [0.1] * 3
+    assert processor.size == {"height": 32, "width": 32} and list(processor.image_mean) == [0.1] * 3
 
 
 def test_a_model_without_a_tower_is_refused(tmp_path):
