@@ -40,7 +40,7 @@ DTYPES = ["float32", "bfloat16", "float16"]
 
 @dataclass(kw_only=True)
 class CacheArguments(HubArguments, ImageTextArguments, RandomCropArguments):
-    teacher_model_name_or_path: str | list = field(
+    teacher_model_name_or_path: str | dict | list = field(
         metadata={"help": "The teacher or a list of teachers, as for `recipes/distill.py`."}
     )
     output_dir: str = field(metadata={"help": "Folder of the cache."})

@@ -63,13 +63,14 @@ class DistillArguments(ImageTextArguments, RandomCropArguments):
     model_name_or_path: str = field(
         metadata={"help": "Student: a preset of hf_clip_kd/models/configs, a JSON like them, a folder or a Hub id."}
     )
-    teacher_model_name_or_path: str | list | None = field(
+    teacher_model_name_or_path: str | dict | list | None = field(
         default=None,
         metadata={
             "help": "Teacher: a folder, a Hub id, `open_clip:ARCH/TAG` or `open_clip:ARCH//checkpoint.pt`. "
-            "Losses that read no text also take a vision model or `timm:NAME`. A list is an ensemble of names, or of "
-            "mappings with `name`, `weight`, `logit_scale`, `dtype`, `device` and `compile`. Without a teacher, the "
-            "student trains alone."
+            "Losses that read no text also take a vision model, a LLaVA or `timm:NAME`. A mapping has `name` and any "
+            "of `tokens_from` (the LLaVA whose tower gives the tokens), `logit_scale`, `dtype`, `device` and "
+            "`compile`. A list is an ensemble of names, or of mappings that may also have a `weight`. Without a "
+            "teacher, the student trains alone."
         },
     )
     teacher_dtype: str | None = field(
@@ -159,7 +160,7 @@ def make_teacher(script: DistillArguments) -> kd.Teacher | None:
     if script.teacher_recipe is not None and not isinstance(name, str):
         raise ValueError(
             f"`teacher_recipe: {script.teacher_recipe}` makes the folder of one teacher, and "
-            f"teacher_model_name_or_path is the list {name}. It may be given with one folder. "
+            f"teacher_model_name_or_path is {name}. It may be given with one folder. "
             "Train each teacher first with its own recipe."
         )
     if script.teacher_recipe is not None and not Path(name, "config.json").is_file():

@@ -39,9 +39,11 @@ from hf_clip_kd.vlm import (
     FeatureCache,
     FeatureScale,
     LlavaDataCollator,
+    LlavaTeacher,
     LlavaTrainer,
     LlavaTrainingArguments,
     build_llava,
+    check_teacher,
     image_name,
     load_llava,
     load_tower,
@@ -83,6 +85,13 @@ class TrainVLMArguments:
     model_name_or_path: str | None = field(
         default=None,
         metadata={"help": "A LLaVA to continue, in place of tower and language model: the first stage's."},
+    )
+    teacher_model_name_or_path: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder or Hub id of a LLaVA to learn from besides the data. It gives its answers (`kl_weight`), "
+            "its visual tokens (`relation_weight`) or its projector (`reuse_projector`). It stays as it is."
+        },
     )
     beside: dict | None = field(
         default=None,
@@ -176,6 +185,8 @@ def check(script: TrainVLMArguments, training: LlavaTrainingArguments) -> None:
             f"`feature_cache={script.feature_cache!r}` with `tune_vision_tower`: stored features are those of a tower "
             "that does not change. Leave one of the two out."
         )
+    if script.teacher_model_name_or_path is None:
+        check_teacher(None, training)
     if script.score_at_steps is not None:
         check_steps(script.score_at_steps, training.max_steps if training.max_steps > 0 else None)
         if script.evaluation is None:
@@ -271,11 +282,12 @@ def feature_scale(model, processor, dataset) -> FeatureScale:
     return FeatureScale(model, statistics.power_of_two_scale())
 
 
-def open_cache(script: TrainVLMArguments, model, processor, dataset, checksum: str, evaluator: VQAEvaluator | None):
+def open_cache(script: TrainVLMArguments, model, processor, dataset, evaluator: VQAEvaluator | None = None):
     """Return the features of all images that training and evaluation show the tower; `None` without a cache."""
     if script.feature_cache is None or not any(dataset["num_images"]):
         return None
     # Each tower of a study has its own folder in the cache.
+    checksum = tower_checksum(model.model.vision_tower)
     cache = FeatureCache(Path(script.feature_cache) / checksum[:16], model, processor)
     cache.add((image for row in dataset.select_columns("images") for image in row["images"]), training_picture)
     if evaluator is not None:
@@ -311,6 +323,7 @@ def train(
     tower: str | None,
     dataset,
     evaluator: VQAEvaluator | None,
+    teacher: LlavaTeacher | None,
 ):
     """
     Train one LLaVA and leave it in `training.output_dir`.
@@ -321,7 +334,9 @@ def train(
     model, processor = build(script, tower, quantize=script.quantization is not None)
     before = tower_checksum(model.model.vision_tower)
     logger.info("The tower %s has the checksum %s.", tower or "", before[:16])
-    cache = open_cache(script, model, processor, dataset, before, evaluator)
+    cache = open_cache(script, model, processor, dataset, evaluator)
+    asked = teacher if training.asks_teacher else None
+    teacher_cache = None if asked is None else open_cache(script, asked.model, asked.processor, dataset)
     scale = feature_scale(model, processor, dataset) if script.normalize_features and tower is not None else None
     collator = LlavaDataCollator(
         processor,
@@ -329,6 +344,7 @@ def train(
         on_bad_sample=script.on_bad_sample,
         template=script.template,
         tower_features=cache,
+        teacher_images=None if asked is None else asked.images(processor, cache, teacher_cache),
     )
     if cache is not None:
         collator.blank_image = torch.zeros_like(
@@ -341,9 +357,13 @@ def train(
         train_dataset=dataset,
         data_collator=collator,
         feature_scale=scale,
+        teacher=teacher,
     )
     curve = None
-    with reading(model, processor, cache) as reader:
+    with contextlib.ExitStack() as stack:
+        reader = stack.enter_context(reading(model, processor, cache))
+        if asked is not None:
+            stack.enter_context(reading(asked.model, asked.processor, teacher_cache))
         if script.score_at_steps is not None:
 
             def score() -> dict[str, dict[str, float]]:
@@ -391,6 +411,9 @@ def main(argv: list[str] | None = None) -> list[dict]:
         # An error of the last tower is raised before the first one is trained.
         load_tower(tower, trust_remote_code=script.trust_remote_code)
     make_language_model(script)
+    teacher = None
+    if script.teacher_model_name_or_path is not None:
+        teacher = LlavaTeacher(script.teacher_model_name_or_path, trust_remote_code=script.trust_remote_code)
 
     rows = []
     for name, tower in towers.items():
@@ -405,7 +428,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
             record_sources(own.output_dir)
         measure = evaluator if evaluator is None or seeing else evaluator.without_images()
         model, processor, cache, curve = train(
-            script, own, tower, dataset if seeing else without_images(dataset), measure
+            script, own, tower, dataset if seeing else without_images(dataset), measure, teacher
         )
         if measure is not None:
             with reading(model, processor, cache) as reader:

@@ -52,7 +52,7 @@ class DistillationTrainer(BaseTrainer):
             The student, for instance from [`load_clip`]. It is saved as a plain model, without heads.
         args ([`DistillationTrainingArguments`], *optional*):
             Training arguments; `args.losses` is the objective.
-        teacher_model ([`Teacher`], `str` or `list`, *optional*):
+        teacher_model ([`Teacher`], `str`, `dict` or `list`, *optional*):
             The teacher, or what [`load_teacher`] makes one of, several included. It is never trained and never saved.
         train_dataset, eval_dataset:
             Data sets with the columns that `data_collator` reads.
@@ -87,7 +87,7 @@ class DistillationTrainer(BaseTrainer):
         self,
         model: PreTrainedModel | None = None,
         args: DistillationTrainingArguments | None = None,
-        teacher_model: Teacher | str | list | None = None,
+        teacher_model: Teacher | str | dict | list | None = None,
         train_dataset=None,
         eval_dataset=None,
         data_collator: Callable[[list], dict] | None = None,
@@ -105,7 +105,7 @@ class DistillationTrainer(BaseTrainer):
             )
         refuse_arguments("DistillationTrainer", kwargs, REFUSED)
         check_student(model)
-        self.teacher = load_teacher(teacher_model) if isinstance(teacher_model, str | list) else teacher_model
+        self.teacher = load_teacher(teacher_model) if isinstance(teacher_model, str | dict | list) else teacher_model
         self.evaluator = evaluator
         self.eval_data_collator = eval_data_collator
         request = requested(args.losses)

@@ -23,6 +23,7 @@ def load_tower(
             - One of [`list_models`], with fresh weights.
             - A folder or Hub id of a dual encoder (CLIP, SigLIP, a student) or of a vision model alone (CLIP, SigLIP,
               DINOv2, ViT, a student's tower). Its `config.json` decides, not its name.
+            - A folder or Hub id of a LLaVA or another vision-language model, whose tower may have been tuned in it.
             - `open_clip:ARCH/TAG`, `open_clip:ARCH//FILE`: open_clip's own ViT becomes a stock CLIP tower.
             - `timm:NAME`, `timm:NAME//FILE.safetensors` or just the NAME: a model of timm with weights.
         trust_remote_code (`bool`, *optional*, defaults to `False`):

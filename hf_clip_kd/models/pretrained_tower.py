@@ -1,5 +1,6 @@
-"""Image towers that transformers loads: a vision model, or the image tower of a dual encoder."""
+"""Image towers that transformers loads: a vision model, or the tower of a dual encoder or vision-language model."""
 
+import inspect
 import os
 
 import torch
@@ -17,9 +18,10 @@ from transformers import (
 from .completeness import REPORTED, check_complete
 from .loading import REQUIRED_METHODS
 from .names import LIBRARY_FORMS
+from .vlm_tower import RULE, is_vlm, load_vlm_tower, square_view
 
 FORMS = (
-    "a model, a preset of list_models(), a folder or Hub id of a dual encoder or a vision transformer, "
+    "a model, a preset of list_models(), a folder or Hub id of a dual encoder, a vision transformer or a LLaVA, "
     f"{LIBRARY_FORMS}"
 )
 
@@ -30,7 +32,8 @@ def load_pretrained_tower(
     """
     Load the image tower in a folder or at a Hub id, in fp32, and its image processor.
 
-    With `projection`, a tower that was saved with a projection (`CLIPVisionModelWithProjection`) keeps it.
+    With `projection`, a tower that was saved with a projection (`CLIPVisionModelWithProjection`) keeps it. The tower
+    of a LLaVA is as it was trained there, see `tune_vision_tower`.
 
     Raises:
         ValueError: There is none, it has not all its weights, or no image processor.
@@ -39,25 +42,13 @@ def load_pretrained_tower(
         config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(cannot_load(name, error)) from error
-    # The check comes before the weights are read. Remote code is in no table, and is checked once it is loaded.
-    if type(config) in MODEL_MAPPING:
-        check_is_vision(MODEL_MAPPING[type(config)], repr(name))
+    seeing = is_vlm(config)
     try:
-        # A dual encoder, or remote code, is AutoModel's.
-        model, report = (vision_class(config, projection) or AutoModel).from_pretrained(
-            name, dtype=torch.float32, trust_remote_code=trust_remote_code, **REPORTED
+        tower = (
+            load_vlm_tower(name, trust_remote_code) if seeing else _load(name, config, trust_remote_code, projection)
         )
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError) as error:
         raise ValueError(cannot_load(name, error)) from error
-    tower = image_tower(model, repr(name))
-    prefix = "" if tower is model else "vision_model."
-    check_complete(
-        report,
-        repr(name),
-        tower,
-        "A tower must have all its weights. Save the whole model with model.save_pretrained and give that folder.",
-        prefix=prefix,
-    )
     try:
         # transformers prefers the torchvision backend whatever was saved. Its pixels are not those of training.
         image_processor = AutoImageProcessor.from_pretrained(name, backend="pil", trust_remote_code=trust_remote_code)
@@ -67,7 +58,24 @@ def load_pretrained_tower(
             f"{name!r} has a tower but no image processor that can be loaded ({reason}). It must lie beside the "
             "model. Call image_processor.save_pretrained(...) into that folder."
         ) from error
-    return tower, image_processor
+    return tower, square_view(image_processor, config) if seeing else image_processor
+
+
+def _load(name: str, config: PreTrainedConfig, trust_remote_code: bool, projection: bool) -> PreTrainedModel:
+    """Load a vision model, or the image tower of a dual encoder."""
+    # The check comes before the weights are read. Remote code is in no table, and is checked once it is loaded.
+    if type(config) in MODEL_MAPPING:
+        check_is_vision(MODEL_MAPPING[type(config)], repr(name))
+    try:
+        # A dual encoder, or remote code, is AutoModel's.
+        model, report = (vision_class(config, projection) or AutoModel).from_pretrained(
+            name, dtype=torch.float32, trust_remote_code=trust_remote_code, **REPORTED
+        )
+    except ValueError as error:
+        raise ValueError(cannot_load(name, error)) from error
+    tower = image_tower(model, repr(name))
+    check_complete(report, repr(name), tower, RULE, prefix="" if tower is model else "vision_model.")
+    return tower
 
 
 def vision_class(config: PreTrainedConfig, projection: bool = False) -> type[PreTrainedModel] | None:
@@ -104,7 +112,13 @@ def is_dual_encoder(model_class: type) -> bool:
 
 
 def is_vision_model(model_class: type) -> bool:
-    return getattr(model_class, "main_input_name", "") == "pixel_values" and not is_dual_encoder(model_class)
+    """Tell if a model reads images alone. Towers of vision-language models do not name their main input."""
+    if is_dual_encoder(model_class) or not hasattr(model_class, "forward"):
+        return False
+    if getattr(model_class, "main_input_name", "") == "pixel_values":
+        return True
+    inputs = list(inspect.signature(model_class.forward).parameters)
+    return inputs[1:2] == ["pixel_values"] and "input_ids" not in inputs
 
 
 def check_is_vision(model_class: type, name: str):

@@ -14,9 +14,10 @@ from .clip import CLIPTeacher
 from .ensemble import TeacherEnsemble
 from .function import FunctionTeacher
 from .kinds import maker
+from .lifted import LiftedTeacher
 from .processors import TeacherProcessor
 
-OPTIONS = ("name", "weight", "logit_scale", "dtype", "device", "compile")
+OPTIONS = ("name", "weight", "tokens_from", "logit_scale", "dtype", "device", "compile")
 
 
 def load_teacher(
@@ -34,8 +35,9 @@ def load_teacher(
         teacher (`str`, `os.PathLike`, `nn.Module`, `Mapping` or a list of these):
             A name or a model as for [`CLIPTeacher`], or a [`Teacher`], which stays as it is. The prefix of a name
             chooses the kind, see [`~hf_clip_kd.teachers.kinds.KINDS`]. A mapping has the name or the model as `name`,
-            and any of `logit_scale`, `dtype`, `device` and `compile`. They go before those given here. A list is an
-            ensemble, and each entry may also have a `weight`.
+            and any of `logit_scale`, `dtype`, `device` and `compile`. They go before those given here. `tokens_from`
+            names a tower whose image tokens stand for its own, see [`LiftedTeacher`]. A list is an ensemble, and each
+            entry may also have a `weight`.
         dtype, device, compile, trust_remote_code (*optional*): Arguments of [`CLIPTeacher`]; a dtype may be a name.
 
     Raises:
@@ -46,6 +48,7 @@ def load_teacher(
 
     ```python
     load_teacher(["openai/clip-vit-base-patch16", {"name": "timm:vit_small_patch14_dinov2.lvd142m", "weight": 0.5}])
+    load_teacher({"name": "outputs/demo/teacher", "tokens_from": "outputs/lift/teacher"})
     ```
     """
     options = {"dtype": dtype, "device": device, "compile": compile, "trust_remote_code": trust_remote_code}
@@ -66,6 +69,11 @@ def _load_member(teacher, options: dict[str, Any]) -> Teacher:
                 f"Allowed are {', '.join(OPTIONS)}. Write for example "
                 f"{{'name': 'open_clip:ViT-B-16/openai', 'weight': 2}}."
             )
+        if "tokens_from" in teacher:
+            embeds = {key: value for key, value in teacher.items() if key != "tokens_from"}
+            tokens = {key: teacher[key] for key in ("dtype", "device", "compile") if key in teacher}
+            tokens |= {"name": teacher["tokens_from"]}
+            return LiftedTeacher(_load_member(embeds, options), _load_member(tokens, options))
         own = {key: value for key, value in teacher.items() if key not in ("name", "weight")}
         teacher, options = teacher["name"], options | own
         if isinstance(teacher, Teacher):
@@ -81,4 +89,12 @@ def _load_member(teacher, options: dict[str, Any]) -> Teacher:
     return make(teacher, **options)
 
 
-__all__ = ["CLIPTeacher", "FunctionTeacher", "Teacher", "TeacherEnsemble", "TeacherProcessor", "load_teacher"]
+__all__ = [
+    "CLIPTeacher",
+    "FunctionTeacher",
+    "LiftedTeacher",
+    "Teacher",
+    "TeacherEnsemble",
+    "TeacherProcessor",
+    "load_teacher",
+]

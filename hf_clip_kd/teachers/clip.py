@@ -31,6 +31,7 @@ class CLIPTeacher(Teacher):
               `open_clip:local-dir:FOLDER`.
             - Folder or Hub id of a vision model (DINOv2, DINOv3, ViT, ...), `timm:NAME` or
               `timm:NAME//path/to/checkpoint.safetensors`, for losses that read no text.
+            - Folder or Hub id of a LLaVA or another vision-language model, whose tower is such a vision model.
             - A ready model of transformers or open_clip, which is frozen in place.
         processor (*optional*):
             A ready model of transformers needs its processor (a vision model its image processor). A model of

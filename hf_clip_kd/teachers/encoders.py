@@ -15,12 +15,14 @@ from ..models.loading import load_clip
 from ..models.names import LIBRARY_FORMS, parse_name
 from ..models.open_clip import is_open_clip
 from ..models.pretrained_tower import is_dual_encoder, is_vision_model, load_pretrained_tower, vision_class
+from ..models.vlm_tower import is_vlm
 from .processors import image_size
 from .vision import VisionTower
 
 FORMS = (
-    "A teacher is a folder or Hub id of a transformers dual encoder (CLIP, SigLIP, SigLIP 2, ...) or vision model "
-    f"(DINOv2, ...), {LIBRARY_FORMS}, or a model together with `processor`, and load_teacher also takes lists of these"
+    "A teacher is a folder or Hub id of a transformers dual encoder (CLIP, SigLIP, SigLIP 2, ...), vision model "
+    f"(DINOv2, ...) or LLaVA, {LIBRARY_FORMS}, or a model together with `processor`, and load_teacher also takes "
+    "lists of these"
 )
 
 
@@ -77,12 +79,12 @@ def scalar(model: nn.Module, name: str) -> Tensor | None:
 
 
 def _holds_vision_model(name: str, trust_remote_code: bool) -> bool:
-    """Tell if a folder or repository holds a model of images alone; [`load_clip`] complains where there is nothing."""
+    """Tell if a tower without texts lies here, alone or in a LLaVA; [`load_clip`] complains where there is nothing."""
     try:
         config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError):
         return False
-    return vision_class(config) is not None
+    return is_vlm(config) or vision_class(config) is not None
 
 
 def _given(model: nn.Module, processor) -> tuple[nn.Module, Any]:

@@ -12,6 +12,11 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from ..models import TimmVisionConfig
 
+# Outputs that are the embedding of an image, the best of them first.
+POOLED = ("image_embeds", "summary", "pooler_output")
+# Their class token stands behind the patches, where nothing here looks for it.
+CLASS_TOKEN_LAST = ("llama4_vision_model",)
+
 
 class VisionTower(nn.Module):
     """
@@ -51,11 +56,16 @@ class VisionTower(nn.Module):
                 "teacher must give its last hidden state. Pass the model without its head: CLIPTeacher("
                 "model.base_model, processor=...)."
             )
-        # A CLIPVisionModelWithProjection gives `image_embeds`, and others what they pool.
-        pooled = output.get("image_embeds", output.get("pooler_output"))
-        if pooled is None:  # An I-JEPA has neither a class token nor a pooling of its own, and its readers average.
-            pooled = output.last_hidden_state.mean(dim=1)
-        return BaseModelOutputWithPooling(output.last_hidden_state, pooled.flatten(1), output.hidden_states)
+        last, *states = (
+            _by_image(state, len(pixel_values)) for state in (output.last_hidden_state, *(output.hidden_states or ()))
+        )
+        # A CLIPVisionModelWithProjection gives `image_embeds`, a RADIO a `summary`, and others what they pool.
+        pooled = next((output[name] for name in POOLED if output.get(name) is not None), None)
+        # An I-JEPA has neither a class token nor a pooling of its own, and its readers average. So do those of a tower
+        # that gives a word for each patch.
+        if pooled is None or pooled.ndim == 3:
+            pooled = last.mean(dim=1)
+        return BaseModelOutputWithPooling(last, pooled.flatten(1), tuple(states) or None)
 
     @torch.no_grad()
     def _measured(self, size: tuple[int, int]) -> SimpleNamespace:
@@ -67,7 +77,16 @@ class VisionTower(nn.Module):
         config, (height, width) = self.vision_model.config, size
         channels = getattr(config, "num_channels", 3)
         image = torch.zeros(1, channels, height, width, device=self.device, dtype=self.dtype)
-        states = self.get_image_features(image, output_hidden_states=True).hidden_states or ()
+        try:
+            states = self.get_image_features(image, output_hidden_states=True).hidden_states or ()
+        except (AttributeError, TypeError, IndexError, RuntimeError) as error:
+            reason = str(error).strip().split("\n")[0].rstrip(".")
+            raise ValueError(
+                f"The vision model {type(self.vision_model).__name__} cannot be run on images of {height}x{width} "
+                f"pixels alone ({reason}). A teacher takes pixels (batch, 3, height, width), and no other input. The "
+                "table in docs/teachers.md has towers of vision-language models. Wrap others: "
+                "FunctionTeacher(function, ...)."
+            ) from error
         layout = SimpleNamespace(
             model_type=config.model_type,
             num_channels=channels,
@@ -76,10 +95,18 @@ class VisionTower(nn.Module):
             num_prefix_tokens=-1,
             grid=None,
         )
-        if states and states[-1].ndim == 3 and isinstance(getattr(config, "patch_size", None), int):
-            layout.grid = height // config.patch_size, width // config.patch_size
+        patch = getattr(config, "patch_size", None)
+        patch = (patch, patch) if isinstance(patch, int) else patch
+        if states and states[-1].ndim == 3 and patch and config.model_type not in CLASS_TOKEN_LAST:
+            layout.grid = height // patch[0], width // patch[1]
             layout.num_prefix_tokens = states[-1].shape[1] - math.prod(layout.grid)
         return layout
+
+
+def _by_image(state: Tensor | None, images: int) -> Tensor | None:
+    """Return a hidden state with its first axis for the images. A Pixtral lays them one behind the other."""
+    packed = state is not None and state.ndim == 3 and len(state) == 1
+    return state.reshape(images, -1, state.shape[-1]) if packed else state
 
 
 def check_tokens(model: VisionTower) -> None:
@@ -94,5 +121,5 @@ def check_tokens(model: VisionTower) -> None:
         raise ValueError(
             f"{type(model.vision_model).__name__} gives no tokens (batch, number, channels) on a grid of patches. "
             "Vision models that do are transformers' ViTs (DINOv2, DINOv3, ViT, ...) and those of timm. For a convnet "
-            "write 'timm:NAME'."
+            "write 'timm:NAME'. The table in docs/teachers.md has towers of vision-language models."
         )

@@ -22,6 +22,7 @@ _RESUME = {
         label_smoothing_factor neftune_noise_alpha bf16 tf32
         losses grad_cache max_logit_scale ema_decay dtype
         stage tune_vision_tower lora vision_learning_rate projector_learning_rate group_by_modality_length
+        kl_weight kl_temperature relation_weight relation_form relation_temperature reuse_projector
     """,
     NEVER: "optim fp16 metric_for_best_model greater_is_better",
     TAKEN: """

@@ -11,6 +11,7 @@ from .feature_scale import FeatureScale, FeatureStatistics, measure_features
 from .image_modes import square_image_processor
 from .pictures import training_picture
 from .saving import load_llava, save_llava
+from .teacher import LlavaTeacher, check_teacher
 from .trainable import set_trainable
 from .trainer import LlavaTrainer
 from .training_args import LlavaTrainingArguments
@@ -20,10 +21,12 @@ __all__ = [
     "FeatureScale",
     "FeatureStatistics",
     "LlavaDataCollator",
+    "LlavaTeacher",
     "LlavaTrainer",
     "LlavaTrainingArguments",
     "add_lora",
     "build_llava",
+    "check_teacher",
     "get_chat_template",
     "image_name",
     "list_chat_templates",

@@ -52,6 +52,8 @@ class LlavaDataCollator:
         tower_features (`Callable`, *optional*):
             Stored features `(layers, tokens, width)` of a row's image, such as a [`FeatureCache`]; no image is then
             decoded. A `ValueError` for an image without features makes the sample a bad one.
+        teacher_images (`Callable`, *optional*):
+            Each image of a row as the teacher of the run sees it: [`LlavaTeacher.pixels`], or its stored features.
         max_masked_fraction (`float`, *optional*, defaults to `0.5`):
             Largest share of samples left out, of at least 50, or of all at the end of the run. A larger share stops
             the run with its reasons.
@@ -68,8 +70,9 @@ class LlavaDataCollator:
     Returns of a call:
         `dict`: `input_ids`, `attention_mask` and `labels` (batch, length), padded on the right; labels without loss
         are -100. `pixel_values` is (images, 3, height, width), or (images, layers, tokens, width) with
-        `tower_features`, in the order of the image tokens. It is missing if no row has an image. Rows left out make a
-        batch smaller. A batch without a usable row repeats the last usable one.
+        `tower_features`, in the order of the image tokens. It is missing if no row has an image. With `teacher_images`
+        there is `teacher_pixel_values`, in the same order. Rows left out make a batch smaller. A batch without a
+        usable row repeats the last usable one.
 
     Raises:
         ValueError: An option is unknown. The processor lacks a marked chat template or a padding token, or makes
@@ -84,6 +87,7 @@ class LlavaDataCollator:
         on_bad_sample: str = "error",
         template: str = "chat",
         tower_features: Callable[[dict[str, Any]], torch.Tensor] | None = None,
+        teacher_images: Callable[[dict[str, Any]], torch.Tensor] | None = None,
         max_masked_fraction: float = 0.5,
     ):
         if on_bad_sample not in ("error", "skip"):
@@ -106,9 +110,9 @@ class LlavaDataCollator:
         self.max_length = max_length
         self.on_bad_sample = on_bad_sample
         self.jinja = get_chat_template("plain").jinja if template == "plain" else _marked_template(processor)
-        self.tower_features = tower_features
+        self.tower_features, self.teacher_images = tower_features, teacher_images
         self.blank_image = _blank_image(processor)
-        self.num_image_tokens = _num_image_tokens(processor)
+        self.num_image_tokens = count_image_tokens(processor)
         self.counts = SampleCounts(max_masked_fraction)
         self._last: dict[str, Any] | None = None
         self._known: dict[tuple, dict[str, Any]] = {}
@@ -144,7 +148,10 @@ class LlavaDataCollator:
             if len(self._known) >= KNOWN:
                 del self._known[next(iter(self._known))]
             self._known[key] = text
-        return self._known[key] | {"images": [self._image(image, name) for image in images]}
+        sample = self._known[key] | {"images": [self._image(image, self.tower_features, name) for image in images]}
+        if self.teacher_images is not None:
+            sample["teacher_images"] = [self._image(image, self.teacher_images, name) for image in images]
+        return sample
 
     def _text(self, messages: list[dict[str, str]], images: list[Any], name: str) -> dict[str, Any]:
         _check_messages(messages, images, self.processor.image_token, name)
@@ -179,9 +186,9 @@ class LlavaDataCollator:
         # An image in an answer is given, not generated.
         return ids, ids.masked_fill((mask == 0) | (ids == self.processor.image_token_id), IGNORED)
 
-    def _image(self, image: Any, name: str) -> Any:
+    def _image(self, image: Any, read: Callable[[Any], torch.Tensor] | None, name: str) -> Any:
         try:
-            return training_picture(image) if self.tower_features is None else self.tower_features(image)
+            return training_picture(image) if read is None else read(image)
         except ValueError as error:  # `training_picture` raises a BrokenImageError.
             raise BadSampleError(
                 "no usable image",
@@ -191,7 +198,8 @@ class LlavaDataCollator:
 
     def _nothing(self) -> dict[str, Any]:
         messages = [{"role": "user", "content": ""}, {"role": "assistant", "content": ""}]
-        return dict(zip(("input_ids", "labels"), self._tokenize(messages, ""), strict=True)) | {"images": []}
+        texts = dict(zip(("input_ids", "labels"), self._tokenize(messages, ""), strict=True))
+        return texts | {"images": [], "teacher_images": []}
 
     def _batch(self, samples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         def padded(key: str, value: int) -> torch.Tensor:
@@ -202,6 +210,8 @@ class LlavaDataCollator:
         batch["attention_mask"] = (torch.arange(lengths.max()) < lengths[:, None]).long()
         batch["labels"] = padded("labels", IGNORED)
         images = [image for sample in samples for image in sample["images"]]
+        if images and self.teacher_images is not None:
+            batch["teacher_pixel_values"] = torch.stack([x for sample in samples for x in sample["teacher_images"]])
         if images and self.tower_features is not None:
             batch["pixel_values"] = torch.stack(images)
         elif images:
@@ -265,7 +275,7 @@ def _blank_image(processor: Any) -> torch.Tensor:
     return blank
 
 
-def _num_image_tokens(processor: Any) -> int:
+def count_image_tokens(processor: Any) -> int:
     """Return the processor's number of tokens for an image."""
     ids = processor(images=_PROBES[0], text=processor.image_token)["input_ids"][0]
     return list(ids).count(processor.image_token_id)

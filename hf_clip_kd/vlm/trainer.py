@@ -1,5 +1,6 @@
 """LlavaTrainer: a `transformers.Trainer` for the two stages of a LLaVA."""
 
+import os
 from functools import partial
 from typing import Any
 
@@ -12,12 +13,16 @@ from ..training.alarms import Alarms
 from ..training.arguments import save_arguments
 from ..training.base_trainer import BaseTrainer
 from ..training.checkpoint_weights import check_adapter, load_weights
+from ..training.distributed import sum_over_ranks
 from ..training.trainer_arguments import refuse_arguments
 from .adapters import add_lora
+from .answer_distillation import AnswerDistillation
 from .collator import IGNORED, LlavaDataCollator
 from .feature_scale import FeatureScale
+from .reused_projector import ReusedProjector
 from .sampler import ModalityLengthSampler, check_counts, count_samples
 from .saving import keep_names
+from .teacher import LlavaTeacher, check_teacher
 from .trainable import find_llava, freeze_unread, frozen_parts, parameter_groups, set_trainable
 from .training_args import LlavaTrainingArguments
 
@@ -45,6 +50,9 @@ class LlavaTrainer(BaseTrainer):
             Rows to a batch.
         feature_scale ([`FeatureScale`], *optional*):
             Applied while training, folded into the weights of every checkpoint.
+        teacher ([`LlavaTeacher`], *optional*):
+            A frozen LLaVA to learn from besides the labels, see `args.kl_weight`, `args.relation_weight` and
+            `args.reuse_projector`. Evaluations do not ask it: their loss is that of the labels.
         kwargs: The other arguments of [`~transformers.Trainer`].
     """
 
@@ -59,13 +67,19 @@ class LlavaTrainer(BaseTrainer):
         train_dataset,
         data_collator: LlavaDataCollator,
         feature_scale: FeatureScale | None = None,
+        teacher: LlavaTeacher | None = None,
         **kwargs,
     ):
         refuse_arguments("LlavaTrainer", kwargs, REFUSED)
+        check_teacher(teacher, args, processor, data_collator)
         if args.group_by_modality_length:
             check_counts(train_dataset)
         set_trainable(model, args)
         keep_names(model)
+        self.teacher, self.distillation = teacher, None
+        self.reused = ReusedProjector(model, teacher.model) if args.reuse_projector else None
+        if teacher is not None and args.asks_teacher:
+            self.distillation = AnswerDistillation(teacher, args, processor, data_collator.num_image_tokens)
         if args.lora is not None:
             model = add_lora(model, args.lora, args.tune_vision_tower)
         if args.tune_vision_tower:
@@ -87,6 +101,8 @@ class LlavaTrainer(BaseTrainer):
         self.add_callback(Alarms())
         if feature_scale is not None:
             feature_scale.attach()
+        if self.distillation is not None:
+            teacher.model.to(self.args.device)
 
     @property
     def llava(self) -> LlavaForConditionalGeneration:
@@ -114,21 +130,50 @@ class LlavaTrainer(BaseTrainer):
         self.sampler = ModalityLengthSampler(words, has_image, per_step, self.args.seed)
         return self.sampler
 
+    def begin_step(self, samples: list[dict[str, torch.Tensor]]) -> None:
+        """Count the images of the step, of whose visual tokens a relation is the mean."""
+        if self.distillation is not None:
+            images = torch.tensor(sum(len(batch.get("pixel_values", ())) for batch in samples))
+            across = self.args.average_tokens_across_devices
+            self.images_in_step = sum_over_ranks(images.to(self.args.device)) if across else images
+
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """Return the mean over supervised tokens. [`StepGuard`] rejects a step whose mean is not finite."""
+        """
+        Return the mean over supervised tokens, and what the teacher adds to it.
+
+        [`StepGuard`] rejects a step whose loss is not finite.
+        """
         # The Trainer has just set the whole model to train mode.
         for part in frozen_parts(self.model):
             part.eval()
+        pixels = inputs.pop("teacher_pixel_values", inputs.get("pixel_values"))
+        asked = dict(inputs)  # A blank image comes later, and a label smoother takes the labels away.
         if "pixel_values" not in inputs and self.args.world_size > 1:
             inputs = self._with_blank_image(inputs)
         labels = inputs["labels"]
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if model.training:
-            loss = self.guard.check_loss(loss, {"tokens": loss})
+            terms = {"tokens": loss} | self._taught(asked, pixels, outputs, num_items_in_batch)
+            loss = self.guard.check_loss(sum(terms.values()), terms)
         else:
             self._meter(loss, labels, num_items_in_batch)
         # A batch without images has no `image_hidden_states`, which metrics could not be computed of together.
         return (loss, {"logits": outputs["logits"]}) if return_outputs else loss
+
+    def _taught(self, inputs, pixels, outputs, tokens: torch.Tensor | None) -> dict[str, torch.Tensor]:
+        """Return the weighted terms of the teacher, and meter them beside the loss of the labels."""
+        if self.distillation is None:
+            return {}
+        with self.throughput.clock("teacher"), self.accelerator.autocast():
+            told = self.distillation.ask(inputs, pixels)
+        terms = self.distillation(inputs["labels"], outputs, told, tokens, self.images_in_step)
+        # The Trainer averages gradients over processes, and here each has its part of one sum.
+        share = self.args.world_size if self.args.average_tokens_across_devices else 1
+        parts = self.current_gradient_accumulation_steps
+        means = sum_over_ranks(torch.stack([term.detach() for term in terms.values()])) * share / self.args.world_size
+        metered = {f"loss/{name}": parts * mean for name, mean in zip(terms, means, strict=True)}
+        self.meters.add("train", metered, 1 / parts)
+        return {name: self.distillation.weights[name] * share * term for name, term in terms.items()}
 
     def _meter(self, loss: torch.Tensor, labels: torch.Tensor, tokens: torch.Tensor | None) -> None:
         """Count a batch of an evaluation by its supervised tokens, whose mean the loss is."""
@@ -169,7 +214,9 @@ class LlavaTrainer(BaseTrainer):
         """Return what learns and the scale of the features, besides what describes any run."""
         scale = None if self.feature_scale is None else self.feature_scale.scale.log2().int().tolist()
         learns = {name: getattr(self.args, name) for name in ("stage", "tune_vision_tower", "lora")}
-        return super().run_identity() | learns | {"feature_scale": scale}
+        # Runs without a teacher resume from checkpoints of versions that had none.
+        teacher = {} if self.teacher is None else {"teacher": self.teacher.identity()}
+        return super().run_identity() | learns | {"feature_scale": scale} | teacher
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         """Write a folder that plain transformers loads, with the feature scale folded in; with `lora` the adapters."""
@@ -178,6 +225,10 @@ class LlavaTrainer(BaseTrainer):
         output_dir = self.args.output_dir if output_dir is None else output_dir
         model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
         state_dict = dict(model.state_dict() if state_dict is None else state_dict)
+        if self.reused is not None:
+            os.makedirs(output_dir, exist_ok=True)
+            self.reused.save(state_dict, output_dir)
+            self.reused.fold_(state_dict)
         if self.feature_scale is not None:
             self.feature_scale.fold_(state_dict)
         model.save_pretrained(output_dir, state_dict=state_dict)
@@ -194,7 +245,9 @@ class LlavaTrainer(BaseTrainer):
             check_adapter(model, resume_from_checkpoint)
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
-            load_weights(model, resume_from_checkpoint)
-        if self.feature_scale is not None:
+            load_weights(model, resume_from_checkpoint, elsewhere=self.reused.names() if self.reused else ())
+        if self.reused is not None:
+            self.reused.load(resume_from_checkpoint)  # The file has the adapter as it was trained, without the scale.
+        elif self.feature_scale is not None:
             state_dict = dict(model.state_dict())
             model.load_state_dict(self.feature_scale.unfold_(state_dict))

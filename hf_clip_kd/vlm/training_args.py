@@ -1,5 +1,6 @@
 """Arguments of the training of a vision-language model."""
 
+import math
 from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
@@ -9,6 +10,7 @@ from ..training.arguments import RunArguments
 from ..training.refusals import VLM
 
 STAGES = ("pretrain", "finetune")
+RELATIONS = ("kl", "square")
 
 
 # repr=False keeps TrainingArguments' repr, which hides the Hub token.
@@ -42,6 +44,39 @@ class LlavaTrainingArguments(RunArguments, TrainingArguments):
             'Give the arguments of `peft.LoraConfig`, e.g. `{"r": 128, "lora_alpha": 256, "lora_dropout": 0.05}`.'
         },
     )
+    kl_weight: float = field(
+        default=1.0,
+        metadata={
+            "help": "Weight of the divergence from the teacher's answers (KL on supervised tokens). Without a teacher "
+            "it counts nothing."
+        },
+    )
+    kl_temperature: float = field(
+        default=1.0, metadata={"help": "Temperature of both models' answers in that divergence, above 0."}
+    )
+    relation_weight: float = field(
+        default=0.0,
+        metadata={
+            "help": "Weight of the difference of how visual tokens of an image relate to each other, after the "
+            "projector. It needs a teacher."
+        },
+    )
+    relation_form: str = field(
+        default="kl",
+        metadata={
+            "help": "Form of that difference: `kl` is a divergence of the softmaxes of cosine similarities, `square` "
+            "their mean squared difference.",
+            "choices": list(RELATIONS),
+        },
+    )
+    relation_temperature: float = field(default=0.07, metadata={"help": "Temperature of those softmaxes, above 0."})
+    reuse_projector: bool = field(
+        default=False,
+        metadata={
+            "help": "Take the teacher's projector, frozen, and train a linear adapter before it. Both are one stock "
+            "projector in the saved model."
+        },
+    )
     group_by_modality_length: bool = field(
         default=True,
         metadata={"help": "Make batches of samples of like length, each with images or without any, as in LLaVA."},
@@ -58,6 +93,11 @@ class LlavaTrainingArguments(RunArguments, TrainingArguments):
             "help": "Must stay False: a non-finite loss skips its step or stops the run instead of being hidden."
         },
     )
+
+    @property
+    def asks_teacher(self) -> bool:
+        """True if a teacher is asked in each step. Its projector alone needs no answers."""
+        return self.kl_weight > 0 or self.relation_weight > 0
 
     def __post_init__(self):
         super().__post_init__()
@@ -80,4 +120,26 @@ class LlavaTrainingArguments(RunArguments, TrainingArguments):
             raise ValueError(
                 f"`vision_learning_rate={self.vision_learning_rate}` with a frozen vision tower. It is the rate of a "
                 "tower that learns. Pass `--tune_vision_tower true`, or leave the rate out."
+            )
+        if self.relation_form not in RELATIONS:
+            raise ValueError(
+                f"`relation_form={self.relation_form!r}` is no form of the relation. The forms are "
+                f"{' and '.join(RELATIONS)}. Pass `--relation_form {RELATIONS[0]}`."
+            )
+        for name in ("kl_temperature", "relation_temperature"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(
+                    f"`{name}={getattr(self, name)}` divides what it makes soft. It must be a number above 0. Pass "
+                    f"for example `--{name} 1`."
+                )
+        for name in ("kl_weight", "relation_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(
+                    f"`{name}={getattr(self, name)}` would push the student away from its teacher. It must be 0 or a "
+                    f"number above. Pass `--{name} 0` to leave the term out."
+                )
+        if self.reuse_projector and self.lora is not None:
+            raise ValueError(
+                "`reuse_projector` with `lora`, which trains and saves a projector of its own. They do not go "
+                "together. Leave one of the two out."
             )

@@ -8,6 +8,7 @@ from vlm_parts import image_processor, language_model, timm_tower
 from hf_clip_kd.data.instruct import FEATURES
 from hf_clip_kd.vlm import (
     LlavaDataCollator,
+    LlavaTeacher,
     LlavaTrainer,
     LlavaTrainingArguments,
     build_llava,
@@ -52,7 +53,9 @@ def make_model(tower="clip", layer=-2):
     )
 
 
-def make_trainer(folder, model, processor, scale=None, features=None, dataset=None, **settings):
+def make_trainer(
+    folder, model, processor, scale=None, features=None, dataset=None, teacher=None, images=None, **settings
+):
     settings = {
         "per_device_train_batch_size": 4,
         "max_steps": STEPS,
@@ -70,10 +73,27 @@ def make_trainer(folder, model, processor, scale=None, features=None, dataset=No
         args=LlavaTrainingArguments(str(folder), **settings),
         processor=processor,
         train_dataset=make_rows() if dataset is None else dataset,
-        data_collator=LlavaDataCollator(processor, tower_features=features),
+        data_collator=LlavaDataCollator(processor, tower_features=features, teacher_images=images),
         feature_scale=scale,
+        teacher=teacher,
         **trainer_only,
     )
+
+
+def make_teacher(tower="clip", layer=-2, seed=3):
+    """A LLaVA with other weights than the student, so that its answers differ."""
+    model, processor = make_model(tower, layer)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
+    return LlavaTeacher(model, processor)
+
+
+def uneven_scale(model):
+    """Powers of two that differ from channel to channel."""
+    width = model.model.multi_modal_projector.linear_1.in_features
+    return torch.exp2(torch.arange(width).remainder(7).float() - 3)
 
 
 def losses(trainer):

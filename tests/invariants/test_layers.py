@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "training": {"hub", "models", "recipe_io"},
     "evaluation": {"data", "models", "recipe_io", "teachers"},
     "distillation": {"losses", "models", "teachers", "training"},
-    "vlm": {"data", "models", "recipe_io", "training"},
+    "vlm": {"data", "losses", "models", "recipe_io", "training"},
     "study": {"hub", "losses", "recipe_io"},
     "export": {"data", "evaluation", "models", "recipe_io", "vlm"},
 }

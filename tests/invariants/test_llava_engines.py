@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from engine_runs import ENGINES, LAUNCH_SECONDS, engine_cases, forget_engine, prepare, weights
-from llava_runs import losses, make_model, make_rows, make_trainer
+from llava_runs import losses, make_model, make_rows, make_teacher, make_trainer
 from processes import join, launch, leave
 from safetensors.torch import load_file
 
@@ -23,6 +23,7 @@ STAGES = {
     # The average of weights is in their place at the end.
     "finetune": {"tune_vision_tower": True, "ema_decay": 0.5},
     "lora": {"lora": {"r": 4, "init_lora_weights": False}},
+    "taught": {"kl_weight": 0.5, "relation_weight": 3.0, "relation_temperature": 0.02, "reuse_projector": True},
 }
 
 
@@ -38,10 +39,10 @@ def make_run(folder, batch_size, **settings):
         "learning_rate": 0.1,
         "ddp_find_unused_parameters": False,  # a parameter without gradient is an error, as it is a hang under ZeRO-3
     } | settings
-    scale = measure_features(model, torch.randn(4, 3, 32, 32)).power_of_two_scale()
-    return make_trainer(
-        folder, model, processor, FeatureScale(model, scale), dataset=make_rows(16, TEXT_ONLY), **settings
-    )
+    scale = FeatureScale(model, measure_features(model, torch.randn(4, 3, 32, 32)).power_of_two_scale())
+    teacher = make_teacher() if settings.get("reuse_projector") else None
+    rows = make_rows(16, TEXT_ONLY)
+    return make_trainer(folder, model, processor, scale, dataset=rows, teacher=teacher, **settings)
 
 
 def evaluate(model, processor, folder):

@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from hf_clip_kd.data.shapes import QUESTION_TYPES, load_shapes
 from hf_clip_kd.evaluation import build_vqa_evaluator
+from hf_clip_kd.models import load_clip
 from hf_clip_kd.models.load_tower import load_tower
 from hf_clip_kd.recipe_io.parser import RecipeParser
 from hf_clip_kd.vlm import LlavaTrainingArguments, list_chat_templates, tower_checksum
@@ -88,7 +90,7 @@ def test_published_recipe_trains_as_published(name):
 
 
 def test_all_published_recipes_are_tested():
-    assert {path.stem for path in CONFIGS} == {*PUBLISHED, "demo"}
+    assert {path.stem for path in CONFIGS} == {*PUBLISHED, "demo", "lift"}
 
 
 # ---- The whole way ----
@@ -195,6 +197,55 @@ def test_the_tower_in_the_folder_is_the_one_given(folder, tmp_path):
     assert AutoProcessor.from_pretrained(tmp_path / "second").image_processor.do_pad
 
 
+@pytest.mark.slow
+def test_a_run_learns_from_another_runs_llava(folder, tmp_path):
+    """Both towers' features come from the cache that the earlier runs have filled."""
+    settings = yaml.safe_load((folder / "vlm.yaml").read_text())
+    del settings["beside"], settings["evaluation"], settings["score_at_steps"]
+    settings |= {"teacher_model_name_or_path": str(folder / "runs" / "conv"), "output_dir": str(tmp_path / "run")}
+    settings |= {"relation_weight": 1.0, "reuse_projector": True, "logging_steps": 1}
+    before = {path: path.stat().st_mtime_ns for path in (folder / "features").glob("*/*.safetensors")}
+    import_recipe("train_vlm").main(["--config", write_yaml(tmp_path / "a.yaml", **settings)])
+    assert {path: path.stat().st_mtime_ns for path in (folder / "features").glob("*/*.safetensors")} == before
+    logged = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert all(entry["loss/kl"] > 0 for entry in logged if "loss" in entry) and "loss/relation" in logged[0]
+    run, teacher = (
+        AutoModelForImageTextToText.from_pretrained(path) for path in (tmp_path / "run", folder / "runs" / "conv")
+    )
+    ours, theirs = (model.model.multi_modal_projector for model in (run, teacher))
+    assert torch.equal(ours.linear_2.weight, theirs.linear_2.weight)
+    assert ours.linear_1.weight.shape != theirs.linear_1.weight.shape
+
+
+@pytest.mark.slow
+def test_a_lifted_tower_teaches_a_student(folder, tmp_path):
+    """lift.yaml and demo_lifted.yaml in small: a tower is tuned in its LLaVA, and teaches its tokens."""
+    lift, _ = parse(ROOT / "recipes/configs/train_vlm/lift.yaml")
+    dual, processor = load_clip("shapes-conv")
+    dual.save_pretrained(tmp_path / "dual"), processor.save_pretrained(tmp_path / "dual")
+    settings = yaml.safe_load((ROOT / "recipes/configs/train_vlm/lift.yaml").read_text())
+    settings |= {"vision_tower": str(tmp_path / "dual"), "language_model": str(folder / "lm"), "max_steps": 2}
+    settings |= {"output_dir": str(tmp_path / "lifted"), "max_train_samples": 64, "per_device_train_batch_size": 8}
+    del settings["evaluation"], settings["language_model_recipe"]
+    import_recipe("train_vlm").main(["--config", write_yaml(tmp_path / "lift.yaml", **settings)])
+
+    student = yaml.safe_load((ROOT / "recipes/configs/distill/demo_lifted.yaml").read_text())
+    assert student["teacher_model_name_or_path"] == {"name": lift.vision_tower, "tokens_from": "outputs/lift/teacher"}
+    teacher = {"name": str(tmp_path / "dual"), "tokens_from": str(tmp_path / "lifted")}
+    student |= {"teacher_model_name_or_path": teacher, "max_train_samples": 64, "per_device_train_batch_size": 16}
+    student |= {"max_steps": 2, "logging_steps": 1, "output_dir": str(tmp_path / "student")}
+    del student["evaluation"]
+    distill = import_recipe("distill")
+    distill.main(["--config", write_yaml(tmp_path / "student.yaml", **student)])
+    # The folder alone is a teacher of tokens.
+    alone = {"teacher_model_name_or_path": str(tmp_path / "lifted"), "losses": {"clip": 1.0, "patch": 5.0}}
+    alone |= {"output_dir": str(tmp_path / "alone")}
+    distill.main(["--config", write_yaml(tmp_path / "alone.yaml", **student | alone)])
+    for name, losses in (("student", student["losses"]), ("alone", alone["losses"])):
+        logged = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        assert {key for key in logged[0] if key.startswith("loss/")} == {f"loss/{key}" for key in losses}
+
+
 # ---- Bad input ----
 
 START = {"vision_tower": "shapes-vit-t", "language_model": "nowhere", "output_dir": "out", "dataset_name": "shapes"}
@@ -213,6 +264,8 @@ BAD = [
     ({"score_at_steps": [5], "max_steps": 2}, r"has 5, and the run has 2 steps.*or train longer"),
     ({"score_at_steps": [0]}, "has 0. It must be numbers of optimizer steps"),
     ({"dataset_name": "no.json"}, "no.json"),
+    ({"reuse_projector": True}, "`reuse_projector=True` without a teacher.*--teacher_model_name_or_path FOLDER"),
+    ({"teacher_model_name_or_path": "nobody/none"}, "'nobody/none' cannot be loaded as a LLaVA"),
     ({"chat_template": "klingon"}, "klingon.*qwen2"),
     ({"image_mode": "round"}, "image_mode.*round"),
 ]

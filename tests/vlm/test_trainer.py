@@ -6,7 +6,7 @@ import threading
 
 import pytest
 import torch
-from llava_runs import COLORS, losses, make_model, make_rows, make_trainer
+from llava_runs import COLORS, losses, make_model, make_rows, make_trainer, uneven_scale
 from safetensors.torch import load_file
 from torch import nn
 from transformers import LlavaForConditionalGeneration, TrainerCallback
@@ -125,11 +125,6 @@ def test_resume_is_exact(settings, scaled, tmp_path):
     expected = whole.model.state_dict()
     for name, value in resumed.model.state_dict().items():
         assert torch.equal(value, expected[name]), name
-
-
-def uneven_scale(model):
-    width = model.model.multi_modal_projector.linear_1.in_features
-    return torch.exp2(torch.arange(width).remainder(7).float() - 3)
 
 
 @pytest.mark.parametrize("lora", [None, {"r": 4}], ids=["full", "lora"])

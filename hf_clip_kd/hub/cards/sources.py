@@ -96,8 +96,9 @@ def _models(recipe: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def teacher_names(recipe: Mapping[str, Any]) -> list[str]:
     """Return the teachers of a recipe as it names them."""
     teachers = recipe.get("teacher_model_name_or_path") or []
-    teachers = [teachers] if isinstance(teachers, str) else teachers
-    return [teacher["name"] if isinstance(teacher, Mapping) else teacher for teacher in teachers]
+    teachers = [teachers] if isinstance(teachers, str | Mapping) else teachers
+    entries = [teacher if isinstance(teacher, Mapping) else {"name": teacher} for teacher in teachers]
+    return [entry[key] for entry in entries for key in ("name", "tokens_from") if key in entry]
 
 
 def data_entries(recipe: Mapping[str, Any]) -> list[Mapping[str, Any]]:

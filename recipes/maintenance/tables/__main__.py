@@ -1,4 +1,4 @@
-"""Write the tables of the documents from the code: losses, students, benchmarks, recipes, scaling and flags.
+"""Write the tables of the documents from the code: losses, students, benchmarks, recipes, scaling, flags and towers.
 
 A table stands in `README.md`, `docs/*.md` or `recipes/README.md`, between two markers that name it.
 
@@ -11,7 +11,7 @@ import argparse
 import re
 from pathlib import Path
 
-from . import benchmarks, flags, losses, recipes, scaling, students
+from . import benchmarks, flags, losses, recipes, scaling, students, vlm_towers
 
 ROOT = Path(__file__).parents[3]
 TABLES = {
@@ -23,6 +23,7 @@ TABLES = {
     "scaling": scaling.table,
     "refused_flags": flags.refused,
     "resumed_flags": flags.resumed,
+    "vlm_towers": vlm_towers.table,
 }
 COMMAND = "python -m recipes.maintenance.tables"
 MARKED = re.compile(rf"(<!-- table: (\w+), written by `{COMMAND}` -->\n)(.*?)(<!-- end of table -->)", re.DOTALL)

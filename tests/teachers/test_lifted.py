@@ -1,0 +1,147 @@
+"""A tower that was tuned inside its LLaVA is a teacher by its folder, alone or beside its dual encoder."""
+
+import dataclasses
+import shutil
+
+import pytest
+import torch
+from llava_runs import make_model
+from teacher_models import TEXTS, images, tiny_clip, tiny_siglip
+
+from hf_clip_kd.losses import LossSum, requested
+from hf_clip_kd.losses.features import CLIPDims, FeatureRequest
+from hf_clip_kd.models.load_tower import load_tower
+from hf_clip_kd.teachers import CLIPTeacher, LiftedTeacher, load_teacher
+from hf_clip_kd.teachers.cache import manifest
+from hf_clip_kd.vlm import save_llava, tower_checksum
+
+LOSSES = {"clip": 1.0, "crd": 1.0, "icl": 1.0, "fd": 4.0, "patch": 5.0, "cka": 1.0}
+
+
+def lift(model):
+    """Move the weights of the tower in a LLaVA, as a training of it does."""
+    with torch.no_grad():
+        for parameter in model.model.vision_tower.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(5)) * 0.1)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A dual encoder, and a LLaVA on its tower, which has moved since."""
+    folder = tmp_path_factory.mktemp("lifted")
+    dual, processor = tiny_clip()
+    dual.save_pretrained(folder / "dual"), processor.save_pretrained(folder / "dual")
+    model, llava_processor = make_model()
+    lift(model)
+    save_llava(model, llava_processor, folder / "llava")
+    return folder / "dual", folder / "llava", dual, model
+
+
+def student_dims():
+    return CLIPDims(16, token_dim=8)
+
+
+def test_folder_of_a_llava_is_a_teacher_of_tokens(folders):
+    _, folder, _, model = folders
+    teacher = CLIPTeacher(str(folder), dtype=torch.float32)
+    assert tower_checksum(teacher.model.vision_model) == tower_checksum(model.model.vision_tower)
+    assert teacher.dims == CLIPDims(32, has_text=False) and teacher.processor.tokenizer is None
+    pixels = teacher.processor.image_processor(images(), return_tensors="pt")["pixel_values"]
+    assert pixels.shape == (3, 3, 32, 32)
+    teacher.prepare(FeatureRequest(teacher_layer=-2, token_moments=True))
+    features = teacher(pixels)
+    with torch.no_grad():
+        expected = model.model.vision_tower(pixels, output_hidden_states=True).hidden_states[-2][:, 1:]
+    torch.testing.assert_close(features.image_tokens, expected)
+    assert features.image_grid == (4, 4) and not teacher.model.training
+    losses = {"patch": 1.0, "relation": {"level": "tokens"}, "cka": 1.0}
+    teacher.prepare(requested(losses))
+    assert LossSum(losses, student_dims(), teacher.dims)
+    with pytest.raises(ValueError, match=r"'crd'.* no text tower.*A_DUAL_ENCODER"):
+        LossSum({"crd": 1, "patch": 1}, student_dims(), teacher.dims)
+
+
+def test_such_a_tower_is_a_tower_for_another_llava(folders):
+    _, folder, _, model = folders
+    tower, processor = load_tower(str(folder))
+    assert tower_checksum(tower) == tower_checksum(model.model.vision_tower)
+    assert processor.crop_size["height"] == 32
+
+
+@pytest.mark.slow
+def test_tower_of_timm_in_a_llava(tmp_path):
+    model, processor = make_model("convnext", -1)
+    lift(model)
+    save_llava(model, processor, tmp_path)
+    teacher = CLIPTeacher(str(tmp_path))
+    teacher.prepare(FeatureRequest(teacher_layer=-1))
+    pixels = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        expected = model.model.vision_tower(pixels, output_hidden_states=True).hidden_states[-1]
+    torch.testing.assert_close(teacher(pixels).image_tokens, expected)
+
+
+def test_embeddings_are_the_dual_encoders_and_tokens_the_lifted_towers(folders):
+    dual, llava, *_ = folders
+    teacher = load_teacher({"name": str(dual), "tokens_from": str(llava), "logit_scale": 7.0})
+    assert isinstance(teacher, LiftedTeacher)
+    request = requested(LOSSES)
+    parts = CLIPTeacher(str(dual), logit_scale=7.0), CLIPTeacher(str(llava))
+    for part in (teacher, *parts):
+        part.prepare(request)
+    pixels = teacher.processor.image_processor(images(), return_tensors="pt")["pixel_values"]
+    texts = teacher.processor.tokenizer(TEXTS, padding=True, truncation=True, return_tensors="pt")
+    features, embeds, tokens = teacher(pixels, **texts), parts[0](pixels, **texts), parts[1](pixels)
+    for name in ("image_embeds", "text_embeds", "logit_scale"):
+        assert torch.equal(getattr(features, name), getattr(embeds, name)), name
+    for name in ("image_tokens", "token_moments"):
+        assert torch.equal(getattr(features, name), getattr(tokens, name)), name
+        assert not torch.equal(getattr(features, name), getattr(embeds, name)), name
+    assert features.image_grid == tokens.image_grid
+    assert teacher.dims == dataclasses.replace(parts[0].dims, token_dim=32)
+    assert LossSum(LOSSES, student_dims(), teacher.dims)
+    # Nobody asks the lifted tower if no loss reads tokens.
+    teacher.prepare(requested({"clip": 1.0, "fd": 4.0}))
+    teacher.tokens = None
+    assert teacher(pixels, **texts).image_tokens is None
+
+
+def test_a_cache_tells_one_lifted_tower_from_another(folders):
+    dual, llava, *_ = folders
+    teacher = load_teacher({"name": str(dual), "tokens_from": str(llava)})
+    other = load_teacher({"name": str(dual), "tokens_from": str(dual)})
+    for lifted in (teacher, other):
+        lifted.prepare(FeatureRequest(teacher_layer=-2))
+    entries = [manifest.describe(lifted) for lifted in (teacher, other)]
+    assert entries[0]["weights"] != entries[1]["weights"] and entries[0]["image_grid"] == (4, 4)
+    assert teacher.identity() != other.identity()
+
+
+def test_both_in_an_ensemble(folders):
+    """`fd` and `patch` learn from each, and the losses with texts from the dual encoder alone."""
+    dual, llava, *_ = folders
+    teacher = load_teacher([str(llava), {"name": str(dual), "weight": 0.5}])
+    teacher.prepare(requested(LOSSES))
+    losses = LossSum(LOSSES, student_dims(), teacher.dims)
+    assert list(losses.weights) == list(LOSSES)
+    pixels = torch.randn(2, 3, 32, 32)
+    batch = {"pixel_values": pixels, "input_ids": torch.ones(2, 7, dtype=torch.long)}
+    first, second = teacher.of_batch(batch).members
+    assert first.text_embeds is None and second.text_embeds is not None
+    assert not torch.equal(first.image_tokens, second.image_tokens)
+
+
+def test_towers_with_two_views_are_refused(folders, tmp_path):
+    _, llava, *_ = folders
+    siglip, processor = tiny_siglip()
+    siglip.save_pretrained(tmp_path), processor.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="sees images of .*tokens_from.* Both must see the same pixels.*an ensemble"):
+        load_teacher({"name": str(tmp_path), "tokens_from": str(llava)})
+
+
+def test_folder_without_weights_is_refused(folders, tmp_path):
+    _, folder, *_ = folders
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match="cannot be loaded as a tower"):
+        CLIPTeacher(str(tmp_path))
