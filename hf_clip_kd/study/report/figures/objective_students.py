@@ -1,0 +1,88 @@
+"""Students of each objective over their teachers' own scores, and their gains over the seconds of training."""
+
+from __future__ import annotations
+
+from statistics import mean
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
+
+from ..cells import Study, scores
+from ..gains import ALONE, gains
+from ..metrics import Metric
+from ..objective_results import asked
+from ..objectives import Group, line, slope
+from .canvas import MARKERS, LeftOut, ink, legend, panels
+
+SHOWN = 2  # Scores of `asked` that have a panel: the meter, and the next language model or the probe.
+
+
+def draw(study: Study, narrow: bool) -> Figure:
+    """
+    Draw a mark for each teacher and objective with its fitted line, and below it gains over training seconds.
+
+    Raises:
+        LeftOut: Fewer than two objectives have students of several teachers.
+    """
+    scored = asked(study)[:SHOWN]
+    if not scored:
+        raise LeftOut(
+            "This study has no two objectives with students of several teachers, so there are no lines to compare."
+        )
+    timed = [(title, group, metric) for title, group, metric in scored if gains(study, group, metric)]
+    figure, axes = panels(len(scored) + len(timed), narrow, height=2.7, columns=len(scored))
+    for panel, (title, group, metric) in zip(axes, scored, strict=False):
+        _students(panel, study, group, metric)
+        panel.set(title=f"{title}{', %' if metric.percent else ''}", xlabel="the teacher's own")
+        panel.set_ylabel("the student's")
+    for panel, (title, group, metric) in zip(axes[len(scored) :], timed, strict=True):
+        _gains(panel, study, group, metric)
+        unit = f", {metric.unit}" if metric.unit else ""
+        panel.set(title=f"gain in {title}{unit}", xlabel="seconds of the student's training")
+    legend(figure, axes[0], narrow)
+    return figure
+
+
+def _look(group: Group, objective: str) -> tuple[str, str]:
+    number = [*group.taught, *group.untaught].index(objective)
+    return f"C{number % 5}", MARKERS[number % 7]
+
+
+def _students(panel: Axes, study: Study, group: Group, metric: Metric) -> None:
+    for objective, taught in group.taught.items():
+        colour, marker = _look(group, objective)
+        fitted = line(study, group, taught, metric)
+        points = {
+            teacher: (study.own_score(teacher, group.axes, metric), mean(found.values()))
+            for teacher, cells in taught.items()
+            if (found := scores(cells, metric))
+        }
+        for teacher, point in points.items():
+            # An open mark is a teacher of another size.
+            face = colour if fitted is None or teacher in fitted.teachers else "none"
+            panel.plot(*point, marker, color=colour, markerfacecolor=face)
+        panel.plot([], [], marker, color=colour, linestyle="-", label=objective)
+        if fitted is not None and (found := slope(study, fitted, metric)) is not None:
+            ends = np.array([fitted.places.min(), fitted.places.max()])
+            middle = np.mean([points[teacher][1] for teacher in fitted.teachers])
+            panel.plot(ends, middle + found.value * (ends - fitted.places.mean()), color=colour, linewidth=1)
+    if alone := list(scores(group.alone, metric).values()):
+        panel.axhline(mean(alone), color=ink(), linestyle=":", label=ALONE)
+    teachers = {name for taught in group.taught.values() for name in taught}
+    own = [value for name in teachers if np.isfinite(value := study.own_score(name, group.axes, metric))]
+    panel.plot(*[[min(own), max(own)]] * 2, color=ink(), linestyle="--", linewidth=0.8, label="teachers themselves")
+
+
+def _gains(panel: Axes, study: Study, group: Group, metric: Metric) -> None:
+    for name, points in gains(study, group, metric).items():
+        colour, marker = (ink(), "x") if name == ALONE else _look(group, name)
+        values = [point.gain.value for point in points]
+        reach = np.nan_to_num([point.gain.high - point.gain.value for point in points])
+        seconds = [point.seconds for point in points]
+        panel.errorbar(seconds, values, reach, color=colour, marker=marker, linewidth=1, elinewidth=0.8)
+    panel.set_xscale("log")
+    panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.xaxis.set_major_formatter(lambda value, _: f"{value:.0f}")
