@@ -33,7 +33,7 @@ def at_seconds(lengths: Iterable[list[dict]], seconds: float | None) -> list[dic
     Return the cells that a training of so many seconds would leave, on the line between the two nearest lengths.
 
     Scores lie on a line over the logarithm of the seconds. If even the shortest training takes longer, it counts as it
-    is: it had more time, which speaks against whatever it is compared with.
+    is. It had more time, which speaks against its opponent.
 
     Args:
         lengths (`Iterable[list[dict]]`): Cells of each length.

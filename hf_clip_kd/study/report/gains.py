@@ -9,7 +9,7 @@ from .cells import Study
 from .equal_time import all_lengths, seconds_of
 from .metrics import Metric
 from .objective_results import strongest
-from .objectives import Group
+from .objectives import Group, several
 from .outcomes import estimate
 from .statistics import Estimate
 
@@ -27,11 +27,22 @@ class Gain:
 @functools.cache
 def gains(study: Study, group: Group, metric: Metric) -> dict[str, list[Gain]]:
     """
-    Return the gains of each objective with its strongest teacher, and of the student alone, the shortest first.
+    Return the gains of each objective with one teacher, and of the student alone, the shortest training first.
 
-    All are over the student alone that is trained as long as the group. Lengths without measured seconds are left out.
+    The teacher is the strongest of those with which the base objective was trained to most lengths. All gains are over
+    the student alone that is trained as long as the group. Lengths without measured seconds are left out.
     """
-    taught = {objective: (strongest(study, group, cells, metric), cells) for objective, cells in group.taught.items()}
+    base = group.taught[several(group)[0]]
+    most = max(len(all_lengths(study, cells)) for cells in base.values())
+    longest = {name: cells for name, cells in base.items() if len(all_lengths(study, cells)) == most}
+    shown = strongest(study, group, longest, metric)
+    taught = {
+        objective: (
+            next((name for name in cells if study.lifted_from(name) == shown), strongest(study, group, cells, metric)),
+            cells,
+        )
+        for objective, cells in group.taught.items()
+    }
     rows = {ALONE: group.alone} if group.alone else {}
     rows |= {objective: cells[teacher] for objective, (teacher, cells) in taught.items() if teacher is not None}
     rows |= dict(list(group.untaught.items())[1:])

@@ -30,7 +30,7 @@ def merged(records: Iterable[dict[str, Any]], key: Callable[[dict], Any]) -> lis
 
 def blended(first: dict[str, Any], second: dict[str, Any], share: float) -> dict[str, Any]:
     """
-    Return the first record with numbers on the line to those of the second: a training of a length between theirs.
+    Return the first record with numbers between both, as of a training whose length lies between theirs.
 
     Args:
         share (`float`): Place between both, from 0 for the first to 1 for the second.

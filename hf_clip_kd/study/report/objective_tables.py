@@ -78,7 +78,8 @@ def about_goal(study: Study) -> str | None:
     ).replace("%", " %")
     for group, metric in scored:
         reader = f" Read by {code(group.axes['language_model'])}:" if len(scored) > 1 else ""
-        text += f"{reader} {_told(study, group, metric)}"
+        told = _told(study, group, metric)
+        text += f"{reader} {told[0].lower() if reader else told[0]}{told[1:]}"
     return text
 
 
@@ -99,25 +100,28 @@ def _verdict(others: tuple[Result, ...], judged: list[Judged]) -> str:
     known = [(result, found) for result, found in zip(others, judged, strict=True) if found.difference and found.share]
     if not known:
         return "nothing can be judged: no other objective has both numbers."
+    names = [code(result.objective) for result in others if result not in [result for result, _ in known]]
+    rest = f" Both numbers are not known of {', '.join(names)}." if names else ""
     reached = [
         f"{code(result.objective)} ({_described(result, found)})" for result, found in known if found.reaches_goal
     ]
     if reached:
-        return f"{' and '.join(reached)} {'reaches' if len(reached) == 1 else 'reach'} it."
+        return f"{' and '.join(reached)} {'reaches' if len(reached) == 1 else 'reach'} it.{rest}"
     nearest, found = max(known, key=lambda pair: (pair[1].mark == "▲", pair[1].share.value))
     missing = GOAL - found.share.value
     lacks = f", {missing:.2f} too little" if missing > 0 else ""
     return (
         f"none of {len(known)} reaches it; the nearest is {code(nearest.objective)}: "
-        f"{_described(nearest, found, len(known))}{lacks}."
+        f"{_described(nearest, found, len(known))}{lacks}.{rest}"
     )
 
 
 def _described(result: Result, judged: Judged, tests: int = 1) -> str:
     gap = judged.difference
     size = detectable(gap.error, gap.freedom, level=LEVEL / tests) if gap.seeds > 1 else np.nan
-    clear = "clear" if judged.mark else f"not clear{would_have_seen('difference', size, 2, '')}"
+    clear = "clearly" if judged.mark else f"not clearly{would_have_seen('difference', size, 2, '')}"
+    word = "lower" if gap.value < 0 else "higher"
     return (
-        f"slope {signed(gap.value)}{bounds(gap)} to that of the base ({clear}), and of the lead of "
+        f"its slope is {abs(gap.value):.2f} {word}{bounds(gap)}, {clear}, and of the lead of "
         f"{code(result.strongest)} arrives {_part(judged.share)}"
     )

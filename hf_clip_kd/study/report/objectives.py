@@ -118,7 +118,7 @@ def _ordered(study: Study, group: Group) -> Group:
 
 def line(study: Study, group: Group, taught: Taught, metric: Metric) -> Line | None:
     """
-    Return what a slope is fitted to: the teachers of equal size, or all of them if no two are equally large.
+    Return the points of a slope: the teachers of equal size, or all if no two are equally large.
 
     Args:
         taught (`dict[str, list[dict]]`): Cells of an objective's students, by teacher.

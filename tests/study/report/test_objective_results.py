@@ -43,7 +43,7 @@ def test_at_equal_time_others_have_trained_longer():
     alone = made_up.ALONE + made_up.DOUBLING * np.log2(150 / 80)
     student = made_up.ALONE + 0.9 * (80 - made_up.ALONE)
     assert found.share.value == pytest.approx((student - alone) / (80 - alone), abs=0.02)
-    # What time adds is the same for all teachers, so the difference of the slopes stays.
+    # Time adds the same for all teachers, so the difference of the slopes stays.
     assert found.difference.value == pytest.approx(0.65, abs=0.02) and found.mark == "▲"
 
 

@@ -74,7 +74,7 @@ def test_teachers_of_equal_size_are_fitted_and_all_if_no_two_are_alike():
 
 
 def test_the_base_is_fitted_to_the_teachers_that_the_objective_has():
-    """From L to XL the base brings more than from S to L, so a fit to all of its teachers would be another number."""
+    """The base brings more from L to XL than from S to L. A fit to all of its teachers is another number."""
     cells = made_up.students([0, 1], noise=0.0)
     for cell in cells:
         if (cell["axes"]["objective"], cell["axes"]["teacher"]) == ("clip_kd", "XL"):

@@ -72,8 +72,8 @@ FIGURES = {
         "Upper panels: each mark is the mean of the students of one teacher and objective, over what the teacher gets "
         "itself. Open marks are teachers of another size, which no line is fitted to. On the dashed line a student "
         "would equal its teacher; the dotted line is the student without a teacher. Lower panels: gain over that "
-        "student with the strongest teacher, against the seconds that training the student took, on a logarithmic "
-        "axis; a line joins trainings of several lengths.",
+        "student with the same strong teacher, against the seconds that training the student took, on a "
+        "logarithmic axis; a line joins trainings of several lengths. Crosses are the student without a teacher.",
         objective_students.draw,
         needs_objectives=True,
     ),

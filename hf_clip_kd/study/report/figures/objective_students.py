@@ -31,28 +31,34 @@ def draw(study: Study, narrow: bool) -> Figure:
         raise LeftOut(
             "This study has no two objectives with students of several teachers, so there are no lines to compare."
         )
+    looks = _looks(scored[0][1])
     timed = [(title, group, metric) for title, group, metric in scored if gains(study, group, metric)]
     figure, axes = panels(len(scored) + len(timed), narrow, height=2.7, columns=len(scored))
     for panel, (title, group, metric) in zip(axes, scored, strict=False):
-        _students(panel, study, group, metric)
+        _students(panel, study, group, metric, looks)
         panel.set(title=f"{title}{', %' if metric.percent else ''}", xlabel="the teacher's own")
         panel.set_ylabel("the student's")
     for panel, (title, group, metric) in zip(axes[len(scored) :], timed, strict=True):
-        _gains(panel, study, group, metric)
+        _gains(panel, study, group, metric, looks)
         unit = f", {metric.unit}" if metric.unit else ""
         panel.set(title=f"gain in {title}{unit}", xlabel="seconds of the student's training")
     legend(figure, axes[0], narrow)
     return figure
 
 
-def _look(group: Group, objective: str) -> tuple[str, str]:
-    number = [*group.taught, *group.untaught].index(objective)
-    return f"C{number % 5}", MARKERS[number % 7]
+Looks = dict[str, tuple[str, str]]
 
 
-def _students(panel: Axes, study: Study, group: Group, metric: Metric) -> None:
+def _looks(group: Group) -> Looks:
+    """Return the colour and the mark of each objective, the same in all panels."""
+    names = [*group.taught, *list(group.untaught)[1:]]
+    found = {name: (f"C{number % 5}", MARKERS[number % 7]) for number, name in enumerate(names)}
+    return {ALONE: ("", "x")} | found
+
+
+def _students(panel: Axes, study: Study, group: Group, metric: Metric, looks: Looks) -> None:
     for objective, taught in group.taught.items():
-        colour, marker = _look(group, objective)
+        colour, marker = looks[objective]
         fitted = line(study, group, taught, metric)
         points = {
             teacher: (study.own_score(teacher, group.axes, metric), mean(found.values()))
@@ -68,6 +74,9 @@ def _students(panel: Axes, study: Study, group: Group, metric: Metric) -> None:
             ends = np.array([fitted.places.min(), fitted.places.max()])
             middle = np.mean([points[teacher][1] for teacher in fitted.teachers])
             panel.plot(ends, middle + found.value * (ends - fitted.places.mean()), color=colour, linewidth=1)
+    for objective in list(group.untaught)[1:]:
+        colour, marker = looks[objective]
+        panel.plot([], [], marker, color=colour, label=objective)
     if alone := list(scores(group.alone, metric).values()):
         panel.axhline(mean(alone), color=ink(), linestyle=":", label=ALONE)
     teachers = {name for taught in group.taught.values() for name in taught}
@@ -75,13 +84,13 @@ def _students(panel: Axes, study: Study, group: Group, metric: Metric) -> None:
     panel.plot(*[[min(own), max(own)]] * 2, color=ink(), linestyle="--", linewidth=0.8, label="teachers themselves")
 
 
-def _gains(panel: Axes, study: Study, group: Group, metric: Metric) -> None:
+def _gains(panel: Axes, study: Study, group: Group, metric: Metric, looks: Looks) -> None:
     for name, points in gains(study, group, metric).items():
-        colour, marker = (ink(), "x") if name == ALONE else _look(group, name)
+        colour, marker = looks[name]
         values = [point.gain.value for point in points]
         reach = np.nan_to_num([point.gain.high - point.gain.value for point in points])
         seconds = [point.seconds for point in points]
-        panel.errorbar(seconds, values, reach, color=colour, marker=marker, linewidth=1, elinewidth=0.8)
+        panel.errorbar(seconds, values, reach, color=colour or ink(), marker=marker, linewidth=1, elinewidth=0.8)
     panel.set_xscale("log")
     panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
     panel.xaxis.set_minor_locator(NullLocator())

@@ -44,17 +44,16 @@ def draw(study: Study, narrow: bool) -> Figure:
             "This study has no two objectives with students of several teachers, so no slopes stand beside each other."
         )
     names = [result.objective for result in results(study, *scored[0][1:])]
-    alone = list(scored[0][1].untaught.items())[1:]
-    rows = [*names, *(objective for objective, _ in alone)]
-    height = 0.9 + (0.16 + 0.14 * len(scored)) * len(rows)
+    rows = [*names, *list(scored[0][1].untaught)[1:]]
+    height = 0.9 + (0.14 + 0.11 * len(scored)) * len(rows)
     figure, axes = panels(len(QUANTITIES), narrow, height=height)
     for place, (panel, quantity) in enumerate(zip(axes, QUANTITIES, strict=True)):
-        for place_in_row, (title, group, metric) in enumerate(scored):
+        for number, (title, group, metric) in enumerate(scored):
             found = {result.objective: quantity.of(result) for result in results(study, group, metric)}
             if quantity is QUANTITIES[-1]:
-                found |= {name: untaught_share(study, group, cells, metric) for name, cells in alone}
-            shift = 0.7 * ((place_in_row + 0.5) / len(scored) - 0.5)
-            _marks(panel, [found.get(name) for name in rows], shift, place_in_row, title)
+                found |= {name: untaught_share(study, group, cells, metric) for name, cells in group.untaught.items()}
+            shift = 0.7 * ((number + 0.5) / len(scored) - 0.5)
+            _marks(panel, [found.get(name) for name in rows], shift, number, title)
         for end in quantity.marked:
             panel.axvline(end, color=ink(), linewidth=0.8, linestyle=":" if end else "-")
         panel.set(title=quantity.title.format(base=names[0]), yticks=range(len(rows)), ylim=(len(rows) - 0.5, -0.5))
