@@ -84,7 +84,7 @@ def widened(fit: Estimate, x: np.ndarray, y: np.ndarray, strengths: Sequence[str
 
 def draw_of_teachers(x: np.ndarray, rest: np.ndarray, strengths: Sequence[str]) -> tuple[float, int]:
     """
-    Return the variance of a slope by the draw of teachers, and its degrees of freedom; 0 and 0 without repeats.
+    Return the variance of a slope by the draw of teachers, with its degrees of freedom; zeros without repeats.
 
     Args:
         x, rest (`np.ndarray` of shape `(teachers,)`): Places of the teachers, and their means less the fitted line.

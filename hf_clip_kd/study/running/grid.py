@@ -175,11 +175,13 @@ def _check_names(study: StudyArguments) -> None:
                     "Rename it, in quotes if it is a number: `'2': ...`."
                 )
     check_readings(study)
-    if study.reference_teacher not in (None, *study.teachers):
-        raise ValueError(
-            f"`reference_teacher={study.reference_teacher}` is not defined. `teachers` has {list(study.teachers)}. "
-            "Correct it, or leave it out."
-        )
+    for name, field_name in (("reference_teacher", "teachers"), ("base_objective", "objectives")):
+        known = getattr(study, field_name)
+        if getattr(study, name) not in (None, *known):
+            raise ValueError(
+                f"`{name}={getattr(study, name)}` is not defined. `{field_name}` has {list(known)}. "
+                "Correct it, or leave it out."
+            )
 
 
 def _check_objective(study: StudyArguments, cell: Cell) -> None:
