@@ -89,6 +89,8 @@ class Models:
         values = {key: value for key, value in entry.items() if key not in OWN}
         arguments, seconds = self.yamls.recipe("teachers", values, LIFT)
         model, made_by = self.language_model(values.get("language_model", next(iter(self.study.language_models))))
+        # A YAML of a second stage starts from the LLaVA of a first.
+        arguments = {key: value for key, value in arguments.items() if key not in ("model_name_or_path", "beside")}
         told = arguments | {"vision_tower": plain.tower, "language_model": model}
         stage = Stage(LIFT, told, (*plain.made_by, *made_by), seconds)
         names = {"name": plain.name, "tokens_from": stage.output}

@@ -375,6 +375,20 @@ def test_the_report_is_whole_and_the_same_each_time(folder):
     assert {path: path.read_bytes() for path in paths} == first
 
 
+@pytest.mark.slow
+def test_objectives_side_by_side_have_a_finding_a_table_and_figures(tmp_path):
+    cells = made_up.cells(questions=200)
+    cells += [made_up.cell(teacher, "fd", "x1", "plain", seed, questions=200) for teacher in "SM" for seed in range(3)]
+    folder = made_up.write(tmp_path / "study", cells)
+    first = {path: path.read_bytes() for path in write_report(folder)}
+    text = first[folder / "report.md"].decode()
+    assert "**The goal.** An objective is wanted" in text and "### Objectives side by side" in text
+    assert "| zero-shot accuracy | `fd` |" in text and "nan" not in text and "None" not in text
+    for name in ("objectives", "objective_students"):
+        assert (folder / f"figures/{name}.png").is_file() and f'"figures/{name}.svg"' in text
+    assert {path: path.read_bytes() for path in write_report(folder)} == first
+
+
 def test_only_procedural_data_is_called_so(small, monkeypatch):
     record = json.loads((small / "study.json").read_text())
     (small / "study.json").write_text(json.dumps(record | {"procedural": False}))

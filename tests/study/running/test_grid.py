@@ -66,6 +66,7 @@ def test_axes_are_those_of_a_cell_file():
         ({"language_models": {}}, "`language_models` is empty"),
         ({"students": {"a/b": "test-vit"}}, "cannot be a name"),
         ({"reference_teacher": "XXL"}, "`reference_teacher=XXL` is not defined"),
+        ({"base_objective": "fd"}, r"`base_objective=fd` is not defined. `objectives` has \['clip_kd', 'alone'\]"),
         ({"durations": {"x1": 1, "x2": 0}}, "is no factor"),
         ({"teachers": {"S": {}}, "reference_teacher": "S", "cells": [{}]}, "does not say what it is"),
         ({"distill": "none.yaml"}, "names no YAML"),

@@ -54,6 +54,12 @@ def test_its_tower_learns_inside_of_a_vision_language_model(plan):
     assert lift.arguments["language_model"] == language_model.output and language_model in lift.needs
 
 
+def test_a_recipe_that_goes_on_from_another_starts_from_the_tower():
+    entry = {"lift": "S", "recipe": "../train_vlm/tinyllava_finetune.yaml", "tune_vision_tower": True}
+    told = make_plan(teachers=TEACHERS | {"S_lifted": entry}).teachers["S_lifted", READER].training.arguments
+    assert "model_name_or_path" not in told and told["vision_tower"] and told["language_model"]
+
+
 def test_it_is_measured_as_a_tower_without_texts(plan):
     lifted, plain = plan.teachers["S_lifted", READER], plan.teachers["S", READER]
     assert lifted.vqa.arguments["vision_tower"] == lifted.training.output and lifted.training.kind == "lift"
