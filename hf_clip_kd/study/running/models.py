@@ -75,20 +75,20 @@ class Models:
 
         Its embeddings and texts stay those of the teacher it was lifted from.
         """
-        others = [
-            other for other, value in self.study.teachers.items() if isinstance(value, dict) and LIFT not in value
-        ]
-        lifted = entry[LIFT]
-        if lifted not in others or "recipe" not in entry or not self.study.language_models:
+        lifted, teachers, models = entry[LIFT], self.study.teachers, list(self.study.language_models)
+        others = [other for other, value in teachers.items() if isinstance(value, dict) and _has_one_tower(value)]
+        reads = entry.get("language_model", next(iter(models), None))
+        if lifted not in others or "recipe" not in entry or reads not in models:
             raise ValueError(
-                f"`teachers`, {name!r}: {entry} lifts {lifted!r}. It must name another teacher, of {others}, and the "
-                "`recipe` of `train_vlm.py` that trains its tower, in a study with `language_models`. "
+                f"`teachers`, {name!r}: {entry} lifts {lifted!r} with the language model {reads!r}. It must name "
+                f"another teacher, of {others}, the `recipe` of `train_vlm.py` that trains its tower, and a language "
+                f"model of {models}. "
                 f"Write for example `{name}: {{{LIFT}: {(others or ['L'])[0]}, recipe: shapes/lift.yaml}}`."
             )
         plain = self.teacher(lifted)
         values = {key: value for key, value in entry.items() if key not in OWN}
         arguments, seconds = self.yamls.recipe("teachers", values, LIFT)
-        model, made_by = self.language_model(values.get("language_model", next(iter(self.study.language_models))))
+        model, made_by = self.language_model(reads)
         # A YAML of a second stage starts from the LLaVA of a first.
         arguments = {key: value for key, value in arguments.items() if key not in ("model_name_or_path", "beside")}
         told = arguments | {"vision_tower": plain.tower, "language_model": model}
@@ -104,3 +104,8 @@ class Models:
         arguments, seconds = self.yamls.recipe("language_models", entry, "language_model")
         stage = Stage("language_model", arguments, (), seconds)
         return stage.output, (stage,)
+
+
+def _has_one_tower(entry: dict[str, Any]) -> bool:
+    """Return True for a teacher that is neither lifted nor an ensemble."""
+    return LIFT not in entry and isinstance(entry.get("model", ""), str)

@@ -109,11 +109,14 @@ def test_study_json_has_no_zero_shot_of_it(plan, tmp_path):
     [
         ({"lift": "nobody", "recipe": "shapes/lift.yaml"}, {}),
         ({"lift": "S_lifted", "recipe": "shapes/lift.yaml"}, {}),
+        ({"lift": "both", "recipe": "shapes/lift.yaml"}, {}),
         ({"lift": "S"}, {}),
+        (LIFTED | {"language_model": "other"}, {}),
         (LIFTED, {"vlm": [], "language_models": {}, "references": {}}),
     ],
-    ids=["unknown", "lifted twice", "no recipe", "no language model"],
+    ids=["unknown", "lifted twice", "an ensemble", "no recipe", "unknown language model", "no language model"],
 )
 def test_what_cannot_be_lifted_is_told(entry, changes):
+    teachers = TEACHERS | {"both": {"model": ["org/a", "org/b"]}, "X": entry}
     with pytest.raises(ValueError, match=r"`teachers`, 'X': .* lifts .*another teacher, of \['S', 'L'\].*Write for"):
-        make_plan(teachers=TEACHERS | {"X": entry}, cells=[{"teacher": "X"}], **changes)
+        make_plan(teachers=teachers, cells=[{"teacher": "X"}], **changes)
