@@ -103,7 +103,7 @@ def asked(study: Study) -> list[tuple[str, Group, Metric]]:
     return [
         (title, group, metric)
         for title, group, metric in scored
-        if any(result.slope is not None for result in results(study, group, metric))
+        if any(line(study, group, taught, metric) is not None for taught in group.taught.values())
     ]
 
 

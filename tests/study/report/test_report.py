@@ -279,7 +279,9 @@ def committed() -> Study:
 
 
 @pytest.mark.parametrize("narrow", [False, True], ids=["page", "phone"])
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "objective_students" else name for name in FIGURES]
+)
 @pytest.mark.parametrize("which", ["crowded", pytest.param("committed", marks=pytest.mark.slow)])
 def test_no_text_of_a_figure_overlaps_another_or_is_cut_off(which, name, narrow, request):
     study = request.getfixturevalue(which)

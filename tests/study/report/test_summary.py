@@ -10,6 +10,7 @@ from hf_clip_kd.study.report.summary import summary
 TWO = {"S": 50.0, "L": 70.0}
 
 
+@pytest.mark.slow
 def test_objectives_have_slopes_differences_and_shares_by_score():
     cells = made_up.students(range(2), noise=0.1, shares={"clip_kd": 0.25, "best": 0.9}, teachers=TWO)
     found = json.loads(json.dumps(summary(made_up.study(cells, teachers=TWO)), allow_nan=False))["objectives"]
