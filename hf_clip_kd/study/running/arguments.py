@@ -79,8 +79,8 @@ class StudyArguments:
         metadata={
             "help": "Blocks of the grid: axis (`teacher`, `student`, `objective`, `duration`, `data`, "
             "`language_model`, `reading`, `seed`, `vlm_seed`) to a value or a list of them. A block stands for all "
-            "combinations. An axis that is left out has its first value; the seeds have all. A cell of several blocks "
-            "is made once. Teacher null is a student alone. "
+            "combinations. An axis that is left out has its first value; the seeds have all. `seed: {first: 3}` are "
+            "the first three of `seeds`. A cell of several blocks is made once. Teacher null is a student alone. "
             "Default: each objective once, with the first teacher if it needs one."
         },
     )
