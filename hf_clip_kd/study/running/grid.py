@@ -24,7 +24,7 @@ AXES = {
 }
 # Axis to the field that lists its values.
 SEEDS = {"seed": "seeds", "vlm_seed": "vlm_seeds"}
-FIRST = "first"  # So many of the study's seeds. A second run with other seeds keeps its blocks.
+FIRST = "first"  # Number of the study's seeds. A second run with other seeds keeps its blocks.
 
 
 @dataclass(frozen=True)
