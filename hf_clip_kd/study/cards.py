@@ -103,7 +103,7 @@ def _need(measured: Measured, root: Path) -> None:
 
 def _copy_results(measured: Measured, root: Path, folder: Path) -> None:
     (folder / "results").mkdir(parents=True)
-    sources = [root / measured.evaluate.output]
+    sources = [] if measured.evaluate is None else [root / measured.evaluate.output]
     _, answers = answered(measured, root)
     if answers is not None:
         sources.append(vqa_folder(answers, root))

@@ -5,6 +5,7 @@ import importlib
 import inspect
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 
 import open_clip
@@ -21,10 +22,12 @@ from hf_clip_kd.losses.specification import defects
 from hf_clip_kd.recipe_io.parser import RecipeParser
 from hf_clip_kd.study.running.arguments import StudyArguments
 from hf_clip_kd.study.running.collect import cell_id
+from hf_clip_kd.study.running.forecast import Forecast
 from hf_clip_kd.study.running.grid import Reader
 from hf_clip_kd.study.running.objectives import every_objective
 from hf_clip_kd.study.running.plan import Plan
 from hf_clip_kd.study.running.stages import KINDS
+from hf_clip_kd.study.running.teacher_readers import without_readers
 from hf_clip_kd.vlm import LlavaTrainingArguments, list_chat_templates
 
 ROOT = Path(__file__).parents[2]
@@ -83,7 +86,7 @@ def teacher_of(preset):
 
 def dims_of(preset, losses):
     teacher = teacher_of(preset)
-    teacher.prepare(requested(losses))
+    teacher.prepare(requested(without_readers(losses)))
     return teacher.dims
 
 
@@ -107,10 +110,14 @@ SIGLIP_WIDTH = SiglipConfig().vision_config.hidden_size
 
 
 def test_every_student_and_its_losses_are_built(plan, tmp_path):
+    # A reader of the study is a folder, another for each teacher.
     students = {
-        (s.arguments["model_name_or_path"], str(s.arguments["losses"])): s for s in plan.stages if s.kind == "student"
+        (s.arguments["model_name_or_path"], str(without_readers(s.arguments["losses"]))): s
+        for s in plan.stages
+        if s.kind == "student"
     }
-    assert {losses for _, losses in students} == {str(losses) for losses in plan.study.objectives.values()}
+    objectives = {str(without_readers(losses)) for losses in plan.study.objectives.values()}
+    assert {losses for _, losses in students} == objectives
     students |= {str(s.arguments.get("teacher_model_name_or_path")): s for s in plan.stages if s.kind == "student"}
     presets = {name: kd.load_clip(name)[0] for name in plan.study.students.values()}
     for stage in students.values():
@@ -122,7 +129,8 @@ def test_every_student_and_its_losses_are_built(plan, tmp_path):
 
 def test_vision_language_models_are_sound(plan, tmp_path):
     train_vlm = importlib.import_module("recipes.train_vlm")
-    for stage in {str(stage.arguments.keys()): stage for stage in plan.stages if stage.kind == "vlm"}.values():
+    stages = [stage for stage in plan.stages if KINDS[stage.kind].script == "train_vlm.py"]
+    for stage in {str(stage.arguments.keys()): stage for stage in stages}.values():
         script, training = parsed(stage, tmp_path)
         train_vlm.check(script, training)
         assert script.chat_template is None or script.chat_template in list_chat_templates()
@@ -151,6 +159,32 @@ def test_the_cells_of_the_miniature_are_those_that_were_run():
     plan = load(CONFIGS / "miniature.yaml")
     record = json.loads((ROOT / "model_cards/miniature/study.json").read_text(encoding="utf-8"))
     assert [cell_id(plan, cell) for cell in plan.cells] == record["cells"]
+
+
+def test_the_answer_can_be_judged():
+    """Strength does not mix with size, the main objectives have five seeds, and it ends in six hours."""
+    plan = load(CONFIGS / "answer.yaml")
+    study, students = plan.study, set()
+    for cell in plan.cells:
+        students.add((cell.objective, cell.teacher, cell.duration, cell.language_model, cell.seed))
+    strengths = Counter(
+        entry.get("strength", name)
+        for name, entry in study.teachers.items()
+        if "lift" not in entry and "model_name_or_path" not in entry
+    )
+    assert set(strengths.values()) == {2} and len(strengths) == 4
+    equal = [name for name, entry in study.teachers.items() if entry.get("strength", name) in strengths]
+    equal = [name for name in equal if "lift" not in study.teachers[name]]
+    for objective in ("clip_kd", "dense", "reader_dense"):
+        assert {(objective, name, "x4", "tiny", seed) for name in equal for seed in range(5)} <= students
+        assert {(objective, "XL", "x4", "tiny", seed) for seed in range(3)} <= students
+        second = {teacher for name, teacher, _, reader, _ in students if (name, reader) == (objective, "second")}
+        assert {study.teachers[name].get("strength", name) for name in second} >= {"S", "L", "X"}
+    assert {"alone", "lifted", "reader", "caption"} <= {objective for objective, *_ in students}
+    assert study.base_objective == "clip_kd" and study.objectives["lifted"] == study.objectives["dense"]
+    assert Forecast(study.processes).left(plan.stages) <= 6 * 3600
+    # The report takes the first objective without a teacher for the student alone.
+    assert next(cell.objective for cell in plan.cells if cell.teacher is None) == "alone"
 
 
 def test_the_ablation_compares_every_loss(monkeypatch):

@@ -10,7 +10,8 @@ import yaml
 
 from ...recipe_io.results import write_whole
 from ..running.arguments import StudyArguments
-from ..running.plan import Model, Plan
+from ..running.models import Model
+from ..running.plan import Plan
 from ..running.stages import Stage, with_needed
 
 ALONE = "alone"

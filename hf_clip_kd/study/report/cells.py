@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +14,9 @@ from .graded import graded, type_counts
 from .merge import merged
 from .metrics import METERS, ZERO_SHOT, Metric, question_types
 from .questions import without_blind
-from .towers import with_towers
+from .towers import own_record, with_towers
 
+BASE = "clip_kd"
 AXES = ("teacher", "student", "objective", "duration", "data", "language_model", "reading")
 
 
@@ -79,12 +81,35 @@ class Study:
         value = metric.of(self.record["teachers"].get(name) or {})
         return math.nan if value is None else value
 
+    def own_score(self, teacher: str, like: dict[str, Any], metric: Metric) -> float:
+        """Return a teacher's own score, read by the language model and in the way of `like`; nan if not measured."""
+        value = metric.of(own_record(self.record, like | {"teacher": teacher}))
+        return math.nan if value is None else value
+
+    def lifted_from(self, teacher: str) -> str:
+        """Return the teacher whose tower a teacher is, trained on inside a vision-language model; else itself."""
+        entry = (self.record["config"].get("teachers") or {}).get(teacher)
+        return entry.get("lift", teacher) if isinstance(entry, dict) else teacher
+
+    @property
+    def base(self) -> str | None:
+        """
+        Objective that all others are compared with: the study's own choice, else `clip_kd`.
+
+        Without both it is the objective with most cells. A student alone has no objective in this sense.
+        """
+        counts = Counter(cell["axes"]["objective"] for cell in self.cells if cell["axes"]["teacher"] is not None)
+        for name in (self.record["config"].get("base_objective"), BASE):
+            if name in counts:
+                return name
+        return max(counts, key=counts.get, default=None)
+
     def sweeps(self, axis: str, *, fewest: int = 2) -> list[Sweep]:
         """
         Return the sweeps along an axis, those with most values first, then those with most cells.
 
         Sweeps without a teacher come later, and those of another reading last. Of equals, the strongest teacher and
-        the longest training come first.
+        the longest training come first. Over teachers, those of the study's own `base_objective` come before others.
 
         Args:
             axis (`str`): One of `AXES`.
@@ -97,6 +122,7 @@ class Study:
             if value is not None and not (axis == "objective" and cell["axes"]["teacher"] is None):
                 groups.setdefault(condition(cell, without=axis), {}).setdefault(value, []).append(cell)
         others = [other for other in AXES if other != axis]
+        named = self.record["config"].get("base_objective") if axis == "teacher" else None
         found = [
             Sweep(axis, dict(zip(others, key, strict=True)), self._ordered(axis, cells))
             for key, cells in groups.items()
@@ -107,6 +133,7 @@ class Study:
             key=lambda sweep: (
                 sweep.fixed.get("reading", self.reading) != self.reading,
                 sweep.fixed.get("teacher", "") is None,
+                named is not None and sweep.fixed.get("objective", named) != named,
                 -len(sweep.cells),
                 -sum(map(len, sweep.cells.values())),
                 -self._strength_or_length(sweep),
@@ -132,8 +159,9 @@ class Study:
         return cells
 
     def strength(self, teacher: str) -> float:
-        """Return a teacher's own zero-shot accuracy."""
-        return self.teacher_score(teacher, ZERO_SHOT)
+        """Return a teacher's own zero-shot accuracy; a teacher without texts comes below all others."""
+        score = self.teacher_score(teacher, ZERO_SHOT)
+        return score if math.isfinite(score) else -math.inf
 
     def without_teacher(self, like: dict[str, Any]) -> list[dict]:
         """

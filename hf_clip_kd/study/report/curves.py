@@ -41,7 +41,8 @@ class Line:
 def lines(study: Study) -> list[Line]:
     """Return the towers with a curve: untrained, alone, the teachers, and objectives of the strongest teacher."""
     alone = student_alone(study.read_first, longest=True)
-    teachers = [name for names in ladder_of_teachers(study.record).values() for name in names]
+    ladder = [name for names in ladder_of_teachers(study.record).values() for name in names]
+    teachers = [*ladder, *(name for name in study.record["teachers"] if name not in ladder)]
     found = [Line(UNTRAINED, "reference", towers_of(study.record, "reference", UNTRAINED, study.reading))]
     found.append(Line(ALONE, "student", alone))
     found += [Line(f"teacher {name}", "teacher", [study.record["teachers"][name]]) for name in teachers]

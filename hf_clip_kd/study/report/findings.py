@@ -14,6 +14,7 @@ from .figures.cost import cost_of
 from .figures.probes import named, predicted, ranked
 from .meter_findings import about_holding, about_lead, about_meter, about_reading, about_types
 from .metrics import CKA, QUESTION_PROBE, VQA, ZERO_SHOT, Metric, signed
+from .objective_tables import about_goal
 from .sentences import against, bounds, moved
 from .slopes import equal_size, repeats, sizes, teachers_own_slope, teachers_slope
 from .statistics import Estimate
@@ -192,6 +193,7 @@ def _strength_interval(estimate: Estimate) -> tuple[float, float]:
 
 FINDINGS: tuple[Callable[[Study], str | None], ...] = (
     about_teachers,
+    about_goal,
     about_holding,
     about_reading,
     about_lead,

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 
 from .cells import Study, condition
-from .merge import averaged
 from .metrics import Metric
 from .outcomes import estimate, outcomes
 from .statistics import Estimate
-from .towers import towers_of
+from .towers import own_record
 
 
 @functools.cache
@@ -35,13 +34,13 @@ def shares(study: Study, metric: Metric) -> dict[tuple, Estimate | None]:
     found, leads = {}, {}
     for key, cells in groups.items():
         axes = cells[0]["axes"]
-        alone, own = study.without_teacher(axes), own_record(study, axes)
+        alone, own = study.without_teacher(axes), own_record(study.record, axes)
         if not alone or metric.of(own) is None or all(metric.of(cell) is None for cell in cells):
             continue
         pair = condition(alone[0]), axes["teacher"]
         if pair not in leads:
-            leads[pair] = estimate([alone, _beside(own, alone)], metric, [-1, 1])
-        found[key] = share(cells, alone, _beside(own, cells), metric, leads[pair])
+            leads[pair] = estimate([alone, beside(own, alone)], metric, [-1, 1])
+        found[key] = share(cells, alone, beside(own, cells), metric, leads[pair])
     return found
 
 
@@ -76,12 +75,6 @@ def share(
     )
 
 
-def _beside(teacher: dict[str, Any], cells: list[dict]) -> list[dict]:
+def beside(teacher: dict[str, Any], cells: list[dict]) -> list[dict]:
     """Return the teacher once for each seed of the cells: all of them meet the same one."""
     return [teacher | {"axes": cell["axes"]} for cell in cells]
-
-
-def own_record(study: Study, axes: dict[str, Any]) -> dict[str, Any]:
-    """Return the teacher's own measurement with the reading and the language model of a cell."""
-    found = towers_of(study.record, "teacher", axes["teacher"], axes.get("reading"), axes.get("language_model"))
-    return (study.record["teachers"].get(axes["teacher"]) or {}) | (averaged(found) if found else {})

@@ -1,4 +1,4 @@
-"""Mean of records of the same tower that differ in the seed of the vision-language model only."""
+"""Means of records: of one tower with several seeds of the language model, or between two lengths of training."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 # Parts that a VLM's seed changes. All others are those of the tower, and the first record has them.
 MEASURED = ("vqa", "vqa_correct", "vqa_bits", "curve", "seconds")
+TOWER = ("student", "representation")
 
 
 def averaged(records: list[dict[str, Any]]) -> dict[str, Any]:
@@ -27,15 +28,27 @@ def merged(records: Iterable[dict[str, Any]], key: Callable[[dict], Any]) -> lis
     return [averaged(group) for group in groups.values()]
 
 
-def _mean(values: list[Any]) -> Any:
+def blended(first: dict[str, Any], second: dict[str, Any], share: float) -> dict[str, Any]:
+    """
+    Return the first record with numbers between both, as of a training whose length lies between theirs.
+
+    Args:
+        share (`float`): Place between both, from 0 for the first to 1 for the second.
+    """
+    weights = [1 - share, share]
+    parts = [name for name in (*TOWER, *MEASURED) if name in first]
+    return first | {name: _mean([first[name], second.get(name)], weights) for name in parts}
+
+
+def _mean(values: list[Any], weights: list[float] | None = None) -> Any:
     """Return the mean of numbers, lists or mappings of them; of a part that only some have, `None`."""
     if all(value == values[0] for value in values):
         return values[0]
     if any(value is None for value in values):
         return None
     if isinstance(values[0], dict):
-        return {key: _mean([value.get(key) for value in values]) for key in values[0]}
+        return {key: _mean([value.get(key) for value in values], weights) for key in values[0]}
     if len({np.shape(value) for value in values}) > 1:
         return None
-    mean = np.mean(values, axis=0)
-    return mean.tolist() if mean.ndim else float(mean)
+    mean = np.average(values, axis=0, weights=weights)
+    return mean.tolist() if np.ndim(mean) else float(mean)

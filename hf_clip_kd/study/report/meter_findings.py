@@ -71,7 +71,8 @@ def _slopes(study: Study, metric: Metric, title: str, lead: str) -> str | None:
 def about_lead(study: Study) -> str | None:
     """Return the share of the strongest teacher's lead that arrives, of its first objectives."""
     found = {metric: shares(study, metric) for metric in dict.fromkeys((study.meter, QUESTION_PROBE))}
-    keys = [key for key in found[study.meter] if key[AXES.index("reading")] == study.reading]
+    first = {"reading": study.reading, "language_model": study.cells[0]["axes"].get("language_model")}
+    keys = [key for key in found[study.meter] if all(key[AXES.index(axis)] == name for axis, name in first.items())]
     teacher = max((key[0] for key in keys), key=study.strength, default=None)
     said = []
     for key in [key for key in keys if key[0] == teacher][:MOST_SHARES]:

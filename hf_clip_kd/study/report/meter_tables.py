@@ -8,7 +8,7 @@ from .gauges import curve_steps
 from .grading import grades
 from .lead import shares
 from .meter import Row, cheapest, meter_rows, whole_ladder
-from .metrics import BITS, QUESTION_PROBE, VQA, signed
+from .metrics import BITS, QUESTION_PROBE, VQA, ZERO_SHOT, signed
 from .statistics import Estimate
 
 MARK = "✔"
@@ -78,7 +78,7 @@ def _cells(study: Study, row: Row) -> list[str]:
 
 def lead_table(study: Study) -> Markdown | None:
     """Return the share of each teacher's lead over the student alone that arrives, by condition."""
-    metrics = tuple(dict.fromkeys((study.meter, QUESTION_PROBE)))
+    metrics = tuple(dict.fromkeys((study.meter, QUESTION_PROBE, ZERO_SHOT)))
     found = {metric: shares(study, metric) for metric in metrics}
     keys = list(dict.fromkeys(key for by_key in found.values() for key in by_key))
     shown = [

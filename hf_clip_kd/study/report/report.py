@@ -22,6 +22,7 @@ from .gaps import gap_table
 from .meter import whole_ladder
 from .meter_tables import grading_table, lead_table, meter_table, ten_times
 from .metrics import BITS, VQA
+from .objective_tables import objective_table
 from .outcomes import drawn_units
 from .slopes import slope_table
 from .summary import summary
@@ -113,6 +114,7 @@ def _markdown(study: Study, figures: list[dict[str, Any]]) -> str:
             curves=curve_table(study) if study.has_vqa else None,
             slopes=slope_table(study),
             gaps=gap_table(study),
+            objectives=objective_table(study),
             leads=lead_table(study) if study.has_vqa else None,
             meter=meter_table(study) if study.has_vqa else None,
             ten_times=ten_times(study),

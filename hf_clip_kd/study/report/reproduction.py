@@ -44,13 +44,27 @@ class Again:
 
 
 def trends_again(first: dict[str, Any], second: dict[str, Any]) -> list[Again]:
-    """Return the slopes over teachers and durations that two summaries (of [`summary`]) share."""
+    """Return the slopes over teachers and durations, and the numbers of objectives, that two summaries share."""
     titles = {"teacher_slopes": "for each point of the teacher", "duration_doublings": "for each doubling"}
-    return [
+    trends = [
         _again(f"{metric}, {title}", first[key][metric], second[key][metric])
         for key, title in titles.items()
         for metric in first[key]
         if _repeated(first[key][metric]) and _repeated(second[key].get(metric))
+    ]
+    return [*trends, *_objectives_again(first.get("objectives", {}), second.get("objectives", {}))]
+
+
+def _objectives_again(first: dict[str, Any], second: dict[str, Any]) -> list[Again]:
+    """Return slopes, differences to the base objective, and shares of the lead that both runs have."""
+    return [
+        _again(f"{score}, {objective}: {name}", numbers[name], second[score][objective][name])
+        for score, rows in first.items()
+        for objective, numbers in rows.items()
+        for name in ("slope", "difference", "share")
+        if objective in second.get(score, {})
+        and _repeated(numbers[name])
+        and _repeated(second[score][objective][name])
     ]
 
 

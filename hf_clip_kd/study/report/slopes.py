@@ -58,14 +58,14 @@ def teachers_slope(
         for teacher, cells in sweep.cells.items()
         if scores(cells, metric) and (among is None or teacher in among)
     }
-    x = np.array([study.teacher_score(teacher, against) for teacher in known])
+    x = np.array([study.own_score(teacher, sweep.fixed, against) for sweep in sweeps for teacher in known])
     if len(known) < 2 or not np.isfinite(x).all() or not np.ptp(x):
         return None
     fit = estimate(list(known.values()), metric, slope_weights(x))
     if fit is None:
         return None
     y = np.array([mean(scores(cells, metric).values()) for cells in known.values()])
-    return widened(fit, x, y, [_strength(study, teacher) for teacher in known])
+    return widened(fit, x, y, [strength(study, teacher) for teacher in known])
 
 
 def widened(fit: Estimate, x: np.ndarray, y: np.ndarray, strengths: Sequence[str]) -> Estimate:
@@ -79,14 +79,31 @@ def widened(fit: Estimate, x: np.ndarray, y: np.ndarray, strengths: Sequence[str
         x, y (`np.ndarray` of shape `(teachers,)`): Places and means that the slope was fitted to.
         strengths (`Sequence[str]`): Strength of each teacher.
     """
+    return with_variance(fit, *draw_of_teachers(x, y - fit.value * x, strengths))
+
+
+def draw_of_teachers(x: np.ndarray, rest: np.ndarray, strengths: Sequence[str]) -> tuple[float, int]:
+    """
+    Return the variance of a slope by the draw of teachers, with its degrees of freedom; zeros without repeats.
+
+    Args:
+        x, rest (`np.ndarray` of shape `(teachers,)`): Places of the teachers, and their means less the fitted line.
+        strengths (`Sequence[str]`): Strength of each teacher.
+    """
     groups = [np.array([strength == name for strength in strengths]) for name in dict.fromkeys(strengths)]
     freedom = len(strengths) - len(groups)
+    if not freedom:
+        return 0.0, 0
+    between = sum(((rest[group] - rest[group].mean()) ** 2).sum() for group in groups) / freedom
+    return float(between * (slope_weights(x) ** 2).sum()), freedom
+
+
+def with_variance(fit: Estimate, variance: float, freedom: int) -> Estimate:
+    """Return an estimate whose interval also covers an independent source of variance (Welch and Satterthwaite)."""
     if not freedom or np.isnan(fit.low):
         return fit
-    rest = y - fit.value * x
-    between = sum(((rest[group] - rest[group].mean()) ** 2).sum() for group in groups) / freedom
     own = 0.0 if np.isnan(fit.error) else fit.error**2  # All seeds may be alike.
-    variances = np.array([own, between * (slope_weights(x) ** 2).sum()])
+    variances = np.array([own, variance])
     varying = variances > 0
     if not varying.any():
         return fit
@@ -110,7 +127,7 @@ def teachers_own_slope(study: Study, metric: Metric, against: Metric = ZERO_SHOT
 def repeats(study: Study) -> Repeats:
     """Return the numbers of teachers and strengths of the main sweep."""
     teachers = list(study.main_sweep("teacher").cells)
-    return Repeats(len(teachers), len({_strength(study, teacher) for teacher in teachers}))
+    return Repeats(len(teachers), len({strength(study, teacher) for teacher in teachers}))
 
 
 def sizes(study: Study) -> list[tuple[str, ...]]:
@@ -156,5 +173,6 @@ def _shown(fit: Estimate | None) -> Markdown:
     return Markdown(signed(fit.value) + interval)
 
 
-def _strength(study: Study, teacher: str) -> str:
+def strength(study: Study, teacher: str) -> str:
+    """Return the strength of which a teacher is a repeat; default is its own name."""
     return (study.record["teachers"].get(teacher) or {}).get("strength") or teacher

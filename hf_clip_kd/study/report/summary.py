@@ -13,6 +13,7 @@ from .grading import grades
 from .lead import shares
 from .meter import Row, meter_rows
 from .metrics import QUESTION_PROBE, Metric
+from .objective_results import Judged, asked, results
 from .slopes import teachers_slope
 from .statistics import Estimate
 from .tables import TITLES
@@ -27,8 +28,9 @@ def summary(study: Study) -> dict[str, Any]:
         `dict`: `seeds`, and estimates with `value`, `low`, `high` (95%), `p_value` and `seeds`. `teacher_slopes` and
         `duration_doublings` are by metric, `comparisons` by axis, condition and metric, `probes` by name. `held` has
         the values of the other axes, the same in all conditions of an axis. `own_slopes` are over the teachers' own
-        score in the same metric. `leads` are by metric and condition. `meter` has the rows of its own table. `types`
-        has the scores and the verdict of each type of question.
+        score in the same metric. `leads` are by metric and condition. `objectives` are by score and objective: slope,
+        difference to the base objective's, and share of the lead. `meter` has the rows of its own table. `types` has
+        the scores and the verdict of each type of question.
     """
     comparisons, held = {}, {}
     for axis in TITLES:
@@ -52,6 +54,18 @@ def summary(study: Study) -> dict[str, Any]:
             metric.title: {_named(key): _plain(share) for key, share in shares(study, metric).items() if share}
             for metric in dict.fromkeys((study.meter, QUESTION_PROBE))
         },
+        "objectives": {
+            title: {
+                result.objective: {
+                    "slope": _known(result.slope),
+                    **_judged(result.steps),
+                    "seconds": None if result.seconds is None else _number(result.seconds),
+                    "equal_time": _judged(result.time),
+                }
+                for result in results(study, group, metric)
+            }
+            for title, group, metric in asked(study)
+        },
         "meter": [_row(row) for row in meter_rows(study)],
         "types": {
             grade.kind: {"verdict": grade.verdict, "accuracy": grade.scores, "bits": grade.bits}
@@ -59,6 +73,18 @@ def summary(study: Study) -> dict[str, Any]:
         },
         "probes": {name: _plain(estimate) for name, (_, estimate) in ranked(study).items()},
     }
+
+
+def _judged(judged: Judged) -> dict[str, Any]:
+    return {
+        "difference": _known(judged.difference),
+        "adjusted_p": _number(judged.adjusted),
+        "share": _known(judged.share),
+    }
+
+
+def _known(estimate: Estimate | None) -> dict[str, Any] | None:
+    return None if estimate is None else _plain(estimate)
 
 
 def _named(key: tuple) -> str:
@@ -78,10 +104,9 @@ def _estimates(found: dict[Metric, Estimate | None]) -> dict[str, Any]:
 
 
 def _score(score: Score) -> dict[str, Any]:
-    difference = None if score.difference is None else _plain(score.difference)
     return {
         "seeds": [round(value, 6) for value in score.values],
-        "difference": difference,
+        "difference": _known(score.difference),
         "adjusted_p": _number(score.adjusted),
     }
 

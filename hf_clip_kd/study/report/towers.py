@@ -31,6 +31,12 @@ def towers_of(
     return [tower for tower in found if tower["axes"].get("language_model") == wanted]
 
 
+def own_record(record: dict[str, Any], axes: dict[str, Any]) -> dict[str, Any]:
+    """Return what is known of a cell's teacher, measured with the reading and the language model of the cell."""
+    found = towers_of(record, "teacher", axes["teacher"], axes.get("reading"), axes.get("language_model"))
+    return (record["teachers"].get(axes["teacher"]) or {}) | (averaged(found) if found else {})
+
+
 def with_towers(record: dict[str, Any], reading: str | None, language_model: str | None) -> dict[str, Any]:
     """
     Return the record whose teachers have the curve and all else of the first reading, as means over VLM seeds.
@@ -65,10 +71,15 @@ def groups_of_strength(record: dict[str, Any]) -> dict[str, list[str]]:
 
 
 def ladder_of_teachers(record: dict[str, Any]) -> dict[str, list[str]]:
-    """Return strength -> its teachers, the weakest strength first, by the mean of their zero-shot accuracies."""
+    """
+    Return strength -> its teachers, the weakest strength first, by the mean of their zero-shot accuracies.
+
+    A teacher without texts, such as a tower out of a vision-language model, has none. It is no rung beside others.
+    """
 
     def zero_shot(names: list[str]) -> float:
         return mean((record["teachers"][name].get("student") or {}).get("acc1") or 0.0 for name in names)
 
     groups = groups_of_strength(record)
+    groups = {strength: names for strength, names in groups.items() if zero_shot(names)} or groups
     return dict(sorted(groups.items(), key=lambda item: zero_shot(item[1])))

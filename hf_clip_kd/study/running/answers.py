@@ -10,7 +10,7 @@ from typing import Any
 from ...recipe_io.foreign import read_json
 from ...recipe_io.results import load_results, result_path
 from .readings import VALIDATION
-from .stages import Stage, with_needed
+from .stages import Stage
 
 CURVE = "learning_curve.json"
 # Benchmarks that sum points, with the largest sum.
@@ -62,6 +62,12 @@ def answers_block(stage: Stage, root: Path, *, chooses: bool) -> dict[str, Any]:
 def validation_score(stage: Stage, root: Path) -> float | None:
     """Return the score on the benchmark that a reading is chosen by, or `None` if the stage has not ended."""
     return next((_share(record) for record in _records(stage, root) if record["dataset"] == VALIDATION), None)
+
+
+def answering_stages(stage: Stage) -> list[Stage]:
+    """Return the stages of one vision-language model, the first training first: those that made its tower are none."""
+    earlier = [need for need in stage.needs if need.kind == "vlm"]
+    return [*(before for need in earlier for before in answering_stages(need)), stage]
 
 
 def vqa_folder(stage: Stage, root: Path) -> Path:
@@ -125,7 +131,7 @@ def _single(questions: list[dict[str, Any]]) -> dict[str, list | None]:
 
 def _curve(stage: Stage, root: Path, chooses: bool) -> dict[str, Any] | None:
     """Return the mean of the benchmarks' learning curves; types of several benchmarks have the benchmark in front."""
-    training = next(need for need in reversed(with_needed([stage])) if need.kind == "vlm")
+    training = [need for need in answering_stages(stage) if need.kind == "vlm"][-1]
     path = root / training.output / CURVE
     if not path.is_file():
         return None

@@ -22,11 +22,27 @@ class StudyArguments:
         metadata={
             "help": "Name to `model`, a teacher's name as `distill.py` takes it. Or name to `recipe`, the YAML of "
             "that script that trains it, with the values that differ. `seconds` may be the time of that training. "
+            "Or name to `lift`, another of these teachers, and `recipe`, a YAML of `train_vlm.py`. It trains that "
+            "tower on, in a LLaVA with the first language model. Students learn its tokens then. "
             "Teachers with the same `strength` are repeats of each other; default: its own name."
         }
     )
     students: dict = field(metadata={"help": "Name to the `model_name_or_path` of `distill.py`."})
-    objectives: dict = field(default_factory=dict, metadata={"help": "Name to the `losses` of `distill.py`."})
+    objectives: dict = field(
+        default_factory=dict,
+        metadata={
+            "help": "Name to the `losses` of `distill.py`. `reader: teacher` in a loss names a LLaVA of the study. It "
+            "is that of the cell's teacher and the first language model. "
+            "`{name: teacher, language_model: NAME}` is that of another."
+        },
+    )
+    base_objective: str | None = field(
+        default=None,
+        metadata={
+            "help": "Objective that the report compares all others with. Default: `clip_kd`, or the objective with "
+            "most cells."
+        },
+    )
     every_loss: bool = field(
         default=False,
         metadata={
@@ -63,8 +79,8 @@ class StudyArguments:
         metadata={
             "help": "Blocks of the grid: axis (`teacher`, `student`, `objective`, `duration`, `data`, "
             "`language_model`, `reading`, `seed`, `vlm_seed`) to a value or a list of them. A block stands for all "
-            "combinations. An axis that is left out has its first value; the seeds have all. A cell of several blocks "
-            "is made once. Teacher null is a student alone. "
+            "combinations. An axis that is left out has its first value; the seeds have all. `seed: {first: 3}` are "
+            "the first three of `seeds`. A cell of several blocks is made once. Teacher null is a student alone. "
             "Default: each objective once, with the first teacher if it needs one."
         },
     )

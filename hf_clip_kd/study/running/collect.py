@@ -14,7 +14,7 @@ import torch
 import transformers
 
 from ...recipe_io.results import COST_NAME, METRICS_NAME, data_name, load_results, write_whole
-from .answers import NOTHING, answers_block, averaged, validation_score
+from .answers import NOTHING, answering_stages, answers_block, averaged, validation_score
 from .grid import Cell, Reader
 from .plan import Measured, Plan
 from .readings import chooses, readings_of
@@ -165,8 +165,8 @@ def answered(measured: Measured, root: Path) -> tuple[str | None, Stage | None]:
 
 def seconds(measured: Measured, root: Path) -> dict[str, float | None]:
     """Return the measured seconds of a tower's training, of its vision-language models, and of its evaluation."""
-    answering = [stage for stage in with_needed([*measured.readings.values()]) if stage.kind in ("vlm", "vqa")]
-    parts = {"student": [measured.training], "vlm": answering, "evaluate": [measured.evaluate]}
+    answering = {stage.id: stage for last in measured.readings.values() for stage in answering_stages(last)}
+    parts = {"student": [measured.training], "vlm": [*answering.values()], "evaluate": [measured.evaluate]}
     found: dict[str, float | None] = {}
     for name, stages in parts.items():
         records = [None if stage is None else stage.record(root) for stage in stages]
@@ -197,7 +197,7 @@ def _tower(
     name: str, kind: str, reader: Reader, measured: Measured, block: dict[str, Any], root: Path
 ) -> dict[str, Any]:
     """Return an entry of `towers`. Without a VLM seed of the study it has that of the training's YAML."""
-    training = next(stage for stage in with_needed([measured.vqa]) if stage.kind == "vlm")
+    training = answering_stages(measured.vqa)[0]
     axes = asdict(reader) | {"vlm_seed": training.arguments.get("seed", SEED)}
     answers = {key: block[key] for key in (*NOTHING, "chosen", "representation")}
     return {"name": name, "kind": kind, "axes": axes} | answers | {"seconds": seconds(measured, root)}
@@ -241,7 +241,7 @@ def _oracles(plan: Plan, root: Path) -> dict[str, dict[str, float]]:
     """Return what each language model answered to true descriptions, if it was asked when it was made."""
     found = {}
     for name in dict.fromkeys(cell.language_model for cell in plan.cells if cell.language_model is not None):
-        model, _ = plan.language_model(name)
+        model, _ = plan.models.language_model(name)
         # The output of a stage lies in the study's folder.
         path = (Path() if isinstance(model, str) else root) / model / "oracle.json"
         if path.is_file():

@@ -24,6 +24,7 @@ AXES = {
 }
 # Axis to the field that lists its values.
 SEEDS = {"seed": "seeds", "vlm_seed": "vlm_seeds"}
+FIRST = "first"  # Number of the study's seeds. A second run with other seeds keeps its blocks.
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def _combinations(study: StudyArguments, block: dict[str, Any]) -> list[Cell]:
                     f"`cells`: the {axis} {value!r} in {block} is not defined. `{AXES[axis]}` has {names}. "
                     "Correct it, or add it there."
                 )
-    values |= {"seed": _listed(block.get("seed", study.seeds)), "vlm_seed": _named_seeds(study, block)}
+    values |= {"seed": _seeds(study, block), "vlm_seed": _named_seeds(study, block)}
     for axis in SEEDS:
         for seed in values[axis]:
             if (axis, seed) != ("vlm_seed", None) and (
@@ -149,6 +150,13 @@ def _cell(seed: int, vlm_seed: int | None, language_model: str | None, **axes: A
     if vlm_seed is None and language_model is not None:
         vlm_seed = seed
     return Cell(**axes, seed=seed, language_model=language_model, vlm_seed=vlm_seed)
+
+
+def _seeds(study: StudyArguments, block: dict[str, Any]) -> list:
+    """Return the seeds of a block's students: those it lists, the first of the study's (`{first: 3}`), or all."""
+    value = block.get("seed", study.seeds)
+    first = value.get(FIRST) if isinstance(value, dict) and len(value) == 1 else None
+    return study.seeds[:first] if isinstance(first, int) and first > 0 else _listed(value)
 
 
 def _named_seeds(study: StudyArguments, block: dict[str, Any]) -> list:
@@ -175,11 +183,13 @@ def _check_names(study: StudyArguments) -> None:
                     "Rename it, in quotes if it is a number: `'2': ...`."
                 )
     check_readings(study)
-    if study.reference_teacher not in (None, *study.teachers):
-        raise ValueError(
-            f"`reference_teacher={study.reference_teacher}` is not defined. `teachers` has {list(study.teachers)}. "
-            "Correct it, or leave it out."
-        )
+    for name, field_name in (("reference_teacher", "teachers"), ("base_objective", "objectives")):
+        known = getattr(study, field_name)
+        if getattr(study, name) not in (None, *known):
+            raise ValueError(
+                f"`{name}={getattr(study, name)}` is not defined. `{field_name}` has {list(known)}. "
+                "Correct it, or leave it out."
+            )
 
 
 def _check_objective(study: StudyArguments, cell: Cell) -> None:

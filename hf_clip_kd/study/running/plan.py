@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from ...recipe_io.foreign import read_yaml
+from .answering import Answering
 from .arguments import StudyArguments
 from .caches import cache_losses
 from .grid import Cell, Reader, cells_of, repeats_vlm
-from .objectives import reads_generated_captions
-from .readings import check_answers, choices, readings_of, stages_of
-from .stages import FEATURES, Stage, digits, with_needed
+from .models import Model, Models, TeacherModel
+from .objectives import Losses, reads_generated_captions
+from .readings import choices, readings_of
+from .stages import Stage, with_needed
+from .teacher_readers import with_readers, without_readers
+from .yamls import Yamls
 
 CAPTIONS = "synthetic_text_column"
-SHARED = ("language_model", "teacher", "cache")  # kinds of stages that many others need
-# Arguments that the features of a tower depend on, beside the tower.
-LOOKS = ("vision_feature_layer", "image_mode", "dtype")
-Model = str | PurePosixPath  # a name that a recipe takes, or a folder that a stage makes
+SHARED = ("language_model", "teacher", "lift", "cache")  # kinds of stages that many others need
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,10 @@ class Plan:
     """
 
     def __init__(self, study: StudyArguments, configs: Path):
-        self.study, self.configs = study, configs
-        self._yamls: dict[Path, dict[str, Any]] = {}  # A grid names few files, each many times.
+        self.study = study
+        self._yamls = Yamls(configs, study.estimates)
+        self.models = Models(study, self._yamls)
+        self._answering = Answering(study, self._yamls, self.models)
         self._grid = cells_of(study)
         self._repeats = repeats_vlm(study)
         self.cells: dict[Cell, Measured] = {cell: self._student(cell) for cell in self._grid}
@@ -75,7 +77,7 @@ class Plan:
         names = dict.fromkeys(cell.teacher for cell in self._grid if cell.teacher is not None)
         self.teachers = {(name, reader): self._teacher(name, reader) for name in names for reader in readers}
         self.references = {
-            (name, reader): Measured(self._floor(tower), self._vqa(tower, reader, ()), None, None)
+            (name, reader): Measured(self._floor(tower), self._answering.readings(tower, reader, ()), None, None)
             for name, tower in study.references.items()
             for reader in readers
         }
@@ -86,6 +88,9 @@ class Plan:
         measured = [*self.cells.values(), *self.teachers.values()]
         every = [stage for tower in measured for stage in tower.stages]
         awaited = {need.id: need for stage in every for need in stage.needs if need.kind in SHARED}
+        # A student that learns through its teacher's own vision-language model waits for it.
+        readers = [need for stage in every if stage.kind == "student" for need in stage.needs if need.kind == "vlm"]
+        awaited |= {need.id: need for need in readers}
         first = sorted(awaited.values(), key=lambda stage: -(stage.seconds or 0))
         costs = [stage for stage in every if stage.kind == "cost"]
         # Other vision-language models of a teacher wait until a cell asks for them.
@@ -118,25 +123,46 @@ class Plan:
     def _student(self, cell: Cell) -> Measured:
         study = self.study
         preset = study.students[cell.student]
-        arguments, seconds = self._recipe("distill", study.distill, "student")
+        arguments, seconds = self._yamls.recipe("distill", study.distill, "student")
         arguments |= self._data(cell)
-        arguments |= {"model_name_or_path": preset, "losses": study.objectives[cell.objective], "seed": cell.seed}
+        losses, readers = self._losses(cell)
+        arguments |= {"model_name_or_path": preset, "losses": losses, "seed": cell.seed}
         arguments |= _prolonged(arguments, study.durations[cell.duration], cell.duration)
         needs: tuple[Stage, ...] = ()
         placed: dict[str, Any] = {}
         if cell.teacher is not None:
-            teacher, needs = self._teacher_model(cell.teacher)
-            arguments["teacher_model_name_or_path"] = teacher
+            teacher = self.models.teacher(cell.teacher)
+            arguments["teacher_model_name_or_path"], needs = teacher.name, teacher.made_by
             if study.cache is not None:
-                own, shared = self._caches(cell, teacher, needs)
+                own, shared = self._caches(cell, teacher)
                 # Another objective may ask for more. The features of this one stay the same, and so does its id.
                 arguments["teacher_cache"], placed["teacher_cache"] = own.output, shared.output
                 needs = (*needs, shared)
+            needs = (*needs, *readers)
         seconds = None if seconds is None else seconds * study.durations[cell.duration]
         training = Stage("student", arguments | {"evaluation": None}, needs, seconds, placed)
         evaluate = self._evaluate(training.output, (training,), cell.teacher or study.reference_teacher)
-        readings = self._vqa(training.output, cell.reader, (training,))
+        readings = self._answering.readings(training.output, cell.reader, (training,))
         return Measured(evaluate, readings, self._cost(preset), training)
+
+    def _losses(self, cell: Cell) -> tuple[Losses, tuple[Stage, ...]]:
+        """Return the losses of a cell, and the stages of the readers that they name."""
+
+        def make(language_model: str | None) -> Stage:
+            study = self.study
+            name = next(iter(study.language_models), None) if language_model is None else language_model
+            if name not in study.language_models or cell.teacher is None:
+                raise ValueError(
+                    f"`objectives`, {cell.objective!r}: {study.objectives[cell.objective]} reads with the language "
+                    f"model {name!r} of the teacher {cell.teacher!r}. Both must be the study's; `language_models` has "
+                    f"{list(study.language_models)}. Correct it, or name the folder of a reader."
+                )
+            teacher, first = self.models.teacher(cell.teacher), next(iter(readings_of(study)))
+            # It is the one that measures this teacher, too.
+            reader = replace(self._reader(self._grid[0]), language_model=name, reading=first)
+            return self._answering.llava(teacher.tower, reader, choices(study, first)[0], teacher.made_by)
+
+        return with_readers(self.study.objectives[cell.objective], make)
 
     def _data(self, cell: Cell) -> dict[str, Any]:
         """Return the arguments of the data, without generated captions that no loss reads: each would be embedded."""
@@ -152,73 +178,55 @@ class Plan:
         return data
 
     def _teacher(self, name: str, reader: Reader) -> Measured:
-        model, made_by = self._teacher_model(name)
-        # Its size is that of what it was before its training.
-        size = made_by[0].arguments["model_name_or_path"] if made_by else model
-        evaluate, readings = self._evaluate(model, made_by, None), self._vqa(model, reader, made_by)
-        return Measured(evaluate, readings, self._cost(size), next(iter(made_by), None))
+        model = self.models.teacher(name)
+        evaluate = self._evaluate(model.tower, model.made_by, None) if model.has_texts else self._probed(model)
+        readings = self._answering.readings(model.tower, reader, model.made_by)
+        return Measured(evaluate, readings, self._cost(model.size), model.training)
 
-    def _teacher_model(self, name: str) -> tuple[Model, tuple[Stage, ...]]:
-        entry = self.study.teachers[name]
-        if isinstance(entry, dict):
-            entry = {key: value for key, value in entry.items() if key != "strength"}
-        if not isinstance(entry, dict) or ("model" in entry) == ("recipe" in entry):
-            raise ValueError(
-                f"`teachers`, {name!r}: {entry!r} does not say what it is. A teacher has a `model`, its folder or "
-                "name, or a `recipe`, the YAML that trains it. "
-                f"Write for example `{name}: {{model: openai/clip-vit-base-patch16}}`."
-            )
-        if "model" in entry:
-            return entry["model"], ()
-        arguments, seconds = self._recipe("teachers", entry, "teacher")
-        stage = Stage("teacher", arguments | {"evaluation": None}, (), seconds)
-        return stage.output, (stage,)
-
-    def _caches(self, cell: Cell, teacher: Model, needs: tuple[Stage, ...]) -> tuple[Stage, Stage]:
+    def _caches(self, cell: Cell, teacher: TeacherModel) -> tuple[Stage, Stage]:
         """Return the cache that the cell would need alone, and the shared cache of its teacher and data."""
-        arguments, seconds = self._recipe("cache", self.study.cache, "cache")
+        arguments, seconds = self._yamls.recipe("cache", self.study.cache, "cache")
         data = self._data(cell)
-        arguments |= data | {"teacher_model_name_or_path": teacher}
+        arguments |= data | {"teacher_model_name_or_path": teacher.name}
         alike = {
-            other.objective: self.study.objectives[other.objective]
+            other.objective: without_readers(self.study.objectives[other.objective])
             for other in self._grid
             if other.teacher == cell.teacher and self._data(other) == data
         }
         own = cache_losses({cell.objective: alike[cell.objective]})
         return tuple(
-            Stage("cache", arguments | {"losses": losses[cell.objective]}, needs, seconds)
+            Stage("cache", arguments | {"losses": losses[cell.objective]}, teacher.made_by, seconds)
             for losses in (own, cache_losses(alike))
         )
-
-    def language_model(self, name: str) -> tuple[Model, tuple[Stage, ...]]:
-        entry = self.study.language_models[name]
-        if isinstance(entry, str):
-            return entry, ()
-        arguments, seconds = self._recipe("language_models", entry, "language_model")
-        stage = Stage("language_model", arguments, (), seconds)
-        return stage.output, (stage,)
 
     # ---- Measuring ----
 
     def _evaluate(self, model: Model, needs: tuple[Stage, ...], teacher: str | None) -> Stage:
-        arguments, seconds = self._recipe("evaluate", self.study.evaluate, "evaluate")
+        arguments, seconds = self._yamls.recipe("evaluate", self.study.evaluate, "evaluate")
         blocks, read_by = self._representation()
         needs = (*needs, *read_by)
         if teacher is not None and blocks:
-            compared, made_by = self._teacher_model(teacher)
-            needs = (*needs, *(stage for stage in made_by if stage not in needs))
-            blocks = {name: block | {"teacher": compared} for name, block in blocks.items()}
+            compared = self.models.teacher(teacher)
+            needs = (*needs, *(stage for stage in compared.made_by if stage not in needs))
+            blocks = {name: block | {"teacher": compared.tower} for name, block in blocks.items()}
         arguments["evaluation"] = (arguments.get("evaluation") or {}) | blocks
         return Stage("evaluate", arguments | {"model_name_or_path": model}, needs, seconds)
 
     def _floor(self, tower: Model | None) -> Stage | None:
         """Return the stage that probes a reference, such as an untrained tower, without a language model."""
-        blocks, needs = self._representation()
-        if tower is None or not blocks:
+        return None if tower is None else self._blocks({"model_name_or_path": tower, "untrained": True}, ())
+
+    def _probed(self, teacher: TeacherModel) -> Stage | None:
+        """Return the stage that probes a teacher without texts: it has neither zero-shot accuracy nor retrieval."""
+        return self._blocks({"model_name_or_path": teacher.tower}, teacher.made_by)
+
+    def _blocks(self, told: dict[str, Any], needs: tuple[Stage, ...]) -> Stage | None:
+        """Return the stage that measures the blocks of `representation` alone; `None` without any."""
+        blocks, read_by = self._representation()
+        if not blocks:
             return None
-        arguments, seconds = self._recipe("evaluate", self.study.evaluate, "evaluate")
-        told = {"evaluation": blocks, "model_name_or_path": tower, "untrained": True}
-        return Stage("evaluate", arguments | told, needs, seconds)
+        arguments, seconds = self._yamls.recipe("evaluate", self.study.evaluate, "evaluate")
+        return Stage("evaluate", arguments | {"evaluation": blocks} | told, (*needs, *read_by), seconds)
 
     def _representation(self) -> tuple[dict[str, dict[str, Any]], tuple[Stage, ...]]:
         """Return the blocks of `representation`. A `language_model` of the study's is its folder, which is needed."""
@@ -226,65 +234,12 @@ class Plan:
         for name, block in (self.study.representation or {}).items():
             blocks[name] = dict(block)
             if block.get("language_model") in self.study.language_models:
-                blocks[name]["language_model"], made_by = self.language_model(block["language_model"])
+                blocks[name]["language_model"], made_by = self.models.language_model(block["language_model"])
                 needs |= dict.fromkeys(made_by)
         return blocks, tuple(needs)
 
-    def _vqa(self, tower: Model | None, reader: Reader, needs: tuple[Stage, ...]) -> dict[str, Stage]:
-        """Return the stages that answer questions, by the name of their reading."""
-        if reader.language_model is None:
-            return {}
-        return {name: self._answers(tower, reader, name, needs) for name in choices(self.study, reader.reading)}
-
-    def _answers(self, tower: Model | None, reader: Reader, reading: str, needs: tuple[Stage, ...]) -> Stage:
-        model, made_by = self.language_model(reader.language_model)
-        start: dict[str, Any] = {"vision_tower": tower, "language_model": model}
-        needs, looks = (*needs, *made_by), {"vision_tower": tower}
-        for plain, spec in zip(self.study.vlm, stages_of(self.study, reading), strict=True):
-            arguments, seconds = self._recipe("vlm", spec, "vlm")
-            usual, _ = self._recipe("vlm", plain, "vlm")
-            if seconds is not None and "seconds" not in readings_of(self.study)[reading]:
-                seconds *= arguments.get("max_steps", 1) / usual.get("max_steps", 1)
-            arguments = {
-                name: value
-                for name, value in arguments.items()
-                if name not in ("vision_tower", "language_model", "beside")
-            }
-            arguments |= start | ({} if reader.vlm_seed is None else {"seed": reader.vlm_seed})
-            looks |= {name: arguments[name] for name in LOOKS if arguments.get(name) is not None}
-            cached = arguments.get("feature_cache") is not None
-            placed = {"feature_cache": FEATURES / digits(looks)} if cached else {}
-            stage = Stage("vlm", arguments, needs, seconds, placed)
-            start, needs = {"model_name_or_path": stage.output}, (stage,)
-        training, evaluation = arguments, arguments.get("evaluation")
-        if self.study.vqa is not None:
-            arguments, seconds = self._recipe("vqa", self.study.vqa, "vqa")
-            stage, evaluation = Stage("vqa", arguments | start, needs, seconds), arguments.get("evaluation")
-        check_answers(self.study, training, evaluation)
-        return stage
-
     def _cost(self, model: Model) -> Stage:
         return Stage("cost", {"model_name_or_path": model}, (), self.study.estimates.get("cost"))
-
-    # ---- YAMLs ----
-
-    def _recipe(self, argument: str, spec: str | dict[str, Any], kind: str) -> tuple[dict[str, Any], float | None]:
-        """Return the arguments of a YAML with the values that replace them, and the expected seconds."""
-        values = {"recipe": spec} if isinstance(spec, str) else dict(spec)
-        name, seconds = values.pop("recipe", None), values.pop("seconds", self.study.estimates.get(kind))
-        path = next((path for path in (Path(str(name)), self.configs / str(name)) if path.is_file()), None)
-        if name is None or path is None:
-            there = sorted(str(file.relative_to(self.configs)) for file in self.configs.glob("*/*.yaml"))
-            raise ValueError(
-                f"`{argument}`: {spec!r} names no YAML. It must be a path, or a name in {self.configs}, such as "
-                f"{', '.join(there)}; with arguments that differ, a mapping: `{{recipe: NAME, max_steps: 100}}`. "
-                "Correct it."
-            )
-        if path not in self._yamls:
-            words = {"allowed": "It must hold the arguments of a recipe.", "fix": "Correct it."}
-            self._yamls[path] = read_yaml(path, **words)
-        # The study decides on the folder.
-        return {key: value for key, value in (self._yamls[path] | values).items() if key != "output_dir"}, seconds
 
 
 def _prolonged(arguments: dict[str, Any], factor: Any, name: str) -> dict[str, Any]:

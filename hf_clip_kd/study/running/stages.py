@@ -38,6 +38,7 @@ class Kind:
 KINDS = {
     "teacher": Kind("distill.py", ".", "config.json", resumes=True),
     "student": Kind("distill.py", ".", "config.json", resumes=True),
+    "lift": Kind("train_vlm.py", "vlm", "config.json", resumes=True),
     "cache": Kind("cache_teacher.py", ".", "index.safetensors"),
     "evaluate": Kind("evaluate.py", "results", "."),
     "language_model": Kind("prime_lm.py", ".", "config.json", resumes=True, launched=False),

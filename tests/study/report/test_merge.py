@@ -1,8 +1,9 @@
 """Records of the same tower with other VLM seeds are averaged, part by part."""
 
 import made_up_meter as meter
+import pytest
 
-from hf_clip_kd.study.report.merge import averaged, merged
+from hf_clip_kd.study.report.merge import averaged, blended, merged
 from hf_clip_kd.study.report.metrics import VQA
 
 
@@ -31,3 +32,12 @@ def test_a_study_has_a_cell_for_each_condition_and_seed():
     pair = [run for run in study.runs if run["id"].startswith("L-clip_kd-0-trained")]
     cell = next(cell for cell in study.cells if cell["id"] == pair[0]["id"])
     assert VQA.of(cell) == sum(map(VQA.of, pair)) / 2
+
+
+def test_a_training_between_two_lengths_has_numbers_on_their_line():
+    first = {"epochs": 1, "student": {"acc1": 0.2}, "vqa_correct": [1, 0], "vqa_images": [0, 0], "curve": None}
+    second = {"epochs": 2, "student": {"acc1": 0.6}, "vqa_correct": [1, 1], "vqa_images": [0, 0], "curve": None}
+    found = blended(first, second, 0.25)
+    assert found["student"]["acc1"] == pytest.approx(0.3) and found["vqa_correct"] == [1, 0.25]
+    assert (found["epochs"], found["vqa_images"], found["curve"]) == (1, [0, 0], None)
+    assert blended(first, second, 0.0) == first

@@ -254,7 +254,10 @@ LONG_NAMES = {
 def crowded(tmp_path_factory) -> Study:
     """The same with names as long as real ones, and layers as many."""
     cells = made_up.cells(questions=100)
+    cells += [made_up.cell(teacher, "fd", "x1", "plain", seed, questions=100) for teacher in "SM" for seed in range(3)]
     for cell in cells:
+        cell["seconds"] = {"student": 180.0 * cell["epochs"], "vlm": 70.0, "evaluate": 30.0}
+        cell["representation"]["vqa"]["question_probe"] = cell["student"]["acc1"]
         for block in cell["representation_maps"].values():
             block["cka"] = np.eye(13).tolist()
         skill = cell["student"]["acc1"]
@@ -278,11 +281,18 @@ def committed() -> Study:
 
 
 @pytest.mark.parametrize("narrow", [False, True], ids=["page", "phone"])
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "objective_students" else name for name in FIGURES]
+)
 @pytest.mark.parametrize("which", ["crowded", pytest.param("committed", marks=pytest.mark.slow)])
 def test_no_text_of_a_figure_overlaps_another_or_is_cut_off(which, name, narrow, request):
+    study = request.getfixturevalue(which)
+    if name not in figures_of(study):
+        with pytest.raises(LeftOut):
+            FIGURES[name].draw(study, narrow)
+        return
     with plt.rc_context(style(dark=False)):
-        figure = FIGURES[name].draw(request.getfixturevalue(which), narrow)
+        figure = FIGURES[name].draw(study, narrow)
         figure.canvas.draw()
         shown_ticks(figure)
         found, (width, height) = texts(figure), figure.canvas.get_width_height()
@@ -342,7 +352,8 @@ def test_the_report_of_one_cell_says_what_it_has_not(small):
     paths = write_report(small)
     assert [path.name for path in paths] == ["report.md", "report.html", "summary.json"]
     text = (small / "report.md").read_text()
-    assert text.count("\n*") >= len(FIGURES) and "not ended yet: 1." in text and "failed: 1**" in text
+    assert text.count("\n*") >= len(figures_of(read_study(small)))
+    assert "not ended yet: 1." in text and "failed: 1**" in text
     assert r"ValueError: a \| &lt;b&gt;" in text
     page = Page((small / "report.html").read_text())
     assert page.open == [] and page.loads == [] and "<b>" not in (small / "report.html").read_text()
@@ -366,6 +377,20 @@ def test_the_report_is_whole_and_the_same_each_time(folder):
     assert str(folder) not in text
     write_report(folder)
     assert {path: path.read_bytes() for path in paths} == first
+
+
+@pytest.mark.slow
+def test_objectives_side_by_side_have_a_finding_a_table_and_figures(tmp_path):
+    cells = made_up.cells(questions=200)
+    cells += [made_up.cell(teacher, "fd", "x1", "plain", seed, questions=200) for teacher in "SM" for seed in range(3)]
+    folder = made_up.write(tmp_path / "study", cells)
+    first = {path: path.read_bytes() for path in write_report(folder)}
+    text = first[folder / "report.md"].decode()
+    assert "**The goal.** An objective is wanted" in text and "### Objectives side by side" in text
+    assert "| zero-shot accuracy | `fd` |" in text and "nan" not in text and "None" not in text
+    for name in ("objectives", "objective_students"):
+        assert (folder / f"figures/{name}.png").is_file() and f'"figures/{name}.svg"' in text
+    assert {path: path.read_bytes() for path in write_report(folder)} == first
 
 
 def test_only_procedural_data_is_called_so(small, monkeypatch):

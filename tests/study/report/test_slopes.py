@@ -1,6 +1,7 @@
 """Slopes over teachers: three scores of theirs, size apart from strength, repeats of a strength."""
 
 import made_up_meter as meter
+import made_up_objectives as objectives
 import numpy as np
 import pytest
 from scipy import stats
@@ -40,6 +41,23 @@ def test_teachers_of_equal_size_are_fitted_together():
     assert fit.value == pytest.approx((y[1] - y[0]) / (x[1] - x[0]))
     assert "Among `S`, `M`, which are equally large" in about_teachers(study)
     assert "3 teachers, one of each strength" in about_teachers(study)
+
+
+def test_students_that_a_second_model_reads_are_fitted_over_what_it_reads_of_their_teachers():
+    """It reads half of each lead, of teachers as of students. Over the first model's scores the slope would be 0.3."""
+    two = {"S": 50.0, "L": 70.0}
+    cells = objectives.students([0, 1], noise=0.0, shares={"dense": 0.6}, teachers=two, language_models=("a", "first"))
+    study = objectives.study(cells, teachers=two)
+    assert [sweep.fixed["language_model"] for sweep in study.sweeps("teacher")] == ["a", "first"]
+    for number in (0, 1):
+        assert teachers_slope(study, VQA, VQA, number=number).value == pytest.approx(0.6)
+
+
+def test_the_named_base_objective_is_the_main_sweep():
+    cells = objectives.students([0], shares={"clip_kd": 0.2, "dense": 0.6})
+    fewer = [cell for cell in cells if (cell["axes"]["objective"], cell["axes"]["teacher"]) != ("dense", "XL")]
+    assert objectives.study(fewer).main_sweep("teacher").fixed["objective"] == "clip_kd"
+    assert objectives.study(fewer, base_objective="dense").main_sweep("teacher").fixed["objective"] == "dense"
 
 
 X, Y = np.array([0.0, 0.0, 1.0, 1.0]), np.array([0.0, 2.0, 1.0, 3.0])

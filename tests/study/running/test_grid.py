@@ -45,6 +45,14 @@ def test_what_several_blocks_ask_for_is_one_cell():
     assert len(cells) == len(set(cells)) == 2 * 3
 
 
+def test_a_block_may_have_the_first_seeds_of_the_study():
+    blocks = [{"teacher": "S"}, {"teacher": "L", "seed": {"first": 2}}]
+    for seeds in ([0, 1, 2], [5, 6, 7]):
+        found = cells_of(study(cells=blocks, seeds=seeds))
+        assert [cell.seed for cell in found if cell.teacher == "L"] == seeds[:2]
+        assert [cell.seed for cell in found if cell.teacher == "S"] == seeds
+
+
 def test_axes_are_those_of_a_cell_file():
     (cell,) = cells_of(study(cells=[{"teacher": None, "objective": "alone"}]))
     assert cell.axes == {"teacher": None, "objective": "alone", "seed": 0, "vlm_seed": 0} | FIRST
@@ -61,11 +69,14 @@ def test_axes_are_those_of_a_cell_file():
         ({"cells": [{"teacher": None}]}, "with the teacher null. It needs a teacher"),
         ({"cells": [{"teacher": "S", "objective": "alone"}]}, "whom it does not ask"),
         ({"cells": [{"seed": "a"}]}, "is no seed"),
+        ({"cells": [{"seed": {"first": 0}}]}, "is no seed"),
+        ({"cells": [{"seed": {"last": 2}}]}, "is no seed"),
         ({"objectives": {}}, "`objectives` is empty"),
         ({"objectives": {}, "cells": None}, "`objectives` is empty"),
         ({"language_models": {}}, "`language_models` is empty"),
         ({"students": {"a/b": "test-vit"}}, "cannot be a name"),
         ({"reference_teacher": "XXL"}, "`reference_teacher=XXL` is not defined"),
+        ({"base_objective": "fd"}, r"`base_objective=fd` is not defined. `objectives` has \['clip_kd', 'alone'\]"),
         ({"durations": {"x1": 1, "x2": 0}}, "is no factor"),
         ({"teachers": {"S": {}}, "reference_teacher": "S", "cells": [{}]}, "does not say what it is"),
         ({"distill": "none.yaml"}, "names no YAML"),

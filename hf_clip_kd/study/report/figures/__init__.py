@@ -8,7 +8,19 @@ from dataclasses import dataclass, field
 from matplotlib.figure import Figure
 
 from ..cells import Study
-from . import cka_maps, cost, curves, duration, probes, question_types, strength, transfer
+from ..objective_results import asked
+from . import (
+    cka_maps,
+    cost,
+    curves,
+    duration,
+    objective_students,
+    objectives,
+    probes,
+    question_types,
+    strength,
+    transfer,
+)
 from .canvas import LeftOut, save
 
 
@@ -22,6 +34,9 @@ class ReportFigure:
         metadata={"help": "Takes the study and `True` for a phone; raises `LeftOut` if the study lacks the cells."}
     )
     needs_vqa: bool = field(default=False, metadata={"help": "Not in the report of a study without a language model."})
+    needs_objectives: bool = field(
+        default=False, metadata={"help": "Not in the report of a study whose objectives have no slopes to compare."}
+    )
     needs_curves: bool = field(default=False, metadata={"help": "Not in the report of a study without curves."})
 
 
@@ -42,6 +57,25 @@ FIGURES = {
         "all of a teacher's lead over the next, a slope of 0 nothing.",
         strength.draw_own,
         needs_vqa=True,
+    ),
+    "objectives": ReportFigure(
+        "Which objective hands a better teacher on?",
+        "First panel: points that a student gains with each point of its teacher in the same score. Second: how much "
+        "more that is than with the base objective, for the same teachers and seeds. Third: share of the strongest "
+        "teacher's lead over the student alone that arrives; the dotted line is the share that is wanted. Marks are "
+        "scores, lines are 95% intervals.",
+        objectives.draw,
+        needs_objectives=True,
+    ),
+    "objective_students": ReportFigure(
+        "The students of each objective",
+        "Upper panels: each mark is the mean of the students of one teacher and objective, over what the teacher gets "
+        "itself. Open marks are teachers of another size, which no line is fitted to. On the dashed line a student "
+        "would equal its teacher; the dotted line is the student without a teacher. Lower panels: gain over that "
+        "student with the same strong teacher, against the seconds that training the student took, on a "
+        "logarithmic axis; a line joins trainings of several lengths. Crosses are the student without a teacher.",
+        objective_students.draw,
+        needs_objectives=True,
     ),
     "curves": ReportFigure(
         "How soon a language model reads a tower",
@@ -100,10 +134,13 @@ FIGURES = {
 def figures_of(study: Study) -> dict[str, ReportFigure]:
     """Return the figures of a study's report, by file name; some may lack their cells."""
     curves_known = any(cell.get("curve") for cell in study.cells)
+    compared = bool(asked(study))
     return {
         name: figure
         for name, figure in FIGURES.items()
-        if (study.has_vqa or not figure.needs_vqa) and (curves_known or not figure.needs_curves)
+        if (study.has_vqa or not figure.needs_vqa)
+        and (curves_known or not figure.needs_curves)
+        and (compared or not figure.needs_objectives)
     }
 
 

@@ -1,0 +1,65 @@
+"""Sentence and table of several objectives: they say what the numbers say, either way."""
+
+import functools
+
+import made_up_objectives as made_up
+import pytest
+
+from hf_clip_kd.study.report.objective_tables import about_goal, objective_table
+
+TWO = {"S": 50.0, "L": 70.0}
+
+
+@functools.cache
+def study(best, seeds=3):
+    shares = {"clip_kd": 0.25, "best": best}
+    return made_up.study(made_up.students(range(seeds), noise=0.1, shares=shares, teachers=TWO), teachers=TWO)
+
+
+def test_an_objective_that_reaches_the_goal_is_named_with_its_numbers():
+    text = about_goal(study(0.9))
+    assert text.startswith("**The goal.** An objective is wanted whose slope is clearly above that of `clip_kd`")
+    assert "at least 85 % of the strongest teacher's lead" in text and "students of `clip_kd` gain +0.2" in text
+    assert (
+        "At equal steps `best` (its slope is 0.6" in text and "], clearly, and of the lead of `L` arrives 0." in text
+    )
+    assert "reaches it. At equal training time" in text
+
+
+def test_what_lacks_is_said_of_the_nearest():
+    text = about_goal(study(0.5))
+    assert "At equal steps none of 1 reaches it; the nearest is `best`: its slope is 0.2" in text
+    assert ", 0.35 too little." in text or ", 0.34 too little." in text or ", 0.36 too little." in text
+
+
+def test_one_seed_makes_nothing_clear():
+    text = about_goal(study(0.9, seeds=1))
+    assert "none of 1 reaches it" in text and ", not clearly, and" in text and "too little" not in text
+
+
+def test_slower_students_cannot_be_judged_at_equal_time():
+    """The base has no training of the 150 seconds that `reader` takes. The student alone has."""
+    shares = {"clip_kd": 0.25, "best": 0.5, "reader": 0.9}
+    cells = made_up.students(range(2), noise=0.1, shares=shares, teachers=TWO, longer=("alone",))
+    steps, time = about_goal(made_up.study(cells, teachers=TWO)).split(" At equal training time ")
+    assert "`reader`" in steps and "not known" not in steps
+    assert "the nearest is `best`" in time and time.endswith(" Both numbers are not known of `reader`.")
+    short = made_up.students(range(2), noise=0.1, shares={"clip_kd": 0.25, "reader": 0.9}, teachers=TWO)
+    assert about_goal(made_up.study(short, teachers=TWO)).endswith("judged: no other objective has both numbers.")
+
+
+def test_a_table_has_a_row_for_each_score_and_objective():
+    cells = made_up.students(range(2), noise=0.1, shares={"clip_kd": 0.25, "best": 0.9}, teachers=TWO)
+    cells += [made_up.cell(None, "caption", seed, 50.0) for seed in range(2)]
+    lines = objective_table(made_up.study(cells, teachers=TWO)).splitlines()
+    assert "less `clip_kd`" in lines[0] and len(lines) == 2 + 3 * 3
+    rows = [[entry.strip() for entry in row.strip("|").split("|")] for row in lines[2:]]
+    assert [row[:2] for row in rows[:3]] == [["VQA accuracy", name] for name in ("`clip_kd`", "`best`", "`caption`")]
+    assert rows[1][3].endswith("▲") and rows[1][4].endswith("of `L`") and rows[1][5] == "100"
+    assert rows[2][2:4] == ["–", "–"] and rows[2][4].startswith("+0.2")
+    assert objective_table(made_up.study(made_up.students([0], shares={"clip_kd": 0.25}))) is None
+
+
+@pytest.mark.parametrize("shares", [{"clip_kd": 0.25}, {}], ids=["one objective", "no teacher"])
+def test_nothing_to_compare_is_not_a_finding(shares):
+    assert about_goal(made_up.study(made_up.students([0], shares=shares))) is None

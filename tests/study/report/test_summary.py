@@ -1,0 +1,27 @@
+"""Numbers of a report for programs: those of objectives."""
+
+import json
+
+import made_up_objectives as made_up
+import pytest
+
+from hf_clip_kd.study.report.summary import summary
+
+TWO = {"S": 50.0, "L": 70.0}
+
+
+@pytest.mark.slow
+def test_objectives_have_slopes_differences_and_shares_by_score():
+    cells = made_up.students(range(2), noise=0.1, shares={"clip_kd": 0.25, "best": 0.9}, teachers=TWO)
+    found = json.loads(json.dumps(summary(made_up.study(cells, teachers=TWO)), allow_nan=False))["objectives"]
+    assert list(found) == ["VQA accuracy", "question probe", "zero-shot accuracy"]
+    base, best = found["VQA accuracy"]["clip_kd"], found["VQA accuracy"]["best"]
+    assert base["difference"] is None and base["slope"]["value"] == pytest.approx(0.25, abs=0.03)
+    assert best["difference"]["value"] == pytest.approx(best["slope"]["value"] - base["slope"]["value"], abs=1e-5)
+    assert best["share"]["value"] == pytest.approx(0.9, abs=0.03) and best["seconds"] == 100
+    assert best["equal_time"]["difference"] == best["difference"]  # Both take equally long.
+
+
+def test_one_objective_is_compared_with_none():
+    cells = made_up.students(range(2), noise=0.1, shares={"clip_kd": 0.25}, teachers=TWO)
+    assert summary(made_up.study(cells, teachers=TWO))["objectives"] == {}
