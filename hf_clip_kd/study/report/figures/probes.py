@@ -87,7 +87,7 @@ def draw(study: Study, narrow: bool) -> Figure:
     axes.axvline(0, color=ink(), linewidth=0.8)
     axes.set(
         xlim=(-1.05, 1.05),
-        xlabel=_label(predicted(study)),
+        xlabel=_label(predicted(study), narrow),
         yticks=range(len(found)),
         yticklabels=names,
     )
@@ -95,5 +95,6 @@ def draw(study: Study, narrow: bool) -> Figure:
     return figure
 
 
-def _label(metric: Metric) -> str:
-    return f"rank correlation with {'fewer bits' if metric.lower_is_better else metric.title}"
+def _label(metric: Metric, narrow: bool) -> str:
+    scored = "fewer bits" if metric.lower_is_better else metric.title
+    return ("rank correlation\n" if narrow else "rank correlation ") + f"with {scored}"
