@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from .exchanges import Exchange, exchanges, reader_prefix
+from .exchanges import Exchange, exchanges, texts_of
 from .reading.images import BrokenImageError, BrokenImages, decode_image, decode_with_alpha, image_name
 from .reading.tars import ERROR
 from .reading.transparency import flatten
@@ -241,8 +241,7 @@ class CLIPDataCollator:
         return {f"{name}{prefix}{key}": value for name, view in views for key, value in tokens[view].items()}
 
     def _written(self, rows: list[dict[str, Any]], chosen: list[Exchange]) -> dict[str, torch.Tensor]:
-        written = ((reader_prefix(number), write(chosen)) for number, write in enumerate(self.readers))
-        return {f"{prefix}{name}": values for prefix, texts in written for name, values in texts.items()}
+        return texts_of(self.readers, chosen)
 
     def _crops(self, good: list[tuple], uniforms: list[list[float]]) -> list[Crop]:
         return [self.crop.draw(image.size, numbers) for (image, *_), numbers in zip(good, uniforms, strict=True)]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+from torch import Tensor
 
 from .transforms.keyed_random import CAPTION
 
@@ -35,6 +37,12 @@ def exchanges(
     return [_exchange(*row) for row in zip(rows, captions, numbers, strict=True)]
 
 
+def texts_of(readers: Sequence[Callable], chosen: Sequence[Exchange]) -> dict[str, Tensor]:
+    """Return what each reader's `texts` make of the exchanges, by the names in a batch."""
+    written = ((reader_prefix(number), write(chosen)) for number, write in enumerate(readers))
+    return {f"{prefix}{name}": values for prefix, texts in written for name, values in texts.items()}
+
+
 def every_exchange(row: dict[str, Any], captions: Sequence[str]) -> list[Exchange]:
     """Return all that a reader may read beside an image: its questions with their answers, or else its captions."""
     return _asked(row) or [(None, caption) for caption in captions]
@@ -56,4 +64,4 @@ def _asked(row: dict[str, Any]) -> list[Exchange]:
     ]
 
 
-__all__ = ["Exchange", "every_exchange", "exchanges", "reader_prefix"]
+__all__ = ["Exchange", "every_exchange", "exchanges", "reader_prefix", "texts_of"]

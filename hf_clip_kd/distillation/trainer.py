@@ -16,7 +16,7 @@ from ..models.processing import check_fits
 from ..teachers import load_teacher
 from ..teachers.base import TEXT_INPUTS, Teacher
 from ..teachers.ensemble import TeacherEnsemble
-from ..teachers.reader import Reader, check_readers, load_readers, with_answers
+from ..teachers.reader import Reader, readers_for, with_answers
 from ..training.alarms import Alarms
 from ..training.arguments import save_arguments
 from ..training.base_trainer import BaseTrainer
@@ -113,11 +113,7 @@ class DistillationTrainer(BaseTrainer):
             self.teacher.prepare(request)
             if hasattr(data_collator, "check_teacher"):
                 data_collator.check_teacher(getattr(self.teacher, "processor", None))
-        self.readers = []
-        if self.teacher is not None and request.readers is not None:
-            name = getattr(self.teacher, "name_or_path", None)
-            self.readers = load_readers(request, name) if readers is None else list(readers)
-            check_readers(self.readers, self.teacher, request.teacher_reads)
+        self.readers = readers_for(self.teacher, request, readers)
         set_precision(model, args.dtype)
         check_fits(model, processing_class, data_collator, self.eval_data_collator)
         if args.channels_last:

@@ -29,7 +29,8 @@ class LinearReader(Reader):
         super().__init__("made up")
         self.token_dim, self.num_tokens = token_dim, num_tokens
         generator = torch.Generator().manual_seed(5)
-        self.image, self.words = nn.Linear(token_dim, VOCABULARY), nn.Embedding(VOCABULARY, VOCABULARY)
+        with torch.random.fork_rng():  # A test's own random numbers stay.
+            self.image, self.words = nn.Linear(token_dim, VOCABULARY), nn.Embedding(VOCABULARY, VOCABULARY)
         for parameter in self.parameters():
             parameter.data = torch.randn(parameter.shape, generator=generator).to(dtype)
         self.freeze()

@@ -134,7 +134,7 @@ def test_recipe_builds_all_but_the_download(recipe, path, monkeypatch):
         student, processor = kd.init_from_teacher(student, processor, teacher, script.init_from_teacher)
     model = kd.DistillationModel(student, training.losses, dims)
     assert model.losses.needs_teacher == (dims is not None)
-    terms = [term for name, term in model.losses.terms.items() if name not in ("reader", "caption")]
+    terms = [term for name, term in model.losses.terms.items() if name not in ("reader", "caption", "patch")]
     heads = [head for term in terms for head in term.modules() if hasattr(head, "out_features")]
     teachers = [] if dims is None else dims.members or [dims]
     wider = any(teacher.embed_dim != model.student_dims.embed_dim for teacher in teachers)

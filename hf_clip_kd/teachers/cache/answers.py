@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ...data.exchanges import every_exchange, reader_prefix
+from ...data.exchanges import every_exchange, reader_prefix, texts_of
 from ..reader.answering import texts_in
 from ..reader.base import ANSWER_IDS, ANSWER_LOGITS, Reader
 from ..reader.texts import IGNORED
@@ -40,10 +40,8 @@ def written(rows: Sequence[dict[str, Any]], captions: Sequence[Sequence[str]], r
     """
     found = [every_exchange(*pair) for pair in zip(rows, captions, strict=True)]
     flat = [exchange for own in found for exchange in own]
-    batch = {OWNERS: torch.arange(len(rows)).repeat_interleave(torch.tensor([len(own) for own in found]))}
-    for number, write in enumerate(readers):
-        batch |= {f"{reader_prefix(number)}{name}": values for name, values in write(flat).items()}
-    return batch
+    owners = torch.arange(len(rows)).repeat_interleave(torch.tensor([len(own) for own in found]))
+    return {OWNERS: owners} | texts_of(readers, flat)
 
 
 def ask(

@@ -70,6 +70,25 @@ def load_readers(request: FeatureRequest, teacher: object = None, **options) -> 
     return [load_reader(name, layers=layers, **options) for name, layers in named]
 
 
+def readers_for(teacher: Any, request: FeatureRequest, readers: Sequence[Reader] | None = None) -> list[Reader]:
+    """
+    Return the readers of a training: ready ones, or those that its losses name. They are checked.
+
+    Args:
+        teacher ([`Teacher`], *optional*): The teacher, prepared to give its tokens.
+        request ([`FeatureRequest`]): From [`~hf_clip_kd.losses.requested`].
+        readers (`Sequence[Reader]`, *optional*): Ready readers.
+
+    Raises:
+        ValueError: as for [`check_readers`].
+    """
+    if teacher is None or request.readers is None:
+        return []
+    found = load_readers(request, getattr(teacher, "name_or_path", None)) if readers is None else list(readers)
+    check_readers(found, teacher, request.teacher_reads)
+    return found
+
+
 def name_of(name: str, teacher: object) -> str:
     """Return the name of a reader, with the folder of its teacher in the place of `{teacher}`."""
     return name.replace("{teacher}", str(teacher))
@@ -125,5 +144,6 @@ __all__ = [
     "load_reader",
     "load_readers",
     "name_of",
+    "readers_for",
     "with_answers",
 ]
