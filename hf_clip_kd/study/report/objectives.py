@@ -16,6 +16,7 @@ from .statistics import Estimate, slope_weights
 
 SAME = tuple(axis for axis in AXES if axis not in ("teacher", "objective"))
 Taught = dict[str, list[dict]]
+FEWEST_TEACHERS = 3  # Between two, a slope is mostly the luck of both.
 
 
 @dataclass(frozen=True, eq=False)  # It equals itself alone, so functions of it can be cached.
@@ -97,8 +98,8 @@ def _key(axes: dict[str, Any]) -> tuple:
 
 
 def several(group: Group) -> list[str]:
-    """Return the objectives with two teachers or more, the base objective first."""
-    return [objective for objective, taught in group.taught.items() if len(taught) > 1]
+    """Return the objectives with enough teachers for a slope, the base objective first."""
+    return [objective for objective, taught in group.taught.items() if len(taught) >= FEWEST_TEACHERS]
 
 
 def _ordered(study: Study, group: Group) -> Group:

@@ -12,7 +12,7 @@ from hf_clip_kd.study.report.objectives import groups
 from hf_clip_kd.study.report.statistics import Estimate
 
 SLOW = {"clip_kd": 0.25, "reader": 0.9}
-TWO = {"S": 50.0, "L": 70.0}
+FEW = {"S": 50.0, "M": 60.0, "L": 70.0}
 
 
 @functools.cache
@@ -55,21 +55,21 @@ def test_without_longer_trainings_a_slower_objective_has_no_numbers_at_equal_tim
 
 
 def test_scores_of_the_comparison():
-    cells = made_up.students([0, 1], shares=SLOW, teachers=TWO, language_models=("first", "second"))
-    both = made_up.study(cells, teachers=TWO)
+    cells = made_up.students([0, 1], shares=SLOW, teachers=FEW, language_models=("first", "second"))
+    both = made_up.study(cells, teachers=FEW)
     assert [title for title, *_ in asked(both)] == [
         "VQA accuracy, first",
         "VQA accuracy, second",
         "question probe",
         "zero-shot accuracy",
     ]
-    probed = made_up.study(made_up.students([0, 1], shares=SLOW, teachers=TWO), teachers=TWO, meter="question_probe")
+    probed = made_up.study(made_up.students([0, 1], shares=SLOW, teachers=FEW), teachers=FEW, meter="question_probe")
     assert [title for title, *_ in asked(probed)] == ["question probe", "zero-shot accuracy"]
     assert asked(made_up.study(made_up.students([0], shares={"clip_kd": 0.25}))) == []
 
 
 def test_a_teacher_without_texts_has_no_zero_shot_slope():
-    found = made_up.study(made_up.students([0, 1], shares=SLOW, teachers=TWO), teachers=TWO)
+    found = made_up.study(made_up.students([0, 1], shares=SLOW, teachers=FEW), teachers=FEW)
     for teacher in found.record["teachers"].values():
         del teacher["student"]
     for tower in found.record["towers"]:

@@ -7,13 +7,13 @@ import pytest
 
 from hf_clip_kd.study.report.objective_tables import about_goal, objective_table
 
-TWO = {"S": 50.0, "L": 70.0}
+FEW = {"S": 50.0, "M": 60.0, "L": 70.0}
 
 
 @functools.cache
 def study(best, seeds=3):
     shares = {"clip_kd": 0.25, "best": best}
-    return made_up.study(made_up.students(range(seeds), noise=0.1, shares=shares, teachers=TWO), teachers=TWO)
+    return made_up.study(made_up.students(range(seeds), noise=0.1, shares=shares, teachers=FEW), teachers=FEW)
 
 
 def test_an_objective_that_reaches_the_goal_is_named_with_its_numbers():
@@ -40,18 +40,18 @@ def test_one_seed_makes_nothing_clear():
 def test_slower_students_cannot_be_judged_at_equal_time():
     """The base has no training of the 150 seconds that `reader` takes. The student alone has."""
     shares = {"clip_kd": 0.25, "best": 0.5, "reader": 0.9}
-    cells = made_up.students(range(2), noise=0.1, shares=shares, teachers=TWO, longer=("alone",))
-    steps, time = about_goal(made_up.study(cells, teachers=TWO)).split(" At equal training time ")
+    cells = made_up.students(range(2), noise=0.1, shares=shares, teachers=FEW, longer=("alone",))
+    steps, time = about_goal(made_up.study(cells, teachers=FEW)).split(" At equal training time ")
     assert "`reader`" in steps and "not known" not in steps
     assert "the nearest is `best`" in time and time.endswith(" Both numbers are not known of `reader`.")
-    short = made_up.students(range(2), noise=0.1, shares={"clip_kd": 0.25, "reader": 0.9}, teachers=TWO)
-    assert about_goal(made_up.study(short, teachers=TWO)).endswith("judged: no other objective has both numbers.")
+    short = made_up.students(range(2), noise=0.1, shares={"clip_kd": 0.25, "reader": 0.9}, teachers=FEW)
+    assert about_goal(made_up.study(short, teachers=FEW)).endswith("judged: no other objective has both numbers.")
 
 
 def test_a_table_has_a_row_for_each_score_and_objective():
-    cells = made_up.students(range(2), noise=0.1, shares={"clip_kd": 0.25, "best": 0.9}, teachers=TWO)
+    cells = made_up.students(range(2), noise=0.1, shares={"clip_kd": 0.25, "best": 0.9}, teachers=FEW)
     cells += [made_up.cell(None, "caption", seed, 50.0) for seed in range(2)]
-    lines = objective_table(made_up.study(cells, teachers=TWO)).splitlines()
+    lines = objective_table(made_up.study(cells, teachers=FEW)).splitlines()
     assert "less `clip_kd`" in lines[0] and len(lines) == 2 + 3 * 3
     rows = [[entry.strip() for entry in row.strip("|").split("|")] for row in lines[2:]]
     assert [row[:2] for row in rows[:3]] == [["VQA accuracy", name] for name in ("`clip_kd`", "`best`", "`caption`")]

@@ -91,7 +91,7 @@ def test_lifted_teachers_stand_beside_their_origins():
     """Their own scores are better than those of their origins. Each objective is fitted over its own teachers."""
     own = EQUAL | {"S_up": 58.0, "M_up": 66.0, "L_up": 78.0}
     cells = made_up.students(range(3), noise=0.0, shares={"clip_kd": 0.25}, teachers=EQUAL)
-    lifted = {name: own[name] for name in ("M_up", "L_up")}
+    lifted = {name: own[name] for name in ("S_up", "M_up", "L_up")}
     more = made_up.students(range(3), noise=0.0, shares={"lifted": 0.5}, teachers=lifted)
     cells += [cell for cell in more if cell["axes"]["teacher"] is not None]
     study = made_up.study(cells, teachers=own, lifted={f"{name}_up": name for name in EQUAL})

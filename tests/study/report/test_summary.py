@@ -7,13 +7,13 @@ import pytest
 
 from hf_clip_kd.study.report.summary import summary
 
-TWO = {"S": 50.0, "L": 70.0}
+FEW = {"S": 50.0, "M": 60.0, "L": 70.0}
 
 
 @pytest.mark.slow
 def test_objectives_have_slopes_differences_and_shares_by_score():
-    cells = made_up.students(range(2), noise=0.1, shares={"clip_kd": 0.25, "best": 0.9}, teachers=TWO)
-    found = json.loads(json.dumps(summary(made_up.study(cells, teachers=TWO)), allow_nan=False))["objectives"]
+    cells = made_up.students(range(2), noise=0.1, shares={"clip_kd": 0.25, "best": 0.9}, teachers=FEW)
+    found = json.loads(json.dumps(summary(made_up.study(cells, teachers=FEW)), allow_nan=False))["objectives"]
     assert list(found) == ["VQA accuracy", "question probe", "zero-shot accuracy"]
     base, best = found["VQA accuracy"]["clip_kd"], found["VQA accuracy"]["best"]
     assert base["difference"] is None and base["slope"]["value"] == pytest.approx(0.25, abs=0.03)
@@ -23,5 +23,5 @@ def test_objectives_have_slopes_differences_and_shares_by_score():
 
 
 def test_one_objective_is_compared_with_none():
-    cells = made_up.students(range(2), noise=0.1, shares={"clip_kd": 0.25}, teachers=TWO)
-    assert summary(made_up.study(cells, teachers=TWO))["objectives"] == {}
+    cells = made_up.students(range(2), noise=0.1, shares={"clip_kd": 0.25}, teachers=FEW)
+    assert summary(made_up.study(cells, teachers=FEW))["objectives"] == {}
