@@ -11,6 +11,10 @@ from torch import Tensor
 
 from .answers import Answers, Captions
 
+# The layer behind a tower, in place of a number: what the projector of a LLaVA makes of the tokens that it reads.
+PROJECTOR = "projector"
+Layer = int | str
+
 
 @dataclass
 class CLIPFeatures:
@@ -45,7 +49,7 @@ class CLIPFeatures:
             Mean and mean square of each image's tokens, for the whole batch.
         class_token (`Tensor` of shape `(batch, channels)`, *optional*):
             Class token at the layer of `image_tokens`, for the whole batch.
-        layers (`dict[int, CLIPFeatures]`):
+        layers (`dict[int | str, CLIPFeatures]`):
             Tokens, grid, moments and class token of each layer by its index, if the losses read several. The fields of
             a single layer are then `None`, and `image_grid` is that of `patch_embeds`.
         captions ([`Captions`], *optional*):
@@ -67,7 +71,7 @@ class CLIPFeatures:
     patch_embeds: Tensor | None = None
     token_moments: Tensor | None = None
     class_token: Tensor | None = None
-    layers: dict[int, CLIPFeatures] = field(default_factory=dict)
+    layers: dict[Layer, CLIPFeatures] = field(default_factory=dict)
     captions: Captions | None = None
     answers: tuple[Answers, ...] = ()
     members: tuple[CLIPFeatures, ...] = ()
@@ -87,7 +91,7 @@ class CLIPFeatures:
         """`synthetic_text_embeds` with unit norm, shape `(batch, dim)`, computed once and shared by all losses."""
         return None if self.synthetic_text_embeds is None else F.normalize(self.synthetic_text_embeds, dim=-1)
 
-    def at(self, layer: int) -> CLIPFeatures:
+    def at(self, layer: Layer) -> CLIPFeatures:
         """
         Return features whose tokens are those of a layer. They are this object if the losses read only one layer.
 
@@ -98,7 +102,7 @@ class CLIPFeatures:
         found = self.layers.get(layer, CLIPFeatures())
         return replace(self, **{name: getattr(found, name) for name in OF_LAYER}, layers={})
 
-    def with_layers(self, layers: dict[int, CLIPFeatures]) -> CLIPFeatures:
+    def with_layers(self, layers: dict[Layer, CLIPFeatures]) -> CLIPFeatures:
         """Return these features with the tokens of some layers. The fields of a single layer become their own."""
         if len(layers) != 1:
             return replace(self, layers=layers)
@@ -107,8 +111,8 @@ class CLIPFeatures:
 
     def with_tokens(
         self,
-        tokens: Mapping[int, tuple[Tensor, Tensor | None]],
-        grids: Mapping[int, tuple[int, int]],
+        tokens: Mapping[Layer, tuple[Tensor, Tensor | None]],
+        grids: Mapping[Layer, tuple[int, int]],
         request: FeatureRequest,
     ) -> CLIPFeatures:
         """
@@ -188,16 +192,16 @@ class CLIPDims:
     has_bias: bool = False
     weight: float | dict = 1.0
     members: tuple[CLIPDims, ...] = ()
-    token_dims: tuple[tuple[int, int], ...] = ()
+    token_dims: tuple[tuple[Layer, int], ...] = ()
     vocab_size: int | None = None
 
-    def at(self, layer: int) -> CLIPDims:
+    def at(self, layer: Layer) -> CLIPDims:
         """Return widths whose `token_dim` is that of a layer, as [`CLIPFeatures.at`] does."""
         if not self.token_dims:
             return self
         return replace(self, token_dim=dict(self.token_dims).get(layer), token_dims=())
 
-    def with_layers(self, channels: Mapping[int, int]) -> CLIPDims:
+    def with_layers(self, channels: Mapping[Layer, int]) -> CLIPDims:
         """Return these widths with the channels of the layers that are read, by the layer."""
         if len(channels) > 1:
             return replace(self, token_dim=None, token_dims=tuple(channels.items()))
@@ -219,7 +223,9 @@ class FeatureRequest:
 
     Args:
         layer (`int`, *optional*): Entry of the student's `hidden_states` that becomes `image_tokens`.
-        teacher_layer (`int`, *optional*): Entry of the teacher's `hidden_states` that becomes `image_tokens`.
+        teacher_layer (`int` or `str`, *optional*):
+            Entry of the teacher's `hidden_states` that becomes `image_tokens`, or `"projector"`: what the projector of
+            its LLaVA makes of the entry that this reads.
         patch_embeds (`bool`): `True` if the teacher must give `patch_embeds`.
         token_moments (`bool`): `True` if the teacher's `token_moments` are read.
         mask_ratio (`float`, *optional*): Share of the patches hidden from the student for `masked_image_embeds`.
@@ -231,21 +237,21 @@ class FeatureRequest:
     """
 
     layer: int | None = None
-    teacher_layer: int | None = None
+    teacher_layer: Layer | None = None
     patch_embeds: bool = False
     token_moments: bool = False
     mask_ratio: float | None = None
     class_token: bool = False
     layers: tuple[int, ...] = ()
-    teacher_layers: tuple[int, ...] = ()
+    teacher_layers: tuple[Layer, ...] = ()
     readers: tuple[tuple[str, int | None], ...] | None = None
 
     @classmethod
-    def of_layers(cls, student: Iterable[int], teacher: Iterable[int], **others) -> FeatureRequest:
+    def of_layers(cls, student: Iterable[int], teacher: Iterable[Layer], **others) -> FeatureRequest:
         """Ask for the tokens at some layers of the student and of the teacher, and for `others` by their names."""
         named = {}
         for name, layers in (("layer", student), ("teacher_layer", teacher)):
-            layers = tuple(sorted(set(layers)))
+            layers = tuple(sorted(set(layers), key=lambda layer: (isinstance(layer, str), layer)))
             named |= {name: next(iter(layers), None), f"{name}s": layers if len(layers) > 1 else ()}
         return cls(**named, **others)
 
@@ -255,6 +261,6 @@ class FeatureRequest:
         return self.layers or (() if self.layer is None else (self.layer,))
 
     @property
-    def teacher_reads(self) -> tuple[int, ...]:
+    def teacher_reads(self) -> tuple[Layer, ...]:
         """All layers of the teacher that are read."""
         return self.teacher_layers or (() if self.teacher_layer is None else (self.teacher_layer,))

@@ -44,7 +44,9 @@ class PatchLoss(DistillationLoss):
         teacher ([`CLIPDims`]): Widths of the teacher's features, with `token_dim`.
         layer (`int`, *optional*, defaults to `-2`):
             Entry of the student's `hidden_states` to train. LLaVA reads the last but one.
-        teacher_layer (`int`, *optional*, defaults to `-2`): Entry of the teacher's `hidden_states` to imitate.
+        teacher_layer (`int` or `str`, *optional*, defaults to `-2`):
+            Entry of the teacher's `hidden_states` to imitate. `"projector"` is what a language model gets of them: the
+            output of the projector of the teacher's LLaVA.
         pairs (`list`, *optional*):
             Several pairs `[layer, teacher_layer]` or `[layer, teacher_layer, weight]`, in the place of `layer` and
             `teacher_layer`. Each has a head and statistics of its own.
@@ -82,7 +84,7 @@ class PatchLoss(DistillationLoss):
         teacher: CLIPDims,
         *,
         layer: int = READ_LAYER,
-        teacher_layer: int = READ_LAYER,
+        teacher_layer: int | str = READ_LAYER,
         pairs: Sequence[Sequence[Any]] | None = None,
         hidden_dim: int | str | None = None,
         statistics: int | str = BATCH,
@@ -115,7 +117,7 @@ class PatchLoss(DistillationLoss):
         cls,
         *,
         layer: int = READ_LAYER,
-        teacher_layer: int = READ_LAYER,
+        teacher_layer: int | str = READ_LAYER,
         pairs: Sequence[Sequence[Any]] | None = None,
         statistics: int | str = BATCH,
         summary: str | None = None,

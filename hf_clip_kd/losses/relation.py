@@ -41,7 +41,8 @@ class RelationLoss(DistillationLoss):
         teacher ([`CLIPDims`]): Widths of the teacher's features.
         level (`str`, *optional*, defaults to `"batch"`): `"batch"` compares embeddings, `"tokens"` image tokens.
         layer (`int`, *optional*, defaults to -2): Entry of the student's hidden states with the tokens.
-        teacher_layer (`int`, *optional*, defaults to -2): Entry of the teacher's hidden states with the tokens.
+        teacher_layer (`int` or `str`, *optional*, defaults to -2):
+            Entry of the teacher's hidden states with the tokens, or `"projector"`, see [`PatchLoss`].
         form (`str`, *optional*, defaults to `"square"`):
             `"square"` compares cosines, `"kl"` the softmaxes of the rows.
         temperature (`float`, *optional*, defaults to 0.07): Divisor of the cosines in the form `"kl"`.
@@ -67,7 +68,7 @@ class RelationLoss(DistillationLoss):
 
     @classmethod
     def request(
-        cls, *, level: str = "batch", layer: int = READ_LAYER, teacher_layer: int = READ_LAYER, **options
+        cls, *, level: str = "batch", layer: int = READ_LAYER, teacher_layer: int | str = READ_LAYER, **options
     ) -> FeatureRequest:
         return FeatureRequest(layer=layer, teacher_layer=teacher_layer) if level == "tokens" else FeatureRequest()
 
@@ -78,7 +79,7 @@ class RelationLoss(DistillationLoss):
         *,
         level: str = "batch",
         layer: int = READ_LAYER,
-        teacher_layer: int = READ_LAYER,
+        teacher_layer: int | str = READ_LAYER,
         form: str = "square",
         temperature: float = 0.07,
         head: bool = False,

@@ -18,7 +18,7 @@ from transformers import (
 from .completeness import REPORTED, check_complete
 from .loading import REQUIRED_METHODS
 from .names import LIBRARY_FORMS
-from .vlm_tower import RULE, is_vlm, load_vlm_tower, square_view
+from .vlm_tower import RULE, ProjectedTower, is_vlm, load_projected_tower, load_vlm_tower, square_view
 
 FORMS = (
     "a model, a preset of list_models(), a folder or Hub id of a dual encoder, a vision transformer or a LLaVA, "
@@ -42,13 +42,39 @@ def load_pretrained_tower(
         config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(cannot_load(name, error)) from error
-    seeing = is_vlm(config)
     try:
         tower = (
-            load_vlm_tower(name, trust_remote_code) if seeing else _load(name, config, trust_remote_code, projection)
+            load_vlm_tower(name, trust_remote_code)
+            if is_vlm(config)
+            else _load(name, config, trust_remote_code, projection)
         )
     except (OSError, RuntimeError) as error:
         raise ValueError(cannot_load(name, error)) from error
+    return tower, load_image_processor(name, config, trust_remote_code)
+
+
+def load_projected(name: str, trust_remote_code: bool) -> tuple[ProjectedTower, BaseImageProcessor]:
+    """
+    Load the tower and the projector of a vision-language model, and its image processor, as [`load_pretrained_tower`].
+
+    Raises:
+        ValueError: As there.
+    """
+    try:
+        found = load_projected_tower(name, trust_remote_code)
+    except (OSError, RuntimeError) as error:
+        raise ValueError(cannot_load(name, error)) from error
+    config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
+    return found, load_image_processor(name, config, trust_remote_code)
+
+
+def load_image_processor(name: str, config: PreTrainedConfig, trust_remote_code: bool) -> BaseImageProcessor:
+    """
+    Load the image processor of a tower.
+
+    Raises:
+        ValueError: There is none.
+    """
     try:
         # transformers prefers the torchvision backend whatever was saved. Its pixels are not those of training.
         image_processor = AutoImageProcessor.from_pretrained(name, backend="pil", trust_remote_code=trust_remote_code)
@@ -58,7 +84,7 @@ def load_pretrained_tower(
             f"{name!r} has a tower but no image processor that can be loaded ({reason}). It must lie beside the "
             "model. Call image_processor.save_pretrained(...) into that folder."
         ) from error
-    return tower, square_view(image_processor, config) if seeing else image_processor
+    return square_view(image_processor, config) if is_vlm(config) else image_processor
 
 
 def _load(name: str, config: PreTrainedConfig, trust_remote_code: bool, projection: bool) -> PreTrainedModel:
@@ -129,4 +155,4 @@ def check_is_vision(model_class: type, name: str):
         )
 
 
-__all__ = ["image_tower", "is_dual_encoder", "is_vision_model", "load_pretrained_tower"]
+__all__ = ["image_tower", "is_dual_encoder", "is_vision_model", "load_pretrained_tower", "load_projected"]

@@ -1,8 +1,9 @@
 """Vision tower inside of a vision-language model, such as a LLaVA whose tower was tuned."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 from transformers import (
     MODEL_MAPPING,
     AutoModelForImageTextToText,
@@ -25,6 +26,19 @@ def is_vlm(config: PreTrainedConfig) -> bool:
     return type(config) not in MODEL_MAPPING or not hasattr(MODEL_MAPPING[type(config)], "get_text_features")
 
 
+class ProjectedTower(NamedTuple):
+    """
+    The vision tower of a vision-language model, and what its language model gets of it.
+
+    `projector` maps each token of the entry `layer` of the tower's `hidden_states`. Both are `None` for a model that
+    is no LLaVA, or that reads several layers at once.
+    """
+
+    tower: PreTrainedModel
+    projector: nn.Module | None
+    layer: int | None
+
+
 def load_vlm_tower(name: str, trust_remote_code: bool = False) -> PreTrainedModel:
     """
     Load a vision-language model, and keep its vision tower in fp32.
@@ -38,9 +52,31 @@ def load_vlm_tower(name: str, trust_remote_code: bool = False) -> PreTrainedMode
     Raises:
         ValueError: The model has no tower of its own, or the tower lacks weights.
     """
-    model, report = AutoModelForImageTextToText.from_pretrained(
+    return _tower_of(*_load(name, trust_remote_code), name)
+
+
+def load_projected_tower(name: str, trust_remote_code: bool = False) -> ProjectedTower:
+    """
+    Do what [`load_vlm_tower`] does, and keep the projector of a LLaVA, too.
+
+    Raises:
+        ValueError: As there, or the projector lacks weights.
+    """
+    model, report = _load(name, trust_remote_code)
+    tower, layer = _tower_of(model, report, name), getattr(model.config, "vision_feature_layer", None)
+    if model.config.model_type != "llava" or not isinstance(layer, int):
+        return ProjectedTower(tower, None, None)
+    projector = model.base_model.multi_modal_projector
+    return ProjectedTower(tower, _complete(projector, model, report, name), layer)
+
+
+def _load(name: str, trust_remote_code: bool) -> tuple[PreTrainedModel, dict[str, Any]]:
+    return AutoModelForImageTextToText.from_pretrained(
         name, dtype="auto", trust_remote_code=trust_remote_code, **REPORTED
     )
+
+
+def _tower_of(model: PreTrainedModel, report: dict[str, Any], name: str) -> PreTrainedModel:
     tower = model.get_encoder("image")
     if tower in (model, model.base_model):
         raise ValueError(
@@ -48,9 +84,14 @@ def load_vlm_tower(name: str, trust_remote_code: bool = False) -> PreTrainedMode
             "are models with one, such as LLaVA, PaliGemma or InternVL. Load the tower yourself, and write "
             "CLIPTeacher(tower, processor=...)."
         )
-    prefix = next(key for key, module in model.named_modules() if module is tower)
-    check_complete(report, repr(name), tower, RULE, prefix=f"{prefix}.")
-    return tower.to(torch.float32).eval()
+    return _complete(tower, model, report, name)
+
+
+def _complete(part: nn.Module, model: PreTrainedModel, report: dict[str, Any], name: str) -> nn.Module:
+    """Return a part of a model in fp32 and eval mode, if it has all its weights."""
+    prefix = next(key for key, module in model.named_modules() if module is part)
+    check_complete(report, repr(name), part, RULE, prefix=f"{prefix}.")
+    return part.to(torch.float32).eval()
 
 
 def square_view(image_processor: Any, config: PreTrainedConfig) -> BaseImageProcessor:
@@ -80,4 +121,4 @@ def square_view(image_processor: Any, config: PreTrainedConfig) -> BaseImageProc
     )
 
 
-__all__ = ["is_vlm", "load_vlm_tower", "square_view"]
+__all__ = ["ProjectedTower", "is_vlm", "load_projected_tower", "load_vlm_tower", "square_view"]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import models
-from ..losses.features import CLIPDims, CLIPFeatures, FeatureRequest
+from ..losses.features import PROJECTOR, CLIPDims, CLIPFeatures, FeatureRequest, Layer
 from ..models.open_clip import is_open_clip
 from ..models.precision import upcast
 from ..models.towers.tokens import pooled
@@ -109,7 +109,7 @@ class CLIPTeacher(Teacher):
         try:
             if layers and isinstance(self.model, VisionTower):
                 check_tokens(self.model)
-            shapes = {layer: self._towers.token_shape(self.model, layer) for layer in layers}
+            shapes = {layer: self._token_shape(layer) for layer in layers}
             if request.class_token:
                 self._towers.check_class_token(self.model)
             grids = {layer: grid for layer, (_, grid) in shapes.items()}
@@ -230,11 +230,30 @@ class CLIPTeacher(Teacher):
         request = self.request
         if not request.teacher_reads and not request.patch_embeds:
             return CLIPFeatures(image_embeds=self.get_image_features(pixel_values))
+        own = dict.fromkeys(self.model.layer if layer == PROJECTOR else layer for layer in request.teacher_reads)
         embeds, tokens, patches = self._towers.encode_layers(
-            self.model, pixel_values.to(self.device, self.dtype), request.teacher_reads, request.patch_embeds
+            self.model, pixel_values.to(self.device, self.dtype), tuple(own), request.patch_embeds
         )
+        if PROJECTOR in request.teacher_reads:
+            tokens[PROJECTOR] = self.model.projector(tokens[self.model.layer].patches), None
+            tokens = {layer: tokens[layer] for layer in request.teacher_reads}
         features = CLIPFeatures(image_embeds=embeds, patch_embeds=patches, image_grid=self.image_grid)
         return features.with_tokens(tokens, self.grids, request)
+
+    def _token_shape(self, layer: Layer) -> tuple[int, tuple[int, int]]:
+        """Return channels and grid of the tokens of a layer."""
+        if layer != PROJECTOR:
+            return self._towers.token_shape(self.model, layer)
+        if getattr(self.model, "projector", None) is None:
+            raise ValueError(
+                f"it has no projector, which teacher_layer={PROJECTOR!r} reads. A LLaVA has one, if it reads one "
+                "layer of its tower. Take the tokens from it: teacher_model_name_or_path={'name': "
+                f"{self.name_or_path!r}, 'tokens_from': LLAVA}}."
+            )
+        width, grid = self._towers.token_shape(self.model, self.model.layer)
+        token = torch.zeros(1, 1, width, device=self.device, dtype=self.dtype)
+        with torch.no_grad():
+            return self.model.projector(token).shape[-1], grid
 
     @property
     def _towers(self):

@@ -8,13 +8,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig
+from transformers import AutoConfig, PreTrainedConfig
 
 from ..models.load_tower import LOADERS
 from ..models.loading import load_clip
 from ..models.names import LIBRARY_FORMS, parse_name
 from ..models.open_clip import is_open_clip
-from ..models.pretrained_tower import is_dual_encoder, is_vision_model, load_pretrained_tower, vision_class
+from ..models.pretrained_tower import (
+    is_dual_encoder,
+    is_vision_model,
+    load_pretrained_tower,
+    load_projected,
+    vision_class,
+)
 from ..models.vlm_tower import is_vlm
 from .processors import image_size
 from .vision import VisionTower
@@ -56,7 +62,12 @@ def load_encoder(source, processor, trust_remote_code: bool) -> tuple[nn.Module,
     if kind in LOADERS:
         tower, found = LOADERS[kind](name)
         return *_given(tower, processor or found), name
-    if kind in ("folder", "hub") and _holds_vision_model(name, trust_remote_code):
+    config = _config(name, trust_remote_code) if kind in ("folder", "hub") else None
+    if config is not None and is_vlm(config):
+        (tower, projector, layer), found = load_projected(name, trust_remote_code)
+        found = processor or found
+        return VisionTower(tower, image_size(found), projector, layer), found, name
+    if config is not None and vision_class(config) is not None:
         tower, found = load_pretrained_tower(name, trust_remote_code, projection=True)
         return *_given(tower, processor or found), name
     model, found = load_clip(name, trust_remote_code=trust_remote_code)
@@ -78,13 +89,12 @@ def scalar(model: nn.Module, name: str) -> Tensor | None:
     return None if value is None else value.detach().clone().float().reshape(())
 
 
-def _holds_vision_model(name: str, trust_remote_code: bool) -> bool:
-    """Tell if a tower without texts lies here, alone or in a LLaVA; [`load_clip`] complains where there is nothing."""
+def _config(name: str, trust_remote_code: bool) -> PreTrainedConfig | None:
+    """Return the configuration that lies here, if any: [`load_clip`] complains where there is nothing."""
     try:
-        config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
+        return AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError):
-        return False
-    return is_vlm(config) or vision_class(config) is not None
+        return None
 
 
 def _given(model: nn.Module, processor) -> tuple[nn.Module, Any]:

@@ -29,11 +29,19 @@ class VisionTower(nn.Module):
         tower ([`~transformers.PreTrainedModel`]): A model that maps `pixel_values` to a `pooler_output`, or to
             `image_embeds`.
         size (`(int, int)`): Height and width of its images, in pixels.
+        projector (`nn.Module`, *optional*): Map of each token to what a language model gets of it, in a LLaVA.
+        layer (`int`, *optional*): Entry of `hidden_states` that the projector maps.
     """
 
-    def __init__(self, tower: PreTrainedModel, size: tuple[int, int]):
+    def __init__(
+        self,
+        tower: PreTrainedModel,
+        size: tuple[int, int],
+        projector: nn.Module | None = None,
+        layer: int | None = None,
+    ):
         super().__init__()
-        self.vision_model = tower.eval()
+        self.vision_model, self.projector, self.layer = tower.eval(), projector, layer
         config = tower.config
         if not isinstance(config, TimmVisionConfig):
             config = self._measured(size)

@@ -3,11 +3,13 @@
 import dataclasses
 import shutil
 
+import cache_world
 import pytest
 import torch
 from llava_runs import make_model
 from teacher_models import TEXTS, images, tiny_clip, tiny_siglip
 
+from hf_clip_kd import CLIPDataCollator, ReplayCollator
 from hf_clip_kd.losses import LossSum, requested
 from hf_clip_kd.losses.features import CLIPDims, FeatureRequest
 from hf_clip_kd.models.load_tower import load_tower
@@ -59,6 +61,36 @@ def test_folder_of_a_llava_is_a_teacher_of_tokens(folders):
     assert LossSum(losses, student_dims(), teacher.dims)
     with pytest.raises(ValueError, match=r"'crd'.* no text tower.*A_DUAL_ENCODER"):
         LossSum({"crd": 1, "patch": 1}, student_dims(), teacher.dims)
+
+
+def test_what_the_language_model_gets_is_a_layer(folders):
+    """They are the tokens that the LLaVA puts into its language model. Others may be read beside them."""
+    _, folder, _, model = folders
+    teacher = CLIPTeacher(str(folder))
+    losses = {"patch": {"pairs": [[-2, -2], [-2, "projector"]], "statistics": 2}}
+    pixels = torch.randn(3, 3, 32, 32)
+    with torch.no_grad():
+        expected = model.get_image_features(pixels).pooler_output
+    expected = torch.stack(list(expected))
+    teacher.prepare(requested(losses))
+    features = teacher(pixels)
+    torch.testing.assert_close(features.at("projector").image_tokens, expected)
+    assert features.at("projector").image_grid == features.at(-2).image_grid == (4, 4)
+    moments = torch.stack([expected.mean(dim=1), expected.square().mean(dim=1)], dim=1)
+    torch.testing.assert_close(features.at("projector").token_moments, moments)
+    assert teacher.dims.at("projector").token_dim == expected.shape[-1]
+    assert not torch.equal(features.at("projector").image_tokens, features.at(-2).image_tokens)
+    assert LossSum(losses, student_dims(), teacher.dims)
+    only = {"relation": {"level": "tokens", "teacher_layer": "projector"}}
+    teacher.prepare(requested(only))
+    torch.testing.assert_close(teacher(pixels).image_tokens, expected)
+
+
+def test_a_teacher_without_a_projector_says_where_there_is_one(folders):
+    dual, *_ = folders
+    request = requested({"patch": {"teacher_layer": "projector"}})
+    with pytest.raises(ValueError, match="has no projector.*A LLaVA has one.*'tokens_from': LLAVA"):
+        CLIPTeacher(str(dual)).prepare(request)
 
 
 def test_such_a_tower_is_a_tower_for_another_llava(folders):
@@ -115,6 +147,22 @@ def test_a_cache_tells_one_lifted_tower_from_another(folders):
     entries = [manifest.describe(lifted) for lifted in (teacher, other)]
     assert entries[0]["weights"] != entries[1]["weights"] and entries[0]["image_grid"] == (4, 4)
     assert teacher.identity() != other.identity()
+
+
+def test_a_cache_holds_the_layer_behind_the_projector(folders, tmp_path):
+    dual, llava, *_ = folders
+    losses = {"patch": {"pairs": [[-2, -2], [-2, "projector"]]}}
+    teacher = load_teacher({"name": str(dual), "tokens_from": str(llava)})
+    cache = cache_world.writer(tmp_path, teacher, request=requested(losses), dtype=torch.float32).write()
+    for run in (losses, {"patch": {"teacher_layer": "projector"}}):
+        teacher.prepare(requested(run)), cache.prepare(requested(run))
+        assert cache.dims == teacher.dims
+        batch = ReplayCollator(teacher.processor, cache, seed=cache_world.SEED)(cache_world.rows()[:4])
+        asked = CLIPDataCollator(teacher.processor, teacher.processor, **cache_world.VIEWS)(cache_world.rows()[:4])
+        found, expected = cache.of_batch(batch), teacher.of_batch(asked)
+        assert found.tensors().keys() == expected.tensors().keys()
+        for name, values in expected.tensors().items():
+            torch.testing.assert_close(found.tensors()[name], values, rtol=1e-4, atol=1e-5)
 
 
 def test_both_in_an_ensemble(folders):

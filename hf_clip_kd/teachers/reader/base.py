@@ -111,14 +111,14 @@ class Reader(nn.Module):
                 "trained on, at the same image size."
             )
 
-    def layer_of(self, layers: Iterable[int]) -> int | None:
+    def layer_of(self, layers: Iterable[int | str]) -> int | None:
         """Return which entry of the teacher's `hidden_states` it was trained on, as `layers` count, if it is there."""
         return next((layer for layer in layers if self._reads(layer)), None)
 
     def _reads(self, layer: int) -> bool:
         if layer == self.layer:
             return True
-        return self.depth is not None and (layer - self.layer) % (self.depth + 1) == 0
+        return self.depth is not None and isinstance(layer, int) and (layer - self.layer) % (self.depth + 1) == 0
 
     def identity(self) -> dict[str, Any]:
         """Return values in JSON's types that tell this reader from another: a run resumes only with the same."""
