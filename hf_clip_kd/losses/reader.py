@@ -7,12 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .adapter import Adapter
 from .answers import Answers, mean_by_owner
 from .base import DistillationLoss
 from .chunks import chunks
 from .divergences import DIVERGENCES
 from .features import CLIPDims, CLIPFeatures, FeatureRequest
+from .heads import build_head, check_hidden_dim
+from .resample import resample
 from .tokens import READ_LAYER, check_token_dim, tokens_of
 
 ENTRY = ("name", "layers")
@@ -25,12 +26,12 @@ class ReaderLoss(DistillationLoss):
     The reader is the projector and the language model of a LLaVA on the teacher. Or it is a caption decoder trained on
     the teacher's tokens. It reads an image and its question or caption. The value compares its distributions over the
     next token for both models' tokens. It is a mean over the tokens of an answer or caption, and then over images and
-    readers. The student's tokens `(images, N, Cs)` pass a learned [`Adapter`] to `(images, M, Ct)`, the width and the
-    grid of the teacher's. The gradient goes through the reader and the adapter into the tokens. Differences that
-    change no answer cost nothing. The loss reads no embeddings.
+    readers. The student's tokens `(images, N, Cs)` pass a learned head to `(images, M, Ct)`, the width and the grid of
+    the teacher's. The gradient goes through the reader and the head into the tokens. Differences that change no answer
+    cost nothing. The loss reads no embeddings.
 
-    It is the visual-switch distillation of [Switch-KD](https://huggingface.co/papers/2604.14629), with an adapter for
-    a tower of any size. Default weight 1. The authors' towers have the teacher's width, and a temperature of 3. The
+    It is the visual-switch distillation of [Switch-KD](https://huggingface.co/papers/2604.14629), with a head for a
+    tower of any size. Default weight 1. The authors' towers have the teacher's width, and a temperature of 3. The
     CLIP-KD benchmark has no number for it.
 
     Args:
@@ -51,7 +52,9 @@ class ReaderLoss(DistillationLoss):
             Compare only the teacher's largest logits, this many, normalised among themselves. Default is all.
         cross_entropy (`float`, *optional*, defaults to 0.1):
             Weight of the cross-entropy of the true answers beside the divergence.
-        hidden_size (`int`, *optional*): Width inside of the adapter. Default is twice the teacher's.
+        hidden_dim (`int` or `"teacher"`, *optional*):
+            Channels inside an MLP, see [`PatchLoss`]. The default is a linear map, and none between equal widths. What
+            a linear map cannot undo, another language model need not undo either.
 
     Raises:
         ValueError: if the width of either model's tokens is unknown, or the features hold no tokens or answers.
@@ -60,7 +63,7 @@ class ReaderLoss(DistillationLoss):
 
     needs_text = False
     teaches = "Tokens of which a language model says the same as of the teacher's."
-    formula = "mean over an answer's tokens of KL(reader(H) ‖ reader(adapter(h))) + 0.1·CE"
+    formula = "mean over an answer's tokens of KL(reader(H) ‖ reader(p(h))) + 0.1·CE"
     paper = {
         "title": "Switch-KD: Visual-Switch Knowledge Distillation for Vision-Language Models",
         "id": "2604.14629",
@@ -79,7 +82,7 @@ class ReaderLoss(DistillationLoss):
         temperature: float = 1.0,
         top_k: int | None = None,
         cross_entropy: float = 0.1,
-        hidden_size: int | None = None,
+        hidden_dim: int | str | None = None,
     ):
         super().__init__(student, teacher)  # The caller that encodes reads layers and readers from `request`.
         student, teacher = student.at(layer), teacher.at(teacher_layer)
@@ -91,6 +94,7 @@ class ReaderLoss(DistillationLoss):
                 f"divergence={divergence!r} of the loss 'reader' is unknown. Allowed are {list(DIVERGENCES)}. Write "
                 "for example `losses={'reader': {'divergence': 'kl'}}`."
             )
+        check_hidden_dim("reader", hidden_dim)
         if not temperature > 0 or not cross_entropy >= 0 or (top_k is not None and top_k < 2):
             raise ValueError(
                 f"The loss 'reader' got temperature={temperature}, cross_entropy={cross_entropy} and top_k={top_k}. "
@@ -99,8 +103,7 @@ class ReaderLoss(DistillationLoss):
             )
         self.divergence, self.temperature = DIVERGENCES[divergence], temperature
         self.top_k, self.cross_entropy = top_k, cross_entropy
-        width = 2 * teacher.token_dim if hidden_size is None else hidden_size
-        self.adapter = Adapter(student.token_dim, teacher.token_dim, width)
+        self.token_proj = build_head(student.token_dim, teacher.token_dim, hidden_dim)
 
     @classmethod
     def request(
@@ -122,7 +125,7 @@ class ReaderLoss(DistillationLoss):
                 "have read the teacher's tokens. Name it: `losses={'reader': {'reader': FOLDER}}`, or pass "
                 "`readers=[...]` to the trainer."
             )
-        tokens = self.adapter(tokens, student.image_grid, teacher.at(self.teacher_layer).image_grid)
+        tokens = resample(self.token_proj(tokens), student.image_grid, teacher.at(self.teacher_layer).image_grid)
         return torch.stack([self.disagreement(answers, tokens) for answers in teacher.answers]).mean(dim=0)
 
     def disagreement(self, answers: Answers, tokens: Tensor) -> Tensor:

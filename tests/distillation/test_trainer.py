@@ -448,9 +448,9 @@ def test_a_reader_is_no_part_of_the_model_nor_of_its_folder(tmp_path):
     assert {id(p) for p in reader.parameters()}.isdisjoint(id(p) for p in run.model.parameters())
     assert not any(p.requires_grad or p.grad is not None for p in reader.parameters()) and not reader.training
     heads = load_file(tmp_path / "losses.safetensors")
-    assert {name.split(".")[3] for name in heads if "reader" in name} == {"adapter"}
+    assert {name.split(".")[3] for name in heads if "reader" in name} == {"token_proj"}
     for folder in (tmp_path, tmp_path / "checkpoint-2"):
-        assert not any("adapter" in name or "words" in name for name in load_file(folder / "model.safetensors"))
+        assert not any("token_proj" in name or "words" in name for name in load_file(folder / "model.safetensors"))
         assert not any(name.stat().st_size and "reader" in name.name for name in folder.iterdir())
     CLIPModel.from_pretrained(tmp_path)
     assert len(set(logs(run, "loss/reader"))) == STEPS

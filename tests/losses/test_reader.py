@@ -7,17 +7,11 @@ import torch
 import torch.nn.functional as F
 from loss_inputs import BATCH, PAIRS, STUDENT, TEACHER, build, features
 from made_up_reader import LinearReader, answers_about, made_up_texts
-from torch import nn
 
 from hf_clip_kd.losses import EnsembleLoss, requested
 from hf_clip_kd.losses.features import CLIPDims, CLIPFeatures, FeatureRequest
-
-
-class Identity(nn.Module):
-    """No adapter: the student's tokens are read as they are."""
-
-    def forward(self, tokens, grid, target_grid):
-        return tokens
+from hf_clip_kd.losses.heads import MLPHead
+from hf_clip_kd.losses.resample import resample
 
 
 def double(dims, seed):
@@ -29,9 +23,9 @@ def loss_of(pair="wider teacher", **options):
 
 
 @pytest.mark.parametrize("divergence", ["kl", "reverse_kl", "dbild"])
-def test_is_zero_where_an_identity_adapter_passes_the_teachers_own_tokens(divergence):
+def test_is_zero_for_the_teachers_own_tokens(divergence):
     loss, teacher = loss_of("same width", divergence=divergence, cross_entropy=0.0), double(STUDENT, 2)
-    loss.adapter = Identity()
+    assert not list(loss.parameters())  # Equal widths need no head.
     student = replace(double(STUDENT, 1), image_tokens=teacher.image_tokens)
     assert loss(student, teacher).item() == pytest.approx(0, abs=1e-12)
     assert loss(double(STUDENT, 1), teacher) > 1e-2
@@ -39,7 +33,7 @@ def test_is_zero_where_an_identity_adapter_passes_the_teachers_own_tokens(diverg
 
 def test_is_the_formula():
     loss, student, teacher = loss_of(temperature=2.0, cross_entropy=0.3), double(STUDENT, 1), double(TEACHER, 2)
-    tokens = loss.adapter(student.image_tokens, student.image_grid, teacher.image_grid)
+    tokens = resample(loss.token_proj(student.image_tokens), student.image_grid, teacher.image_grid)
     reader, texts = LinearReader(TEACHER.token_dim, 12, torch.float64), made_up_texts(BATCH)
     expected = []
     for i in range(BATCH):
@@ -58,7 +52,7 @@ def test_is_the_formula():
     torch.testing.assert_close(loss.values(student, teacher), torch.stack(expected))
 
 
-def test_gradient_reaches_the_tokens_and_the_adapter_but_no_parameter_of_the_reader():
+def test_gradient_reaches_the_tokens_and_the_head_but_no_parameter_of_the_reader():
     loss, student = loss_of(), double(STUDENT, 1)
     reader = LinearReader(TEACHER.token_dim, 12, torch.float64)
     student.image_tokens.requires_grad_()
@@ -66,7 +60,7 @@ def test_gradient_reaches_the_tokens_and_the_adapter_but_no_parameter_of_the_rea
     teacher = replace(teacher, answers=(reader.answers(teacher.image_tokens, made_up_texts(BATCH)),))
     loss(student, teacher).backward()
     assert (student.image_tokens.grad.abs().sum(dim=(1, 2)) > 0).all()
-    assert all(parameter.grad.abs().sum() > 0 for parameter in loss.adapter.parameters())
+    assert all(parameter.grad.abs().sum() > 0 for parameter in loss.parameters())
     assert all(p.grad is None and not p.requires_grad for p in reader.parameters()) and not reader.image.training
     assert not teacher.answers[0].logits.requires_grad
 
@@ -103,7 +97,7 @@ def test_stored_largest_answers_are_those_of_the_whole(divergence):
     assert abs(loss_of(divergence=divergence)(student, teacher) - loss(student, teacher)) > 1e-3
 
 
-def test_an_ensemble_has_an_adapter_and_a_reader_for_each():
+def test_an_ensemble_has_a_head_and_a_reader_for_each():
     loss = build("reader", PAIRS["wider teacher"]).double()
     student, teacher = double(STUDENT, 1), double(TEACHER, 2)
     torch.manual_seed(0)
@@ -119,7 +113,14 @@ def test_asks_for_layers_and_readers():
     assert named == FeatureRequest(layer=-2, teacher_layer=-1, readers=(("a", None), ("b", 2)))
 
 
+def test_a_head_may_be_an_mlp():
+    assert isinstance(loss_of(hidden_dim=12).token_proj, MLPHead)
+    assert isinstance(loss_of("same width", hidden_dim="teacher").token_proj, MLPHead)
+
+
 def test_refused():
+    with pytest.raises(ValueError, match="hidden_dim=0 is no width of the head of the loss 'reader'"):
+        loss_of(hidden_dim=0)
     with pytest.raises(ValueError, match="divergence='mse'.*'kl', 'reverse_kl', 'dbild'"):
         loss_of(divergence="mse")
     for options in ({"temperature": 0}, {"cross_entropy": -1}, {"top_k": 1}):

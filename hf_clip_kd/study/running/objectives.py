@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from ...losses import LOSSES, OBJECTIVES
+from ...losses import LOSSES, OBJECTIVES, requested
+from ...losses.features import PROJECTOR
 from ...losses.specification import specification
 
 TASK = "clip"
@@ -24,6 +25,11 @@ def reads_generated_captions(losses: Losses) -> bool:
         if parameter is not None and options.get("synthetic", parameter.default):
             return True
     return False
+
+
+def reads_projector(losses: Losses) -> bool:
+    """Return True if a loss imitates what the projector of the teacher's vision-language model makes of its tokens."""
+    return PROJECTOR in requested(losses).teacher_reads
 
 
 def every_objective() -> dict[str, Losses]:

@@ -11,7 +11,7 @@ from .arguments import StudyArguments
 from .caches import cache_losses
 from .grid import Cell, Reader, cells_of, repeats_vlm
 from .models import Model, Models, TeacherModel
-from .objectives import Losses, reads_generated_captions
+from .objectives import Losses, reads_generated_captions, reads_projector
 from .readings import choices, readings_of
 from .stages import Stage, with_needed
 from .teacher_readers import with_readers, without_readers
@@ -131,7 +131,7 @@ class Plan:
         needs: tuple[Stage, ...] = ()
         placed: dict[str, Any] = {}
         if cell.teacher is not None:
-            teacher = self.models.teacher(cell.teacher)
+            teacher = self._read_by_student(cell)
             arguments["teacher_model_name_or_path"], needs = teacher.name, teacher.made_by
             if study.cache is not None:
                 own, shared = self._caches(cell, teacher)
@@ -149,20 +149,33 @@ class Plan:
         """Return the losses of a cell, and the stages of the readers that they name."""
 
         def make(language_model: str | None) -> Stage:
-            study = self.study
-            name = next(iter(study.language_models), None) if language_model is None else language_model
-            if name not in study.language_models or cell.teacher is None:
-                raise ValueError(
-                    f"`objectives`, {cell.objective!r}: {study.objectives[cell.objective]} reads with the language "
-                    f"model {name!r} of the teacher {cell.teacher!r}. Both must be the study's; `language_models` has "
-                    f"{list(study.language_models)}. Correct it, or name the folder of a reader."
-                )
-            teacher, first = self.models.teacher(cell.teacher), next(iter(readings_of(study)))
-            # It is the one that measures this teacher, too.
-            reader = replace(self._reader(self._grid[0]), language_model=name, reading=first)
-            return self._answering.llava(teacher.tower, reader, choices(study, first)[0], teacher.made_by)
+            return self._llava(cell, language_model)
 
         return with_readers(self.study.objectives[cell.objective], make)
+
+    def _llava(self, cell: Cell, language_model: str | None = None) -> Stage:
+        """Return the stage of the vision-language model of the cell's teacher, by default with the first reading."""
+        study = self.study
+        name = next(iter(study.language_models), None) if language_model is None else language_model
+        if name not in study.language_models or cell.teacher is None:
+            raise ValueError(
+                f"`objectives`, {cell.objective!r}: {study.objectives[cell.objective]} reads with the language "
+                f"model {name!r} of the teacher {cell.teacher!r}. Both must be the study's; `language_models` has "
+                f"{list(study.language_models)}. Correct it, or name the folder of a reader."
+            )
+        teacher, first = self.models.teacher(cell.teacher), next(iter(readings_of(study)))
+        # It is the one that measures this teacher, too.
+        reader = replace(self._reader(self._grid[0]), language_model=name, reading=first)
+        return self._answering.llava(teacher.tower, reader, choices(study, first)[0], teacher.made_by)
+
+    def _read_by_student(self, cell: Cell) -> TeacherModel:
+        """Return the cell's teacher, with the tokens of its vision-language model if the losses read its projector."""
+        teacher = self.models.teacher(cell.teacher)
+        if not reads_projector(self.study.objectives[cell.objective]) or isinstance(teacher.name, dict | list):
+            return teacher
+        llava = self._llava(cell)
+        name = {"name": teacher.name, "tokens_from": llava.output}
+        return replace(teacher, name=name, made_by=(*teacher.made_by, llava))
 
     def _data(self, cell: Cell) -> dict[str, Any]:
         """Return the arguments of the data, without generated captions that no loss reads: each would be embedded."""
@@ -191,7 +204,9 @@ class Plan:
         alike = {
             other.objective: without_readers(self.study.objectives[other.objective])
             for other in self._grid
-            if other.teacher == cell.teacher and self._data(other) == data
+            if other.teacher == cell.teacher
+            and self._data(other) == data
+            and self._read_by_student(other).name == teacher.name
         }
         own = cache_losses({cell.objective: alike[cell.objective]})
         return tuple(

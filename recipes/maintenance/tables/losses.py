@@ -54,7 +54,7 @@ def heads(cls: type[DistillationLoss], width: int) -> set[str]:
     # A student with a bias of its own does not need the loss's.
     student = kd.CLIPDims(SMALL, token_dim=SMALL, has_bias=True, vocab_size=SMALL)
     loss = cls(student, kd.CLIPDims(width, token_dim=width, has_bias=True))
-    kinds = {"logit_scale": "a scale", "logit_bias": "a bias", "adapter": "an adapter", "decoder": "a caption decoder"}
+    kinds = {"logit_scale": "a scale", "logit_bias": "a bias", "decoder": "a caption decoder"}
     names = [name.split(".") for name, _ in loss.named_parameters()]
     return {kinds.get(name[0], kinds.get(name[-1], "head")) for name in names}
 

@@ -74,6 +74,24 @@ def cache_of(plan):
     return cache
 
 
+def test_the_projector_is_that_of_the_model_that_measures_the_teacher(tmp_path):
+    """The cache and the student get the teacher with the tokens of its own vision-language model."""
+    losses = {"clip": 1.0, "patch": {"teacher_layer": "projector"}}
+    plan = make_plan(
+        objectives=OBJECTIVES | {"projected": losses}, cells=[{"teacher": "S", "objective": ["clip_kd", "projected"]}]
+    )
+    training, plain = students(plan)["projected"], students(plan)["clip_kd"]
+    llava = plan.teachers["S", Reader("tiny", "default", None)].vqa
+    (cache,) = (need for need in training.needs if need.kind == "cache")
+    named = {"name": plain.arguments["teacher_model_name_or_path"], "tokens_from": llava.output}
+    for stage in (training, cache):
+        assert stage.arguments["teacher_model_name_or_path"] == named and llava in stage.needs
+    (other,) = (need for need in plain.needs if need.kind == "cache")
+    assert cache.arguments["losses"] == losses and other.arguments["losses"] == "clip_kd" and llava not in plain.needs
+    told = yaml.safe_load(training.write_arguments(tmp_path).read_text())
+    assert told["teacher_model_name_or_path"]["tokens_from"] == str(tmp_path / llava.output)
+
+
 def test_a_changed_reader_makes_its_students_again_and_no_others():
     plain = students(make_plan())
     (stage,) = TINY["vlm"]
