@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .answers import Answers, Captions
 
-# The layer behind a tower, in place of a number: what the projector of a LLaVA makes of the tokens that it reads.
+# A layer behind the tower, in place of a number: the tokens of a LLaVA behind its projector.
 PROJECTOR = "projector"
 Layer = int | str
 
@@ -224,7 +224,7 @@ class FeatureRequest:
     Args:
         layer (`int`, *optional*): Entry of the student's `hidden_states` that becomes `image_tokens`.
         teacher_layer (`int` or `str`, *optional*):
-            Entry of the teacher's `hidden_states` that becomes `image_tokens`, or `"projector"`: what the projector of
+            Entry of the teacher's `hidden_states` that becomes `image_tokens`. `"projector"` is what the projector of
             its LLaVA makes of the entry that this reads.
         patch_embeds (`bool`): `True` if the teacher must give `patch_embeds`.
         token_moments (`bool`): `True` if the teacher's `token_moments` are read.

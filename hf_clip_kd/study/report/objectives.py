@@ -16,7 +16,7 @@ from .statistics import Estimate, slope_weights
 
 SAME = tuple(axis for axis in AXES if axis not in ("teacher", "objective"))
 Taught = dict[str, list[dict]]
-FEWEST_TEACHERS = 3  # Between two, a slope is mostly the luck of both.
+FEWEST_TEACHERS = 3  # A slope between two is mostly the luck of both.
 
 
 @dataclass(frozen=True, eq=False)  # It equals itself alone, so functions of it can be cached.
