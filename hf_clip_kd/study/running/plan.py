@@ -72,6 +72,9 @@ class Plan:
         self._answering = Answering(study, self._yamls, self.models)
         self._grid = cells_of(study)
         self._repeats = repeats_vlm(study)
+        objectives = {cell.objective: study.objectives[cell.objective] for cell in self._grid}
+        self._captioned = {name for name, losses in objectives.items() if reads_generated_captions(losses)}
+        self._projected = {name for name, losses in objectives.items() if reads_projector(losses)}
         self.cells: dict[Cell, Measured] = {cell: self._student(cell) for cell in self._grid}
         readers = dict.fromkeys(map(self._reader, self._grid))
         names = dict.fromkeys(cell.teacher for cell in self._grid if cell.teacher is not None)
@@ -171,7 +174,7 @@ class Plan:
     def _read_by_student(self, cell: Cell) -> TeacherModel:
         """Return the cell's teacher, with the tokens of its vision-language model if the losses read its projector."""
         teacher = self.models.teacher(cell.teacher)
-        if not reads_projector(self.study.objectives[cell.objective]) or isinstance(teacher.name, dict | list):
+        if cell.objective not in self._projected or isinstance(teacher.name, dict | list):
             return teacher
         llava = self._llava(cell)
         name = {"name": teacher.name, "tokens_from": llava.output}
@@ -180,7 +183,7 @@ class Plan:
     def _data(self, cell: Cell) -> dict[str, Any]:
         """Return the arguments of the data, without generated captions that no loss reads: each would be embedded."""
         data = self.study.data[cell.data]
-        if reads_generated_captions(self.study.objectives[cell.objective]):
+        if cell.objective in self._captioned:
             return data
         data = {name: value for name, value in data.items() if name != CAPTIONS}
         if "datasets" in data:
