@@ -27,6 +27,7 @@ from hf_clip_kd.data.arguments import ImageTextArguments, RandomCropArguments
 from hf_clip_kd.hub.cards import record_sources
 from hf_clip_kd.hub.run import HubArguments, check_run, push_run
 from hf_clip_kd.losses import requested, requested_by_all
+from hf_clip_kd.losses.specification import expanded, loss_of
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
 from hf_clip_kd.teachers.cache.manifest import drop_alpha
 from hf_clip_kd.teachers.cache.sample_id import probe
@@ -113,6 +114,14 @@ def load_answering(args: CacheArguments, device) -> list[Reader]:
             f"{[request.readers for request in requests]}. They must name the same ones, and at least one. Write for "
             "example `losses: {reader: {reader: outputs/captioner}}`."
         )
+    for losses in objectives(args):
+        others = {name: spec for name, spec in expanded(losses).items() if loss_of(name) != "reader"}
+        if others and requested(others).teacher_reads:
+            raise ValueError(
+                f"`reader_top_k={args.reader_top_k}` stores answers in the place of the teacher's tokens, and losses "
+                f"of {losses!r} read these. Only the loss `reader` does without them. Leave `reader_top_k` out, and "
+                "the cache stores the tokens."
+            )
     return load_readers(requests[0], args.teacher_model_name_or_path, dtype=args.teacher_dtype, device=device)
 
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -155,3 +156,18 @@ def test_two_processes_write_what_one_writes(tmp_path):
         for name in ("one", "two")
     )
     assert found == other and len(found) == 4
+
+
+@pytest.mark.parametrize(
+    ("losses", "message"),
+    [
+        ({"patch": 1.0}, r"reader_top_k=8.* name \[\]\. They must name the same ones, and at least one"),
+        ({"reader": {"reader": "a"}, "patch": 1.0}, "in the place of the teacher's tokens.*Leave `reader_top_k` out"),
+        ([{"reader": {"reader": "a"}}, {"reader": {"reader": "b"}}], "They must name the same ones"),
+    ],
+    ids=["no reader", "tokens, too", "two readers"],
+)
+def test_answers_in_the_place_of_tokens_serve_readers_alone(losses, message):
+    args = SimpleNamespace(losses=losses, reader_top_k=8)
+    with pytest.raises(ValueError, match=message):
+        recipe("cache_teacher").load_answering(args, None)
