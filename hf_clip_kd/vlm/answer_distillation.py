@@ -77,10 +77,14 @@ class AnswerDistillation:
             values = answer_kl(own, logits, self.args.kl_temperature)
             terms["kl"] = values.sum() / (len(values) if tokens is None else tokens)
         if "relation" in self.weights:
+            tokens_of_images = outputs["image_hidden_states"]
             terms["relation"] = labels.new_zeros((), dtype=torch.float32)
+            if tokens_of_images is not None:
+                # ZeRO-3 demands equal paths of the gradient on all processes, also where the only image is blank.
+                terms["relation"] = 0 * tokens_of_images.float().sum()
             if visual is not None:
                 # A student's tokens come one image behind the other.
-                own = outputs["image_hidden_states"].unflatten(0, (-1, self.num_image_tokens))
+                own = tokens_of_images.unflatten(0, (-1, self.num_image_tokens))
                 targets = resample(patches(visual.float(), self.teacher_grid), self.teacher_grid, self.grid)
                 values = visual_relation(
                     patches(own, self.grid), targets, self.args.relation_form, self.args.relation_temperature
