@@ -221,6 +221,7 @@ def worker(rank: int, processes: int, port: int, folder: str) -> None:
     leave()
 
 
+@pytest.mark.slow
 def test_processes_skip_and_stop_together(tmp_path):
     launch(worker, 2, tmp_path)
     results = [torch.load(Path(tmp_path) / f"rank{rank}.pt", weights_only=False) for rank in range(2)]

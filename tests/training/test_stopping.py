@@ -119,6 +119,7 @@ def after(launch, phase, times):
         time.sleep(0.001)
 
 
+@pytest.mark.slow
 def test_two_processes_stop_at_the_same_step(context, tmp_path):
     changes = {"save_strategy": "no"}
     assert Launch(context, "map", tmp_path / "whole", 2, **changes).join() == [0, 0]
