@@ -53,9 +53,13 @@ def load_pretrained_tower(
     return tower, load_image_processor(name, config, trust_remote_code)
 
 
-def load_projected(name: str, trust_remote_code: bool) -> tuple[ProjectedTower, BaseImageProcessor]:
+def load_projected(
+    name: str, config: PreTrainedConfig, trust_remote_code: bool
+) -> tuple[ProjectedTower, BaseImageProcessor]:
     """
     Load the tower and the projector of a vision-language model, and its image processor, as [`load_pretrained_tower`].
+
+    `config` is the configuration of the model, which the caller has read to know what it is.
 
     Raises:
         ValueError: As there.
@@ -64,7 +68,6 @@ def load_projected(name: str, trust_remote_code: bool) -> tuple[ProjectedTower, 
         found = load_projected_tower(name, trust_remote_code)
     except (OSError, RuntimeError) as error:
         raise ValueError(cannot_load(name, error)) from error
-    config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
     return found, load_image_processor(name, config, trust_remote_code)
 
 

@@ -64,7 +64,7 @@ def load_encoder(source, processor, trust_remote_code: bool) -> tuple[nn.Module,
         return *_given(tower, processor or found), name
     config = _config(name, trust_remote_code) if kind in ("folder", "hub") else None
     if config is not None and is_vlm(config):
-        (tower, projector, layer), found = load_projected(name, trust_remote_code)
+        (tower, projector, layer), found = load_projected(name, config, trust_remote_code)
         found = processor or found
         return VisionTower(tower, image_size(found), projector, layer), found, name
     if config is not None and vision_class(config) is not None:
