@@ -12,30 +12,20 @@ import logging
 import os
 import statistics
 import tempfile
-import time
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 from report import machine, write
-from transformers import TrainerCallback
+from step_times import step_seconds
 
 import hf_clip_kd as kd
 
 STUDENT, TEACHER = "ViT-T-16", {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12}
 LOSSES = {"clip": 1.0, "crd": 1.0, "icl": 1.0, "fd": 4.0}
 BATCH, WARM_UP, STEPS, REPEATS = 32, 1, 4, 3
+TRAINING = {"losses": LOSSES, "batch": BATCH, "steps": STEPS, "warm_up": WARM_UP}
 VIEWS = {"crop_scale": (0.9, 1.0), "seed": 0}
-
-
-class StepTimes(TrainerCallback):
-    """The moments at which steps end."""
-
-    def __init__(self):
-        self.moments = []
-
-    def on_step_end(self, args, state, control, **kwargs):
-        self.moments.append(time.perf_counter())
 
 
 class InMemory:
@@ -65,37 +55,6 @@ def make_teacher():
     return kd.CLIPTeacher(model, processor=processor)
 
 
-def step_seconds(teacher, collator, rows, folder):
-    """Median seconds of a step."""
-    torch.manual_seed(0)
-    student, processor = kd.load_clip(STUDENT)
-    times = StepTimes()
-    args = kd.DistillationTrainingArguments(
-        folder,
-        losses=LOSSES,
-        per_device_train_batch_size=BATCH,
-        train_sampling_strategy="sequential",
-        num_train_epochs=1,
-        logging_steps=STEPS,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        use_cpu=True,
-    )
-    trainer = kd.DistillationTrainer(
-        model=student,
-        args=args,
-        teacher_model=teacher,
-        train_dataset=rows,
-        data_collator=collator,
-        processing_class=processor,
-        callbacks=[times],
-    )
-    trainer.train()
-    moments = times.moments[WARM_UP:]
-    return statistics.median(b - a for a, b in zip(moments[:-1], moments[1:], strict=True))
-
-
 def main():
     """Measure, write the JSON and return it."""
     logging.getLogger("transformers").setLevel(logging.ERROR)
@@ -114,7 +73,7 @@ def main():
         seconds = {name: [] for name in runs}
         for _ in range(REPEATS):
             for name, (source, collator) in runs.items():
-                seconds[name].append(step_seconds(source, collator, rows, folder))
+                seconds[name].append(step_seconds(STUDENT, source, collator, rows, folder, **TRAINING))
     ratios = [cached / alone for cached, alone in zip(seconds["cached"], seconds["no_teacher"], strict=True)]
     return write(
         "cached_step",

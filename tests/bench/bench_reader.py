@@ -12,14 +12,14 @@ import logging
 import os
 import statistics
 import tempfile
-import time
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 from report import machine, write
+from step_times import step_seconds
 from torch import nn
-from transformers import Qwen2Config, Qwen2Model, TrainerCallback
+from transformers import Qwen2Config, Qwen2Model
 
 import hf_clip_kd as kd
 from hf_clip_kd.models import clip_tokenizer
@@ -32,16 +32,6 @@ LOSSES = {"clip_kd": 1.0, "patch": 1.0}
 BATCH, WARM_UP, STEPS, REPEATS = 16, 1, 4, 3
 LM = {"hidden_size": 896, "intermediate_size": 4864, "num_attention_heads": 14, "num_key_value_heads": 2}
 LAYERS, VOCABULARY, QUESTION, ANSWER = 4, 151_936, 12, 3
-
-
-class StepTimes(TrainerCallback):
-    """The moments at which steps end."""
-
-    def __init__(self):
-        self.moments = []
-
-    def on_step_end(self, args, state, control, **kwargs):
-        self.moments.append(time.perf_counter())
 
 
 class InMemory:
@@ -108,48 +98,20 @@ def caption_reader(folder):
     return load_reader(folder)
 
 
-def step_seconds(readers, rows, folder):
-    """Median seconds of a step."""
-    torch.manual_seed(0)
-    student, processor = kd.load_clip(STUDENT)
-    times = StepTimes()
-    args = kd.DistillationTrainingArguments(
-        folder,
-        losses=LOSSES | ({"reader": 1.0} if readers else {}),
-        per_device_train_batch_size=BATCH,
-        train_sampling_strategy="sequential",
-        num_train_epochs=1,
-        logging_steps=STEPS,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        use_cpu=True,
-    )
-    trainer = kd.DistillationTrainer(
-        model=student,
-        args=args,
-        teacher_model=InMemory(),
-        train_dataset=rows,
-        data_collator=kd.CLIPDataCollator(processor, readers=[reader.texts for reader in readers]),
-        processing_class=processor,
-        callbacks=[times],
-        readers=readers,
-    )
-    trainer.train()
-    moments = times.moments[WARM_UP:]
-    return statistics.median(b - a for a, b in zip(moments[:-1], moments[1:], strict=True))
-
-
 def main():
     """Measure, write the JSON and return it."""
     logging.getLogger("transformers").setLevel(logging.ERROR)
+    processor = kd.load_clip(STUDENT)[1]
     rows = kd.load_image_text("shapes", max_samples=BATCH * (STEPS + WARM_UP), image_size=224)
     with tempfile.TemporaryDirectory() as folder:
         kinds = {"none": [], "captioner": [caption_reader(f"{folder}/captioner")], "language_model": [RandomLlava()]}
         seconds = {name: [] for name in kinds}
         for _ in range(REPEATS):
             for name, readers in kinds.items():
-                seconds[name].append(step_seconds(readers, rows, folder))
+                losses = LOSSES | ({"reader": 1.0} if readers else {})
+                collator = kd.CLIPDataCollator(processor, readers=[reader.texts for reader in readers])
+                training = {"losses": losses, "readers": readers, "batch": BATCH, "steps": STEPS, "warm_up": WARM_UP}
+                seconds[name].append(step_seconds(STUDENT, InMemory(), collator, rows, folder, **training))
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     return write(
         "reader",

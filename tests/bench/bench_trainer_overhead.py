@@ -20,8 +20,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 from report import machine, write
+from step_times import StepTimes
 from torch.utils.data import DataLoader
-from transformers import TrainerCallback
 
 import hf_clip_kd as kd
 from hf_clip_kd.losses import LossSum
@@ -36,16 +36,6 @@ BATCH, WARM_UP, STEPS, REPEATS = 256, 2, 14, 7
 def now():
     """Wall time and this process's CPU time; the second is blind to other programs that take the core."""
     return time.perf_counter(), time.process_time()
-
-
-class StepTimes(TrainerCallback):
-    """The moments at which steps end."""
-
-    def __init__(self):
-        self.moments = []
-
-    def on_step_end(self, args, state, control, **kwargs):
-        self.moments.append(now())
 
 
 def first(rows):
@@ -72,7 +62,7 @@ def make_batches(processor, teacher):
 
 def run_trainer(batches, teacher, folder):
     """The moments at which steps ended, and the mean loss."""
-    times = StepTimes()
+    times = StepTimes(now)
     student, processor = make_student()
     args = kd.DistillationTrainingArguments(
         folder,

@@ -95,10 +95,11 @@ class CacheWriter:
             "dtype": str(dtype),
             "shard_size": shard_size,
         }
-        self.readers, self.top_k, self.layers = readers, top_k, request.teacher_reads
+        self.readers, self.top_k = readers, top_k
         if readers:  # Caches of older versions have no such entry.
             check_readers(readers, teacher, request.teacher_reads)
             self.manifest["answers"] = answers.describe(readers, top_k)
+        self._readers_of = readers_by_feature(readers, len(self.teachers), request.teacher_reads)
         self.state = PartialState()
         if self.state.is_main_process:
             manifest.claim(self.folder, self.manifest)
@@ -171,27 +172,13 @@ class CacheWriter:
             for name, values in features.tensors().items():
                 if name.rpartition(".")[2] in IMAGE_FEATURES:
                     values = values.unflatten(0, (rows, crops))
-                    own = self._readers_of(number, name)
-                    if own:
+                    if own := self._readers_of.get((number, name)):
                         stored |= answers.ask(own, number, values, batch, self.top_k, self.dtype)
                         continue
                 elif name not in TEXT_FEATURES:
                     continue  # Scale and bias belong to the teacher, not to samples.
                 stored[f"{number}.{name}"] = values.to("cpu", self.dtype)
         return stored
-
-    def _readers_of(self, teacher: int, name: str) -> dict[int, Reader]:
-        """Return the readers of a feature of a teacher by their number. Each member of an ensemble has its own."""
-        own = {
-            number: reader
-            for number, reader in enumerate(self.readers)
-            if len(self.teachers) == 1 or number == teacher
-        }
-        names = {
-            number: name_of("image_tokens", reader.layer_of(self.layers), self.layers)
-            for number, reader in own.items()
-        }
-        return {number: reader for number, reader in own.items() if names[number] == name}
 
     def verify(self, batches: int = 8, tolerance: float = 0.01) -> float:
         """
@@ -226,3 +213,14 @@ def join(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         return {"ids": torch.empty(0, dtype=torch.int64)}
     whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     return {name: values.cumsum(0) if name.endswith("text_ends") else values for name, values in whole.items()}
+
+
+def readers_by_feature(
+    readers: Sequence[Reader], teachers: int, layers: tuple[int, ...]
+) -> dict[tuple[int, str], dict[int, Reader]]:
+    """Return the readers of a teacher's feature by their number. Each member of an ensemble has its own reader."""
+    found: dict[tuple[int, str], dict[int, Reader]] = {}
+    for number, reader in enumerate(readers):
+        name = name_of("image_tokens", reader.layer_of(layers), layers)
+        found.setdefault((number if teachers > 1 else 0, name), {})[number] = reader
+    return found

@@ -1,0 +1,51 @@
+"""Seconds of a training step."""
+
+import statistics
+import time
+
+import torch
+from transformers import TrainerCallback
+
+import hf_clip_kd as kd
+
+
+class StepTimes(TrainerCallback):
+    """The moments at which steps end, by a clock."""
+
+    def __init__(self, clock=time.perf_counter):
+        self.clock, self.moments = clock, []
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.moments.append(self.clock())
+
+
+def step_seconds(student, teacher, collator, rows, folder, *, losses, batch, steps, warm_up, readers=()):
+    """Median seconds of a step in a fresh training of a student by its name; the first steps do not count."""
+    torch.manual_seed(0)
+    model, processor = kd.load_clip(student)
+    times = StepTimes()
+    args = kd.DistillationTrainingArguments(
+        folder,
+        losses=losses,
+        per_device_train_batch_size=batch,
+        train_sampling_strategy="sequential",
+        num_train_epochs=1,
+        logging_steps=steps,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=True,
+    )
+    trainer = kd.DistillationTrainer(
+        model=model,
+        args=args,
+        teacher_model=teacher,
+        train_dataset=rows,
+        data_collator=collator,
+        processing_class=processor,
+        callbacks=[times],
+        readers=readers,
+    )
+    trainer.train()
+    moments = times.moments[warm_up:]
+    return statistics.median(b - a for a, b in zip(moments[:-1], moments[1:], strict=True))
