@@ -42,7 +42,8 @@ def clip_art(pictures: Path, titles: Path) -> Iterator[Picture]:
     """
     Read openclipart 0.18.
 
-    A picture's name is its title. If more than 12 pictures share the title, it is the file's name without the author.
+    A picture's name is its title. A title may name a collection or the author, or be that of more than 12 pictures.
+    Then the name is that of the file, without the author.
 
     Args:
         pictures (`Path`): Folder of the package openclipart-png.
@@ -61,7 +62,7 @@ def clip_art(pictures: Path, titles: Path) -> Iterator[Picture]:
     for stem, work in works.items():
         title = work.findtext("{*}title", "")
         author = words(work.findtext("{*}creator//{*}title", ""))
-        if not words(title) or _COLLECTION.search(title) or shared[title] > _MOST_PICTURES:
+        if words(title) in ("", author) or _COLLECTION.search(title) or shared[title] > _MOST_PICTURES:
             title = _without(author, Path(stem).name)
         name = words(title)
         if len(name) not in _LENGTHS:

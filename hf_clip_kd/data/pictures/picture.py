@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,10 @@ class Picture:
     def content(self) -> bytes:
         """Return the bytes that the package holds."""
         return self.packaged if isinstance(self.packaged, bytes) else self.packaged.read_bytes()
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the bytes that the package holds."""
+        return hashlib.sha256(self.content()).hexdigest()
 
     def encoded(self) -> bytes:
         """Return the bytes of a picture file: those of the package, or a PNG of its SVG."""

@@ -1,4 +1,4 @@
-"""Division of the pictures into a training set and held-out sets. It depends on their names alone."""
+"""Division of the pictures into a training set and held-out sets: the same packages give the same sets."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ TRAIN = "train"
 CLASSES = {"category": "category", "style": "name", "unseen": "name"}
 """Sets for zero-shot classification, and what their classes are."""
 
+_HELD_OUT = ("retrieval", "unseen", "style", "photographs")
 _EMOJI = {"fluent", "noto", "openmoji", "twemoji"}
 _STYLE = "twemoji"
 # Emoji of these categories look alike: faces and hands of one kind, flags that share their colours.
@@ -38,18 +39,17 @@ def divide(pictures: list[Picture]) -> dict[str, list[Picture]]:
         - `style`: emoji of Twitter, whose names are in `train` as other emoji. No emoji of Twitter is in `train`.
         - `photographs`: all photographs. None is in `train`.
 
-        Emoji of flags and people look alike. Those that `train` does not hold are in no set.
-        So are held-out pictures of more than 2**26 pixels. `train` keeps such pictures, and a run skips them.
+        No set holds the following pictures. Emoji of flags and people look alike, so `train` alone has some. A file
+        that `train` holds under another name is left out elsewhere. So is a picture of more than 2**26 pixels.
+        `train` keeps such pictures, and a run skips them.
     """
-    sets: dict[str, list[Picture]] = {name: [] for name in (TRAIN, "retrieval", "category", "unseen", "style")}
-    sets["photographs"] = []
-    for picture in pictures:
-        name = _set_of(picture)
-        if name is not None and (name == TRAIN or not is_giant(picture)):
-            sets[name].append(picture)
-    sets["category"] = [picture for picture in sets["retrieval"] if picture.category]
-    known = {picture.name for picture in sets[TRAIN] if picture.source in _EMOJI}
+    train = [picture for picture in pictures if _set_of(picture) == TRAIN]
+    files = {picture.digest() for picture in train}
+    held_out = [p for p in pictures if _set_of(p) not in (None, TRAIN) and p.digest() not in files and not is_giant(p)]
+    sets = {TRAIN: train, **{name: [p for p in held_out if _set_of(p) == name] for name in _HELD_OUT}}
+    known = {picture.name for picture in train if picture.source in _EMOJI}
     sets["style"] = [picture for picture in sets["style"] if picture.name in known]
+    sets["category"] = [picture for picture in sets["retrieval"] if picture.category]
     return sets
 
 

@@ -107,9 +107,8 @@ def _facts(picture: Picture) -> dict[str, str]:
 
 def _index_row(picture: Picture, name: str) -> dict:
     path = f"{_place(name)}/{picture.file}"
-    digest = hashlib.sha256(picture.content()).hexdigest()
     row = {"image": path, "set": name, "captions": picture.captions} | _facts(picture)
-    return row | {"photograph": picture.photograph, "sha256": digest}
+    return row | {"photograph": picture.photograph, "sha256": picture.digest()}
 
 
 def _lines(rows: list[dict]) -> str:
