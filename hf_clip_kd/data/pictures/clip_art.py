@@ -89,7 +89,7 @@ def _metadata(svg: Path) -> ElementTree.Element:
 
 
 def _without(author: str, file_name: str) -> str:
-    """Return the words of a file's name, without those that begin a part of the author's name: files cut it off."""
+    """Return the words of a file's name without those of the author, which may be cut off."""
     parts = author.split()
     return " ".join(
         word for word in words(file_name).split() if len(word) < 3 or not any(part.startswith(word) for part in parts)

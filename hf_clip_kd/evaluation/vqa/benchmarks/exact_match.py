@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def exact_match(prediction: str, answers: Sequence[str]) -> float:
-    """Return 1 if the prediction is an accepted answer, else 0: in any case, with or without periods at the end."""
+    """Return 1 if the prediction is an accepted answer, else 0. Case and periods at the end do not count."""
     return float(plain(prediction) in map(plain, answers))
 
 

@@ -17,9 +17,11 @@ class OwnQuestions(VQAMetric):
     """
     Exact match on your own questions, overall and by type (`color/accuracy`).
 
-    An answer must be an accepted one, both in lower case and without a period at the end. `yes_ratio` is the share of
-    **predictions** that say yes, over the questions with the answer yes or no. It too has values by type. The
-    protocols llava and lmms_eval score alike.
+    An answer must be an accepted one, both in lower case and without a period at the end. The protocols llava and
+    lmms_eval score alike.
+
+    The metric `yes_ratio` is the share of **predictions** that say yes. It counts questions with the answer yes or no,
+    and has values by type, too.
     """
 
     benchmark = "questions"
