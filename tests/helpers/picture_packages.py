@@ -159,7 +159,7 @@ def write_packages(folder):
         "lang": "words_sample/lemon.webp",
     }.items():
         files = {
-            f"{activities}/{archive}/resource/{inside}": drawing("green", (9, len(inside)), kind="WEBP"),
+            f"{activities}/{archive}/resource/{inside}": drawing("green", (9, len(archive)), kind="WEBP"),
             f"{activities}/{archive}/resource/images/numbers/one.webp": drawing(),
             f"{activities}/{archive}/resource/README": b"Of whom?",
         }

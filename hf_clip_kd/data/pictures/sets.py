@@ -33,11 +33,11 @@ def divide(pictures: list[Picture]) -> dict[str, list[Picture]]:
         `dict[str, list[Picture]]`: the pictures of each set, in their order.
         - `train`: drawings.
         - `retrieval`: clip art, stamps and words with new names. A tenth of all names is new: no picture of such a
-          name is in `train`.
-        - `category`: those of `retrieval` with a category.
+          name is in `train`. Of pictures with the same fullest caption, it has the first.
+        - `category`: clip art, stamps and words with new names and a category.
         - `unseen`: emoji with new names.
         - `style`: emoji of Twitter, whose names are in `train` as other emoji. No emoji of Twitter is in `train`.
-        - `photographs`: all photographs. None is in `train`.
+        - `photographs`: photographs, whose fullest captions differ, too. No photograph is in `train`.
 
         No set holds the following pictures. Emoji of flags and people look alike, so `train` alone has some. A file
         that `train` holds under another name is left out elsewhere. So is a picture of more than 2**26 pixels.
@@ -50,7 +50,7 @@ def divide(pictures: list[Picture]) -> dict[str, list[Picture]]:
     known = {picture.name for picture in train if picture.source in _EMOJI}
     sets["style"] = [picture for picture in sets["style"] if picture.name in known]
     sets["category"] = [picture for picture in sets["retrieval"] if picture.category]
-    return sets
+    return sets | {name: _of_different_captions(sets[name]) for name in ("retrieval", "photographs")}
 
 
 def _set_of(picture: Picture) -> str | None:
@@ -64,6 +64,12 @@ def _set_of(picture: Picture) -> str | None:
     if picture.category in _ALIKE:
         return None
     return "unseen" if new else "style"
+
+
+def _of_different_captions(pictures: list[Picture]) -> list[Picture]:
+    """Keep the first picture of each fullest caption, since a caption can find only one."""
+    first = {picture.captions[-1]: picture for picture in reversed(pictures)}
+    return [picture for picture in pictures if first[picture.captions[-1]] is picture]
 
 
 def is_new(name: str) -> bool:

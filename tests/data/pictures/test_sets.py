@@ -56,12 +56,20 @@ def test_a_style_is_tested_on_names_that_another_style_taught(divided):
     assert divided(picture("twemoji", KNOWN), picture("clipart", KNOWN)) == {"train": [f"clipart/{KNOWN}.png"]}
 
 
-def test_categories_are_those_of_the_retrieval_pictures(divided):
-    found = divided(picture("clipart", NEW, category="food"), picture("stamps", NEW))
+def test_categories_are_those_of_new_names(divided):
+    found = divided(picture("clipart", NEW, category="food"), picture("stamps", "tree"))
     assert found == {
-        "retrieval": [f"clipart/{NEW}.png", f"stamps/{NEW}.png"],
+        "retrieval": [f"clipart/{NEW}.png", "stamps/tree.png"],
         "category": [f"clipart/{NEW}.png"],
     }
+
+
+def test_a_caption_finds_a_single_picture(divided):
+    pictures = [picture(source, NEW, category="food") for source in ("clipart", "gcompris")]
+    pictures += [picture(source, KNOWN, photograph=True) for source in ("gcompris", "stamps")]
+    found = divided(*pictures)
+    assert found["category"] == [f"clipart/{NEW}.png", f"gcompris/{NEW}.png"]
+    assert found["retrieval"] == [f"clipart/{NEW}.png"] and found["photographs"] == [f"gcompris/{KNOWN}.png"]
 
 
 @pytest.mark.parametrize("category", ["flags", "people"])
