@@ -61,7 +61,7 @@ def _check_modules() -> None:
 def _unpack_debian(name: str, folder: Path, place: Path) -> Path:
     _run(["apt-get", "download", "--quiet", name], folder, name, place)
     (file,) = folder.glob("*.deb")
-    _run(["dpkg-deb", "--extract", str(file), "unpacked"], folder, name, place)
+    _run(["dpkg-deb", "--extract", file.name, "unpacked"], folder, name, place)
     return folder / "unpacked"
 
 
