@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..recipe_io.foreign import ForeignFileError, read_json_samples
-from .reading.conversations import FORMS, IMAGE_MARKER, fault, mark_images, read_images, read_messages
+from .reading.conversations import FORMS, IMAGE_MARKER, TURNS, fault, mark_images, read_images, read_messages
 from .reading.sources import base_folder, find_files, read
 
 FEATURES = datasets.Features(
@@ -50,9 +50,10 @@ def load_instruct(
         dataset_name (`str`):
             - a `.json` or `.jsonl` file, such as `"llava_v1_5_mix665k.json"`, or `"json"` with `data_files`. It holds
               a list of samples, or one sample a line. A sample has `id`, `image` (a path, several, or none) and
-              `conversations` or `messages`;
+              `conversations` or `messages`. Instead it may have `question`, and `answer` or `answers`. The commonest
+              of several answers is learned;
             - any other source of [`load_image_text`] (a Hub id, parquet files, a folder of `Dataset.save_to_disk`). It
-              has a column `messages` or `conversations`, and a column `images` or `image`.
+              has a column `messages`, `conversations` or `question`, and a column `images` or `image`.
 
             Content is a string, or a list of `{"type": "text", "text": ...}`, `{"type": "image"}` and
             `{"type": "image_url", "image_url": {"url": ...}}`. In a JSON file a part may hold its picture: a path, or
@@ -168,9 +169,12 @@ def _row(name: str, messages: list[dict[str, str]], num_images: int) -> dict[str
 
 def _of_columns(dataset: datasets.Dataset, folder: str | None) -> datasets.Dataset:
     """Make the columns of `FEATURES` from another dataset. Lists of images are not copied."""
-    turns = next((name for name in ("messages", "conversations") if name in dataset.column_names), None)
+    turns = next((name for name in TURNS if name in dataset.column_names), None)
     if turns is None:
         raise ValueError(f"The dataset has the columns {dataset.column_names}. {FORMS} Rename them.")
+    fields = [turns]
+    if turns == "question":
+        fields += [name for name in ("answer", "answers") if name in dataset.column_names]
     images = _image_lists(dataset, folder)
     counts = [0] * len(dataset)
     if images is not None:
@@ -181,7 +185,7 @@ def _of_columns(dataset: datasets.Dataset, folder: str | None) -> datasets.Datas
         made = []
         for k, i in enumerate(indices):
             name = str(batch["id"][k]) if "id" in batch and batch["id"][k] is not None else str(i)
-            sample = {turns: batch[turns][k]}
+            sample = {name: batch[name][k] for name in fields}
             where = f"row {i} of the dataset (id {name!r})"
             messages, inside = read_messages(sample, where)
             if inside and images is None:
@@ -189,7 +193,7 @@ def _of_columns(dataset: datasets.Dataset, folder: str | None) -> datasets.Datas
             made.append(_row(name, mark_images(messages, counts[i]), counts[i]))
         return {key: [row[key] for row in made] for key in made[0]}
 
-    columns = [name for name in ("id", turns) if name in dataset.column_names]
+    columns = [name for name in ("id", *fields) if name in dataset.column_names]
     texts = dataset.select_columns(columns).map(
         rows,
         batched=True,

@@ -255,3 +255,12 @@ def test_without_images_leaves_the_words(tmp_path):
     (row,) = without_images(load_instruct(str(tmp_path / "data.json")))
     assert [message["content"] for message in row["messages"]] == ["Which cat?", "Both."]
     assert (row["images"], row["num_images"], row["id"]) == ([], 0, "a")
+
+
+def test_columns_of_questions_and_answers(tmp_path):
+    path = str(tmp_path / "q.parquet")
+    columns = {"question": ["What?", "Red?"], "answers": [["cat", "dog", "dog"], ["no"]], "image": [png(), None]}
+    Dataset.from_dict(columns).cast_column("image", Image()).to_parquet(path)
+    rows = load_instruct(path)
+    said = [[message["content"] for message in row] for row in rows["messages"]]
+    assert said == [["<image>\nWhat?", "dog"], ["Red?", "no"]]

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from PIL import Image
 
 from hf_clip_kd.data.instruct import load_instruct
+from hf_clip_kd.data.pictures.emoji import read_emoji
+from hf_clip_kd.data.pictures.stamps import read_caption
 from hf_clip_kd.data.reading.cached import source_of_cache
 from hf_clip_kd.evaluation.prompts import load_class_names, load_templates
 from hf_clip_kd.evaluation.vqa import READERS as VQA
@@ -36,6 +38,8 @@ TALK = {
     "image": "1.jpg",
     "conversations": [{"from": "human", "value": "red?"}, {"from": "gpt", "value": "y"}],
 }
+QUESTION = {"image": "1.jpg", "question": "red?", "answers": ["red", "1"], "type": "color"}
+EMOJI = b"hexcode,group,subgroups,annotation,tags,skintone\n1F408,animals,red,cat,red,\n"
 
 
 @dataclass
@@ -124,6 +128,7 @@ READERS = {
         b'\n{"question_id": 1, "text": "red?", "image": "1.jpg"}\n{"question_id": 2, "text": "b"}',
         VQA["llava"],
     ),
+    "questions": ("a.jsonl", json.dumps(QUESTION).encode() + b"\n", VQA["questions"]),
     "answers": (
         "a.jsonl",
         b'{"question_id": 1, "prompt": "b", "text": "red"}\n',
@@ -131,6 +136,9 @@ READERS = {
     ),
     "conversations": ("a.json", [TALK], conversations),
     "conversations by lines": ("a.jsonl", json.dumps(TALK).encode() + b"\n", conversations),
+    "conversations by questions": ("a.jsonl", json.dumps(QUESTION).encode() + b"\n", conversations),
+    "emoji": ("a.csv", EMOJI, read_emoji),
+    "stamps": ("a.txt", b"A red cat.\nfr.utf8=Un chat 1.\n", read_caption),
     "class names": ("a.json", ["red", "blue"], load_class_names),
     "templates": ("a.json", ["a red {}"], load_templates),
     "student": (

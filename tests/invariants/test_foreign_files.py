@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 import pytest
-from foreign_files import FORMS, NEVER, READERS, SAME, STRANGE, TALK, data_of
+from foreign_files import FORMS, NEVER, QUESTION, READERS, SAME, STRANGE, TALK, data_of
 
 from hf_clip_kd.data.reading.conversations import read_images, read_messages
 from hf_clip_kd.evaluation.vqa import Sample
@@ -102,7 +102,7 @@ def test_a_strange_value_is_read_right_or_named(name, place):
             check(path, read)
 
 
-@pytest.mark.parametrize("sample", [TALK, {"id": 1, "messages": [{"role": "user", "content": PARTS}]}])
+@pytest.mark.parametrize("sample", [TALK, QUESTION, {"id": 1, "messages": [{"role": "user", "content": PARTS}]}])
 def test_a_strange_value_in_a_conversation_is_read_right_or_named(sample):
     for way in places(sample):
         for value in STRANGE:

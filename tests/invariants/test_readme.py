@@ -23,8 +23,8 @@ from prose import BAD_FIRST_WORDS, MAX_WORDS, count_words, first_word, sentences
 from hf_clip_kd.data.shapes import load_shapes
 
 LANGUAGES = {"python", "bash", "text", "yaml", "json", "bibtex"}
-SUBJECTS = "data losses teachers students evaluation vlm choose_teacher study objectives several_gpus flags hub design"
-DOCS = {f"docs/{name}.md" for name in SUBJECTS.split()}
+SUBJECTS = "data pictures losses teachers students evaluation vlm choose_teacher study objectives several_gpus flags"
+DOCS = {f"docs/{name}.md" for name in [*SUBJECTS.split(), "hub", "design"]}
 # A newcomer does this before the repository can be used. The slow test starts after it.
 SET_UP = re.compile(r"^(git clone|cd|pip install|python3? -m venv|source|\.)\s")
 BLOCKS = [block for page in [*PAGES, "recipes/README.md"] for block in blocks_of(page)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections import Counter
 from textwrap import shorten
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -13,8 +14,11 @@ from ...recipe_io.foreign import FieldError, ForeignFileError, convert
 IMAGE_MARKER = "<image>"
 FORMS = (
     "A sample has `conversations`, a list of {'from': 'human' or 'gpt', 'value': ...}, or `messages`, a list of "
-    "{'role': 'user' or 'assistant', 'content': ...}, and for images `image` or `images`."
+    "{'role': 'user' or 'assistant', 'content': ...}, or `question` with `answer` or `answers`, and for images "
+    "`image` or `images`."
 )
+# Fields with the text of a sample. The first that is there counts, and `question` brings its answers along.
+TURNS = ("messages", "conversations", "question")
 _PARTS = (
     "Content is a text, or a list of {'type': 'text', 'text': ...}, {'type': 'image'} and {'type': 'image_url', "
     "'image_url': {'url': ...}}."
@@ -34,7 +38,7 @@ def read_messages(sample: dict[str, Any], where: str) -> tuple[list[dict[str, st
     Read the messages of one sample.
 
     Args:
-        sample (`dict`): Sample with `messages` or `conversations`.
+        sample (`dict`): Sample with `messages`, `conversations` or `question`.
         where (`str`): Name of the sample, for errors.
 
     Returns:
@@ -44,9 +48,9 @@ def read_messages(sample: dict[str, Any], where: str) -> tuple[list[dict[str, st
     Raises:
         ForeignFileError: A message is not of a known form.
     """
-    if "messages" not in sample and "conversations" not in sample:
+    if not any(name in sample for name in TURNS):
         raise fault(f"The {where} has the fields {list(sample)}", fix="Rename them.")
-    turns = sample.get("messages") or sample.get("conversations") or []
+    turns = sample.get("messages") or sample.get("conversations") or _question_and_answer(sample, where)
     if not isinstance(turns, list):
         raise fault(f"The {where} has the messages {_short(turns)}, which are no list")
     messages, images = [], []
@@ -65,6 +69,19 @@ def read_messages(sample: dict[str, Any], where: str) -> tuple[list[dict[str, st
                 content = f"{IMAGE_MARKER}\n{content.replace(IMAGE_MARKER, '').strip()}".strip()
         messages.append({"role": role, "content": content})
     return messages, images
+
+
+def _question_and_answer(sample: dict[str, Any], where: str) -> list[dict[str, Any]]:
+    """Return a question and its commonest answer as messages. The first of equally common answers counts."""
+    if "question" not in sample:
+        return []
+    answers = sample.get("answers") or sample.get("answer")
+    answers = answers if isinstance(answers, list) else [answers]
+    texts = [answer.get("answer") if isinstance(answer, dict) else answer for answer in answers]
+    if None in texts:
+        raise fault(f"The {where} has the question {_short(sample['question'])} without an answer")
+    answer = Counter(_text(text, where) for text in texts).most_common(1)[0][0]
+    return [{"role": "user", "content": sample["question"]}, {"role": "assistant", "content": answer}]
 
 
 def mark_images(messages: list[dict[str, str]], num_images: int) -> list[dict[str, str]]:

@@ -51,3 +51,11 @@ class ShardedRows(Dataset):
                 batch.append(item if self.indexed else (position, item))
         if batch:
             yield batch
+
+    def count_batches(self, wanted: Callable[[int], bool]) -> int | None:
+        """Count what [`batches`] yields, without reading a row. A stream does not know: `None`."""
+        if not self.indexed:
+            return None
+        starts = range(0, self.rows, self.shard_size)
+        sizes = [min(self.shard_size, self.rows - start) for shard, start in enumerate(starts) if wanted(shard)]
+        return sum(-(-size // self.batch_size) for size in sizes)

@@ -11,6 +11,7 @@ from . import (
     mmmu,
     mmvet,
     pope,
+    questions,
     scienceqa,
     seedbench,
     shapes,
@@ -33,6 +34,7 @@ _FILES = (
     mmmu,
     mmvet,
     shapes,
+    questions,
     llava_questions,
 )
 BENCHMARKS: dict[str, Benchmark] = {file.BENCHMARK.name: file.BENCHMARK for file in _FILES}

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from hf_clip_kd.evaluation.vqa.benchmarks.base import Benchmark
+from hf_clip_kd.evaluation.vqa.benchmarks.exact_match import exact_match
 from hf_clip_kd.evaluation.vqa.bootstrap import means_by_category
 from hf_clip_kd.evaluation.vqa.files import Sample
 from hf_clip_kd.evaluation.vqa.metric import VQAMetric
@@ -26,12 +27,8 @@ class ShapesVQA(VQAMetric):
 
     def judge(self, predictions, references, protocol, seed):
         pairs = zip(predictions, references, strict=True)
-        scores = np.array([float(_plain(text) in map(_plain, reference["answers"])) for text, reference in pairs])
+        scores = np.array([exact_match(text, reference["answers"]) for text, reference in pairs])
         return scores, means_by_category(scores, [reference["category"] or "" for reference in references])
-
-
-def _plain(text: str) -> str:
-    return text.rstrip(".").lower()
 
 
 def read_shapes(rows: Iterable[dict]) -> list[Sample]:

@@ -1,0 +1,34 @@
+"""The recipe of the pictures, from made-up packages to the sets and their checksum."""
+
+import hashlib
+import importlib
+from pathlib import Path
+
+import pytest
+from picture_packages import draw_with_stub, write_packages
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def recipe(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    draw_with_stub(monkeypatch)
+    return importlib.import_module("recipes.write_pictures")
+
+
+def test_sets_are_written_and_counted(recipe, tmp_path, capsys):
+    write_packages(tmp_path / "packages")
+    checksum = recipe.main([str(tmp_path / "sets"), "--packages", str(tmp_path / "packages"), "--max_side", "16"])
+    assert checksum == hashlib.sha256((tmp_path / "sets/pictures.jsonl").read_bytes()).hexdigest()
+    printed = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert list(printed) == ["train", "retrieval", "unseen", "style", "photographs", "category", "checksum"]
+    # A stamp and four archives of gcompris are photographs.
+    assert printed["photographs"].split()[0] == "5" and printed["checksum"] == checksum
+
+
+def test_a_machine_without_the_packages_says_what_to_install(recipe, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ValueError, match="openclipart-png cannot be fetched .*Install these programs, or unpack"):
+        recipe.main([str(tmp_path / "sets"), "--packages", str(tmp_path / "packages")])
+    assert not (tmp_path / "sets").exists()
