@@ -37,6 +37,13 @@ class ShardedRows(Dataset):
     def __getitem__(self, item: int | tuple[int, dict]) -> tuple[int, dict]:
         return (item, self.dataset[item]) if self.indexed else item
 
+    def count_batches(self, wanted: Callable[[int], bool] = lambda shard: True) -> int | None:
+        """Count the batches of [`batches`]; `None` for a stream, whose length nobody knows."""
+        if not self.indexed:
+            return None
+        sizes = (min(self.shard_size, self.rows - i * self.shard_size) for i in range(self.shards) if wanted(i))
+        return sum(-(-size // self.batch_size) for size in sizes)
+
     def batches(self, wanted: Callable[[int], bool] = lambda shard: True) -> Iterator[list]:
         """Yield the arguments of `__getitem__`, batch by batch, for the shards that are `wanted`."""
         batch: list = []

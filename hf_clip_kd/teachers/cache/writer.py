@@ -142,7 +142,9 @@ class CacheWriter:
             collate_fn=self._collate,
             num_workers=self.num_workers,
         )
-        progress = tqdm(loader, "teacher cache", unit="batch", disable=not self.state.is_main_process)
+        # The loader does not know how many batches of the missing shards there are.
+        total = source.count_batches(self._wants)
+        progress = tqdm(loader, "teacher cache", total, unit="batch", disable=not self.state.is_main_process)
         for number, batches in groupby(progress, lambda numbered: numbered[0]):
             parts = [self._ask(batch) for _, batch in batches if batch is not None]
             shards.save(shards.shard_path(self.folder, number), join(parts))
