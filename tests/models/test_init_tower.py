@@ -43,7 +43,7 @@ def test_a_convnet_of_timm_at_another_size(tmp_path):
     image_processor = processor.image_processor
     assert (image_processor.image_mean, image_processor.image_std) == (list(config["mean"]), list(config["std"]))
     assert image_processor.crop_size["height"] == 64
-    # What is saved is what was trained.
+    # A saved student sees the same pixels, and computes the same.
     student.save_pretrained(tmp_path / "saved")
     processor.save_pretrained(tmp_path / "saved")
     again, processor_again = load_clip(tmp_path / "saved")
