@@ -98,7 +98,7 @@ def check_form(text):
     ("name", "unknown"), [("demo_teacher", "timm_clip"), ("vlm_demo_teacher", "timm_clip_vision")]
 )
 def test_the_first_words_on_loading_are_the_import_that_it_takes(name, unknown):
-    """Without the import transformers fails with a list of all types, which names no package."""
+    """Name the cure: the error of transformers is a list of all types, and names no package."""
     loading = render_card(CARDS / "runs" / name).split("## How to load it")[1].strip()
     assert loading.startswith("`import hf_clip_kd` comes first") and f"`{unknown}`" in loading.split("```")[0]
 
