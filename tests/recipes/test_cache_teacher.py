@@ -161,7 +161,7 @@ def test_two_processes_write_what_one_writes(tmp_path):
 
 @pytest.mark.slow
 def test_tokens_of_a_vision_teacher_from_a_file_of_weights(tmp_path):
-    """The token objective learns from the cache of a convnet that reads no text, and takes it for the same teacher."""
+    """The token objective learns from the cache of a convnet that reads no text."""
     trunk = timm.create_model("test_efficientnet")
     save_file(trunk.state_dict(), tmp_path / "weights.safetensors")
     teacher = f"timm:test_efficientnet/{tmp_path}/weights.safetensors"
