@@ -16,7 +16,7 @@ import torch
 import yaml
 from datasets import ClassLabel, Dataset, Features, Image, Value
 from PIL import Image as PILImage
-from recipe_runs import ROOT, TINY, import_recipe
+from recipe_runs import ROOT, TINY, import_recipe, with_class_names
 from safetensors.torch import load_file
 
 import hf_clip_kd as kd
@@ -120,7 +120,7 @@ def check_evaluation(evaluation):
         classes = {} if named else {"label": ClassLabel(names=["one class"])}
         return Dataset.from_dict(rows, Features({"image": Image(decode=False), "text": Value("string")} | classes))
 
-    evaluator = build_evaluator(evaluation, load)
+    evaluator = build_evaluator(with_class_names(evaluation), load)
     assert [part.name for part in evaluator.evaluators] == list(evaluation)
 
 
