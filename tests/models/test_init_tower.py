@@ -18,10 +18,10 @@ from hf_clip_kd.models.load_tower import load_tower
 def timm_file(folder, architecture="test_resnet", **model_args):
     """Return the model of timm, and the name of its weights as a tower."""
     model = timm.create_model(architecture, **model_args).eval()
-    with torch.no_grad():  # Statistics of norms start as constants.
+    with torch.no_grad():  # Statistics of norms start as constants. Larger numbers would saturate a ReLU6.
         for tensor in model.state_dict().values():
             if tensor.is_floating_point():
-                tensor.add_(0.1 * torch.rand_like(tensor))
+                tensor.add_(0.02 * torch.randn_like(tensor))
     save_file(model.state_dict(), folder / "weights.safetensors")
     return model, f"timm:{architecture}/{folder}/weights.safetensors"
 
