@@ -124,8 +124,8 @@ def check_evaluation(evaluation):
     assert [part.name for part in evaluator.evaluators] == list(evaluation)
 
 
-# The weights of a ViT-B/16 take their time to be drawn.
-LARGE = {"vit_s16_inherits_vit_b16_cc12m"}
+# The weights of a ViT-B/16, and of the teacher for pictures, take their time to be drawn.
+LARGE = {"vit_s16_inherits_vit_b16_cc12m", "pictures", "pictures_teacher", "pictures_tokens"}
 
 
 @pytest.mark.parametrize(
