@@ -5,8 +5,9 @@ loads, with the scores in `results/`.
 
     accelerate launch recipes/distill.py                                   # the demo, on the embedded world
     accelerate launch recipes/distill.py --config my_recipe.yaml --seed 1  # a copy of a YAML, with one value changed
-    accelerate launch recipes/distill.py --dataset_name imagefolder --data_dir my_images \
-        --teacher_model_name_or_path open_clip:ViT-B-16/laion2b_s34b_b88k --model_name_or_path ViT-T-16
+    # your own pictures, and a teacher for them
+    accelerate launch recipes/distill.py --config recipes/configs/distill/own_pictures.yaml --data_dir my_images \
+        --teacher_model_name_or_path open_clip:ViT-B-16/laion2b_s34b_b88k --losses clip_kd
 """
 
 import logging
@@ -27,6 +28,7 @@ from hf_clip_kd.evaluation.cost import measure_run
 from hf_clip_kd.hub.cards import record_sources
 from hf_clip_kd.hub.run import check_run, push_run
 from hf_clip_kd.losses import requested
+from hf_clip_kd.models.init_tower import init_image_tower
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
 from hf_clip_kd.teachers.cache.sample_id import probe
 from hf_clip_kd.teachers.reader import Reader, load_readers, name_of
@@ -102,6 +104,14 @@ class DistillArguments(ImageTextArguments, RandomCropArguments):
             "not trained."
         },
     )
+    init_image_tower: str | None = field(
+        default=None,
+        metadata={
+            "help": "Tower whose weights the student's image tower starts from. Names are those of `vision_tower` in "
+            "train_vlm.py, such as `timm:ARCHITECTURE//weights.safetensors` or a folder. Both towers must be of one "
+            "kind and size. The student then reads pixels with the mean and std of that tower."
+        },
+    )
     teacher_recipe: str | None = field(
         default=None,
         metadata={
@@ -149,6 +159,12 @@ class DistillArguments(ImageTextArguments, RandomCropArguments):
                 f"`teacher_cache={self.teacher_cache}`. It needs a teacher that looks at crops of its own, and a "
                 "cache holds those of the student. Name a teacher and leave `teacher_cache` out, or leave "
                 "`independent_crops` out."
+            )
+        if self.init_image_tower is not None and "image" in (self.init_from_teacher or ()):
+            raise ValueError(
+                f"`init_image_tower={self.init_image_tower}` with `init_from_teacher={self.init_from_teacher}`: the "
+                "image tower can start from a single place. Take `image` out of `init_from_teacher`, or leave "
+                "`init_image_tower` out."
             )
 
 
@@ -252,6 +268,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     student, processor = kd.load_clip(
         script.model_name_or_path, trust_remote_code=script.trust_remote_code, **attention
     )
+    if script.init_image_tower is not None:
+        init_image_tower(student, processor, script.init_image_tower, trust_remote_code=script.trust_remote_code)
     if script.init_from_teacher is not None:
         student, processor = kd.init_from_teacher(student, processor, teacher, script.init_from_teacher)
     evaluator = None if script.evaluation is None else build_evaluator(script.evaluation, kd.load_image_text)

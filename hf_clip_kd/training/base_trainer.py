@@ -19,6 +19,7 @@ from .launch import build_models_whole, check_engine, name_blocks
 from .meters import Meters
 from .optimizer_settings import OptimizerSettings
 from .outcome import Outcome
+from .progress import ProgressFromResume
 from .pushing import BackgroundPush, write_run_card
 from .stopping import StopOnSignal
 from .stream_place import StreamPlace
@@ -58,10 +59,9 @@ class BaseTrainer(Trainer):
         self.checkpoints, self.pushing = Checkpoints(self), BackgroundPush(self.args)
         self.stream = StreamPlace(self.args)
         self.throughput, self.ema = Throughput(self.args.device, self.args.world_size), EMACallback(self.args)
-        self.stopping = StopOnSignal(self.checkpoints, self.pushing)
-        self.outcome = Outcome(self)
-        watching = [MetricsWriter(), EpochCallback(self), self.guard.skipped, self.outcome, self.ema, self.stopping]
-        for callback in [*watching, self.throughput]:  # the last one counts the time of the others
+        self.stopping, self.outcome = StopOnSignal(self.checkpoints, self.pushing), Outcome(self)
+        watching = [MetricsWriter(), EpochCallback(self), ProgressFromResume(self), self.guard.skipped, self.outcome]
+        for callback in [*watching, self.ema, self.stopping, self.throughput]:  # the last counts the others' time
             self.add_callback(callback)
 
     @property

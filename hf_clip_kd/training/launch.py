@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from torch import nn
 from transformers import TrainingArguments
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled, unset_hf_deepspeed_config
 
+logger = logging.getLogger(__name__)
+
+# Instructions of CPUs that multiply numbers of bfloat16, by their names in torch: Intel and AMD, then ARM.
+BF16_INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")
 ON_CPU = (
     "On CPUs start the processes with `torchrun --standalone --nproc_per_node 2 SCRIPT --use_cpu true`, or with "
     "`accelerate launch --config_file accelerate_configs/multi_cpu.yaml SCRIPT --use_cpu true`."
@@ -54,7 +60,7 @@ def check_launch(args: TrainingArguments) -> None:
 
 def check_precision(args: TrainingArguments) -> None:
     """
-    Refuse fp16 on a device that does not have it.
+    Refuse fp16 on a CPU. Warn of bf16 on a CPU without instructions for it.
 
     Args:
         args ([`~transformers.TrainingArguments`]): The arguments of this process.
@@ -69,6 +75,14 @@ def check_precision(args: TrainingArguments) -> None:
             f"{asked} with {where}: transformers would train in float32 without a word. CPUs have `bf16`. Pass "
             f"`--bf16 true{device}` instead."
         )
+    if args.mixed_precision == "bf16" and args.device.type == "cpu" and args.process_index == 0:
+        found = torch.cpu.get_capabilities()
+        if not any(found.get(name) for name in BF16_INSTRUCTIONS):
+            logger.warning(
+                "`bf16=True` on a CPU without instructions for it (%s): torch computes it through float32, and the "
+                "run is slower than in float32. The numbers are those of bf16. Pass `--bf16 false` for float32.",
+                ", ".join(BF16_INSTRUCTIONS),
+            )
 
 
 def build_models_whole() -> None:

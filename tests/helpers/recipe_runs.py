@@ -13,6 +13,14 @@ def import_recipe(name):
     return importlib.import_module(f"recipes.{name}")
 
 
+def with_class_names(evaluation):
+    """Return an evaluation with the names of two classes in the place of each file of names."""
+    return {
+        name: block | {"class_names": ["0", "1"]} if str(block.get("class_names")).endswith(".json") else block
+        for name, block in evaluation.items()
+    }
+
+
 TINY = {
     "model_name_or_path": "test-vit",
     "dataset_name": "shapes",

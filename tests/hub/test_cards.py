@@ -94,6 +94,15 @@ def check_form(text):
 # ---- The cards in the repository ----
 
 
+@pytest.mark.parametrize(
+    ("name", "unknown"), [("demo_teacher", "timm_clip"), ("vlm_demo_teacher", "timm_clip_vision")]
+)
+def test_the_first_words_on_loading_are_the_import_that_it_takes(name, unknown):
+    """Name the cure: the error of transformers is a list of all types, and names no package."""
+    loading = render_card(CARDS / "runs" / name).split("## How to load it")[1].strip()
+    assert loading.startswith("`import hf_clip_kd` comes first") and f"`{unknown}`" in loading.split("```")[0]
+
+
 @pytest.mark.parametrize("name", RUNS)
 def test_committed_card_comes_out_again(recipe, name):
     text = (CARDS / f"{name}.md").read_text(encoding="utf-8")

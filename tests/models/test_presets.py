@@ -40,6 +40,7 @@ def count(module):
 def marked(name):
     """Put the large trunks of timm into the slow tier; a new preset is tested in the fast tier."""
     large = name in ("EfficientNet-B0", "FastViT-T8", "MobileViT-S", "ResNet-18", "Swin-T", "ViT-S-16")
+    large = large or name in ("pictures-lite0", "pictures-mobilenet")
     return pytest.param(name, marks=[pytest.mark.slow] if large else [])
 
 

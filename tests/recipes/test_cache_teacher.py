@@ -10,7 +10,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import timm
 import yaml
+from safetensors.torch import save_file
 from teacher_models import tiny_clip
 
 import hf_clip_kd as kd
@@ -171,3 +173,20 @@ def test_answers_in_the_place_of_tokens_serve_readers_alone(losses, message):
     args = SimpleNamespace(losses=losses, reader_top_k=8)
     with pytest.raises(ValueError, match=message):
         recipe("cache_teacher").load_answering(args, None)
+
+
+@pytest.mark.slow
+def test_tokens_of_a_vision_teacher_from_a_file_of_weights(tmp_path):
+    """The token objective learns from the cache of a convnet that reads no text."""
+    trunk = timm.create_model("test_efficientnet")
+    save_file(trunk.state_dict(), tmp_path / "weights.safetensors")
+    teacher = f"timm:test_efficientnet/{tmp_path}/weights.safetensors"
+    objective = ["--losses", '{"clip": 1.0, "patch": {"weight": 40.0, "teacher_layer": -2}}']
+    written = cache(tmp_path / "cache", teacher, *objective, "--augmentations", "2", "--crop_scale", "[0.6, 1.0]")
+    assert len(written) == 48
+    run = ["--teacher_model_name_or_path", teacher, "--teacher_cache", str(tmp_path / "cache"), *objective]
+    run += ["--crop_scale", "[0.6, 1.0]", "--save_strategy", "steps", "--save_steps", "6"]
+    folder = distill(tmp_path / "student", *run)
+    state = json.loads((folder / "checkpoint-6/trainer_state.json").read_text())
+    parts = [entry["loss/patch"] for entry in state["log_history"] if "loss/patch" in entry]
+    assert len(parts) == 6 and parts[-1] < parts[0]

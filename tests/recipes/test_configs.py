@@ -12,6 +12,7 @@ import open_clip
 import pytest
 import yaml
 from datasets import Dataset, Features, Image, List, Value
+from recipe_runs import with_class_names
 from transformers import SiglipConfig
 
 import hf_clip_kd as kd
@@ -276,5 +277,5 @@ def test_every_evaluation_is_built(plan):
 
     evaluations = {str(stage.arguments["evaluation"]): stage for stage in plan.stages if stage.kind == "evaluate"}
     for stage in evaluations.values():
-        evaluation = stage.arguments["evaluation"]
+        evaluation = with_class_names(stage.arguments["evaluation"])
         assert [part.name for part in build_evaluator(evaluation, load).evaluators] == list(evaluation)

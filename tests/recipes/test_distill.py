@@ -1,5 +1,6 @@
 """recipes/distill.py and its YAMLs: each recipe builds all but its downloads, one runs whole, bad input is told."""
 
+import functools
 import inspect
 import json
 import re
@@ -10,17 +11,20 @@ from pathlib import Path
 
 import open_clip
 import pytest
+import timm
 import torch
 import yaml
 from datasets import ClassLabel, Dataset, Features, Image, Value
 from PIL import Image as PILImage
-from recipe_runs import ROOT, TINY, import_recipe
+from recipe_runs import ROOT, TINY, import_recipe, with_class_names
 from safetensors.torch import load_file
 
 import hf_clip_kd as kd
 from hf_clip_kd.data.shapes import load_shapes
 from hf_clip_kd.evaluation import build_evaluator
 from hf_clip_kd.hub.cards import render_card
+from hf_clip_kd.hub.cards.sources import read_recipe, sources
+from hf_clip_kd.models.names import parse_name
 from hf_clip_kd.recipe_io.parser import RecipeParser
 
 DISTILL = sorted((ROOT / "recipes/configs/distill").glob("*.yaml"))
@@ -81,10 +85,15 @@ def teacher_dims(script):
     return replace(dims[0], members=tuple(dims)) if isinstance(name, list) else dims[0]
 
 
+@functools.cache
 def dims_of(name):
     trained = trained_by_recipe()
     if name in trained:
         return replace(kd.CLIPDims.of(kd.load_clip(trained[name])[0]), token_dim=8)
+    if name.startswith("timm:"):
+        with torch.device("meta"):
+            width = timm.create_model(parse_name(name).architecture, num_classes=0).num_features
+        return kd.CLIPDims(embed_dim=width, token_dim=8, has_text=False)
     architecture, tag = name.removeprefix("open_clip:").split("/")
     assert tag in open_clip.list_pretrained_tags_by_model(architecture)
     return kd.CLIPDims(embed_dim=open_clip.get_model_config(architecture)["embed_dim"])
@@ -111,12 +120,12 @@ def check_evaluation(evaluation):
         classes = {} if named else {"label": ClassLabel(names=["one class"])}
         return Dataset.from_dict(rows, Features({"image": Image(decode=False), "text": Value("string")} | classes))
 
-    evaluator = build_evaluator(evaluation, load)
+    evaluator = build_evaluator(with_class_names(evaluation), load)
     assert [part.name for part in evaluator.evaluators] == list(evaluation)
 
 
-# The weights of a ViT-B/16 take their time to be drawn.
-LARGE = {"vit_s16_inherits_vit_b16_cc12m"}
+# The weights of a ViT-B/16, and of the teacher for pictures, take their time to be drawn.
+LARGE = {"vit_s16_inherits_vit_b16_cc12m", "pictures", "pictures_teacher", "pictures_tokens"}
 
 
 @pytest.mark.parametrize(
@@ -129,6 +138,8 @@ def test_recipe_builds_all_but_the_download(recipe, path, monkeypatch):
     student, processor = kd.load_clip(script.model_name_or_path)
     assert processor.image_processor.crop_size["height"] == student.config.vision_config.image_size
     dims = teacher_dims(script)
+    if script.init_image_tower is not None:
+        assert parse_name(script.init_image_tower).architecture == student.config.vision_config.architecture
     if script.init_from_teacher is not None:
         teacher = untrained(script.teacher_model_name_or_path)
         student, processor = kd.init_from_teacher(student, processor, teacher, script.init_from_teacher)
@@ -139,7 +150,8 @@ def test_recipe_builds_all_but_the_download(recipe, path, monkeypatch):
     teachers = [] if dims is None else dims.members or [dims]
     wider = any(teacher.embed_dim != model.student_dims.embed_dim for teacher in teachers)
     assert bool(heads) == (wider and bool({"fd", "icl"} & set(training.losses)))
-    check_evaluation(script.evaluation)
+    if script.evaluation is not None:
+        check_evaluation(script.evaluation)
 
 
 @pytest.mark.parametrize("path", EVALUATE, ids=lambda path: path.stem)
@@ -278,6 +290,20 @@ def test_two_teachers(recipe, finished, tmp_path):
 
 
 @pytest.mark.slow
+def test_an_image_tower_starts_from_another(recipe, finished, tmp_path):
+    """A run that learns nothing keeps the tower that it was given, and the rest of a fresh student."""
+    tower = str(finished[0] / "student")
+    config = write_yaml(tmp_path / "r.yaml", losses={"clip": 1}, learning_rate=0.0, output_dir=str(tmp_path / "out"))
+    recipe.main(["--config", config, "--init_image_tower", tower])
+    given, found = weights(finished[0] / "student"), weights(tmp_path / "out")
+    same = {name for name in found if torch.equal(given[name], found[name])}
+    assert {name for name in found if name.startswith("vision_model.")} <= same
+    assert {"visual_projection.weight", "text_projection.weight"}.isdisjoint(same)
+    found_sources = sources(read_recipe(tmp_path / "out"))
+    assert [source.name for source in found_sources if source.role == "starting weights"] == ["student"]
+
+
+@pytest.mark.slow
 def test_curricula_and_defects_of_a_yaml(recipe, finished, tmp_path):
     """A cascade of two teachers, weights that change, and defects; the recipe beside the model says it all again."""
     first, second = (str(finished[0] / name) for name in ("teacher", "student"))
@@ -359,6 +385,11 @@ BAD = [
         {"independent_crops": True, "teacher_model_name_or_path": "a", "teacher_cache": "b"},
         "`teacher_cache=b`.*a cache holds those of the student.*leave `teacher_cache` out",
     ),
+    (
+        {"init_image_tower": "timm:resnet18", "init_from_teacher": ["image"]},
+        "`init_image_tower=timm:resnet18` with `init_from_teacher=.'image'.`.*Take `image` out",
+    ),
+    ({"init_image_tower": "FOLDER"}, "FOLDER.*cannot be loaded as a tower"),
     ({"losses": {"fd": 4}}, r"The losses \['fd'\] need a teacher.*teacher_model_name_or_path.*losses="),
     ({"image_column": "picture", "dataset_name": "FILE.csv"}, "image_column='picture'.*columns are.*'filepath'.*Pass"),
     ({"text_column": "caption", "dataset_name": "FILE.csv"}, "text_column='caption'.*columns are.*'title'.*Pass"),

@@ -157,6 +157,20 @@ def test_float16_is_taken_where_the_device_has_it():
     check_precision(process(1, mixed_precision="fp16", fp16=True, use_cpu=False, device=gpu))
 
 
+@pytest.mark.parametrize(
+    ("instructions", "slow"),
+    [({"avx2": True, "avx512_bf16": False}, True), ({"amx_bf16": True}, False), ({"sve_bf16": True}, False)],
+    ids=["without", "x86", "arm"],
+)
+def test_bfloat16_on_a_cpu_without_instructions_for_it_is_told(instructions, slow, alone, tmp_path, caplog):
+    alone.setattr("torch.cpu.get_capabilities", lambda: instructions)
+    make_args(tmp_path, use_cpu=True)
+    assert not caplog.records
+    make_args(tmp_path, use_cpu=True, bf16=True)
+    told = "`bf16=True` on a CPU without instructions for it (amx_bf16, avx512_bf16" in caplog.text
+    assert told == slow and ("Pass `--bf16 false`" in caplog.text) == slow
+
+
 def test_one_process_in_the_place_of_several_is_refused(alone, tmp_path):
     # accelerate's `distributed_type: MULTI_CPU` leaves this behind without MPI.
     alone.setenv("MASTER_ADDR", "127.0.0.1")

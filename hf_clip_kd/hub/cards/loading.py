@@ -25,7 +25,7 @@ def loading(path: Path, config: dict[str, Any], place: str, on_hub: bool) -> dic
         `dict`:
             - `place`: the place as a Python string; `shell`: the same as a word of a shell.
             - `model_class`: the class of transformers.
-            - `package`: `True` if it needs hf_clip_kd.
+            - `package`: `True` if it needs hf_clip_kd; `unknown_type`: the model type that transformers lacks then.
             - `remote`: `True` if it brings its own code; `trust`: the argument that asks for it.
             - `on_hub`: the argument.
             - `open_clip`: its name there, if it has that format.
@@ -34,7 +34,8 @@ def loading(path: Path, config: dict[str, Any], place: str, on_hub: bool) -> dic
             - `tower`: `True` if it can be the tower of a LLaVA.
     """
     remote = "auto_map" in config
-    package = not remote and _needs_package(config)
+    unknown = _unknown_type(config)
+    package = not remote and unknown is not None
     open_clip = (path / "open_clip_config.json").is_file()
     vision = path / "vision_model" / "config.json"
     return {
@@ -43,6 +44,7 @@ def loading(path: Path, config: dict[str, Any], place: str, on_hub: bool) -> dic
         "shell": shlex.quote(place),
         "model_class": "AutoModel" if package or remote else (config.get("architectures") or ["AutoModel"])[0],
         "package": package,
+        "unknown_type": unknown,
         "remote": remote,
         "trust": ", trust_remote_code=True" if remote else "",
         "on_hub": on_hub,
@@ -55,6 +57,7 @@ def loading(path: Path, config: dict[str, Any], place: str, on_hub: bool) -> dic
     }
 
 
-def _needs_package(config: dict[str, Any]) -> bool:
+def _unknown_type(config: dict[str, Any]) -> str | None:
+    """Return the model type of a configuration or of its image tower that this package registers."""
     types = (config.get("model_type", ""), config.get("vision_config", {}).get("model_type", ""))
-    return any(name.startswith("timm_clip") for name in types)
+    return next((name for name in types if name.startswith("timm_clip")), None)

@@ -80,6 +80,7 @@ def _models(recipe: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield from (("teacher", name) for name in teacher_names(recipe))
     for key, role in (
         ("model_name_or_path", "starting weights"),
+        ("init_image_tower", "starting weights"),
         ("vision_tower", "vision tower"),
         ("language_model", "language model"),
     ):

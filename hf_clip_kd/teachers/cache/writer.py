@@ -143,6 +143,7 @@ class CacheWriter:
             collate_fn=self._collate,
             num_workers=self.num_workers,
         )
+        # The loader does not know how many batches of the missing shards there are.
         total = source.count_batches(self._wants)
         progress = tqdm(loader, "teacher cache", total, unit="batch", disable=not self.state.is_main_process)
         for number, batches in groupby(progress, lambda numbered: numbered[0]):

@@ -30,6 +30,11 @@ def peaceful(tmp_path_factory):
     return digests(folder), time.perf_counter() - start
 
 
+def test_the_bar_knows_its_end(tmp_path, capsys):
+    writer(tmp_path, teacher()).write()
+    assert "8/8 [" in capsys.readouterr().err  # 22 rows in shards of 8 and batches of 3
+
+
 def in_a_child(action):
     """Run `action` in a process of its own and return that."""
     process = multiprocessing.get_context("fork").Process(target=action)
