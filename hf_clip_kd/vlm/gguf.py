@@ -20,8 +20,8 @@ def load_gguf(name: str, dtype: torch.dtype = torch.float32) -> tuple[PreTrained
     """
     Read a causal language model and its tokenizer from a GGUF file.
 
-    Quantised weights are unpacked. transformers marks such a model as quantised and refuses to save it, so its
-    weights are copied into a fresh model. The file format is described at
+    Quantised weights are unpacked. The unpacked model still counts as quantised, and transformers refuses to save it.
+    So its weights are copied into a fresh model. The file format is described at
     https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 
     Args:
