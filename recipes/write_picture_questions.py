@@ -1,23 +1,20 @@
 """Write conversations about the pictures of write_pictures.py for a LLaVA to learn from, and questions to ask it.
 
-Each set of pictures is a folder with a `metadata.csv` of file_name, text, name, category, source and licence. The
-second folder gets
+The pictures and their names are those of `pictures.jsonl`, which that recipe leaves. The second folder gets
 - `captions.json`: LLaVA's conversations for the first stage, a picture and its caption;
 - `conversations.json`: those for the second stage, with the questions below about each picture;
 - `SET.jsonl`: a line for each question about a held-out set, with image, question, answer and type;
 - `SET_exists/coco_pope_KIND.json`: yes/no questions about that set in POPE's form.
 
-The questions ask for the name, the existence of a thing, one of four names, the category, and a flag's main colour.
-The words of a question give nothing away. Each name is asked as often with the answer no as with yes. Among four
+The questions ask for the name, the existence of a thing, one of four names, and the category. They ask for the main
+colour of a flag. Their words give nothing away: each name is asked as often with the answer no as with yes. Among four
 names, it is wrong three times as often as it is right.
 
     python recipes/write_picture_questions.py outputs/pictures outputs/picture_questions
 """
 
 import argparse
-import csv
 import functools
-import io
 import json
 import random
 from collections import Counter, defaultdict
@@ -30,12 +27,11 @@ from PIL import Image
 
 from hf_clip_kd.data.reading.images import decode_image
 from hf_clip_kd.evaluation.vqa import SHORT_ANSWER
-from hf_clip_kd.recipe_io.foreign import read_text
+from hf_clip_kd.recipe_io.foreign import fields, read_json_lines
 from hf_clip_kd.recipe_io.parser import exit_with_one_line
 from hf_clip_kd.recipe_io.results import write_whole
 
 TRAIN, HELD_OUT = "train", ("style", "unseen", "category", "photographs")
-COLUMNS = ("file_name", "text", "name", "category")
 LONGEST_NAME = 4  # words
 # Pictures of each category: to train on, and of each held-out set. Some categories have thousands.
 MOST = {TRAIN: 500} | dict.fromkeys(HELD_OUT, 20)
@@ -64,22 +60,30 @@ class Question:
     kind: str
 
 
-def read_set(folder: Path, name: str) -> list[Picture]:
+def read_pictures(folder: Path) -> dict[str, list[Picture]]:
     """
-    Read the pictures of a set, in the order of its file.
+    Read the pictures of each set, in the order of the file `pictures.jsonl`.
 
     Raises:
-        ValueError: The set or a column of its `metadata.csv` is missing.
+        ForeignFileError: The file is missing or of another form.
+        ValueError: It has no picture to train on.
     """
-    path = folder / name / "metadata.csv"
-    words = {"allowed": "It must be a CSV that `write_pictures.py` wrote.", "fix": "Write the pictures again."}
-    rows = csv.DictReader(io.StringIO(read_text(path, **words)))
-    if missing := [column for column in COLUMNS if column not in (rows.fieldnames or ())]:
+    path = folder / "pictures.jsonl"
+    about = {
+        "allowed": "It must be a file of `write_pictures.py`, a picture a line.",
+        "fix": "Write the pictures: `python recipes/write_pictures.py`.",
+    }
+    kinds = {"image": str, "captions": list[str], "name": str, "category": str, "set": str}
+    sets = defaultdict(list)
+    for number, row in read_json_lines(path, **about):
+        image, captions, name, category, owner = fields(row, kinds, path, where=f"line {number}", **about)
+        sets[owner].append(Picture(image, captions[-1] if captions else "", name, category))
+    if TRAIN not in sets:
         raise ValueError(
-            f"{str(path)!r} has no column {missing[0]!r}. It needs {', '.join(COLUMNS)}. Write the pictures with "
-            "`python recipes/write_pictures.py`."
+            f"{str(path)!r} has no picture of the set {TRAIN!r}. At least some must be there to learn from. Write the "
+            "pictures again: `python recipes/write_pictures.py`."
         )
-    return [Picture(f"{name}/{row['file_name']}", *(row[column].strip() for column in COLUMNS[1:])) for row in rows]
+    return sets
 
 
 def choose(pictures: list[Picture], most: int, categories: list[str], chance: random.Random) -> list[Picture]:
@@ -254,11 +258,12 @@ def write_lines(path: Path, rows: list[dict]) -> None:
 def main(argv: list[str] | None = None) -> dict[str, dict[str, int]]:
     """Run the recipe and return the number of questions by set and type."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pictures", type=Path, help="Folder of the sets, as `write_pictures.py` leaves it.")
+    parser.add_argument("pictures", type=Path, help="Folder that `write_pictures.py` leaves.")
     parser.add_argument("output_dir", type=Path, help="Folder of the conversations and questions.")
     args = parser.parse_args(argv)
     chance = random.Random(0)
-    everything = read_set(args.pictures, TRAIN)
+    sets = read_pictures(args.pictures)
+    everything = sets[TRAIN]
     counts = Counter(picture.category for picture in everything if picture.category)
     categories = sorted(category for category, number in counts.items() if number >= 4)
     train = choose(everything, MOST[TRAIN], categories, chance)
@@ -268,8 +273,8 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, int]]:
     write_whole(args.output_dir / "conversations.json", json.dumps(talks, indent=1) + "\n")
     found = {TRAIN: {"captions": len(captions), "conversations": len(talks)}}
     for name in HELD_OUT:
-        if (args.pictures / name / "metadata.csv").is_file():
-            pictures = choose(read_set(args.pictures, name), MOST[name], categories, chance)
+        if name in sets:
+            pictures = choose(sets[name], MOST[name], categories, chance)
             found[name] = write_held_out(args.pictures, args.output_dir, name, pictures, categories, chance)
     for name, numbers in found.items():
         print(f"{name}: {', '.join(f'{number} {kind}' for kind, number in numbers.items())}")

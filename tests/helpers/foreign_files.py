@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass, field
 
 from PIL import Image
+from recipe_runs import import_recipe
 
 from hf_clip_kd.data.instruct import load_instruct
 from hf_clip_kd.data.reading.cached import source_of_cache
@@ -75,6 +76,10 @@ def cached(path):
     return source_of_cache(str(path.parent), "train", 1)
 
 
+def pictures(path):
+    return import_recipe("write_picture_questions").read_pictures(path.parent)
+
+
 def conversations(path):
     return list(load_instruct(str(path)))
 
@@ -131,6 +136,11 @@ READERS = {
     ),
     "conversations": ("a.json", [TALK], conversations),
     "conversations by lines": ("a.jsonl", json.dumps(TALK).encode() + b"\n", conversations),
+    "pictures": (
+        "pictures.jsonl",
+        b'{"image": "1.jpg", "set": "train", "name": "red", "captions": ["red"], "category": ""}\n',
+        pictures,
+    ),
     "class names": ("a.json", ["red", "blue"], load_class_names),
     "templates": ("a.json", ["a red {}"], load_templates),
     "student": (

@@ -1,6 +1,5 @@
 """recipes/write_picture_questions.py: questions whose words give nothing away, in forms that the readers take."""
 
-import csv
 import json
 from collections import Counter
 
@@ -12,30 +11,28 @@ from hf_clip_kd.data.instruct import load_instruct
 from hf_clip_kd.evaluation.vqa import READERS, SHORT_ANSWER
 
 NAMES = {
-    "animals": "tiger turkey whale beetle",
-    "tools": "hammer saw drill anvil",
-    "food": "bread cherry pizza noodle",
-    "flags": "flag:france flag:japan flag:kenya flag:peru",
+    "animals": ["tiger", "turkey", "whale", "beetle"],
+    "tools": ["hammer", "saw", "drill", "anvil"],
+    "food": ["bread", "cherry", "pizza", "noodle"],
+    "flags": ["flag france", "flag japan", "flag kenya", "flag peru"],
 }
 
 
-def write_set(folder, each):
-    """Write `each` pictures of all names; flags are red with a white bar, on a transparent ground."""
-    folder.mkdir(parents=True)
-    with open(folder / "metadata.csv", "w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["file_name", "text", "name", "category", "source", "licence"])
+def write_set(folder, name, each):
+    """Write `each` pictures of all names; all are red with a white bar, on a transparent ground."""
+    (folder / name).mkdir(parents=True)
+    picture = Image.new("RGBA", (20, 20))
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle((0, 2, 19, 15), fill=(200, 20, 30))
+    draw.rectangle((0, 2, 3, 15), fill="white")
+    with open(folder / "pictures.jsonl", "a", encoding="utf-8") as file:
         for category, names in NAMES.items():
-            for name in names.split():
+            for shown in names:
                 for i in range(each):
-                    file_name = f"{name.replace(':', '-')}-{i}.png"
-                    picture = Image.new("RGBA", (20, 20))
-                    draw = ImageDraw.Draw(picture)
-                    draw.rectangle((0, 2, 19, 15), fill=(200, 20, 30))
-                    draw.rectangle((0, 2, 3, 15), fill="white")
-                    picture.save(folder / file_name)
-                    shown = name.replace(":", ": ")
-                    table.writerow([file_name, f"A drawing, {shown}.", shown, category, "me", "CC0"])
+                    image = f"{name}/{shown}-{i}.png"
+                    picture.save(folder / image)
+                    row = {"image": image, "set": name, "captions": [shown, f"A drawing, {shown}."], "name": shown}
+                    file.write(json.dumps(row | {"category": category, "source": "me", "licence": "CC0"}) + "\n")
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +43,8 @@ def recipe():
 @pytest.fixture(scope="module")
 def written(recipe, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pictures")
-    write_set(folder / "pictures" / "train", 12)
-    write_set(folder / "pictures" / "style", 2)
+    write_set(folder / "pictures", "train", 12)
+    write_set(folder / "pictures", "style", 2)
     for name in ("once", "again"):
         recipe.main([str(folder / "pictures"), str(folder / name)])
     return folder
@@ -87,12 +84,12 @@ def test_a_name_is_wrong_three_times_as_often_as_it_is_right(written):
 
 def test_wrong_names_are_of_another_or_of_the_same_category(written):
     """The sets of names are disjoint, so a name has a category. Each picture has both answers."""
-    kinds = {name.replace(":", ": "): kind for kind, names in NAMES.items() for name in names.split()}
+    kinds = {name: kind for kind, names in NAMES.items() for name in names}
     for kind, alike in (("random", False), ("adversarial", True)):
         rows = lines(written / "once" / "style_exists" / f"coco_pope_{kind}.json")
         assert Counter(row["label"] for row in rows) == {"yes": 32, "no": 32}
         for row in rows:
-            shown = row["image"].removeprefix("style/").rsplit("-", 1)[0].replace("-", ": ")
+            shown = row["image"].removeprefix("style/").rsplit("-", 1)[0]
             asked = row["text"].removesuffix(" in the picture?").split(" ", 3)[3]
             assert (shown == asked) == (row["label"] == "yes")
             assert row["label"] == "yes" or (kinds[shown] == kinds[asked]) == alike
@@ -138,10 +135,11 @@ def test_names_that_share_a_word_are_not_wrong_for_each_other(recipe):
     assert {name: recipe.differ(picture, recipe.Picture("b.png", "", name, ""), common) for name in wrong} == wrong
 
 
-def test_missing_pictures_and_columns_are_named(recipe, tmp_path):
-    with pytest.raises(ValueError, match="metadata.csv.*Write the pictures again"):
+def test_missing_pictures_are_named(recipe, tmp_path):
+    with pytest.raises(ValueError, match="pictures.jsonl.*Write the pictures"):
         recipe.main([str(tmp_path), str(tmp_path / "out")])
-    (tmp_path / "train").mkdir()
-    (tmp_path / "train" / "metadata.csv").write_text("file_name,text\na.png,b\n")
-    with pytest.raises(ValueError, match="has no column 'name'. It needs file_name, text, name, category"):
+    (tmp_path / "pictures.jsonl").write_text(
+        '{"image": "a.png", "set": "style", "captions": [], "name": "a", "category": ""}\n'
+    )
+    with pytest.raises(ValueError, match="has no picture of the set 'train'.*recipes/write_pictures.py"):
         recipe.main([str(tmp_path), str(tmp_path / "out")])
