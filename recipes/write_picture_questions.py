@@ -10,7 +10,7 @@ The questions ask for the name, the existence of a thing, one of four names, and
 colour of a flag. Their words give nothing away: each name is asked as often with the answer no as with yes. Among four
 names, it is wrong three times as often as it is right.
 
-    python recipes/write_picture_questions.py outputs/pictures outputs/picture_questions
+    python recipes/write_picture_questions.py outputs/pictures outputs/pictures_questions
 """
 
 import argparse

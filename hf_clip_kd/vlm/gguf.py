@@ -39,7 +39,7 @@ def load_gguf(name: str, dtype: torch.dtype = torch.float32) -> tuple[PreTrained
     if not is_gguf_available():
         raise ValueError(
             f"language_model={name!r} is a GGUF file, and the package `gguf` is not installed. Only such files need "
-            "it. Run `pip install gguf`, or give a folder of transformers."
+            "it. Run `pip install 'hf_clip_kd[gguf]'`, or give a folder of transformers."
         )
     place, _, file = name.rpartition("//" if "//" in name else "/")
     place = place or "."
