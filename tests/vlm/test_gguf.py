@@ -70,7 +70,8 @@ def test_a_llava_stands_on_it(model_and_tokenizer, tmp_path):
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr("hf_clip_kd.vlm.gguf.is_gguf_available", lambda: False)
     with pytest.raises(
-        ValueError, match="'a//b.gguf' is a GGUF file.*Only such files need it. Run `pip install 'hf_clip_kd\[gguf\]'`"
+        ValueError,
+        match=r"'a//b.gguf' is a GGUF file.*Only such files need it. Run `pip install 'hf_clip_kd\[gguf\]'`",
     ):
         load_gguf("a//b.gguf")
 
