@@ -223,13 +223,10 @@ def main(argv: list[str] | None = None) -> list[dict]:
     """Run the recipe and return the rows of the table, scores between 0 and 1."""
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     argv = sys.argv[1:] if argv is None else argv
-    parser, first_parser = (
-        RecipeParser((TrainVLMArguments, LlavaTrainingArguments), CONFIGS / "demo.yaml", description=__doc__)
-        for _ in range(2)
-    )
+    parser = RecipeParser((TrainVLMArguments, LlavaTrainingArguments), CONFIGS / "demo.yaml", description=__doc__)
     script, training = parser.parse(argv)
     check(script, training)
-    first = None if script.first_stage is None else read_first_stage(first_parser, argv, script.first_stage)
+    first = None if script.first_stage is None else read_first_stage(parser, argv, script.first_stage)
     folder = Path(training.output_dir)
     if training.process_index == 0:
         check_run(training, folder, script)
@@ -254,9 +251,8 @@ def main(argv: list[str] | None = None) -> list[dict]:
         if first is not None and sees(start):
             place = first_folder(folder, name)
             before = dataclasses.replace(first[0], vision_tower=tower)
-            run_stage(
-                first_parser, before, dataclasses.replace(first[1], output_dir=str(place)), captions, None, teacher
-            )
+            arguments = dataclasses.replace(first[1], output_dir=str(place))
+            run_stage(parser, before, arguments, captions, None, teacher)
             start = second_of(script, place)
         measure = evaluator if evaluator is None or sees(start) else evaluator.without_images()
         model, processor, cache, curve = run_stage(parser, start, own, dataset, measure, teacher)

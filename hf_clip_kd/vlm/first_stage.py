@@ -25,7 +25,7 @@ def read_first_stage(
     Return the arguments of the first stage.
 
     Args:
-        parser ([`RecipeParser`]): A parser of the recipe, which is not asked for anything else.
+        parser ([`RecipeParser`]): Parser of the recipe.
         argv (`Sequence[str]`): Flags of the run.
         values (`dict[str, Any]`): Arguments that differ from the run's, as `first_stage` has them.
 
