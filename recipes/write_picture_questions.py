@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from hf_clip_kd.data.reading.images import decode_image
+from hf_clip_kd.data.reading.images import BrokenImageError, decode_image
 from hf_clip_kd.evaluation.vqa import SHORT_ANSWER
 from hf_clip_kd.recipe_io.foreign import fields, read_json_lines
 from hf_clip_kd.recipe_io.parser import exit_with_one_line
@@ -151,8 +151,8 @@ def others(
 
             def fits(place: int, other: int, group: list[int] = group) -> bool:
                 a, b = pictures[group[place]], pictures[group[other]]
-                other_category = alike is not False or a.category != b.category
-                return other_category and differ(a, b, common) and b.name not in [c.name for c in found[group[place]]]
+                apart = alike is not False or a.category != b.category
+                return apart and differ(a, b, common) and b.name not in [c.name for c in found[group[place]]]
 
             for place, other in enumerate(matched(len(group), fits, chance)):
                 if other is not None:
@@ -161,10 +161,14 @@ def others(
 
 
 def main_colour(path: Path) -> str | None:
-    """Return the colour of most of a flag's opaque pixels, or `None` if two colours are about equal."""
+    """Return the colour of most of a flag's opaque pixels; `None` for two about equal, and for no usable picture."""
+    try:
+        picture = decode_image(str(path))
+    except BrokenImageError:
+        return None
     with Image.open(path) as image:
         opaque = np.asarray(image.convert("RGBA"))[..., 3] >= 128
-    hue, saturation, value = np.moveaxis(np.asarray(decode_image(str(path)).convert("HSV"), dtype=float), -1, 0)
+    hue, saturation, value = np.moveaxis(np.asarray(picture.convert("HSV"), dtype=float), -1, 0)
     names = np.array([*HUES, "red"])[np.searchsorted(list(HUES.values()), hue * 360 / 255, side="right")]
     names = np.where(saturation < 50, np.where(value > 190, "white", "grey"), names)
     names = np.where(value < 60, "black", names)[opaque]

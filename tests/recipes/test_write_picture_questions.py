@@ -103,6 +103,8 @@ def test_the_colour_is_that_of_the_opaque_part(recipe, written, tmp_path):
         flag.paste((10, 30, 160), (0, 0, 9, height))
         flag.save(tmp_path / "flag.png")
         assert recipe.main_colour(tmp_path / "flag.png") == colour
+    (tmp_path / "flag.png").write_bytes(b"no picture")
+    assert recipe.main_colour(tmp_path / "flag.png") is None
 
 
 def test_the_readers_take_the_files(written):
