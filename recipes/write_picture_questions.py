@@ -235,9 +235,10 @@ def write_held_out(
 ) -> dict[str, int]:
     """Write the questions about a held-out set, and return their number by type."""
     lines = [
-        {"image": picture.image, "question": question.text, "answer": question.answer, "type": question.kind}
+        # A reader of such lines asks them as they are, and the model has learned from questions with this ending.
+        {"image": picture.image, "question": q.text + SHORT_ANSWER, "answer": q.answer, "type": q.kind}
         for picture, questions in open_questions(folder, pictures, categories, chance)
-        for question in questions
+        for q in questions
     ]
     write_lines(output / f"{name}.jsonl", lines)
     counts = Counter(line["type"] for line in lines)

@@ -71,7 +71,11 @@ def test_a_name_is_asked_as_often_with_yes_as_with_no(written):
 def test_a_name_is_wrong_three_times_as_often_as_it_is_right(written):
     chosen = [line for line in lines(written / "once" / "style.jsonl") if line["type"] == "choice"]
     options = [
-        line["question"].removeprefix("Which of these is it: ").rstrip("?").replace(" or ", ", ").split(", ")
+        line["question"]
+        .removesuffix("?" + SHORT_ANSWER)
+        .removeprefix("Which of these is it: ")
+        .replace(" or ", ", ")
+        .split(", ")
         for line in chosen
     ]
     right = Counter(line["answer"] for line in chosen)

@@ -35,7 +35,7 @@ def summary_row(name: str, numbers: dict[str, float], results: dict[str, dict]) 
     if "shapes" in results:
         row["accuracy"] = row.pop("shapes")
     for key, result in results.items():
-        row |= {f"{key}/{part}": result[part] for part in ("accuracy", "yes_ratio") if "yes_ratio" in result}
+        row |= {f"{key}/{part}": result[part] for part in ("accuracy", "yes_ratio") if "f1" in result}
     row |= {key.removeprefix("shapes/"): value for key, value in bits_of(results).items()}
     if "shapes" in results:
         row["by_type"] = {
