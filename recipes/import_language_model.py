@@ -1,7 +1,7 @@
 """Convert a language model from a GGUF file to a plain folder of transformers, and check what was read.
 
-The check is the perplexity of a fixed text and the answer to a fixed question. A model that was read wrongly has a
-perplexity of thousands, and answers with noise. The saved folder must give the file's own logits.
+The check is the perplexity of a fixed text and the answer to a fixed question. A model that knows nothing has a
+perplexity as large as its vocabulary. The saved folder must give the file's own logits.
 
     python recipes/import_language_model.py model/SmolLM2-135M-Instruct.Q4_1.gguf outputs/smollm2
 """
