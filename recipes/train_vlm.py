@@ -189,6 +189,7 @@ def train(
     trainer.save_model(str(folder / "adapter" if training.lora else folder))
     trainer.accelerator.wait_for_everyone()
     if training.lora and trainer.is_world_process_zero():
+        set_seed(training.seed)  # Fresh weights, such as a preset's, must be those that the adapters were trained on.
         plain, processor = build(script, quantize=False)
         save_llava(merge_adapter(plain, folder / "adapter"), processor, folder)
     trainer.accelerator.wait_for_everyone()
