@@ -141,6 +141,14 @@ def test_names_that_share_a_word_are_not_wrong_for_each_other(recipe):
     assert {name: recipe.differ(picture, recipe.Picture("b.png", "", name, ""), common) for name in wrong} == wrong
 
 
+def test_only_things_with_a_short_name_of_letters_are_asked_about(recipe):
+    names = {"tiger": True, "jack-o'-lantern": True, "café au lait": True, "people 06c": False, "": False}
+    names |= {"“fuji” apple": False, "a cat on a mat": False}
+    assert {name: recipe.is_word(name) for name in names} == names
+    icons = [recipe.Picture("a.png", "pen", "pen", "computer"), recipe.Picture("b.png", "pen", "pen", "tools")]
+    assert recipe.choose(icons, 9, ["tools"], recipe.random.Random(0)) == icons[1:]
+
+
 def test_missing_pictures_are_named(recipe, tmp_path):
     with pytest.raises(ValueError, match="pictures.jsonl.*Write the pictures"):
         recipe.main([str(tmp_path), str(tmp_path / "out")])
