@@ -54,7 +54,7 @@ def build_llava(
     Args:
         vision_tower (`str`, `os.PathLike` or [`~transformers.PreTrainedModel`]): See [`load_tower`].
         language_model (`str`, `os.PathLike` or [`~transformers.PreTrainedModel`]):
-            Folder or Hub id of a causal language model, or the model itself, with `tokenizer`.
+            Folder or Hub id of a causal language model, `FOLDER//FILE.gguf`, or the model itself, with `tokenizer`.
         tokenizer ([`~transformers.PreTrainedTokenizerBase`], *optional*): Replaces the language model's own.
         image_processor ([`~transformers.BaseImageProcessor`], *optional*):
             Replaces the tower's own; required for a tower given as an object. It names size, mean, deviation and

@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.tokenization_utils_base import AddedToken
 
 from ..models.completeness import REPORTED, SAVE_RULE, check_complete
+from .gguf import is_gguf, load_gguf
 
 IMAGE_TOKEN = "<image>"
 PAD_TOKEN = "<|llava_pad|>"
@@ -31,6 +32,9 @@ def load_language_model(
             return language_model.eval(), copy.deepcopy(tokenizer)
         return copy.deepcopy(language_model).to(dtype).eval(), copy.deepcopy(tokenizer)
     name = os.fspath(language_model)
+    if is_gguf(name):
+        model, own = load_gguf(name, dtype)
+        return model, copy.deepcopy(tokenizer) if tokenizer else own
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
             name, dtype=dtype, trust_remote_code=trust_remote_code, **REPORTED
@@ -40,8 +44,8 @@ def load_language_model(
         reason = str(error).strip().split("\n")[0].rstrip(".")
         raise ValueError(
             f"language_model={name!r} cannot be loaded ({reason}). Allowed are a folder or Hub id of a causal "
-            "language model of transformers with its tokenizer, or such a model with tokenizer=.... Check the name "
-            "and the network."
+            "language model of transformers with its tokenizer, FOLDER//FILE.gguf, or such a model with "
+            "tokenizer=.... Check the name and the network."
         ) from error
     check_complete(report, f"language_model={name!r}", model, SAVE_RULE)
     return model, copy.deepcopy(tokenizer)

@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass, field
 
 from PIL import Image
+from recipe_runs import import_recipe
 
 from hf_clip_kd.data.instruct import load_instruct
 from hf_clip_kd.data.pictures.emoji import read_emoji
@@ -79,6 +80,10 @@ def cached(path):
     return source_of_cache(str(path.parent), "train", 1)
 
 
+def pictures(path):
+    return import_recipe("write_picture_questions").read_pictures(path.parent)
+
+
 def conversations(path):
     return list(load_instruct(str(path)))
 
@@ -139,6 +144,11 @@ READERS = {
     "conversations by questions": ("a.jsonl", json.dumps(QUESTION).encode() + b"\n", conversations),
     "emoji": ("a.csv", EMOJI, read_emoji),
     "stamps": ("a.txt", b"A red cat.\nfr.utf8=Un chat 1.\n", read_caption),
+    "pictures": (
+        "pictures.jsonl",
+        b'{"image": "1.jpg", "set": "train", "name": "red", "captions": ["red"], "category": ""}\n',
+        pictures,
+    ),
     "class names": ("a.json", ["red", "blue"], load_class_names),
     "templates": ("a.json", ["a red {}"], load_templates),
     "student": (

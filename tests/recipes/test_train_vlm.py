@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor
 
 from hf_clip_kd.data.shapes import QUESTION_TYPES, load_shapes
 from hf_clip_kd.evaluation import build_vqa_evaluator
@@ -90,7 +90,8 @@ def test_published_recipe_trains_as_published(name):
 
 
 def test_all_published_recipes_are_tested():
-    assert {path.stem for path in CONFIGS} == {*PUBLISHED, "demo", "lift"}
+    own = {"demo", "lift", "pictures_lora", "pictures_projector"}
+    assert {path.stem for path in CONFIGS} == {*PUBLISHED, *own}
 
 
 # ---- The whole way ----
@@ -246,12 +247,80 @@ def test_a_lifted_tower_teaches_a_student(folder, tmp_path):
         assert {key for key in logged[0] if key.startswith("loss/")} == {f"loss/{key}" for key in losses}
 
 
+# ---- Two stages in one run ----
+
+
+def weights(run):
+    return AutoModelForImageTextToText.from_pretrained(run).state_dict()
+
+
+def assert_same(first, second):
+    first, second = weights(first), weights(second)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+@pytest.mark.slow
+def test_two_stages_in_one_run_are_two_runs(folder, tmp_path):
+    settings = yaml.safe_load((folder / "vlm.yaml").read_text())
+    del settings["score_at_steps"], settings["normalize_features"]
+    stage = {"template": "plain", "learning_rate": 0.01, "max_steps": 3, "max_train_samples": 32}
+    settings |= {"beside": {"blind": None, "conv": "shapes-conv"}, "lora": {"r": 4}}
+    settings |= {"feature_cache": str(tmp_path / "features")}
+    recipe = import_recipe("train_vlm")
+    at_once = settings | {"first_stage": stage, "output_dir": str(tmp_path / "once" / "student")}
+    rows = recipe.main(["--config", write_yaml(tmp_path / "once.yaml", **at_once)])
+    assert [row["name"] for row in rows] == ["blind", "student", "conv", "oracle"]
+
+    first = settings | stage | {"stage": "pretrain", "output_dir": str(tmp_path / "first" / "student")}
+    first["beside"] = {"conv": "shapes-conv"}
+    del first["lora"], first["evaluation"]
+    recipe.main(["--config", write_yaml(tmp_path / "first.yaml", **first)])
+    for name, tower in (("student", "shapes-vit-t"), ("conv", "shapes-conv")):
+        before = tmp_path / "once" / "pretrain" / name
+        assert_same(before, tmp_path / "first" / name)
+        parsed = yaml.safe_load((before / "recipe.yaml").read_text())
+        assert (parsed["vision_tower"], parsed["stage"], parsed["lora"]) == (tower, "pretrain", None)
+        second = settings | {"model_name_or_path": str(before), "output_dir": str(tmp_path / "second" / name)}
+        for key in ("vision_tower", "beside", "language_model", "evaluation"):
+            del second[key]
+        recipe.main(["--config", write_yaml(tmp_path / f"{name}.yaml", **second)])
+        assert_same(tmp_path / "once" / name, tmp_path / "second" / name)
+        # The written recipe of the second stage is such a run.
+        parsed = yaml.safe_load((tmp_path / "once" / name / "recipe.yaml").read_text())
+        assert (parsed["model_name_or_path"], parsed["vision_tower"]) == (str(before), None)
+    assert not (tmp_path / "once" / "pretrain" / "blind").exists()
+
+
+@pytest.mark.slow
+def test_a_blind_model_whose_projector_alone_would_learn_stays_as_it_is(folder, tmp_path):
+    settings = yaml.safe_load((folder / "vlm.yaml").read_text())
+    settings |= {"beside": None, "vision_tower": None, "stage": "pretrain", "output_dir": str(tmp_path / "blind")}
+    del settings["score_at_steps"]
+    (row, _) = import_recipe("train_vlm").main(["--config", write_yaml(tmp_path / "blind.yaml", **settings)])
+    assert row["name"] == "blind" and 0 <= row["accuracy"] <= 1
+    given = AutoModelForCausalLM.from_pretrained(folder / "lm").state_dict()
+    saved = weights(tmp_path / "blind")
+    rows = given["model.layers.0.mlp.up_proj.weight"]
+    assert torch.equal(saved["model.language_model.layers.0.mlp.up_proj.weight"], rows)
+
+
 # ---- Bad input ----
 
 START = {"vision_tower": "shapes-vit-t", "language_model": "nowhere", "output_dir": "out", "dataset_name": "shapes"}
 BAD = [
     ({"language_model": None}, "model_name_or_path=None.*Give one of the two"),
     ({"model_name_or_path": "x", "language_model": None}, "`vision_tower` or `beside` with `model_name_or_path`"),
+    (
+        {"model_name_or_path": "x", "language_model": None, "vision_tower": None, "first_stage": {}},
+        "`first_stage` with `model_name_or_path`",
+    ),
+    ({"first_stage": {"output_dir": "x"}}, "`first_stage` has `output_dir: 'x'`, which is not its own"),
+    ({"first_stage": {"max_stepz": 3}}, "`first_stage`: .*max_stepz.*Did you mean `--max_steps`"),
+    (
+        {"quantization": "4bit", "lora": {"r": 4}, "language_model": "a//b.gguf"},
+        "with the GGUF file 'a//b.gguf'.*import_language_model.py",
+    ),
     ({}, "language_model='nowhere' cannot be loaded"),
     ({"vision_tower": "shapes-vit-q"}, "shapes-vit-q"),
     ({"beside": {"b": None, "c": "outputs/nowhere"}}, "outputs/nowhere"),

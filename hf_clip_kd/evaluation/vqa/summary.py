@@ -27,12 +27,15 @@ def summary_row(name: str, numbers: dict[str, float], results: dict[str, dict]) 
         results (`dict[str, dict]`): Its `results`.
 
     Returns:
-        `dict`: `name`, `numbers`, and `NAME/answer_bits`. The numbers of `shapes` are called `accuracy` and
-        `answer_bits`, and `by_type` stands beside them.
+        `dict`: `name`, `numbers`, and `NAME/answer_bits`. POPE, whose number is the F1, also has `NAME/accuracy` and
+        `NAME/yes_ratio`. The numbers of `shapes` are called `accuracy` and `answer_bits`, and `by_type` stands
+        beside them.
     """
     row = {"name": name, **numbers}
     if "shapes" in results:
         row["accuracy"] = row.pop("shapes")
+    for key, result in results.items():
+        row |= {f"{key}/{part}": result[part] for part in ("accuracy", "yes_ratio") if "f1" in result}
     row |= {key.removeprefix("shapes/"): value for key, value in bits_of(results).items()}
     if "shapes" in results:
         row["by_type"] = {

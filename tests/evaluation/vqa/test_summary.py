@@ -22,3 +22,13 @@ def test_bits_stand_beside_accuracy_and_are_no_per_cent():
     ]
     assert bits_of(results) == {"shapes/answer_bits": 1.234, "gqa/answer_bits": 2.0}
     assert is_bits("answer_bits") and is_bits("count/answer_bits") and not is_bits("accuracy")
+
+
+def test_yes_and_no_show_accuracy_beside_f1():
+    results = {
+        "pope": {"f1": 0.6, "accuracy": 0.5, "yes_ratio": 0.75, "random/accuracy": 0.5},
+        "gqa": {"accuracy": 1.0},
+    }
+    row = summary_row("m", {"pope": 0.6, "gqa": 1.0}, results)
+    assert row == {"name": "m", "pope": 0.6, "gqa": 1.0, "pope/accuracy": 0.5, "pope/yes_ratio": 0.75}
+    assert summary_table([row]).split()[-4:] == ["60.0", "100.0", "50.0", "75.0"]

@@ -1,0 +1,89 @@
+"""Model and data that a run of the recipe `train_vlm.py` starts from."""
+
+import logging
+
+import datasets
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlavaForConditionalGeneration, LlavaProcessor
+
+from ..data import load_instruct
+from ..data.shapes.instruct import load_shapes_instruct
+from ..models.completeness import SAVE_RULE, load_complete
+from .adapters import quantization
+from .arguments import TrainVLMArguments
+from .build import build_llava
+from .feature_scale import FeatureScale, measure_features
+from .image_modes import square_image_processor
+from .pictures import training_picture
+from .saving import load_llava
+
+logger = logging.getLogger(__name__)
+
+# Number of images for the scale of the tower's features.
+CALIBRATION = 64
+
+
+def load_data(script: TrainVLMArguments) -> datasets.Dataset:
+    """Load the conversations of a run."""
+    if script.dataset_name == "shapes":
+        return load_shapes_instruct(script.split, script.max_train_samples)
+    return load_instruct(
+        script.dataset_name,
+        image_folder=script.image_folder,
+        data_files=script.data_files,
+        split=script.split,
+        max_samples=script.max_train_samples,
+    )
+
+
+def build(script: TrainVLMArguments, quantize: bool) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
+    """Return a LLaVA and its processor, from the first stage's folder or from tower and language model."""
+    dtype = getattr(torch, script.dtype)
+    if script.model_name_or_path is not None:
+        model, processor = load_llava(
+            script.model_name_or_path, dtype=dtype, trust_remote_code=script.trust_remote_code
+        )
+        if script.image_mode is not None:
+            processor.image_processor = square_image_processor(processor.image_processor, script.image_mode)
+        return model, processor
+    language_model, tokenizer = script.language_model, None
+    if quantize:
+        tokenizer = AutoTokenizer.from_pretrained(language_model)
+        language_model = load_complete(
+            AutoModelForCausalLM,
+            language_model,
+            SAVE_RULE,
+            dtype=dtype,
+            quantization_config=quantization(script.quantization, dtype),
+        )
+    return build_llava(
+        # A blind model never calls its tower.
+        "test-vit" if script.vision_tower is None else script.vision_tower,
+        language_model,
+        tokenizer=tokenizer,
+        vision_feature_layer=script.vision_feature_layer,
+        image_mode=script.image_mode or "square",
+        chat_template=script.chat_template,
+        dtype=dtype,
+        trust_remote_code=script.trust_remote_code,
+    )
+
+
+def feature_scale(
+    model: LlavaForConditionalGeneration, processor: LlavaProcessor, dataset: datasets.Dataset
+) -> FeatureScale:
+    """Return a scale that normalises the tower's features, measured on the first images of the data."""
+    images = [image for row in dataset.take(CALIBRATION)["images"] for image in row][:CALIBRATION]
+    pixels = processor.image_processor(images=[training_picture(image) for image in images], return_tensors="pt")
+    statistics = measure_features(model, pixels["pixel_values"])
+    logger.info(
+        "Features of %d images: mean %.3g, std %.3g, largest %.3g; each channel is scaled by a power of two.",
+        len(images),
+        statistics.mean,
+        statistics.std,
+        statistics.max,
+    )
+    return FeatureScale(model, statistics.power_of_two_scale())
+
+
+__all__ = ["build", "feature_scale", "load_data"]

@@ -1,0 +1,159 @@
+"""recipes/write_picture_questions.py: questions whose words give nothing away, in forms that the readers take."""
+
+import json
+from collections import Counter
+
+import pytest
+from PIL import Image, ImageDraw
+from recipe_runs import import_recipe
+
+from hf_clip_kd.data.instruct import load_instruct
+from hf_clip_kd.evaluation.vqa import READERS, SHORT_ANSWER
+
+NAMES = {
+    "animals": ["tiger", "turkey", "whale", "beetle"],
+    "tools": ["hammer", "saw", "drill", "anvil"],
+    "food": ["bread", "cherry", "pizza", "noodle"],
+    "flags": ["flag france", "flag japan", "flag kenya", "flag peru"],
+}
+
+
+def write_set(folder, name, each):
+    """Write `each` pictures of all names; all are red with a white bar, on a transparent ground."""
+    (folder / name).mkdir(parents=True)
+    picture = Image.new("RGBA", (20, 20))
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle((0, 2, 19, 15), fill=(200, 20, 30))
+    draw.rectangle((0, 2, 3, 15), fill="white")
+    with open(folder / "pictures.jsonl", "a", encoding="utf-8") as file:
+        for category, names in NAMES.items():
+            for shown in names:
+                for i in range(each):
+                    image = f"{name}/{shown}-{i}.png"
+                    picture.save(folder / image)
+                    row = {"image": image, "set": name, "captions": [shown, f"A drawing, {shown}."], "name": shown}
+                    file.write(json.dumps(row | {"category": category, "source": "me", "licence": "CC0"}) + "\n")
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    return import_recipe("write_picture_questions")
+
+
+@pytest.fixture(scope="module")
+def written(recipe, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    write_set(folder / "pictures", "train", 12)
+    write_set(folder / "pictures", "style", 2)
+    for name in ("once", "again"):
+        recipe.main([str(folder / "pictures"), str(folder / name)])
+    return folder
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def turns(sample):
+    texts = [turn["value"].removeprefix("<image>\n").removesuffix(SHORT_ANSWER) for turn in sample["conversations"]]
+    return list(zip(texts[::2], texts[1::2], strict=True))
+
+
+def test_a_name_is_asked_as_often_with_yes_as_with_no(written):
+    talks = json.loads((written / "once" / "conversations.json").read_text())
+    asked = Counter(turn for talk in talks for turn in turns(talk) if turn[0].startswith("Is there a"))
+    assert sum(asked.values()) == 2 * 192
+    questions = {question for question, _ in asked}
+    assert len(questions) == 16 and "Is there an anvil in the picture?" in questions
+    assert all(asked[question, "Yes"] == asked[question, "No"] == 12 for question in questions)
+
+
+def test_a_name_is_wrong_three_times_as_often_as_it_is_right(written):
+    chosen = [line for line in lines(written / "once" / "style.jsonl") if line["type"] == "choice"]
+    options = [
+        line["question"]
+        .removesuffix("?" + SHORT_ANSWER)
+        .removeprefix("Which of these is it: ")
+        .replace(" or ", ", ")
+        .split(", ")
+        for line in chosen
+    ]
+    right = Counter(line["answer"] for line in chosen)
+    offered = Counter(option for four in options for option in four)
+    assert len(chosen) == 32 and all(len(set(four)) == 4 for four in options)
+    assert all(offered[name] == 4 * number for name, number in right.items())
+    places = Counter(four.index(line["answer"]) for four, line in zip(options, chosen, strict=True))
+    assert set(places) == {0, 1, 2, 3}
+
+
+def test_wrong_names_are_of_another_or_of_the_same_category(written):
+    """The sets of names are disjoint, so a name has a category. Each picture has both answers."""
+    kinds = {name: kind for kind, names in NAMES.items() for name in names}
+    for kind, alike in (("random", False), ("adversarial", True)):
+        rows = lines(written / "once" / "style_exists" / f"coco_pope_{kind}.json")
+        assert Counter(row["label"] for row in rows) == {"yes": 32, "no": 32}
+        for row in rows:
+            shown = row["image"].removeprefix("style/").rsplit("-", 1)[0]
+            asked = row["text"].removesuffix(" in the picture?").split(" ", 3)[3]
+            assert (shown == asked) == (row["label"] == "yes")
+            assert row["label"] == "yes" or (kinds[shown] == kinds[asked]) == alike
+
+
+def test_the_colour_is_that_of_the_opaque_part(recipe, written, tmp_path):
+    asked = [line for line in lines(written / "once" / "style.jsonl") if line["type"] == "colour"]
+    assert [line["answer"] for line in asked] == ["red"] * 8 and all("flag" in line["image"] for line in asked)
+    flag = Image.new("RGB", (9, 9), (255, 220, 0))
+    for height, colour in ((1, "yellow"), (4, None), (8, "blue")):
+        flag.paste((10, 30, 160), (0, 0, 9, height))
+        flag.save(tmp_path / "flag.png")
+        assert recipe.main_colour(tmp_path / "flag.png") == colour
+    (tmp_path / "flag.png").write_bytes(b"no picture")
+    assert recipe.main_colour(tmp_path / "flag.png") is None
+
+
+def test_the_readers_take_the_files(written):
+    captions = load_instruct(str(written / "once" / "captions.json"), image_folder=str(written / "pictures"))
+    talks = load_instruct(str(written / "once" / "conversations.json"), image_folder=str(written / "pictures"))
+    assert len(captions) == len(talks) == 192 and set(talks["num_images"]) == {1}
+    assert captions[0]["messages"][1]["content"].startswith("A drawing, ")
+    samples = READERS["pope"](written / "once" / "style_exists", written / "pictures")
+    assert len(samples) == 128 and {sample.category for sample in samples} == {"random", "adversarial"}
+    assert {line["type"] for line in lines(written / "once" / "style.jsonl")} == {
+        "name",
+        "category",
+        "choice",
+        "colour",
+    }
+
+
+def test_the_same_pictures_give_the_same_files(written):
+    once, again = (
+        {path.relative_to(written / name): path.read_bytes() for path in (written / name).rglob("*.json*")}
+        for name in ("once", "again")
+    )
+    assert once == again and len(once) == 5
+
+
+def test_names_that_share_a_word_are_not_wrong_for_each_other(recipe):
+    picture = recipe.Picture("a.png", "A tiger in the grass.", "tiger face", "animals")
+    wrong = {"tiger": False, "grass": False, "cow face": True, "face": False}
+    common = frozenset({"face"})
+    assert {name: recipe.differ(picture, recipe.Picture("b.png", "", name, ""), common) for name in wrong} == wrong
+
+
+def test_only_things_with_a_short_name_of_letters_are_asked_about(recipe):
+    names = {"tiger": True, "jack-o'-lantern": True, "café au lait": True, "people 06c": False, "": False}
+    names |= {"“fuji” apple": False, "a cat on a mat": False}
+    assert {name: recipe.is_word(name) for name in names} == names
+    icons = [recipe.Picture("a.png", "pen", "pen", "computer"), recipe.Picture("b.png", "pen", "pen", "tools")]
+    assert recipe.choose(icons, 9, ["tools"], recipe.random.Random(0)) == icons[1:]
+
+
+def test_missing_pictures_are_named(recipe, tmp_path):
+    with pytest.raises(ValueError, match="pictures.jsonl.*Write the pictures"):
+        recipe.main([str(tmp_path), str(tmp_path / "out")])
+    (tmp_path / "pictures.jsonl").write_text(
+        '{"image": "a.png", "set": "style", "captions": [], "name": "a", "category": ""}\n'
+    )
+    with pytest.raises(ValueError, match="has no picture of the set 'train'.*recipes/write_pictures.py"):
+        recipe.main([str(tmp_path), str(tmp_path / "out")])
