@@ -5,7 +5,7 @@ CLIP_benchmark's tools read, and all of them into one table. The block `evaluati
 
     accelerate launch recipes/evaluate.py                                   # the models that the demo left behind
     accelerate launch recipes/evaluate.py --model_name_or_path open_clip:ViT-B-16/laion2b_s34b_b88k
-    accelerate launch recipes/evaluate.py --model_name_or_path outputs/my_student --suite wds    # folders wds/*/test/*.tar
+    accelerate launch recipes/evaluate.py --model_name_or_path outputs/my_student --suite wds  # wds/*/test/*.tar
     accelerate launch recipes/evaluate.py \
         --model_name_or_path '["outputs/my_student", "openai/clip-vit-base-patch16"]' --evaluation \
         '{"zero_shot": {"dataset_name": "uoft-cs/cifar10", "image_column": "img", "templates": "cifar10"}}'
@@ -134,28 +134,18 @@ def tall_table(rows: dict[str, dict[str, float]], metrics: list[str]) -> str:
 
 def add_means(
     args: EvaluateArguments, evaluator: SequentialEvaluator, found: dict[str, float], **model: str
-) -> dict[str, float]:
-    """Return the scores with the means over the suite, and store the means with the data sets that they are of."""
+) -> tuple[dict[str, float], list[str]]:
+    """Add the means over the suite to the scores, store them, and return sentences on those that lack data sets."""
     scores = {
         part.name: {metric: found[evaluator.named(part, {metric: 0.0}).popitem()[0]] for metric in part.metric_names}
         for part in evaluator.evaluators
     }
     means, parts = suite_means(scores)
     if PartialState().is_main_process:
-        details = {"means": parts}
-        save_results(
-            args.output_dir,
-            dataset=args.suite,
-            task="zeroshot_suite",
-            metrics=means,
-            config=asdict(args),
-            details=details,
-            **model,
-        )
-        for name, part in parts.items():
-            if len(part["sets"]) < part["of"]:
-                print(f"{name} is the mean of {len(part['sets'])} of {part['of']} data sets.")
-    return found | means
+        record = {"dataset": args.suite, "task": "zeroshot_suite", "config": asdict(args), "details": {"means": parts}}
+        save_results(args.output_dir, metrics=means, **record, **model)
+    sizes = {name: (len(part["sets"]), part["of"]) for name, part in parts.items()}
+    return found | means, [f"{name}: mean of {n} of {of} data sets" for name, (n, of) in sizes.items() if n < of]
 
 
 def shown(metric: str, value: float) -> str:
@@ -184,6 +174,7 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
         args.evaluation = suite_blocks(args.suite)
     evaluator = build_evaluator(args.evaluation, kd.load_image_text)
     rows: dict[str, dict[str, float]] = {}
+    notes: list[str] = []
     for name in names:
         model = load(args, name, state.device)
         architecture, pretrained = split_name(name)
@@ -198,9 +189,11 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
             config=asdict(args) | {"model_name_or_path": name},
         )
         if args.suite is not None:
-            rows[name] = add_means(args, evaluator, rows[name], model=architecture, pretrained=pretrained)
+            model_name = {"model": architecture, "pretrained": pretrained}
+            rows[name], notes = add_means(args, evaluator, rows[name], **model_name)
     if state.is_main_process:
-        print(f"\n{table(rows)}\n\nResults with their config: {args.output_dir}/*.json")
+        print("\n".join(["", table(rows), *notes, ""]))
+        print(f"Results with their config: {args.output_dir}/*.json")
         if args.push_to_hub:
             folder = folder_with_scores(names[0], args.output_dir)
             print(f"On the Hub: {push_run(args, folder, 'Scores')}")

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import mean
+from textwrap import shorten
 from typing import Any
 
 from ..recipe_io.foreign import ForeignFileError, read_text
@@ -13,6 +14,7 @@ from ..recipe_io.foreign import ForeignFileError, read_text
 logger = logging.getLogger(__name__)
 
 CLASS_NAMES, TEMPLATES, KIND = "classnames.txt", "zeroshot_classification_templates.txt", "dataset_type.txt"
+KINDS = ("classification", "retrieval", "multilabel")
 RECALL = "mean_per_class_recall"
 RETRIEVALS = ("image_retrieval_recall@1", "text_retrieval_recall@1")
 # Data sets by their names without `wds_` and `_test`. DataComp's `tasklist.yml` has the 38 and their main metrics.
@@ -52,12 +54,12 @@ def suite_blocks(folder: str | Path) -> dict[str, dict[str, Any]]:
         `dict`: name to block, in the order of the names, as [`build_evaluator`] takes it.
 
     Raises:
-        ValueError: The folder has no data set, two have the same name, or a file is missing or empty.
+        ValueError: The folder has no data set, two have the same name, or one has another type than these.
     """
     blocks: dict[str, dict[str, Any]] = {}
     for place in sorted({tar.parents[1] for tar in Path(folder).glob("**/test/*.tar")}):
         name = _name(place.relative_to(folder) if place != Path(folder) else Path(place.name))
-        kind = _lines(place / KIND)[0] if (place / KIND).is_file() else "classification"
+        kind = _kind(place / KIND)
         if name in blocks:
             raise ValueError(
                 f"`suite={str(folder)!r}` has two data sets that are called {name!r}, the second in {place}. Names "
@@ -70,7 +72,7 @@ def suite_blocks(folder: str | Path) -> dict[str, dict[str, Any]]:
         if kind == "retrieval":
             blocks[name] = {"task": "retrieval", **data, "text_column": "txt", "caption_lines": True}
         else:
-            texts = {"class_names": _lines(place / CLASS_NAMES), "templates": _lines(place / TEMPLATES)}
+            texts = {"class_names": str(place / CLASS_NAMES), "templates": str(place / TEMPLATES)}
             blocks[name] = {"task": "zero_shot", **data, "label_column": "cls", **texts}
     if not blocks:
         raise ValueError(
@@ -127,10 +129,12 @@ def _name(place: Path) -> str:
     return "-".join(part.removeprefix("wds_").removesuffix("_test") for part in place.parts)
 
 
-def _lines(path: Path) -> list[str]:
-    """Return the lines of a file, without spaces around them. Empty lines at the end do not count."""
-    words = {"allowed": "It must hold a text on each line.", "fix": "Take it from CLIP_benchmark's data set."}
-    lines = [line.strip() for line in read_text(path, **words).rstrip().split("\n")]
-    if not all(lines):
-        raise ForeignFileError(path, f"line {lines.index('') + 1} is empty", **words)
-    return lines
+def _kind(path: Path) -> str:
+    """Return what a data set holds, by its `dataset_type.txt`. A set of images with classes has no such file."""
+    if not path.is_file():
+        return "classification"
+    words = {"allowed": f"It must say {' or '.join(KINDS)}.", "fix": "Correct it, or delete it for classes."}
+    kind = read_text(path, **words).strip()
+    if kind not in KINDS:
+        raise ForeignFileError(path, f"it says {shorten(kind, 40)!r}", **words)
+    return kind
