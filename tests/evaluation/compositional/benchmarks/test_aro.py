@@ -85,7 +85,7 @@ def test_a_shuffle_that_changes_nothing_is_no_error_of_the_model(tmp_path):
 
 def test_a_fault_of_a_row_is_named(tmp_path):
     write_pictures(tmp_path / "images", ["0.jpg"])
-    with pytest.raises(ValueError, match=r"rows.json, case 0: .*|case 0 has the box \[0, 0, 0, 2\]"):
+    with pytest.raises(ValueError, match=r"rows.json: case 0 has the box \[0, 0, 0, 2\]"):
         evaluator_of(tmp_path, "vg_relation", [relation("on", "a", "b", bbox_w=0)])
     with pytest.raises(ValueError, match="case 0 has no .*caption_options.*COCO_Order.*test_cases"):
         evaluator_of(tmp_path, "coco_order", [{"image": "0.jpg", "caption": ["a"]}])

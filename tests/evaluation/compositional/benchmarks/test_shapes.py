@@ -1,11 +1,9 @@
 """Pairs of the embedded world as cases: Winoground's scores of a model that sees colours, but not whose they are."""
 
-import numpy as np
 import torch
 from known_model import known_processor
 
 from hf_clip_kd.data import load_image_text
-from hf_clip_kd.data.shapes import COLORS
 from hf_clip_kd.evaluation import build_evaluator
 
 BLOCK = {"dataset_name": "shapes", "split": "compositional", "max_samples": 48}
@@ -30,7 +28,6 @@ class BagOfWords(torch.nn.Module):
 def test_a_bag_of_words_sees_changed_attributes_alone():
     (evaluator,) = build_evaluator({"compositional": BLOCK}, load_image_text).evaluators
     rows = load_image_text("shapes", split="compositional", max_samples=48)
-    position = {np.asarray(row["image"]).tobytes(): i for i, row in enumerate(rows.with_format(None))}
     assert len(evaluator.cases) == 24 and len(set(rows["text"])) == 48 == evaluator.counts["n_texts"]
 
     texts = rows["text"][:]
@@ -43,13 +40,12 @@ def test_a_bag_of_words_sees_changed_attributes_alone():
     processor.image_processor = lambda images, return_tensors: {
         "pixel_values": torch.tensor([number(picture) for picture in images])
     }
-    assert position
     metrics = evaluator(BagOfWords(texts), processor)
     for score in ("text_acc", "image_acc", "acc"):
         assert metrics[f"{score}/changed_attribute"] == 1
         assert metrics[f"{score}/swapped_colors"] == metrics[f"{score}/swapped_places"] == 0
         assert metrics[score] == 1 / 3
-    assert evaluator.primary_metric == "text_acc" and len(COLORS) == 8
+    assert evaluator.primary_metric == "text_acc"
 
 
 def test_a_last_row_without_partner_is_left_out():
