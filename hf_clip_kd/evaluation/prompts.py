@@ -30,8 +30,8 @@ def load_class_names(source: str | Path | Sequence[str]) -> list[str]:
 
     Args:
         source (`str`, `Path` or sequence of `str`):
-            One of [`list_class_names`], a JSON file that holds a list of strings, a `.txt` file with a name on each
-            line, or the names themselves.
+            One of [`list_class_names`], a JSON file that holds a list of strings, or the names themselves. A `.txt`
+            file has a name on each line.
 
     Raises:
         ValueError: `source` is unknown or no list of names.
@@ -45,8 +45,8 @@ def load_templates(source: str | Path | Sequence[str]) -> list[str]:
 
     Args:
         source (`str`, `Path` or sequence of `str`):
-            One of [`list_templates`], a JSON file that holds a list of strings, a `.txt` file with a template on each
-            line, or the templates themselves.
+            One of [`list_templates`], a JSON file that holds a list of strings, or the templates themselves. A `.txt`
+            file has a template on each line.
             CLIP_benchmark's `{c}` is read as `{}`.
 
     Raises:

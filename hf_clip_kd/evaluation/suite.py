@@ -89,8 +89,8 @@ def suite_means(scores: Mapping[str, Mapping[str, float]]) -> tuple[dict[str, fl
     - `average_acc1`: mean `acc1` of all classification sets.
     - `vtab_average`: the same of VTAB's 19 sets ([VTAB](https://huggingface.co/papers/1910.04867)).
     - `datacomp_average`: mean main metric of DataComp's sets ([DataComp](https://huggingface.co/papers/2304.14108)).
-      Its groups are `/vtab`, `/imagenet_shifts` and `/retrieval`. The main metric is `acc1`, the mean recall per class
-      of four sets, and for retrieval the mean of both recalls at 1. Five sets are judged by other numbers. They count
+      Its groups are `/vtab`, `/imagenet_shifts` and `/retrieval`. The main metric is `acc1`, and the mean recall per
+      class of four sets. For retrieval it is the mean of both recalls at 1. Five sets are judged by other numbers. They count
       in no mean.
 
     Args:

@@ -20,7 +20,7 @@ class CompositionalEvaluator(Evaluator):
 
     Metrics have CLIP_benchmark's names (its task `image_caption_selection`). `text_acc` is the share of cases in which
     each picture is nearest to its own caption. Cases of two pictures also have `image_acc`, where each caption is
-    nearest to its own picture, and `acc`, where both hold. These three are Winoground's text, image and group score.
+    nearest to its own picture. In `acc` both hold. These three are Winoground's text, image and group score.
     A tie is wrong. `macro_acc` is the mean of `text_acc` over categories.
 
     The result file has 95 % bootstrap intervals, which draw pictures with all of their cases.
