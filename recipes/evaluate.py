@@ -106,7 +106,7 @@ def folder_with_scores(name: str, output_dir: str) -> Path:
 
 
 def table(rows: dict[str, dict[str, float]]) -> str:
-    """Lay out one model a line, in per cent except for metrics that are no shares; many metrics get a line each."""
+    """Lay out one model a line, or one metric a line. Numbers are per cent except for metrics that are no shares."""
     metrics = list(dict.fromkeys(metric for scores in rows.values() for metric in scores))
     if len(metrics) > MOST_COLUMNS:
         return tall_table(rows, metrics)

@@ -90,8 +90,8 @@ def suite_means(scores: Mapping[str, Mapping[str, float]]) -> tuple[dict[str, fl
     - `vtab_average`: the same of VTAB's 19 sets ([VTAB](https://huggingface.co/papers/1910.04867)).
     - `datacomp_average`: mean main metric of DataComp's sets ([DataComp](https://huggingface.co/papers/2304.14108)).
       Its groups are `/vtab`, `/imagenet_shifts` and `/retrieval`. The main metric is `acc1`, and the mean recall per
-      class of four sets. For retrieval it is the mean of both recalls at 1. Five sets are judged by other numbers. They count
-      in no mean.
+      class of four sets. For retrieval it is the mean of both recalls at 1. Five sets are judged by other
+      numbers. They count in no mean of DataComp's.
 
     Args:
         scores (`Mapping`): Name of each data set to its metrics.
