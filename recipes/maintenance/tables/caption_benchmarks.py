@@ -13,7 +13,7 @@ XM3600 = (
     "`annotations`: captions.jsonl; `image_folder`: images.tgz, unpacked",
     "recall in each language; " + "; ".join(f"`{name}`: {rule}" for name, rule in PROTOCOLS.items()),
     "`image_retrieval_recall@1`",
-    "CLIP_benchmark, a language a run",
+    "CLIP_benchmark, a language a run; `all_captions` as its other retrieval sets",
 )
 
 

@@ -49,8 +49,8 @@ BENCHMARK = CaptionBenchmark(
     paper="https://huggingface.co/papers/2306.14610",
     measures="an object, attribute or relation replaced, swapped or added",
     files="`annotations`: folder of seven JSONs; `image_folder`: COCO val2017",
-    protocol="the caption is nearer to its picture than the false caption; a tie is wrong",
-    scored_so_by="the authors' `main_eval.py`; CLIP_benchmark, one category a data set",
+    protocol="the caption is nearer to its picture than the false caption, a tie is wrong; mean over the categories",
+    scored_so_by="each category: the authors' `main_eval.py`, and CLIP_benchmark",
     main_metric="macro_acc",
     macro=True,
 )
