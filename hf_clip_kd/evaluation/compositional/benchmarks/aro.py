@@ -94,7 +94,7 @@ BENCHMARKS = (
         "ARO: VG-Relation",
         "two objects in exchanged roles",
         "`annotations`: visual_genome_relation.json; `image_folder`: its images",
-        protocol="the box of the picture is nearer to the true caption; mean over the relations, but symmetric ones",
+        protocol="the box of the picture is nearer to the true caption; mean over relations that are not symmetric",
         scored_so_by="the authors' notebook",
         main_metric="macro_acc",
         macro=True,
