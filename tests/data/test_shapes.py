@@ -44,6 +44,10 @@ def scenes_of(split, chunks=4):
             {"split": "retrieval", "size": 4, "image_size": 77},
             "882feb2d3d36accc3a3f5e41c17652d02baa5ba33e14aaef4e14d4ee802fe442",
         ),
+        (
+            {"split": "compositional", "size": 12},
+            "b925446d141efea95c948aeacff692c85aa771e379853e6f93a1b1216741e748",
+        ),
     ],
 )
 def test_pixels_and_words_are_pinned(options, expected):
