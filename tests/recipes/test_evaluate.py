@@ -218,6 +218,17 @@ def test_demo_config_parses(recipe):
     assert set(args.evaluation) == {"zero_shot", "retrieval"}
 
 
+def test_compositional_config_has_all_benchmarks(recipe):
+    from hf_clip_kd.evaluation.compositional import COMPOSITIONAL
+    from hf_clip_kd.recipe_io.parser import RecipeParser
+
+    (args,) = RecipeParser(recipe.EvaluateArguments, recipe.CONFIGS / "compositional.yaml").parse([])
+    assert {block["dataset_name"] for block in args.evaluation.values()} == {*COMPOSITIONAL, "xm3600"}
+    for name, block in args.evaluation.items():
+        given = {"split"} if name == "shapes" else {"annotations", "image_folder"}
+        assert set(block) == {"task", "dataset_name"} | given
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
