@@ -42,6 +42,11 @@ def build_compositional(name: str, options: dict[str, Any], load: Callable[..., 
             f"{where}: `dataset_name: {key!r}` is no compositional benchmark. There are {', '.join(COMPOSITIONAL)}. "
             f"Write e.g. {_EXAMPLES['files']}."
         )
+    if most is not None and (not isinstance(most, int) or most < 1):
+        raise ValueError(
+            f"{where}: `max_samples: {most!r}` is no number of cases. It must be 1 or more. Write `max_samples: 100`, "
+            "or leave it out for all."
+        )
     benchmark = COMPOSITIONAL[key]
     if key != "shapes":
         try:

@@ -16,6 +16,7 @@ FILES = {"task": "compositional", "dataset_name": "winoground", "annotations": "
         (FILES | {"annotations": 5}, "`annotations: 5` is no path.*Write `annotations: PATH`"),
         (FILES | {"annotation": "a"}, "'annotation' is no argument of the task 'compositional'.*Did you mean"),
         ({"dataset_name": "winoground", "annotations": "a"}, "`image_folder` has no value.*Add `image_folder: PATH`"),
+        (FILES | {"max_samples": 0}, "`max_samples: 0` is no number of cases.*1 or more.*leave it out for all"),
         ({"dataset_name": "shapes"}, "`split: test` asks for what `shapes` does not have.*split: compositional"),
         (
             {"dataset_name": "shapes", "split": "compositional", "annotations": "a"},
