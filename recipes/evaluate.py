@@ -5,6 +5,7 @@ CLIP_benchmark's tools read, and all of them into one table. The block `evaluati
 
     accelerate launch recipes/evaluate.py                                   # the models that the demo left behind
     accelerate launch recipes/evaluate.py --model_name_or_path open_clip:ViT-B-16/laion2b_s34b_b88k
+    accelerate launch recipes/evaluate.py --model_name_or_path outputs/my_student --suite wds  # wds/*/test/*.tar
     accelerate launch recipes/evaluate.py \
         --model_name_or_path '["outputs/my_student", "openai/clip-vit-base-patch16"]' --evaluation \
         '{"zero_shot": {"dataset_name": "uoft-cs/cifar10", "image_column": "img", "templates": "cifar10"}}'
@@ -23,15 +24,17 @@ from accelerate import PartialState
 from huggingface_hub import snapshot_download
 
 import hf_clip_kd as kd
-from hf_clip_kd.evaluation import build_evaluator, measure
+from hf_clip_kd.evaluation import SequentialEvaluator, build_evaluator, measure
 from hf_clip_kd.evaluation.representation import NOT_SHARES
+from hf_clip_kd.evaluation.suite import suite_blocks, suite_means
 from hf_clip_kd.hub.run import HubArguments, check_run, push_run
 from hf_clip_kd.models.names import parse_name
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
-from hf_clip_kd.recipe_io.results import check_counts
+from hf_clip_kd.recipe_io.results import check_counts, save_results
 from hf_clip_kd.teachers.base import as_dtype
 
 CONFIGS = Path(__file__).parent / "configs" / "evaluate"
+MOST_COLUMNS = 12  # A table with more metrics has a line for each.
 
 
 @dataclass(kw_only=True)
@@ -47,8 +50,16 @@ class EvaluateArguments(HubArguments):
             "help": "Tasks to measure: `zero_shot`, `retrieval` and `representation`, each with the arguments of its "
             "data (`dataset_name`, `split`, `image_column`, ...) and of its evaluator (`label_column`, `class_names`, "
             "`templates` or `text_column`, `batch_size`, and for a representation `teacher`, `gromov_wasserstein` and "
-            "`language_model`)."
+            "`language_model`). Also `compositional` and `multilingual_retrieval`, with `annotations` and "
+            "`image_folder`."
         }
+    )
+    suite: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder of data sets in CLIP_benchmark's WebDataset layout, to measure in place of `evaluation`. "
+            "The means of DataComp and VTAB are reported beside the scores."
+        },
     )
     untrained: bool = field(
         default=False, metadata={"help": "Score presets, too, with random weights: the floor of each metric."}
@@ -95,8 +106,10 @@ def folder_with_scores(name: str, output_dir: str) -> Path:
 
 
 def table(rows: dict[str, dict[str, float]]) -> str:
-    """Lay out one model a line, in per cent except for metrics that are no shares."""
+    """Lay out one model a line, or one metric a line. Numbers are per cent except for metrics that are no shares."""
     metrics = list(dict.fromkeys(metric for scores in rows.values() for metric in scores))
+    if len(metrics) > MOST_COLUMNS:
+        return tall_table(rows, metrics)
     headers = [metric.replace("_retrieval_recall", "_R") for metric in metrics]
     width = max(map(len, ["model", *rows]))
     lines = ["  ".join([f"{'model':<{width}}", *headers])]
@@ -107,6 +120,32 @@ def table(rows: dict[str, dict[str, float]]) -> str:
         ]
         lines.append("  ".join([f"{name:<{width}}", *cells]))
     return "\n".join(lines)
+
+
+def tall_table(rows: dict[str, dict[str, float]], metrics: list[str]) -> str:
+    width = max(map(len, metrics))
+    lines = [f"model {number}: {name}" for number, name in enumerate(rows, start=1)]
+    lines.append("  ".join([" " * width, *(f"{f'model {number}':>8}" for number in range(1, len(rows) + 1))]))
+    for metric in metrics:
+        cells = [f"{shown(metric, scores[metric]) if metric in scores else '-':>8}" for scores in rows.values()]
+        lines.append("  ".join([f"{metric:<{width}}", *cells]))
+    return "\n".join(lines)
+
+
+def add_means(
+    args: EvaluateArguments, evaluator: SequentialEvaluator, found: dict[str, float], **model: str
+) -> tuple[dict[str, float], list[str]]:
+    """Add the means over the suite to the scores, store them, and return sentences on those that lack data sets."""
+    scores = {
+        part.name: {metric: found[evaluator.named(part, {metric: 0.0}).popitem()[0]] for metric in part.metric_names}
+        for part in evaluator.evaluators
+    }
+    means, parts = suite_means(scores)
+    if PartialState().is_main_process:
+        record = {"dataset": args.suite, "task": "zeroshot_suite", "config": asdict(args), "details": {"means": parts}}
+        save_results(args.output_dir, metrics=means, **record, **model)
+    sizes = {name: (len(part["sets"]), part["of"]) for name, part in parts.items()}
+    return found | means, [f"{name}: mean of {n} of {of} data sets" for name, (n, of) in sizes.items() if n < of]
 
 
 def shown(metric: str, value: float) -> str:
@@ -131,8 +170,11 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
     check_counts("`model_name_or_path`", {"n_models": len(names)}, {"n_models": 1})
     if state.is_main_process:
         check(args, names)
+    if args.suite is not None:
+        args.evaluation = suite_blocks(args.suite)
     evaluator = build_evaluator(args.evaluation, kd.load_image_text)
     rows: dict[str, dict[str, float]] = {}
+    notes: list[str] = []
     for name in names:
         model = load(args, name, state.device)
         architecture, pretrained = split_name(name)
@@ -146,8 +188,12 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
             pretrained=pretrained,
             config=asdict(args) | {"model_name_or_path": name},
         )
+        if args.suite is not None:
+            model_name = {"model": architecture, "pretrained": pretrained}
+            rows[name], notes = add_means(args, evaluator, rows[name], **model_name)
     if state.is_main_process:
-        print(f"\n{table(rows)}\n\nResults with their config: {args.output_dir}/*.json")
+        print("\n".join(["", table(rows), *notes, ""]))
+        print(f"Results with their config: {args.output_dir}/*.json")
         if args.push_to_hub:
             folder = folder_with_scores(names[0], args.output_dir)
             print(f"On the Hub: {push_run(args, folder, 'Scores')}")

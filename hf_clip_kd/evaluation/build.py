@@ -10,9 +10,13 @@ from typing import Any
 from datasets import ClassLabel, Dataset
 
 from ..data.shapes import QUESTION_TYPES
+from .compositional import OPTIONS as COMPOSITIONAL_OPTIONS
+from .compositional import build_compositional
 from .encode import MAX_BROKEN_SHARE
 from .evaluator import Evaluator, SequentialEvaluator
 from .held_out import HeldOutEvaluator
+from .multilingual import OPTIONS as MULTILINGUAL_OPTIONS
+from .multilingual import build_multilingual
 from .prompts import load_class_names
 from .representation import RepresentationEvaluator, object_keypoints, object_masks
 from .retrieval import RetrievalEvaluator
@@ -41,12 +45,14 @@ _REPRESENTATION_COLUMNS = {
 _HELD_OUT_DATA = ("others", "held_out_questions", "other_questions")
 _OPTIONS = {
     "zero_shot": (*_DATA_OPTIONS, "label_column", "class_names", "templates", "batch_size"),
-    "retrieval": (*_DATA_OPTIONS, "text_column", "batch_size"),
+    "retrieval": (*_DATA_OPTIONS, "text_column", "caption_lines", "batch_size"),
     "representation": (
         *_DATA_OPTIONS, "vqa", "teacher", "layer", "templates", "batch_size", "gromov_wasserstein", "language_model",
         *_REPRESENTATION_COLUMNS,
     ),
     "held_out": (*_DATA_OPTIONS, *_HELD_OUT_DATA, "templates", "layer", "batch_size"),
+    "compositional": COMPOSITIONAL_OPTIONS,
+    "multilingual_retrieval": MULTILINGUAL_OPTIONS,
 }  # fmt: skip
 _EXAMPLE = "`evaluation: {zero_shot: {dataset_name: shapes, split: zero_shot}}`"
 
@@ -57,14 +63,15 @@ def build_evaluator(evaluation: dict[str, dict], load: Callable[..., Dataset]) -
 
     Args:
         evaluation (`dict[str, dict]`):
-            Maps a name to its arguments. The names of tasks are `zero_shot`, `retrieval`, `representation` and
-            `held_out`. Another
-            name, for a second data set, has its task as `task`. The rest are arguments of the data set and of the
-            evaluator. Those of the data set are `dataset_name`, `split`, by default `"test"`, `data_dir`,
-            `data_files`, `image_column`, `max_samples` and so on. Those of the evaluator are `label_column`,
-            `class_names` and `templates`, or `text_column`, and `batch_size`. A representation has `teacher`, `layer`,
-            `templates`, `gromov_wasserstein`, `language_model` and its columns, by default those of [`load_shapes`]
-            that are there. Questions of `shapes` are 24,000 by default, about 4,000 images.
+            Maps a name to its arguments. The names of tasks are `zero_shot`, `retrieval`, `representation`,
+            `held_out`, `compositional` (see [`build_compositional`]) and `multilingual_retrieval` (see
+            [`build_multilingual`]). Another name, for a second data set, has its task as `task`. The rest are
+            arguments of the data set and of the evaluator. Those of the data set are `dataset_name`, `split`, by
+            default `"test"`, `data_dir`, `data_files`, `image_column`, `max_samples` and so on. Those of the
+            evaluator are `label_column`, `class_names` and `templates`, or `text_column`, and `batch_size`. With
+            `caption_lines`, each line of a text is a caption. A representation has `teacher`, `layer`, `templates`,
+            `gromov_wasserstein`, `language_model` and its columns, by default those of [`load_shapes`] that are there.
+            Questions of `shapes` are 24,000 by default, about 4,000 images.
         load (`Callable`):
             [`load_image_text`] or its like: takes the arguments of the data set and gives columns `image` and `text`.
 
@@ -103,6 +110,10 @@ def _build(name: str, options: Any, load: Callable[..., Dataset]) -> Evaluator:
                 f"`evaluation`, {name!r}: {option!r} is no argument of the task {task!r}. The arguments are "
                 f"{', '.join(_OPTIONS[task])}. {hint}"
             )
+    if task == "compositional":
+        return build_compositional(name, options, load)
+    if task == "multilingual_retrieval":
+        return build_multilingual(name, options)
     data_options = (*_DATA_OPTIONS, "vqa")
     data = {"split": "test"} | {key: value for key, value in options.items() if key in data_options}
     rest = {key: value for key, value in options.items() if key not in data_options}
@@ -110,6 +121,9 @@ def _build(name: str, options: Any, load: Callable[..., Dataset]) -> Evaluator:
         rest.setdefault("templates", "shapes")
     if task == "retrieval":
         dataset = _load(name, load, data, rest.pop("text_column", "text"))
+        if rest.pop("caption_lines", False):
+            lines = [text.split("\n") for text in dataset["text"][:]]
+            dataset = dataset.remove_columns("text").add_column("text", lines)
         return RetrievalEvaluator(dataset, name=name, **rest)
     if task == "representation":
         return _representation(name, load, data, rest)
@@ -190,7 +204,8 @@ def _labels_from_text(texts: list[str], class_names: list[str] | None, label_col
             "JSON file, a list, or one that `hf_clip_kd.evaluation.list_class_names()` knows."
         )
     position = {class_name: i for i, class_name in enumerate(class_names)}
-    if all(text in position for text in texts):
+    # A name may be a number, too. WebDataset's `cls` is always the position.
+    if label_column != "cls" and all(text in position for text in texts):
         return [position[text] for text in texts]
     for text in texts:
         if text is None or not text.isdigit():

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from textwrap import shorten
 
-from ..recipe_io.foreign import FieldError, ForeignFileError, convert, read_json
+from ..recipe_io.foreign import FieldError, ForeignFileError, convert, read_json, read_text
 
 _DATA = Path(__file__).parent / "data"
 # ImageNet's names and prompts come out of open_clip, whose lists the published numbers were made with.
@@ -30,7 +30,8 @@ def load_class_names(source: str | Path | Sequence[str]) -> list[str]:
 
     Args:
         source (`str`, `Path` or sequence of `str`):
-            One of [`list_class_names`], a JSON file that holds a list of strings, or the names themselves.
+            One of [`list_class_names`], a JSON file that holds a list of strings, or the names themselves. A `.txt`
+            file has a name on each line.
 
     Raises:
         ValueError: `source` is unknown or no list of names.
@@ -44,7 +45,8 @@ def load_templates(source: str | Path | Sequence[str]) -> list[str]:
 
     Args:
         source (`str`, `Path` or sequence of `str`):
-            One of [`list_templates`], a JSON file that holds a list of strings, or the templates themselves.
+            One of [`list_templates`], a JSON file that holds a list of strings, or the templates themselves. A `.txt`
+            file has a template on each line.
             CLIP_benchmark's `{c}` is read as `{}`.
 
     Raises:
@@ -80,12 +82,14 @@ def _load(source: str | Path | Sequence[str], argument: str, table: Path, open_c
         if not Path(source).is_file():
             raise ValueError(
                 f"`{argument}={str(source)!r}` is neither a known name nor a file. Known names are "
-                f"{sorted([*open_clip_names, *known])}. Pass one of them, a JSON file with a list of strings, or the "
-                f"list itself: `{argument}=[...]`."
+                f"{sorted([*open_clip_names, *known])}. Pass one of them, a JSON file with a list of strings, a text "
+                f"file with a line for each, or the list itself: `{argument}=[...]`."
             )
-        items = read_json(
-            source, object, allowed="It must hold a list of strings.", fix='Write e.g. `["cat", "dog"]`.'
-        )
+        if Path(source).suffix == ".txt":
+            items = _lines(source)
+        else:
+            words = {"allowed": "It must hold a list of strings.", "fix": 'Write e.g. `["cat", "dog"]`.'}
+            items = read_json(source, object, **words)
     else:
         items = list(source) if isinstance(source, Sequence) else source
     try:
@@ -98,3 +102,12 @@ def _load(source: str | Path | Sequence[str], argument: str, table: Path, open_c
             f"is needed. Pass e.g. `{argument}=['...', '...']`, or a JSON file with it."
         )
     return found
+
+
+def _lines(path: str | Path) -> list[str]:
+    """Return the lines of a text file, as CLIP_benchmark does: without spaces around them."""
+    words = {"allowed": "It must hold a text on each line.", "fix": "Fill the line, or delete it."}
+    lines = [line.strip() for line in read_text(path, **words).rstrip().split("\n")]
+    if "" in lines:
+        raise ForeignFileError(path, f"line {lines.index('') + 1} is empty", **words)
+    return lines

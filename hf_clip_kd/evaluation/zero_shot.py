@@ -23,7 +23,8 @@ class ZeroShotClassificationEvaluator(Evaluator):
     ([CLIP](https://huggingface.co/papers/2103.00020), section 3.1.4).
 
     A class is the normalised mean of the normalised features of its prompts. Metrics are CLIP_benchmark's: `acc1`,
-    `acc5` (left out with fewer than five classes) and `mean_per_class_recall`, over the classes that occur.
+    `acc5` (left out with fewer than five classes) and `mean_per_class_recall`, over the classes that occur. The result
+    file has the recall of each of them as `per_class_recall`.
 
     Args:
         dataset ([`~datasets.Dataset`]):
@@ -121,7 +122,15 @@ class ZeroShotClassificationEvaluator(Evaluator):
             hits["acc1"].append(hit_rate(scores, positives, 1))
             hits["acc5"].append(hit_rate(scores, positives, 5))
         acc1 = torch.cat(hits["acc1"])
-        per_class = [acc1[labels == label].mean() for label in labels.unique()]
+        present, sizes = labels.unique(return_counts=True)
+        per_class = [acc1[labels == label].mean() for label in present]
+        # A list, because names may repeat.
+        self.details = {
+            "per_class_recall": [
+                {"class": self.class_names[label], "recall": round(recall.item(), 6), "n_images": size}
+                for label, recall, size in zip(present.tolist(), per_class, sizes.tolist(), strict=True)
+            ]
+        }
         metrics = {
             "acc1": acc1.mean().item(),
             "acc5": torch.cat(hits["acc5"]).mean().item(),

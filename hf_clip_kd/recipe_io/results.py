@@ -134,7 +134,8 @@ def result_path(folder: str | Path, *, dataset: str, model: str, task: str, pret
 def data_name(block: dict[str, Any]) -> str:
     """Return the name of the data in a block of `evaluation`: their place and their split."""
     source = block.get("data_dir") or block.get("data_files") or block["dataset_name"]
-    return f"{source}/{block.get('split', 'test')}"
+    # The folder names the data in CLIP_benchmark's layout.
+    return f"{str(source).removesuffix('/test/*.tar')}/{block.get('split', 'test')}"
 
 
 def write_whole(path: Path, data: str | bytes) -> None:

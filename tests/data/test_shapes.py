@@ -11,7 +11,7 @@ from datasets import ClassLabel
 
 from hf_clip_kd.data.shapes import COLORS, QUESTION_TYPES, SHAPES, SHAPES_CLASS_NAMES, SHAPES_TEMPLATES, load_shapes
 from hf_clip_kd.data.shapes.render import PALETTE
-from hf_clip_kd.data.shapes.scenes import CHUNK, SIZES, SPLITS, TEXTURES, draw_scenes
+from hf_clip_kd.data.shapes.scenes import CHANGES, CHUNK, PAIRED, SIZES, SPLITS, TEXTURES, draw_scenes
 from hf_clip_kd.data.shapes.text import MAX_WORDS, captions, questions, synthetic_captions
 
 
@@ -44,6 +44,10 @@ def scenes_of(split, chunks=4):
             {"split": "retrieval", "size": 4, "image_size": 77},
             "882feb2d3d36accc3a3f5e41c17652d02baa5ba33e14aaef4e14d4ee802fe442",
         ),
+        (
+            {"split": "compositional", "size": 12},
+            "b925446d141efea95c948aeacff692c85aa771e379853e6f93a1b1216741e748",
+        ),
     ],
 )
 def test_pixels_and_words_are_pinned(options, expected):
@@ -71,7 +75,8 @@ def test_splits_and_seeds_share_no_image():
 @pytest.mark.parametrize("image_size", [16, 32, 45])
 def test_columns(split, image_size):
     dataset = load_shapes(split, size=3, image_size=image_size)
-    assert dataset.column_names == (["image", "text", "label"] if split == "zero_shot" else ["image", "text"])
+    others = {"zero_shot": ["label"], "compositional": ["pair", "change"]}
+    assert dataset.column_names == ["image", "text", *others.get(split, [])]
     assert dataset.split == split
     image = dataset[2]["image"]
     assert (image.size, image.mode) == ((image_size, image_size), "RGB")
@@ -95,11 +100,12 @@ def test_objects_of_an_image_differ(split):
     _, fewest, most = SPLITS[split]
     for scenes in scenes_of(split):
         assert set(scenes.count.tolist()) == set(range(fewest, most + 1))
-        kinds = np.sort(scenes.color * len(SHAPES) + scenes.shape, axis=1)
+        present = np.arange(4) < (2 if split == PAIRED else 4)
+        kinds = np.sort((scenes.color * len(SHAPES) + scenes.shape)[:, present], axis=1)
         assert (np.diff(kinds, axis=1) > 0).all()
         assert ((0 <= kinds) & (kinds < 64)).all()
         assert (np.sort(scenes.cell, axis=1) == np.arange(4)).all()
-        assert (scenes.shape[:, 1:] != scenes.shape[:, :1]).all()
+        assert (scenes.shape[:, present][:, 1:] != scenes.shape[:, :1]).all()
 
 
 def test_attributes_are_uniform():
@@ -215,6 +221,72 @@ def test_second_captions_are_true_and_pinned():
         hashlib.sha256(words.encode()).hexdigest()
         == "f61d53606425c4580b445e8ef459e3f6b17593158fcf89fb44eff53334cc7dc8"
     )
+
+
+def is_true(text, scenes, row):
+    """Read a caption of two objects again, and look for them and for their relation in a scene."""
+    words = text.split()
+    first, second = (i for i, word in enumerate(words) if word in SHAPES)
+    found = []
+    for spot in (first, second):
+        start = max(i for i in range(spot) if words[i] == "a")
+        told = {*words[start + 1 : spot + 1]}
+        names = (COLORS, scenes.color), (SHAPES, scenes.shape), (SIZES, scenes.size), (TEXTURES, scenes.texture)
+        known = [{values[numbers[row, i]] for values, numbers in names} for i in range(2)]
+        found.append({i for i in range(2) if told <= known[i]})
+    holds = {
+        (i, j)
+        for i in found[0]
+        for j in found[1] - {i}
+        for dx, dy in [scenes.center[row, i] - scenes.center[row, j]]
+        if {"left": dx < 0, "right": dx > 0, "above": dy < 0, "over": dy < 0, "below": dy > 0, "under": dy > 0}[
+            words[first + 1]
+        ]
+    }
+    return bool(holds)
+
+
+def test_pairs_differ_in_a_single_thing():
+    seen, changed = Counter(), Counter()
+    for chunk, scenes in enumerate(scenes_of(PAIRED)):
+        texts = captions(scenes)
+        for row in range(0, CHUNK, 2):
+            change = CHANGES[(chunk * CHUNK + row) // 2 % 3]
+            seen[change] += 1
+            facts = {name: getattr(scenes, name)[:, :2] for name in ("color", "shape", "size", "texture")}
+            differ = {name for name, values in facts.items() if (values[row] != values[row + 1]).any()}
+            words = [sorted(text.split()) for text in texts[row : row + 2]]
+            assert (scenes.background[row] == scenes.background[row + 1]).all()
+            assert (scenes.cell[row] == scenes.cell[row + 1]).all()
+            assert len(texts[row].split()) == len(texts[row + 1].split())
+            if change == "changed_attribute":
+                (name,) = differ
+                assert (facts[name][row] != facts[name][row + 1]).sum() == 1
+                assert len(set(words[0]) ^ set(words[1])) <= 2 and words[0] != words[1]
+                changed[name] += 1
+                continue
+            assert words[0] == words[1] and texts[row] != texts[row + 1]
+            expected = {"color"} if change == "swapped_colors" else {"color", "shape"}
+            assert expected <= differ and (change == "swapped_places" or differ == expected)
+            for name in differ:
+                assert (facts[name][row] == facts[name][row + 1, ::-1]).all()
+    assert max(seen.values()) - min(seen.values()) <= 1
+    assert set(changed) == {"color", "shape", "size", "texture"}
+    assert max(changed.values()) < 1.1 * min(changed.values())
+
+
+def test_the_caption_of_a_pair_is_false_about_the_other():
+    for scenes in scenes_of(PAIRED):
+        for row, text in enumerate(captions(scenes)):
+            assert is_true(text, scenes, row), text
+            assert not is_true(text, scenes, row ^ 1), text
+
+
+def test_rows_of_a_pair_stand_together():
+    rows = load_shapes(PAIRED, size=CHUNK + 6)
+    assert rows["pair"][:] == [i // 2 for i in range(CHUNK + 6)]
+    assert rows["change"][:] == [CHANGES[i // 2 % 3] for i in range(CHUNK + 6)]
+    assert len(load_shapes(PAIRED, image_size=16)) == 3000
 
 
 def test_zero_shot_labels():

@@ -72,3 +72,13 @@ def test_a_result_that_cannot_be_written_leaves_the_old_one(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         save_results(tmp_path, metrics={"acc1": float("nan")}, **arguments)
     assert json.loads(path.read_text())["metrics"] == {"acc1": 0.5}
+
+
+def test_lines_of_a_text_file_are_names_or_templates(tmp_path):
+    (tmp_path / "classnames.txt").write_text("cat \ndog\r\ncat\n\n")
+    assert load_class_names(tmp_path / "classnames.txt") == ["cat", "dog", "cat"]
+    (tmp_path / "templates.txt").write_text("a {c}.\nthe {c}!\n")
+    assert load_templates(str(tmp_path / "templates.txt")) == ["a {}.", "the {}!"]
+    (tmp_path / "classnames.txt").write_text("cat\n\ndog\n")
+    with pytest.raises(ValueError, match=r"classnames\.txt: line 2 is empty.*a text on each line"):
+        load_class_names(tmp_path / "classnames.txt")

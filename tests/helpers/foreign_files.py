@@ -11,10 +11,12 @@ from hf_clip_kd.data.instruct import load_instruct
 from hf_clip_kd.data.pictures.emoji import read_emoji
 from hf_clip_kd.data.pictures.stamps import read_caption
 from hf_clip_kd.data.reading.cached import source_of_cache
+from hf_clip_kd.evaluation.compositional import COMPOSITIONAL
 from hf_clip_kd.evaluation.prompts import load_class_names, load_templates
 from hf_clip_kd.evaluation.vqa import READERS as VQA
 from hf_clip_kd.evaluation.vqa import Sample
 from hf_clip_kd.evaluation.vqa.benchmarks.llava_questions import read_answers
+from hf_clip_kd.evaluation.xm3600 import read_xm3600
 from hf_clip_kd.export.importing.architecture import read_architecture
 from hf_clip_kd.hub.cards.sources import read_recipe
 from hf_clip_kd.models.presets import named, read_config
@@ -33,6 +35,8 @@ SEED |= {"question_type_id": 3} | {f"choice_{letter}": "red" for letter in "abcd
 MMMU = {"id": "validation_Art_1", "prompt": "red?", "question_type": "multiple-choice", "image": "1.jpg"}
 MMMU |= {"all_choices": ["A", "B"], "index2ans": {"A": "red", "B": "blue"}}
 SCIENCE = {"question": "red?", "choices": ["a", "b"], "answer": 1, "hint": "", "image": None, "subject": "red"}
+BOX = {"bbox_x": 0, "bbox_y": 0, "bbox_w": 4, "bbox_h": 4}
+VG = {"image_path": "1.jpg", "true_caption": "red", "false_caption": "blue"} | BOX
 TOWER = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
 TALK = {
     "id": "x",
@@ -66,6 +70,21 @@ def aside(path, name, content):
 def mme(path):
     Image.new("RGB", (4, 4)).save(path.with_suffix(".jpg"))
     return VQA["mme"](path.parents[1])
+
+
+def captions(name):
+    """Return a reader of a compositional benchmark, which finds the picture `1.jpg` beside the file."""
+
+    def read(path):
+        Image.new("RGB", (4, 4)).save(path.parent / "1.jpg")
+        return COMPOSITIONAL[name].read(path, path.parent)
+
+    return read
+
+
+def xm3600(path):
+    Image.new("RGB", (4, 4)).save(path.parent / "1.jpg")
+    return read_xm3600(path, path.parent)
 
 
 def study(path):
@@ -139,6 +158,20 @@ READERS = {
         b'{"question_id": 1, "prompt": "b", "text": "red"}\n',
         lambda path: read_answers(path, [Sample("1", None, "b")]),
     ),
+    "sugarcrepe": (
+        "a.json",
+        {"0": {"filename": "1.jpg", "caption": "red", "negative_caption": "blue"}},
+        captions("sugarcrepe"),
+    ),
+    "winoground": (
+        "a.jsonl",
+        b'{"id": 1, "image_0": "1.jpg", "image_1": "1.jpg", "caption_0": "red", "caption_1": "b"}\n',
+        captions("winoground"),
+    ),
+    "aro relations": ("a.json", [VG | {"relation_name": "red"}], captions("vg_relation")),
+    "aro attributes": ("a.json", [VG | {"attributes": ["red", "b"]}], captions("vg_attribution")),
+    "aro order": ("a.json", [{"image": "1.jpg", "caption_options": ["red", "b"]}], captions("coco_order")),
+    "xm3600": ("a.jsonl", b'{"image/key": "1", "de": {"caption": ["red"]}}\n', xm3600),
     "conversations": ("a.json", [TALK], conversations),
     "conversations by lines": ("a.jsonl", json.dumps(TALK).encode() + b"\n", conversations),
     "conversations by questions": ("a.jsonl", json.dumps(QUESTION).encode() + b"\n", conversations),
@@ -151,6 +184,7 @@ READERS = {
     ),
     "class names": ("a.json", ["red", "blue"], load_class_names),
     "templates": ("a.json", ["a red {}"], load_templates),
+    "class names by lines": ("a.txt", b"red\n1\n", load_class_names),
     "student": (
         "a.json",
         {

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from tar_files import write_tars
 
 from hf_clip_kd.evaluation import load_results
 
@@ -164,11 +165,68 @@ def test_two_data_sets_of_one_task(evaluate_main, student_folder):
     assert {"retrieval/image_retrieval_recall@1", "again/image_retrieval_recall@1"} <= set(scores)
 
 
+def test_the_pairs_of_shapes_are_scored(evaluate_main, student_folder, tmp_path):
+    evaluation = {"compositional": {"dataset_name": "shapes", "split": "compositional", "max_samples": 48}}
+    (scores,) = evaluate_main(student_folder, evaluation).values()
+    kinds = ("", "/swapped_colors", "/swapped_places", "/changed_attribute")
+    assert set(scores) == {f"{metric}{kind}" for metric in ("text_acc", "image_acc", "acc") for kind in kinds}
+    (record,) = load_results(tmp_path / "results")
+    assert (record["task"], record["dataset"]) == ("image_caption_selection", "shapes/compositional")
+    assert (record["n_cases"], record["n_images"], record["metrics"]) == (24, 48, scores)
+    assert record["protocol"].endswith("a tie is wrong") and set(record["confidence_intervals"]) == set(scores)
+    assert record["by_category"]["swapped_places"]["n_cases"] == 8
+
+
+def test_a_suite_is_one_command(evaluate_main, student_folder, tmp_path, capsys):
+    for name in ("wds_vtab-pets_test", "wds_cars"):
+        write_tars(tmp_path / "wds" / name / "test", sizes=(4, 3), ending="cls", value=lambda i: i % 2)
+        (tmp_path / "wds" / name / "classnames.txt").write_text("cat\ndog\n")
+        (tmp_path / "wds" / name / "zeroshot_classification_templates.txt").write_text("a photo of a {c}.\n")
+    scores = evaluate_main(student_folder, SHAPES, "--suite", str(tmp_path / "wds"))[student_folder]
+    sets = {"vtab-pets": "mean_per_class_recall", "cars": "acc1"}  # main metrics of DataComp
+    found = {f"{name}/{metric}" for name in sets for metric in ("acc1", "mean_per_class_recall")}
+    means = {"average_acc1", "vtab_average", "datacomp_average", "datacomp_average/vtab"}
+    assert set(scores) == found | means
+    assert scores["datacomp_average"] == pytest.approx(sum(scores[f"{name}/{sets[name]}"] for name in sets) / 2)
+    records = {record["task"]: record for record in load_results(tmp_path / "results")}
+    assert {record["dataset"] for record in load_results(tmp_path / "results")} == {
+        str(tmp_path / "wds"),
+        *(f"{tmp_path}/wds/{name}/test" for name in ("wds_vtab-pets_test", "wds_cars")),
+    }
+    assert records["zeroshot_suite"]["means"]["vtab_average"] == {"sets": ["vtab-pets"], "of": 19}
+    assert [row["n_images"] for row in records["zeroshot_classification"]["per_class_recall"]] == [4, 3]
+    out = capsys.readouterr().out
+    assert "datacomp_average: mean of 2 of 38 data sets" in out and "average_acc1: mean" not in out
+
+
+def test_a_suite_without_data_is_named(evaluate_main, student_folder, tmp_path):
+    with pytest.raises(ValueError, match="`suite=.*empty' holds no data set.*Pass such a folder"):
+        evaluate_main(student_folder, SHAPES, "--suite", str(tmp_path / "empty"))
+
+
+def test_many_metrics_get_a_line_each(recipe):
+    rows = {"a": {f"m{i}": i / 100 for i in range(13)}, "b": {"m12": 0.5}}
+    lines = recipe.table(rows).split("\n")
+    assert lines[:2] == ["model 1: a", "model 2: b"] and len(lines) == 3 + 13
+    assert lines[-1].split() == ["m12", "12.0", "50.0"] and lines[-2].split() == ["m11", "11.0", "-"]
+
+
 def test_demo_config_parses(recipe):
     from hf_clip_kd.recipe_io.parser import RecipeParser
 
     (args,) = RecipeParser(recipe.EvaluateArguments, recipe.CONFIGS / "demo.yaml").parse([])
     assert set(args.evaluation) == {"zero_shot", "retrieval"}
+
+
+def test_compositional_config_has_all_benchmarks(recipe):
+    from hf_clip_kd.evaluation.compositional import COMPOSITIONAL
+    from hf_clip_kd.recipe_io.parser import RecipeParser
+
+    (args,) = RecipeParser(recipe.EvaluateArguments, recipe.CONFIGS / "compositional.yaml").parse([])
+    assert {block["dataset_name"] for block in args.evaluation.values()} == {*COMPOSITIONAL, "xm3600"}
+    for name, block in args.evaluation.items():
+        given = {"split"} if name == "shapes" else {"annotations", "image_folder"}
+        assert set(block) == {"task", "dataset_name"} | given
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from datasets import ClassLabel, Dataset, DatasetInfo, Features, Image, List, Na
 
 from .drawn import drawn
 from .render import render
-from .scenes import CHUNK, COLORS, SHAPES, SPLITS, Draws, draw_scenes
+from .scenes import CHANGES, CHUNK, COLORS, PAIRED, SHAPES, SPLITS, Draws, changes, draw_scenes
 from .text import (
     QUESTION_TYPES,
     SHAPES_CLASS_NAMES,
@@ -25,7 +25,14 @@ from .text import (
     synthetic_captions,
 )
 
-DEFAULT_SIZES = {"train": 40_000, "validation": 2_000, "test": 2_000, "zero_shot": 2_000, "retrieval": 1_000}
+DEFAULT_SIZES = {
+    "train": 40_000,
+    "validation": 2_000,
+    "test": 2_000,
+    "zero_shot": 2_000,
+    "retrieval": 1_000,
+    "compositional": 3_000,
+}
 VQA_SPLITS = ("train", "validation", "test")
 MIN_IMAGE_SIZE = 16
 # Pixels drawn at once. This number keeps the canvas and its temporaries in the caches of a core.
@@ -43,19 +50,22 @@ def load_shapes(split="train", size=None, seed=0, image_size=32, vqa=False, synt
         split (`str`, *optional*, defaults to `"train"`):
             - `"train"`, `"validation"`, `"test"`: 1 to 4 objects per image;
             - `"zero_shot"`: one object, with its class. Each run of 64 images holds each class once;
-            - `"retrieval"`: 2 to 4 objects.
+            - `"retrieval"`: 2 to 4 objects;
+            - `"compositional"`: 2 objects. Two rows after each other are a pair that differs in a single thing. The
+              caption of each is false about the other.
 
             The splits share no image.
         size (`int`, *optional*):
-            Number of rows. The default is 40,000 for `"train"`, 1,000 for `"retrieval"` and 2,000 for the others.
+            Number of rows. The default is 40,000 for `"train"`, 1,000 for `"retrieval"`, 3,000 for `"compositional"`
+            and 2,000 for the others.
         seed (`int`, *optional*, defaults to `0`):
             Seed of the world, at least 0. Another seed makes another world of the same kind.
         image_size (`int`, *optional*, defaults to `32`):
             Side of the images in pixels, at least 16. Below 32 textures get hard to see.
         vqa (`bool`, *optional*, defaults to `False`):
             One row per question instead of one per image. Six rows after each other show the same image, one for each
-            type of question. `"zero_shot"` and `"retrieval"` have no questions: their number of objects gives answers
-            away.
+            type of question. `"zero_shot"`, `"retrieval"` and `"compositional"` have no questions: their number of
+            objects gives answers away.
         synthetic_text (`bool`, *optional*, defaults to `False`):
             Add a second caption of each image in other words, as from a captioning model. All else stays the same.
         questions (`bool`, *optional*, defaults to `False`):
@@ -65,6 +75,8 @@ def load_shapes(split="train", size=None, seed=0, image_size=32, vqa=False, synt
         [`~datasets.Dataset`] with the columns
         - `image` (RGB) and `text` (one caption);
         - for `"zero_shot"`: `label`, a [`~datasets.ClassLabel`] over `SHAPES_CLASS_NAMES`;
+        - for `"compositional"`: `pair`, the number of the pair, and `change`. That is `"swapped_colors"`,
+          `"swapped_places"` or `"changed_attribute"` (of colour, shape, texture and size in turn);
         - with `vqa`: `question`, `answers` (list of the right words, here one) and `question_type`;
         - with `synthetic_text`: `synthetic_text` (one caption);
         - with `questions`: `question` (six of them) and `answers` (for each the list of right words).
@@ -95,7 +107,7 @@ def load_shapes(split="train", size=None, seed=0, image_size=32, vqa=False, synt
         scenes = draw_scenes(seed, split, chunk)[:wanted]
         draw = partial(_pixels, scenes, image_size, Draws(seed, SPLITS[split][0], chunk, stream=1))
         pixels = drawn(split, seed, chunk, image_size, draw) if wanted == CHUNK else draw()
-        tables.append(_table(scenes, pixels, features, vqa))
+        tables.append(_table(scenes, pixels, features, vqa, first=chunk * CHUNK))
     table = pa.concat_tables(tables).slice(0, rows)
     # `datasets` hashes an in-memory table byte by byte unless it gets a fingerprint.
     key = f"shapes-1 {split} {rows} {seed} {image_size} {vqa}"
@@ -111,6 +123,8 @@ def _features(split, vqa, synthetic_text, questions):
     features = {"image": Image(), "text": Value("string")}
     if split == "zero_shot":
         features["label"] = ClassLabel(names=list(SHAPES_CLASS_NAMES))
+    if split == PAIRED:
+        features |= {"pair": Value("int64"), "change": Value("string")}
     if vqa:
         features |= {"question": Value("string"), "answers": List(Value("string")), "question_type": Value("string")}
     elif questions:
@@ -129,10 +143,13 @@ def _pixels(scenes, image_size, noise):
     )
 
 
-def _table(scenes, pixels, features, vqa):
-    """Return the rows of scenes with their pixels."""
+def _table(scenes, pixels, features, vqa, first):
+    """Return the rows of scenes with their pixels. `first` is the number of the first image in its split."""
     texts = captions(scenes)
     columns = {"label": class_labels(scenes)[:, 0]} if "label" in features else {}
+    if "pair" in features:
+        rows = first + np.arange(len(scenes.count))
+        columns = {"pair": rows // 2, "change": [CHANGES[change] for change in changes(rows)]}
     if vqa:
         asked, answers, types = zip(*questions(scenes), strict=True)
         columns = {"question": asked, "answers": [[answer] for answer in answers], "question_type": types}
@@ -194,4 +211,4 @@ def _check(split, size, seed, image_size, vqa):
         )
 
 
-__all__ = ["COLORS", "QUESTION_TYPES", "SHAPES", "SHAPES_CLASS_NAMES", "SHAPES_TEMPLATES", "load_shapes"]
+__all__ = ["CHANGES", "COLORS", "QUESTION_TYPES", "SHAPES", "SHAPES_CLASS_NAMES", "SHAPES_TEMPLATES", "load_shapes"]

@@ -19,7 +19,12 @@ SPLITS = {
     "test": (2, 1, 4),
     "zero_shot": (3, 1, 1),
     "retrieval": (4, 2, 4),
+    "compositional": (5, 2, 2),
 }
+
+# Differences between the two scenes of a pair, in turn. A pair is two rows after each other of this split.
+PAIRED = "compositional"
+CHANGES = ("swapped_colors", "swapped_places", "changed_attribute")
 
 # Scenes are drawn in whole chunks, so an image does not depend on the number of images.
 CHUNK = 512
@@ -103,7 +108,7 @@ def draw_scenes(seed, split, chunk):
         chunk (`int`): Number of the chunk.
 
     Returns:
-        [`Scenes`] with n = `CHUNK`.
+        [`Scenes`] with n = `CHUNK`. Those of `"compositional"` are pairs, see [`_in_pairs`].
     """
     number, fewest, most = SPLITS[split]
     draws = Draws(seed, number, chunk, stream=0)
@@ -122,7 +127,7 @@ def draw_scenes(seed, split, chunk):
     base = draws.between(45, 125, (CHUNK, 1, 1, 1))
     segment = draws.between(0, 32, (CHUNK, 2, 4))
     segment[..., 2] = np.where(segment[..., 2] == segment[..., 0], segment[..., 0] + 1, segment[..., 2])
-    return Scenes(
+    scenes = Scenes(
         count=count,
         cell=cell,
         color=color,
@@ -141,6 +146,76 @@ def draw_scenes(seed, split, chunk):
         wording=draws.below(2**32, (CHUNK, 4)),
         asked=draws.below(2**32, (CHUNK, 6)),
     )
+    return _in_pairs(scenes, chunk) if split == PAIRED else scenes
+
+
+def changes(rows):
+    """Return the change of each row of `"compositional"`: an index into `CHANGES`, int64 like `rows`."""
+    return rows // 2 % len(CHANGES)
+
+
+def _in_pairs(scenes, chunk):
+    """
+    Return pairs of scenes of two objects that differ in a single thing.
+
+    Rows 2k and 2k + 1 are a pair, made of scene k. Colours change places, objects change places, or one attribute of
+    one object changes. The colours and the shapes of two objects differ, before and after. The caption of the one
+    scene is false about the other. Two captions with changed places have the same words in another order.
+
+    Args:
+        scenes ([`Scenes`]): The `CHUNK` scenes of a chunk with two objects each. The second half is not used.
+        chunk (`int`): Number of the chunk.
+
+    Returns:
+        [`Scenes`] with n = `CHUNK`.
+    """
+    first = {part.name: getattr(scenes, part.name)[: CHUNK // 2].copy() for part in fields(scenes)}
+    bits, color = first["asked"], first["color"]
+    other_color = (color[:, 0] + 1 + (bits[:, 2] * (len(COLORS) - 1) >> 32)) % len(COLORS)
+    color[:, 1] = np.where(color[:, 1] == color[:, 0], other_color, color[:, 1])
+    second = {name: values.copy() for name, values in first.items()}
+    rows = chunk * CHUNK + 2 * np.arange(CHUNK // 2)
+    swapped = {0: ("color", "tint"), 1: tuple(set(first) - {"count", "cell", "center", *_OF_THE_IMAGE})}
+    for change, names in swapped.items():
+        some = changes(rows) == change
+        for name in names:
+            second[name][some, :2] = first[name][some, 1::-1]
+    for turn, attribute in enumerate(_VALUES):
+        some = np.nonzero((changes(rows) == 2) & (rows // 2 // len(CHANGES) % len(_VALUES) == turn))[0]
+        item = bits[some, 0] >> 31
+        second[attribute][some, item] = _other_value(first[attribute][some, :2], item, bits[some, 1], attribute)
+        if attribute in _TOLD:
+            first[_TOLD[attribute]][some, item] = second[_TOLD[attribute]][some, item] = True
+        if attribute == "size":
+            second["radius"][some, item] = np.where(second["size"][some, item] == 1, 6.75, 4.375)
+    both = {name: np.stack([first[name], second[name]], axis=1) for name in first}
+    return Scenes(**{name: values.reshape(CHUNK, *values.shape[2:]) for name, values in both.items()})
+
+
+# Parts of a scene that belong to no object.
+_OF_THE_IMAGE = ("background", "segment", "segment_color", "wording", "asked")
+# Number of values of each attribute, and the choice to name those that a caption may leave out.
+_VALUES = {"color": len(COLORS), "shape": len(SHAPES), "texture": len(TEXTURES), "size": len(SIZES)}
+_TOLD = {"texture": "says_texture", "size": "says_size"}
+
+
+def _other_value(values, item, bits, attribute):
+    """
+    Return another value for one of two objects. A new colour or shape is not that of the other object, either.
+
+    Args:
+        values (`np.ndarray`): int64 (k, 2), the values of both objects.
+        item (`np.ndarray`): int64 (k,), 0 or 1: the object that changes.
+        bits (`np.ndarray`): int64 (k,), 32 random bits each.
+        attribute (`str`): Key of `_VALUES`.
+    """
+    number, own = _VALUES[attribute], np.take_along_axis(values, item[:, None], axis=1)[:, 0]
+    if attribute in _TOLD:
+        return (own + 1 + (bits * (number - 1) >> 32)) % number
+    new = bits * (number - 2) >> 32
+    for taken in np.sort(values, axis=1).T:
+        new = new + (new >= taken)
+    return new
 
 
 def _distinct_kinds(draws, labelled):

@@ -15,6 +15,7 @@ from .markdown import Markdown, code, plain, public, table
 TASKS = {
     "zeroshot_classification": ("zero-shot-image-classification", "Zero-shot classification"),
     "zeroshot_retrieval": ("image-text-retrieval", "Zero-shot retrieval"),
+    "image_caption_selection": ("image-text-retrieval", "Choice of captions"),
 }
 VQA = ("visual-question-answering", "Visual question answering")
 # MME counts points; all other metrics are fractions.

@@ -63,6 +63,11 @@ def signed(value: float, digits: int = 2) -> str:
 ZERO_SHOT = Metric("zero-shot accuracy", ("student",), "acc1")
 IMAGE_RETRIEVAL = Metric("image R@1", ("student",), "image_retrieval_recall@1")
 TEXT_RETRIEVAL = Metric("text R@1", ("student",), "text_retrieval_recall@1")
+# Winoground's three scores, of the compositional pairs of `shapes` and of other benchmarks.
+TEXT_SCORE = Metric("compositional text score", ("student",), "text_acc")
+IMAGE_SCORE = Metric("compositional image score", ("student",), "image_acc")
+GROUP_SCORE = Metric("compositional group score", ("student",), "acc")
+COMPOSITIONAL = (TEXT_SCORE, IMAGE_SCORE, GROUP_SCORE)
 VQA = Metric("VQA accuracy", ("vqa",), "accuracy")
 # Mean bits of the accepted answer: 0 for a model that is sure of it.
 BITS = Metric("VQA answer bits", ("vqa",), "answer_bits", percent=False, lower_is_better=True)
@@ -85,7 +90,18 @@ C_SCORE = Metric("C score", ("representation", "vqa"), "c_score", percent=False)
 TRAINING_FREE = (GROMOV_WASSERSTEIN, A_SCORE, C_SCORE)
 RANK = Metric("effective rank, VQA images", ("representation", "vqa"), "effective_rank", percent=False)
 # Columns of the tables.
-METRICS = (ZERO_SHOT, IMAGE_RETRIEVAL, TEXT_RETRIEVAL, VQA, BITS, AREA, QUESTION_PROBE, *CKA.values(), RANK)
+METRICS = (
+    ZERO_SHOT,
+    IMAGE_RETRIEVAL,
+    TEXT_RETRIEVAL,
+    *COMPOSITIONAL,
+    VQA,
+    BITS,
+    AREA,
+    QUESTION_PROBE,
+    *CKA.values(),
+    RANK,
+)
 # Values of a study's `meter`, and the number that its findings call VQA then.
 METERS = {"accuracy": VQA, "answer_bits": BITS, "curve_area": AREA, "question_probe": QUESTION_PROBE}
 
@@ -101,9 +117,20 @@ def question_types(cell: dict[str, Any]) -> dict[str, float]:
     return {name: value for name, value in found.items() if name.count("/") == fewest}
 
 
+def changed_captions(cell: dict[str, Any]) -> dict[str, float]:
+    """Return the compositional text score of each category in per cent, such as `swapped_colors`."""
+    mark = f"{TEXT_SCORE.key}/"
+    return {
+        f"{before}{category}": 100 * value
+        for key, value in (cell.get("student") or {}).items()
+        for before, found, category in [key.partition(mark)]
+        if found
+    }
+
+
 def probes(cell: dict[str, Any]) -> dict[str, float]:
     """Return all scores that are cheaper than VQA: zero-shot, retrieval and the representation's."""
-    titles = {metric.key: metric.title for metric in (ZERO_SHOT, IMAGE_RETRIEVAL, TEXT_RETRIEVAL)}
+    titles = {metric.key: metric.title for metric in (ZERO_SHOT, IMAGE_RETRIEVAL, TEXT_RETRIEVAL, *COMPOSITIONAL)}
     found = {titles.get(key, key): value for key, value in (cell.get("student") or {}).items()}
     for images, block in (cell.get("representation") or {}).items():
         found |= {f"{key} ({IMAGES.get(images, images)})": value for key, value in block.items()}

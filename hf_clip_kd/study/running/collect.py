@@ -24,7 +24,12 @@ from .stages import Stage, digits, with_needed
 REPRESENTATION = "representation"
 SEED = 42  # Default of `transformers.TrainingArguments`.
 # A recipe's name of a task, and the name in its results.
-TASKS = {"zero_shot": "zeroshot_classification", "retrieval": "zeroshot_retrieval"}
+TASKS = {
+    "zero_shot": "zeroshot_classification",
+    "retrieval": "zeroshot_retrieval",
+    "multilingual_retrieval": "zeroshot_retrieval",
+    "compositional": "image_caption_selection",
+}
 # Keys of the single questions and of the curve. A tower has them once, in `towers`.
 LONG = ("vqa_bits", "vqa_images", "vqa_types", "curve")
 
@@ -116,7 +121,7 @@ def write_study(plan: Plan, root: Path) -> Path:
 
 def blocks(plan: Plan, measured: Measured, root: Path) -> dict[str, Any]:
     """
-    Return the numbers of one tower: `student` (zero-shot and retrieval), `vqa`, `cost` and so on.
+    Return the numbers of one tower: `student` (zero-shot, retrieval, compositional), `vqa`, `cost` and so on.
 
     `question_probe` has the probe's own learning curve over images, by the name of the image set.
     """

@@ -11,13 +11,14 @@ import argparse
 import re
 from pathlib import Path
 
-from . import benchmarks, flags, losses, recipes, scaling, students, vlm_towers
+from . import benchmarks, caption_benchmarks, flags, losses, recipes, scaling, students, vlm_towers
 
 ROOT = Path(__file__).parents[3]
 TABLES = {
     "losses": losses.table,
     "students": students.table,
     "benchmarks": benchmarks.table,
+    "caption_benchmarks": caption_benchmarks.table,
     "scripts": recipes.scripts,
     "configs": recipes.configs,
     "scaling": scaling.table,

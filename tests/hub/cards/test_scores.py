@@ -47,3 +47,17 @@ def test_scores_without_bits_say_nothing_of_them():
 
 def test_metadata_has_the_main_metric_alone():
     assert [result.metric_name for result in eval_results([RECORD], vlm=True)] == ["accuracy"]
+
+
+def test_a_choice_of_captions_is_no_vqa():
+    record = {
+        "task": "image_caption_selection",
+        "dataset": "winoground/test",
+        "metrics": {"text_acc": 0.3, "acc": 0.1},
+        "main_metric": "acc",
+        "confidence_intervals": {"acc": [0.05, 0.15]},
+    }
+    (found,) = score_tables([own_scores(record)], {})
+    assert found.title == "Choice of captions on `winoground/test`" and "10.0 (5.0 to 15.0)" in found.rows
+    (result,) = eval_results([record], vlm=False)
+    assert (result.metric_name, result.metric_type, result.dataset_split) == ("acc", "accuracy", "test")

@@ -30,10 +30,13 @@ def leave(stage, root, value):
     common = {"model": "m", "config": {}}
     if stage.kind == "evaluate":
         for name, block in stage.arguments["evaluation"].items():
-            task = {"zero_shot": "zeroshot_classification", "retrieval": "zeroshot_retrieval"}.get(
-                name, "representation"
-            )
+            task = {
+                "zero_shot": "zeroshot_classification",
+                "retrieval": "zeroshot_retrieval",
+                "compositional": "image_caption_selection",
+            }.get(name, "representation")
             metrics = {"zero_shot": {"acc1": value}, "retrieval": {"image_retrieval_recall@1": value / 2}}
+            metrics["compositional"] = {"text_acc": value / 4, "text_acc/swapped_colors": value / 8}
             compared = {"cka": 0.9} if "teacher" in block else {}
             details = {"representation_maps": {"cka": MAP}} if compared else {}
             details |= {"question_probe": PROBE} if name == "vqa" else {}
@@ -88,6 +91,16 @@ def test_a_cell_file_holds_all_blocks(left):
     assert record["cost"] == {"vision_parameters": 5, "text_parameters": 7, "images_per_second": 100.0}
     assert record["teacher"]["representation"]["vqa"].keys() == {"effective_rank"}  # it is not compared with itself
     assert write_cell(plan, alone, root, ended)["teacher"] is None
+
+
+def test_a_cell_file_holds_compositional_scores(tmp_path):
+    plan = make_plan(evaluate="shapes/compositional.yaml")
+    for stage in plan.stages:
+        leave(stage, tmp_path, 0.4)
+    (cell,) = (cell for cell in plan.cells if cell.teacher is None)
+    record = write_cell(plan, cell, tmp_path, {stage.id: Ended(stage, "done") for stage in plan.stages})
+    compositional = {"text_acc": 0.1, "text_acc/swapped_colors": 0.05}
+    assert record["student"] == {"acc1": 0.4, "image_retrieval_recall@1": 0.2} | compositional
 
 
 def test_what_is_written_is_what_the_report_reads(left):

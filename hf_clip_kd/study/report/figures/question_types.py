@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..cells import Study, condition
-from ..metrics import question_types
+from ..metrics import changed_captions, question_types
 from .canvas import LeftOut, ink, panels
 
 # Axes that a name shows if they differ between rows, beside objective and teacher.
@@ -18,7 +18,7 @@ OTHERS = ("student", "duration", "data", "language_model", "reading")
 
 def rows(study: Study) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
     """
-    Return the accuracy by type in per cent, and what each row is compared with.
+    Return the accuracy by type in per cent, and what each row is compared with. Types are [`kinds_of`].
 
     Returns:
         `tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]`: Row name -> accuracy by type, for the blind
@@ -48,7 +48,7 @@ def rows(study: Study) -> tuple[dict[str, dict[str, float]], dict[str, dict[str,
         if name != "oracle"
     }
     found |= {names[key]: values for key, values in types.items()}
-    found |= {f"teacher {name}": question_types(record) for name, record in study.record["teachers"].items()}
+    found |= {f"teacher {name}": kinds_of(record) for name, record in study.record["teachers"].items()}
     found["oracle (reference)"] = question_types({"vqa": references(study).get("oracle")})
     found = {name: values for name, values in found.items() if values}
     return found, {name: own.get(name, first) for name in found}
@@ -65,7 +65,13 @@ def references(study: Study) -> dict[str, dict]:
 
 
 def averaged(cells: list[dict]) -> dict[str, float]:
-    return together(found for cell in cells if (found := question_types(cell)))
+    return together(found for cell in cells if (found := kinds_of(cell)))
+
+
+def kinds_of(cell: dict) -> dict[str, float]:
+    """Return the accuracy of each type of question, then the text score of each kind of changed caption."""
+    captions = {f"caption, {kind}": value for kind, value in changed_captions(cell).items()}
+    return question_types(cell) | captions
 
 
 def together(rows) -> dict[str, float]:

@@ -1,0 +1,29 @@
+"""Blocks of a recipe that ask for compositional tests, and wrong ones."""
+
+import pytest
+
+from hf_clip_kd.evaluation import build_evaluator
+
+FILES = {"task": "compositional", "dataset_name": "winoground", "annotations": "a.jsonl", "image_folder": "images"}
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        ({"dataset_name": "crepe"}, "`dataset_name: 'crepe'` is no compositional benchmark.*shapes, sugarcrepe"),
+        (FILES, r"a\.jsonl: there is no such file.*examples\.jsonl.*Pass the file"),
+        (FILES | {"split": "test"}, "`split` is no argument of Winoground.*annotations, image_folder. Delete it"),
+        (FILES | {"annotations": 5}, "`annotations: 5` is no path.*Write `annotations: PATH`"),
+        (FILES | {"annotation": "a"}, "'annotation' is no argument of the task 'compositional'.*Did you mean"),
+        ({"dataset_name": "winoground", "annotations": "a"}, "`image_folder` has no value.*Add `image_folder: PATH`"),
+        (FILES | {"max_samples": 0}, "`max_samples: 0` is no number of cases.*1 or more.*leave it out for all"),
+        ({"dataset_name": "shapes"}, "`split: test` asks for what `shapes` does not have.*split: compositional"),
+        (
+            {"dataset_name": "shapes", "split": "compositional", "annotations": "a"},
+            "`annotations` asks for what `shapes` does not have.*seed, image_size beside it",
+        ),
+    ],
+)
+def test_a_wrong_block_is_named(block, message):
+    with pytest.raises(ValueError, match=f"'compositional'.*{message}"):
+        build_evaluator({"compositional": block}, load=None)
