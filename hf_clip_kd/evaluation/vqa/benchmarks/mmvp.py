@@ -59,6 +59,7 @@ class MMVP(VQAMetric):
     benchmark = "mmvp"
     reference_fields = ("answers", "choices")
     main_metric = "pair_accuracy"
+    unit = "pair"
 
     def units(self, references, images=()):
         pairs = list(zip(references[::2], references[1::2], strict=False))

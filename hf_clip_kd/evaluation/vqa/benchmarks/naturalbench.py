@@ -31,7 +31,7 @@ class NaturalBench(VQAMetric):
     """
     Groups of two questions about two images ([NaturalBench](https://huggingface.co/papers/2410.14669)).
 
-    Four answers are a group, in the order of the file: question 0 about image 0 and 1, then question 1.
+    Four answers in the order of the file are a group: question 0 about image 0 and 1, then question 1.
 
     - `group_accuracy` (G-Acc) is the share of groups with all four right, and the number that papers quote. By chance
       it is 1/16.
@@ -46,6 +46,7 @@ class NaturalBench(VQAMetric):
     benchmark = "naturalbench"
     reference_fields = ("answers",)
     main_metric = "group_accuracy"
+    unit = "group"
 
     def units(self, references, images=()):
         labels = [reference["answers"][0].lower() for reference in references]
