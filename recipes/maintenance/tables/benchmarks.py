@@ -5,7 +5,15 @@ from hf_clip_kd.evaluation.vqa.benchmarks.base import Benchmark
 
 from .markdown import render
 
-HEADER = ("name", "benchmark", "questions about", "files", "scored by", "file for a server or judge")
+HEADER = (
+    "name",
+    "benchmark",
+    "questions about",
+    "files",
+    "scored by",
+    "who computes it so",
+    "file for a server or judge",
+)
 
 
 def row(benchmark: Benchmark) -> tuple[str, ...]:
@@ -16,6 +24,7 @@ def row(benchmark: Benchmark) -> tuple[str, ...]:
         benchmark.measures,
         benchmark.files,
         benchmark.protocol,
+        benchmark.computed_by or "–",
         "yes" if benchmark.write else "no",
     )
 

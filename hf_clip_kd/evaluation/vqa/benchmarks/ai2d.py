@@ -82,6 +82,7 @@ BENCHMARK = Benchmark(
     paper="https://huggingface.co/papers/1603.07396",
     files="test*.parquet",
     protocol="letter of the option",
+    computed_by="Cambrian-1, lmms-eval",
     read=read_ai2d,
     metric=AI2D,
 )

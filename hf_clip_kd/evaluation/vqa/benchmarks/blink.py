@@ -147,6 +147,7 @@ BENCHMARK = Benchmark(
     paper="https://huggingface.co/papers/2404.12390",
     files="folder of the tasks' val-*.parquet",
     protocol="letter of the option; llava: mean over the tasks, lmms_eval: over all questions",
+    computed_by="means: the authors; letters: Cambrian-1, lmms-eval",
     read=read_blink,
     metric=BLINK,
 )

@@ -99,6 +99,7 @@ BENCHMARK = Benchmark(
     paper="https://huggingface.co/papers/2203.10244",
     files="folder with test_human.json and test_augmented.json, images",
     protocol="exact match, numbers within 5 %",
+    computed_by="Pix2Struct, lmms-eval, VLMEvalKit",
     read=read_chartqa,
     metric=ChartQA,
     any_case=True,

@@ -103,6 +103,7 @@ BENCHMARK = Benchmark(
     paper="https://huggingface.co/papers/2406.16860",
     files="folder with test_2d.parquet and test_3d.parquet",
     protocol="letter of the option, mean of 2D (ADE20K and COCO) and 3D",
+    computed_by="the authors (Cambrian-1), lmms-eval",
     read=read_cvbench,
     metric=CVBench,
 )

@@ -54,6 +54,7 @@ BENCHMARK = Benchmark(
     paper="https://huggingface.co/papers/2007.00398",
     files="questions JSON and images, or parquet files",
     protocol="ANLS",
+    computed_by="the challenge's server, lmms-eval, VLMEvalKit",
     read=read_docvqa,
     metric=DocVQA,
     write=write_documents,

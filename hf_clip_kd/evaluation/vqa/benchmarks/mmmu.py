@@ -187,6 +187,7 @@ BENCHMARK = Benchmark(
     paper="https://huggingface.co/papers/2311.16502",
     files="parquet files, or anns_for_eval.json with answer_dict_val.json and images",
     protocol="letter of the option, or meaning of an open answer",
+    computed_by="MMMU's script, TinyLLaVA, lmms-eval",
     read=read_mmmu,
     metric=MMMU,
     write=write_mmmu,

@@ -103,6 +103,7 @@ BENCHMARK = Benchmark(
     paper="https://huggingface.co/papers/2403.20330",
     files="mmstar.parquet",
     protocol="letter of the option; llava: over all questions, lmms_eval: mean over eighteen kinds",
+    computed_by="the authors, lmms-eval",
     read=read_mmstar,
     metric=MMStar,
 )

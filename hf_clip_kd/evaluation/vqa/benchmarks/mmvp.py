@@ -145,6 +145,7 @@ BENCHMARK = Benchmark(
     paper="https://huggingface.co/papers/2401.06209",
     files="Questions.csv, images",
     protocol="pairs with both letters right",
+    computed_by="pairs: the authors; letters: Cambrian-1, lmms-eval",
     read=read_mmvp,
     metric=MMVP,
 )

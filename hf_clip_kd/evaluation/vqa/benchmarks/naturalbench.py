@@ -31,7 +31,7 @@ class NaturalBench(VQAMetric):
     """
     Groups of two questions about two images ([NaturalBench](https://huggingface.co/papers/2410.14669)).
 
-    Four answers in the order of the file are a group: question 0 about image 0 and 1, then question 1.
+    Four answers in a row are a group: question 0 about image 0 and 1, then question 1.
 
     - `group_accuracy` (G-Acc) is the share of groups with all four right, and the number that papers quote. By chance
       it is 1/16.
@@ -134,6 +134,7 @@ BENCHMARK = Benchmark(
     paper="https://huggingface.co/papers/2410.14669",
     files="parquet files",
     protocol="groups with all four answers right, also by question and by image",
+    computed_by="the authors, lmms-eval, VLMEvalKit",
     read=read_naturalbench,
     metric=NaturalBench,
     any_case=True,

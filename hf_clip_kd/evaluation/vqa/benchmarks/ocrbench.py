@@ -110,6 +110,7 @@ BENCHMARK = Benchmark(
     paper="https://huggingface.co/papers/2305.07895",
     files="OCRBench.json, images",
     protocol="an accepted answer inside the text; 1000 times the share is what papers quote",
+    computed_by="the authors, lmms-eval, VLMEvalKit",
     read=read_ocrbench,
     metric=OCRBench,
 )

@@ -88,6 +88,7 @@ BENCHMARK = Benchmark(
     paper="https://x.ai/blog/grok-1.5v",
     files="test*.parquet",
     protocol="letter of the option, or exact match",
+    computed_by="Cambrian-1, lmms-eval",
     read=read_realworldqa,
     metric=RealWorldQA,
     any_case=True,

@@ -27,8 +27,8 @@ def test_reader(tmp_path):
     assert found[0].image == found[2].image != found[1].image == found[3].image
     assert found[0].prompt == "Is it red? Please answer Yes or No."
     assert (found[3].prompt, found[3].category) == ("Is it blue? Please answer Yes or No.", "yes_no")
-    letters = ROW | {"Question_Type": "multiple_choice"} | {key: "A" for key in ROW if key.endswith("Question_0")}
-    letters |= {"Image_1_Question_0": "B", "Image_0_Question_1": "B", "Image_1_Question_1": "A"}
+    letters = {"Image_0_Question_0": "A", "Image_1_Question_0": "B", "Image_0_Question_1": "B"}
+    letters = ROW | letters | {"Image_1_Question_1": "A", "Question_Type": "multiple_choice"}
     (first, *_) = READERS["naturalbench"](parquet(tmp_path / "b.parquet", letters), tmp_path / "images")
     assert first.prompt == "Is it red? Please output the letter corresponding to the correct option."
 
@@ -63,7 +63,7 @@ def test_numbers_by_hand(answers, question, image, group, accuracy):
 
 
 def test_against_the_authors_conditions():
-    """1 stands for yes, 0 for no and -1 for neither: question 0 is true of image 0, question 1 of image 1."""
+    """1 is yes, 0 is no and -1 neither. Question 0 is true of image 0, question 1 of image 1."""
     rng = random.Random(0)
     words = {1: "Yes", 0: "no.", -1: "perhaps"}
     groups = [[rng.choice((1, 1, 0, 0, -1)) for _ in range(4)] for _ in range(200)]
