@@ -11,6 +11,7 @@ HEADER = (
     "questions about",
     "files",
     "scored by",
+    "number",
     "who computes it so",
     "file for a server or judge",
 )
@@ -24,6 +25,7 @@ def row(benchmark: Benchmark) -> tuple[str, ...]:
         benchmark.measures,
         benchmark.files,
         benchmark.protocol,
+        f"`{benchmark.metric.main_metric}`" if benchmark.metric else "–",
         benchmark.computed_by or "–",
         "yes" if benchmark.write else "no",
     )
