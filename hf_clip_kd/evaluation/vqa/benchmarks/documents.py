@@ -54,7 +54,8 @@ def read_documents(
             raise source.error("it holds the images themselves, and `image_folder` names no place for them")
         else:
             image = stored_picture(picture_bytes(file, row, "image", where), image_folder)
-        category = ",".join(types or ())
+        # The names of metrics have their own slashes.
+        category = ",".join(types or ()).replace("/", "-")
         samples.append(Sample(key, image, question + SHORT_ANSWER, tuple(answers or ()), category=category))
     return check_images(check_ids(samples, source), image_folder, source)
 
