@@ -143,7 +143,3 @@ def test_config_names_its_benchmarks_and_only_arguments_that_exist(name, recipe)
         named.add(benchmark)
         inspect.signature(READERS[benchmark]).bind(**block)
     assert named == set(CONFIGS[name].split())
-
-
-def test_every_benchmark_with_files_has_a_config():
-    assert set(BENCHMARKS) - {"shapes", "llava"} == {name for names in CONFIGS.values() for name in names.split()}
