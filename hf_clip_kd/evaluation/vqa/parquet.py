@@ -45,13 +45,13 @@ def parquet_rows(whole: Source, pattern: str) -> Iterator[tuple[Source, str, dic
 
 def picture_bytes(source: Source, row: dict, column: str, where: str) -> bytes:
     """
-    Return the file of a picture that a row holds as `{"bytes", "path"}`.
+    Return the file of a picture that a row holds, as `{"bytes", "path"}` or bare.
 
     Raises:
         ForeignFileError: if the column has no such value.
     """
-    (cell,) = source.fields(row, where, **{column: dict})
-    return source.fields(cell, f"{where}, `{column}`", bytes=bytes)[0]
+    (cell,) = source.fields(row, where, **{column: dict | bytes})
+    return cell if isinstance(cell, bytes) else source.fields(cell, f"{where}, `{column}`", bytes=bytes)[0]
 
 
 def stored_picture(data: bytes, image_folder: str | Path) -> str:

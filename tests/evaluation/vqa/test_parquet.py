@@ -23,6 +23,12 @@ def test_rows_of_a_folder_come_by_file_and_number(tmp_path):
     assert [row for _, _, row in rows(tmp_path / "a/train-0.parquet")] == [{"x": 3}]
 
 
+def test_a_picture_may_stand_bare(tmp_path):
+    source = Source(tmp_path / "x.parquet", "It must be a file.", "read('x')")
+    for cell in (b"png", {"bytes": b"png", "path": None}):
+        assert picture_bytes(source, {"image": cell}, "image", "row 0") == b"png"
+
+
 def test_equal_pictures_are_one_file(tmp_path):
     red, blue = picture("red")["bytes"], picture("blue")["bytes"]
     paths = [stored_picture(data, tmp_path / "images") for data in (red, blue, red)]
