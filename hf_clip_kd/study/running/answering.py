@@ -76,6 +76,12 @@ class Answering:
     def _tables(self, training: Stage) -> dict[str, Stage]:
         found = {}
         for title, spec in self.study.vqa_tables.items():
+            if not isinstance(spec, str | dict):
+                raise ValueError(
+                    f"`vqa_tables`, {title!r}: {spec!r} is no set of benchmarks. It must be a YAML of "
+                    "`evaluate_vlm.py`, or a mapping with it as `recipe`. Write for example "
+                    f"`{title}: ../evaluate_vlm/documents.yaml`."
+                )
             arguments, seconds = self.yamls.recipe("vqa_tables", spec, "vqa")
             found[title] = Stage("vqa", arguments | {"model_name_or_path": training.output}, (training,), seconds)
         return found

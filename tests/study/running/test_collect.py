@@ -255,6 +255,8 @@ def test_further_benchmarks_need_a_vision_language_model():
         make_plan(vlm=[], language_models={}, references={}, vqa_tables={"Seeing": "paper/vqa.yaml"})
     with pytest.raises(ValueError, match="`vqa_tables`: 'no.yaml' names no YAML"):
         make_plan(vqa_tables={"Seeing": "no.yaml"})
+    with pytest.raises(ValueError, match="`vqa_tables`, 'Seeing': 5 is no set of benchmarks.*YAML.*Write for example"):
+        make_plan(vqa_tables={"Seeing": 5})
 
 
 @pytest.mark.parametrize(("data", "epochs"), [("plain", 1.0), ("objects", 1.6)])
