@@ -60,7 +60,7 @@ def answers_block(stage: Stage, root: Path, *, chooses: bool) -> dict[str, Any]:
 
 
 def tables_block(stages: dict[str, Stage], root: Path) -> dict[str, dict[str, float]]:
-    """Return the number that papers quote as a share, by the title of a set and the name of its benchmark."""
+    """Return the number that papers quote as a share, by the title of a set and its benchmark's name."""
     return {
         title: {record["dataset"]: share for record in _records(stage, root) if (share := _share(record)) is not None}
         for title, stage in stages.items()
