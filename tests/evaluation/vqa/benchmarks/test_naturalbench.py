@@ -5,6 +5,7 @@ import random
 import pytest
 from vqa_benchmarks import compute, parquet, picture
 
+from hf_clip_kd.evaluation import build_vqa_evaluator
 from hf_clip_kd.evaluation.vqa import READERS
 from hf_clip_kd.evaluation.vqa.benchmarks.naturalbench import read_word
 from hf_clip_kd.recipe_io.foreign import ForeignFileError
@@ -86,6 +87,16 @@ def test_what_is_no_group_is_refused():
         compute("naturalbench", ["yes"] * 3, *GROUP[:3])
     with pytest.raises(ValueError, match=r"\['no', 'no', 'yes', 'yes'\] are no group of NaturalBench"):
         compute("naturalbench", ["yes"] * 4, *GROUP[1:], GROUP[0])
+
+
+def test_half_a_group_is_told_before_any_model_is_asked(tmp_path):
+    path = parquet(tmp_path / "train.parquet", ROW)
+    block = {"questions": str(path), "image_folder": str(tmp_path / "images")}
+    assert len(build_vqa_evaluator({"naturalbench": block}).benchmarks[0].samples) == 4
+    with pytest.raises(
+        ValueError, match=r"`evaluation`, 'naturalbench': The answers \['yes', 'no', 'no'\] are no group"
+    ):
+        build_vqa_evaluator({"naturalbench": block | {"max_samples": 3}})
 
 
 @pytest.mark.parametrize(
