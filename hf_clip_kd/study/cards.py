@@ -104,9 +104,9 @@ def _need(measured: Measured, root: Path) -> None:
 def _copy_results(measured: Measured, root: Path, folder: Path) -> None:
     (folder / "results").mkdir(parents=True)
     sources = [] if measured.evaluate is None else [root / measured.evaluate.output]
-    _, answers = answered(measured, root)
+    reading, answers = answered(measured, root)
     if answers is not None:
-        sources.append(vqa_folder(answers, root))
+        sources += [vqa_folder(stage, root) for stage in (answers, *measured.tables.get(reading, {}).values())]
     for source in sources:
         for path in source.glob("*.json"):
             shutil.copyfile(path, folder / "results" / path.name)

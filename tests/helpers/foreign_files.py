@@ -34,6 +34,9 @@ SEED = {"question_id": "7", "question": "red?", "answer": "A", "data_type": "ima
 SEED |= {"question_type_id": 3} | {f"choice_{letter}": "red" for letter in "abcd"}
 MMMU = {"id": "validation_Art_1", "prompt": "red?", "question_type": "multiple-choice", "image": "1.jpg"}
 MMMU |= {"all_choices": ["A", "B"], "index2ans": {"A": "red", "B": "blue"}}
+PAGE = {"questionId": 1, "question": "red?", "answers": ["red"]}
+OCR = {"dataset_name": "red", "id": 1, "image_path": "1.jpg", "question": "red?", "type": "red"}
+MMVP = b"Index,Question,Options,Correct Answer\n1,red?,(a) red (b) blue,(a)\n2,red?,(a) red (b) blue,(b)\n"
 SCIENCE = {"question": "red?", "choices": ["a", "b"], "answer": 1, "hint": "", "image": None, "subject": "red"}
 BOX = {"bbox_x": 0, "bbox_y": 0, "bbox_w": 4, "bbox_h": 4}
 VG = {"image_path": "1.jpg", "true_caption": "red", "false_caption": "blue"} | BOX
@@ -147,6 +150,15 @@ READERS = {
         lambda path: VQA["mmmu"](aside(path, "b.json", [MMMU]), None, path),
     ),
     "mmvet": ("a.json", {"v1_0": {"imagename": "1.jpg", "question": "red?", "capability": ["ocr"]}}, VQA["mmvet"]),
+    "mmvp": ("a.csv", MMVP, VQA["mmvp"]),
+    "docvqa": ("a.json", {"data": [PAGE | {"image": "1.jpg", "question_types": ["red"]}]}, VQA["docvqa"]),
+    "infovqa": ("a.json", {"data": [PAGE | {"image_local_name": "1.jpg", "answer_type": ["red"]}]}, VQA["infovqa"]),
+    "chartqa": (
+        "test_human.json",
+        [{"imgname": "1.jpg", "query": "red?", "label": "red"}],
+        lambda path: VQA["chartqa"](path.parent),
+    ),
+    "ocrbench": ("a.json", [OCR | {"answers": "red"}, OCR | {"answers": ["red"]}], VQA["ocrbench"]),
     "llava": (
         "a.jsonl",
         b'\n{"question_id": 1, "text": "red?", "image": "1.jpg"}\n{"question_id": 2, "text": "b"}',

@@ -36,6 +36,8 @@ ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "recipes/configs/study"
 STUDIES = sorted(CONFIGS.glob("*.yaml"))
 BENCHMARKS = {"vqav2", "gqa", "textvqa", "pope", "mme", "scienceqa", "mmmu", "vizwiz"}
+VISION_CENTRIC = {"mmvp", "cvbench", "blink", "naturalbench", "realworldqa", "mmstar"}
+DOCUMENTS = {"docvqa", "infovqa", "chartqa", "ocrbench", "ai2d"}
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
@@ -212,6 +214,8 @@ def test_the_paper_is_complete():
     assert set(study["teachers"]) == {"clip_kd", "openai", "laion", "dfn", "metaclip", "siglip", "siglip2", "eva_clip"}
     assert study["students"] == {"vit-t16": "ViT-T-16"} and "Qwen/Qwen2-0.5B" in study["language_models"].values()
     assert set(yaml.safe_load((CONFIGS / study["vqa"]).read_text())["evaluation"]) == BENCHMARKS
+    further = [yaml.safe_load((CONFIGS / path).read_text())["evaluation"] for path in study["vqa_tables"].values()]
+    assert [set(names) for names in further] == [VISION_CENTRIC, DOCUMENTS]
     towers = {name: kd.load_clip(name)[0] for name in ("ViT-T-16", str(CONFIGS / "paper/ViT-B-16.json"))}
     sizes = [round(sum(p.numel() for p in model.vision_model.parameters()) / 1e6, 1) for model in towers.values()]
     assert sizes == [5.5, 85.8]  # The paper has the same sizes.

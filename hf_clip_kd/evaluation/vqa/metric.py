@@ -43,6 +43,7 @@ class VQAMetric(evaluate.Metric, ABC):
         protocols (`tuple[str, ...]`): Ways to score; the first is the default.
         main_metric (`str`): Number that papers quote.
         max_score (`float`): Highest value of `main_metric`: 1 for a share, more for points.
+        unit (`str`): Name of what the bootstrap draws if several samples share it.
     """
 
     benchmark: str
@@ -50,6 +51,7 @@ class VQAMetric(evaluate.Metric, ABC):
     protocols: tuple[str, ...] = ("llava", "lmms_eval")
     main_metric: str = "accuracy"
     max_score: float = 1
+    unit: str = "image"
 
     def __init__(self, *args, num_process: int = 1, keep_in_memory: bool = True, **kwargs):
         super().__init__(*args, num_process=num_process, keep_in_memory=num_process == 1, **kwargs)
@@ -145,7 +147,7 @@ class VQAMetric(evaluate.Metric, ABC):
             how = {"n_resamples": n_resamples, "confidence_level": confidence_level, "seed": seed}
             units = self.units(references, images or [None] * len(references))
             result["confidence_intervals"] = bootstrap_intervals(summary, units, **how)
-            result["bootstrap"] = {"unit": "image" if units.max() + 1 < len(units) else "sample"} | how
+            result["bootstrap"] = {"unit": self.unit if units.max() + 1 < len(units) else "sample"} | how
         return result
 
 

@@ -50,8 +50,7 @@ def grades(study: Study) -> list[Grade]:
     ungraded = study.record["config"].get("ungraded") or {}
     found = []
     for kind in kinds:
-        scores = _of(rows, f"{kind}{BY_TYPE}", 100)
-        trained = [value for value in _of(towers, f"{kind}{BY_TYPE}", 100).values()]
+        scores, trained = _shares(rows, kind), list(_shares(towers, kind).values())
         judged = (
             f"left out: {ungraded[kind]}" if kind in ungraded else verdict(scores, trained, _questions(study, kind))
         )
@@ -127,6 +126,11 @@ def _mean_vqa(records: Iterable[dict[str, Any]]) -> dict[str, Any]:
     blocks = [record["vqa"] for record in records if record.get("vqa")]
     shared = [key for key in blocks[0] if all(block.get(key) is not None for block in blocks)]
     return {"vqa": {key: mean(block[key] for block in blocks) for key in shared}}
+
+
+def _shares(rows: dict[Any, dict[str, Any]], kind: str) -> dict[Any, float]:
+    """Return the share of a type of question in per cent, by row."""
+    return next(filter(None, (_of(rows, f"{kind}{ending}", 100) for ending in BY_TYPE)), {})
 
 
 def _of(rows: dict[Any, dict[str, Any]], key: str, factor: float) -> dict[Any, float]:

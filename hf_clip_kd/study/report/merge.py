@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 # Parts that a VLM's seed changes. All others are those of the tower, and the first record has them.
-MEASURED = ("vqa", "vqa_correct", "vqa_bits", "curve", "seconds")
+MEASURED = ("vqa", "vqa_correct", "vqa_bits", "vqa_tables", "curve", "seconds")
 TOWER = ("student", "representation")
 
 

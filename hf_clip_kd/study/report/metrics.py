@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from statistics import mean
 from typing import Any
 
-BY_TYPE = "/accuracy"
+BY_TYPE = ("/accuracy", "/anls")  # Endings of the share of a type of question.
 STANDARD_ERROR = "question_probe_stderr"  # It says how sure a probe is, not what a tower is worth.
 
 
@@ -107,11 +107,9 @@ METERS = {"accuracy": VQA, "answer_bits": BITS, "curve_area": AREA, "question_pr
 
 
 def question_types(cell: dict[str, Any]) -> dict[str, float]:
-    """Return the accuracy of each type of question in per cent, or of each benchmark if there are several."""
+    """Return the accuracy (or ANLS) of each type of question in per cent, or of each of several benchmarks."""
     found = {
-        key.removesuffix(BY_TYPE): 100 * value
-        for key, value in (cell.get("vqa") or {}).items()
-        if key.endswith(BY_TYPE)
+        key.rpartition("/")[0]: 100 * value for key, value in (cell.get("vqa") or {}).items() if key.endswith(BY_TYPE)
     }
     fewest = min((name.count("/") for name in found), default=0)
     return {name: value for name, value in found.items() if name.count("/") == fewest}

@@ -26,7 +26,7 @@ from .objective_tables import objective_table
 from .outcomes import drawn_units
 from .slopes import slope_table
 from .summary import summary
-from .tables import failures, probe_table, sweep_tables
+from .tables import benchmark_tables, failures, probe_table, sweep_tables
 
 FOLDER = "figures"
 # Forms of a figure and their media queries, for a phone's width and dark colours. The first that fits is shown.
@@ -109,6 +109,7 @@ def _markdown(study: Study, figures: list[dict[str, Any]]) -> str:
             drawn=drawn_units(study, VQA) or "",
             figures=figures,
             tables=sweep_tables(study),
+            benchmark_tables=benchmark_tables(study),
             ablation=ablation_table(study),
             grading=grading_table(study) if study.has_vqa else None,
             curves=curve_table(study) if study.has_vqa else None,

@@ -9,7 +9,7 @@ from ...hub.cards.markdown import Markdown, code, table
 from .cells import Study
 from .comparison import Comparison, compare
 from .figures.probes import shown
-from .metrics import METRICS, signed
+from .metrics import METRICS, Metric, signed
 
 TITLES = {
     "teacher": "Teachers",
@@ -22,17 +22,17 @@ TITLES = {
 }
 
 
-def sweep_tables(study: Study) -> list[dict[str, Any]]:
+def sweep_tables(study: Study, metrics: tuple[Metric, ...] = METRICS) -> list[dict[str, Any]]:
     """Return title, table, reference and common settings of each axis that varies."""
     found = []
     for axis, title in TITLES.items():
-        if (comparison := compare(study, axis)) is not None:
+        if (comparison := compare(study, axis, metrics)) is not None:
             fixed = comparison.sweep.fixed.items()
             same = ", ".join(f"{name.replace('_', ' ')} {code(value)}" for name, value in fixed if value)
             found.append(
                 {
                     "title": title,
-                    "table": score_table(comparison),
+                    "table": score_table(comparison, metrics),
                     "same": Markdown(same),
                     "reference": code(comparison.reference),
                 }
@@ -40,9 +40,21 @@ def sweep_tables(study: Study) -> list[dict[str, Any]]:
     return found
 
 
-def score_table(comparison: Comparison) -> Markdown:
+def benchmark_tables(study: Study) -> list[dict[str, Any]]:
+    """Return the tables of each set of `vqa_tables` as [`sweep_tables`] does, with the set in front of the title."""
+    found = []
+    for part in study.record["config"].get("vqa_tables") or {}:
+        measured = [(cell.get("vqa_tables") or {}).get(part, {}) for cell in study.cells]
+        names = dict.fromkeys(name for scores in measured for name in scores)
+        metrics = tuple(Metric(name, ("vqa_tables", part), name) for name in names)
+        tables = sweep_tables(study, metrics) if metrics else []
+        found += [entry | {"title": f"{part}: {entry['title'].lower()}"} for entry in tables]
+    return found
+
+
+def score_table(comparison: Comparison, metrics: tuple[Metric, ...] = METRICS) -> Markdown:
     """Return a table of mean ± standard deviation of each condition, with the marks of [`Score`]."""
-    metrics = [metric for metric in METRICS if any(metric in row for row in comparison.rows.values())]
+    metrics = [metric for metric in metrics if any(metric in row for row in comparison.rows.values())]
     rows = [
         [code(name), max((len(score.values) for score in row.values()), default=0)]
         + [row[metric].show(metric) if metric in row else "–" for metric in metrics]

@@ -34,6 +34,14 @@ class Answering:
             return {}
         return {name: self._answers(tower, reader, name, needs) for name in choices(self.study, reader.reading)}
 
+    def tables(self, tower: Model, reader: Reader, needs: tuple[Stage, ...]) -> dict[str, dict[str, Stage]]:
+        """Return the stages that answer each set of further benchmarks, by the name of the reading and the title."""
+        if reader.language_model is None or not self.study.vqa_tables:
+            return {}
+        return {
+            name: self._tables(self.llava(tower, reader, name, needs)) for name in choices(self.study, reader.reading)
+        }
+
     def llava(self, tower: Model | None, reader: Reader, reading: str, needs: tuple[Stage, ...]) -> Stage:
         """
         Return the stage whose output is the trained vision-language model of a tower.
@@ -64,6 +72,19 @@ class Answering:
             stage = Stage("vlm", arguments, needs, seconds, placed)
             start, needs = {"model_name_or_path": stage.output}, (stage,)
         return stage
+
+    def _tables(self, training: Stage) -> dict[str, Stage]:
+        found = {}
+        for title, spec in self.study.vqa_tables.items():
+            if not isinstance(spec, str | dict):
+                raise ValueError(
+                    f"`vqa_tables`, {title!r}: {spec!r} is no set of benchmarks. It must be a YAML of "
+                    "`evaluate_vlm.py`, or a mapping with it as `recipe`. Write for example "
+                    f"`{title}: ../evaluate_vlm/documents.yaml`."
+                )
+            arguments, seconds = self.yamls.recipe("vqa_tables", spec, "vqa")
+            found[title] = Stage("vqa", arguments | {"model_name_or_path": training.output}, (training,), seconds)
+        return found
 
     def _answers(self, tower: Model | None, reader: Reader, reading: str, needs: tuple[Stage, ...]) -> Stage:
         training = stage = self.llava(tower, reader, reading, needs)

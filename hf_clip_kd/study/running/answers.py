@@ -59,6 +59,14 @@ def answers_block(stage: Stage, root: Path, *, chooses: bool) -> dict[str, Any]:
     return {"vqa": metrics} | _single(questions) | {"curve": _curve(stage, root, chooses)}
 
 
+def tables_block(stages: dict[str, Stage], root: Path) -> dict[str, dict[str, float]]:
+    """Return the number that papers quote as a share, by the title of a set and its benchmark's name."""
+    return {
+        title: {record["dataset"]: share for record in _records(stage, root) if (share := _share(record)) is not None}
+        for title, stage in stages.items()
+    }
+
+
 def validation_score(stage: Stage, root: Path) -> float | None:
     """Return the score on the benchmark that a reading is chosen by, or `None` if the stage has not ended."""
     return next((_share(record) for record in _records(stage, root) if record["dataset"] == VALIDATION), None)

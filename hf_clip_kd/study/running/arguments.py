@@ -122,6 +122,13 @@ class StudyArguments:
             "help": RECIPE.format("evaluate_vlm.py") + " Without it the last stage of `vlm` has an `evaluation`."
         },
     )
+    vqa_tables: dict = field(
+        default_factory=dict,
+        metadata={
+            "help": "Further benchmarks for the students, each set with tables of its own in the report: title to "
+            "YAML. No other number has them. " + RECIPE.format("evaluate_vlm.py")
+        },
+    )
     leave_out_blind: bool = field(
         default=False,
         metadata={
@@ -168,7 +175,7 @@ class StudyArguments:
                     f"`{name}={getattr(self, name)}` runs nothing. It must be at least 1, and at most the cores. "
                     f"Pass `--{name} 1`."
                 )
-        for name in ("language_models", "vqa", "references", "readings", "vlm_seeds", "ungraded"):
+        for name in ("language_models", "vqa", "vqa_tables", "references", "readings", "vlm_seeds", "ungraded"):
             if getattr(self, name) and not self.vlm:
                 raise ValueError(
                     f"`{name}` is {getattr(self, name)}, and `vlm` has no stage, so nothing reads it. "

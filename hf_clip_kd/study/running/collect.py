@@ -14,7 +14,7 @@ import torch
 import transformers
 
 from ...recipe_io.results import COST_NAME, METRICS_NAME, data_name, load_results, write_whole
-from .answers import NOTHING, answering_stages, answers_block, averaged, validation_score
+from .answers import NOTHING, answering_stages, answers_block, averaged, tables_block, validation_score
 from .grid import Cell, Reader
 from .plan import Measured, Plan
 from .readings import chooses, readings_of
@@ -37,7 +37,8 @@ LONG = ("vqa_bits", "vqa_images", "vqa_types", "curve")
 def cell_id(plan: Plan, cell: Cell) -> str:
     """Return a readable name. It changes with everything that could change the cell's numbers."""
     measured = plan.cells[cell]
-    answers = [stage.id.rpartition("-")[2] for stage in measured.readings.values()]
+    asked = [*measured.readings.values(), *(stage for group in measured.tables.values() for stage in group.values())]
+    answers = [stage.id.rpartition("-")[2] for stage in asked]
     ends = [measured.evaluate.id.rpartition("-")[2], *([digits(answers)] if len(answers) > 1 else answers)]
     hashes = "".join(end[: 8 // len(ends)] for end in ends)
     seeds = [f"s{cell.seed}", *([f"v{cell.vlm_seed}"] if cell.is_repeat else [])]
@@ -123,7 +124,8 @@ def blocks(plan: Plan, measured: Measured, root: Path) -> dict[str, Any]:
     """
     Return the numbers of one tower: `student` (zero-shot, retrieval, compositional), `vqa`, `cost` and so on.
 
-    `question_probe` has the probe's own learning curve over images, by the name of the image set.
+    `question_probe` has the probe's own learning curve over images, by the name of the image set. `vqa_tables` is only
+    there if the study has such sets.
     """
     results = _results(measured.evaluate, root)
     representation, maps, probes, scores = {}, {}, {}, {}
@@ -142,6 +144,7 @@ def blocks(plan: Plan, measured: Measured, root: Path) -> dict[str, Any]:
                 for metric, value in record["metrics"].items()
             }
     reading, stage = answered(measured, root)
+    tables = measured.tables.get(reading)
     return {
         "student": scores,
         **(NOTHING if stage is None else answers_block(stage, root, chooses=chooses(plan.study))),
@@ -150,6 +153,7 @@ def blocks(plan: Plan, measured: Measured, root: Path) -> dict[str, Any]:
         "representation_maps": maps,
         "question_probe": probes,
         "cost": _cost(measured.cost, root),
+        **({} if tables is None else {"vqa_tables": tables_block(tables, root)}),
     }
 
 

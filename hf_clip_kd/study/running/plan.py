@@ -36,6 +36,10 @@ class Measured:
     )
     cost: Stage | None
     training: Stage | None = field(metadata={"help": "`None` for what was trained by others."})
+    tables: dict[str, dict[str, Stage]] = field(
+        default_factory=dict,
+        metadata={"help": "Name of a reading to the title of a set of further benchmarks to the stage that answers."},
+    )
 
     @property
     def vqa(self) -> Stage | None:
@@ -44,7 +48,8 @@ class Measured:
 
     @property
     def stages(self) -> list[Stage]:
-        stages = (self.training, self.evaluate, *self.readings.values(), self.cost)
+        tables = [stage for group in self.tables.values() for stage in group.values()]
+        stages = (self.training, self.evaluate, *self.readings.values(), *tables, self.cost)
         return [stage for stage in stages if stage is not None]
 
 
@@ -146,7 +151,8 @@ class Plan:
         training = Stage("student", arguments | {"evaluation": None}, needs, seconds, placed)
         evaluate = self._evaluate(training.output, (training,), cell.teacher or study.reference_teacher)
         readings = self._answering.readings(training.output, cell.reader, (training,))
-        return Measured(evaluate, readings, self._cost(preset), training)
+        tables = self._answering.tables(training.output, cell.reader, (training,))
+        return Measured(evaluate, readings, self._cost(preset), training, tables)
 
     def _losses(self, cell: Cell) -> tuple[Losses, tuple[Stage, ...]]:
         """Return the losses of a cell, and the stages of the readers that they name."""

@@ -5,7 +5,16 @@ from hf_clip_kd.evaluation.vqa.benchmarks.base import Benchmark
 
 from .markdown import render
 
-HEADER = ("name", "benchmark", "questions about", "files", "scored by", "file for a server or judge")
+HEADER = (
+    "name",
+    "benchmark",
+    "questions about",
+    "files",
+    "scored by",
+    "number",
+    "who computes it so",
+    "file for a server or judge",
+)
 
 
 def row(benchmark: Benchmark) -> tuple[str, ...]:
@@ -16,6 +25,8 @@ def row(benchmark: Benchmark) -> tuple[str, ...]:
         benchmark.measures,
         benchmark.files,
         benchmark.protocol,
+        f"`{benchmark.metric.main_metric}`" if benchmark.metric else "–",
+        benchmark.computed_by or "–",
         "yes" if benchmark.write else "no",
     )
 

@@ -7,7 +7,7 @@ import pkgutil
 from pathlib import Path
 
 import pytest
-from vqa_benchmarks import REFERENCE, SAMPLES, compute
+from vqa_benchmarks import FOUR, SAMPLES, compute, references
 
 from hf_clip_kd.evaluation.vqa import BENCHMARKS, METRICS, READERS, WRITERS, Benchmark, benchmarks, metric_path
 from hf_clip_kd.evaluation.vqa.library import import_evaluate
@@ -51,12 +51,14 @@ def test_declaration_says_what_a_table_needs(name):
 def test_lengths_and_endings_are_those_of_llava():
     long = {"scienceqa", "mmmu", "mmvet"}
     short = {"vqav2", "gqa", "textvqa", "vizwiz", "pope", "mme", "seedbench", "llava"}
+    short |= {"mmvp", "cvbench", "blink", "naturalbench", "realworldqa", "mmstar"}
+    short |= {"docvqa", "infovqa", "chartqa", "ocrbench", "ai2d"}
     assert {name: BENCHMARKS[name].max_new_tokens for name in (*long, *short)} == dict.fromkeys(long, 1024) | (
         dict.fromkeys(short, 128)
     )
     assert BENCHMARKS["shapes"].max_new_tokens == 16
     endings = {"mme": "", "seedbench": ".jsonl", "llava": ".jsonl"} | (
-        dict.fromkeys(("vqav2", "gqa", "vizwiz", "mmmu", "mmvet"), ".json")
+        dict.fromkeys(("vqav2", "gqa", "vizwiz", "mmmu", "mmvet", "docvqa", "infovqa"), ".json")
     )
     assert {name: BENCHMARKS[name].submission_suffix for name in endings} == endings
 
@@ -65,12 +67,13 @@ def test_likelihood_is_of_short_answers_in_the_spellings_that_the_metric_takes()
     free = {name for name, benchmark in BENCHMARKS.items() if not benchmark.short_answers}
     assert free == {"mmvet", "llava"}
     for name in METRICS:
-        rows = [{"answers": ["yes"], "choices": []}, {"answers": ["no"], "choices": []}]
-        scores = compute(name, ["Yes", "No"], *rows)["scores"]
+        rows = [row | {"choices": []} for row in FOUR]
+        scores = compute(name, ["Yes", "No", "No", "Yes"], *rows)["scores"]
         # Letters of options are upper case everywhere, and the words of shapes and MMMU are trained as written.
-        assert not BENCHMARKS[name].any_case or scores == [1, 1]
+        assert not BENCHMARKS[name].any_case or scores == [1, 1, 1, 1]
     assert {name for name in METRICS if BENCHMARKS[name].any_case} == {
         "vqav2", "gqa", "textvqa", "vizwiz", "pope", "mme",
+        "naturalbench", "realworldqa", "docvqa", "infovqa", "chartqa",
     }  # fmt: skip
 
 
@@ -95,14 +98,13 @@ def test_writer_writes_where_it_is_told_and_one_answer_for_each_sample(name, tmp
 
 @pytest.mark.parametrize("name", METRICS)
 def test_every_metric_says_what_it_did(name):
-    rows = [{}, {"answers": ["no"]}, {"image": "2.jpg"}, {"answers": ["no"], "image": "2.jpg"}]
     predictions, images = ["yes", "", "no", "yes"], ["1.jpg", "1.jpg", "2.jpg", "2.jpg"]
-    found = compute(name, predictions, *rows, n_resamples=20, images=images)
+    found = compute(name, predictions, *FOUR, n_resamples=20, images=images)
     json.dumps(found, allow_nan=False)
-    assert (found["benchmark"], found["protocol"], found["n_samples"]) == (name, "llava", len(rows))
-    assert len(found["scores"]) == len(rows)
+    assert (found["benchmark"], found["protocol"], found["n_samples"]) == (name, "llava", len(FOUR))
+    assert len(found["scores"]) == len(FOUR)
     assert found["bootstrap"] == {
-        "unit": "image",
+        "unit": METRICS[name].unit,
         "n_resamples": 20,
         "confidence_level": 0.95,
         "seed": 0,
@@ -110,7 +112,7 @@ def test_every_metric_says_what_it_did(name):
     for metric, (low, high) in found["confidence_intervals"].items():
         assert low <= found[metric] <= high
     for protocol in METRICS[name].protocols:
-        assert compute(name, predictions, *rows, protocol=protocol)["protocol"] == protocol
+        assert compute(name, predictions, *FOUR, protocol=protocol)["protocol"] == protocol
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -118,9 +120,9 @@ def test_metric_loads_from_its_file_without_hub_and_leaves_nothing_beside_it(nam
     folder = Path(metric_path(name)).parent
     before = sorted(path for path in folder.rglob("*") if "__pycache__" not in path.parts)
     loaded = import_evaluate().load(metric_path(name), cache_dir=str(tmp_path / "cache"))
-    rows = [{field: row[field] for field in METRICS[name].reference_fields} for row in (REFERENCE, REFERENCE)]
-    assert loaded.compute(predictions=["yes", "no"], references=rows) == METRICS[name]().compute(
-        predictions=["yes", "no"], references=rows
+    rows, answers = references(name, *FOUR), ["yes", "no", "", "no"]
+    assert loaded.compute(predictions=answers, references=rows) == METRICS[name]().compute(
+        predictions=answers, references=rows
     )
     assert sorted(path for path in folder.rglob("*") if "__pycache__" not in path.parts) == before
     assert not (tmp_path / "cache").exists()

@@ -10,7 +10,9 @@ from hf_clip_kd.study.report.metrics import VQA
 def test_parts_that_the_seed_changes_are_means():
     first = {"vqa": {"accuracy": 0.4}, "vqa_correct": [1, 0], "vqa_bits": None, "student": {"acc1": 0.2}}
     second = {"vqa": {"accuracy": 0.6}, "vqa_correct": [1, 1], "vqa_bits": [1.0, 2.0], "student": {"acc1": 0.9}}
+    first["vqa_tables"], second["vqa_tables"] = {"Seeing": {"mmvp": 0.25}}, {"Seeing": {"mmvp": 0.75}}
     found = averaged([first, second])
+    assert found["vqa_tables"] == {"Seeing": {"mmvp": 0.5}}
     assert found["vqa"] == {"accuracy": 0.5} and found["vqa_correct"] == [1, 0.5]
     assert found["vqa_bits"] is None and found["student"] == {"acc1": 0.2}
 

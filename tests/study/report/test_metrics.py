@@ -1,11 +1,11 @@
-"""Compositional scores of a cell: its numbers, its categories, and their places in tables and in the heat map."""
+"""Numbers of a cell, by type of question and by benchmark, and those of pairs of captions."""
 
 import made_up_study as made_up
 import pytest
 
 from hf_clip_kd.study.report.cells import read_study
 from hf_clip_kd.study.report.figures.question_types import rows
-from hf_clip_kd.study.report.metrics import COMPOSITIONAL, TEXT_SCORE, changed_captions, probes
+from hf_clip_kd.study.report.metrics import COMPOSITIONAL, TEXT_SCORE, changed_captions, probes, question_types
 from hf_clip_kd.study.report.tables import sweep_tables
 
 KINDS = ("swapped_colors", "changed_attribute")
@@ -42,3 +42,14 @@ def test_tables_and_heat_map_take_them(tmp_path):
     assert list(row)[: len(made_up.TYPES)] == list(made_up.TYPES)
     (name,) = (name for name in found if name.startswith("icl "))
     assert compared[name]["caption, swapped_colors"] == pytest.approx(40)
+
+
+def test_types_of_a_benchmark():
+    vqa = {"accuracy": 0.5, "count/accuracy": 0.25, "count/answer_bits": 3.0}
+    assert question_types({"vqa": vqa}) == {"count": 25}
+
+
+def test_several_benchmarks_have_one_share_each():
+    vqa = {"accuracy": 0.4, "docvqa/anls": 0.5, "docvqa/form/anls": 0.75, "blink/accuracy": 0.3}
+    vqa |= {"blink/Jigsaw/accuracy": 0.2, "mmvp/accuracy": 0.6, "mmvp/pair_accuracy": 0.1}
+    assert question_types({"vqa": vqa}) == {"docvqa": 50, "blink": 30, "mmvp": 60}

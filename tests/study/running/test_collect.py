@@ -9,7 +9,7 @@ from tiny_study import TINY
 from hf_clip_kd.recipe_io.results import save_cost, save_results
 from hf_clip_kd.study.report.cells import read_study
 from hf_clip_kd.study.running.arguments import StudyArguments
-from hf_clip_kd.study.running.collect import write_cell, write_study
+from hf_clip_kd.study.running.collect import cell_id, write_cell, write_study
 from hf_clip_kd.study.running.plan import Plan
 from hf_clip_kd.study.running.schedule import Ended
 
@@ -242,6 +242,34 @@ def test_several_benchmarks_get_their_names_and_a_mean(tmp_path):
         "accuracy": pytest.approx((1000 / 2000 + 0.7 + 0.5) / 3),
     }  # fmt: skip
     assert record["vqa_correct"] is None  # MME has no scores of single questions.
+
+
+def test_further_benchmarks_have_a_block_of_their_own(tmp_path):
+    sets = {"Seeing": "paper/vqa.yaml", "Reading": {"recipe": "paper/vqa.yaml", "dtype": "float32"}}
+    plan, plain = make_plan(vqa_tables=sets), make_plan()
+    cell = list(plan.cells)[1]
+    tables = plan.cells[cell].tables["default"]
+    assert list(tables) == list(sets) and set(tables.values()) <= set(plan.stages)
+    for other in plan.awaited_by(cell):
+        leave(other, tmp_path, 0.5)
+    details = {"benchmark": "docvqa", "main_metric": "anls"}
+    common = {"task": "vqa_llava", "model": "m", "config": {}, "details": details}
+    save_results(tmp_path / tables["Reading"].output, dataset="docvqa", metrics={"anls": 0.25}, **common)
+    ended = {stage.id: Ended(stage, "done") for stage in plan.stages}
+    record = write_cell(plan, cell, tmp_path, ended)
+    assert record["vqa_tables"] == {"Seeing": {"shapes": 0.5}, "Reading": {"docvqa": 0.25, "shapes": 0.5}}
+    assert record["vqa"] == {"accuracy": 0.5, "count/accuracy": 0.125}  # They count nowhere else.
+    assert record["id"] != cell_id(plain, cell) and cell_id(plain, cell) == cell_id(make_plan(), cell)
+    assert plain.cells[cell].tables == {} and "vqa_tables" not in record["teacher"]
+
+
+def test_further_benchmarks_need_a_vision_language_model():
+    with pytest.raises(ValueError, match="`vqa_tables` is .*`vlm` has no stage"):
+        make_plan(vlm=[], language_models={}, references={}, vqa_tables={"Seeing": "paper/vqa.yaml"})
+    with pytest.raises(ValueError, match="`vqa_tables`: 'no.yaml' names no YAML"):
+        make_plan(vqa_tables={"Seeing": "no.yaml"})
+    with pytest.raises(ValueError, match="`vqa_tables`, 'Seeing': 5 is no set of benchmarks.*YAML.*Write for example"):
+        make_plan(vqa_tables={"Seeing": 5})
 
 
 @pytest.mark.parametrize(("data", "epochs"), [("plain", 1.0), ("objects", 1.6)])

@@ -37,6 +37,8 @@ class Benchmark:
             Files that the reader takes, for tables.
         protocol (`str`):
             Rule that scores an answer, for tables.
+        computed_by (`str`, *optional*):
+            Code bases that compute the score so, for tables.
         paper (`str`, *optional*):
             Link to the paper; empty if there is none.
         metric (type of [`VQAMetric`], *optional*):
@@ -62,6 +64,7 @@ class Benchmark:
     measures: str
     files: str
     protocol: str
+    computed_by: str = ""
     paper: str = ""
     metric: type[VQAMetric] | None = None
     write: Callable[..., None] | None = None

@@ -113,6 +113,7 @@ BENCHMARK = Benchmark(
     paper="https://huggingface.co/papers/1902.09506",
     files="questions JSON, images",
     protocol="exact match",
+    computed_by="GQA's script, LLaVA, lmms-eval",
     read=read_gqa,
     metric=GQA,
     write=write_gqa,

@@ -164,6 +164,7 @@ BENCHMARK = Benchmark(
     paper="https://huggingface.co/papers/2306.13394",
     files="folder with a folder for each subtask",
     protocol="points for pairs of yes/no questions, at most 2000 for perception",
+    computed_by="MME's script, LLaVA, lmms-eval",
     read=read_mme,
     metric=MME,
     write=write_mme,

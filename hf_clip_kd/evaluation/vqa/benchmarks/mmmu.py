@@ -26,6 +26,7 @@ from hf_clip_kd.evaluation.vqa.files import (
     write_json,
 )
 from hf_clip_kd.evaluation.vqa.metric import VQAMetric
+from hf_clip_kd.evaluation.vqa.parquet import parquet_rows, picture_bytes
 from hf_clip_kd.recipe_io.results import write_whole
 
 
@@ -84,27 +85,14 @@ def read_mmmu(
     call = "read_mmmu('anns_for_eval.json', 'all_images', 'answer_dict_val.json')"
     if Path(questions).suffix == ".json":
         return _read_mmmu_json(questions, image_folder, answers, call)
-    source = Source(questions, "It must be MMMU's parquet files or anns_for_eval.json.", call)
-    paths = sorted(source.path.glob("**/validation*.parquet")) if source.path.is_dir() else [source.path]
-    if not paths or not all(path.is_file() for path in paths):
-        raise source.error("there is no such file, or no validation*.parquet in the folder")
-    samples = [sample for path in paths for sample in _read_mmmu_parquet(path, image_folder, protocol, call)]
-    return check_ids(samples, source)
+    return _read_mmmu_parquet(questions, image_folder, protocol, call)
 
 
-def _read_mmmu_parquet(path: Path, image_folder: str | Path, protocol: str, call: str) -> list[Sample]:
-    import pyarrow
-    import pyarrow.parquet
-
-    source = Source(path, "It must be a parquet file of MMMU.", call)
-    try:
-        rows = pyarrow.parquet.read_table(path).to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
-        raise source.error(f"it cannot be read ({error})") from error
+def _read_mmmu_parquet(questions: str | Path, image_folder: str | Path, protocol: str, call: str) -> list[Sample]:
+    whole = Source(questions, "It must be MMMU's parquet files or anns_for_eval.json.", call)
     form = "({letter}) {text}" if protocol == "llava" else "{letter}. {text}"
     samples = []
-    for i, row in enumerate(rows):
-        where = f"row {i}"
+    for source, where, row in parquet_rows(whole, "validation*.parquet"):
         kinds = {"id": str, "question": str, "options": str | list, "answer": str | list, "question_type": str}
         key, question, options, answer, kind = source.fields(row, where, **kinds)
         if Path(key).name != key:
@@ -119,14 +107,11 @@ def _read_mmmu_parquet(path: Path, image_folder: str | Path, protocol: str, call
         if len(pictures) <= 1 and row.get("image_1"):
             image = Path(image_folder) / f"{key}.png"
             if not image.is_file():
-                (data,) = source.fields(row["image_1"], f"{where}, `image_1`", bytes=bytes)
-                write_whole(image, data)
+                write_whole(image, picture_bytes(source, row, "image_1", where))
         path_or_none = None if image is None else str(image)
         accepted = _accepted(source, answer, choices, where)
         samples.append(Sample(key, path_or_none, prompt, accepted, choices, _subject(key)))
-    if not samples:
-        raise source.error("it holds no question")
-    return samples
+    return check_images(check_ids(samples, whole), None, whole)
 
 
 def _read_mmmu_json(questions, image_folder, answers, call) -> list[Sample]:
@@ -202,6 +187,7 @@ BENCHMARK = Benchmark(
     paper="https://huggingface.co/papers/2311.16502",
     files="parquet files, or anns_for_eval.json with answer_dict_val.json and images",
     protocol="letter of the option, or meaning of an open answer",
+    computed_by="MMMU's script, TinyLLaVA, lmms-eval",
     read=read_mmmu,
     metric=MMMU,
     write=write_mmmu,

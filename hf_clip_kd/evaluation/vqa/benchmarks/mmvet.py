@@ -50,6 +50,7 @@ BENCHMARK = Benchmark(
     paper="https://huggingface.co/papers/2308.02490",
     files="mm-vet.json, images",
     protocol="exported for its paid judge, not scored",
+    computed_by="MM-Vet's judge",
     read=read_mmvet,
     write=write_mmvet,
     max_new_tokens=MAX_NEW_TOKENS_LONG,

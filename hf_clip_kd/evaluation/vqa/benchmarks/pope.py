@@ -141,6 +141,7 @@ BENCHMARK = Benchmark(
     paper="https://huggingface.co/papers/2305.10355",
     files="folder of coco_pope_*.json, COCO val2014 images",
     protocol="F1 of yes; llava: mean over the categories, lmms_eval: over all questions",
+    computed_by="LLaVA, lmms-eval",
     read=read_pope,
     metric=POPE,
     any_case=True,

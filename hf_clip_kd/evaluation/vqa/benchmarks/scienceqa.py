@@ -113,6 +113,7 @@ BENCHMARK = Benchmark(
     paper="https://huggingface.co/papers/2209.09513",
     files="problems.json, pid_splits.json, images",
     protocol="letter of the option, over the questions with an image",
+    computed_by="LLaVA, lmms-eval",
     read=read_scienceqa,
     metric=ScienceQA,
     max_new_tokens=MAX_NEW_TOKENS_LONG,

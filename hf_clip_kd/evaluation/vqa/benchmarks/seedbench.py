@@ -98,6 +98,7 @@ BENCHMARK = Benchmark(
     paper="https://huggingface.co/papers/2307.16125",
     files="SEED-Bench.json, images",
     protocol="letter of the option",
+    computed_by="LLaVA, lmms-eval",
     read=read_seedbench,
     metric=SEEDBench,
     write=write_seedbench,

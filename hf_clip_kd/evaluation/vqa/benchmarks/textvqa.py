@@ -82,6 +82,7 @@ BENCHMARK = Benchmark(
     paper="https://huggingface.co/papers/1904.08920",
     files="annotations JSON, images, OCR tokens JSON for LLaVA's prompt",
     protocol="soft accuracy against ten people",
+    computed_by="M4C, LLaVA, lmms-eval",
     read=read_textvqa,
     metric=TextVQA,
     any_case=True,

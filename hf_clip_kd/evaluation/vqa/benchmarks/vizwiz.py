@@ -95,6 +95,7 @@ BENCHMARK = Benchmark(
     paper="https://huggingface.co/papers/1802.08218",
     files="annotations JSON, images",
     protocol="soft accuracy against ten people",
+    computed_by="VizWiz's server, LLaVA, lmms-eval",
     read=read_vizwiz,
     metric=VizWiz,
     write=write_vizwiz,

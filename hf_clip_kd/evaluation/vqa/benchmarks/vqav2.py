@@ -133,6 +133,7 @@ BENCHMARK = Benchmark(
     paper="https://huggingface.co/papers/1612.00837",
     files="questions JSON, annotations JSON, COCO images",
     protocol="soft accuracy against ten people",
+    computed_by="VQA's server and scorer, LLaVA, lmms-eval",
     read=read_vqav2,
     metric=VQAv2,
     write=write_vqav2,

@@ -1,0 +1,153 @@
+"""BLINK: fourteen tasks of seeing that people solve within a blink, many of them about several images."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+
+from hf_clip_kd.data.reading.images import BrokenImageError, decode_image
+from hf_clip_kd.evaluation.vqa.benchmarks.base import Benchmark
+from hf_clip_kd.evaluation.vqa.benchmarks.letters import first_letter
+from hf_clip_kd.evaluation.vqa.bootstrap import means_by_category
+from hf_clip_kd.evaluation.vqa.files import OPTION_LETTER, Sample, Source, check_ids, check_images
+from hf_clip_kd.evaluation.vqa.metric import VQAMetric
+from hf_clip_kd.evaluation.vqa.parquet import parquet_rows, picture_bytes, stored_picture
+
+# Pixels of black between two images in a row, as the authors' script has them.
+_MARGIN = 10
+# The tasks whose questions are about one image. Cambrian-1 asks these alone.
+SINGLE_IMAGE = (
+    "Counting",
+    "IQ_Test",
+    "Object_Localization",
+    "Relative_Depth",
+    "Relative_Reflectance",
+    "Spatial_Relation",
+)
+
+
+def cambrian_word(text: str) -> str:
+    """Read the letter as Cambrian-1 does in BLINK: the first word before the first period, without brackets."""
+    return text.split(".")[0].strip().split(" ")[0].lstrip("(").rstrip(")").upper()
+
+
+class BLINK(VQAMetric):
+    """
+    Multiple choice in fourteen tasks ([BLINK](https://huggingface.co/papers/2404.12390)), overall and by task.
+
+    `single_image` is the mean over the six tasks with one image, which are all that Cambrian-1 asks. It needs all six.
+
+    Protocols:
+        llava: the letter as [`cambrian_word`] reads it. `accuracy` is the mean over the tasks, as in the authors'
+            script. That script asks GPT-3.5 for the letter in long answers.
+        lmms_eval: the letter as [`first_letter`] reads it. `accuracy` is over all questions.
+    """
+
+    benchmark = "blink"
+    reference_fields = ("answers", "category")
+
+    def judge(self, predictions, references, protocol, seed):
+        read = cambrian_word if protocol == "llava" else first_letter
+        pairs = zip(predictions, references, strict=True)
+        scores = np.array([float(read(text) == reference["answers"][0]) for text, reference in pairs])
+        categories = [reference["category"] or "" for reference in references]
+        tasks = [f"{task}/accuracy" for task in sorted(set(categories) - {""})]
+        single = [f"{task}/accuracy" for task in SINGLE_IMAGE]
+        by_task = means_by_category(scores, categories)
+
+        def summary(weights):
+            metrics = by_task(weights)
+            if tasks and protocol == "llava":
+                metrics["accuracy"] = sum(metrics[task] for task in tasks) / len(tasks)
+            if set(single) <= set(tasks):
+                metrics["single_image"] = sum(metrics[task] for task in single) / len(single)
+            return metrics
+
+        return scores, summary
+
+
+def joined(pictures: Sequence[bytes]) -> bytes:
+    """
+    Put images in a row, 10 black pixels between them, and return the file of the whole as PNG.
+
+    Lower images stand in the middle of the height. The [authors](https://github.com/zeyofu/BLINK_Benchmark) do so for
+    models that take one image.
+
+    Raises:
+        BrokenImageError: if an image cannot be read.
+    """
+    images = [decode_image(data) for data in pictures]
+    height = max(image.height for image in images)
+    whole = PIL.Image.new("RGB", (sum(image.width + _MARGIN for image in images) - _MARGIN, height))
+    left = 0
+    for image in images:
+        whole.paste(image, (left, (height - image.height) // 2))
+        left += image.width + _MARGIN
+    file = io.BytesIO()
+    whole.save(file, "PNG")
+    return file.getvalue()
+
+
+def read_blink(questions: str | Path, image_folder: str | Path, protocol: str = "llava") -> list[Sample]:
+    """
+    Read BLINK's validation split; the answers to its test split are hidden.
+
+    Args:
+        questions (`str` or `Path`):
+            A parquet file, or the folder of the tasks, `TASK/val-*.parquet`. Rows have `idx`, `prompt` with the
+            options, `choices`, `answer` such as `(A)`, and `image_1` to `image_4`.
+        image_folder (`str` or `Path`):
+            Folder to which the images are written. Several of a question become one, see [`joined`], since a LLaVA
+            takes one. lmms-eval shows them to a model apart.
+        protocol (`str`, *optional*, defaults to `"llava"`):
+            `"llava"` puts [`OPTION_LETTER`] behind the prompt, `"lmms_eval"` its own sentence in front.
+
+    Returns:
+        `list[Sample]` by task, which is the category. It is taken from `idx`, such as `val_Counting_1`.
+
+    Raises:
+        ValueError: if a file, a field or an image is missing, or an image of several cannot be read.
+    """
+    form = "It must be a val*.parquet of a task of BLINK, or the folder of all tasks."
+    whole = Source(questions, form, "read_blink('BLINK', 'images')")
+    samples = []
+    for source, where, row in parquet_rows(whole, "val*.parquet"):
+        key, prompt, choices, answer = source.fields(row, where, idx=str, prompt=str, choices=list[str], answer=str)
+        letters = [chr(ord("A") + i) for i in range(len(choices))]
+        letter = answer.strip("()")
+        if letter not in letters:
+            raise source.error(f"`answer` is {answer!r}, not the letter of a choice", where)
+        if protocol == "lmms_eval":
+            asked = f"Note: You only need to respond with {', '.join(letters)} without providing any additional "
+            prompt = f"{asked}information.\n{prompt}"
+        else:
+            prompt += OPTION_LETTER
+        columns = [name for name in ("image_1", "image_2", "image_3", "image_4") if row.get(name)]
+        if not columns:
+            raise source.error("it has no image", where)
+        pictures = [picture_bytes(source, row, name, where) for name in columns]
+        try:
+            picture = joined(pictures) if len(pictures) > 1 else pictures[0]
+        except BrokenImageError as error:
+            raise source.error(f"an image cannot be read ({error})", where) from error
+        task = "_".join(key.split("_")[1:-1])
+        image = stored_picture(picture, image_folder)
+        samples.append(Sample(key, image, prompt, (letter,), tuple(choices), task))
+    return check_images(check_ids(samples, whole), None, whole)
+
+
+BENCHMARK = Benchmark(
+    "blink",
+    title="BLINK",
+    measures="fourteen tasks of seeing, several images side by side",
+    paper="https://huggingface.co/papers/2404.12390",
+    files="folder of the tasks' val-*.parquet",
+    protocol="letter of the option; llava: mean over the tasks, lmms_eval: over all questions",
+    computed_by="means: the authors; letters: Cambrian-1, lmms-eval",
+    read=read_blink,
+    metric=BLINK,
+)

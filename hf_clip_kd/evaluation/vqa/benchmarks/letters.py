@@ -1,0 +1,87 @@
+"""Letters of options in free answers, by the rules of Cambrian-1 and of lmms-eval."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+# lmms-eval also has phrases in Korean, Chinese and Japanese, which are left out here.
+_PHRASES = tuple(
+    f"{start}{noun} is"
+    for noun, starts in {
+        "answer": ("", "the ", "correct ", "the correct ", "best ", "the best ", "my "),
+        "option": ("correct ", "the correct ", "best ", "the best "),
+        "choice": ("", "the ", "correct ", "the correct ", "my "),
+    }.items()
+    for start in starts
+) + ("i choose", "i select", "i pick")
+_MARKS = ("({letter})", "{letter}.", "{letter}:", "{letter})", "{letter} ", "{letter}")
+_FIRST_LETTER = re.compile(r"[\(\s]*([A-Z])", re.IGNORECASE)
+
+
+def options_by_letter(choices: Sequence[str]) -> dict[str, str]:
+    """Return the texts of the options by their letters A, B, ..."""
+    return {chr(ord("A") + i): text for i, text in enumerate(choices)}
+
+
+def said_answer(text: str) -> str:
+    """
+    Return the text behind the last "answer is" or "answer:" in lower case, or else all of it.
+
+    The first step of [Cambrian-1](https://github.com/cambrian-mllm/cambrian)'s scripts. "The answer is: B" gives
+    ": b", so the colon hides the letter there, too.
+    """
+    text = text.lower().strip()
+    for keyword in ("answer is", "answer:"):
+        text = text.split(keyword)[-1]
+    return text.strip()
+
+
+def cambrian_letter(text: str, marks: str = ".:,") -> str:
+    """
+    Read the letter of an option as Cambrian-1 does; `""` if there is no text.
+
+    It is the first character, in upper case, of [`said_answer`] without `marks` at the end and without brackets. So
+    "blue" names B.
+    """
+    return said_answer(text).rstrip(marks).lstrip("(").rstrip(")")[:1].upper()
+
+
+def first_letter(text: str) -> str:
+    """
+    Read the letter of an option as lmms-eval does in BLINK and CV-Bench; `""` if there is none.
+
+    It is the first character in any case, behind spaces and brackets. So "blue" names B.
+    """
+    found = _FIRST_LETTER.match(text)
+    return found[1].upper() if found else ""
+
+
+def lmms_letter(text: str, letters: str = "ABCD") -> str:
+    """
+    Read the letter of an option as lmms-eval does in MMStar and RealWorldQA; `""` if there is none.
+
+    Marks are stripped from both ends. Then the first rule that finds a capital letter decides, and of several letters
+    the last in the text:
+
+    1. It starts the text, or 2. ends it, and no other letter touches it there.
+    3. It is the first of its kind behind a phrase such as "the answer is" or "I choose".
+    4. It stands as `(A)`, then `A.`, `A:`, `A)`, `A ` and at last anywhere, even in a word.
+    """
+    text = text.strip()
+    for mark in ",.!?;:'\"":
+        text = text.strip(mark)
+    bare, text = text.strip(), f" {text} "
+    for alone in (bare[:1] if not bare[1:2].isalpha() else "", bare[-1:] if not bare[-2:-1].isalpha() else ""):
+        if alone and alone in letters:
+            return alone
+    lower = text.lower()
+    ends = [lower.find(phrase) + len(phrase) for phrase in _PHRASES if phrase in lower]
+    said = [(text.find(letter, end), letter) for end in ends for letter in letters if letter in text[end:]]
+    if said:
+        return max(said)[1]
+    for mark in _MARKS:
+        found = [(text.rfind(mark.format(letter=letter)), letter) for letter in letters]
+        if max(found)[0] >= 0:
+            return max(found)[1]
+    return ""
