@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...models.towers.tokens import describe
 from ..encode import encode_texts, readable
 from .layers import check_patches, read_patches, unwrapped
 from .reading import pixels_of
@@ -83,8 +82,8 @@ def _grid(values: Tensor, model: nn.Module) -> Tensor:
     side = math.isqrt(len(values))
     if side**2 != len(values):
         raise ValueError(
-            f"{describe(unwrapped(model))} sees a square picture as {len(values)} patches, which are no square. A "
-            "heat map needs a square grid. Leave this model out of the heat maps."
+            f"{type(unwrapped(model)).__name__} sees a square picture as {len(values)} patches, which are no square. "
+            "A heat map needs a square grid. Leave this model out of the heat maps."
         )
     grid = values.view(side, side)
     return grid if side <= SIDE else F.adaptive_avg_pool2d(grid[None], SIDE)[0]
