@@ -1,8 +1,8 @@
 """Show the answers of models side by side, with their pictures, on one page that needs nothing else.
 
-The page has a filter for each "A is right and B is wrong", for benchmarks and types of question, and for words. It
-compares each pair of models question by question, as `compare.py` does. Each folder is that of a run with VQA results,
-or a folder of results with the answers of one model or several.
+The page has filters for "A right, B wrong", for benchmarks, types of question and words. It compares each pair of
+models question by question, as `compare.py` does. A folder is that of a run with VQA results, or a folder of results.
+The second may hold the answers of several models.
 
     python recipes/browse.py outputs/vlm_demo/alone outputs/vlm_demo/distilled
     python recipes/browse.py outputs/vlm_demo/alone outputs/vlm_demo/distilled \
@@ -48,7 +48,7 @@ def pictures_of(runs: Sequence[Run], questions: Sequence[Question]) -> dict[str,
 
 
 def decoder(pictures: Mapping[str, str | Image.Image]) -> Callable[[str], Image.Image | None]:
-    """Return the function from a name to its RGB picture, or to `None`; a broken picture is named in the log."""
+    """Return the function from a name to its RGB picture, or to `None`. The log names a broken picture."""
 
     def load(name: str) -> Image.Image | None:
         if name not in pictures:

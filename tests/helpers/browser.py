@@ -1,4 +1,4 @@
-"""Pages in a headless browser: at the width of a phone and of a desk, in light and in dark colours."""
+"""Pages in a headless browser: at the width of a phone and of a desk, in light and dark."""
 
 import html
 import json

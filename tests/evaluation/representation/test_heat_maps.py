@@ -19,7 +19,7 @@ TEXT_EMBEDS = {"first": [1.0, 0.0], "second": [0.0, 1.0]}
 
 @pytest.fixture
 def made_up(monkeypatch):
-    """Return the maps of a model that sees patches as it is told; `sizes` has the sizes of the pictures it got."""
+    """Return the maps of a model that sees patches as it is told. `sizes` are those of its pictures."""
     sizes = []
 
     def process(images, return_tensors):
