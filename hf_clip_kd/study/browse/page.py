@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from ...hub.cards.markdown import Markdown, environment, plain
+from ...hub.cards.markdown import Markdown, environment, plain, public
 from .comparisons import compare_runs
 from .pictures import small_pictures
 from .questions import Question, Run
@@ -77,7 +77,7 @@ def _without_pictures(
         "models": [run.name for run in runs],
         "scores": [row for run in runs for row in _scores(run)],
         "pairs": [comparison.cells() for comparison in compare_runs(runs)],
-        "encoders": list(maps),
+        "encoders": [public(name) for name in maps],
         "asked": sum(len({key for run in runs for key in run.answers.get(name, {})}) for name in _benchmarks(runs)),
         "per_token": [name for name in _benchmarks(runs) if _per_token(runs, name)],
         "pictures": [],
@@ -124,7 +124,7 @@ def _question(question: Question) -> dict[str, Any]:
         "name": question.name,
         "prompt": question.prompt,
         "category": first.category,
-        "image": first.image or "",
+        "image": public(first.image or ""),  # A page is passed on, and nobody needs the paths of this machine.
         "picture": -1,
         "references": list(Counter(first.references).items()),
         "answers": [

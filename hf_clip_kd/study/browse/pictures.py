@@ -13,7 +13,8 @@ from PIL import Image
 SIDES = (448, 384, 320, 256, 224, 192, 160, 128, 96, 64, 32)
 # Drawn pictures of so few pixels lose their colours to compression, and are small without it.
 LOSSLESS = 64
-QUALITY = 75
+# A larger picture of lower quality shows more than a smaller picture of as many bytes.
+QUALITY = 50
 # Pictures whose size is measured before all are written.
 MEASURED = 32
 

@@ -153,8 +153,9 @@ def test_the_page_has_colours_for_light_and_dark(made):
 
 
 def test_questions_without_scores_bits_or_pictures(tmp_path):
-    runs = read_runs([write_run(tmp_path, [None, None])])
-    data = Page(page(runs, questions_of(runs), drawing)).data
+    runs = read_runs([write_run(tmp_path, [None, None], images=["/home/me/photos/1.jpg"] * 2)])
+    data = Page(page(runs, questions_of(runs), lambda name: None)).data
+    assert data["questions"][0]["image"] == "1.jpg"
     assert data["pictures"] == [] and data["pairs"] == []
     assert data["scores"][0]["accuracy"] == data["scores"][0]["answer bits"] == "–"
     assert data["questions"][0]["answers"] == [{"text": "", "score": None, "bits": None}]

@@ -33,9 +33,9 @@ def test_a_photograph_keeps_its_shape_and_is_never_enlarged():
 
 
 def test_pictures_are_as_large_as_the_room_allows():
-    names = [str(number) for number in range(6)]
+    names = [str(number) for number in range(4)]
     sides = []
-    for room in (10**6, 10**5, 3 * 10**4, 10**4):
+    for room in (10**6, 3 * 10**4, 7 * 10**3):
         copies = small_pictures(names, noise, room)
         assert list(copies) == names and sum(len(copy.uri) for copy in copies.values()) <= room
         sides.append(copies["0"].width)
