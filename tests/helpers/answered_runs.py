@@ -2,24 +2,34 @@
 
 import json
 
+from hf_clip_kd.recipe_io.results import result_path
 
-def write_run(folder, scores, *, images=None, bits=None, dataset="shapes"):
-    """A run's folder with one result and its samples; `images` and `bits` are lists, one entry for each question."""
+
+def write_run(folder, scores, *, images=None, bits=None, dataset="shapes", model="m", evaluation=None, questions=None):
+    """
+    Write a run's folder with one result and its samples.
+
+    `images` and `bits` are lists, with an entry for each question. `questions` has more fields of each sample.
+    `evaluation` are the options of the benchmark in the result.
+    """
     results = folder / "results"
     (results / "samples").mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text("{}")
-    record = {"dataset": dataset, "model": "m", "task": "vqa_llava", "metrics": {"accuracy": 0.5}, "config": {}}
-    (results / f"{dataset}_m_vqa_llava.json").write_text(json.dumps(record))
+    record = {"dataset": dataset, "model": model, "task": "vqa_llava", "metrics": {"accuracy": 0.5}, "config": {}}
+    if evaluation is not None:
+        record["config"]["evaluation"] = evaluation
+    path = result_path(results, dataset=dataset, model=model, task="vqa_llava")
+    path.write_text(json.dumps(record))
     lines = [
         {
             "question_id": number,
             "prompt": "red?",
-            "score": score,
+            "score": None if score is None else float(score),
             "bits": None if bits is None else bits[number],
             "image": None if images is None else str(images[number]),
         }
-        for number, score in enumerate(map(float, scores))
+        | ({} if questions is None else questions[number])
+        for number, score in enumerate(scores)
     ]
-    path = results / "samples" / f"{dataset}_m_vqa_llava.jsonl"
-    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    (results / "samples" / f"{path.stem}.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     return folder

@@ -24,7 +24,7 @@ from hf_clip_kd.recipe_io.foreign import read_json
 from hf_clip_kd.recipe_io.parser import RecipeParser
 from hf_clip_kd.recipe_io.results import load_results
 from hf_clip_kd.study.report.cells import read_study
-from hf_clip_kd.study.report.two_models import read_samples
+from hf_clip_kd.study.report.samples import read_samples
 from hf_clip_kd.teachers.cache import manifest
 
 PEOPLE = [{"answer": "red"}, {"answer": "blue"}] * 5
@@ -214,7 +214,7 @@ READERS = {
     ),
     "samples": (
         "a.jsonl",
-        b'{"question_id": 1, "prompt": "red?", "score": 1.0, "bits": 0.5, "image": "1.jpg"}\n',
+        b'{"question_id": 1, "prompt": "red?", "score": 1.0, "bits": 0.5, "image": "1.jpg", "references": ["red"]}\n',
         read_samples,
     ),
     "study": ("study.json", {"cells": ["red", "1"], "config": {"vlm": []}, "teachers": {}}, study),

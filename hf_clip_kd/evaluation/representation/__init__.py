@@ -10,6 +10,7 @@ from .c_score import Keypoint, c_score
 from .cka import MinibatchCKA, linear_cka
 from .evaluator import NOT_SHARES, RepresentationEvaluator
 from .gromov_wasserstein import gromov_wasserstein
+from .heat_maps import HeatMap, heat_maps
 from .layers import TowerOutput, read_patches, read_tower
 from .patch_text import align_patches, points_at
 from .probes import knn_probe, linear_probe
@@ -23,6 +24,7 @@ __all__ = [
     "NOT_SHARES",
     "AScore",
     "AttentiveProbe",
+    "HeatMap",
     "Keypoint",
     "MinibatchCKA",
     "ProbeScore",
@@ -34,6 +36,7 @@ __all__ = [
     "c_score",
     "effective_rank",
     "gromov_wasserstein",
+    "heat_maps",
     "knn_probe",
     "language_model_features",
     "linear_cka",

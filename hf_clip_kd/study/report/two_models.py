@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from scipy import stats
 
-from ...recipe_io.foreign import fields, read_json_lines
-from ...recipe_io.results import load_results, result_path
 from .power import LEVEL, detectable
+from .samples import Answered, Key
 from .statistics import Estimate, by_image, contrast
 
 FLIPS = 9999
-
-
-@dataclass(frozen=True)
-class Answered:
-    """Outcome of a model in a question."""
-
-    score: float = field(metadata={"help": "Its score, mostly 0 or 1."})
-    bits: float | None = field(metadata={"help": "Bits of the accepted answer, if they were measured."})
-    image: str | None = field(metadata={"help": "Name of the question's image, if it is known."})
 
 
 @dataclass(frozen=True)
@@ -49,50 +38,10 @@ class Pair:
         return self.difference.p_value < LEVEL
 
 
-def read_samples(path: str | Path) -> dict[str, dict[tuple[str, str], Answered]]:
-    """
-    Read the scores of single questions that a VQA evaluation wrote.
-
-    Args:
-        path (`str` or `Path`): A `samples/*.jsonl`, or the folder of a run whose results have them.
-
-    Returns:
-        `dict`: benchmark -> (question id, prompt) -> [`Answered`]. A file alone has the benchmark `""`.
-
-    Raises:
-        ValueError: There are no samples, or a question has no score.
-        ForeignFileError: A file is no such file.
-    """
-    path = Path(path)
-    if path.is_file():
-        return {"": dict(_questions(path))}
-    found = {}
-    for folder in (path, path / "results"):
-        if not (folder / "samples").is_dir():  # The folder of a run has JSONs that are no results.
-            continue
-        for record in load_results(folder):
-            if record["task"].startswith("vqa_"):
-                result = result_path(folder, dataset=record["dataset"], model=record["model"], task=record["task"])
-                samples = folder / "samples" / f"{result.stem}.jsonl"
-                if samples.is_file() and record["dataset"] in found:
-                    raise ValueError(
-                        f"{str(folder)!r} holds {record['dataset']!r} of several models. Two models are compared, so "
-                        f"each must be named. Pass a file of each: `{samples}`."
-                    )
-                if samples.is_file():
-                    found[record["dataset"]] = dict(_questions(samples))
-    if not found:
-        raise ValueError(
-            f"{str(path)!r} holds no answers to questions. It must be a `samples/*.jsonl`, or the folder of a run "
-            "with VQA results. Run `recipes/evaluate_vlm.py`, or `recipes/train_vlm.py` with an `evaluation`, first."
-        )
-    return found
-
-
 def compare_models(
-    first: dict[tuple[str, str], Answered],
-    second: dict[tuple[str, str], Answered],
-    blind: dict[tuple[str, str], Answered],
+    first: dict[Key, Answered],
+    second: dict[Key, Answered],
+    blind: dict[Key, Answered],
 ) -> tuple[list[Pair], dict[str, int]]:
     """
     Compare two models over the questions that both were asked, paired by question and clustered by image.
@@ -164,19 +113,3 @@ def _pair(what: str, scores: np.ndarray, images: np.ndarray | None) -> Pair:
     first, second = scores.mean(axis=1)
     difference = contrast(scores[:, None], [-1, 1], images=images)
     return Pair(what, float(first), float(second), difference, flip_test(scores, images))
-
-
-def _questions(path: Path) -> Iterator[tuple[tuple[str, str], Answered]]:
-    words = {
-        "allowed": "A line is a question as `evaluate_vlm.py` writes it to `samples/`.",
-        "fix": "Evaluate the model again.",
-    }
-    kinds = {"question_id": str, "prompt": str, "score": float | None, "bits": float | None, "image": str | None}
-    for number, row in read_json_lines(path, **words):
-        name, prompt, score, bits, image = fields(row, kinds, path, where=f"line {number}", **words)
-        if score is None:
-            raise ValueError(
-                f"{str(path)!r} has no score in line {number}, so nothing can be compared. Each question must have "
-                "one. Evaluate a benchmark whose answers are known."
-            )
-        yield (name, prompt), Answered(score, bits, image)

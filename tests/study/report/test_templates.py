@@ -1,50 +1,32 @@
 """The page of a report: every figure is there, in the reader's width and colours. In a browser, nothing sticks out."""
 
 import base64
-import html
-import json
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
 import made_up_study as made_up
 import pytest
+from browser import FRAMES, looks, needs_browser
 
 from hf_clip_kd.study.report.cells import read_study
 from hf_clip_kd.study.report.figures import figures_of
 from hf_clip_kd.study.report.report import FORMS, write_report
 
 ROOT = Path(__file__).parents[3]
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
-# A frame has the width and the colours of a screen. Its page's looks are written where the test can read them.
-FRAMES = """<!DOCTYPE html><meta charset="utf-8"><body>
-<iframe style="width: 360px; height: 800px; border: 0; color-scheme: light" srcdoc="{page}"></iframe>
-<iframe style="width: 360px; height: 800px; border: 0; color-scheme: dark" srcdoc="{page}"></iframe>
-<iframe style="width: 1000px; height: 800px; border: 0; color-scheme: light" srcdoc="{page}"></iframe>
-<iframe style="width: 1000px; height: 800px; border: 0; color-scheme: dark" srcdoc="{page}"></iframe>
-<script>
-addEventListener("load", () => {{
-  const seen = [...document.querySelectorAll("iframe")].map(({{ contentWindow: w, contentDocument: d }}) => {{
-    const images = [...d.images], boxes =
-      [...d.querySelectorAll("p, h1, h2, h3, li > *, img, table")].map(box => box.getBoundingClientRect());
-    return {{
-      width: w.innerWidth,
-      dark: w.getComputedStyle(d.body).backgroundColor === "rgb(22, 24, 28)",
-      loaded: images.filter(one => one.complete && one.naturalWidth > 0).length,
-      narrow: images.filter(one => one.naturalWidth < 400).length,
-      forms: new Set(images.map(one => one.currentSrc)).size,
-      first: images[0].currentSrc.slice(-2000),
-      sticking_out: boxes.filter(box => box.right > w.innerWidth + 1 || box.left < -1).length,
-      overflow: d.documentElement.scrollWidth - w.innerWidth,
-    }};
-  }});
-  document.body.innerHTML = "<pre>" + JSON.stringify(seen) + "</pre>";
-}});
-</script>"""
+MEASURE = """(w, d) => {
+  const images = [...d.images], boxes =
+    [...d.querySelectorAll("p, h1, h2, h3, li > *, img, table")].map(box => box.getBoundingClientRect());
+  return {
+    loaded: images.filter(one => one.complete && one.naturalWidth > 0).length,
+    narrow: images.filter(one => one.naturalWidth < 400).length,
+    forms: new Set(images.map(one => one.currentSrc)).size,
+    first: images[0].currentSrc.slice(-2000),
+    sticking_out: boxes.filter(box => box.right > w.innerWidth + 1 || box.left < -1).length,
+  };
+}"""
 
 
 @pytest.fixture(scope="module", params=[pytest.param("made up", marks=pytest.mark.slow), "committed"])
@@ -131,22 +113,10 @@ def test_files_that_the_markdown_names_are_there(report):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(BROWSER is None, reason="needs a browser")
+@needs_browser
 def test_the_page_on_a_phone_and_on_a_desk_in_light_and_dark(report, tmp_path):
-    page = html.escape(report.read_text(), quote=True)
-    (tmp_path / "frames.html").write_text(FRAMES.format(page=page))
-    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=20000", "--dump-dom"]
-    shown = subprocess.run(
-        [*command, (tmp_path / "frames.html").as_uri()], capture_output=True, text=True, timeout=120
-    )
-    seen = json.loads(html.unescape(re.search(r"<pre>(.*?)</pre>", shown.stdout, re.DOTALL)[1]))
-    frames = [(frame["width"], frame["dark"]) for frame in seen]
-    assert frames == [
-        (360, False),
-        (360, True),
-        (1000, False),
-        (1000, True),
-    ]
+    seen = looks(report.read_text(), MEASURE, tmp_path)
+    assert [(frame["width"], frame["dark"]) for frame in seen] == FRAMES
     assert len({frame["first"] for frame in seen}) == 4  # each has a form of its own
     count = len(figures_of(read_study(report.parent)))
     for frame in seen:
