@@ -20,7 +20,7 @@ class StepTimes(TrainerCallback):
 
 
 def step_seconds(student, teacher, collator, rows, folder, *, losses, batch, steps, warm_up, readers=()):
-    """Median seconds of a step in a fresh training of a student by its name; the first steps do not count."""
+    """Median seconds of a step in a fresh training, without the first steps."""
     torch.manual_seed(0)
     model, processor = kd.load_clip(student)
     times = StepTimes()

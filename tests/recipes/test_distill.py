@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 import hf_clip_kd as kd
 from hf_clip_kd.data.shapes import load_shapes
 from hf_clip_kd.evaluation import build_evaluator
+from hf_clip_kd.evaluation.compositional import COMPOSITIONAL
 from hf_clip_kd.hub.cards import render_card
 from hf_clip_kd.hub.cards.sources import read_recipe, sources
 from hf_clip_kd.models.names import parse_name
@@ -109,7 +110,7 @@ def check_evaluation(evaluation):
     """Build the evaluators on one row of data, loaded with arguments that `load_image_text` would take."""
     options = {name for name in inspect.signature(kd.load_image_text).parameters} | {"name", "revision", "seed", "vqa"}
 
-    def load(dataset_name, *, text_column, **data):
+    def load(dataset_name, *, text_column=None, **data):
         assert set(data) <= options
         if dataset_name == "shapes":
             return load_shapes(data["split"], size=64)
@@ -156,9 +157,12 @@ def test_recipe_builds_all_but_the_download(recipe, path, monkeypatch):
 
 @pytest.mark.parametrize("path", EVALUATE, ids=lambda path: path.stem)
 def test_evaluation_recipe_is_sound(path):
+    """Build its evaluators; a benchmark that is read from the user's own files is known at least."""
     (args,) = RecipeParser(import_recipe("evaluate").EvaluateArguments, path).parse([])
     assert args.model_name_or_path
-    check_evaluation(args.evaluation)
+    own_files = {name: block for name, block in args.evaluation.items() if "annotations" in block}
+    assert {block["dataset_name"] for block in own_files.values()} <= {*COMPOSITIONAL, "xm3600"}
+    check_evaluation({name: block for name, block in args.evaluation.items() if name not in own_files})
 
 
 @pytest.mark.parametrize("path", FULL_SCALE, ids=lambda path: path.stem)

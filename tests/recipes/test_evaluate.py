@@ -200,7 +200,7 @@ def test_a_suite_is_one_command(evaluate_main, student_folder, tmp_path, capsys)
 
 
 def test_a_suite_without_data_is_named(evaluate_main, student_folder, tmp_path):
-    with pytest.raises(ValueError, match="`suite=.*empty' holds no data set.*Pass such a folder"):
+    with pytest.raises(ValueError, match="`suite=.*empty'` holds no data set.*Pass such a folder"):
         evaluate_main(student_folder, SHAPES, "--suite", str(tmp_path / "empty"))
 
 
