@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from statistics import mean
+from statistics import median
 
 from .cells import Study
 from .merge import blended
@@ -13,9 +13,12 @@ SLOWER = 1.1  # A training may last so many times as long as the longest one tha
 
 
 def seconds_of(cells: Iterable[dict]) -> float | None:
-    """Return the mean seconds of the students' own training, `None` if they were not measured."""
+    """Return the median seconds of the students' own training, `None` if they were not measured.
+
+    A machine is busy with other work now and then, and a mean would count that for a training.
+    """
     found = [value for cell in cells if (value := (cell.get("seconds") or {}).get("student")) is not None]
-    return mean(found) if found else None
+    return median(found) if found else None
 
 
 def all_lengths(study: Study, like: list[dict]) -> list[list[dict]]:

@@ -20,7 +20,7 @@ ALONE = "no teacher"
 class Gain:
     """One objective after one length of training."""
 
-    seconds: float = field(metadata={"help": "Mean seconds of a student's training."})
+    seconds: float = field(metadata={"help": "Median seconds of a student's training."})
     gain: Estimate = field(metadata={"help": "Mean score less that of the student alone; the lower, the worse."})
 
 

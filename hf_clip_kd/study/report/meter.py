@@ -13,6 +13,7 @@ import numpy as np
 
 from .cells import Study, condition, student_alone
 from .gauges import Gauge, curve_steps, gauges
+from .metrics import ZERO_SHOT
 from .statistics import rank_correlation
 from .towers import ladder_of_teachers
 
@@ -65,8 +66,22 @@ def meter_rows(study: Study) -> list[Row]:
 
 
 def whole_ladder(study: Study) -> tuple[str, ...]:
-    """Return the names of all rungs: untrained, alone, and the strengths of teachers, the weakest first."""
-    return (UNTRAINED, ALONE, *ladder_of_teachers(study.record))
+    """
+    Return the names of all rungs: untrained, alone, and the strengths of teachers, the weakest first.
+
+    A student alone that was trained longer than a weak teacher passes it. It is a rung only below all teachers, by
+    zero-shot accuracy.
+    """
+    teachers = ladder_of_teachers(study.record)
+    weakest = _zero_shot(study.record["teachers"][name] for name in next(iter(teachers.values()), []))
+    alone = _zero_shot(student_alone(study.cells, longest=False))
+    passes = None not in (alone, weakest) and alone > weakest
+    return (UNTRAINED, *teachers) if passes else (UNTRAINED, ALONE, *teachers)
+
+
+def _zero_shot(records: Iterable[dict[str, Any]]) -> float | None:
+    found = [value for record in records if (value := ZERO_SHOT.of(record)) is not None]
+    return mean(found) if found else None
 
 
 def cheapest(study: Study, *, read: bool = False) -> Row | None:
@@ -201,7 +216,7 @@ def paired_deviation(measured: Iterable[tuple[Any, int, float]]) -> float | None
 def _ladder(study: Study, gauge: Gauge, runs: list[Run]) -> tuple[tuple[str, ...], int, int, float | None]:
     """Return the measured rungs, the cases with all of them in order, the number of cases, and their mean span."""
     teachers = ladder_of_teachers(study.record)
-    # A student alone that is trained longer than a weak teacher passes it, and so is no rung below it.
+    # A student alone that is trained longer than a weak teacher passes it: the least trained counts.
     alone = student_alone((run.record for run in runs if run.seed is not None), longest=False)
     students = {(cell["axes"]["seed"], _vlm_seed(cell["axes"])): gauge.score(cell) for cell in alone}
     rungs: tuple[str, ...] = ()
@@ -215,7 +230,7 @@ def _ladder(study: Study, gauge: Gauge, runs: list[Run]) -> tuple[tuple[str, ...
                 for strength, names in teachers.items()
             },
         }
-        known = {name: gauge.metric.better(value) for name, value in heights.items() if value is not None}
+        known = {name: gauge.metric.better(heights[name]) for name in whole_ladder(study) if heights[name] is not None}
         rungs = tuple(known)
         values = list(known.values())
         spans.append(values[-1] - values[0])

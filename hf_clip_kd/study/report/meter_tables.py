@@ -9,6 +9,7 @@ from .grading import grades
 from .lead import shares
 from .meter import Row, cheapest, meter_rows, whole_ladder
 from .metrics import BITS, QUESTION_PROBE, VQA, ZERO_SHOT, signed
+from .sentences import bounds
 from .statistics import Estimate
 
 MARK = "✔"
@@ -100,4 +101,4 @@ def lead_table(study: Study) -> Markdown | None:
 def _share(share: Estimate | None) -> Markdown:
     if share is None:
         return Markdown("no clear lead")
-    return Markdown(f"{share.value:.2f} [{signed(share.low)}, {signed(share.high)}]".replace("-", "−"))
+    return Markdown(f"{share.value:.2f}{bounds(share)}".replace("-", "−"))

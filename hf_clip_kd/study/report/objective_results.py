@@ -54,7 +54,7 @@ class Result:
         metadata={"help": "Gain for each unit that the teacher has more in the same score, of two teachers or more."}
     )
     strongest: str | None = field(metadata={"help": "The teacher with the best score of its own."})
-    seconds: float | None = field(metadata={"help": "Mean seconds of a student's training."})
+    seconds: float | None = field(metadata={"help": "Median seconds of a student's training."})
     steps: Judged = field(metadata={"help": "Comparison at equally many steps."})
     time: Judged = field(metadata={"help": "Comparison at equally many seconds."})
 

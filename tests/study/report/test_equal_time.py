@@ -35,6 +35,12 @@ def test_ends(lengths, seconds, score):
     assert found is None if score is None else VQA.of(found[0]) == pytest.approx(score)
 
 
+def test_a_busy_hour_does_not_count(lengths):
+    """The median of three trainings is that of the two undisturbed ones."""
+    cells = [*lengths[0], made_up.cell("L", "clip_kd", 2, 50, seconds=900.0)]
+    assert seconds_of(cells) == 100.0
+
+
 def test_unknown_seconds_give_nothing(lengths):
     for length in lengths:
         for cell in length:

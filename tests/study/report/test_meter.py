@@ -37,6 +37,18 @@ def test_the_ladder_is_kept_where_it_is(rows):
     assert probe.rungs == ("alone", "S", "M", "L") and (probe.kept, probe.cases) == (6, 6)
 
 
+def test_a_student_alone_that_passes_the_weakest_teacher_is_no_rung():
+    study = meter.study()
+    strong = dataclasses.replace(study, cells=copy.deepcopy(study.cells))
+    for cell in strong.cells:
+        if cell["axes"]["teacher"] is None:
+            cell["student"]["acc1"] = 0.99
+    assert whole_ladder(strong) == ("untrained", "S", "M", "L")
+    rows = {(row.gauge.title, row.reading): row for row in meter_rows(strong)}
+    assert rows["VQA accuracy at 100 steps", "trained"].rungs == ("untrained", "S", "M", "L")
+    assert rows["VQA accuracy at 100 steps", "trained"].kept == 6  # Alone was what broke the order.
+
+
 def test_the_cheapest_that_keeps_it_is_marked_and_said():
     best = cheapest(meter.study())
     assert (best.reading, best.seconds, best.kept) == ("frozen", 10, 6)
