@@ -219,6 +219,7 @@ def _ladder(study: Study, gauge: Gauge, runs: list[Run]) -> tuple[tuple[str, ...
     # A student alone that is trained longer than a weak teacher passes it: the least trained counts.
     alone = student_alone((run.record for run in runs if run.seed is not None), longest=False)
     students = {(cell["axes"]["seed"], _vlm_seed(cell["axes"])): gauge.score(cell) for cell in alone}
+    ladder = whole_ladder(study)
     rungs: tuple[str, ...] = ()
     kept, spans = 0, []
     for (_, vlm_seed), height in students.items():
@@ -230,7 +231,7 @@ def _ladder(study: Study, gauge: Gauge, runs: list[Run]) -> tuple[tuple[str, ...
                 for strength, names in teachers.items()
             },
         }
-        known = {name: gauge.metric.better(heights[name]) for name in whole_ladder(study) if heights[name] is not None}
+        known = {name: gauge.metric.better(heights[name]) for name in ladder if heights[name] is not None}
         rungs = tuple(known)
         values = list(known.values())
         spans.append(values[-1] - values[0])

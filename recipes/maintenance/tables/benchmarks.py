@@ -3,7 +3,7 @@
 from hf_clip_kd.evaluation.vqa.benchmarks import BENCHMARKS
 from hf_clip_kd.evaluation.vqa.benchmarks.base import Benchmark
 
-from .markdown import render
+from .markdown import linked, render
 
 HEADER = (
     "name",
@@ -21,7 +21,7 @@ def row(benchmark: Benchmark) -> tuple[str, ...]:
     """Return a benchmark's cells under `HEADER`."""
     return (
         f"`{benchmark.name}`",
-        f"[{benchmark.title}]({benchmark.paper})" if benchmark.paper else benchmark.title,
+        linked(benchmark.title, benchmark.paper),
         benchmark.measures,
         benchmark.files,
         benchmark.protocol,

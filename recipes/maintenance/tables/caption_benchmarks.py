@@ -3,7 +3,7 @@
 from hf_clip_kd.evaluation.compositional import COMPOSITIONAL, CaptionBenchmark
 from hf_clip_kd.evaluation.xm3600 import PROTOCOLS
 
-from .markdown import paper, render
+from .markdown import linked, paper, render
 
 HEADER = ("dataset_name", "benchmark", "captions differ in", "files", "protocol", "main metric", "computed so by")
 XM3600 = (
@@ -21,7 +21,7 @@ def row(benchmark: CaptionBenchmark) -> tuple[str, ...]:
     """Return a benchmark's cells under `HEADER`."""
     return (
         f"`{benchmark.name}`",
-        f"[{benchmark.title}]({benchmark.paper})" if benchmark.paper else benchmark.title,
+        linked(benchmark.title, benchmark.paper),
         benchmark.measures,
         benchmark.files,
         benchmark.protocol,

@@ -13,3 +13,8 @@ def render(header: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence
 def paper(identifier: str, text: str) -> str:
     """Return a link to an arXiv paper."""
     return f"[{text}](https://huggingface.co/papers/{identifier})"
+
+
+def linked(text: str, address: str | None) -> str:
+    """Return a link, or the text itself without an address."""
+    return f"[{text}]({address})" if address else text

@@ -11,7 +11,7 @@ import PIL.Image
 
 from hf_clip_kd.data.reading.images import BrokenImageError, decode_image
 from hf_clip_kd.evaluation.vqa.benchmarks.base import Benchmark
-from hf_clip_kd.evaluation.vqa.benchmarks.letters import first_letter
+from hf_clip_kd.evaluation.vqa.benchmarks.letters import first_letter, lmms_note, right_choice
 from hf_clip_kd.evaluation.vqa.bootstrap import means_by_category
 from hf_clip_kd.evaluation.vqa.files import OPTION_LETTER, Sample, Source, check_ids, check_images
 from hf_clip_kd.evaluation.vqa.metric import VQAMetric
@@ -117,13 +117,9 @@ def read_blink(questions: str | Path, image_folder: str | Path, protocol: str = 
     samples = []
     for source, where, row in parquet_rows(whole, "val*.parquet"):
         key, prompt, choices, answer = source.fields(row, where, idx=str, prompt=str, choices=list[str], answer=str)
-        letters = [chr(ord("A") + i) for i in range(len(choices))]
-        letter = answer.strip("()")
-        if letter not in letters:
-            raise source.error(f"`answer` is {answer!r}, not the letter of a choice", where)
+        letter, letters = right_choice(source, where, answer, choices)
         if protocol == "lmms_eval":
-            asked = f"Note: You only need to respond with {', '.join(letters)} without providing any additional "
-            prompt = f"{asked}information.\n{prompt}"
+            prompt = f"{lmms_note(letters)}\n{prompt}"
         else:
             prompt += OPTION_LETTER
         columns = [name for name in ("image_1", "image_2", "image_3", "image_4") if row.get(name)]

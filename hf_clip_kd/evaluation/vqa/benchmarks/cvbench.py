@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from hf_clip_kd.evaluation.vqa.benchmarks.base import Benchmark
-from hf_clip_kd.evaluation.vqa.benchmarks.letters import cambrian_letter, first_letter
+from hf_clip_kd.evaluation.vqa.benchmarks.letters import cambrian_letter, first_letter, lmms_note, right_choice
 from hf_clip_kd.evaluation.vqa.bootstrap import means_by_category, weighted_mean
 from hf_clip_kd.evaluation.vqa.files import OPTION_LETTER, Sample, Source, check_ids, check_images
 from hf_clip_kd.evaluation.vqa.metric import VQAMetric
@@ -82,13 +82,9 @@ def read_cvbench(questions: str | Path, image_folder: str | Path, protocol: str 
     for source, where, row in parquet_rows(whole, "test_*d.parquet"):
         kinds = {"idx": int | str, "prompt": str, "choices": list[str], "answer": str, "source": str, "task": str}
         key, prompt, choices, answer, origin, task = source.fields(row, where, **kinds)
-        letters = [chr(ord("A") + i) for i in range(len(choices))]
-        letter = answer.strip("()")
-        if letter not in letters:
-            raise source.error(f"`answer` is {answer!r}, not the letter of a choice", where)
+        letter, letters = right_choice(source, where, answer, choices)
         if protocol == "lmms_eval":
-            asked = f"Note: You only need to respond with {', '.join(letters)} without providing any additional "
-            prompt = f"{asked}information.\n\n{prompt}"
+            prompt = f"{lmms_note(letters)}\n\n{prompt}"
         else:
             prompt += OPTION_LETTER
         image = stored_picture(picture_bytes(source, row, "image", where), image_folder)

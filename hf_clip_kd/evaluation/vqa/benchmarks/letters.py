@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from hf_clip_kd.evaluation.vqa.files import Source
+
 # lmms-eval also has phrases in Korean, Chinese and Japanese, which are left out here.
 _PHRASES = tuple(
     f"{start}{noun} is"
@@ -85,3 +87,21 @@ def lmms_letter(text: str, letters: str = "ABCD") -> str:
         if max(found)[0] >= 0:
             return max(found)[1]
     return ""
+
+
+def right_choice(source: Source, where: str, answer: str, choices: Sequence[str]) -> tuple[str, list[str]]:
+    """
+    Return the letter of the right choice and the letters of all, from an answer such as `(A)`.
+
+    Raises:
+        ForeignFileError: if the answer is not the letter of a choice.
+    """
+    letter, letters = answer.strip("()"), list(options_by_letter(choices))
+    if letter not in letters:
+        raise source.error(f"`answer` is {answer!r}, not the letter of a choice", where)
+    return letter, letters
+
+
+def lmms_note(letters: Sequence[str]) -> str:
+    """Return the sentence that lmms-eval puts in front of a question of BLINK or CV-Bench."""
+    return f"Note: You only need to respond with {', '.join(letters)} without providing any additional information."
