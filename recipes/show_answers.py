@@ -12,7 +12,6 @@ import io
 import random
 import textwrap
 from collections import defaultdict
-from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -21,25 +20,14 @@ from hf_clip_kd.data.reading.images import decode_image
 from hf_clip_kd.evaluation.vqa import SHORT_ANSWER
 from hf_clip_kd.recipe_io.foreign import fields, read_json_lines
 from hf_clip_kd.recipe_io.parser import exit_with_one_line
-from hf_clip_kd.recipe_io.results import load_results, result_path, write_whole
+from hf_clip_kd.recipe_io.results import write_whole
+from hf_clip_kd.study.report.samples import Answered, Key, read_samples, samples_files
 
 COLUMNS, WIDTH = 2, 38  # pictures in a row, characters in a line
 RIGHT, WRONG = "#1a7f37", "#b42318"
 
 
-@dataclass(frozen=True)
-class Answered:
-    """A question about a picture, the answers that count as right, and a model's answer with its score."""
-
-    image: str
-    prompt: str
-    references: list[str]
-    category: str
-    answer: str
-    score: float
-
-
-Answers = dict[tuple[str, str], Answered]
+Answers = dict[Key, Answered]
 
 
 def read_answers(run: Path, benchmark: str) -> Answers:
@@ -49,25 +37,14 @@ def read_answers(run: Path, benchmark: str) -> Answers:
     Raises:
         ValueError: The run was not asked this benchmark.
     """
-    about = {"allowed": "A line is a question as an evaluation writes it.", "fix": "Evaluate the model again."}
-    kinds = {"question_id": str, "prompt": str, "image": str | None, "references": list[str], "category": str}
-    kinds |= {"answer": str, "score": float}
-    folder = run / "results" if (run / "results").is_dir() else run
-    results = [record for record in load_results(folder) if record["dataset"] == benchmark]
-    if len(results) != 1:
+    files = [samples.path for samples in samples_files(run) if samples.record["dataset"] == benchmark]
+    if len(files) != 1:
         raise ValueError(
-            f"{str(run)!r} holds {len(results)} results of {benchmark!r}. It must hold a single model's. Name the "
+            f"{str(run)!r} holds {len(files)} results of {benchmark!r}. It must hold a single model's. Name the "
             "folder of a run, and a name of its `evaluation`."
         )
-    (record,) = results
-    stem = result_path(folder, dataset=benchmark, model=record["model"], task=record["task"]).stem
-    path = folder / "samples" / f"{stem}.jsonl"
-    found = {}
-    for number, row in read_json_lines(path, **about):
-        name, prompt, image, *rest = fields(row, kinds, path, where=f"line {number}", **about)
-        if image is not None and Path(image).is_file():
-            found[name, prompt] = Answered(image, prompt.removesuffix(SHORT_ANSWER), *rest)
-    return found
+    answers = read_samples(files[0])[""]
+    return {key: own for key, own in answers.items() if own.image is not None and Path(own.image).is_file()}
 
 
 def credits(folder: Path) -> dict[str, tuple[str, str]]:
@@ -79,7 +56,7 @@ def credits(folder: Path) -> dict[str, tuple[str, str]]:
     return {str((folder / image).resolve()): (source, licence) for image, source, licence in rows}
 
 
-def choose(answers: Answers, allowed: set[str] | None, number: int, seed: int) -> list[tuple[str, str]]:
+def choose(answers: Answers, allowed: set[str] | None, number: int, seed: int) -> list[Key]:
     """
     Choose at most so many questions, each about another picture; the types of question take turns.
 
@@ -112,7 +89,7 @@ def choose(answers: Answers, allowed: set[str] | None, number: int, seed: int) -
     return chosen
 
 
-def draw(runs: dict[str, Answers], keys: list[tuple[str, str]], owners: dict[str, tuple[str, str]]) -> Figure:
+def draw(runs: dict[str, Answers], keys: list[Key], owners: dict[str, tuple[str, str]]) -> Figure:
     """Draw the sheet: each picture on the left of its question and answers."""
     first = next(iter(runs.values()))
     rows = -(-len(keys) // COLUMNS)
@@ -128,7 +105,7 @@ def draw(runs: dict[str, Answers], keys: list[tuple[str, str]], owners: dict[str
         left.imshow(decode_image(asked.image))
         if credit := owners.get(str(Path(asked.image).resolve())):
             left.set_title(", ".join(credit), fontsize=5, color="gray", y=-0.15)
-        question = textwrap.wrap(asked.prompt, WIDTH)
+        question = textwrap.wrap(key[1].removesuffix(SHORT_ANSWER), WIDTH)
         lines = [(line, "black") for line in question]
         lines.append((f"{'right':<{width}}  {asked.references[0]}", "black"))
         for name, answers in runs.items():
