@@ -1,6 +1,8 @@
 """Several processes on gloo, as torchrun would make them; each leaves in a file what came out."""
 
+import faulthandler
 import os
+import signal
 import socket
 import time
 from pathlib import Path
@@ -12,17 +14,34 @@ import torch.multiprocessing as mp
 
 def launch(function, processes, folder, *args, seconds=120):
     """`function(rank, processes, port, folder, *args)` on as many processes; its result files are what counts."""
-    context = mp.spawn(function, (processes, free_port(), str(folder), *args), nprocs=processes, join=False)
+    arguments = (function, processes, free_port(), str(folder), *args)
+    context = mp.spawn(_watched, arguments, nprocs=processes, join=False)
     deadline = time.monotonic() + seconds
     try:
-        while not context.join(timeout=max(0.0, deadline - time.monotonic())) and time.monotonic() < deadline:
-            pass
-    except mp.ProcessExitedException:
-        pass  # see `leave`; where there is no result, the reader of the file says so
+        while not context.join(timeout=max(0.0, deadline - time.monotonic())):
+            if time.monotonic() >= deadline:
+                raise TimeoutError(f"Processes still run after {seconds} seconds:\n{_stacks(context, folder)}")
+    except mp.ProcessExitedException as error:
+        print(error)  # see `leave`; where there is no result, the reader of the file says so
     finally:
         for process in context.processes:
             process.kill()
     return Path(folder)
+
+
+def _watched(rank, function, processes, port, folder, *args):
+    with open(f"{folder}/{rank}.stack", "w", encoding="utf-8") as file:
+        faulthandler.register(signal.SIGUSR1, file=file)
+        function(rank, processes, port, folder, *args)
+
+
+def _stacks(context, folder):
+    """Return where each process that still runs stands."""
+    for process in context.processes:
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGUSR1)
+    time.sleep(2)
+    return "\n".join(f"{path.name}\n{path.read_text()}" for path in sorted(Path(folder).glob("*.stack")))
 
 
 def free_port():
