@@ -226,6 +226,15 @@ def test_a_curriculum_is_told(run):
     assert "- `patch/late`, weight 0 at 0 %, 1 at 50 % of the steps. The teacher's patch tokens" in text
 
 
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [({"crop_scale": [0.9, 1]}, "| 0.9 to 1 |"), ({"vision_feature_layer": [-8, -2]}, "| -8, -2 |")],
+    ids=str,
+)
+def test_settings_of_several_numbers(run, setting, told):
+    assert told in render_card(run(**setting))
+
+
 def test_nobody_mistakes_a_run_with_published_defects(run):
     losses = {"clip": 1.0, "fd": {"weight": 4.0, "frozen_heads": 8}}
     text = render_card(run(losses=losses, independent_crops=True))

@@ -206,7 +206,7 @@ def _shape(config: dict[str, Any]) -> str:
 def _setting(value: Any) -> Any:
     if isinstance(value, list):
         separator = " to " if isinstance(value[0], float) else ", "
-        return separator.join(f"{entry:g}" if isinstance(entry, float) else entry for entry in value)
+        return separator.join(f"{entry:g}" if isinstance(entry, float) else str(entry) for entry in value)
     return code(json.dumps(value)) if isinstance(value, dict) else "yes" if value is True else value
 
 
