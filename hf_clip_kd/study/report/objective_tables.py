@@ -101,7 +101,7 @@ def _verdict(others: tuple[Result, ...], judged: list[Judged]) -> str:
     if not known:
         return "nothing can be judged: no other objective has both numbers."
     names = [code(result.objective) for result in others if result not in [result for result, _ in known]]
-    rest = f" Both numbers are not known of {', '.join(names)}." if names else ""
+    rest = f" Slope or share is unknown for {', '.join(names)}." if names else ""
     reached = [
         f"{code(result.objective)} ({_described(result, found)})" for result, found in known if found.reaches_goal
     ]
