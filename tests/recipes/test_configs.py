@@ -184,7 +184,10 @@ def test_the_answer_can_be_judged():
     assert set(strengths.values()) == {2} and len(strengths) == 4
     equal = [name for name, entry in study.teachers.items() if entry.get("strength", name) in strengths]
     equal = [name for name in equal if "lift" not in study.teachers[name]]
-    for objective, seeds in {"clip_kd": 5, "dense": 3, "projected": 5}.items():
+    main = [name for name in equal if study.teachers[name].get("strength", name) != "M"]
+    assert {("only_projected", name, "x4", "tiny", seed) for name in main for seed in range(5)} <= students
+    assert {("alone", None, duration, "tiny", seed) for duration in ("x4", "x8") for seed in range(5)} <= students
+    for objective, seeds in {"clip_kd": 5, "dense": 3, "projected": 3}.items():
         assert {(objective, name, "x4", "tiny", seed) for name in equal for seed in range(seeds)} <= students
         assert {(objective, "XL", "x4", "tiny", seed) for seed in range(3)} <= students
         second = {teacher for name, teacher, _, reader, _ in students if (name, reader) == (objective, "second")}
