@@ -42,7 +42,7 @@ def test_slower_students_cannot_be_judged_at_equal_time():
     shares = {"clip_kd": 0.25, "best": 0.5, "reader": 0.9}
     cells = made_up.students(range(2), noise=0.1, shares=shares, teachers=FEW, longer=("alone",))
     steps, time = about_goal(made_up.study(cells, teachers=FEW)).split(" At equal training time ")
-    assert "`reader`" in steps and "not known" not in steps
+    assert "`reader`" in steps and "unknown" not in steps
     assert "the nearest is `best`" in time and time.endswith(" Slope or share is unknown for `reader`.")
     short = made_up.students(range(2), noise=0.1, shares={"clip_kd": 0.25, "reader": 0.9}, teachers=FEW)
     assert about_goal(made_up.study(short, teachers=FEW)).endswith("judged: no other objective has both numbers.")
