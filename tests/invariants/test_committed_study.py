@@ -12,10 +12,18 @@ from hf_clip_kd.study.report.reproduction import write_reproduction
 from hf_clip_kd.study.report.summary import summary
 
 ROOT = Path(__file__).parents[2]
-MINIATURE, METER = ROOT / "model_cards/miniature", ROOT / "model_cards/meter"
+STUDIES = {path.parent.name: path.parent for path in sorted((ROOT / "model_cards").glob("*/study.json"))}
+AGAIN = {name: folder for name, folder in STUDIES.items() if (folder / "again").is_dir()}
+PAGES = [
+    # page, its mark, and how many numbers it has at least
+    ("README.md", "study", 9),
+    ("docs/study.md", "study", 20),
+    ("docs/study.md", "study: defects", 9),
+    ("docs/objectives.md", "study: answer", 20),
+]
 
 
-@pytest.fixture(scope="module", params=[MINIATURE, METER], ids=["miniature", "meter"])
+@pytest.fixture(scope="module", params=STUDIES.values(), ids=STUDIES)
 def folder(request):
     return request.param
 
@@ -46,18 +54,18 @@ def test_its_numbers_come_out_again(folder, study):
     assert all(finding in report for finding in findings(study))
 
 
-def test_the_second_run_is_compared_with_it(tmp_path):
-    (tmp_path / "summary.json").write_text((MINIATURE / "summary.json").read_text())
-    _, text = write_reproduction(tmp_path, MINIATURE / "again")
-    assert text == (MINIATURE / "reproduction.md").read_text()
+@pytest.mark.parametrize("first", AGAIN.values(), ids=AGAIN)
+def test_the_second_run_is_compared_with_it(first, tmp_path):
+    (tmp_path / "summary.json").write_text((first / "summary.json").read_text())
+    _, text = write_reproduction(tmp_path, first / "again")
+    assert text == (first / "reproduction.md").read_text()
 
 
-@pytest.mark.parametrize(("page", "least"), [("README.md", 9), ("docs/study.md", 20)])
-def test_documents_say_what_was_found(page, least):
-    """Every number of their sentences stands in a report or in the comparison with the second run."""
-    said = (ROOT / page).read_text().split("<!-- study -->")[1].split("<!-- end of study -->")[0]
-    pages = MINIATURE / "report.md", MINIATURE / "reproduction.md", METER / "report.md"
-    known = "".join(page.read_text() for page in pages)
+@pytest.mark.parametrize(("page", "mark", "least"), PAGES, ids=[f"{page} {mark}" for page, mark, _ in PAGES])
+def test_documents_say_what_was_found(page, mark, least):
+    """Every number of their sentences stands in a report or in the comparison with a second run."""
+    said = (ROOT / page).read_text().split(f"<!-- {mark} -->")[1].split("<!-- end of study -->")[0]
+    known = "".join(path.read_text() for folder in STUDIES.values() for path in folder.glob("re*.md"))
     numbers = re.findall(r"[+−]?\d+\.\d+", said)
     assert len(numbers) >= least and [number for number in numbers if number not in known] == []
     assert all((ROOT / page).parent.joinpath(figure).is_file() for figure in re.findall(r'"([^"]+svg)"', said))
