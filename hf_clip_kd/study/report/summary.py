@@ -31,8 +31,8 @@ def summary(study: Study) -> dict[str, Any]:
         `duration_doublings` are by metric, `comparisons` by axis, condition and metric, `probes` by name. `held` has
         the values of the other axes, the same in all conditions of an axis. `own_slopes` are over the teachers' own
         score in the same metric. `leads` are by metric and condition. `objectives` are by score and objective: slope,
-        difference to the base objective's, strongest teacher, and share of its lead. `meter` has the rows of its own table. `types` has
-        the scores and the verdict of each type of question.
+        difference to the base objective's, strongest teacher, and share of its lead. `meter` has the rows of its own
+        table. `types` has the scores and the verdict of each type of question.
     """
     comparisons, held = {}, {}
     for axis in TITLES:
