@@ -69,7 +69,7 @@ class CaptionLoss(DistillationLoss):
                 f"The loss 'caption' writes with the student's vocabulary, whose size is unknown: {student}. It must "
                 "be the number of ids of the student's tokenizer. Pass it: `CLIPDims(embed_dim, vocab_size=...)`."
             )
-        if not 0 <= parallel <= 1:
+        if type(parallel) not in (int, float) or not 0 <= parallel <= 1:
             raise ValueError(
                 f"parallel={parallel!r} of the loss 'caption' is no share of captions. Allowed are numbers from 0 to "
                 "1. Write for example `losses={'caption': {'parallel': 0.75}}`."

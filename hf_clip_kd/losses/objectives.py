@@ -92,7 +92,7 @@ def lightly(*, layer: int = -1, teacher_layer: int = -1) -> dict[str, Any]:
     Return the objective of [lightly-train](https://docs.lightly.ai/train), its third distillation method.
 
     Images are compared with those of the batch, places with those of the image. Both temperatures are 0.07, both
-    weights 1.
+    weights 1. The authors mix the images of a batch besides.
 
     Args:
         layer, teacher_layer (`int`, *optional*, defaults to -1): Entries of the `hidden_states`.

@@ -96,9 +96,9 @@ class PatchLoss(DistillationLoss):
         super().__init__(student, teacher)  # The caller that encodes reads the layers from `request`.
         check_hidden_dim("patch", hidden_dim)
         check_statistics("patch", statistics)
-        check_summary("patch", summary, summary_weight)
         check_resampling("patch", grid, interpolation)
         self.pairs = layer_pairs("patch", layer, teacher_layer, pairs)
+        check_summary("patch", summary, summary_weight, self.pairs[0].teacher_layer)
         self.grid, self.interpolation = grid, interpolation
         dims = [(student.at(pair.layer), teacher.at(pair.teacher_layer)) for pair in self.pairs]
         for student_dims, teacher_dims in dims:

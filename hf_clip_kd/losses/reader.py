@@ -1,5 +1,6 @@
 """Distillation through a frozen reader."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -95,11 +96,14 @@ class ReaderLoss(DistillationLoss):
                 "for example `losses={'reader': {'divergence': 'kl'}}`."
             )
         check_hidden_dim("reader", hidden_dim)
-        if not temperature > 0 or not cross_entropy >= 0 or (top_k is not None and top_k < 2):
+        numbers = all(type(value) in (int, float) and math.isfinite(value) for value in (temperature, cross_entropy))
+        some = top_k is None or (type(top_k) is int and top_k > 1)
+        if not (numbers and some and temperature > 0 and cross_entropy >= 0):
             raise ValueError(
-                f"The loss 'reader' got temperature={temperature}, cross_entropy={cross_entropy} and top_k={top_k}. "
-                "Allowed are a temperature above 0, a weight of at least 0 and at least 2 logits. Write for example "
-                "`losses={'reader': {'temperature': 1.0, 'cross_entropy': 0.1, 'top_k': 32}}`."
+                f"The loss 'reader' got temperature={temperature!r}, cross_entropy={cross_entropy!r} and "
+                f"top_k={top_k!r}. Allowed are a temperature above 0, a weight of at least 0 and an integer of at "
+                "least 2. Write for example `losses={'reader': {'temperature': 1.0, 'cross_entropy': 0.1, 'top_k': "
+                "32}}`."
             )
         self.divergence, self.temperature = DIVERGENCES[divergence], temperature
         self.top_k, self.cross_entropy = top_k, cross_entropy
@@ -162,17 +166,24 @@ def entries(reader: str | Mapping[str, Any] | list | None) -> tuple[tuple[str, i
     Return name and number of layers of each reader in the option `reader`.
 
     Raises:
-        ValueError: if an entry has no name, or an unknown key.
+        ValueError: if an entry has no name, an unknown key, or layers that are no whole number.
     """
     if reader is None:
         return ()
     found = []
     for entry in reader if isinstance(reader, list | tuple) else [reader]:
         entry = {"name": entry} if isinstance(entry, str) else entry
-        if not isinstance(entry, Mapping) or "name" not in entry or set(entry) - set(ENTRY):
+        if not _is_entry(entry):
             raise ValueError(
                 f"reader={entry!r} of the loss 'reader' names no reader. Allowed are a folder, a Hub id, and mappings "
-                f"of {list(ENTRY)}. Write for example `losses={{'reader': {{'reader': 'outputs/captioner'}}}}`."
+                f"of {list(ENTRY)}, the second a whole number. Write for example `losses={{'reader': {{'reader': "
+                "'outputs/captioner'}}`."
             )
         found.append((entry["name"], entry.get("layers")))
     return tuple(found)
+
+
+def _is_entry(entry: Any) -> bool:
+    if not isinstance(entry, Mapping) or set(entry) - set(ENTRY) or not isinstance(entry.get("name"), str):
+        return False
+    return entry.get("layers") is None or type(entry["layers"]) is int

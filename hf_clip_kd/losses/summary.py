@@ -5,7 +5,7 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .features import CLIPDims, CLIPFeatures
+from .features import PROJECTOR, CLIPDims, CLIPFeatures, Layer
 from .heads import build_head
 from .statistics import build_statistics
 
@@ -61,9 +61,9 @@ class SummaryDistance(nn.Module):
         return values
 
 
-def check_summary(loss: str, summary: str | None, weight: float) -> None:
+def check_summary(loss: str, summary: str | None, weight: float, teacher_layer: Layer) -> None:
     """
-    Check the options `summary` and `summary_weight` of a loss.
+    Check the options `summary` and `summary_weight` of a loss, whose summaries are at a layer of the teacher.
 
     Raises:
         ValueError: if one of them is not allowed.
@@ -72,6 +72,13 @@ def check_summary(loss: str, summary: str | None, weight: float) -> None:
         raise ValueError(
             f"summary={summary!r} is no summary of an image in the loss {loss!r}. Allowed are {CLASS_TOKEN!r}, "
             f"{IMAGE_EMBEDS!r} and None. Write for example `losses={{{loss!r}: {{'summary': {CLASS_TOKEN!r}}}}}`."
+        )
+    if summary == CLASS_TOKEN and teacher_layer == PROJECTOR:
+        raise ValueError(
+            f"summary={summary!r} of the loss {loss!r} has no partner at teacher_layer={PROJECTOR!r}, because a "
+            f"projector maps patches alone. Allowed are {IMAGE_EMBEDS!r}, and a layer of the tower as the first of "
+            f"`pairs`. Write for example `losses={{{loss!r}: {{'summary': {CLASS_TOKEN!r}, 'pairs': [[-2, -2], [-2, "
+            f"{PROJECTOR!r}]]}}}}`."
         )
     if type(weight) not in (int, float) or not 0 < weight < math.inf:
         raise ValueError(

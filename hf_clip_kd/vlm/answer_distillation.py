@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from ..losses.divergences import forward_kl
 from ..losses.relation import token_distance, token_divergence
 from ..losses.resample import resample
 from .collator import IGNORED
@@ -109,10 +109,9 @@ def answer_positions(states: Tensor, labels: Tensor) -> Tensor:
 
 def answer_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
     """
-    Compute `T² · KL(softmax(teacher / T) ‖ softmax(student / T))` of each token.
+    Compute [`~hf_clip_kd.losses.divergences.forward_kl`] of each token: `T² · KL(softmax(t / T) ‖ softmax(s / T))`.
 
-    It is the divergence of https://huggingface.co/papers/1503.02531. The factor keeps the size of the gradient as the
-    temperature rises. Vocabularies may be padded to two widths. The common part counts.
+    Vocabularies may be padded to two widths. The common part counts.
 
     Args:
         student (`Tensor` of shape `(labels, vocabulary)`), teacher (`Tensor` of shape `(labels, vocabulary)`): Logits.
@@ -122,10 +121,7 @@ def answer_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Ten
         `Tensor` of shape `(labels,)`, in nats.
     """
     width = min(student.shape[-1], teacher.shape[-1])
-    student, teacher = (
-        F.log_softmax(logits[:, :width].float() / temperature, dim=-1) for logits in (student, teacher)
-    )
-    return temperature**2 * F.kl_div(student, teacher, reduction="none", log_target=True).sum(dim=-1)
+    return forward_kl(teacher[:, :width].float(), student[:, :width].float(), temperature)
 
 
 def visual_relation(student: Tensor, teacher: Tensor, form: str = "kl", temperature: float = 0.07) -> Tensor:

@@ -175,6 +175,9 @@ def resumed(folder, processes, engine):
         }
         # Dropout, so that the random numbers count; a window of two micro-batches.
         settings |= {"gradient_accumulation_steps": 2, "max_logit_scale": 14.3, "lr_scheduler_type": "cosine"}
+        # Statistics are still measured after the checkpoint, and weights change at it and later.
+        changing = {"crd": {"weight": {0: 0.5, 0.5: 1.0}}, "icl": {"weight": {"ramp": {0: 2.0, 1: 0.5}}}}
+        settings |= {"losses": ALL_LOSSES | changing | {"patch": DENSE | {"statistics": 6}}}
         run = make_run(folder, processes, make_clip(attention_dropout=0.2), ema_evaluate=False, **settings, **engine)
         run.train(resume_from_checkpoint=checkpoint)
         log = [entry["loss"] for entry in run.state.log_history if "loss" in entry]

@@ -69,8 +69,9 @@ def test_needs_no_teacher_and_asks_for_a_layer():
 def test_refused():
     with pytest.raises(ValueError, match="vocabulary, whose size is unknown.*vocab_size="):
         build("caption", (CLIPDims(16, token_dim=10), None))
-    with pytest.raises(ValueError, match=r"parallel=1\.5.*from 0 to 1.*'parallel': 0\.75"):
-        small(parallel=1.5)
+    for parallel in (1.5, "all"):
+        with pytest.raises(ValueError, match=rf"parallel={parallel!r} .*from 0 to 1.*'parallel': 0\.75"):
+            small(parallel=parallel)
     with pytest.raises(ValueError, match="no `captions`.*Captions.of"):
         small()(replace(features(STUDENT, 1), captions=None))
     assert small().decoder.head.out_features == WORDS

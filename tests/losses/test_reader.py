@@ -123,11 +123,16 @@ def test_refused():
         loss_of(hidden_dim=0)
     with pytest.raises(ValueError, match="divergence='mse'.*'kl', 'reverse_kl', 'dbild'"):
         loss_of(divergence="mse")
-    for options in ({"temperature": 0}, {"cross_entropy": -1}, {"top_k": 1}):
+    bad = [{"temperature": value} for value in (0, "3", float("inf"))] + [
+        {"cross_entropy": -1},
+        {"cross_entropy": "1"},
+    ]
+    for options in (*bad, {"top_k": 1}, {"top_k": 8.0}):
         with pytest.raises(ValueError, match="Allowed are a temperature above 0"):
             loss_of(**options)
-    with pytest.raises(ValueError, match=r"reader=\{'layers': 2\}.*names no reader.*'outputs/captioner'"):
-        requested({"reader": {"reader": {"layers": 2}}})
+    for entry in ({"layers": 2}, {"name": 2}, {"name": "a", "layers": "2"}, {"name": "a", "depth": 2}):
+        with pytest.raises(ValueError, match=r"reader=\{.*names no reader.*'outputs/captioner'"):
+            requested({"reader": {"reader": entry}})
     with pytest.raises(ValueError, match="reads the student's image tokens, whose width is unknown"):
         build("reader", (CLIPDims(16), TEACHER))
     with pytest.raises(ValueError, match=r"no `answers`.*`readers=\[...\]` to the trainer"):

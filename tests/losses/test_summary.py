@@ -77,6 +77,10 @@ def test_a_partner_that_is_missing():
         ({"summary": "mean"}, r"summary='mean' is no summary.*'class_token', 'image_embeds' and None"),
         ({"summary": "class_token", "summary_weight": 0}, "summary_weight=0 is no weight.*finite number above 0"),
         ({"summary": "class_token", "summary_weight": "1"}, "summary_weight='1' is no weight"),
+        (
+            {"summary": "class_token", "teacher_layer": "projector"},
+            "no partner at teacher_layer='projector', .*'image_embeds', and a layer of the tower.*'pairs'",
+        ),
         ({"grid": "finer"}, r"grid='finer' is no grid of the loss 'patch'.*'larger'\].*'grid': 'larger'"),
         ({"interpolation": "nearest"}, r"interpolation='nearest' is no interpolation.*'bicubic'\]"),
     ],

@@ -89,7 +89,7 @@ def _told(study: Study, group: Group, metric: Metric) -> str:
     said = f"With {per(metric)} in its own {metric.title}, students of {code(base.objective)} gain "
     said += f"{_number(base.slope)}"
     if base.steps.share is not None:
-        said += f"; of the lead of {code(base.strongest)} arrives {_part(base.steps.share)}"
+        said += f", and {_arrives(base, base.steps, 'their')}"
     steps = _verdict(others, [result.steps for result in others])
     time = _verdict(others, [result.time for result in others])
     return f"{said}. At equal steps {steps} At equal training time {time}"
@@ -121,7 +121,13 @@ def _described(result: Result, judged: Judged, tests: int = 1) -> str:
     size = detectable(gap.error, gap.freedom, level=LEVEL / tests) if gap.seeds > 1 else np.nan
     clear = "clearly" if judged.mark else f"not clearly{would_have_seen('difference', size, 2, '')}"
     word = "lower" if gap.value < 0 else "higher"
+    seeds = f"{gap.seeds} seed{'s' if gap.seeds > 1 else ''}"
     return (
-        f"its slope is {abs(gap.value):.2f} {word}{bounds(gap)}, {clear}, and of the lead of "
-        f"{code(result.strongest)} arrives {_part(judged.share)}"
+        f"its slope over {seeds} is {abs(gap.value):.2f} {word}{bounds(gap)}, {clear}, and "
+        f"{_arrives(result, judged, 'its')}"
     )
+
+
+def _arrives(result: Result, judged: Judged, whose: str) -> str:
+    # Another objective may have a stronger one.
+    return f"{_part(judged.share)} of the lead of {whose} strongest teacher {code(result.strongest)} arrives"

@@ -58,14 +58,18 @@ def trends_again(first: dict[str, Any], second: dict[str, Any]) -> list[Again]:
 def _objectives_again(first: dict[str, Any], second: dict[str, Any]) -> list[Again]:
     """Return slopes, differences to the base objective, and shares of the lead that both runs have."""
     return [
-        _again(f"{score}, {objective}: {name}", numbers[name], second[score][objective][name])
+        _again(f"{score}, {objective}: {what}", number, others[what])
         for score, rows in first.items()
         for objective, numbers in rows.items()
-        for name in ("slope", "difference", "share")
-        if objective in second.get(score, {})
-        and _repeated(numbers[name])
-        and _repeated(second[score][objective][name])
+        if (others := _of_objective(second.get(score, {}).get(objective, {})))
+        for what, number in _of_objective(numbers).items()
+        if _repeated(number) and _repeated(others[what])
     ]
+
+
+def _of_objective(numbers: dict[str, Any]) -> dict[str, dict[str, Any] | None]:
+    found = {name: numbers[name] for name in ("slope", "difference", "share") if numbers}
+    return found | {f"{name}, equal time": numbers["equal_time"][name] for name in ("difference", "share") if numbers}
 
 
 def differences_again(first: dict[str, Any], second: dict[str, Any]) -> list[Again]:

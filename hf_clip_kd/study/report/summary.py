@@ -8,12 +8,14 @@ from typing import Any
 
 from .cells import Study
 from .comparison import Score, compare
+from .equal_time import seconds_of
 from .figures.probes import ranked
 from .grading import grades
 from .lead import shares
 from .meter import Row, meter_rows
 from .metrics import QUESTION_PROBE, Metric
-from .objective_results import Judged, asked, results
+from .objective_results import Judged, Result, asked, results, untaught_share
+from .objectives import Group
 from .slopes import teachers_slope
 from .statistics import Estimate
 from .tables import TITLES
@@ -29,8 +31,8 @@ def summary(study: Study) -> dict[str, Any]:
         `duration_doublings` are by metric, `comparisons` by axis, condition and metric, `probes` by name. `held` has
         the values of the other axes, the same in all conditions of an axis. `own_slopes` are over the teachers' own
         score in the same metric. `leads` are by metric and condition. `objectives` are by score and objective: slope,
-        difference to the base objective's, and share of the lead. `meter` has the rows of its own table. `types` has
-        the scores and the verdict of each type of question.
+        difference to the base objective's, strongest teacher, and share of its lead. `meter` has the rows of its own
+        table. `types` has the scores and the verdict of each type of question.
     """
     comparisons, held = {}, {}
     for axis in TITLES:
@@ -54,24 +56,30 @@ def summary(study: Study) -> dict[str, Any]:
             metric.title: {_named(key): _plain(share) for key, share in shares(study, metric).items() if share}
             for metric in dict.fromkeys((study.meter, QUESTION_PROBE))
         },
-        "objectives": {
-            title: {
-                result.objective: {
-                    "slope": _known(result.slope),
-                    **_judged(result.steps),
-                    "seconds": None if result.seconds is None else _number(result.seconds),
-                    "equal_time": _judged(result.time),
-                }
-                for result in results(study, group, metric)
-            }
-            for title, group, metric in asked(study)
-        },
+        "objectives": {title: _objectives(study, group, metric) for title, group, metric in asked(study)},
         "meter": [_row(row) for row in meter_rows(study)],
         "types": {
             grade.kind: {"verdict": grade.verdict, "accuracy": grade.scores, "bits": grade.bits}
             for grade in grades(study)
         },
         "probes": {name: _plain(estimate) for name, (_, estimate) in ranked(study).items()},
+    }
+
+
+def _objectives(study: Study, group: Group, metric: Metric) -> dict[str, Any]:
+    found = list(results(study, group, metric))
+    for objective, cells in list(group.untaught.items())[1:]:
+        steps = Judged(None, untaught_share(study, group, cells, metric))
+        found.append(Result(objective, None, None, seconds_of(cells), steps, Judged(None, None)))
+    return {
+        result.objective: {
+            "slope": _known(result.slope),
+            "strongest": result.strongest,
+            **_judged(result.steps),
+            "seconds": None if result.seconds is None else _number(result.seconds),
+            "equal_time": _judged(result.time),
+        }
+        for result in found
     }
 
 

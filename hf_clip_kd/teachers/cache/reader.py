@@ -105,7 +105,12 @@ class TeacherCache(Teacher):
         Raises:
             ValueError: The cache was written without them.
         """
-        if lacks := lacking(request, self.stored):
+        lacks = lacking(request, self.stored)
+        # Answers stand in the place of the tokens. Only a reader does without these, and it wants no moments.
+        answers_alone = "answers" in self.manifest and len(self.stored.teacher_reads) == 1
+        if answers_alone and request.teacher_reads and (request.readers is None or request.token_moments):
+            lacks.append("tokens (it holds the answers of readers in their place)")
+        if lacks:
             raise ValueError(
                 f"The teacher cache {str(self.folder)!r} lacks what the losses read: {' and '.join(lacks)}. It holds "
                 "the features that it was written with. Write one with the same `losses` as this run: "

@@ -20,21 +20,26 @@ def test_an_objective_that_reaches_the_goal_is_named_with_its_numbers():
     text = about_goal(study(0.9))
     assert text.startswith("**The goal.** An objective is wanted whose slope is clearly above that of `clip_kd`")
     assert "at least 85 % of the strongest teacher's lead" in text and "students of `clip_kd` gain +0.2" in text
-    assert (
-        "At equal steps `best` (its slope is 0.6" in text and "], clearly, and of the lead of `L` arrives 0." in text
-    )
+    assert "], and 0.2" in text and "of the lead of their strongest teacher `L` arrives. At equal steps" in text
+    assert "At equal steps `best` (its slope over 3 seeds is 0.6" in text and "], clearly, and 0.9" in text
+    assert "of the lead of its strongest teacher `L` arrives) reaches it." in text
     assert "reaches it. At equal training time" in text
 
 
 def test_what_lacks_is_said_of_the_nearest():
     text = about_goal(study(0.5))
-    assert "At equal steps none of 1 reaches it; the nearest is `best`: its slope is 0.2" in text
+    assert "At equal steps none of 1 reaches it; the nearest is `best`: its slope over 3 seeds is 0.2" in text
     assert ", 0.35 too little." in text or ", 0.34 too little." in text or ", 0.36 too little." in text
 
 
 def test_one_seed_makes_nothing_clear():
     text = about_goal(study(0.9, seeds=1))
-    assert "none of 1 reaches it" in text and ", not clearly, and" in text and "too little" not in text
+    assert (
+        "none of 1 reaches it" in text
+        and "over 1 seed is" in text
+        and ", not clearly, and" in text
+        and "too little" not in text
+    )
 
 
 def test_slower_students_cannot_be_judged_at_equal_time():

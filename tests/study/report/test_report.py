@@ -6,6 +6,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import made_up_objectives
 import made_up_study as made_up
 import matplotlib.pyplot as plt
 import numpy as np
@@ -302,6 +303,20 @@ def test_no_text_of_a_figure_overlaps_another_or_is_cut_off(which, name, narrow,
     for (first, a), (second, b) in itertools.combinations(found, 2):
         apart = a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
         assert apart, f"{first!r} overlaps {second!r}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["objectives", "objective_students"])
+def test_an_objective_that_another_language_model_reads_alone_is_drawn(name):
+    teachers = {"S": 50.0, "M": 60.0, "L": 70.0}
+    alike = {"seeds": [0, 1], "teachers": teachers}
+    both = {"shares": {"clip_kd": 0.25, "dense": 0.6}, "language_models": ("first", "second")}
+    cells = made_up_objectives.students(**both, **alike)
+    cells += made_up_objectives.students(shares={"late": 0.5}, language_models=("second",), **alike)[1:4]
+    with plt.rc_context(style(dark=False)):
+        figure = FIGURES[name].draw(made_up_objectives.study(cells, teachers=teachers), False)
+        assert {"clip_kd", "dense", "late"} < {text for text, _ in texts(figure)}
+        plt.close(figure)
 
 
 @pytest.fixture(scope="module")

@@ -128,11 +128,13 @@ def test_tables_that_hold_other_values_are_not_compared():
 def test_numbers_of_objectives_that_both_runs_have_are_compared():
     def run(value, **more):
         number = vars(Estimate(value, value - 0.1, value + 0.1, 0.01, 5, 0.05, 4))
-        dense = {"slope": number, "difference": number, "share": None} | more
+        judged = {"difference": number, "share": None}
+        dense = {"slope": number, **judged, "equal_time": {"difference": None, "share": number}} | more
         return {"teacher_slopes": {}, "duration_doublings": {}, "objectives": {"VQA accuracy": {"dense": dense}}}
 
     found = trends_again(run(0.4), run(0.5))
-    assert [again.what for again in found] == ["VQA accuracy, dense: slope", "VQA accuracy, dense: difference"]
+    names = ("slope", "difference", "share, equal time")
+    assert [again.what for again in found] == [f"VQA accuracy, dense: {name}" for name in names]
     assert found[0].reach == pytest.approx(0.1 * 2**0.5) and found[0].within
     old = {"teacher_slopes": {}, "duration_doublings": {}}  # A summary from before objectives were compared.
     assert trends_again(run(0.4), old) == trends_again(old, run(0.4)) == []

@@ -86,6 +86,15 @@ def test_no_token_is_stored_and_verification_finds_the_same(world):
         check_readers([other], cache, (-2,))
 
 
+@pytest.mark.parametrize(
+    "losses", ["patch", {"reader": 1.0, "patch": 1.0}, {"relation": {"level": "tokens"}}], ids=str
+)
+def test_losses_that_read_tokens_are_refused_before_the_training(world, losses):
+    _, cache, *_ = world
+    with pytest.raises(ValueError, match=r"lacks what the losses read: tokens \(it holds the answers.*--losses"):
+        cache.prepare(requested(losses))
+
+
 def test_every_text_of_a_row_is_asked():
     row = {"question": ["a?", "b?"], "answers": [["c"], ["d", "e"]]}
     assert every_exchange(row, ["f"]) == [("a?", "c"), ("b?", "d")]

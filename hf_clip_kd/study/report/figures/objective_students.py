@@ -31,9 +31,11 @@ def draw(study: Study, narrow: bool) -> Figure:
         raise LeftOut(
             "This study has no two objectives with students of several teachers, so there are no lines to compare."
         )
-    looks = _looks(scored[0][1])
+    groups = [group for _, group, _ in scored]
+    looks = _looks(groups)
     timed = [(title, group, metric) for title, group, metric in scored if gains(study, group, metric)]
     figure, axes = panels(len(scored) + len(timed), narrow, height=2.7, columns=len(scored))
+    _labels(axes[0], groups, looks)
     for panel, (title, group, metric) in zip(axes, scored, strict=False):
         _students(panel, study, group, metric, looks)
         panel.set(title=f"{title}{', %' if metric.percent else ''}", xlabel="the teacher's own")
@@ -49,11 +51,18 @@ def draw(study: Study, narrow: bool) -> Figure:
 Looks = dict[str, tuple[str, str]]
 
 
-def _looks(group: Group) -> Looks:
+def _looks(groups: list[Group]) -> Looks:
     """Return the colour and the mark of each objective, the same in all panels."""
-    names = [*group.taught, *list(group.untaught)[1:]]
+    names = dict.fromkeys(name for group in groups for name in (*group.taught, *list(group.untaught)[1:]))
     found = {name: (f"C{number % 5}", MARKERS[number % 7]) for number, name in enumerate(names)}
     return {ALONE: ("", "x")} | found
+
+
+def _labels(panel: Axes, groups: list[Group], looks: Looks) -> None:
+    for name, (colour, marker) in looks.items():
+        line_style = "-" if any(name in group.taught for group in groups) else "none"
+        if name != ALONE:  # It has a line of its own.
+            panel.plot([], [], marker, color=colour, linestyle=line_style, label=name)
 
 
 def _students(panel: Axes, study: Study, group: Group, metric: Metric, looks: Looks) -> None:
@@ -69,14 +78,10 @@ def _students(panel: Axes, study: Study, group: Group, metric: Metric, looks: Lo
             # An open mark is a teacher of another size.
             face = colour if fitted is None or teacher in fitted.teachers else "none"
             panel.plot(*point, marker, color=colour, markerfacecolor=face)
-        panel.plot([], [], marker, color=colour, linestyle="-", label=objective)
         if fitted is not None and (found := slope(study, fitted, metric)) is not None:
             ends = np.array([fitted.places.min(), fitted.places.max()])
             middle = np.mean([points[teacher][1] for teacher in fitted.teachers])
             panel.plot(ends, middle + found.value * (ends - fitted.places.mean()), color=colour, linewidth=1)
-    for objective in list(group.untaught)[1:]:
-        colour, marker = looks[objective]
-        panel.plot([], [], marker, color=colour, label=objective)
     if alone := list(scores(group.alone, metric).values()):
         panel.axhline(mean(alone), color=ink(), linestyle=":", label=ALONE)
     teachers = {name for taught in group.taught.values() for name in taught}

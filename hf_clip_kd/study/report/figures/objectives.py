@@ -43,8 +43,9 @@ def draw(study: Study, narrow: bool) -> Figure:
         raise LeftOut(
             "This study has no two objectives with students of several teachers, so no slopes stand beside each other."
         )
-    names = [result.objective for result in results(study, *scored[0][1:])]
-    rows = [*names, *list(scored[0][1].untaught)[1:]]
+    names = list(dict.fromkeys(result.objective for _, *asked_of in scored for result in results(study, *asked_of)))
+    untaught = dict.fromkeys(name for _, group, _ in scored for name in list(group.untaught)[1:])
+    rows = [*names, *untaught]
     height = 0.9 + (0.14 + 0.11 * len(scored)) * len(rows)
     figure, axes = panels(len(QUANTITIES), narrow, height=height)
     for place, (panel, quantity) in enumerate(zip(axes, QUANTITIES, strict=True)):
