@@ -12,7 +12,7 @@ from matplotlib.ticker import LogLocator
 from ....hub.cards.markdown import count
 from ..cells import Study
 from ..metrics import ZERO_SHOT
-from .canvas import MARKERS, LeftOut, legend, panels
+from .canvas import LeftOut, legend, look, panels
 
 COSTS = {"vision_parameters": "parameters of the vision encoder", "images_per_second": "images per second"}
 
@@ -49,13 +49,11 @@ def draw(study: Study, narrow: bool) -> Figure:
     for panel, (name, metric) in zip(axes, product(known, scored), strict=True):
         for number, (student, cells) in enumerate(students(study).items()):
             values = [value for cell in cells if (value := metric.of(cell)) is not None]
-            _points(panel, cost_of(cells, name), values, f"student {student}", f"C{number % 5}", MARKERS[number % 7])
+            _points(panel, cost_of(cells, name), values, f"student {student}", *look(number))
         for number, (teacher, record) in enumerate(teachers.items(), start=len(students(study))):
             score = metric.of(record)
             values = [] if score is None else [score]
-            _points(
-                panel, cost_of([record], name), values, f"teacher {teacher}", f"C{number % 5}", MARKERS[number % 7]
-            )
+            _points(panel, cost_of([record], name), values, f"teacher {teacher}", *look(number))
         panel.set_xscale("log")
         panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
         panel.xaxis.set_major_formatter(lambda value, _: count(value))

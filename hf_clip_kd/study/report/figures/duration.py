@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from ..cells import Study, Sweep, scores
 from ..metrics import CKA, ZERO_SHOT, Metric
-from .canvas import MARKERS, LeftOut, legend, panels, same_span
+from .canvas import LeftOut, legend, look, panels, same_span
 
 MOST_LINES = 4  # More lines cannot be told apart.
 
@@ -30,7 +30,7 @@ def draw(study: Study, narrow: bool) -> Figure:
     ends = {cells[0]["epochs"] for sweep in sweeps for cells in sweep.cells.values()}
     for panel, metric in zip(axes, shown, strict=True):
         for number, sweep in enumerate(sweeps):
-            _line(panel, sweep, metric, sweep.label(sweeps) or "student", f"C{number}", MARKERS[number])
+            _line(panel, sweep, metric, sweep.label(sweeps) or "student", *look(number))
         panel.set_xscale("log", base=2)
         panel.set_xticks(sorted(ends), [f"{end:g}" for end in sorted(ends)])
         panel.minorticks_off()

@@ -14,7 +14,7 @@ from ..gains import ALONE, gains
 from ..metrics import Metric
 from ..objective_results import asked
 from ..objectives import Group, line, slope
-from .canvas import MARKERS, LeftOut, ink, legend, panels
+from .canvas import LeftOut, ink, legend, look, panels
 
 SHOWN = 2  # Scores of `asked` that have a panel: the meter, and the next language model or the probe.
 
@@ -54,7 +54,7 @@ Looks = dict[str, tuple[str, str]]
 def _looks(groups: list[Group]) -> Looks:
     """Return the colour and the mark of each objective, the same in all panels."""
     names = dict.fromkeys(name for group in groups for name in (*group.taught, *list(group.untaught)[1:]))
-    found = {name: (f"C{number % 5}", MARKERS[number % 7]) for number, name in enumerate(names)}
+    found = {name: look(number) for number, name in enumerate(names)}
     return {ALONE: ("", "x")} | found
 
 

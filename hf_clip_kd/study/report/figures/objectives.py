@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from ..cells import Study
 from ..objective_results import GOAL, Result, asked, results, untaught_share
 from ..statistics import Estimate
-from .canvas import MARKERS, LeftOut, ink, legend, panels
+from .canvas import LeftOut, ink, legend, look, panels
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def draw(study: Study, narrow: bool) -> Figure:
 
 def _marks(panel: Axes, estimates: list[Estimate | None], shift: float, number: int, label: str) -> None:
     known = [(row + shift, estimate) for row, estimate in enumerate(estimates) if estimate is not None]
-    colour, marker = f"C{number % 5}", MARKERS[number % 7]
+    colour, marker = look(number)
     for row, estimate in known:
         if np.isfinite(estimate.low):
             panel.plot([estimate.low, estimate.high], [row, row], color=colour, linewidth=1.2)

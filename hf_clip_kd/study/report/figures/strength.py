@@ -12,7 +12,7 @@ from ..cells import Study, scores
 from ..metrics import QUESTION_PROBE, ZERO_SHOT, Metric, signed
 from ..slopes import equal_size, teachers_slope
 from ..statistics import Estimate
-from .canvas import MARKERS, LeftOut, ink, legend, panels, same_span
+from .canvas import LeftOut, ink, legend, look, panels, same_span
 
 
 def draw(study: Study, narrow: bool) -> Figure:
@@ -57,7 +57,7 @@ def _panel(panel: Axes, study: Study, metric: Metric, against: Metric, fit: Esti
     alike = equal_size(study)
     means = {}
     for number, (teacher, cells) in enumerate(sweep.cells.items()):
-        colour, marker = f"C{number % 5}", MARKERS[number % 7]
+        colour, marker = look(number)
         found = list(scores(cells, metric).values())
         means[teacher] = mean(found)
         # An open mark is a teacher of another size.
