@@ -18,7 +18,6 @@ PAGES = [
     # page, its mark, and how many numbers it has at least
     ("README.md", "study", 9),
     ("docs/study.md", "study", 20),
-    ("docs/study.md", "study: defects", 9),
     ("docs/objectives.md", "study: answer", 20),
 ]
 

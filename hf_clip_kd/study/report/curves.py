@@ -40,13 +40,21 @@ class Line:
 
 def lines(study: Study) -> list[Line]:
     """Return the towers with a curve: untrained, alone, the teachers, and objectives of the strongest teacher."""
-    alone = student_alone(study.read_first, longest=True)
+    # The length of training with the strongest teacher and most of its objectives; the longer length of two such ones.
+    both = [student_alone(study.read_first, longest=longest) for longest in (True, False)]
+    alone = max(both, key=lambda cells: _worth_showing(study, _taught(study, cells)))
     ladder = [name for names in ladder_of_teachers(study.record).values() for name in names]
     teachers = [*ladder, *(name for name in study.record["teachers"] if name not in ladder)]
     found = [Line(UNTRAINED, "reference", towers_of(study.record, "reference", UNTRAINED, study.reading))]
     found.append(Line(ALONE, "student", alone))
     found += [Line(f"teacher {name}", "teacher", [study.record["teachers"][name]]) for name in teachers]
-    return [line for line in [*found, *_taught(study, alone)] if line.values(VQA) is not None]
+    return [line for line in [*found, *_taught(study, alone)[:MOST_OBJECTIVES]] if line.values(VQA) is not None]
+
+
+def _worth_showing(study: Study, taught: list[Line]) -> tuple[float, int]:
+    """Return the strength of the teacher of these students, and how many objectives it has."""
+    strength = study.strength(taught[0].records[0]["axes"]["teacher"]) if taught else -np.inf
+    return strength, len(taught)
 
 
 def _taught(study: Study, alone: list[dict]) -> list[Line]:
@@ -63,10 +71,7 @@ def _taught(study: Study, alone: list[dict]) -> list[Line]:
     ]
     strongest = max((cells[0]["axes"]["teacher"] for cells in alike), key=study.strength, default=None)
     named = [cells for cells in alike if cells[0]["axes"]["teacher"] == strongest]
-    return [
-        Line("{objective} from {teacher}".format(**cells[0]["axes"]), "student", cells)
-        for cells in named[:MOST_OBJECTIVES]
-    ]
+    return [Line("{objective} from {teacher}".format(**cells[0]["axes"]), "student", cells) for cells in named]
 
 
 def curve_table(study: Study) -> dict[str, Any] | None:

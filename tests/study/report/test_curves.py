@@ -1,5 +1,7 @@
 """Learning curves: which towers are shown, and when a score is reached."""
 
+import dataclasses
+
 import made_up_meter as meter
 import made_up_study
 import numpy as np
@@ -28,6 +30,20 @@ def test_lines_are_the_ladder_and_the_students_of_the_strongest_teacher():
     assert found["clip_kd from L"].values(VQA) == pytest.approx(expected)
     assert found["teacher L"].values(BITS)[-1] == pytest.approx(BITS.of(study.record["teachers"]["L"]))
     assert found["clip_kd from L"].mean(AREA) == pytest.approx(np.mean([AREA.of(run) for run in runs]))
+
+
+def test_students_have_the_length_that_most_objectives_share():
+    study = meter.study()
+    longer = [
+        run | {"id": f"{run['id']}-longer", "epochs": 99, "axes": run["axes"] | {"duration": "longer"}}
+        for run in study.runs
+        if run["axes"]["teacher"] is None or run["axes"]["objective"] == "clip_kd"
+    ]
+    durations = {run["axes"]["duration"] for run in study.runs}
+    both = dataclasses.replace(study, runs=[*study.runs, *longer], cells=[*study.cells, *longer])
+    found = [line for line in lines(both) if line.kind == "student"]
+    assert [line.label for line in found] == ["alone", "clip_kd from L", "clip_kd_patch from L"]
+    assert {record["axes"]["duration"] for line in found for record in line.records} == durations
 
 
 def test_the_table_sets_what_is_held_beside_what_is_read():
