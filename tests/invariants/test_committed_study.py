@@ -22,7 +22,13 @@ PAGES = [
 ]
 
 
-@pytest.fixture(scope="module", params=STUDIES.values(), ids=STUDIES)
+def _study(folder: Path):
+    """Return the parameter of a study. Intervals of hundreds of cells take a quarter of a minute."""
+    large = len(list((folder / "cells").iterdir())) > 100
+    return pytest.param(folder, id=folder.name, marks=[pytest.mark.slow] if large else [])
+
+
+@pytest.fixture(scope="module", params=map(_study, STUDIES.values()))
 def folder(request):
     return request.param
 
