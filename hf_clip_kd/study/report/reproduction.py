@@ -58,18 +58,18 @@ def trends_again(first: dict[str, Any], second: dict[str, Any]) -> list[Again]:
 def _objectives_again(first: dict[str, Any], second: dict[str, Any]) -> list[Again]:
     """Return slopes, differences to the base objective, and shares of the lead that both runs have."""
     return [
-        _again(f"{score}, {objective}: {what}", number, others[what])
+        _again(f"{score}, {objective}: {what}", number, other)
         for score, rows in first.items()
         for objective, numbers in rows.items()
-        if (others := _of_objective(second.get(score, {}).get(objective, {})))
-        for what, number in _of_objective(numbers).items()
-        if _repeated(number) and _repeated(others[what])
+        if (others := second.get(score, {}).get(objective))
+        for (what, number), other in zip(_of_objective(numbers).items(), _of_objective(others).values(), strict=True)
+        if _repeated(number) and _repeated(other)
     ]
 
 
 def _of_objective(numbers: dict[str, Any]) -> dict[str, dict[str, Any] | None]:
-    found = {name: numbers[name] for name in ("slope", "difference", "share") if numbers}
-    return found | {f"{name}, equal time": numbers["equal_time"][name] for name in ("difference", "share") if numbers}
+    found = {name: numbers[name] for name in ("slope", "difference", "share")}
+    return found | {f"{name}, equal time": numbers["equal_time"][name] for name in ("difference", "share")}
 
 
 def differences_again(first: dict[str, Any], second: dict[str, Any]) -> list[Again]:

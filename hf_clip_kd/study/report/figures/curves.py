@@ -12,7 +12,7 @@ from ..curves import lines
 from ..gauges import curve_steps
 from ..meter import ALONE, UNTRAINED
 from ..metrics import BITS, VQA
-from .canvas import LIGHT, MARKERS, LeftOut, ink, legend, panels
+from .canvas import LeftOut, ink, legend, look, panels
 
 LINE_STYLES = {"reference": ":", "teacher": "--", "student": "-"}
 
@@ -38,14 +38,14 @@ def draw(study: Study, narrow: bool) -> Figure:
             # The lower rungs of the ladder have the colour of text. Teachers and students have the same colours, as
             # dashes and marks tell them apart.
             plain = line.label in (ALONE, UNTRAINED)
-            colour = ink() if plain else f"C{drawn[line.kind] % len(LIGHT)}"
+            colour = ink() if plain else look(drawn[line.kind])[0]
             drawn[line.kind] += not plain
             panel.plot(
                 steps,
                 values,
                 color=colour,
                 linestyle=LINE_STYLES[line.kind],
-                marker=MARKERS[place % len(MARKERS)],
+                marker=look(place)[1],
                 markersize=4,
                 label=line.label,
             )
