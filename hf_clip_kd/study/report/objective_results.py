@@ -113,6 +113,21 @@ def untaught_share(study: Study, group: Group, cells: list[dict], metric: Metric
     return None if teacher is None else share_of(study, group, teacher, cells, group.alone, metric)
 
 
+def untaught_results(study: Study, group: Group, metric: Metric) -> list[Result]:
+    """Return the objectives without a teacher but the student alone, with their shares as their only scores."""
+    return [
+        Result(
+            objective,
+            slope=None,
+            strongest=None,
+            seconds=seconds_of(cells),
+            steps=Judged(None, untaught_share(study, group, cells, metric)),
+            time=Judged(None, None),
+        )
+        for objective, cells in list(group.untaught.items())[1:]
+    ]
+
+
 def strongest(study: Study, group: Group, taught: Taught, metric: Metric) -> str | None:
     """Return the teacher with the best score of its own, of those whose students have the score."""
     own = {

@@ -6,9 +6,8 @@ import numpy as np
 
 from ...hub.cards.markdown import Markdown, code, table
 from .cells import Study
-from .equal_time import seconds_of
 from .metrics import Metric, signed
-from .objective_results import GOAL, Judged, Result, asked, results, untaught_share
+from .objective_results import GOAL, Judged, Result, asked, results, untaught_results
 from .objectives import Group
 from .power import LEVEL, detectable
 from .sentences import bounds, per, would_have_seen
@@ -22,10 +21,8 @@ def objective_table(study: Study) -> Markdown | None:
         return None
     rows = []
     for title, group, metric in scored:
-        rows += [[title, *_row(result)] for result in results(study, group, metric)]
-        for objective, cells in list(group.untaught.items())[1:]:
-            share = untaught_share(study, group, cells, metric)
-            rows.append([title, code(objective), "–", "–", _number(share), _seconds(seconds_of(cells)), "–", "–"])
+        found = *results(study, group, metric), *untaught_results(study, group, metric)
+        rows += [[title, *_row(result)] for result in found]
     base = code(results(study, *scored[0][1:])[0].objective)
     header = ["score", "objective", "slope", f"less {base}", "share of the lead", "seconds"]
     header = [*header, f"slope less {base}, equal time", "share, equal time"]
@@ -57,8 +54,8 @@ def _difference(judged: Judged) -> Markdown:
 
 
 def _share(result: Result, judged: Judged) -> Markdown:
-    if judged.share is None:
-        return Markdown("–")
+    if judged.share is None or result.strongest is None:
+        return _number(judged.share)
     return Markdown(f"{_part(judged.share)} of {code(result.strongest)}")
 
 

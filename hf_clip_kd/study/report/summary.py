@@ -8,13 +8,12 @@ from typing import Any
 
 from .cells import Study
 from .comparison import Score, compare
-from .equal_time import seconds_of
 from .figures.probes import ranked
 from .grading import grades
 from .lead import shares
 from .meter import Row, meter_rows
 from .metrics import QUESTION_PROBE, Metric
-from .objective_results import Judged, Result, asked, results, untaught_share
+from .objective_results import Judged, asked, results, untaught_results
 from .objectives import Group
 from .slopes import teachers_slope
 from .statistics import Estimate
@@ -67,10 +66,6 @@ def summary(study: Study) -> dict[str, Any]:
 
 
 def _objectives(study: Study, group: Group, metric: Metric) -> dict[str, Any]:
-    found = list(results(study, group, metric))
-    for objective, cells in list(group.untaught.items())[1:]:
-        steps = Judged(None, untaught_share(study, group, cells, metric))
-        found.append(Result(objective, None, None, seconds_of(cells), steps, Judged(None, None)))
     return {
         result.objective: {
             "slope": _known(result.slope),
@@ -79,7 +74,7 @@ def _objectives(study: Study, group: Group, metric: Metric) -> dict[str, Any]:
             "seconds": None if result.seconds is None else _number(result.seconds),
             "equal_time": _judged(result.time),
         }
-        for result in found
+        for result in (*results(study, group, metric), *untaught_results(study, group, metric))
     }
 
 
