@@ -151,6 +151,7 @@ def train(
     collator = LlavaDataCollator(
         processor,
         max_length=script.max_length,
+        packing=script.packing,
         on_bad_sample=script.on_bad_sample,
         template=script.template,
         tower_features=cache,

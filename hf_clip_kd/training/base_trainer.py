@@ -151,7 +151,7 @@ class BaseTrainer(Trainer):
         if not hasattr(self.train_dataset, "__len__"):
             # Processes with more of a stream left would wait for ever for a process that has run out of it.
             samples = samples[: min_over_ranks(len(samples), self.args.device)]
-        self.throughput.samples += sum(len(batch["input_ids"]) for batch in samples)
+        self.throughput.count(samples)
         self._loss_before = self._tr_loss.clone()
         self.guard.begin(samples)
         self.outcome.begin(samples)

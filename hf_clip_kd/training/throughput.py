@@ -83,6 +83,12 @@ class Throughput(TrainerCallback):
     def _forget(self) -> None:
         self.samples, self._seconds, self._data_seconds = 0, 0.0, 0.0
 
+    def count(self, micro_batches: list[dict[str, Any]]) -> None:
+        """Count the samples of a step. In packed rows, each begins at position 0."""
+        for batch in micro_batches:
+            packed = batch.get("position_ids")
+            self.samples += len(batch["input_ids"]) if packed is None else int((packed == 0).sum())
+
     def _begin_fetch(self, args, state, control, **kwargs):
         self._fetch_start = time.perf_counter()
 

@@ -83,6 +83,13 @@ class TrainVLMArguments:
         default=False, metadata={"help": "Bring each channel of the tower's features to about unit size."}
     )
     max_length: int = field(default=2048, metadata={"help": "Longest sample in tokens, image tokens among them."})
+    packing: bool = field(
+        default=False,
+        metadata={
+            "help": "Put several samples in a row of at most `max_length` tokens, so that there is less padding. They "
+            "do not see each other, and the loss stays the same."
+        },
+    )
     on_bad_sample: str = field(
         default="error",
         metadata={"help": "Treatment of a sample that cannot be used.", "choices": ["error", "skip"]},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable
 from typing import Any
@@ -12,13 +13,13 @@ from PIL import Image
 from torch.nn.utils.rnn import pad_sequence
 
 from ..data.reading.images import image_path
-from ..data.texts import half_character
 from .chat_templates import get_chat_template, list_chat_templates
+from .messages import check_messages
+from .packing import pack, packed_positions
 from .pictures import training_picture
 from .sample_counts import BadSampleError, SampleCounts
 
 IGNORED = -100
-_ROLES = ("system", "user", "assistant")
 _GENERATION = re.compile(r"{%-?\s*generation\s*-?%}")
 KNOWN = 2048  # conversations whose tokens are remembered
 # Two shapes: a processor that treats both alike gives every picture the same number of tokens.
@@ -52,6 +53,8 @@ class LlavaDataCollator:
         tower_features (`Callable`, *optional*):
             Stored features `(layers, tokens, width)` of a row's image, such as a [`FeatureCache`]; no image is then
             decoded. A `ValueError` for an image without features makes the sample a bad one.
+        packing (`bool`, *optional*, defaults to `False`):
+            Put several samples in a row of at most `max_length` tokens. See [`pack`].
         teacher_images (`Callable`, *optional*):
             Each image of a row as the teacher of the run sees it: [`LlavaTeacher.pixels`], or its stored features.
         max_masked_fraction (`float`, *optional*, defaults to `0.5`):
@@ -72,7 +75,8 @@ class LlavaDataCollator:
         are -100. `pixel_values` is (images, 3, height, width), or (images, layers, tokens, width) with
         `tower_features`, in the order of the image tokens. It is missing if no row has an image. With `teacher_images`
         there is `teacher_pixel_values`, in the same order. Rows left out make a batch smaller. A batch without a
-        usable row repeats the last usable one.
+        usable row repeats the last usable one. With `packing` there is no `attention_mask` but `position_ids`, which
+        begin anew with each sample.
 
     Raises:
         ValueError: An option is unknown. The processor lacks a marked chat template or a padding token, or makes
@@ -89,6 +93,7 @@ class LlavaDataCollator:
         tower_features: Callable[[dict[str, Any]], torch.Tensor] | None = None,
         teacher_images: Callable[[dict[str, Any]], torch.Tensor] | None = None,
         max_masked_fraction: float = 0.5,
+        packing: bool = False,
     ):
         if on_bad_sample not in ("error", "skip"):
             raise ValueError(
@@ -107,7 +112,7 @@ class LlavaDataCollator:
                 "Set `processor.tokenizer.pad_token = processor.tokenizer.eos_token`."
             )
         self.processor = processor
-        self.max_length = max_length
+        self.max_length, self.packing = max_length, packing
         self.on_bad_sample = on_bad_sample
         self.jinja = get_chat_template("plain").jinja if template == "plain" else _marked_template(processor)
         self.tower_features, self.teacher_images = tower_features, teacher_images
@@ -135,6 +140,12 @@ class LlavaDataCollator:
         # usable was seen, an empty answer to an empty question stands in. It harms less than a dead run.
         return self._batch(samples or [self._last or self._nothing()])
 
+    def without_packing(self) -> LlavaDataCollator:
+        """Return a collator with a row for each sample, which counts its samples together with this one."""
+        other = copy.copy(self)
+        other.packing = False
+        return other
+
     def check_rows(self) -> None:
         """Judge the samples of a whole run, see [`SampleCounts.check`]; a trainer calls it at the end."""
         self.counts.check()
@@ -154,7 +165,7 @@ class LlavaDataCollator:
         return sample
 
     def _text(self, messages: list[dict[str, str]], images: list[Any], name: str) -> dict[str, Any]:
-        _check_messages(messages, images, self.processor.image_token, name)
+        check_messages(messages, images, self.processor.image_token, name)
         ids, labels = self._tokenize(messages, name)
         cut, labels = ids[self.max_length :], labels[: self.max_length]
         images_cut = bool((cut == self.processor.image_token_id).any())
@@ -202,13 +213,24 @@ class LlavaDataCollator:
         return texts | {"images": [], "teacher_images": []}
 
     def _batch(self, samples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        def padded(key: str, value: int) -> torch.Tensor:
-            return pad_sequence([sample[key] for sample in samples], batch_first=True, padding_value=value)
+        lengths = [len(sample["labels"]) for sample in samples]
+        rows = pack(lengths, self.max_length) if self.packing else [[i] for i in range(len(samples))]
+        samples, lengths = [samples[i] for row in rows for i in row], [[lengths[i] for i in row] for row in rows]
+        filled = torch.tensor([sum(row) for row in lengths])
 
-        lengths = torch.tensor([len(sample["labels"]) for sample in samples])
+        def padded(key: str, value: int) -> torch.Tensor:
+            texts = torch.cat([sample[key] for sample in samples]).split(filled.tolist())
+            return pad_sequence(texts, batch_first=True, padding_value=value)
+
         batch = {"input_ids": padded("input_ids", self.processor.tokenizer.pad_token_id)}
-        batch["attention_mask"] = (torch.arange(lengths.max()) < lengths[:, None]).long()
         batch["labels"] = padded("labels", IGNORED)
+        self.counts.lay_out(batch["labels"].numel())
+        if self.packing:
+            batch["position_ids"] = packed_positions(lengths)
+            # The last token of a sample does not predict the first of the next.
+            batch["labels"][batch["position_ids"] == 0] = IGNORED
+        else:
+            batch["attention_mask"] = (torch.arange(filled.max()) < filled[:, None]).long()
         images = [image for sample in samples for image in sample["images"]]
         if images and self.teacher_images is not None:
             batch["teacher_pixel_values"] = torch.stack([x for sample in samples for x in sample["teacher_images"]])
@@ -217,40 +239,6 @@ class LlavaDataCollator:
         elif images:
             batch["pixel_values"] = self.processor.image_processor(images, return_tensors="pt")["pixel_values"]
         return batch
-
-
-def _check_messages(messages: list[dict[str, str]], images: list[Any], token: str, name: str) -> None:
-    """Refuse a sample with unknown turns or no answer, or with unequal numbers of images and `<image>`."""
-    roles = [message["role"] for message in messages]
-    if not roles or any(role not in _ROLES for role in roles):
-        raise BadSampleError(
-            "no conversation",
-            f"The sample {name!r} has turns of {roles}. They must be of {', '.join(map(repr, _ROLES))}, and at least "
-            "one of 'assistant'. Repair or remove it.",
-        )
-    if not any(m["role"] == "assistant" and m["content"].replace(token, "").strip() for m in messages):
-        raise BadSampleError(
-            "nothing supervised",
-            f"The sample {name!r} has no answer to learn: no text of an assistant. At least one turn must have some. "
-            "Repair or remove it.",
-        )
-    if fault := next(filter(None, (half_character(message["content"]) for message in messages)), None):
-        raise BadSampleError(
-            "half a character",
-            f"The text of the sample {name!r} {fault}. A text must be written in whole characters. Repair or remove "
-            "it.",
-        )
-    markers = sum(message["content"].count(token) for message in messages)
-    if markers == len(images):
-        return
-    reason = f"{'more' if markers > len(images) else 'fewer'} image tokens than images"
-    if not images:
-        reason = "image token in a text-only sample"
-    raise BadSampleError(
-        reason,
-        f"The sample {name!r} has {markers} {token} in its text and {len(images)} images ({reason}). Each {token} "
-        "stands for one image. Add or remove one of them.",
-    )
 
 
 def _marked_template(processor: Any) -> str:

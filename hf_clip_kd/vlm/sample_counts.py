@@ -21,7 +21,7 @@ REASONS = (
 """Why a sample can be left out."""
 
 MIN_SEEN = 50
-_COLUMNS = ("seen", "truncated", "tokens", "supervised", *REASONS)
+_COLUMNS = ("seen", "truncated", "tokens", "supervised", "places", *REASONS)
 _MAX_NAMED = 20
 
 
@@ -75,17 +75,27 @@ class SampleCounts:
         """Share of the tokens, image tokens included, that a loss is taken of."""
         return self.counts.total("supervised") / max(self.counts.total("tokens"), 1)
 
+    @property
+    def padding_fraction(self) -> float:
+        """Share of a batch's places that hold no token, over all batches."""
+        return 1 - self.counts.total("tokens") / max(self.counts.total("places"), 1)
+
     def __str__(self) -> str:
         why = ", ".join(f"{n} {reason}" for reason, n in self.skipped.items()) or "none"
         return (
             f"{self.seen} samples: {sum(self.skipped.values())} left out ({why}), {self.truncated} truncated; "
-            f"{self.supervised_fraction:.1%} of the tokens are supervised"
+            f"{self.supervised_fraction:.1%} of the tokens are supervised, {self.padding_fraction:.1%} of the places "
+            "are padding"
         )
 
     def use(self, tokens: int, supervised: int, truncated: bool) -> None:
         """Count a sample that is used."""
         for column, n in (("seen", 1), ("tokens", tokens), ("supervised", supervised), ("truncated", int(truncated))):
             self.counts.add(column, n)
+
+    def lay_out(self, places: int) -> None:
+        """Count the places of a batch, those of padding included."""
+        self.counts.add("places", places)
 
     def skip(self, error: BadSampleError) -> None:
         """Count a sample that is left out.

@@ -14,6 +14,7 @@ from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from ..models.towers.checksum import tower_checksum
 from .collator import IGNORED, count_image_tokens
+from .packing import repeated_positions
 from .pictures import training_picture
 from .saving import load_llava
 from .training_args import LlavaTrainingArguments
@@ -114,7 +115,7 @@ class LlavaTeacher:
         Read the student's batch.
 
         Args:
-            batch (`dict[str, Tensor]`): `input_ids`, `attention_mask` and `labels` of the student.
+            batch (`dict[str, Tensor]`): `input_ids`, `labels`, and `attention_mask` or `position_ids` of the student.
             pixels (`Tensor`, *optional*): The images as the teacher sees them, or stored features.
             num_image_tokens (`int`): Tokens of each image in the student's `input_ids`.
             answers (`bool`, *optional*, defaults to `True`): `False` looks at the images alone.
@@ -134,7 +135,8 @@ class LlavaTeacher:
         )
         outputs = self.model.model(
             input_ids=words["input_ids"],
-            attention_mask=words["attention_mask"],
+            attention_mask=words.get("attention_mask"),
+            position_ids=words.get("position_ids"),
             pixel_values=pixels,
             use_cache=False,
         )
@@ -181,29 +183,29 @@ def with_image_tokens(
     Give each image of a batch another number of tokens.
 
     Args:
-        batch (`dict[str, Tensor]`): `input_ids`, `attention_mask` and `labels`, (batch, length), padded on the right.
+        batch (`dict[str, Tensor]`): `input_ids`, `labels`, and `attention_mask` or, packed, `position_ids`. Each is
+            (batch, length), padded on the right.
         image_token_id (`int`): Id of `<image>`.
         count (`int`), new_count (`int`): Tokens of an image in `batch`, and in the result.
         padding (`int`): Id behind the end of a row.
 
     Returns:
-        `dict[str, Tensor]`: The three tensors. All words and labels are there, in their order.
+        `dict[str, Tensor]`: The same tensors. All words and labels are there, in their order.
     """
-    names = {"input_ids": padding, "attention_mask": 0, "labels": IGNORED}
+    names = {"input_ids": padding, "attention_mask": 0, "position_ids": 0, "labels": IGNORED}
+    names = {name: value for name, value in names.items() if name in batch}
     if count == new_count:
         return {name: batch[name] for name in names}
     is_image = batch["input_ids"] == image_token_id
     begins = is_image & ((is_image.cumsum(dim=1) - 1) % count == 0)
     # The first token of an image stands for all of them.
     repeats = torch.where(is_image, begins * new_count, 1)
-    return {
-        name: pad_sequence(
-            [row.repeat_interleave(times) for row, times in zip(batch[name], repeats, strict=True)],
-            batch_first=True,
-            padding_value=value,
-        )
-        for name, value in names.items()
+    rows = {
+        name: [row.repeat_interleave(times) for row, times in zip(batch[name], repeats, strict=True)] for name in names
     }
+    if "position_ids" in rows:
+        rows["position_ids"] = repeated_positions(batch["position_ids"], repeats)
+    return {name: pad_sequence(rows[name], batch_first=True, padding_value=value) for name, value in names.items()}
 
 
 def patch_grid(processor: LlavaProcessor, count: int, owner: str) -> tuple[int, int]:

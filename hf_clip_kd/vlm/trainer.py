@@ -19,6 +19,7 @@ from .adapters import add_lora
 from .answer_distillation import AnswerDistillation
 from .collator import IGNORED, LlavaDataCollator
 from .feature_scale import FeatureScale
+from .packing import check_packing
 from .reused_projector import ReusedProjector
 from .sampler import ModalityLengthSampler, check_counts, count_samples
 from .saving import keep_names
@@ -74,6 +75,12 @@ class LlavaTrainer(BaseTrainer):
         check_teacher(teacher, args, processor, data_collator)
         if args.group_by_modality_length:
             check_counts(train_dataset)
+        if data_collator.packing:
+            check_packing(model)
+            if teacher is not None and args.asks_teacher:
+                check_packing(teacher.model)
+            # An evaluation counts its rows, and processes share them.
+            self.eval_data_collator = data_collator.without_packing()
         set_trainable(model, args)
         keep_names(model)
         self.teacher, self.distillation = teacher, None
@@ -150,6 +157,8 @@ class LlavaTrainer(BaseTrainer):
         asked = dict(inputs)  # A blank image comes later, and a label smoother takes the labels away.
         if "pixel_values" not in inputs and self.args.world_size > 1:
             inputs = self._with_blank_image(inputs)
+        if "position_ids" in inputs:
+            inputs = inputs | {"use_cache": False}  # transformers separates packed samples only without a cache
         labels = inputs["labels"]
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if model.training:
@@ -197,16 +206,19 @@ class LlavaTrainer(BaseTrainer):
         )
         blank[0] = self.processing_class.image_token_id
         blank = blank.to(inputs["input_ids"])
-        return inputs | {
-            "input_ids": torch.cat([inputs["input_ids"], blank], dim=1),
-            "attention_mask": torch.cat([inputs["attention_mask"], torch.zeros_like(blank)], dim=1),
-            "labels": torch.cat([inputs["labels"], torch.full_like(blank, IGNORED)], dim=1),
-            "pixel_values": collator.blank_image.to(blank.device),
+        behind = {
+            "input_ids": blank,
+            "labels": torch.full_like(blank, IGNORED),
+            "attention_mask": torch.zeros_like(blank),
+            "position_ids": torch.arange(blank.shape[1], device=blank.device).expand_as(blank),
         }
+        longer = {name: torch.cat([inputs[name], row], dim=1) for name, row in behind.items() if name in inputs}
+        return inputs | longer | {"pixel_values": collator.blank_image.to(blank.device)}
 
     def train_logs(self) -> dict[str, float]:
-        """Return the share of tokens that the loss is a mean of."""
-        return {"supervised_fraction": self.data_collator.counts.supervised_fraction}
+        """Return the share of tokens that the loss is a mean of, and of places without a token."""
+        counts = self.data_collator.counts
+        return {"supervised_fraction": counts.supervised_fraction, "padding_fraction": counts.padding_fraction}
 
     # ---- Saving and loading ----
 

@@ -54,7 +54,16 @@ def make_model(tower="clip", layer=-2):
 
 
 def make_trainer(
-    folder, model, processor, scale=None, features=None, dataset=None, teacher=None, images=None, **settings
+    folder,
+    model,
+    processor,
+    scale=None,
+    features=None,
+    dataset=None,
+    teacher=None,
+    images=None,
+    packing=False,
+    **settings,
 ):
     settings = {
         "per_device_train_batch_size": 4,
@@ -73,7 +82,7 @@ def make_trainer(
         args=LlavaTrainingArguments(str(folder), **settings),
         processor=processor,
         train_dataset=make_rows() if dataset is None else dataset,
-        data_collator=LlavaDataCollator(processor, tower_features=features, teacher_images=images),
+        data_collator=LlavaDataCollator(processor, tower_features=features, teacher_images=images, packing=packing),
         feature_scale=scale,
         teacher=teacher,
         **trainer_only,

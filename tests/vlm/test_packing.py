@@ -1,0 +1,91 @@
+"""Packed samples: as few rows as fit, and the loss and the gradients of samples in rows of their own."""
+
+import random
+
+import pytest
+import torch
+from llava_runs import losses, make_model, make_rows, make_teacher, make_trainer
+from torch import nn
+from transformers import LlavaConfig, LlavaForConditionalGeneration, MambaConfig
+from vlm_parts import LANGUAGE_MODELS, image_processor, language_model, timm_tower
+
+from hf_clip_kd.vlm import LlavaDataCollator, build_llava
+from hf_clip_kd.vlm.packing import check_packing, pack, packed_positions, repeated_positions
+
+
+@pytest.mark.parametrize("limit", [64, 100, 1000])
+def test_every_sample_has_a_place_in_as_few_rows_as_fit(limit):
+    draw = random.Random(0)
+    lengths = [draw.randint(1, 64) for _ in range(50)]
+    rows = pack(lengths, limit)
+    assert sorted(sum(rows, [])) == list(range(50))
+    filled = [sum(lengths[i] for i in row) for row in rows]
+    assert max(filled) <= limit and len(rows) <= 1.25 * sum(lengths) / limit + 1
+    assert len(rows) == 1 or sum(filled) / len(rows) > 0.95 * max(filled), "little padding"
+
+
+def test_positions_begin_anew_with_each_sample():
+    positions = packed_positions([[3, 2], [2]])
+    assert positions.tolist() == [[0, 1, 2, 0, 1], [0, 1, 2, 3, 4]], "padding continues the last sample"
+    repeats = torch.tensor([[3, 0, 1, 1, 1], [1, 1, 1, 1, 1]])
+    again = repeated_positions(positions, repeats)
+    assert [row.tolist() for row in again] == [[0, 1, 2, 3, 0, 1], [0, 1, 2, 3, 4]]
+
+
+@pytest.mark.parametrize("family", LANGUAGE_MODELS)
+def test_loss_and_gradients_are_those_of_rows_of_their_own(family):
+    causal, tokenizer = language_model(family)
+    model, processor = build_llava(timm_tower(), causal, tokenizer=tokenizer, image_processor=image_processor())
+    check_packing(model)
+    rows, gradients, values = list(make_rows(6, text_only=(2, 3))), [], []
+    # In stage `plain` an answer without an image has a label at its first token, which nothing predicts.
+    for packing in (False, True):
+        collator = LlavaDataCollator(processor, packing=packing, max_length=200, template="plain")
+        batch = collator(rows)
+        assert ("position_ids" in batch, "attention_mask" in batch) == (packing, not packing)
+        assert (len(batch["labels"]) < 6) == packing
+        model.zero_grad()
+        loss = model(**batch, use_cache=False).loss
+        loss.backward()
+        values.append(loss.detach())
+        gradients.append([parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None])
+    torch.testing.assert_close(*values, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(*gradients, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("taught", [False, True])
+def test_a_packed_run_is_the_run_with_less_padding(taught, tmp_path):
+    logs = []
+    for packing in (False, True):
+        model, processor = make_model()
+        # The teacher has another number of tokens for each image.
+        teacher = make_teacher("resnet") if taught else None
+        settings = {"group_by_modality_length": False, "eval_strategy": "steps", "eval_steps": 4}
+        settings |= {"relation_weight": 1.0} if taught else {}
+        trainer = make_trainer(
+            tmp_path,
+            model,
+            processor,
+            teacher=teacher,
+            images=None if teacher is None else teacher.images(processor) or teacher.pixels,
+            eval_dataset=make_rows(6),
+            packing=packing,
+            **settings,
+        )
+        trainer.train()
+        logs.append(trainer)
+    apart, together = (trainer.state.log_history for trainer in logs)
+    assert losses(logs[1]) == pytest.approx(losses(logs[0]), abs=1e-5)
+    values = [[log["eval_loss"] for log in history if "eval_loss" in log] for history in (apart, together)]
+    assert values[1] == pytest.approx(values[0], abs=1e-5) and len(values[0]) == 1
+    assert together[0]["padding_fraction"] < 0.5 * apart[0]["padding_fraction"]
+    if taught:
+        assert together[0]["loss/kl"] == pytest.approx(apart[0]["loss/kl"], abs=1e-5)
+
+
+def test_a_language_model_without_positions_is_refused():
+    text = MambaConfig(vocab_size=50, hidden_size=16, num_hidden_layers=2, state_size=4)
+    model = LlavaForConditionalGeneration(LlavaConfig(vision_config=timm_tower().config, text_config=text))
+    assert isinstance(model.model.language_model, nn.Module)
+    with pytest.raises(ValueError, match=r"MambaModel, whose samples see each other.*--packing false"):
+        check_packing(model)
