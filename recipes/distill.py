@@ -10,11 +10,12 @@ loads, with the scores in `results/`.
         --teacher_model_name_or_path open_clip:ViT-B-16/laion2b_s34b_b88k --losses clip_kd
 """
 
+import copy
 import logging
 import os
 import subprocess
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from filelock import FileLock
@@ -29,6 +30,7 @@ from hf_clip_kd.hub.cards import record_sources
 from hf_clip_kd.hub.run import check_run, push_run
 from hf_clip_kd.losses import requested
 from hf_clip_kd.models.init_tower import init_image_tower
+from hf_clip_kd.models.resolution import resize_images, sized
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
 from hf_clip_kd.teachers.cache.sample_id import probe
 from hf_clip_kd.teachers.reader import Reader, load_readers, name_of
@@ -103,6 +105,16 @@ class DistillArguments(ImageTextArguments, RandomCropArguments):
             "student's size. In place of `text`, `whole_text` is the teacher's text tower. `frozen_text` is the same, "
             "not trained."
         },
+    )
+    image_size: int | None = field(
+        default=None,
+        metadata={
+            "help": "Side of the student's images in pixels, if it differs from the side that the student was made "
+            "for. Position embeddings are interpolated."
+        },
+    )
+    teacher_image_size: int | None = field(
+        default=None, metadata={"help": "The same for the teacher, a CLIP or SigLIP of transformers or timm."}
     )
     init_image_tower: str | None = field(
         default=None,
@@ -184,6 +196,13 @@ def make_teacher(script: DistillArguments) -> kd.Teacher | None:
         recipe = Path(script.teacher_recipe)
         recipe = recipe if recipe.is_file() else CONFIGS / recipe
         main(["--config", str(recipe), "--output_dir", name])
+    if script.teacher_image_size is not None:
+        if isinstance(name, list):
+            raise ValueError(
+                f"`teacher_image_size={script.teacher_image_size}` with {len(name)} teachers. It is the size of a "
+                "single one. Write it at each of them: {'name': ..., 'image_size': 384}."
+            )
+        name = ({"name": name} if isinstance(name, str) else name) | {"image_size": script.teacher_image_size}
     return kd.load_teacher(
         name,
         dtype=script.teacher_dtype,
@@ -270,6 +289,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     )
     if script.init_image_tower is not None:
         init_image_tower(student, processor, script.init_image_tower, trust_remote_code=script.trust_remote_code)
+    if script.image_size is not None:
+        student, processor = resize_images(student, processor, script.image_size)
     if script.init_from_teacher is not None:
         student, processor = kd.init_from_teacher(student, processor, teacher, script.init_from_teacher)
     evaluator = None if script.evaluation is None else build_evaluator(script.evaluation, kd.load_image_text)
@@ -282,13 +303,20 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         "max_broken_fraction": script.max_broken_fraction,
         "readers": [reader.texts for reader in readers],
     }
+    seen = processor
+    if training.image_sizes is not None:
+        # The images of a step are made smaller, never larger.
+        seen = copy.copy(processor)
+        seen.image_processor = sized(processor.image_processor, max(training.image_sizes))
     if script.teacher_cache is None:
         views = None if teacher is None else teacher.processor
+        if training.teacher_image_sizes is not None and isinstance(teacher, kd.CLIPTeacher):
+            views = replace(views, image_processor=sized(views.image_processor, max(training.teacher_image_sizes)))
         make = IndependentCropsCollator if script.independent_crops else kd.CLIPDataCollator
-        collator = make(processor, views, **script.crop, **data_options)
+        collator = make(seen, views, **script.crop, **data_options)
     else:
         teacher = open_cache(script, teacher, train_dataset)
-        collator = kd.ReplayCollator(processor, teacher, **data_options)
+        collator = kd.ReplayCollator(seen, teacher, **data_options)
     trainer = kd.DistillationTrainer(
         model=student,
         teacher_model=teacher,

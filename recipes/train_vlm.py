@@ -31,6 +31,7 @@ from hf_clip_kd.evaluation.cost import measure_run
 from hf_clip_kd.evaluation.vqa import VQAEvaluator, question_picture, summary_row, summary_table
 from hf_clip_kd.hub.cards import record_sources
 from hf_clip_kd.hub.run import check_run, push_run
+from hf_clip_kd.models import inner_tower
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
 from hf_clip_kd.recipe_io.results import write_whole
 from hf_clip_kd.training.learning_curve import LearningCurve
@@ -83,7 +84,7 @@ def open_cache(script: TrainVLMArguments, model, processor, dataset, evaluator: 
     if script.feature_cache is None or not any(dataset["num_images"]):
         return None
     # Each tower of a study has its own folder in the cache.
-    checksum = tower_checksum(model.model.vision_tower)
+    checksum = tower_checksum(inner_tower(model.model.vision_tower))
     cache = FeatureCache(Path(script.feature_cache) / checksum[:16], model, processor)
     cache.add((image for row in dataset.select_columns("images") for image in row["images"]), training_picture)
     if evaluator is not None:
@@ -158,9 +159,8 @@ def train(
         teacher_images=None if asked is None else asked.images(processor, cache, teacher_cache),
     )
     if cache is not None:
-        collator.blank_image = torch.zeros_like(
-            cache(next(image for images in dataset["images"] for image in images))
-        )[None]
+        shown = cache(next(image for images in dataset["images"] for image in images))
+        collator.blank_image = {"pixel_values": torch.zeros_like(shown)[None]}
     trainer = LlavaTrainer(
         model=model,
         args=training,

@@ -25,6 +25,7 @@ from ..training.sharded import gather_full_model
 from ..training.trainer_arguments import refuse_arguments
 from .batch_fit import explained_memory_error, fit_batch
 from .grad_cache import cached_losses
+from .image_sizes import ImageSizes
 from .model import DistillationModel
 from .scales import ClampScales, bound_parameters
 from .student import check_student
@@ -106,8 +107,7 @@ class DistillationTrainer(BaseTrainer):
         refuse_arguments("DistillationTrainer", kwargs, REFUSED)
         check_student(model)
         self.teacher = load_teacher(teacher_model) if isinstance(teacher_model, str | dict | list) else teacher_model
-        self.evaluator = evaluator
-        self.eval_data_collator = eval_data_collator
+        self.evaluator, self.eval_data_collator = evaluator, eval_data_collator
         request = requested(args.losses)
         if self.teacher is not None:
             self.teacher.prepare(request)
@@ -119,6 +119,7 @@ class DistillationTrainer(BaseTrainer):
         if args.channels_last:
             model.to(memory_format=torch.channels_last)
         self._cached_losses = iter(())
+        self.image_sizes = ImageSizes(args, model, self.teacher)
         super().__init__(
             model=DistillationModel(
                 model,
@@ -198,7 +199,7 @@ class DistillationTrainer(BaseTrainer):
 
     def model_inputs(self, inputs: dict[str, torch.Tensor]) -> dict[str, Any]:
         """Return what the model takes of a collated batch, the teacher's features included, on the device."""
-        inputs = self._prepare_inputs(inputs)
+        inputs = self.image_sizes(self._prepare_inputs(inputs), self.state.global_step, self.model.training)
         student = {key: inputs[key] for key in STUDENT_INPUTS if key in inputs}
         if self.args.channels_last:
             student["pixel_values"] = student["pixel_values"].contiguous(memory_format=torch.channels_last)

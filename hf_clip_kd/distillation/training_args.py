@@ -42,6 +42,16 @@ class DistillationTrainingArguments(RunArguments, TrainingArguments):
     max_logit_scale: float = field(
         default=100.0, metadata={"help": "Learned scales (inverse temperatures) are clamped to at most this."}
     )
+    image_sizes: list[int] | None = field(
+        default=None,
+        metadata={
+            "help": "Sides of the student's images in pixels, of which each step draws one. Positions are "
+            "interpolated and tokens resampled to the student's own grid. Evaluations see its own size."
+        },
+    )
+    teacher_image_sizes: list[int] | None = field(
+        default=None, metadata={"help": "The same for the teacher, drawn apart from the student's."}
+    )
     channels_last: bool = field(
         default=False,
         metadata={"help": "Lay the student's kernels and images out with the channels last: faster convnets on GPUs."},

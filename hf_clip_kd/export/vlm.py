@@ -12,8 +12,9 @@ from torch import Tensor
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from ..data.shapes import load_shapes
-from ..models import TimmVisionModel
-from ..vlm.saving import load_llava, save_llava
+from ..models import ReducedTower, TimmVisionModel
+from ..vlm.saving import code_of, load_llava, save_llava
+from ..vlm.tiles import LLAVAS
 from .isolated_process import run_isolated
 from .trunks import convert_trunk
 
@@ -60,10 +61,10 @@ def write_llava(root: Path, folder: Path, formats: list[str], tolerance: float) 
         expected = {key: model(**value).logits for key, value in inputs.items()}
     if name == "native":
         make_native(model)
-    elif not isinstance(model.model.vision_tower, TimmVisionModel):
+    elif code_of(model.config.vision_config)[0] is None:
         raise ValueError(
             f"{str(folder)!r} cannot be exported as 'remote-code': all its classes are of transformers. Allowed are "
-            "LLaVAs on a timm trunk. Export it as 'native'."
+            "LLaVAs on a timm trunk or with reduced tokens. Export it as 'native'."
         )
     save_llava(model, processor, root)
     found = read_isolated(root, inputs)
@@ -83,6 +84,11 @@ def write_llava(root: Path, folder: Path, formats: list[str], tolerance: float) 
 def make_native(model: LlavaForConditionalGeneration) -> None:
     """Replace a timm tower by a stock one that computes the same."""
     tower = model.model.vision_tower
+    if isinstance(tower, ReducedTower):
+        raise ValueError(
+            "A LLaVA with reduced tokens cannot be exported as 'native': no class of transformers reduces them before "
+            "a projector of two layers. Allowed are LLaVAs with all their tokens. Export it as 'remote-code'."
+        )
     if not isinstance(tower, TimmVisionModel):
         return
     try:
@@ -115,7 +121,7 @@ def read_isolated(folder: Path, inputs: dict[str, dict[str, Tensor]]) -> dict[st
 
 def is_llava(folder: Path) -> bool:
     path = folder / "config.json"
-    return path.is_file() and json.loads(path.read_text(encoding="utf-8")).get("model_type") == "llava"
+    return path.is_file() and json.loads(path.read_text(encoding="utf-8")).get("model_type") in LLAVAS
 
 
 __all__ = ["is_llava", "write_llava"]

@@ -11,7 +11,9 @@ from transformers import (
 from .loading import load_clip
 from .presets import list_models
 from .processing import context_length, fit_processor
+from .timm_clip.configuration_reduced_tower import ReducedTowerConfig
 from .timm_clip.configuration_timm_clip import TimmCLIPConfig, TimmVisionConfig
+from .timm_clip.modeling_reduced_tower import ReducedTower, inner_tower
 from .timm_clip.modeling_timm_clip import TimmCLIPModel, TimmVisionModel
 from .tokenizer import clip_tokenizer
 from .towers.layout import TokenLayout, token_layout
@@ -20,13 +22,17 @@ from .towers.patch_embeds import check_patch_embeds, encode_layers, encode_patch
 from .towers.tokens import check_class_token, encode_images, token_shape
 
 AutoConfig.register(TimmVisionConfig.model_type, TimmVisionConfig, exist_ok=True)
+AutoConfig.register(ReducedTowerConfig.model_type, ReducedTowerConfig, exist_ok=True)
 AutoConfig.register(TimmCLIPConfig.model_type, TimmCLIPConfig, exist_ok=True)
 AutoModel.register(TimmVisionConfig, TimmVisionModel, exist_ok=True)
+AutoModel.register(ReducedTowerConfig, ReducedTower, exist_ok=True)
 AutoModel.register(TimmCLIPConfig, TimmCLIPModel, exist_ok=True)
 AutoModelForZeroShotImageClassification.register(TimmCLIPConfig, TimmCLIPModel, exist_ok=True)
 AutoProcessor.register(TimmCLIPConfig, CLIPProcessor, exist_ok=True)
 
 __all__ = [
+    "ReducedTower",
+    "ReducedTowerConfig",
     "TimmCLIPConfig",
     "TimmCLIPModel",
     "TimmVisionConfig",
@@ -42,6 +48,7 @@ __all__ = [
     "encode_layers",
     "encode_patches",
     "fit_processor",
+    "inner_tower",
     "list_models",
     "load_clip",
     "token_layout",

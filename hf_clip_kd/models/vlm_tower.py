@@ -15,6 +15,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from .completeness import REPORTED, check_complete
+from .timm_clip.modeling_reduced_tower import ReducedTower, inner_tower
 
 RULE = "A tower must have all its weights. Save the whole model with model.save_pretrained and give that folder."
 
@@ -31,7 +32,7 @@ class ProjectedTower(NamedTuple):
     The vision tower of a vision-language model, and what its language model gets of it.
 
     `projector` maps each token of the entry `layer` of the tower's `hidden_states`. Both are `None` for a model that
-    is no LLaVA, or that reads several layers at once.
+    is no LLaVA, that reads several layers at once, or whose tokens are reduced.
     """
 
     tower: PreTrainedModel
@@ -64,7 +65,8 @@ def load_projected_tower(name: str, trust_remote_code: bool = False) -> Projecte
     """
     model, report = _load(name, trust_remote_code)
     tower, layer = _tower_of(model, report, name), getattr(model.config, "vision_feature_layer", None)
-    if model.config.model_type != "llava" or not isinstance(layer, int):
+    reduced = isinstance(model.get_encoder("image"), ReducedTower)  # Its projector reads other tokens.
+    if model.config.model_type != "llava" or not isinstance(layer, int) or reduced:
         return ProjectedTower(tower, None, None)
     projector = model.base_model.multi_modal_projector
     return ProjectedTower(tower, _complete(projector, model, report, name), layer)
@@ -84,7 +86,7 @@ def _tower_of(model: PreTrainedModel, report: dict[str, Any], name: str) -> PreT
             "are models with one, such as LLaVA, PaliGemma or InternVL. Load the tower yourself, and write "
             "CLIPTeacher(tower, processor=...)."
         )
-    return _complete(tower, model, report, name)
+    return _complete(inner_tower(tower), model, report, name)
 
 
 def _complete(part: nn.Module, model: PreTrainedModel, report: dict[str, Any], name: str) -> nn.Module:

@@ -17,7 +17,7 @@ from .kinds import maker
 from .lifted import LiftedTeacher
 from .processors import TeacherProcessor
 
-OPTIONS = ("name", "weight", "tokens_from", "logit_scale", "dtype", "device", "compile")
+OPTIONS = ("name", "weight", "tokens_from", "image_size", "logit_scale", "dtype", "device", "compile")
 
 
 def load_teacher(
@@ -35,9 +35,9 @@ def load_teacher(
         teacher (`str`, `os.PathLike`, `nn.Module`, `Mapping` or a list of these):
             A name or a model as for [`CLIPTeacher`], or a [`Teacher`], which stays as it is. The prefix of a name
             chooses the kind, see [`~hf_clip_kd.teachers.kinds.KINDS`]. A mapping has the name or the model as `name`,
-            and any of `logit_scale`, `dtype`, `device` and `compile`. They go before those given here. `tokens_from`
-            names a tower whose image tokens stand for its own, see [`LiftedTeacher`]. A list is an ensemble, and each
-            entry may also have a `weight`.
+            and any of `image_size`, `logit_scale`, `dtype`, `device` and `compile`. They go before those given here.
+            `tokens_from` names a tower whose image tokens stand for its own, see [`LiftedTeacher`]. A list is an
+            ensemble, and each entry may also have a `weight`.
         dtype, device, compile, trust_remote_code (*optional*): Arguments of [`CLIPTeacher`]; a dtype may be a name.
 
     Raises:

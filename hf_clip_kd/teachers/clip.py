@@ -12,6 +12,8 @@ from .. import models
 from ..losses.features import PROJECTOR, CLIPDims, CLIPFeatures, FeatureRequest, Layer
 from ..models.open_clip import is_open_clip
 from ..models.precision import upcast
+from ..models.pretrained_tower import is_dual_encoder
+from ..models.resolution import resize_images
 from ..models.towers.tokens import pooled
 from .base import Teacher, to_loss_features
 from .encoders import load_encoder, log_scale, scalar
@@ -42,6 +44,9 @@ class CLIPTeacher(Teacher):
             compute under the trainer's autocast. Features come out in float32 or better in any case.
         device (`str` or `torch.device`, *optional*): Device of the model; by default the one that the trainer chooses.
         compile (`bool`, *optional*, defaults to `False`): Run it through `torch.compile`.
+        image_size (`int`, *optional*):
+            Side of its images in pixels, if it differs from the side that it was made for, see
+            [`~hf_clip_kd.models.resolution.resize_images`]. A vision model takes an image processor of that size.
         logit_scale (`float`, *optional*):
             Factor on its cosine similarities (inverse temperature) that losses read, instead of its own.
         trust_remote_code (`bool`, *optional*, defaults to `False`): Allow model code from the Hub to run.
@@ -74,12 +79,21 @@ class CLIPTeacher(Teacher):
         dtype: torch.dtype | None = None,
         device: str | torch.device | None = None,
         compile: bool = False,
+        image_size: int | None = None,
         logit_scale: float | None = None,
         trust_remote_code: bool = False,
     ):
         super().__init__(dtype, device)
         model, processor, self.name_or_path = load_encoder(name_or_path_or_model, processor, trust_remote_code)
         self._is_open_clip = is_open_clip(model)
+        if image_size is not None:
+            if not is_dual_encoder(type(model)):
+                raise ValueError(
+                    f"image_size={image_size} with the teacher {self.name_or_path!r}, a {type(model).__name__}. It is "
+                    "for dual encoders of transformers and timm. A vision model takes `processor=AutoImageProcessor"
+                    ".from_pretrained(..., size=...)`; `import_checkpoint.py` makes a CLIP out of one of open_clip."
+                )
+            model, processor = resize_images(model, processor, image_size)
         self.processor = make_processor(model, processor, self.name_or_path)
         # Half precision would round the scale, so it is kept apart from the model.
         self.register_buffer("logit_scale", log_scale(model, logit_scale), persistent=False)

@@ -20,7 +20,7 @@ _RESUME = {
         learning_rate lr_scheduler_type lr_scheduler_kwargs warmup_steps weight_decay adam_beta1 adam_beta2
         adam_epsilon optim_args max_grad_norm average_tokens_across_devices
         label_smoothing_factor neftune_noise_alpha bf16 tf32
-        losses grad_cache max_logit_scale ema_decay dtype
+        losses grad_cache max_logit_scale ema_decay dtype image_sizes teacher_image_sizes
         stage tune_vision_tower lora vision_learning_rate projector_learning_rate group_by_modality_length
         kl_weight kl_temperature relation_weight relation_form relation_temperature reuse_projector
     """,

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from ..training.learning_curve import check_steps
 from .gguf import is_gguf
 from .teacher import check_teacher
+from .tiles import check_tiles
+from .token_reduction import REDUCTIONS
 from .training_args import LlavaTrainingArguments
 
 
@@ -67,6 +69,27 @@ class TrainVLMArguments:
             "help": "Way to make images square: `square` squeezes, `pad` fills up, `crop` cuts. Default is `square`, "
             "or the mode of the LLaVA that the run starts from.",
             "choices": ["square", "pad", "crop"],
+        },
+    )
+    image_tokens: int | None = field(
+        default=None,
+        metadata={
+            "help": "Tokens of an image, or of a tile, for the language model: a square number. Default is all that "
+            "the tower has."
+        },
+    )
+    token_reduction: str = field(
+        default="pool",
+        metadata={
+            "help": "Way to `image_tokens`: `pool` averages neighbours, `shuffle` lays a square of them side by side.",
+            "choices": list(REDUCTIONS),
+        },
+    )
+    tiles: list[list[int]] | None = field(
+        default=None,
+        metadata={
+            "help": "Rows and columns of tiles to choose from for each image, as in LLaVA-NeXT: "
+            "`[[1, 2], [2, 1], [2, 2]]`. Each tile has the tower's size."
         },
     )
     chat_template: str | None = field(
@@ -143,6 +166,20 @@ def check(script: TrainVLMArguments, training: LlavaTrainingArguments) -> None:
             "`first_stage` with `model_name_or_path`, whose LLaVA has had it. It belongs to a run that starts from "
             "`language_model`. Leave one of the two out."
         )
+    for name in ("image_tokens", "tiles"):
+        if getattr(script, name) is not None and script.model_name_or_path is not None:
+            raise ValueError(
+                f"`{name}={getattr(script, name)}` with `model_name_or_path`, whose LLaVA has its own. It must be "
+                "left out, or belong to a run that starts from `language_model`. Give the language model."
+            )
+    if script.tiles is not None:
+        check_tiles(script.tiles, script.image_mode)
+    for name in ("feature_cache", "teacher_model_name_or_path"):
+        if script.tiles is not None and getattr(script, name) is not None:
+            raise ValueError(
+                f"`{name}={getattr(script, name)!r}` with `tiles`. It needs as many tokens for each image, and the "
+                "number of tiles differs. Leave one of the two out."
+            )
     if script.quantization is not None and is_gguf(script.language_model or ""):
         raise ValueError(
             f"`quantization={script.quantization}` with the GGUF file {script.language_model!r}, which is unpacked as "

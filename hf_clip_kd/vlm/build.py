@@ -3,18 +3,22 @@
 import copy
 import logging
 import os
+from functools import partial
 
+import numpy as np
 import torch
+from torch import nn
 from transformers import (
     BaseImageProcessor,
     GenerationConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
+    LlavaNextConfig,
+    LlavaNextProcessor,
     LlavaProcessor,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
 from ..models.load_tower import load_tower
 from .chat_templates import default_chat_template, get_chat_template
@@ -29,6 +33,8 @@ from .language_model import (
     probe_logits,
     stock_head,
 )
+from .tiles import LLAVAS, check_tiles, has_tiles, tile_image_processor
+from .token_reduction import reduce_tokens
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +47,9 @@ def build_llava(
     image_processor: BaseImageProcessor | None = None,
     vision_feature_layer: int | list[int] = -2,
     image_mode: str = "square",
+    image_tokens: int | None = None,
+    token_reduction: str = "pool",
+    tiles: list[list[int]] | None = None,
     chat_template: str | None = None,
     dtype: torch.dtype | None = None,
     trust_remote_code: bool = False,
@@ -64,6 +73,14 @@ def build_llava(
             brought onto one grid and width, see [`TimmVisionConfig`].
         image_mode (`str`, *optional*, defaults to `"square"`): Way to make an image square: `"square"`, `"pad"` or
             `"crop"`.
+        image_tokens (`int`, *optional*):
+            Tokens of an image for the language model, a square number. Default is all that the tower has. With
+            `tiles` it is the number of each tile.
+        token_reduction (`str`, *optional*, defaults to `"pool"`):
+            Way to that number: `"pool"` averages neighbours, `"shuffle"` lays them side by side.
+        tiles (`list[list[int]]`, *optional*):
+            Rows and columns of tiles to choose from for each image, as in LLaVA-NeXT. Each tile has the tower's size.
+            The model is then a [`~transformers.LlavaNextForConditionalGeneration`].
         chat_template (`str`, *optional*): One of [`list_chat_templates`]. Default is that of the language model's
             family.
         dtype (`torch.dtype`, *optional*): Type of all weights. Default is fp32, which holds every tower exactly.
@@ -71,7 +88,7 @@ def build_llava(
 
     Returns:
         `tuple`: [`~transformers.LlavaForConditionalGeneration`] in eval mode, greedy, and
-            [`~transformers.LlavaProcessor`].
+            [`~transformers.LlavaProcessor`]; with `tiles` those of LLaVA-NeXT.
 
     Raises:
         ValueError: A model is missing, lacks weights, or the stock LLaVA cannot hold it exactly. Or the language model
@@ -86,6 +103,8 @@ def build_llava(
     dtype = dtype or torch.float32
     layer = vision_feature_layer if isinstance(vision_feature_layer, int) else list(vision_feature_layer)
     check_layer(layer)
+    if tiles is not None:
+        check_tiles(tiles, image_mode)
     tower, own_processor = load_tower(vision_tower, trust_remote_code=trust_remote_code)
     if image_processor is None and own_processor is None:
         raise ValueError(
@@ -96,24 +115,30 @@ def build_llava(
         tower = copy.deepcopy(tower)
     tower = tower.to(dtype).eval()
     image_processor = square_image_processor(image_processor or own_processor, image_mode)
-    image_tokens = measure_image_tokens(tower, layer, image_processor.crop_size["height"])
+    side = image_processor.crop_size["height"]
+    measured = measure_image_tokens(tower, layer, side)
+    if image_tokens is not None:
+        tower = reduce_tokens(tower, measured, image_tokens, token_reduction, side)
+        measured = measure_image_tokens(tower, layer, side)
+    if tiles is not None:
+        image_processor = tile_image_processor(image_processor, tiles)
 
     causal, tokenizer = load_language_model(language_model, tokenizer, dtype, trust_remote_code)
     template = get_chat_template(chat_template or default_chat_template(causal.config, tokenizer))
     image_token_id = add_special_tokens(causal, tokenizer, template.end_of_turn)
-    model = assemble(tower, causal, image_tokens, layer, image_token_id)
+    model = assemble(tower, causal, measured, layer, image_token_id, image_processor)
     model.generation_config = greedy(tokenizer, template.end_of_turn)
     tokenizer.chat_template = template.jinja
-    processor = LlavaProcessor(
+    processor = (LlavaProcessor if tiles is None else LlavaNextProcessor)(
         image_processor=image_processor,
         tokenizer=tokenizer,
-        patch_size=image_tokens.patch_size,
-        vision_feature_select_strategy=image_tokens.select_strategy,
-        num_additional_image_tokens=image_tokens.num_additional_image_tokens,
+        patch_size=measured.patch_size,
+        vision_feature_select_strategy=measured.select_strategy,
+        num_additional_image_tokens=measured.num_additional_image_tokens,
         chat_template=template.jinja,
     )
-    check_counts(model, processor, image_tokens)
-    log_features(model, image_tokens, image_processor.crop_size["height"])
+    check_counts(model, processor, measured)
+    log_features(model, processor, measured)
     return model, processor
 
 
@@ -123,13 +148,15 @@ def assemble(
     image_tokens: ImageTokens,
     layer: int | list[int],
     image_token_id: int,
+    image_processor: BaseImageProcessor,
 ) -> LlavaForConditionalGeneration:
     """Return the two models in the stock class, after a check that the language model's logits stay the same."""
     expected = probe_logits(causal)
     head, tied = stock_head(causal)
     # LlavaConfig takes the tying of embeddings from here.
     causal.config.tie_word_embeddings = tied
-    config = LlavaConfig(
+    pinpoints = getattr(image_processor, "image_grid_pinpoints", None)
+    config = (LlavaConfig if pinpoints is None else partial(LlavaNextConfig, image_grid_pinpoints=pinpoints))(
         vision_config=tower.config,
         text_config=causal.config,
         image_token_index=image_token_id,
@@ -142,7 +169,7 @@ def assemble(
     try:
         # The meta device takes no memory; the parts are replaced by those with weights.
         with torch.device("meta"):
-            model = LlavaForConditionalGeneration(config)
+            model = LLAVAS[config.model_type](config)
     except (ValueError, KeyError) as error:
         raise ValueError(
             f"The stock LLaVA cannot build {type(tower).__name__} or {type(causal).__name__} from their "
@@ -159,8 +186,13 @@ def assemble(
     model.model.vision_tower = tower
     model.model.language_model = causal.base_model
     # LLaVA uses torch's own initialisation; the stock class would draw from N(0, 0.02).
-    model.model.multi_modal_projector = LlavaMultiModalProjector(config).to(device=causal.device, dtype=tower.dtype)
+    projector = type(model.model.multi_modal_projector)(config)
+    model.model.multi_modal_projector = projector.to(device=causal.device, dtype=tower.dtype)
     model.lm_head = head
+    if has_tiles(model):
+        width = config.text_config.hidden_size
+        newline = torch.randn(width, device=causal.device, dtype=tower.dtype) / width**0.5
+        model.model.image_newline = nn.Parameter(newline)
     model.to(causal.device).eval()
     for parameter in model.parameters():
         parameter.requires_grad_(parameter.is_floating_point())  # Quantised weights are integers.
@@ -189,10 +221,13 @@ def check_counts(model: LlavaForConditionalGeneration, processor: LlavaProcessor
         images=pixels.numpy(), text=IMAGE_TOKEN, return_tensors="pt", input_data_format="channels_first"
     )
     written = int((inputs["input_ids"] == model.config.image_token_index).sum())
+    images = {name: inputs[name] for name in processor.image_processor.model_input_names if name in inputs}
+    images["pixel_values"] = images["pixel_values"].to(device=model.device, dtype=model.dtype)
     with torch.no_grad():
-        features = model.get_image_features(inputs["pixel_values"].to(device=model.device, dtype=model.dtype))
-    read = features.pooler_output[0].shape[0]
-    if not written == read == image_tokens.count:
+        read = model.get_image_features(**images).pooler_output[0].shape[0]
+    # Tiles of an image come on top.
+    expected = read if has_tiles(model) else image_tokens.count
+    if not written == read == expected:
         raise ValueError(
             f"The processor writes {written} image tokens, {name_of(model.model.vision_tower)} gives {read} and "
             f"{image_tokens.count} were measured. They must be equal. Use an image processor that makes images of one "
@@ -200,14 +235,16 @@ def check_counts(model: LlavaForConditionalGeneration, processor: LlavaProcessor
         )
 
 
-def log_features(model: LlavaForConditionalGeneration, image_tokens: ImageTokens, side: int) -> None:
-    noise = torch.randn(4, 3, side, side, generator=torch.Generator().manual_seed(0))
-    statistics = measure_features(model, noise)
+def log_features(model: LlavaForConditionalGeneration, processor: LlavaProcessor, image_tokens: ImageTokens) -> None:
+    side = processor.image_processor.crop_size["height"]
+    noise = np.random.default_rng(0).integers(0, 256, (4, side, side, 3), dtype=np.uint8)
+    statistics = measure_features(model, **processor.image_processor(list(noise), return_tensors="pt"))
     logger.info(
-        "%s, layer %s: %d tokens per image; features of noise have mean %.3g, std %.3g, largest %.3g",
+        "%s, layer %s: %d tokens per %s; features of noise have mean %.3g, std %.3g, largest %.3g",
         name_of(model.model.vision_tower),
         model.config.vision_feature_layer,
         image_tokens.count,
+        "tile" if has_tiles(model) else "image",
         statistics.mean,
         statistics.std,
         statistics.max,

@@ -11,6 +11,7 @@ import torch
 from jinja2 import TemplateError
 from PIL import Image
 from torch.nn.utils.rnn import pad_sequence
+from transformers import LlavaNextProcessor
 
 from ..data.reading.images import image_path
 from .chat_templates import get_chat_template, list_chat_templates
@@ -66,9 +67,10 @@ class LlavaDataCollator:
             Samples seen, left out (by reason) and cut, and the share of supervised tokens, over all dataloader
             workers.
         num_image_tokens (`int`):
-            Number of tokens of each `<image>`.
-        blank_image (`torch.Tensor` of shape `(1, 3, height, width)`):
-            Pixels of a black image, for a process that must run the tower on a batch of text alone.
+            Number of tokens of each `<image>`; with tiles that of the blank image.
+        blank_image (`dict`):
+            The model's inputs for a black image: `pixel_values` `(1, 3, height, width)`, and `image_sizes` with tiles.
+            They are for a process that must run the tower on a batch of text alone.
 
     Returns of a call:
         `dict`: `input_ids`, `attention_mask` and `labels` (batch, length), padded on the right; labels without loss
@@ -116,6 +118,7 @@ class LlavaDataCollator:
         self.on_bad_sample = on_bad_sample
         self.jinja = get_chat_template("plain").jinja if template == "plain" else _marked_template(processor)
         self.tower_features, self.teacher_images = tower_features, teacher_images
+        self.tiles = isinstance(processor, LlavaNextProcessor)
         self.blank_image = _blank_image(processor)
         self.num_image_tokens = count_image_tokens(processor)
         self.counts = SampleCounts(max_masked_fraction)
@@ -153,20 +156,29 @@ class LlavaDataCollator:
     def _sample(self, row: dict[str, Any], name: str) -> dict[str, Any]:
         """Return token ids (length,), labels (length,) and images of one row, and what is counted of it."""
         messages, images = row["messages"], row.get("images") or []
-        key = (len(images), *(tuple(message.items()) for message in messages))
+        pictures = [self._image(image, self.tower_features, name) for image in images]
+        counts = self._count(pictures)
+        key = (*counts, *(tuple(message.items()) for message in messages))
         if key not in self._known:
-            text = self._text(messages, images, name)
+            text = self._text(messages, counts, name)
             if len(self._known) >= KNOWN:
                 del self._known[next(iter(self._known))]
             self._known[key] = text
-        sample = self._known[key] | {"images": [self._image(image, self.tower_features, name) for image in images]}
+        sample = self._known[key] | {"images": pictures}
         if self.teacher_images is not None:
             sample["teacher_images"] = [self._image(image, self.teacher_images, name) for image in images]
         return sample
 
-    def _text(self, messages: list[dict[str, str]], images: list[Any], name: str) -> dict[str, Any]:
-        check_messages(messages, images, self.processor.image_token, name)
-        ids, labels = self._tokenize(messages, name)
+    def _count(self, pictures: list[Any]) -> list[int]:
+        """Return the number of tokens of each image."""
+        if not self.tiles:
+            return [self.num_image_tokens] * len(pictures)
+        sizes = [(picture.height, picture.width) for picture in pictures]
+        return self.processor._get_num_multimodal_tokens(image_sizes=sizes)["num_image_tokens"]
+
+    def _text(self, messages: list[dict[str, str]], counts: list[int], name: str) -> dict[str, Any]:
+        check_messages(messages, len(counts), self.processor.image_token, name)
+        ids, labels = self._tokenize(messages, counts, name)
         cut, labels = ids[self.max_length :], labels[: self.max_length]
         images_cut = bool((cut == self.processor.image_token_id).any())
         supervised = int((labels != IGNORED).sum())
@@ -180,9 +192,13 @@ class LlavaDataCollator:
         counted = {"supervised": supervised, "truncated": len(cut) > 0}
         return {"input_ids": ids[: self.max_length], "labels": labels} | counted
 
-    def _tokenize(self, messages: list[dict[str, str]], name: str) -> tuple[torch.Tensor, torch.Tensor]:
-        token = self.processor.image_token
-        expanded = [{**m, "content": m["content"].replace(token, token * self.num_image_tokens)} for m in messages]
+    def _tokenize(
+        self, messages: list[dict[str, str]], counts: list[int], name: str
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        token, left = self.processor.image_token, iter(counts)
+        expanded = [
+            {**m, "content": re.sub(re.escape(token), lambda _: token * next(left), m["content"])} for m in messages
+        ]
         try:
             encoded = self.processor.tokenizer.apply_chat_template(
                 expanded, chat_template=self.jinja, return_dict=True, return_assistant_tokens_mask=True
@@ -209,7 +225,7 @@ class LlavaDataCollator:
 
     def _nothing(self) -> dict[str, Any]:
         messages = [{"role": "user", "content": ""}, {"role": "assistant", "content": ""}]
-        texts = dict(zip(("input_ids", "labels"), self._tokenize(messages, ""), strict=True))
+        texts = dict(zip(("input_ids", "labels"), self._tokenize(messages, [], ""), strict=True))
         return texts | {"images": [], "teacher_images": []}
 
     def _batch(self, samples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
@@ -237,7 +253,7 @@ class LlavaDataCollator:
         if images and self.tower_features is not None:
             batch["pixel_values"] = torch.stack(images)
         elif images:
-            batch["pixel_values"] = self.processor.image_processor(images, return_tensors="pt")["pixel_values"]
+            batch |= self.processor.image_processor(images, return_tensors="pt")
         return batch
 
 
@@ -252,15 +268,16 @@ def _marked_template(processor: Any) -> str:
     return jinja
 
 
-def _blank_image(processor: Any) -> torch.Tensor:
-    """Return a black image of the processor, (1, 3, height, width), after a check that all images have its size."""
-    blank, other = (processor.image_processor([probe], return_tensors="pt")["pixel_values"] for probe in _PROBES)
-    if blank.shape != other.shape:
+def _blank_image(processor: Any) -> dict[str, torch.Tensor]:
+    """Return the inputs of a black image, after a check that all images have its size, or are cut into tiles."""
+    found, other = (dict(processor.image_processor([probe], return_tensors="pt")) for probe in _PROBES)
+    blank, other = found["pixel_values"], other["pixel_values"]
+    if blank.shape != other.shape and not isinstance(processor, LlavaNextProcessor):
         raise ValueError(
             f"The processor's images are not all of one size: {tuple(blank.shape)} and {tuple(other.shape)}. A batch "
             "needs one. Use an image processor that crops or squeezes: `build_llava(..., image_mode='square')`."
         )
-    return blank
+    return found
 
 
 def count_image_tokens(processor: Any) -> int:

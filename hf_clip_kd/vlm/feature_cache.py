@@ -21,8 +21,11 @@ from transformers.image_utils import make_flat_list_of_images
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from ..data.reading.images import image_path
+from ..models import inner_tower
 from ..models.towers.checksum import tower_checksum
 from ..recipe_io.results import remove_torn, write_whole
+from .collator import count_image_tokens
+from .tiles import has_tiles
 
 logger = logging.getLogger(__name__)
 
@@ -67,12 +70,19 @@ class FeatureCache:
         processor: LlavaProcessor,
         dtype: torch.dtype | None = None,
     ):
-        self.folder, self.model, self.image_processor = Path(folder), model, processor.image_processor
+        if has_tiles(model):
+            raise ValueError(
+                f"FeatureCache({str(folder)!r}) for a {type(model).__name__}, whose images have several numbers of "
+                "tiles. It stores images of one size. Leave the cache out, or build the LLaVA without tiles."
+            )
+        self.folder, self.image_processor = Path(folder), processor.image_processor
+        # All reductions of a tower share its features.
+        self.tower = inner_tower(model.model.vision_tower)
         layers = model.config.vision_feature_layer
         self.layers = [layers] if isinstance(layers, int) else list(layers)
-        self.dtype = dtype or model.model.vision_tower.dtype
+        self.dtype = dtype or self.tower.dtype
         self.belongs_to = {
-            "tower": tower_checksum(model.model.vision_tower),
+            "tower": tower_checksum(self.tower),
             "layers": json.dumps(self.layers),
             "dtype": str(self.dtype),
             "images": json.dumps(self.image_processor.to_dict(), sort_keys=True, default=str),
@@ -150,12 +160,11 @@ class FeatureCache:
                 logger.warning("No features of the image %s: %s", image_path(image) or name, error)
         if not names:
             return
-        core = self.model.model
-        core.vision_tower.eval()
+        self.tower.eval()
         for start in range(0, len(pictures), batch_size):
             pixels = self.image_processor(images=pictures[start : start + batch_size], return_tensors="pt")
-            pixels = pixels["pixel_values"].to(core.vision_tower.device, core.vision_tower.dtype)
-            output = core.vision_tower(pixels, output_hidden_states=self.layers, return_dict=True)
+            pixels = pixels["pixel_values"].to(self.tower.device, self.tower.dtype)
+            output = self.tower(pixels, output_hidden_states=self.layers, return_dict=True)
             states = torch.stack([output.hidden_states[layer] for layer in self.layers], dim=1)
             features.append(states.to("cpu", self.dtype))
         digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
@@ -192,12 +201,12 @@ def reading_features(model: LlavaForConditionalGeneration) -> Iterator[None]:
     """
     layers = model.config.vision_feature_layer
     layers = [layers] if isinstance(layers, int) else list(layers)
-    tower = model.model.vision_tower
+    tower = inner_tower(model.model.vision_tower)
 
     def forward(pixel_values: torch.Tensor, **kwargs) -> BaseModelOutputWithPooling:
         return BaseModelOutputWithPooling(hidden_states=dict(zip(layers, pixel_values.unbind(dim=1), strict=True)))
 
-    # The instance's method hides the class's; stock LLaVA calls its tower in one place only.
+    # The instance's method hides the class's; stock LLaVA and [`ReducedTower`] call it in one place only.
     tower.forward = forward
     try:
         yield
@@ -216,11 +225,11 @@ def stored_pictures(processor: LlavaProcessor, features: Callable[[Image.Image],
         features (`Callable`): RGB picture -> hidden states (layers, tokens, width), such as a [`FeatureCache`].
     """
     reader = copy.copy(processor)
-    class_tokens = 1 if processor.vision_feature_select_strategy == "default" else 0
+    words = processor.image_token * count_image_tokens(processor)
 
     def process(images: Any, **options: Any) -> tuple[dict[str, torch.Tensor], list[str]]:
         states = torch.stack([features(picture) for picture in make_flat_list_of_images(images)])
-        return {"pixel_values": states}, [processor.image_token * (states.shape[2] - class_tokens)] * len(states)
+        return {"pixel_values": states}, [words] * len(states)
 
     # The instance's method hides the class's, which decides on images and on the number of their tokens.
     reader._process_images = process

@@ -36,7 +36,9 @@ class FeatureStatistics(NamedTuple):
 
 
 @torch.no_grad()
-def measure_features(model: LlavaForConditionalGeneration, pixel_values: torch.Tensor) -> FeatureStatistics:
+def measure_features(
+    model: LlavaForConditionalGeneration, pixel_values: torch.Tensor, **sizes: torch.Tensor
+) -> FeatureStatistics:
     """
     Return statistics of the tower's features as this LLaVA reads them: layers concatenated, its tokens only.
 
@@ -44,7 +46,8 @@ def measure_features(model: LlavaForConditionalGeneration, pixel_values: torch.T
 
     Args:
         model ([`~transformers.LlavaForConditionalGeneration`]): Its tower is run in eval mode and left unchanged.
-        pixel_values (`torch.Tensor` of shape `(B, 3, S, S)`): Normalised images.
+        pixel_values (`torch.Tensor` of shape `(B, 3, S, S)`): Normalised images; `(B, tiles, 3, S, S)` with tiles.
+        sizes (`torch.Tensor`): `image_sizes` `(B, 2)` with tiles: height and width of each image.
     """
     seen = []
 
@@ -56,7 +59,7 @@ def measure_features(model: LlavaForConditionalGeneration, pixel_values: torch.T
     handle = model.model.multi_modal_projector.register_forward_pre_hook(look, prepend=True)
     try:
         with eval_mode(model.model.vision_tower):
-            model.get_image_features(pixel_values.to(device=model.device, dtype=model.dtype))
+            model.get_image_features(pixel_values.to(device=model.device, dtype=model.dtype), **sizes)
     except StopForward:
         pass
     finally:

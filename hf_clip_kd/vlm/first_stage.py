@@ -15,7 +15,16 @@ from .training_args import LlavaTrainingArguments
 _NONE = ("lora", "quantization", "projector_learning_rate", "evaluation", "score_at_steps", "beside", "first_stage")
 _WITHOUT = {"stage": "pretrain", "push_to_hub": False} | dict.fromkeys(_NONE)
 # Both stages have these in common.
-_SHARED = ("vision_tower", "language_model", "language_model_recipe", "model_name_or_path", "output_dir")
+_SHARED = (
+    "vision_tower",
+    "language_model",
+    "language_model_recipe",
+    "model_name_or_path",
+    "output_dir",
+    "image_tokens",
+    "token_reduction",
+    "tiles",
+)
 
 
 def read_first_stage(
@@ -54,7 +63,9 @@ def first_folder(output_dir: Path, name: str) -> Path:
 
 def second_of(script: TrainVLMArguments, first: Path) -> TrainVLMArguments:
     """Return the arguments of a second stage that starts from the folder of the first."""
-    from_parts = dict.fromkeys(("vision_tower", "language_model", "language_model_recipe", "chat_template"))
+    from_parts = dict.fromkeys(
+        ("vision_tower", "language_model", "language_model_recipe", "chat_template", "image_tokens", "tiles")
+    )
     return replace(script, model_name_or_path=str(first), first_stage=None, beside=None, **from_parts)
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..data.texts import half_character
 from .sample_counts import BadSampleError
 
 _ROLES = ("system", "user", "assistant")
 
 
-def check_messages(messages: list[dict[str, str]], images: list[Any], token: str, name: str) -> None:
+def check_messages(messages: list[dict[str, str]], num_images: int, token: str, name: str) -> None:
     """Refuse a sample with unknown turns or no answer, or with unequal numbers of images and `<image>`."""
     roles = [message["role"] for message in messages]
     if not roles or any(role not in _ROLES for role in roles):
@@ -32,14 +30,14 @@ def check_messages(messages: list[dict[str, str]], images: list[Any], token: str
             "it.",
         )
     markers = sum(message["content"].count(token) for message in messages)
-    if markers == len(images):
+    if markers == num_images:
         return
-    reason = f"{'more' if markers > len(images) else 'fewer'} image tokens than images"
-    if not images:
+    reason = f"{'more' if markers > num_images else 'fewer'} image tokens than images"
+    if not num_images:
         reason = "image token in a text-only sample"
     raise BadSampleError(
         reason,
-        f"The sample {name!r} has {markers} {token} in its text and {len(images)} images ({reason}). Each {token} "
+        f"The sample {name!r} has {markers} {token} in its text and {num_images} images ({reason}). Each {token} "
         "stands for one image. Add or remove one of them.",
     )
 

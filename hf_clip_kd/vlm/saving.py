@@ -3,6 +3,7 @@
 import os
 import shutil
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from transformers import (
@@ -10,21 +11,18 @@ from transformers import (
     AutoImageProcessor,
     AutoModelForImageTextToText,
     LlavaForConditionalGeneration,
+    LlavaNextProcessor,
     LlavaProcessor,
+    PreTrainedConfig,
 )
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import PrefixChange
 from transformers.dynamic_module_utils import get_relative_import_files
 
-from ..models import TimmVisionConfig, load_clip
+from ..models import ReducedTowerConfig, TimmVisionConfig, load_clip
 from ..models.completeness import REPORTED, check_complete
-from ..models.timm_clip import modeling_timm_llava
-
-# The Auto classes of transformers read this: file and class to load with `trust_remote_code=True`.
-AUTO_MAP = {
-    "AutoConfig": "modeling_timm_llava.TimmLlavaConfig",
-    "AutoModelForImageTextToText": "modeling_timm_llava.TimmLlavaForConditionalGeneration",
-}
+from ..models.timm_clip import modeling_reduced_llava, modeling_reduced_timm_llava, modeling_timm_llava
+from .tiles import LLAVAS, has_tiles
 
 
 def save_llava(
@@ -33,8 +31,8 @@ def save_llava(
     """
     Write model and processor into a folder.
 
-    A tower of transformers needs nothing but transformers. The folder of a [`TimmVisionModel`] also holds the tower's
-    code: it loads with `trust_remote_code=True` and timm, or with this package.
+    A tower of transformers needs nothing but transformers. The folder of a [`TimmVisionModel`] or a [`ReducedTower`]
+    also holds the tower's code: it loads with `trust_remote_code=True`, the first with timm, or with this package.
 
     Args:
         model ([`~transformers.LlavaForConditionalGeneration`]), processor ([`~transformers.LlavaProcessor`]):
@@ -43,14 +41,29 @@ def save_llava(
         save_arguments: Passed to `model.save_pretrained`, such as `state_dict` or `max_shard_size`.
     """
     model.config.__dict__.pop("auto_map", None)
-    if model.config.vision_config.model_type == TimmVisionConfig.model_type:
-        model.config.auto_map = dict(AUTO_MAP)
-        code = modeling_timm_llava.__file__
+    module, prefix = code_of(model.config.vision_config)
+    if module is not None:
+        name, kind = Path(module.__file__).stem, f"{prefix}{'LlavaNext' if has_tiles(model) else 'Llava'}"
+        # The Auto classes of transformers read this: file and class to load with `trust_remote_code=True`.
+        model.config.auto_map = {
+            "AutoConfig": f"{name}.{kind}Config",
+            "AutoModelForImageTextToText": f"{name}.{kind}ForConditionalGeneration",
+        }
         Path(folder).mkdir(parents=True, exist_ok=True)
-        for path in {code, *get_relative_import_files(code)}:
+        for path in {module.__file__, *get_relative_import_files(module.__file__)}:
             shutil.copyfile(path, Path(folder) / Path(path).name)
     model.save_pretrained(folder, **save_arguments)
     processor.save_pretrained(folder)
+
+
+def code_of(config: PreTrainedConfig) -> tuple[ModuleType | None, str]:
+    """Return the code that a tower's folder needs, `None` for a stock tower, and how its classes' names begin."""
+    if config.model_type == ReducedTowerConfig.model_type:
+        timm = config.tower_config.model_type == TimmVisionConfig.model_type
+        return (modeling_reduced_timm_llava if timm else modeling_reduced_llava), "Reduced"
+    if config.model_type == TimmVisionConfig.model_type:
+        return modeling_timm_llava, "Timm"
+    return None, ""
 
 
 def keep_names(model: LlavaForConditionalGeneration) -> None:
@@ -87,12 +100,12 @@ def load_llava(
     name = os.fspath(folder)
     try:
         config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
-        if config.model_type != "llava":
+        if config.model_type not in LLAVAS:
             raise ValueError(f"it holds a model of type {config.model_type!r}")
         model, report = AutoModelForImageTextToText.from_pretrained(
             name, dtype=dtype or "auto", trust_remote_code=trust_remote_code, **REPORTED
         )
-        processor = LlavaProcessor.from_pretrained(name)
+        processor = (LlavaNextProcessor if has_tiles(model) else LlavaProcessor).from_pretrained(name)
         # transformers prefers the torchvision backend for any saved processor; its pixels differ from those of
         # training.
         processor.image_processor = AutoImageProcessor.from_pretrained(name, backend="pil")
@@ -100,7 +113,7 @@ def load_llava(
         reason = str(error).strip().split("\n")[0].rstrip(".")
         raise ValueError(
             f"{name!r} cannot be loaded as a LLaVA ({reason}). Allowed are a folder written by save_llava and a Hub "
-            "id of a model of type 'llava'. Give the folder in which config.json lies."
+            "id of a model of type 'llava' or 'llava_next'. Give the folder in which config.json lies."
         ) from error
     check_complete(report, repr(name), model, "Allowed are complete weights. Save the model again with save_llava.")
     return model, processor
@@ -116,7 +129,7 @@ def load_folder(folder: str | os.PathLike) -> tuple:
     Raises:
         ValueError: See [`load_llava`] and [`load_clip`].
     """
-    vlm = AutoConfig.from_pretrained(folder).model_type == "llava"
+    vlm = AutoConfig.from_pretrained(folder).model_type in LLAVAS
     return load_llava(folder) if vlm else load_clip(folder)
 
 

@@ -16,6 +16,7 @@ from .feature_scale import FeatureScale, measure_features
 from .image_modes import square_image_processor
 from .pictures import training_picture
 from .saving import load_llava
+from .tiles import has_tiles
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,11 @@ def build(script: TrainVLMArguments, quantize: bool) -> tuple[LlavaForConditiona
         model, processor = load_llava(
             script.model_name_or_path, dtype=dtype, trust_remote_code=script.trust_remote_code
         )
+        if script.image_mode is not None and has_tiles(model):
+            raise ValueError(
+                f"`image_mode={script.image_mode}` with {script.model_name_or_path!r}, which cuts images into tiles. "
+                "Tiles keep the shape of an image, so it must be left out. Start without `--image_mode`."
+            )
         if script.image_mode is not None:
             processor.image_processor = square_image_processor(processor.image_processor, script.image_mode)
         return model, processor
@@ -63,6 +69,9 @@ def build(script: TrainVLMArguments, quantize: bool) -> tuple[LlavaForConditiona
         tokenizer=tokenizer,
         vision_feature_layer=script.vision_feature_layer,
         image_mode=script.image_mode or "square",
+        image_tokens=None if script.vision_tower is None else script.image_tokens,
+        token_reduction=script.token_reduction,
+        tiles=script.tiles,
         chat_template=script.chat_template,
         dtype=dtype,
         trust_remote_code=script.trust_remote_code,
@@ -75,7 +84,7 @@ def feature_scale(
     """Return a scale that normalises the tower's features, measured on the first images of the data."""
     images = [image for row in dataset.take(CALIBRATION)["images"] for image in row][:CALIBRATION]
     pixels = processor.image_processor(images=[training_picture(image) for image in images], return_tensors="pt")
-    statistics = measure_features(model, pixels["pixel_values"])
+    statistics = measure_features(model, **pixels)
     logger.info(
         "Features of %d images: mean %.3g, std %.3g, largest %.3g; each channel is scaled by a power of two.",
         len(images),

@@ -10,14 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import LlavaForConditionalGeneration, LlavaProcessor
+from transformers import LlavaForConditionalGeneration, LlavaNextProcessor, LlavaProcessor
 
 from ..models.towers.checksum import tower_checksum
 from .collator import IGNORED, count_image_tokens
 from .packing import repeated_positions
 from .pictures import training_picture
 from .saving import load_llava
+from .tiles import has_tiles
 from .training_args import LlavaTrainingArguments
+
+_SEVERAL = (
+    "{} with tiles, whose number differs from image to image. Student and teacher must have one number of tokens for "
+    "all images each. Build it without tiles: `--tiles null`."
+)
 
 
 class LlavaTeacher:
@@ -53,6 +59,8 @@ class LlavaTeacher:
     ):
         if isinstance(model, str | os.PathLike):
             model, processor = load_llava(model, trust_remote_code=trust_remote_code)
+        if has_tiles(model):
+            raise ValueError(_SEVERAL.format("A teacher"))
         self.model, self.processor = model.requires_grad_(False).eval(), processor
         self.num_image_tokens = count_image_tokens(processor)
 
@@ -67,6 +75,8 @@ class LlavaTeacher:
         Raises:
             ValueError: The vocabularies differ, or the batches have no images for the teacher.
         """
+        if isinstance(processor, LlavaNextProcessor):
+            raise ValueError(_SEVERAL.format("A student"))
         own, theirs = self.processor.tokenizer.get_vocab(), processor.tokenizer.get_vocab()
         if own != theirs:
             word = min(token for token in own.keys() | theirs.keys() if own.get(token) != theirs.get(token))

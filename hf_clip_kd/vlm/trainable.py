@@ -6,6 +6,7 @@ from transformers import LlavaForConditionalGeneration
 
 from ..models.eval_mode import eval_mode
 from .image_tokens import black_image
+from .tiles import LLAVAS, has_tiles
 from .training_args import LlavaTrainingArguments
 
 
@@ -19,6 +20,8 @@ def set_trainable(model: LlavaForConditionalGeneration, args: LlavaTrainingArgum
         model.lm_head: language_model,
         model.model.vision_tower: args.tune_vision_tower,
     }
+    if has_tiles(model):
+        model.model.image_newline.requires_grad_(True)
     # The head comes last: with tied embeddings it is a part of the language model.
     for part, learned in learns.items():
         part.requires_grad_(learned)
@@ -34,9 +37,11 @@ def freeze_unread(model: nn.Module) -> None:
     llava = find_llava(model)
     tower = llava.model.vision_tower
     parameters = [parameter for parameter in tower.parameters() if parameter.requires_grad]
+    layer, image = llava.config.vision_feature_layer, black_image(tower, llava.config.vision_config.image_size)
     with eval_mode(tower):
-        features = llava.get_image_features(black_image(tower, llava.config.vision_config.image_size)).pooler_output
-    gradients = torch.autograd.grad(sum(x.sum() for x in features), parameters, allow_unused=True)
+        states = tower(image, output_hidden_states=layer, return_dict=True).hidden_states
+    read = sum(states[index].sum() for index in ([layer] if isinstance(layer, int) else layer))
+    gradients = torch.autograd.grad(read, parameters, allow_unused=True)
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.requires_grad_(gradient is not None)
 
@@ -63,11 +68,15 @@ def parameter_groups(
         decaying (`list[str]`): Names of the parameters with weight decay.
         learning_rate (`float`): The rate of all without one of their own.
     """
-    rates = {"vision_tower": args.vision_learning_rate, "multi_modal_projector": args.projector_learning_rate}
+    rates = {
+        "vision_tower": args.vision_learning_rate,
+        "multi_modal_projector": args.projector_learning_rate,
+        "image_newline": args.projector_learning_rate,
+    }
     groups: dict[tuple, list] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            rate = next((rate for part, rate in rates.items() if f".{part}." in f".{name}"), None)
+            rate = next((rate for part, rate in rates.items() if f".{part}." in f".{name}."), None)
             key = (learning_rate if rate is None else rate, args.weight_decay if name in decaying else 0.0)
             groups.setdefault(key, []).append(parameter)
     return [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]
@@ -75,4 +84,4 @@ def parameter_groups(
 
 def find_llava(model: nn.Module) -> LlavaForConditionalGeneration:
     """Return the LLaVA inside the wrapper of `peft`."""
-    return next(module for module in model.modules() if isinstance(module, LlavaForConditionalGeneration))
+    return next(module for module in model.modules() if isinstance(module, tuple(LLAVAS.values())))

@@ -213,7 +213,7 @@ class LlavaTrainer(BaseTrainer):
             "position_ids": torch.arange(blank.shape[1], device=blank.device).expand_as(blank),
         }
         longer = {name: torch.cat([inputs[name], row], dim=1) for name, row in behind.items() if name in inputs}
-        return inputs | longer | {"pixel_values": collator.blank_image.to(blank.device)}
+        return inputs | longer | {name: value.to(blank.device) for name, value in collator.blank_image.items()}
 
     def train_logs(self) -> dict[str, float]:
         """Return the share of tokens that the loss is a mean of, and of places without a token."""

@@ -124,7 +124,7 @@ def test_as_many_image_tokens_as_the_processor_says(strategy, additional, count)
     processor.vision_feature_select_strategy, processor.num_additional_image_tokens = strategy, additional
     collator = LlavaDataCollator(processor)
     assert (collator([row()])["input_ids"] == processor.image_token_id).sum() == collator.num_image_tokens == count
-    assert torch.equal(collator.blank_image, collator([row(images=("black",))])["pixel_values"])
+    assert torch.equal(collator.blank_image["pixel_values"], collator([row(images=("black",))])["pixel_values"])
 
 
 def test_a_batch_of_text_alone():

@@ -34,19 +34,29 @@ print("tower:", type(model.model.vision_tower).__module__.split(".")[0])
 """
 
 
-def llava(tower):
+def llava(tower, **geometry):
     causal, tokenizer = language_model()
     if tower == "clip":
         dual, processor = tiny_clip()
-        return build_llava(dual, causal, tokenizer=tokenizer, image_processor=processor.image_processor)
-    layers = {"vision_feature_layer": [-2, -1]}
-    return build_llava(timm_tower(tower), causal, tokenizer=tokenizer, image_processor=image_processor(), **layers)
+        return build_llava(dual, causal, tokenizer=tokenizer, image_processor=processor.image_processor, **geometry)
+    geometry["vision_feature_layer"] = [-2, -1]
+    return build_llava(timm_tower(tower), causal, tokenizer=tokenizer, image_processor=image_processor(), **geometry)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("tower", "where"), [("clip", "plain"), ("convnext", "remote")])
-def test_pipeline_in_a_process_without_the_package(tower, where, tmp_path):
-    model, processor = llava(tower)
+@pytest.mark.parametrize(
+    ("tower", "where", "geometry"),
+    [
+        ("clip", "plain", {}),
+        ("convnext", "remote", {}),
+        ("clip", "remote", {"image_tokens": 4, "token_reduction": "shuffle"}),
+        ("clip", "plain", {"tiles": [[1, 2], [2, 1]]}),
+        ("convnext", "remote", {"image_tokens": 1, "tiles": [[1, 2], [2, 1]]}),
+    ],
+    ids=str,
+)
+def test_pipeline_in_a_process_without_the_package(tower, where, geometry, tmp_path):
+    model, processor = llava(tower, **geometry)
     save_llava(model, processor, tmp_path / "vlm")
     picture().save(tmp_path / "vlm" / "picture.png")
     inputs = dict(processor(images=[picture()], text="<image>\nWhat shape?", return_tensors="pt"))
@@ -56,7 +66,7 @@ def test_pipeline_in_a_process_without_the_package(tower, where, tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, done.stderr
     assert "generated_text" in done.stdout
-    assert f"tower: {'transformers' if tower == 'clip' else 'transformers_modules'}\n" in done.stdout
+    assert f"tower: {'transformers' if where == 'plain' else 'transformers_modules'}\n" in done.stdout
 
 
 def test_stock_folder_has_no_code(tmp_path):
@@ -71,7 +81,8 @@ def test_timm_folder_loads_plainly_where_the_package_is(tmp_path):
     checksum = tower_checksum(model.model.vision_tower)
     save_llava(model, processor, tmp_path)
     names = {path.name for path in tmp_path.glob("*.py")}
-    assert names == {"modeling_timm_llava.py", "modeling_timm_clip.py", "configuration_timm_clip.py", "levels.py"}
+    own = {"modeling_timm_llava.py", "modeling_timm_clip.py", "configuration_timm_clip.py", "levels.py"}
+    assert names == own | {"tower_registration.py"}
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["model_type"] == "llava" and config["vision_config"]["feature_layers"] == [-2, -1]
 

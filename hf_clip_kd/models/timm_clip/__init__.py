@@ -1,1 +1,4 @@
-"""Students on a timm trunk. These files are copied to the Hub, so they import only their siblings."""
+"""Students and towers on timm trunks, and towers with fewer tokens.
+
+These files are copied to the Hub, so they import only their siblings.
+"""

@@ -1,17 +1,17 @@
 """LLaVA on a [`TimmVisionModel`] for a process without this package. The model's folder holds a copy of this file."""
 
-from transformers import AutoConfig, AutoModel, LlavaConfig, LlavaForConditionalGeneration
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers import (
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaNextConfig,
+    LlavaNextForConditionalGeneration,
+)
 
 from .configuration_timm_clip import TimmVisionConfig
 from .modeling_timm_clip import TimmVisionModel
+from .tower_registration import register_tower
 
-# The stock classes build the tower from its type. Classes that the package has registered stay.
-# Classes of another folder are replaced, because each folder must be read by its own code.
-KNOWN = CONFIG_MAPPING[TimmVisionConfig.model_type] if TimmVisionConfig.model_type in CONFIG_MAPPING else None
-if KNOWN is None or KNOWN.__module__.startswith("transformers_modules."):
-    AutoConfig.register(TimmVisionConfig.model_type, TimmVisionConfig, exist_ok=True)
-    AutoModel.register(TimmVisionConfig, TimmVisionModel, exist_ok=True)
+register_tower(TimmVisionConfig, TimmVisionModel)
 
 
 class TimmLlavaConfig(LlavaConfig):
@@ -25,4 +25,20 @@ class TimmLlavaForConditionalGeneration(LlavaForConditionalGeneration):
     config: TimmLlavaConfig
 
 
-__all__ = ["TimmLlavaConfig", "TimmLlavaForConditionalGeneration"]
+class TimmLlavaNextConfig(LlavaNextConfig):
+    """[`~transformers.LlavaNextConfig`] of the same `model_type`, for images in tiles."""
+
+
+class TimmLlavaNextForConditionalGeneration(LlavaNextForConditionalGeneration):
+    """[`~transformers.LlavaNextForConditionalGeneration`] whose file registers the tower when it is imported."""
+
+    config_class = TimmLlavaNextConfig
+    config: TimmLlavaNextConfig
+
+
+__all__ = [
+    "TimmLlavaConfig",
+    "TimmLlavaForConditionalGeneration",
+    "TimmLlavaNextConfig",
+    "TimmLlavaNextForConditionalGeneration",
+]

@@ -19,6 +19,7 @@ from .curves import curve_table
 from .figures import LeftOut, figures_of, save
 from .findings import findings
 from .gaps import gap_table
+from .image_tokens import token_table
 from .meter import whole_ladder
 from .meter_tables import grading_table, lead_table, meter_table, ten_times
 from .metrics import BITS, VQA
@@ -115,6 +116,7 @@ def _markdown(study: Study, figures: list[dict[str, Any]]) -> str:
             curves=curve_table(study) if study.has_vqa else None,
             slopes=slope_table(study),
             gaps=gap_table(study),
+            tokens=token_table(study) if study.has_vqa else None,
             objectives=objective_table(study),
             leads=lead_table(study) if study.has_vqa else None,
             meter=meter_table(study) if study.has_vqa else None,

@@ -83,6 +83,13 @@ def vqa_folder(stage: Stage, root: Path) -> Path:
     return root / stage.output if stage.kind == "vqa" else root / stage.output / "results"
 
 
+def image_tokens(stage: Stage, root: Path) -> int | None:
+    """Return the tokens that the language model gets of an image, or `None` before its training has ended."""
+    training = [need for need in answering_stages(stage) if need.kind == "vlm"][-1]
+    path = root / training.output / "config.json"
+    return json.loads(path.read_text(encoding="utf-8")).get("image_seq_length") if path.is_file() else None
+
+
 def averaged(parts: list[dict[str, Any]]) -> dict[str, Any]:
     """
     Return the means of blocks of one tower, of repeats with other seeds: metrics, scores and bits of questions.

@@ -60,8 +60,8 @@ class StudyArguments:
         default_factory=dict,
         metadata={
             "help": "Name to values that replace those of the last stage of `vlm`, such as `{stage: pretrain}`, "
-            "`{max_steps: 750}` or `{vision_feature_layer: -1}`. `{best_of: [NAME, NAME]}` is the reading among those "
-            "with the best score on the benchmark that is named `validation`."
+            "`{max_steps: 750}`, `{vision_feature_layer: -1}` or `{image_tokens: 4}`. `{best_of: "
+            "[NAME, NAME]}` is the reading among those with the best score on the benchmark named `validation`."
         },
     )
     seeds: list[int] = field(

@@ -14,7 +14,7 @@ import torch
 import transformers
 
 from ...recipe_io.results import COST_NAME, METRICS_NAME, data_name, load_results, write_whole
-from .answers import NOTHING, answering_stages, answers_block, averaged, tables_block, validation_score
+from .answers import NOTHING, answering_stages, answers_block, averaged, image_tokens, tables_block, validation_score
 from .grid import Cell, Reader
 from .plan import Measured, Plan
 from .readings import chooses, readings_of
@@ -148,6 +148,7 @@ def blocks(plan: Plan, measured: Measured, root: Path) -> dict[str, Any]:
     return {
         "student": scores,
         **(NOTHING if stage is None else answers_block(stage, root, chooses=chooses(plan.study))),
+        "image_tokens": None if stage is None else image_tokens(stage, root),
         "chosen": reading if len(measured.readings) > 1 else None,
         "representation": representation,
         "representation_maps": maps,

@@ -10,7 +10,7 @@ BEST_OF = "best_of"
 VALIDATION = "validation"  # The benchmark that `best_of` chooses by. No other number is of it.
 DEFAULT = "default"  # The reading of a study that names none.
 # Values that only the stage reads which builds the LLaVA.
-BUILDING = ("vision_feature_layer", "chat_template")
+BUILDING = ("vision_feature_layer", "chat_template", "image_tokens", "token_reduction", "tiles")
 # Values that the study decides on.
 DECIDED = ("seed", "vision_tower", "language_model", "model_name_or_path", "beside", "output_dir")
 
@@ -34,8 +34,8 @@ def stages_of(study: StudyArguments, reading: str) -> list[dict[str, Any]]:
     """
     Return the stages of `vlm` with the values of a reading, which is no choice.
 
-    The values replace those of the last stage. `vision_feature_layer` and `chat_template` replace those of the first,
-    which builds the LLaVA.
+    The values replace those of the last stage. Those of `BUILDING` replace values of the first, which builds the
+    LLaVA.
     """
     specs = [{"recipe": spec} if isinstance(spec, str) else dict(spec) for spec in study.vlm]
     for name, value in readings_of(study)[reading].items():

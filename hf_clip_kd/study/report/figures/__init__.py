@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from matplotlib.figure import Figure
 
 from ..cells import Study
+from ..image_tokens import token_sweeps
 from ..objective_results import asked
 from . import (
     cka_maps,
     cost,
     curves,
     duration,
+    image_tokens,
     objective_students,
     objectives,
     probes,
@@ -36,6 +38,9 @@ class ReportFigure:
     needs_vqa: bool = field(default=False, metadata={"help": "Not in the report of a study without a language model."})
     needs_objectives: bool = field(
         default=False, metadata={"help": "Not in the report of a study whose objectives have no slopes to compare."}
+    )
+    needs_tokens: bool = field(
+        default=False, metadata={"help": "Not in the report of a study with one number of image tokens."}
     )
     needs_curves: bool = field(default=False, metadata={"help": "Not in the report of a study without curves."})
 
@@ -86,6 +91,14 @@ FIGURES = {
         needs_vqa=True,
         needs_curves=True,
     ),
+    "image_tokens": ReportFigure(
+        "Which student survives fewer tokens?",
+        "Score of the vision-language model against the number of tokens that it gets of an image, on a logarithmic "
+        "axis. Bars are standard deviations over seeds.",
+        image_tokens.draw,
+        needs_vqa=True,
+        needs_tokens=True,
+    ),
     "transfer": ReportFigure(
         "What a student lacks to its teacher (the paper's Figure 2)",
         "How far the student lies below (left of zero) or above the teacher that it was distilled from, in points. "
@@ -134,12 +147,13 @@ FIGURES = {
 def figures_of(study: Study) -> dict[str, ReportFigure]:
     """Return the figures of a study's report, by file name; some may lack their cells."""
     curves_known = any(cell.get("curve") for cell in study.cells)
-    compared = bool(asked(study))
+    compared, several = bool(asked(study)), bool(token_sweeps(study))
     return {
         name: figure
         for name, figure in FIGURES.items()
         if (study.has_vqa or not figure.needs_vqa)
         and (curves_known or not figure.needs_curves)
+        and (several or not figure.needs_tokens)
         and (compared or not figure.needs_objectives)
     }
 

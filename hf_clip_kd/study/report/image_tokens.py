@@ -1,0 +1,80 @@
+"""VQA against the number of tokens that a language model gets of an image."""
+
+from __future__ import annotations
+
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+
+from ...hub.cards.markdown import Markdown, code, table
+from .cells import AXES, Study, Sweep, condition, scores
+from .metrics import Metric, signed
+from .outcomes import estimate
+from .sentences import bounds
+
+
+def token_sweeps(study: Study) -> list[Sweep]:
+    """
+    Return the cells that differ in their readings' image tokens, from most tokens to fewest.
+
+    Of several readings with the same number, the first of the study counts. Students without a teacher come first.
+    """
+    groups: dict[tuple, dict[int, list[dict[str, Any]]]] = {}
+    readings: dict[tuple, str] = {}
+    for cell in study.cells:
+        count, key = cell.get("image_tokens"), condition(cell, without="reading")
+        if count is not None and readings.setdefault((key, count), cell["axes"]["reading"]) == cell["axes"]["reading"]:
+            groups.setdefault(key, {}).setdefault(count, []).append(cell)
+    others = [axis for axis in AXES if axis != "reading"]
+    found = [
+        Sweep("image_tokens", dict(zip(others, key, strict=True)), dict(sorted(cells.items(), reverse=True)))
+        for key, cells in groups.items()
+        if len(cells) > 1
+    ]
+    return sorted(found, key=lambda sweep: sweep.fixed["teacher"] is not None)
+
+
+def token_table(study: Study) -> Markdown | None:
+    """
+    Return the VQA of each student at each number of image tokens, and what the fewest cost.
+
+    The last column is that loss against the loss of the first row. Differences are paired by seed and question.
+
+    Returns:
+        `Markdown`: `None` unless the readings of the study have several numbers of tokens.
+    """
+    sweeps, metric = token_sweeps(study), study.meter
+    if not sweeps:
+        return None
+    counts = sorted({count for sweep in sweeps for count in sweep.cells}, reverse=True)
+    rows = []
+    for sweep in sweeps:
+        ends = [sweep.cells[max(sweep.cells)], sweep.cells[min(sweep.cells)]]
+        first = [sweeps[0].cells[max(sweeps[0].cells)], sweeps[0].cells[min(sweeps[0].cells)]]
+        against = None if sweep is sweeps[0] else estimate([*first, *ends], metric, [1, -1, -1, 1])
+        differences = [estimate(ends, metric, [-1, 1]), against]
+        shown = [_score(sweep.cells.get(count, []), metric) for count in counts]
+        rows.append(
+            [code(sweep.label(sweeps) or "student"), *shown, *(_shown(found, metric) for found in differences)]
+        )
+    least = f"{counts[-1]} less {counts[0]}"
+    header = ["students", *map(str, counts), least, Markdown(f"against {code(sweeps[0].label(sweeps) or 'student')}")]
+    return table(header, rows)
+
+
+def _score(cells: list[dict[str, Any]], metric: Metric) -> str:
+    values = list(scores(cells, metric).values())
+    if not values:
+        return "–"
+    return metric.show(mean(values)) + (f" ± {metric.show(stdev(values))}" if len(values) > 1 else "")
+
+
+def _shown(found, metric: Metric) -> Markdown:
+    if found is None or np.isnan(found.value):
+        return Markdown("–")
+    digits = 1 if metric.percent else 2
+    return Markdown(signed(found.value, digits) + bounds(found, digits))
+
+
+__all__ = ["token_sweeps", "token_table"]
