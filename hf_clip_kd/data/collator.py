@@ -15,8 +15,9 @@ from .reading.tars import ERROR
 from .reading.transparency import flatten
 from .texts import usable_captions
 from .transforms.keyed_random import BACKGROUND, CAPTION, SYNTHETIC_CAPTION, UNIFORMS_PER_ROW, row_uniforms
+from .transforms.naflex import packed
 from .transforms.random_crop import Crop, RandomCrop
-from .transforms.view import ImageView, TextView, image_view, same_rule
+from .transforms.view import TextView, image_view, same_rule, student_view
 
 _CAPTIONS = ("draw", "first", "all")
 
@@ -90,7 +91,7 @@ class CLIPDataCollator:
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
         self.processor = processor
-        self.image_processor = _part(processor, "image_processor", "processor")
+        self.image_processor = packed(_part(processor, "image_processor", "processor"))
         self.tokenizer = _part(processor, "tokenizer", "processor")
         # The keys are prefixes of names in the batch. The student has an empty prefix.
         # A teacher has an entry only if its view differs from the student's.
@@ -100,8 +101,7 @@ class CLIPDataCollator:
             self._add_teacher(name, teacher)
         if train:
             self._views = {name: image_view(rule) for name, rule in self._image_processors.items()}
-            # `ImageView.of` raises an error for a student without a fixed size.
-            self._views[""] = ImageView.of(self.image_processor)
+            self._views[""] = student_view(self.image_processor)
             # The largest view decides at which size a JPEG is decoded.
             side = max(max(view.size) for view in self._views.values())
             self._min_side = self.crop.min_side(side)

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from ..data.reading.images import BrokenImageError, decode_image, image_path
 from ..data.texts import MAX_CAPTION, text_fault
+from ..data.transforms.naflex import packed
 from ..data.transforms.view import TextView
 from ..models.processing import fit_processor
 from ..models.towers.tokens import pooled
@@ -47,7 +48,7 @@ def encode_images(
     device = next(model.parameters()).device
     features, kept = [], []
     for positions, pictures in readable(images, batch_size=batch_size, description=description):
-        pixel_values = processor.image_processor(images=pictures, return_tensors="pt")["pixel_values"]
+        pixel_values = packed(processor.image_processor)(images=pictures, return_tensors="pt")["pixel_values"]
         output = model.get_image_features(pixel_values=pixel_values.to(device))
         features.append(_unit_norm(pooled(output), "image", positions[0]))
         kept += positions

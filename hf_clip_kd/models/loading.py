@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from .completeness import REPORTED, check_complete
+from .naflex import read_packed
 from .names import parse_name
 from .presets import build_preset, list_models, preset_folder
 from .processing import fit_processor
@@ -105,7 +106,7 @@ def load_pretrained(name: str, trust_remote_code: bool, kwargs: dict) -> tuple[P
         "that folder.",
         allow_other_shapes=kwargs.get("ignore_mismatched_sizes", False),
     )
-    return model, fit_processor(load_processor(name, where), model)
+    return read_packed(model), fit_processor(load_processor(name, where), model)
 
 
 def auto_class(config: PreTrainedConfig) -> type:

@@ -52,7 +52,8 @@ def resize_images(model: PreTrainedModel, processor: Any, side: int) -> tuple[Pr
         weights |= _resized_trunk(model.vision_model.trunk, vision, side)
     else:
         patch = getattr(vision, "patch_size", None)
-        if POSITIONS not in weights or not isinstance(patch, int) or side < patch or side % patch:
+        known = POSITIONS in weights and hasattr(vision, "image_size")
+        if not known or not isinstance(patch, int) or side < patch or side % patch:
             raise _refusal(model, side, f"its patches have {patch} pixels")
         vision.image_size = side
         prefix = token_layout(vision).num_prefix_tokens
@@ -124,6 +125,8 @@ def take_sizes(model: nn.Module, sizes: Sequence[int], name: str) -> None:
             f"256]. Correct it, or leave `{name}` out."
         )
     tower, config = model.vision_model, model.config.vision_config
+    if not hasattr(config, "image_size"):
+        raise _refusal(model, sizes[0], "it takes images of any shape", name)
     for module in tower.modules():
         if hasattr(module, "interpolate_pos_encoding") and "interpolate_pos_encoding" in _arguments(module):
             module.register_forward_pre_hook(_interpolated, with_kwargs=True)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .. import models
 from ..losses.features import PROJECTOR, CLIPDims, CLIPFeatures, FeatureRequest, Layer
+from ..models.naflex import read_packed
 from ..models.open_clip import is_open_clip
 from ..models.precision import upcast
 from ..models.pretrained_tower import is_dual_encoder
@@ -17,7 +18,7 @@ from ..models.resolution import resize_images
 from ..models.towers.tokens import pooled
 from .base import Teacher, to_loss_features
 from .encoders import load_encoder, log_scale, scalar
-from .processors import FullLengthTokenizer, NaflexImageProcessor, make_processor
+from .processors import FullLengthTokenizer, make_processor
 from .vision import VisionTower, check_tokens
 
 
@@ -98,7 +99,7 @@ class CLIPTeacher(Teacher):
         # Half precision would round the scale, so it is kept apart from the model.
         self.register_buffer("logit_scale", log_scale(model, logit_scale), persistent=False)
         self.register_buffer("logit_bias", scalar(model, "logit_bias"), persistent=False)
-        self.model = model.requires_grad_(False).eval().to(dtype=dtype)
+        self.model = read_packed(model).requires_grad_(False).eval().to(dtype=dtype)
         if device is not None:
             self.to(device)
         self.image_grid, self.grids = None, {}
@@ -168,12 +169,7 @@ class CLIPTeacher(Teacher):
         """
         if self._is_open_clip:
             return upcast(self.model.encode_image(pixel_values.to(self.device, self.dtype), normalize=False))
-        pixel_values = pixel_values.to(self.device)
-        inputs = {"pixel_values": pixel_values}
-        if isinstance(self.processor.image_processor, NaflexImageProcessor):
-            inputs = NaflexImageProcessor.unpack(pixel_values)
-        inputs["pixel_values"] = inputs["pixel_values"].to(self.dtype)
-        return upcast(pooled(self.model.get_image_features(**inputs)))
+        return upcast(pooled(self.model.get_image_features(pixel_values=pixel_values.to(self.device, self.dtype))))
 
     @torch.no_grad()
     def get_text_features(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-from transformers import BatchFeature
+from torch import nn
 
+from ..data.transforms.naflex import packed
 from ..models.open_clip import is_open_clip
 from ..models.processing import fit_processor
 from .vision import VisionTower
@@ -57,8 +56,7 @@ def make_processor(model: nn.Module, processor, name: str) -> TeacherProcessor:
         )
     processor = fit_processor(processor, model)
     image_processor, tokenizer = processor.image_processor, processor.tokenizer
-    if model.config.model_type == "siglip2":
-        image_processor = NaflexImageProcessor(image_processor)
+    image_processor = packed(image_processor)
     if model.config.model_type in ("siglip", "siglip2"):
         tokenizer = FullLengthTokenizer(tokenizer)
     return TeacherProcessor(image_processor, tokenizer, tokenizer.model_max_length)
@@ -116,39 +114,3 @@ class FullLengthTokenizer:
             max_length=self.context_length,
             return_tensors=return_tensors,
         )
-
-
-class NaflexImageProcessor:
-    """
-    Image processor of a native-aspect-ratio SigLIP 2 whose three outputs travel as one `pixel_values`.
-
-    The shape is `(batch, max_num_patches, channels * patch_size**2 + 2)`. The last two channels are rows and columns
-    of the image's own grid, and zero on padding patches. [`CLIPTeacher`] takes them apart again.
-
-    Args:
-        image_processor ([`~transformers.Siglip2ImageProcessor`]): The processor of the checkpoint.
-    """
-
-    model_input_names = ("pixel_values",)
-
-    def __init__(self, image_processor):
-        self.image_processor = image_processor
-
-    def __call__(self, images, return_tensors="pt", **kwargs):
-        batch = self.image_processor(images, return_tensors="pt", **kwargs)
-        grid = batch["spatial_shapes"][:, None] * batch["pixel_attention_mask"][..., None]
-        return BatchFeature({"pixel_values": torch.cat([batch["pixel_values"], grid], dim=-1)})
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the settings of the processor, as in transformers."""
-        return {**self.image_processor.to_dict(), "image_processor_type": type(self).__name__}
-
-    @staticmethod
-    def unpack(pixel_values: Tensor) -> dict[str, Tensor]:
-        """Take packed `pixel_values` apart for [`~transformers.Siglip2Model.get_image_features`]."""
-        patches, grid = pixel_values.split([pixel_values.shape[-1] - 2, 2], dim=-1)
-        return {
-            "pixel_values": patches,
-            "pixel_attention_mask": (grid[..., 0] > 0).long(),
-            "spatial_shapes": grid[:, 0].long(),
-        }

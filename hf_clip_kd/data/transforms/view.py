@@ -11,6 +11,7 @@ import torch
 from PIL import Image, ImageOps
 from transformers import PreTrainedTokenizerFast
 
+from .naflex import NaflexImageProcessor
 from .random_crop import Crop, recolored
 
 # Tokenizers that agree on these texts (accents, digits, symbols, an unknown script, truncation) agree on captions.
@@ -124,6 +125,12 @@ class OwnView:
 def image_view(image_processor: Any) -> ImageView | OwnView:
     """Return the view of a student or teacher for training: one fixed size, or the processor's own rule."""
     return ImageView.of(image_processor) if _fixed_size(image_processor) else OwnView(image_processor)
+
+
+def student_view(image_processor: Any) -> ImageView | OwnView:
+    """Return the view of a student, of one fixed size or of any shape; raise a ValueError for another."""
+    any_shape = isinstance(image_processor, NaflexImageProcessor)
+    return OwnView(image_processor) if any_shape else ImageView.of(image_processor)
 
 
 def _fixed_size(image_processor: Any) -> tuple[int, int] | None:
