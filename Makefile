@@ -12,7 +12,7 @@ ENGINES := tests/invariants/test_engines.py tests/invariants/test_llava_engines.
 BENCHES := $(sort $(wildcard tests/bench/bench_*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo teachers ablation test test-slow test-engines test-peers test-all check style bench clean
+.PHONY: help install demo teachers sizes ablation test test-slow test-engines test-peers test-all check style bench clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -43,6 +43,20 @@ teachers: $(INSTALLED) ## Train students alone, from a like teacher, an unlike o
 			$(LAUNCH) recipes/distill.py --config $(CONFIGS)/$${world}_ensemble.yaml $$run/both-$$seed; \
 		done; \
 		$(BIN)/python recipes/compare.py outputs/teachers/$$world; \
+	done
+
+sizes: $(INSTALLED) ## Train students at one image size and at sizes drawn for each step, and score them at four, three seeds (15 minutes)
+	set -e; for seed in 0 1 2; do \
+		run="--config $(CONFIGS)/demo.yaml --seed $$seed --output_dir outputs/sizes/students"; \
+		$(LAUNCH) recipes/distill.py $$run/plain-$$seed; \
+		$(LAUNCH) recipes/distill.py $$run/drawn-$$seed --image_sizes '[24, 32, 32, 40, 48]'; \
+	done; \
+	for size in 24 32 40 48; do \
+		for name in plain-0 plain-1 plain-2 drawn-0 drawn-1 drawn-2; do \
+			$(LAUNCH) recipes/evaluate.py --model_name_or_path outputs/sizes/students/$$name --image_size $$size \
+				--output_dir outputs/sizes/$$size/$$name/results; \
+		done; \
+		$(BIN)/python recipes/compare.py outputs/sizes/$$size; \
 	done
 
 ablation: $(INSTALLED) ## Train a student under every objective and write the table of their scores (one to two hours)

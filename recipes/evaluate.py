@@ -64,6 +64,13 @@ class EvaluateArguments(HubArguments):
     untrained: bool = field(
         default=False, metadata={"help": "Score presets, too, with random weights: the floor of each metric."}
     )
+    image_size: int | None = field(
+        default=None,
+        metadata={
+            "help": "Side of the images in pixels, if it differs from the side that the models were made for. Position "
+            "embeddings are interpolated."
+        },
+    )
     output_dir: str = field(default="outputs/evaluate", metadata={"help": "Folder of the JSON files."})
     dtype: str = field(
         default="float32",
@@ -157,8 +164,10 @@ def load(args: EvaluateArguments, name: str, device: torch.device):
     if args.untrained and name in kd.list_models():
         torch.manual_seed(0)
         model, processor = kd.load_clip(name)
-        return kd.CLIPTeacher(model, processor=processor, dtype=as_dtype(args.dtype), device=device)
-    return kd.load_teacher(name, dtype=args.dtype, device=device, trust_remote_code=args.trust_remote_code)
+        size = {} if args.image_size is None else {"image_size": args.image_size}
+        return kd.CLIPTeacher(model, processor=processor, dtype=as_dtype(args.dtype), device=device, **size)
+    source = name if args.image_size is None else {"name": name, "image_size": args.image_size}
+    return kd.load_teacher(source, dtype=args.dtype, device=device, trust_remote_code=args.trust_remote_code)
 
 
 def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
