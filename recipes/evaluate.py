@@ -67,8 +67,8 @@ class EvaluateArguments(HubArguments):
     image_size: int | None = field(
         default=None,
         metadata={
-            "help": "Side of the images in pixels, if it differs from the side that the models were made for. Position "
-            "embeddings are interpolated."
+            "help": "Side of the images in pixels, if it differs from the side that the models were made for. "
+            "Position embeddings are interpolated."
         },
     )
     output_dir: str = field(default="outputs/evaluate", metadata={"help": "Folder of the JSON files."})

@@ -50,9 +50,9 @@ def reduce_tokens(
     config = ReducedTowerConfig(
         tower_config=tower.config,
         reduction=reduction,
-        grid=grid,
-        side=side,
-        num_prefix_tokens=image_tokens.num_prefix_tokens,
+        tower_grid=grid,
+        tower_prefix_tokens=image_tokens.num_prefix_tokens,
+        grid=[side, side],
         hidden_size=width,
         image_size=image_size,
         patch_size=image_size // side,

@@ -13,18 +13,20 @@ class ReducedTowerConfig(PreTrainedConfig):
             The tower that computes the tokens, any that `AutoModel` builds.
         reduction (`str`, *optional*, defaults to `"pool"`):
             `"pool"` averages neighbours. `"shuffle"` lays a square of neighbours side by side, so no number is lost.
-        grid (`int`, *optional*, defaults to 7):
+        tower_grid (`int`, *optional*, defaults to 7):
             Patches of the tower per side.
-        side (`int`, *optional*, defaults to 7):
-            Tokens per side that remain.
-        num_prefix_tokens (`int`, *optional*, defaults to 0):
+        tower_prefix_tokens (`int`, *optional*, defaults to 0):
             Tokens of the tower before its patches, which are dropped.
+        grid (`list[int]`, *optional*, defaults to `[7, 7]`):
+            Rows and columns of the tokens that remain.
+        num_prefix_tokens (`int`, *optional*, defaults to 0):
+            Tokens before them, always 0.
         hidden_size (`int`, *optional*, defaults to 768):
             Width of a token that remains.
         image_size (`int`, *optional*, defaults to 224):
             Side of the square input in pixels.
         patch_size (`int`, *optional*, defaults to 32):
-            Pixels of input per side of a token that remains, `image_size // side`.
+            Pixels of input per side of a token that remains, `image_size // grid[0]`.
     """
 
     model_type = "reduced_tower"
@@ -33,8 +35,9 @@ class ReducedTowerConfig(PreTrainedConfig):
 
     tower_config: dict | PreTrainedConfig | None = None
     reduction: str = "pool"
-    grid: int = 7
-    side: int = 7
+    tower_grid: int = 7
+    tower_prefix_tokens: int = 0
+    grid: list[int] | tuple[int, ...] = (7, 7)
     num_prefix_tokens: int = 0
     hidden_size: int = 768
     image_size: int = 224

@@ -10,7 +10,7 @@ from .configuration_reduced_tower import ReducedTowerConfig
 
 class ReducedTower(PreTrainedModel):
     """
-    An image tower whose hidden states are reduced from `grid²` patches to `side²` tokens.
+    An image tower whose hidden states are reduced from `tower_grid²` patches to the tokens of `grid`.
 
     Class and register tokens are dropped. `last_hidden_state` and `pooler_output` stay those of the tower.
 
@@ -51,7 +51,7 @@ class ReducedTower(PreTrainedModel):
         output = self.tower(pixel_values, **kwargs)
         # The tests compare identity because the index 0 equals False.
         if output_hidden_states is True:
-            count = self.config.num_prefix_tokens + self.config.grid**2
+            count = self.config.tower_prefix_tokens + self.config.tower_grid**2
             fits = [states is not None and states.shape[1] == count for states in output.hidden_states]
             pairs = zip(output.hidden_states, fits, strict=True)
             output.hidden_states = tuple(self.reduce(states) if fit else None for states, fit in pairs)
@@ -61,9 +61,9 @@ class ReducedTower(PreTrainedModel):
         return output
 
     def reduce(self, tokens: Tensor) -> Tensor:
-        """Return `(B, side², hidden_size)` for tokens of the tower, `(B, prefix + grid², width)`."""
-        grid, side = self.config.grid, self.config.side
-        maps = tokens[:, self.config.num_prefix_tokens :].transpose(1, 2).unflatten(2, (grid, grid))
+        """Return `(B, side², hidden_size)` for tokens of the tower, `(B, prefix + tower_grid², width)`."""
+        grid, side = self.config.tower_grid, self.config.grid[0]
+        maps = tokens[:, self.config.tower_prefix_tokens :].transpose(1, 2).unflatten(2, (grid, grid))
         shuffles = self.config.reduction == "shuffle"
         maps = pixel_unshuffle(maps, grid // side) if shuffles else adaptive_avg_pool2d(maps, side)
         return maps.flatten(2).transpose(1, 2)

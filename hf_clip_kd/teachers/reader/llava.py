@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
-from ...models import token_layout
+from ...models import ReducedTowerConfig, token_layout
 from ...models.completeness import load_complete
 from .base import Reader
 from .texts import LlavaTexts
@@ -43,6 +43,11 @@ class LlavaReader(Reader):
         super().__init__(name, dtype, device)
         model = load_complete(LlavaForConditionalGeneration, name, RULE, dtype=dtype or torch.float32)
         config = model.config
+        if isinstance(config.vision_config, ReducedTowerConfig):
+            raise ValueError(
+                f"The LLaVA {name!r} reads {math.prod(config.vision_config.grid)} tokens that were reduced. A reader "
+                "reads the patches of a tower as they are. Train it without `image_tokens`."
+            )
         layout = token_layout(config.vision_config)
         dropped = 1 if config.vision_feature_select_strategy == "default" else 0
         if not isinstance(config.vision_feature_layer, int) or layout.num_prefix_tokens != dropped:
