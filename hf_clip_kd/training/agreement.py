@@ -19,9 +19,7 @@ from .evaluation import named_datasets
 from .flags import FREE, RESUME
 from .refusals import plain
 
-PACKAGES = ("hf_clip_kd", "torch", "transformers", "accelerate", "datasets", "timm", "numpy")
-# Readers of a stream share the shards by their number.
-ALIKE = {"dataloader_num_workers"}
+PACKAGES = ("torch", "transformers", "accelerate", "datasets", "numpy", "pillow")
 
 
 def check_agreement(facts: dict[str, Any]) -> None:
@@ -55,10 +53,13 @@ def check_agreement(facts: dict[str, Any]) -> None:
 def settings(trainer: Trainer) -> dict[str, Any]:
     """Return what is known of a run before its teacher is placed, and costs nothing to know."""
     args, model = trainer.args, trainer.model
-    names = [name for name, rule in RESUME.items() if rule != FREE or name in ALIKE]
+    names = [name for name, rule in RESUME.items() if rule != FREE]
+    if hasattr(trainer.train_dataset, "loader"):  # Readers share out its shards by their number.
+        names.append("dataloader_num_workers")
     shapes = [(name, tuple(p.shape), p.requires_grad) for name, p in model.named_parameters()]
     return {
-        "versions": {"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
+        "versions": {"python": ".".join(platform.python_version_tuple()[:2])}
+        | {package: version(package) for package in PACKAGES},
         "arguments": {name: plain(attrgetter(name)(args)) for name in names if hasattr(args, name.partition(".")[0])},
         "model": {
             "parameters": sum(p.numel() for p in model.parameters()),

@@ -103,6 +103,8 @@ def rotate(newest: Path, limit: int | None, best: str | None = None) -> None:
     """
     Delete old checkpoints of a run until `limit` are left. The newest and the best stay in any case.
 
+    Torn ones that never were whole go, too: a run that is killed often would fill the disk with them.
+
     Steps tell the age, since a clock may jump. A later step than the newest is that of an earlier run in the folder.
     Its checkpoints count as the oldest.
 
@@ -116,7 +118,8 @@ def rotate(newest: Path, limit: int | None, best: str | None = None) -> None:
     found = {path: int(match[1]) for path in newest.parent.iterdir() if (match := NAME.fullmatch(path.name))}
     kept = {newest, newest if best is None else Path(best)} & found.keys()
     old = sorted(found.keys() - kept, key=lambda path: (found[path] < found[newest], found[path]))
-    for path in old[: max(0, len(found) - max(limit, len(kept)))]:
+    torn = [path for path in newest.parent.glob("torn-checkpoint-*") if not (path / MARK).exists()]
+    for path in [*old[: max(0, len(found) - max(limit, len(kept)))], *torn]:
         shutil.rmtree(path, ignore_errors=True)
 
 

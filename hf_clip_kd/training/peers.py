@@ -7,8 +7,9 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from .distributed import Store, gather_objects, open_store, rank, talk_failed, world_size
 
@@ -17,6 +18,7 @@ logger = logging.getLogger(__name__)
 BEAT = 2.0  # seconds between two signs of life
 PATIENCE = 5  # beats without a sign of life after which a process is silent
 WARN_SECONDS = 60.0
+ANSWER_SECONDS = 10.0  # for the store, which a stopped process may hold
 LEFT, ENDED = "left", "ended: "
 
 
@@ -46,11 +48,13 @@ class Peers:
             return
         self._store, self._who = open_store("hf_clip_kd/peers"), _who()
         self._stop = threading.Event()
-        threading.Thread(target=self._beat, args=(self._stop,), daemon=True).start()
+        self._beats = threading.Thread(target=self._beat, args=(self._stop,), daemon=True)
+        self._beats.start()
         try:
             yield
         except Exception as error:
-            self._leave(f"{ENDED}{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+            reason = f"{ENDED}{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            self._leave(LEFT if talk_failed(error) else reason)  # whoever lost another is not the reason
             if talk_failed(error) and (lost := self._lost()):
                 raise RuntimeError(
                     f"{lost}. All processes of a run must go on together, so this one ends, too. Look at the log of "
@@ -66,6 +70,7 @@ class Peers:
 
     def _leave(self, word: str) -> None:
         self._stop.set()
+        self._beats.join(ANSWER_SECONDS)  # its last sign must not come after the word
         self._stop = None
         _within(lambda: self._store.set(str(rank()), word))
 
@@ -111,7 +116,7 @@ class Peers:
         silent = [
             number
             for number, (word, old) in enumerate(zip(words, before, strict=True))
-            if number != rank() and word == old and word != LEFT
+            if number != rank() and word == old != LEFT
         ]
         if not silent:
             return None
@@ -134,16 +139,11 @@ def _read(store: Store) -> list[str]:
 
 
 def _reasons(words: list[str]) -> dict[int, str]:
-    """Return why other ranks ended, but for those that themselves only lost another."""
-    return {
-        number: word
-        for number, word in enumerate(words)
-        if word.startswith(ENDED) and number != rank() and not talk_failed(RuntimeError(word))
-    }
+    return {number: word for number, word in enumerate(words) if word.startswith(ENDED) and number != rank()}
 
 
-def _within(ask, seconds: float | None = None):
-    """Return the answer of the store, or `None` if it does not come: a stopped process may hold it."""
+def _within(ask: Callable[[], Any]) -> Any:
+    """Return the answer of the store, or `None` if it does not come."""
     answers = []
 
     def run() -> None:
@@ -154,5 +154,5 @@ def _within(ask, seconds: float | None = None):
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    thread.join(PATIENCE * BEAT if seconds is None else seconds)
+    thread.join(ANSWER_SECONDS)
     return answers[0] if answers else None

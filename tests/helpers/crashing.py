@@ -134,6 +134,8 @@ def crash(context, folder, name, kills, seed):
             lost.append(f"{run} ended otherwise after {struck[-8:]}, seed {seed}")
         elif work.phases and last_complete(run) != run / f"checkpoint-{STEPS}":
             lost.append(f"{run} has no last checkpoint after {struck[-8:]}, seed {seed}")
+        elif list(run.glob("torn-*")):
+            lost.append(f"{run} keeps torn checkpoints after {struck[-8:]}, seed {seed}")
         else:
             shutil.rmtree(run)
         if len(struck) >= kills:

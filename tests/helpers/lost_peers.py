@@ -1,9 +1,11 @@
 """Runs of two processes that do not agree, or that lose one. Each process leaves in a file what it was told."""
 
+import multiprocessing
 import os
 import signal
 import time
 
+import psutil
 import torch
 from engine_runs import forget_engine
 from killed_runs import digest
@@ -30,8 +32,9 @@ LOSSES = {
     "killed": "killed or stopped",
     "stopped": "killed or stopped",
     "failed": "ended: ValueError: this row cannot be read",
+    "worker": "ended: RuntimeError: DataLoader worker",
 }
-TIMEOUT = 6
+TIMEOUT = 20
 
 
 def make_run(folder, rows=40, width=16, teacher=1, version=None, **settings):
@@ -54,6 +57,9 @@ class Lose(TrainerCallback):
             return
         if self.how == "failed":
             raise ValueError("this row cannot be read")
+        if self.how == "worker":  # as the system does where memory runs out
+            psutil.Process().children()[0].kill()
+            time.sleep(60)  # which the news interrupts
         os.kill(os.getpid(), {"killed": signal.SIGKILL, "stopped": signal.SIGSTOP}[self.how])
 
 
@@ -81,8 +87,10 @@ def disagree(rank, port, folder):
 def lose(rank, port, folder, victim, how, timeout):
     """Lose one rank; the other says what it was told, and after how long."""
     join(rank, 2, port)
+    multiprocessing.set_start_method("fork", force=True)  # dataloader workers are forked outside of a forkserver
     hf_clip_kd.training.peers.BEAT = 0.3
-    run = make_run(f"{folder}/run", ddp_timeout=timeout, save_strategy="steps", save_steps=1)
+    workers = {"dataloader_num_workers": 1} if how == "worker" else {}
+    run = make_run(f"{folder}/run", ddp_timeout=timeout, save_strategy="steps", save_steps=1, **workers)
     if rank == victim:
         run.add_callback(Lose(how))
     start = time.monotonic()

@@ -159,11 +159,16 @@ def test_older_ones_are_deleted_only_when_the_new_one_is_whole(whole, tmp_path, 
 )
 def test_rotation_asks_no_clock(tmp_path, there, limit, best, left):
     """The clock jumped back by an hour before the last save."""
+    torn = {name: tmp_path / f"torn-checkpoint-{name}" for name in ("killed", "damaged")}
+    for path in torn.values():
+        path.mkdir()
+    (torn["damaged"] / MARK).touch()  # it was whole, and perhaps somebody can mend it
     for step in there:
         (tmp_path / f"checkpoint-{step}").mkdir()
         os.utime(tmp_path / f"checkpoint-{step}", (10_000 - 3600 * step,) * 2)
     rotate(tmp_path / "checkpoint-3", limit, best and str(tmp_path / f"checkpoint-{best}"))
-    assert sorted(int(name.removeprefix("checkpoint-")) for name in names(tmp_path)) == left
+    assert sorted(int(path.name.removeprefix("checkpoint-")) for path in tmp_path.glob("checkpoint-*")) == left
+    assert (torn["killed"].exists(), torn["damaged"].exists()) == (limit is None, True)
 
 
 def test_files_of_an_earlier_run_are_not_mixed_in(tmp_path):

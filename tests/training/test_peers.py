@@ -46,7 +46,7 @@ def test_a_lost_rank_is_named(context, how, victim, tmp_path):
     assert found["said"].startswith(f"RuntimeError: Rank {victim} (process {processes[victim].pid} on "), found["said"]
     assert LOSSES[how] in found["said"] or (victim == 0 and "does not answer" in found["said"]), found["said"]
     assert "--resume_from_checkpoint auto" in found["said"]
-    assert found["seconds"] < 10 * TIMEOUT
+    assert found["seconds"] < 6 * TIMEOUT
 
 
 @pytest.mark.slow
