@@ -57,9 +57,9 @@ def settings(trainer: Trainer) -> dict[str, Any]:
     if hasattr(trainer.train_dataset, "loader"):  # Readers share out its shards by their number.
         names.append("dataloader_num_workers")
     shapes = [(name, tuple(p.shape), p.requires_grad) for name, p in model.named_parameters()]
+    python = ".".join(platform.python_version_tuple()[:2])
     return {
-        "versions": {"python": ".".join(platform.python_version_tuple()[:2])}
-        | {package: version(package) for package in PACKAGES},
+        "versions": {"python": python} | {package: version(package) for package in PACKAGES},
         "arguments": {name: plain(attrgetter(name)(args)) for name in names if hasattr(args, name.partition(".")[0])},
         "model": {
             "parameters": sum(p.numel() for p in model.parameters()),

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 BEAT = 2.0  # seconds between two signs of life
 PATIENCE = 5  # beats without a sign of life after which a process is silent
 WARN_SECONDS = 60.0
-ANSWER_SECONDS = 10.0  # for the store, which a stopped process may hold
+ANSWER_SECONDS = 10.0  # patience with the store, which a stopped process may hold
 LEFT, ENDED = "left", "ended: "
 
 

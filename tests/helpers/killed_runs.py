@@ -243,7 +243,7 @@ def live(name, folder, rank, processes, port, full_at=None, changes=None):
         os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
         os.environ |= {"LOCAL_WORLD_SIZE": str(processes), "OMP_NUM_THREADS": "1"}
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    os.environ.setdefault("HF_TOKEN", "hf_" + "m" * 34)  # that of tests/conftest.py
+    os.environ.setdefault("HF_TOKEN", "hf_" + "m" * 34)  # user `me` of tests/conftest.py
     torch.manual_seed(0)
     if work.phases:
         told = train(work, folder, rank, processes, full_at, changes or {})

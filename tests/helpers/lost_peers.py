@@ -57,9 +57,10 @@ class Lose(TrainerCallback):
             return
         if self.how == "failed":
             raise ValueError("this row cannot be read")
-        if self.how == "worker":  # as the system does where memory runs out
+        if self.how == "worker":
+            # The system does so where memory runs out. The news interrupts the sleep.
             psutil.Process().children()[0].kill()
-            time.sleep(60)  # which the news interrupts
+            time.sleep(60)
         os.kill(os.getpid(), {"killed": signal.SIGKILL, "stopped": signal.SIGSTOP}[self.how])
 
 
