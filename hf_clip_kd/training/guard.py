@@ -15,6 +15,7 @@ from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import ExportableState
 
 from .distributed import gather_objects
+from .sharded import local_shards
 
 logger = logging.getLogger(__name__)
 
@@ -254,6 +255,11 @@ def _bad_rows(tensors: dict[str, Any], numbers: list[int]) -> dict[str, list[int
 def _merged(parts: list[dict[str, list[int]]]) -> dict[str, list[int]]:
     names = dict.fromkeys(name for part in parts for name in part)
     return {name: sum((part.get(name, []) for part in parts), []) for name in names}
+
+
+def _bad_weights(model: nn.Module) -> list[str]:
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    return [name for name, x in zip(names, local_shards(parameters), strict=True) if not torch.isfinite(x).all()]
 
 
 def _bad_parameters(model: nn.Module) -> list[str]:
