@@ -1,5 +1,8 @@
 PYTHON ?= python3
 SEED ?= 0
+# Of `make kills` and of `make soak`.
+N ?= 1000
+STEPS ?= 20000
 # `accelerate launch` gives each process one thread unless it is told otherwise.
 THREADS ?= $(or $(OMP_NUM_THREADS),$(shell getconf _NPROCESSORS_ONLN))
 
@@ -12,7 +15,7 @@ ENGINES := tests/invariants/test_engines.py tests/invariants/test_llava_engines.
 BENCHES := $(sort $(wildcard tests/bench/bench_*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo teachers sizes ablation test test-slow test-engines test-peers test-all check style bench clean
+.PHONY: help install demo teachers sizes ablation test test-slow test-engines test-peers test-all check style bench kills soak clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -88,6 +91,12 @@ style: $(INSTALLED) ## Fix style and formatting
 
 bench: $(INSTALLED) ## Run every benchmark; results go to outputs/bench/
 	set -e; for script in $(BENCHES); do $(BIN)/python $$script; done
+
+kills: $(INSTALLED) ## Kill trainings and recipes N=1000 times, and compare what comes of them (an hour on two cores)
+	PYTHONPATH=.:tests/helpers $(BIN)/python tests/survival/kills.py --kills $(N)
+
+soak: $(INSTALLED) ## Train STEPS=20000 steps, and watch memory, files and time of a step (half an hour)
+	PYTHONPATH=.:tests/helpers OMP_NUM_THREADS=1 $(BIN)/python tests/survival/soak.py --steps $(STEPS)
 
 clean: ## Remove .venv, caches and build products; outputs/ stays
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache

@@ -109,6 +109,11 @@ class DistillationTrainingArguments(RunArguments, TrainingArguments):
                 "process has that teacher alone. Only one of them can be given. Halve `per_device_train_batch_size` "
                 "and double `gradient_accumulation_steps` by hand."
             )
+        if not self.max_logit_scale > 0:
+            raise ValueError(
+                f"`max_logit_scale={self.max_logit_scale}` is no bound of a scale. It must be above 0. Leave it out "
+                "for 100, or pass for example `--max_logit_scale 50`."
+            )
         if self.dtype not in (allowed := self.__dataclass_fields__["dtype"].metadata["choices"]):
             raise ValueError(
                 f"`dtype={self.dtype!r}` is no type for weights under training. Allowed are {', '.join(allowed)}. "

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
 
+from .distributed import set_timeout
 from .flags import check_flags
 from .launch import build_models_whole, check_launch, check_precision
 
@@ -72,9 +73,17 @@ class RunArguments:
 
     def __post_init__(self):
         super().__post_init__()
+        wrong = {name: value for name, value in vars(self).items() if isinstance(value, float) and value != value}
+        if wrong:
+            raise ValueError(
+                f"{', '.join(f'`{name}=nan`' for name in wrong)} is no number. It must be one. Leave it out for the "
+                "default."
+            )
         check_flags(self)
         check_launch(self)
         check_precision(self)
+        if self.device.type == "cpu":
+            set_timeout(self.ddp_timeout)
         build_models_whole()
         if self.on_failed_save not in ("continue", "stop"):
             raise ValueError(

@@ -7,6 +7,7 @@ from typing import Any
 from transformers import Trainer
 
 from ..hub.run import check_run
+from .agreement import check_agreement, settings
 from .checkpoints import Checkpoints
 from .distributed import min_over_ranks
 from .ema import Average, EMACallback
@@ -19,12 +20,14 @@ from .launch import build_models_whole, check_engine, name_blocks
 from .meters import Meters
 from .optimizer_settings import OptimizerSettings
 from .outcome import Outcome
+from .peers import Peers
 from .progress import ProgressFromResume
 from .pushing import BackgroundPush, write_run_card
 from .stopping import StopOnSignal
 from .stream_place import StreamPlace
 from .throughput import MetricsWriter, Throughput
 from .trainer_arguments import check_optimizer
+from .worker_deaths import explained_worker_death
 
 
 class BaseTrainer(Trainer):
@@ -42,7 +45,7 @@ class BaseTrainer(Trainer):
     `load_state_dict`. Each process leaves its state in the checkpoint.
 
     Attributes:
-        guard, meters, settings, checkpoints, pushing, stream: The parts that are plain objects.
+        guard, meters, settings, checkpoints, pushing, stream, peers: The parts that are plain objects.
         throughput, ema, stopping, outcome: The parts that are callbacks.
         sampler (*optional*): A sampler with an `epoch`, if the trainer has its own.
         evaluator, eval_data_collator (`Callable`, *optional*): See [`DistillationTrainer`].
@@ -54,11 +57,12 @@ class BaseTrainer(Trainer):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
+        check_agreement(settings(self))
         name_blocks(self.accelerator, self.model)
         self.meters, self.guard, self.settings = Meters(), StepGuard(self), OptimizerSettings(self)
         self.checkpoints, self.pushing = Checkpoints(self), BackgroundPush(self.args)
-        self.stream = StreamPlace(self.args)
-        self.throughput, self.ema = Throughput(self.args.device, self.args.world_size), EMACallback(self.args)
+        self.stream, self.peers, self.ema = StreamPlace(self.args), Peers(), EMACallback(self.args)
+        self.throughput = Throughput(self.args.device, self.args.world_size)
         self.stopping, self.outcome = StopOnSignal(self.checkpoints, self.pushing), Outcome(self)
         watching = [MetricsWriter(), EpochCallback(self), ProgressFromResume(self), self.guard.skipped, self.outcome]
         for callback in [*watching, self.ema, self.stopping, self.throughput]:  # the last counts the others' time
@@ -95,14 +99,14 @@ class BaseTrainer(Trainer):
             kwargs: As for [`~transformers.Trainer`].
 
         Raises:
-            ValueError: The checkpoint is torn, or belongs to a run with another teacher, losses, data or number of
-                processes. The run cannot learn, or has learned nothing, see [`Outcome`].
+            ValueError: The checkpoint is torn or of another run, the processes disagree, or nothing is learned.
+            RuntimeError: Another process has gone, see [`Peers`], or a worker of the dataloader.
             SystemExit: The run was told to stop and has saved a checkpoint; its code is 0.
         """
-        check_optimizer(self)
-        self.outcome.check_settings()
-        checkpoint = self.ema.resumed_from = self.checkpoints.choose(resume_from_checkpoint)
-        with self.stopping.listening():
+        with self.stopping.listening(), self.peers.watching(), explained_worker_death():
+            check_optimizer(self)
+            self.outcome.check_settings()
+            checkpoint = self.ema.resumed_from = self.checkpoints.choose(resume_from_checkpoint)
             return super().train(checkpoint, *args, **kwargs)
 
     def get_train_dataloader(self):
@@ -210,20 +214,17 @@ class BaseTrainer(Trainer):
         collate = self.data_collator if self.eval_data_collator is None else self.eval_data_collator
         return eval_dataloader(dataset, collate, self.args, nearest=self.loss_compares_rows)
 
-    def get_test_dataloader(self, test_dataset):
-        return self.get_eval_dataloader(test_dataset)
+    get_test_dataloader = get_eval_dataloader
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """
         Return the metrics of all data sets, and the scores. Callbacks hear of all of them together.
 
-        They are of the average of weights while there is one, unless `ema_evaluate` is off.
-
-        Raises:
-            ValueError: There is nothing to evaluate.
+        They are of the average of weights while there is one, unless `ema_evaluate` is off. Raises a ValueError if
+        there is nothing to evaluate.
         """
         self._memory_tracker.start()
-        with self.ema.in_place():
+        with self.peers.watching(), self.ema.in_place():
             metrics = measure(self, eval_dataset, ignore_keys, metric_key_prefix)
             self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         self._memory_tracker.stop_and_update_metrics(metrics)
@@ -262,13 +263,12 @@ class BaseTrainer(Trainer):
         self.checkpoints.save(folder, write)
 
     def _load_best_model(self) -> None:
-        folder = self.state.best_model_checkpoint
         if self.is_deepspeed_enabled or self.is_fsdp_enabled:
             super()._load_best_model()
         else:
-            self._load_from_checkpoint(folder)
+            self._load_from_checkpoint(self.state.best_model_checkpoint)
         if self.average is not None:
-            self.average.load(folder)
+            self.average.load(self.state.best_model_checkpoint)
 
     # ---- Hub ----
 
@@ -289,7 +289,7 @@ class BaseTrainer(Trainer):
         return self.pushing.push_end(commit_message or "End of training", blocking, **options)
 
     def create_model_card(self, **facts: Any) -> None:
-        """Write the card of `args.output_dir`; takes the stock Trainer's arguments, see [`write_run_card`]."""
+        """Write the card of `args.output_dir`, see [`write_run_card`]."""
         if self.is_world_process_zero():
             write_run_card(self.args.output_dir, **facts)
 

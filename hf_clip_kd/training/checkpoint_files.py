@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -98,12 +99,36 @@ def last_complete(output_dir: Path) -> Path | None:
     return None
 
 
-def differences(then: Any, now: Any, name: str = "") -> list[str]:
-    """Return a line `name was X, is Y` for each value that differs between two structures."""
+def rotate(newest: Path, limit: int | None, best: str | None = None) -> None:
+    """
+    Delete old checkpoints of a run until `limit` are left. The newest and the best stay in any case.
+
+    Torn ones that never were whole go, too: a run that is killed often would fill the disk with them.
+
+    Steps tell the age, since a clock may jump. A later step than the newest is that of an earlier run in the folder.
+    Its checkpoints count as the oldest.
+
+    Args:
+        newest (`Path`): The checkpoint that was just written.
+        limit (`int`, *optional*): Number of checkpoints to keep; all without it, or at 0.
+        best (`str`, *optional*): Folder of the best checkpoint.
+    """
+    if not limit or limit < 0:
+        return
+    found = {path: int(match[1]) for path in newest.parent.iterdir() if (match := NAME.fullmatch(path.name))}
+    kept = {newest, newest if best is None else Path(best)} & found.keys()
+    old = sorted(found.keys() - kept, key=lambda path: (found[path] < found[newest], found[path]))
+    torn = [path for path in newest.parent.glob("torn-checkpoint-*") if not (path / MARK).exists()]
+    for path in [*old[: max(0, len(found) - max(limit, len(kept)))], *torn]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def differences(then: Any, now: Any, name: str = "") -> list[tuple[str, str, str]]:
+    """Return the name and both values, cut to 60 letters, of each entry that differs between two structures."""
     if not (isinstance(then, dict) and isinstance(now, dict)):
-        return [] if then == now else [f"{name} was {then!s:.60}, is {now!s:.60}"]
+        return [] if then == now else [(name, f"{then!s:.60}", f"{now!s:.60}")]
     keys = dict.fromkeys([*then, *now])
-    return [line for key in keys for line in differences(then.get(key), now.get(key), f"{name}.{key}".lstrip("."))]
+    return [found for key in keys for found in differences(then.get(key), now.get(key), f"{name}.{key}".lstrip("."))]
 
 
 def _unused(path: Path) -> Path:

@@ -13,10 +13,18 @@ from typing import Any
 from safetensors import SafetensorError
 from torch.utils.data import IterableDataset
 from transformers import Trainer
-from transformers.trainer_utils import rotate_checkpoints
 
+from .agreement import check_agreement, shared_identity
 from .arguments import save_arguments
-from .checkpoint_files import differences, has_optimizer, last_complete, mark_complete, read_run, why_incomplete
+from .checkpoint_files import (
+    differences,
+    has_optimizer,
+    last_complete,
+    mark_complete,
+    read_run,
+    rotate,
+    why_incomplete,
+)
 from .distributed import gather_objects
 from .flags import unreadable
 
@@ -73,7 +81,7 @@ class Checkpoints:
             self.trainer.callback_handler.on_push_begin(args, state, self.trainer.control)
             self.trainer.pushing.start(folder, state.global_step)
         if args.should_save:
-            rotate_checkpoints(str(folder.parent), args.save_total_limit, state.best_model_checkpoint, use_mtime=True)
+            rotate(folder, args.save_total_limit, state.best_model_checkpoint)
 
     def _write(self, write: Callable[[], None]) -> None:
         # The Trainer would delete older checkpoints before this one is complete.
@@ -126,8 +134,8 @@ class Checkpoints:
             ValueError: The checkpoint is torn, holds the model alone, or belongs to another run.
         """
         choice, self.saved_step = None, None
-        if self.args.should_save:
-            self.identity = json.loads(json.dumps(self.trainer.run_identity(), default=str))
+        self.identity = json.loads(json.dumps(self.trainer.run_identity(), default=str))
+        check_agreement(shared_identity(self.trainer, self.identity))
         if self.args.process_index == 0:
             try:
                 choice = self._choose(wanted)
@@ -170,7 +178,7 @@ class Checkpoints:
 
     def _refuse_if_changed(self, folder: Path) -> None:
         then, now = _comparable(read_run(folder), self.identity)
-        found = differences(then, now)
+        found = [f"{name} was {old}, is {new}" for name, old, new in differences(then, now)]
         dataset = self.trainer.train_dataset
         if isinstance(dataset, IterableDataset) and not hasattr(dataset, "loader"):
             found.append(f"a {type(dataset).__name__} does not know where it was (a `Stream` of it does)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -111,6 +112,25 @@ def sum_over_ranks(values: Tensor) -> Tensor:
     total = values.clone()
     dist.all_reduce(total)
     return total
+
+
+Store = dist.Store if dist.is_available() else Any
+
+
+def open_store(prefix: str) -> Store:
+    """Return a new connection to the store in which the processes of this run met. It holds texts by a key."""
+    return dist.PrefixStore(prefix, dist.distributed_c10d._get_default_store().clone())
+
+
+def talk_failed(error: Exception) -> bool:
+    """Return whether processes could not talk to each other: a closed connection, or a timeout."""
+    return isinstance(error, RuntimeError) and (isinstance(error, dist.DistError) or "gloo" in str(error))
+
+
+def set_timeout(seconds: float) -> None:
+    """Set the time that a process waits for the others. The Trainer does not pass `ddp_timeout` on for CPUs."""
+    if world_size() > 1:
+        dist.distributed_c10d._set_pg_timeout(timedelta(seconds=seconds), dist.group.WORLD)
 
 
 def shard_(module: nn.Module) -> None:

@@ -8,12 +8,14 @@ import os
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import ExportableState
 
 from .distributed import gather_objects
+from .sharded import local_shards
 
 logger = logging.getLogger(__name__)
 
@@ -157,15 +159,31 @@ class StepGuard:
 
     def _report(self) -> dict[str, Any]:
         """Return what this process knows of its part of the step."""
-        rows = [_rows(batch) for batch in self.micro_batches]
-        suspects = [[row for row, finite in micro_batch if not finite] for micro_batch in rows]
-        everything = [[row for row, _ in micro_batch] for micro_batch in rows]
+        numbers = [_numbers(batch) for batch in self.micro_batches]
+        inputs = [_bad_rows(batch, rows) for batch, rows in zip(self.micro_batches, numbers, strict=True)]
+        taught = [
+            _bad_rows(self._taught(batch), rows) for batch, rows in zip(self.micro_batches, numbers, strict=True)
+        ]
+        weights = {name: p for name, p in self.trainer.model.named_parameters() if not torch.isfinite(p).all()}
         return {
             "rank": self.args.process_index,
             "found": self.found,
-            "suspects": sum(suspects, []),
-            "samples": sum(everything, []),
+            "suspects": _merged(inputs),
+            "taught": _merged(taught),
+            "samples": sum(numbers, []),
+            "weights": list(weights),
         }
+
+    def _taught(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Return what the teacher says of a micro-batch, once more, by name."""
+        if getattr(self.trainer, "teacher", None) is None or not hasattr(self.trainer, "teacher_features"):
+            return {}
+        if self.args.teacher_sharded:
+            return {}  # All processes would have to ask it together.
+        features = self.trainer.teacher_features(self.trainer._prepare_inputs(batch))
+        members = () if features is None else features.members or (features,)
+        named = {f"{number}.{name}": x for number, own in enumerate(members) for name, x in own.tensors().items()}
+        return named if len(members) > 1 else {name.partition(".")[2]: x for name, x in named.items()}
 
     def _message(self, reports: list[dict[str, Any]], model: nn.Module | None = None) -> str:
         step = self.trainer.state.global_step
@@ -177,42 +195,71 @@ class StepGuard:
             bad = _bad_parameters(model)  # none are left where DeepSpeed has stepped
             lines = [f"The gradient is not finite at step {step}" + (f": of {_shown(bad)}." if bad else ".")]
         for report in guilty or reports:
-            name = "samples with inputs that are not finite" if report["suspects"] else "samples"
-            lines.append(f"Rank {report['rank']}: {name} {_shown(report['suspects'] or report['samples'])}.")
+            suspects = sorted(set(sum(report["suspects"].values(), [])))
+            name = "samples with inputs that are not finite" if suspects else "samples"
+            lines.append(f"Rank {report['rank']}: {name} {_shown(suspects or report['samples'])}.")
+            if suspects:
+                lines.append(f"They have these inputs: {_shown([*report['suspects']])}.")
+            elif report["taught"]:
+                rows = sorted(set(sum(report["taught"].values(), [])))
+                lines.append(f"The teacher's {_shown([*report['taught']])} are not finite, of samples {_shown(rows)}.")
+            if report["weights"]:
+                lines.append(f"Weights that are not finite: {_shown(report['weights'])}.")
         return " ".join(lines)
 
     def _stop(self, reports: list[dict[str, Any]], model: nn.Module | None = None) -> None:
-        folder = os.path.join(self.args.output_dir, FOLDER)
-        os.makedirs(folder, exist_ok=True)
-        path = os.path.join(
-            folder, f"step_{self.trainer.state.global_step}_rank_{self.args.process_index}.safetensors"
-        )
-        save_file(
-            {
-                f"{i}.{name}": value.cpu().contiguous()
-                for i, batch in enumerate(self.micro_batches)
-                for name, value in batch.items()
-                if isinstance(value, Tensor)
-            },
-            path,
-        )
         raise FloatingPointError(
-            f"{self._message(reports, model)} Allowed are {self.args.max_skipped_steps} such steps. The batch is in "
-            f"{path}. Lower `learning_rate` or that term's weight, lengthen `warmup_steps`, train in bf16 rather than "
-            "fp16, or skip some such steps with `max_skipped_steps`."
+            f"{self._message(reports, model)} Allowed are {self.args.max_skipped_steps} such steps. "
+            f"{self._keep_batch()} Lower `learning_rate` or that term's weight, lengthen `warmup_steps`, train in "
+            "bf16 rather than fp16, or skip some such steps with `max_skipped_steps`."
         )
 
+    def _keep_batch(self) -> str:
+        """Write the step's batch of this process, and return a sentence that says where."""
+        name = f"step_{self.trainer.state.global_step}_rank_{self.args.process_index}.safetensors"
+        path = os.path.join(self.args.output_dir, FOLDER, name)
+        tensors = {
+            f"{i}.{name}": value.cpu().contiguous()
+            for i, batch in enumerate(self.micro_batches)
+            for name, value in batch.items()
+            if isinstance(value, Tensor)
+        }
+        try:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            save_file(tensors, path)
+        except (OSError, SafetensorError) as error:  # A full disk must not hide the reason of the end.
+            return f"The batch could not be written ({error})."
+        return f"The batch is in {path}."
 
-def _rows(batch: dict[str, Any]) -> list[tuple[int, bool]]:
-    """Return each row's number in the data, or else in the micro-batch, and whether all its inputs are finite."""
-    tensors = {name: x for name, x in batch.items() if isinstance(x, Tensor)}
-    count = len(tensors["input_ids"])
-    numbers = tensors[SAMPLE_INDEX].tolist() if SAMPLE_INDEX in tensors else range(count)
-    finite = torch.ones(count, dtype=torch.bool)
-    for x in tensors.values():
-        if x.is_floating_point() and len(x) == count:
-            finite &= x.flatten(1).isfinite().all(1).cpu()
-    return list(zip(numbers, finite.tolist(), strict=False))
+
+def _numbers(batch: dict[str, Any]) -> list[int]:
+    """Return the numbers of the rows in the data, or else in the micro-batch."""
+    return batch[SAMPLE_INDEX].tolist() if SAMPLE_INDEX in batch else [*range(len(batch["input_ids"]))]
+
+
+def _bad_rows(tensors: dict[str, Any], numbers: list[int]) -> dict[str, list[int]]:
+    """Return the rows with numbers that are not finite, by the name of the tensor."""
+    found = {}
+    for name, x in tensors.items():
+        if isinstance(x, Tensor) and x.is_floating_point():
+            if x.ndim and len(x) == len(numbers):
+                finite = x.flatten(1).isfinite().all(1).tolist() if x.ndim > 1 else x.isfinite().tolist()
+                bad = [number for number, good in zip(numbers, finite, strict=True) if not good]
+            else:  # not of these rows, such as a scale
+                bad = [] if x.isfinite().all() else numbers
+            if bad:
+                found[name] = bad
+    return found
+
+
+def _merged(parts: list[dict[str, list[int]]]) -> dict[str, list[int]]:
+    names = dict.fromkeys(name for part in parts for name in part)
+    return {name: sum((part.get(name, []) for part in parts), []) for name in names}
+
+
+def _bad_weights(model: nn.Module) -> list[str]:
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    return [name for name, x in zip(names, local_shards(parameters), strict=True) if not torch.isfinite(x).all()]
 
 
 def _bad_parameters(model: nn.Module) -> list[str]:

@@ -45,10 +45,7 @@ class BackgroundPush:
     def start(self, folder: Path, step: int) -> None:
         """Wait for the push before, and push the complete checkpoint of `step`."""
         self.wait()
-        for name in ("recipe.yaml", FACTS_NAME):
-            if (path := Path(self.args.output_dir, name)).is_file():
-                shutil.copy(path, folder)
-        self.current = _in_thread(push_run, self.args, str(folder), f"Training in progress, step {step}")
+        self.current = _in_thread(_push_checkpoint, self.args, folder, f"Training in progress, step {step}")
 
     def push_end(
         self,
@@ -99,6 +96,13 @@ def _in_thread(push: Callable, *args: Any) -> Future:
     future = thread.submit(push, *args)
     thread.shutdown(wait=False)
     return future
+
+
+def _push_checkpoint(args: TrainingArguments, folder: Path, message: str) -> str:
+    for name in ("recipe.yaml", FACTS_NAME):
+        if (path := Path(args.output_dir, name)).is_file():
+            shutil.copy(path, folder)
+    return push_run(args, str(folder), message)
 
 
 def _push_end(args: TrainingArguments, folder: str, message: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from collections import defaultdict
@@ -15,6 +16,8 @@ import torch
 from transformers import TrainerCallback
 
 from ..recipe_io.results import METRICS_NAME, write_whole
+
+logger = logging.getLogger(__name__)
 
 
 class Clock:
@@ -121,27 +124,41 @@ class Throughput(TrainerCallback):
 
 
 class MetricsWriter(TrainerCallback):
-    """Write each log as a line of `output_dir/metrics.jsonl`. A resumed run continues after its checkpoint."""
+    """
+    Write each log as a line of `output_dir/metrics.jsonl`. A resumed run continues after its checkpoint.
+
+    Where the disk is full, the training goes on. The next log that can be written brings the missing lines.
+    """
+
+    def __init__(self):
+        self.behind = False  # lines are missing, and the last one may be torn
 
     def on_train_begin(self, args, state, control, **kwargs):
         if state.is_world_process_zero:
-            path = Path(args.output_dir, METRICS_NAME)
-            lines = [line for line in _complete_lines(path) if 0 < json.loads(line)["step"] <= state.global_step]
-            write_whole(path, "".join(line + "\n" for line in lines))
+            write_whole(Path(args.output_dir, METRICS_NAME), _lines(state.log_history))
 
     def on_log(self, args, state, control, **kwargs):
-        if state.is_world_process_zero:
-            entry = {name: _json(value) for name, value in state.log_history[-1].items()}
-            path = Path(args.output_dir, METRICS_NAME)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(entry, allow_nan=False) + "\n")
+        if not state.is_world_process_zero:
+            return
+        path = Path(args.output_dir, METRICS_NAME)
+        try:
+            if self.behind:
+                write_whole(path, _lines(state.log_history))
+            else:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with open(path, "a", encoding="utf-8") as file:
+                    file.write(_lines(state.log_history[-1:]))
+        except OSError as error:
+            if not self.behind:
+                logger.warning("%s lacks lines for now: %s. The training goes on.", path, error)
+            self.behind = True
+        else:
+            self.behind = False
 
 
-def _complete_lines(path: Path) -> list[str]:
-    # A killed run may leave half a line at the end.
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    return text.split("\n")[:-1]
+def _lines(logs: list[dict[str, Any]]) -> str:
+    entries = [{name: _json(value) for name, value in entry.items()} for entry in logs]
+    return "".join(json.dumps(entry, allow_nan=False) + "\n" for entry in entries)
 
 
 def _json(value: Any) -> Any:

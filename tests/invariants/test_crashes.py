@@ -1,42 +1,25 @@
-"""Runs that are killed again and again, at random moments, end with the weights of an undisturbed run."""
-
-import random
+"""Work that is killed again and again, at random moments, ends as if nothing had been."""
 
 import pytest
-from crashing import LASTS, Launch, digests
-
-from hf_clip_kd.training.checkpoint_files import last_complete
+from crashing import crash
+from killed_runs import WORK
 
 KILLS = 40
 
 
-def crash(context, folder, kind, processes, kills, seed):
-    """Kill runs until there were so many kills; the phases in which they struck."""
-    chance = random.Random(seed)
-    assert Launch(context, kind, folder / "whole", processes).join() == [0] * processes
-    expected = digests(folder / "whole", processes)
-    struck, lives = [], 0
-    while len(struck) < kills:
-        run, lives = folder / f"run-{lives}", lives + 1
-        for _ in range(8):
-            phase = list(LASTS)[len(struck) % len(LASTS)]
-            doing = Launch(context, kind, run, processes).kill(chance, phase, chance.randint(1, 3))
-            if doing is None or len(struck) == kills:
-                break
-            struck.append(doing)
-        assert Launch(context, kind, run, processes).join() == [0] * processes
-        assert digests(run, processes) == expected, f"after {struck}, with seed {seed}"
-        assert last_complete(run) == run / "checkpoint-8"
-    return struck
-
-
 def test_a_few_kills(context, tmp_path):
-    assert len(crash(context, tmp_path, "map", 1, 5, seed=0)) == 5
+    struck, lost = crash(context, tmp_path, "map", 5, seed=0)
+    assert (len(struck), lost) == (5, [])
+
+
+# Each phase of a training, and two or three kills of each other work.
+SHARES = {"map": 8, "map, DDP": 6} | dict.fromkeys([name for name in WORK if not name.startswith("map")], 2)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [1, 2])
-@pytest.mark.parametrize("kind", ["map", "stream"])
-def test_forty_kills(context, kind, processes, tmp_path):
-    struck = crash(context, tmp_path, kind, processes, KILLS // 2, seed=processes)
-    assert set(LASTS) <= set(struck), "a kill in each phase"
+@pytest.mark.parametrize("name", SHARES)
+def test_forty_kills(context, hub, name, tmp_path):
+    assert sum(SHARES.values()) == KILLS
+    struck, lost = crash(context, tmp_path, name, SHARES[name], seed=len(name))
+    assert lost == []
+    assert len(struck) == SHARES[name]

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import resource
 import shutil
 
@@ -19,7 +20,7 @@ from hf_clip_kd.distillation.training_args import DistillationTrainingArguments
 from hf_clip_kd.models import load_clip
 from hf_clip_kd.recipe_io.parser import RecipeParser
 from hf_clip_kd.teachers.cache import ReplayCollator
-from hf_clip_kd.training.checkpoint_files import MARK, differences, last_complete, why_incomplete
+from hf_clip_kd.training.checkpoint_files import MARK, differences, last_complete, rotate, why_incomplete
 
 STATE_FILES = [
     "checkpoint.json",
@@ -130,19 +131,44 @@ def test_a_torn_one_that_is_asked_for_is_refused(killed):
 
 
 def test_older_ones_are_deleted_only_when_the_new_one_is_whole(whole, tmp_path, monkeypatch):
-    seen, rotate = [], hf_clip_kd.training.checkpoints.rotate_checkpoints
+    seen = []
 
-    def look(folder, limit, *args, **kwargs):
+    def look(*args):
         seen.append([(path.name, why_incomplete(path)) for path in sorted(tmp_path.glob("checkpoint-*"))])
-        rotate(folder, limit, *args, **kwargs)
+        rotate(*args)
 
-    monkeypatch.setattr(hf_clip_kd.training.checkpoints, "rotate_checkpoints", look)
+    monkeypatch.setattr(hf_clip_kd.training.checkpoints, "rotate", look)
     run = make_run(tmp_path, save_total_limit=1)
     run.train()
     assert seen[1:] == [[(f"checkpoint-{n}", None), (f"checkpoint-{n + 1}", None)] for n in (1, 2, 3)]
     assert names(tmp_path) == ["checkpoint-4"]
     saved = json.loads((tmp_path / "checkpoint-4" / "training_args.json").read_text())
     assert saved["save_total_limit"] == run.args.save_total_limit == 1
+
+
+@pytest.mark.parametrize(
+    "there, limit, best, left",
+    [
+        ([1, 2, 3], 1, None, [3]),
+        ([1, 2, 3], 2, None, [2, 3]),
+        ([1, 2, 3], 1, 1, [1, 3]),
+        ([1, 2, 3], 2, 1, [1, 3]),
+        ([1, 2, 3, 70, 80], 2, None, [2, 3]),  # an earlier run had more steps
+        ([1, 2, 3], None, None, [1, 2, 3]),
+    ],
+)
+def test_rotation_asks_no_clock(tmp_path, there, limit, best, left):
+    """The clock jumped back by an hour before the last save."""
+    torn = {name: tmp_path / f"torn-checkpoint-{name}" for name in ("killed", "damaged")}
+    for path in torn.values():
+        path.mkdir()
+    (torn["damaged"] / MARK).touch()  # it was whole, and perhaps somebody can mend it
+    for step in there:
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        os.utime(tmp_path / f"checkpoint-{step}", (10_000 - 3600 * step,) * 2)
+    rotate(tmp_path / "checkpoint-3", limit, best and str(tmp_path / f"checkpoint-{best}"))
+    assert sorted(int(path.name.removeprefix("checkpoint-")) for path in tmp_path.glob("checkpoint-*")) == left
+    assert (torn["killed"].exists(), torn["damaged"].exists()) == (limit is None, True)
 
 
 def test_files_of_an_earlier_run_are_not_mixed_in(tmp_path):
@@ -246,8 +272,8 @@ def test_other_processes_or_another_engine_are_refused(killed):
 
 def test_differences_are_named_by_their_place():
     then, now = {"a": {"b": 1, "c": [2]}, "d": None}, {"a": {"b": 1, "c": [3]}, "e": 4}
-    assert differences(then, now) == ["a.c was [2], is [3]", "e was None, is 4"]
-    assert differences({"a": None}, {"a": {"b": 1}}) == ["a was None, is {'b': 1}"]
+    assert differences(then, now) == [("a.c", "[2]", "[3]"), ("e", "None", "4")]
+    assert differences({"a": None}, {"a": {"b": 1}}) == [("a", "None", "{'b': 1}")]
 
 
 # ---- A full disk ----

@@ -41,6 +41,18 @@ def test_table_has_every_flag():
     )
 
 
+@pytest.mark.parametrize("name", ["learning_rate", "ema_decay", "max_grad_norm"])
+def test_a_flag_that_is_no_number_is_refused(tmp_path, name):
+    with pytest.raises(ValueError, match=f"`{name}=nan` is no number. It must be one. Leave it out"):
+        make_args(tmp_path, **{name: math.nan})
+
+
+@pytest.mark.parametrize("bound", [0.0, -1.0])
+def test_a_bound_of_scales_that_is_none_is_refused(tmp_path, bound):
+    with pytest.raises(ValueError, match=f"max_logit_scale={bound}` is no bound.*above 0.*for 100"):
+        make_args(tmp_path, max_logit_scale=bound)
+
+
 def test_flags_that_no_run_may_have_need_no_rule_for_a_resumed_one():
     always = {name for name, refusals in REFUSED.items() if any(_always(refusal) for refusal in refusals)}
     assert always.isdisjoint(RESUME) and set(REFUSED) - always <= set(RESUME) | {"do_eval", "debug"}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from loss_inputs import PAIRS, build, features
-from miniature import ALL_LOSSES, BATCH, STEPS, Pairs, collate, logs, make_clip, make_trainer
+from miniature import ALL_LOSSES, BATCH, STEPS, Pairs, Teacher, collate, logs, make_clip, make_trainer
 from processes import join, launch, leave
 from safetensors.torch import load_file
 from torch.utils.data import Subset
@@ -94,6 +94,54 @@ def test_log_is_the_mean_of_the_steps_that_counted(tmp_path):
     assert logs(run, "skipped_steps") == [1, 1]
 
 
+class BadTeacher(Teacher):
+    """A teacher whose embedding of one picture is not finite."""
+
+    def forward(self, pixel_values, input_ids):
+        features = super().forward(pixel_values, input_ids)
+        bad = (pixel_values == Numbered(None).pairs.pixels[BAD_ROW]).flatten(1).all(1)
+        features.image_embeds[bad] = float("inf")
+        return features
+
+
+@pytest.mark.parametrize("micro_batches", [1, 2])
+def test_the_message_names_the_teacher(tmp_path, micro_batches):
+    options = {"per_device_train_batch_size": BATCH // micro_batches, "gradient_accumulation_steps": micro_batches}
+    run = make_run(tmp_path, Numbered(bad=None), teacher=BadTeacher(make_clip(24, 20, seed=1)), **options)
+    with pytest.raises(
+        FloatingPointError,
+        match=rf"not finite at step 1.* The teacher's image_embeds are not finite, of samples {BAD_ROW}\.",
+    ):
+        run.train()
+
+
+def test_the_message_names_stored_features(tmp_path):
+    """Those of a cache come with the batch, as images do."""
+    run = make_run(tmp_path)
+    batch = collate([Numbered(bad=None)[i] for i in range(4)])
+    batch["teacher_0_image_embeds"] = torch.tensor([[1.0], [float("inf")], [1.0], [1.0]])
+    run.guard.begin([batch])
+    run.guard.found = {"bad": {}, "all terms": {}}
+    run.teacher = None
+    told = run.guard._message([run.guard._report()])
+    assert "inputs that are not finite 1. They have these inputs: teacher_0_image_embeds." in told
+
+
+@pytest.mark.parametrize("name", ["logit_scale", "student.visual_projection.weight"])
+def test_the_message_names_weights(tmp_path, name):
+    run = make_run(tmp_path, Numbered(bad=None))
+    run.model.get_parameter(name).data.view(-1)[0] = float("nan")
+    with pytest.raises(FloatingPointError, match=f"not finite at step 0.*Weights that are not finite: {name}"):
+        run.train()
+
+
+def test_a_full_disk_does_not_hide_the_reason(tmp_path):
+    run = make_run(tmp_path)
+    (tmp_path / "non_finite").write_text("no folder can be here")
+    with pytest.raises(FloatingPointError, match="not finite at step 1.*could not be written.*Lower"):
+        run.train()
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_the_message_names_the_term(tmp_path, name):
     student, teacher = (features(dims, seed) for seed, dims in enumerate(PAIRS["same width"]))
@@ -106,7 +154,7 @@ def test_the_message_names_the_term(tmp_path, name):
 
 def test_stops_with_the_batch_saved(tmp_path):
     run = make_run(tmp_path, max_skipped_steps=0)
-    with pytest.raises(FloatingPointError, match=rf"not finite at step 1.*Rank 0: .* {BAD_ROW}\. Allowed are 0"):
+    with pytest.raises(FloatingPointError, match=rf"at step 1.*Rank 0: .* {BAD_ROW}\. They have.* Allowed are 0"):
         run.train()
     saved = load_file(tmp_path / "non_finite" / "step_1_rank_0.safetensors")
     batch = collate([Numbered()[i] for i in range(BATCH, 2 * BATCH)])

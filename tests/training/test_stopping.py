@@ -122,15 +122,15 @@ def after(launch, phase, times):
 @pytest.mark.slow
 def test_two_processes_stop_at_the_same_step(context, tmp_path):
     changes = {"save_strategy": "no"}
-    assert Launch(context, "map", tmp_path / "whole", 2, **changes).join() == [0, 0]
-    launch = Launch(context, "map", tmp_path / "run", 2, **changes)
+    assert Launch(context, "map, DDP", tmp_path / "whole", **changes).join() == [0, 0]
+    launch = Launch(context, "map, DDP", tmp_path / "run", **changes)
     after(launch, "forward", 2)
     os.kill(launch.processes[1].pid, signal.SIGUSR1)
     assert launch.join() == [0, 0]
     (saved,) = (tmp_path / "run").glob("checkpoint-*")
     assert why_incomplete(saved) is None and saved.name != "checkpoint-8"
     assert not (tmp_path / "run" / "digest-0").exists(), "what comes after training waits for the end of it"
-    assert Launch(context, "map", tmp_path / "run", 2, **changes).join() == [0, 0]
+    assert Launch(context, "map, DDP", tmp_path / "run", **changes).join() == [0, 0]
     assert digests(tmp_path / "run", 2) == digests(tmp_path / "whole", 2)
 
 

@@ -9,6 +9,7 @@ import torch
 from llava_runs import make_model
 from llava_runs import make_trainer as make_llava_trainer
 from miniature import BATCH, STEPS, Pairs, logs, make_trainer
+from transformers import TrainerCallback
 
 from hf_clip_kd.training.throughput import Clock
 
@@ -132,6 +133,24 @@ def test_a_resumed_run_goes_on_in_the_file(tmp_path):
     lines = metrics(tmp_path)
     assert [entry["step"] for entry in lines if "loss" in entry] == [1, 2, 3, 4]
     assert [entry["loss"] for entry in lines if "loss" in entry] == logs(whole, "loss")
+
+
+def test_a_full_disk_delays_lines_and_loses_none(tmp_path, caplog):
+    run = make_trainer(tmp_path)
+    path = tmp_path / "metrics.jsonl"
+
+    class Full(TrainerCallback):
+        def on_step_begin(self, args, state, control, **kwargs):
+            if state.global_step == 1:
+                path.rename(tmp_path / "aside")
+                path.mkdir()  # no file can be written there
+            if state.global_step == 3:
+                path.rmdir()
+
+    run.add_callback(Full())
+    run.train()
+    assert metrics(tmp_path) == run.state.log_history
+    assert caplog.text.count("lacks lines for now") == 1 and not list(tmp_path.glob("*.tmp"))
 
 
 def test_what_is_no_number_in_json_is_null(tmp_path):

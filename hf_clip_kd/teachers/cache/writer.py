@@ -148,9 +148,23 @@ class CacheWriter:
         progress = tqdm(loader, "teacher cache", total, unit="batch", disable=not self.state.is_main_process)
         for number, batches in groupby(progress, lambda numbered: numbered[0]):
             parts = [self._ask(batch) for _, batch in batches if batch is not None]
-            shards.save(shards.shard_path(self.folder, number), join(parts))
+            shard = join(parts)
+            self._refuse_bad_numbers(number, shard)
+            shards.save(shards.shard_path(self.folder, number), shard)
         self._rows = source.rows
         return source.shards
+
+    def _refuse_bad_numbers(self, number: int, shard: dict[str, Tensor]) -> None:
+        """Refuse features that are not finite, or not any more in the stored type."""
+        for name, values in shard.items():
+            if values.is_floating_point() and not (finite := values.flatten(1).isfinite().all(1)).all():
+                first = int((~finite).nonzero()[0])
+                raise ValueError(
+                    f"The teacher's {name} is not finite in {self.dtype} for {int((~finite).sum())} of {len(finite)} "
+                    f"entries of shard {number}, from entry {first} on. The shard holds the rows from "
+                    f"{number * self.shard_size} on. A cache holds finite numbers only. Pass `--dtype bfloat16` if it "
+                    "is float16, which ends at 65,504. Or pass `--teacher_dtype float32`, or take those rows out."
+                )
 
     def _wants(self, number: int) -> bool:
         mine = number % self.state.num_processes == self.state.process_index

@@ -77,15 +77,22 @@ def animated(format):
         (encoded(Image.fromarray(np.array([[0, 200]], dtype=np.int32)), "TIFF"), BLACK, (200, 200, 200)),
         (encoded(Image.fromarray(np.array([[0, 1]], dtype=np.float32)), "TIFF"), BLACK, WHITE),
         (encoded(Image.fromarray(np.array([[np.nan, 255]], dtype=np.float32)), "TIFF"), BLACK, WHITE),
+        (encoded(Image.fromarray(np.array([[0.2, np.inf]], dtype=np.float32)), "TIFF"), (51, 51, 51), WHITE),
     ],
     ids="rgba palette key-colour la bilevel grey one-pixel gif apng webp 16-bit 16-bit-mid 32-bit 32-bit-low float "
-    "float-nan".split(),
+    "float-nan float-inf".split(),
 )
 def test_odd_images_come_out_as_rgb(data, left, right):
     image = decode_image(row(data))
     assert image.mode == "RGB"
     assert image.getpixel((0, 0)) == left
     assert image.getpixel((image.width - 1, 0)) == right
+
+
+def test_a_picture_without_a_finite_pixel_is_broken():
+    data = encoded(Image.fromarray(np.full((2, 2), np.nan, dtype=np.float32)), "TIFF")
+    with pytest.raises(BrokenImageError, match="no pixel is a finite number"):
+        decode_image(row(data))
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "P", "RGB"])

@@ -35,6 +35,14 @@ def test_the_bar_knows_its_end(tmp_path, capsys):
     assert "8/8 [" in capsys.readouterr().err  # 22 rows in shards of 8 and batches of 3
 
 
+def test_numbers_that_are_not_finite_are_not_stored(tmp_path):
+    loud = teacher()
+    loud.model.visual_projection.weight.data *= 1e9
+    with pytest.raises(ValueError, match="image_embeds is not finite in torch.float16 .* shard 0.*--dtype bfloat16"):
+        writer(tmp_path, loud, dtype=torch.float16).write()
+    assert not list(tmp_path.glob("shard-*"))
+
+
 def in_a_child(action):
     """Run `action` in a process of its own and return that."""
     process = multiprocessing.get_context("fork").Process(target=action)

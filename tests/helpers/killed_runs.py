@@ -1,0 +1,276 @@
+"""Work that a test kills and starts again until it ends: trainings of all kinds, and recipes that write files."""
+
+import hashlib
+import importlib
+import json
+import multiprocessing
+import os
+import resource
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cache_world
+import llava_runs
+import torch
+import torch.distributed as dist
+from engine_runs import ENGINES, prepare
+from miniature import Pairs, Teacher, collate, make_args, make_clip
+from tar_files import write_tars
+from transformers import TrainerCallback
+from watched import Board, WatchedDistillation, WatchedLlava, watched_collator
+
+import hf_clip_kd as kd
+from hf_clip_kd.data import CLIPDataCollator, Stream, load_image_text
+from hf_clip_kd.models import load_clip
+from hf_clip_kd.teachers.cache import ReplayCollator
+from hf_clip_kd.vlm import LlavaDataCollator, LlavaTrainingArguments
+
+STEPS = 8
+# Everything that has a state: dropout or masks, GradCache, heads, an average, an order.
+SETTINGS = {
+    "max_steps": STEPS,
+    "optim": "adamw_torch",
+    "lr_scheduler_type": "cosine",
+    "save_strategy": "steps",
+    "save_steps": 1,
+    "save_total_limit": 1,
+    "ema_decay": 0.9,
+    "ema_evaluate": False,
+    "train_sampling_strategy": "random",
+    "gradient_accumulation_steps": 2,
+    "ddp_find_unused_parameters": False,
+    "logging_steps": 1,
+}
+
+
+class AnyTeacher(Teacher):
+    def prepare(self, request):
+        pass
+
+    def forward(self, pixel_values, input_ids, **others):
+        return super().forward(pixel_values, input_ids)
+
+
+class DiskFull(TrainerCallback):
+    """No file can grow any more from the step `first` on, for two steps."""
+
+    def __init__(self, first):
+        self.first, self.hard = first, resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        self._limit(0 if self.first <= state.global_step < self.first + 2 else self.hard)
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self._limit(self.hard)
+
+    def _limit(self, size):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, self.hard))
+
+
+def rows_of_a_step(processes):
+    return SETTINGS | {"per_device_train_batch_size": 8 // processes}
+
+
+def on_a_map(folder, board, processes, **changes):
+    collator = watched_collator(collate, board)
+    args = make_args(folder, **rows_of_a_step(processes) | changes)
+    student, teacher = make_clip(attention_dropout=0.2), Teacher(make_clip(24, 20, seed=1))
+    return WatchedDistillation(student, args, teacher, Pairs(40), data_collator=collator)
+
+
+def on_a_stream(folder, board, processes, **changes):
+    student, processor = load_clip("test-vit")
+    tars = load_image_text("webdataset", data_files=str(folder.parent / "tars" / "*.tar"), streaming=True)
+    losses = {"clip": 1.0, "fd": 1.0, "mfd": {"weight": 1.0, "mask_ratio": 0.5}}
+    own = {"losses": losses, "per_device_train_batch_size": 4, "dataloader_num_workers": 2}
+    return WatchedDistillation(
+        student,
+        make_args(folder, **SETTINGS | own | changes),
+        AnyTeacher(load_clip("test-vit")[0]),
+        Stream([tars, load_image_text("shapes", max_samples=5)], weights=[2, 1], seed=1, buffer_size=3),
+        data_collator=watched_collator(CLIPDataCollator(processor, crop_scale=(0.3, 1), flip=0.5, seed=3), board),
+    )
+
+
+def write_stream(folder):
+    write_tars(folder / "tars", (5, 7, 4, 6))
+
+
+def from_a_cache(folder, board, processes, **changes):
+    student, processor = load_clip("test-vit")
+    cache = kd.TeacherCache(folder.parent / "cache")
+    own = {"losses": {"clip": 1.0, "crd": 1.0, "fd": 1.0}, "per_device_train_batch_size": 4}
+    return WatchedDistillation(
+        student,
+        make_args(folder, **SETTINGS | own | changes),
+        cache,
+        cache_world.dataset(),
+        data_collator=watched_collator(
+            ReplayCollator(processor, cache, seed=cache_world.SEED, max_broken_fraction=1.0), board
+        ),
+    )
+
+
+def write_cache(folder):
+    cache_world.writer(folder / "cache", cache_world.teacher()).write()
+
+
+def of_a_llava(folder, board, processes, **changes):
+    model, processor = llava_runs.make_model()
+    own = {"per_device_train_batch_size": 4 // processes, "learning_rate": 1e-2, "disable_tqdm": True}
+    args = LlavaTrainingArguments(
+        str(folder), **SETTINGS | own | {"report_to": "none", "use_cpu": True, "lora": {"r": 4}} | changes
+    )
+    collator = watched_collator(LlavaDataCollator(processor), board)
+    return WatchedLlava(model, args, processor, llava_runs.make_rows(), collator)
+
+
+def pushed(folder, board, processes, **changes):
+    own = {"push_to_hub": True, "hub_model_id": f"me/{folder.parent.name}-{folder.name}"}
+    return on_a_map(folder, board, processes, **own | changes)
+
+
+def digest(run):
+    """Hash all that a run has learned: weights, heads, scales, optimizer, average, random state."""
+    tensors = [*run.model.state_dict().values(), *run.average.values, torch.random.get_rng_state()]
+    optimizer = run.optimizer
+    while hasattr(optimizer, "optimizer"):  # wrappers of accelerate and of engines
+        optimizer = optimizer.optimizer
+    tensors += [value for state in optimizer.state.values() for value in state.values() if torch.is_tensor(value)]
+    found = hashlib.sha256(str(run.state.global_step).encode())
+    for tensor in tensors:
+        found.update(tensor.detach().contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
+def whole_log(run):
+    """Refuse a log that lacks a step, or has a step twice."""
+    lines = Path(run.args.output_dir, "metrics.jsonl").read_text().splitlines()
+    steps = [entry["step"] for entry in map(json.loads, lines) if "loss" in entry]
+    assert steps == [*range(1, run.state.global_step + 1)], f"metrics.jsonl has the steps {steps}"
+
+
+# ---- Recipes ----
+
+
+def recipe(name, *argv):
+    importlib.import_module(f"recipes.{name}").main(list(map(str, argv)))
+
+
+def hash_files(folder, pattern="*"):
+    found = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob(pattern) if path.is_file()):
+        found.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+    return found.hexdigest()
+
+
+def write_student(folder):
+    model, processor = load_clip("test-vit")
+    for part in (model, processor):
+        part.save_pretrained(folder / "student")
+
+
+def caching(folder, processes):
+    flags = ["--teacher_model_name_or_path", folder.parent / "student", "--output_dir", folder / "cache"]
+    data = ["--dataset_name", "shapes", "--max_train_samples", 96, "--shard_size", 8]
+    recipe("cache_teacher", *flags, *data)
+    # The recipe names its own output.
+    return hash_files(folder / "cache", "*.safetensors")
+
+
+def evaluating(folder, processes):
+    data = {
+        "zero_shot": {"dataset_name": "shapes", "split": "zero_shot", "max_samples": 64},
+        "retrieval": {"dataset_name": "shapes", "split": "retrieval", "max_samples": 32},
+    }
+    flags = ["--model_name_or_path", folder.parent / "student", "--output_dir", folder / "results"]
+    recipe("evaluate", *flags, "--evaluation", json.dumps(data))
+    return hash_files(folder / "results", "*.json")
+
+
+def pushing_a_folder(folder, processes):
+    if not (folder / "student").exists():
+        shutil.copytree(folder.parent / "student", folder / "torn")
+        (folder / "torn").rename(folder / "student")
+    recipe("push", folder / "student", f"me/{folder.parent.name}-{folder.name}")
+    return hash_files(folder / "student", "*.safetensors")
+
+
+@dataclass(frozen=True)
+class Work:
+    """Work that is killed."""
+
+    says: str = field(metadata={"help": "Its row in the table of what was survived."})
+    make: Callable = field(metadata={"help": "Makes a trainer, or does all the work and returns its digest."})
+    prepare: Callable = lambda folder: None
+    processes: int = 1
+    changes: dict = field(default_factory=dict)
+    phases: tuple = ("other", "data", "forward", "optimizer", "saving", "rotating")
+    disk: bool = field(default=False, metadata={"help": "The disk is full now and then."})
+
+
+ANY_MOMENT = {"phases": ()}
+ZERO2 = ENGINES["zero2"] | {"bf16": False}
+WORK = {
+    "map": Work("training a student", on_a_map),
+    "map, DDP": Work("training a student under DDP, 2 processes", on_a_map, processes=2),
+    "map, full disk": Work("training a student, with a full disk", on_a_map, disk=True),
+    "DDP, full disk": Work("training under DDP, with a full disk", on_a_map, processes=2, disk=True),
+    "stream": Work("training on a stream, 2 workers", on_a_stream, write_stream),
+    "stream, DDP": Work("training on a stream under DDP, 2 processes", on_a_stream, write_stream, 2),
+    "cache": Work("training from a teacher cache", from_a_cache, write_cache),
+    "ZeRO-2": Work("training under ZeRO-2, 2 processes", on_a_map, processes=2, changes=ZERO2),
+    "ZeRO-2, full disk": Work("training under ZeRO-2, full disk", on_a_map, processes=2, changes=ZERO2, disk=True),
+    "llava": Work("training a LLaVA", of_a_llava, changes={"lora": None}),
+    "llava, LoRA, DDP": Work("training a LLaVA with LoRA under DDP, 2 processes", of_a_llava, processes=2),
+    "push": Work("training and pushing each checkpoint", pushed, phases=("saving", "rotating", "pushing")),
+    "cache_teacher.py": Work("`cache_teacher.py`", caching, write_student, **ANY_MOMENT),
+    "cache_teacher.py, 2": Work("`cache_teacher.py`, 2 processes", caching, write_student, 2, **ANY_MOMENT),
+    "evaluate.py": Work("`evaluate.py`", evaluating, write_student, **ANY_MOMENT),
+    "push.py": Work("`push.py`", pushing_a_folder, write_student, **ANY_MOMENT),
+}
+
+
+def live(name, folder, rank, processes, port, full_at=None, changes=None):
+    """Live once: go on from what is there, and leave a digest at the end."""
+    work = WORK[name]
+    torch.set_num_threads(1)
+    multiprocessing.set_start_method("fork", force=True)  # dataloader workers are forked outside of a forkserver
+    os.setpgid(0, 0)  # its dataloader workers are killed with it
+    if processes > 1:
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
+        os.environ |= {"LOCAL_WORLD_SIZE": str(processes), "OMP_NUM_THREADS": "1"}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ.setdefault("HF_TOKEN", "hf_" + "m" * 34)  # user `me` of tests/conftest.py
+    torch.manual_seed(0)
+    if work.phases:
+        told = train(work, folder, rank, processes, full_at, changes or {})
+    else:
+        os.environ["ACCELERATE_USE_CPU"] = "true"
+        told = work.make(folder, processes)
+    path = folder / f"digest-{rank}"
+    path.with_suffix(".tmp").write_text(told)
+    path.with_suffix(".tmp").replace(path)
+    if processes > 1:
+        dist.barrier()
+        dist.destroy_process_group()
+    os._exit(0)
+
+
+def train(work, folder, rank, processes, full_at, changes):
+    if "deepspeed" in work.changes:
+        prepare("zero2")
+    board = Board(folder / f"board-{rank}")
+    run = work.make(folder, board, processes, **work.changes | changes)
+    run.board = board
+    run.watch()
+    if full_at is not None:
+        run.add_callback(DiskFull(full_at))
+    run.train(resume_from_checkpoint="auto")
+    if rank == 0:
+        whole_log(run)
+    if run.args.push_to_hub:
+        run.push_to_hub()
+    return digest(run)

@@ -1,0 +1,89 @@
+"""Trainers that say on a board what they are doing, so that another process can strike at a chosen moment."""
+
+import time
+from contextlib import contextmanager
+
+import numpy as np
+
+import hf_clip_kd.training.checkpoints
+from hf_clip_kd.distillation.trainer import DistillationTrainer
+from hf_clip_kd.training.pushing import BackgroundPush
+from hf_clip_kd.vlm import LlavaTrainer
+
+PHASES = ("other", "data", "forward", "optimizer", "saving", "rotating", "pushing")
+
+
+class Board:
+    """The phase of a process and its count of each phase, in a file that outlives the process."""
+
+    def __init__(self, path):
+        self.cells = np.memmap(path, dtype=np.int64, mode="r+" if path.exists() else "w+", shape=1 + len(PHASES))
+
+    @contextmanager
+    def phase(self, name):
+        number, before = PHASES.index(name), int(self.cells[0])
+        self.cells[0] = number
+        self.cells[1 + number] += 1
+        yield
+        self.cells[0] = before
+
+    def now(self):
+        return PHASES[int(self.cells[0])]
+
+    def count(self, name):
+        return int(self.cells[1 + PHASES.index(name)])
+
+
+class Watched:
+    """The part of a trainer that tells its board of steps and savings."""
+
+    board: Board
+
+    def training_step(self, *args, **kwargs):
+        with self.board.phase("forward"):
+            return super().training_step(*args, **kwargs)
+
+    def create_optimizer(self, *args, **kwargs):
+        optimizer = super().create_optimizer(*args, **kwargs)
+        optimizer.step = self._within("optimizer", optimizer.step)
+        return optimizer
+
+    def _save_checkpoint(self, *args, **kwargs):
+        with self.board.phase("saving"):
+            super()._save_checkpoint(*args, **kwargs)
+
+    def watch(self):
+        """Tell the board of rotations and pushes, too, which are functions of this process."""
+        checkpoints = hf_clip_kd.training.checkpoints
+        checkpoints.rotate = self._within("rotating", checkpoints.rotate)
+        BackgroundPush.start = self._within("pushing", BackgroundPush.start)
+
+    def _within(self, phase, function):
+        def watched(*args, **kwargs):
+            with self.board.phase(phase):
+                return function(*args, **kwargs)
+
+        return watched
+
+
+class WatchedDistillation(Watched, DistillationTrainer):
+    pass
+
+
+class WatchedLlava(Watched, LlavaTrainer):
+    pass
+
+
+def watched_collator(collate, board):
+    """Collate as `collate` does, a little slower and seen from outside; it keeps its attributes."""
+
+    def watched(self, rows):
+        with board.phase("data"):
+            time.sleep(0.003)  # stands for decoding
+            return collate(rows) if self is None else super(kind, self).__call__(rows)
+
+    if not isinstance(collate, type(watched)):
+        kind = type(type(collate).__name__, (type(collate),), {"__call__": watched})
+        collate.__class__ = kind
+        return collate
+    return lambda rows: watched(None, rows)

@@ -1,0 +1,82 @@
+"""A process that is lost is named by the others, which end in a bounded time."""
+
+import os
+import signal
+import time
+
+import pytest
+import torch
+from lost_peers import LOSSES, TIMEOUT, jump, lose
+from processes import free_port
+
+from hf_clip_kd.training.peers import Peers
+
+PATIENCE = 240
+
+
+def start(context, target, folder, *args):
+    port = free_port()
+    processes = [context.Process(target=target, args=(rank, port, str(folder), *args)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    return processes
+
+
+def end(processes):
+    for process in processes:
+        process.join(PATIENCE)
+        process.kill()
+
+
+def test_alone_there_is_nobody_to_watch():
+    peers = Peers()
+    with pytest.raises(RuntimeError, match="^gloo$"), peers.watching():
+        raise RuntimeError("gloo")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [1, 0])
+@pytest.mark.parametrize("how", LOSSES)
+def test_a_lost_rank_is_named(context, how, victim, tmp_path):
+    processes = start(context, lose, tmp_path, victim, how, TIMEOUT)
+    processes[1 - victim].join(PATIENCE)
+    end([processes[1 - victim]])
+    processes[victim].kill()  # also a stopped one
+    found = torch.load(tmp_path / f"{1 - victim}.pt")
+    assert found["said"].startswith(f"RuntimeError: Rank {victim} (process {processes[victim].pid} on "), found["said"]
+    assert LOSSES[how] in found["said"] or (victim == 0 and "does not answer" in found["said"]), found["said"]
+    assert "--resume_from_checkpoint auto" in found["said"]
+    assert found["seconds"] < 6 * TIMEOUT
+
+
+@pytest.mark.slow
+def test_a_rank_that_stops_for_a_while_goes_on(context, tmp_path):
+    processes = start(context, lose, tmp_path, 1, "stopped", 120)
+    deadline = time.monotonic() + PATIENCE
+    while not stopped(processes[1].pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(4)
+    os.kill(processes[1].pid, signal.SIGCONT)
+    end(processes)
+    found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    assert [own["said"] for own in found] == ["nothing", "nothing"]
+    assert found[0]["digest"] == found[1]["digest"]
+
+
+def stopped(pid):
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read().rpartition(")")[2].split()[0] == "T"
+
+
+@pytest.mark.slow
+def test_a_clock_that_jumps_changes_nothing(context, tmp_path):
+    digests = []
+    for seconds in (0, 86_400):
+        folder = tmp_path / str(seconds)
+        folder.mkdir()
+        end(start(context, jump, folder, seconds))
+        found = [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+        assert [own["said"] for own in found] == ["nothing", "nothing"]
+        assert [path.name for path in (folder / "run").glob("checkpoint-*")] == ["checkpoint-5"]
+        digests.append(found[0]["digest"])
+    assert digests[0] == digests[1]
