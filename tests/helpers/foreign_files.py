@@ -62,7 +62,7 @@ def parsed(path):
 
 def student(path):
     with named(path):
-        return read_config(read_json(path, allowed="", fix=""), path).to_json_string()
+        return read_config(read_json(path, allowed="It must be a student.", fix="Repair it."), path).to_json_string()
 
 
 def aside(path, name, content):
