@@ -1,5 +1,6 @@
 PYTHON ?= python3
 SEED ?= 0
+MINUTES ?= 10
 # `accelerate launch` gives each process one thread unless it is told otherwise.
 THREADS ?= $(or $(OMP_NUM_THREADS),$(shell getconf _NPROCESSORS_ONLN))
 
@@ -12,7 +13,7 @@ ENGINES := tests/invariants/test_engines.py tests/invariants/test_llava_engines.
 BENCHES := $(sort $(wildcard tests/bench/bench_*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo teachers ablation test test-slow test-engines test-peers test-all check style bench clean
+.PHONY: help install demo teachers ablation test test-slow test-engines test-peers test-all fuzz check style bench clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -63,6 +64,9 @@ test-peers: $(INSTALLED) ## Run the slow tests that transformers and open_clip b
 
 test-all: $(INSTALLED) ## Run every test, the slow ones too
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m ''
+
+fuzz: $(INSTALLED) ## Damage files of every kind by chance and read them (MINUTES=10 SEED=0)
+	$(BIN)/python tests/fuzz/fuzz.py --minutes $(MINUTES) --seed $(SEED)
 
 check: $(INSTALLED) ## Check style and formatting, change nothing
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 docs/security.md names each of these tests.
 """
 
+import gzip
 import io
 import json
 import logging
@@ -14,9 +15,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from chat_tokenizers import chat_tokenizer
+from jinja2 import TemplateError
+from markdown_it import MarkdownIt
 from PIL import Image
 from recipe_runs import import_recipe
 from teacher_models import tiny_clip
+from transformers import LlamaConfig
 
 import hf_clip_kd as kd
 from hf_clip_kd.data.reading.images import BrokenImageError, decode_image
@@ -26,6 +31,7 @@ from hf_clip_kd.hub.cards.markdown import environment
 from hf_clip_kd.hub.push import check_push, public_files
 from hf_clip_kd.recipe_io.foreign import ForeignFileError, read_yaml
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
+from hf_clip_kd.vlm.chat_templates import default_chat_template
 
 TOKEN = "hf_" + "x" * 34
 WORDS = {"allowed": "Allowed.", "fix": "Fix."}
@@ -76,6 +82,15 @@ def test_a_link_or_a_device_in_a_tar_is_passed_over(kind, tmp_path):
         archive.addfile(member, io.BytesIO(b"red"))
     buffer.seek(0)
     assert [(row["__key__"], row.get("txt"), row[ERROR]) for row in read_tar(buffer, "a.tar")] == [("2", "red", None)]
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_name_in_a_tar_fills_no_memory(kind):
+    member = odd_member("1.txt", kind)
+    member.size = 2**30
+    file = io.BytesIO(gzip.compress(member.tobuf(tarfile.GNU_FORMAT) + bytes(2**22)))
+    (row,) = read_tar(file, "a.tar")
+    assert "a header claims 1,073,741,824 bytes for the name of a file" in row[ERROR]
 
 
 # ---- Pictures ----
@@ -174,6 +189,15 @@ def test_code_of_a_folder_runs_on_demand_alone(saved, tmp_path):
     assert not (tmp_path / "harm").exists()
 
 
+def test_a_chat_template_is_in_a_sandbox(tmp_path):
+    tokenizer = chat_tokenizer("smollm2")
+    for name in ("cycler.__init__.__globals__", "().__class__.__base__.__subclasses__", "messages.append"):
+        tokenizer.chat_template = f"{{{{ {name}('{tmp_path}/harm') }}}}"
+        assert default_chat_template(LlamaConfig(), tokenizer) == "smollm2"
+        with pytest.raises(TemplateError):
+            tokenizer.apply_chat_template([{"role": "user", "content": "red?"}], tokenize=False)
+
+
 # ---- Push ----
 
 
@@ -215,7 +239,8 @@ def test_words_of_others_are_no_template(folder):
     """A caption, a class name or the name of a run may look like Jinja."""
     evil = "{{ ().__class__ }} {% raw %} <script>x</script>"
     shown = environment(folder).from_string("{{ value }}").render(value=evil)
-    assert "__class__" in shown.replace("\\", "") and "<script" not in shown
+    assert "__class__" in shown.replace("\\", "")
+    assert "<script" not in shown + MarkdownIt("commonmark", {"html": True}).enable("table").render(shown)
 
 
 # ---- Tokens ----
