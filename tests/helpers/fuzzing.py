@@ -78,7 +78,7 @@ def fault(name, folder, path, names=(), right=None):
     except ValueError as error:
         text = str(error)
         # A subclass of another library, such as a `UnicodeDecodeError`, was not meant for the user.
-        if not type(error).__module__.startswith(("builtins", "hf_clip_kd")) or type(error) is UnicodeDecodeError:
+        if not type(error).__module__.startswith(("builtins", "hf_clip_kd")) or isinstance(error, UnicodeError):
             return f"{type(error).__name__}: {text}"
         if path.name not in text and str(folder) not in text:
             return f"names no file: {text}"
