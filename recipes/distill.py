@@ -129,8 +129,8 @@ class DistillArguments(ImageTextArguments, RandomCropArguments):
     cache_checksums: str = field(
         default="read",
         metadata={
-            "help": "Time to compare the files of `teacher_cache` with their checksums: each before its first read, "
-            "or all of them when the cache is opened.",
+            "help": "Time to compare each file of `teacher_cache` with its checksum: before its first read, or when "
+            "the cache is opened.",
             "choices": ["read", "open"],
         },
     )

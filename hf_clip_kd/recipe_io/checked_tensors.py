@@ -1,4 +1,4 @@
-"""Files of tensors that carry a checksum of their content, so that a flipped bit is found when they are read."""
+"""Files of tensors with a checksum of their content, which finds flipped bits."""
 
 from __future__ import annotations
 

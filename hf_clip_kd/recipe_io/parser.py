@@ -88,7 +88,8 @@ class RecipeParser:
                 The flags. Without them, the flags of the process.
 
         Raises:
-            `ValueError`: If a flag, key or value does not fit, is missing or holds a token, or a file cannot be read.
+            `ValueError`: If a flag, key or value does not fit, or is missing. A value holds a token, or a file cannot
+                be read.
         """
         argv = list(sys.argv[1:] if argv is None else argv)
         names = [name for name, field in self._fields.items() if field.init]

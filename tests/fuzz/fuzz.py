@@ -1,11 +1,11 @@
 """
-Damage files of every kind by chance, read them, and count what is neither a right answer nor an error that names them.
+Damage files of every kind by chance, and read them. A right answer passes, and an error that names file and fix.
 
     python tests/fuzz/fuzz.py --minutes 30 --seed 0
     python tests/fuzz/fuzz.py --minutes 2 --kinds tar "teacher cache"
 
 writes outputs/survival/fuzz.json. Each fault leaves its file in tests/fuzz/crashes, where `make test` reads it.
-An input that takes more than 20 seconds or 3 GB is a fault, too, as is one that ends the process.
+Inputs of more than 20 seconds or 3 GB are faults, too, as are those that end the process.
 """
 
 import argparse

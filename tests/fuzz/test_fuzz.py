@@ -1,4 +1,4 @@
-"""Damaged files are read right, or refused in a sentence that names them: 200 of them, and all that once were not."""
+"""Damaged files are read right, or refused in a sentence: 200 of them, and all that once were not."""
 
 import pytest
 from fuzz_kinds import KINDS

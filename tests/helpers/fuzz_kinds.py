@@ -243,7 +243,7 @@ def read_chat_template(folder):
     return default_chat_template(LlamaConfig(), tokenizer)
 
 
-# ---- What a run leaves ----
+# ---- Files of a run ----
 
 
 def write_cache(folder):

@@ -1,4 +1,4 @@
-"""Input by somebody who means harm: no code of it runs, no file outside is read or written, no token gets out.
+"""Input by somebody who means harm: its code does not run, files outside are safe, and no token gets out.
 
 docs/security.md names each of these tests.
 """
