@@ -110,7 +110,18 @@ def read(folder: Path) -> dict[str, Any]:
     content = read_json(path, **words)
     check_version(content, path, "teacher cache")
     kinds = {"teachers": list[dict], "settings": dict, "request": dict}
-    fields(content, kinds, path, where="the file", **words)
+    teachers, settings, _ = fields(content, kinds, path, where="the file", **words)
+    fields(settings, {"augmentations": int}, path, where="`settings`", **words)
+    for number, teacher in enumerate(teachers):
+        kinds = {"dims": dict, "logit_scale": float | None, "logit_bias": float | None}
+        fields(teacher, kinds, path, where=f"teacher {number}", **words)
+    try:
+        request = request_of(content)
+        for teacher in teachers:
+            dims_of(teacher), grids_of(teacher, request)
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        problem = f"its request or a teacher has other fields than those of a cache ({error})"
+        raise ForeignFileError(path, problem, **words) from error
     return {name: value for name, value in content.items() if name != VERSION}
 
 
