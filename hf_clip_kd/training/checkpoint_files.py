@@ -55,8 +55,8 @@ def why_incomplete(folder: Path) -> str | None:
     try:
         mark = read_written(folder / MARK)
         files = _checked(mark, folder)
-    except ForeignFileError as error:
-        return f"its {MARK} is damaged ({error})"
+    except ForeignFileError:
+        return f"its {MARK} is damaged"
     check_version(mark, folder / MARK, "checkpoint")
     for name, size in files.items():
         path = folder / name
