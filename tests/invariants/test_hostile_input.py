@@ -24,7 +24,7 @@ from teacher_models import tiny_clip
 from transformers import LlamaConfig
 
 import hf_clip_kd as kd
-from hf_clip_kd.data.reading.images import BrokenImageError, decode_image
+from hf_clip_kd.data.reading.images import BrokenImageError, BrokenImages, decode_image
 from hf_clip_kd.data.reading.tars import ERROR, read_tar
 from hf_clip_kd.export.importing.weights import read_state_dict
 from hf_clip_kd.hub.cards.markdown import environment
@@ -286,6 +286,13 @@ def test_no_error_of_a_recipe_shows_a_token(error, monkeypatch, capsys, caplog):
         exit_with_one_line(main)
     told = capsys.readouterr().err + caplog.text
     assert "the client said <token> and <token>" in told and TOKEN not in told
+
+
+def test_a_token_in_the_address_of_a_picture_is_not_logged(caplog):
+    broken = BrokenImages(max_fraction=1.0)
+    broken.add(2, [(f"https://me:{TOKEN}@hf.co/a.png", f"no answer from https://hf.co?t={TOKEN}")])
+    assert "Skipped a broken row: https://me:<token>@hf.co/a.png" in caplog.text
+    assert TOKEN not in caplog.text + str(broken.names)
 
 
 # ---- The page ----

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ...recipe_io.tokens import without_tokens
 from .cells import image_cell, short
 from .transparency import flatten
 from .worker_counts import SLOTS, WorkerCounts, too_many, worker_slot
@@ -258,7 +259,8 @@ class BrokenImages:
             return
         self.counts.add("broken", len(broken))
         for name, reason in broken:
-            self._name(name, reason, self.kept[worker_slot()])
+            # The address of a picture may hold a token.
+            self._name(without_tokens(name), without_tokens(reason), self.kept[worker_slot()])
         total = self.seen
         if too_many(self.broken, total, self.max_fraction, least=self.min_seen, ended=False):
             name, reason = broken[-1]
