@@ -5,7 +5,7 @@ Damage files of every kind by chance, and read them. A right answer passes, and 
     python tests/fuzz/fuzz.py --minutes 2 --kinds tar "teacher cache"
 
 writes outputs/survival/fuzz.json. Each fault leaves its file in tests/fuzz/crashes, where `make test` reads it.
-Inputs of more than 20 seconds or 3 GB are faults, too, as are those that end the process.
+Inputs of more than 60 seconds or 3 GB are faults, too, as are those that end the process.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from fuzz_kinds import KINDS  # noqa: E402
 from fuzzing import CRASHES, damaged, fault, limit_memory, result_of, slug, with_files  # noqa: E402
 
 OUTPUT = Path("outputs/survival/fuzz.json")
-SECONDS = 20
+SECONDS = 60
 SEEDS = 10**6  # Inputs of a seed of the command; the next seed begins after them.
 
 
@@ -42,8 +42,8 @@ def work(name, first, deadline, folder, connection):
     limit_memory()
     torch.set_num_threads(1)
     logging.disable(logging.CRITICAL)
-    for library in (transformers.utils.logging, datasets):
-        getattr(library, "disable_progress_bar", getattr(library, "disable_progress_bars", None))()
+    transformers.utils.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
     sys.stdout = sys.stderr = open(os.devnull, "w")
     with_files(name, folder)
     right = result_of(name, folder)
@@ -52,8 +52,8 @@ def work(name, first, deadline, folder, connection):
             connection.send(None)
             return
         path, names = damaged(name, seed, folder)
-        connection.send((seed, None, names))
-        connection.send((seed, fault(name, folder, path, names, right) or "", names))
+        connection.send((seed, None))
+        connection.send((seed, fault(name, folder, path, names, right) or ""))
 
 
 def fuzz(name, first, seconds, folder):
@@ -64,31 +64,31 @@ def fuzz(name, first, seconds, folder):
         `tuple`: the number of inputs, and `{seed: fault}`.
     """
     context, deadline = multiprocessing.get_context("fork"), time.monotonic() + seconds
-    seed, faults, start = first, {}, first
-    while seed is not None:
+    tried, faults, seed = 0, {}, first
+    while time.monotonic() < deadline:
         receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(target=work, args=(name, start, deadline, folder, sender))
+        process = context.Process(target=work, args=(name, seed, deadline, folder, sender))
         process.start()
         sender.close()
+        patience = 3 * SECONDS  # The first input pays for what it needs.
         try:
-            while receiver.poll(SECONDS + 40 * (seed == start)):  # The first input pays for what it needs.
+            while receiver.poll(patience):
                 message = receiver.recv()
                 if message is None:
-                    start, seed = seed + 1, None
-                    break
-                seed, found, _ = message
+                    process.join()
+                    return tried, faults
+                (seed, found), patience = message, SECONDS
+                tried += found is not None
                 if found:
                     faults[seed] = found
-            else:
-                faults[seed] = f"takes more than {SECONDS} seconds"
-                os.kill(process.pid, signal.SIGKILL)
+            faults[seed] = f"takes more than {SECONDS} seconds"
+            os.kill(process.pid, signal.SIGKILL)
         except EOFError:
             process.join()
             faults[seed] = f"ends the process (exit code {process.exitcode})"
         process.join()
-        if seed is not None:
-            start = seed = seed + 1
-    return start - first, faults
+        tried, seed = tried + 1, seed + 1
+    return tried, faults
 
 
 def keep(name, faults, folder):
