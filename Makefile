@@ -1,8 +1,9 @@
 PYTHON ?= python3
 SEED ?= 0
-# Of `make kills` and of `make soak`.
+# Of `make kills`, `make soak` and `make fuzz`.
 N ?= 1000
 STEPS ?= 20000
+MINUTES ?= 10
 # `accelerate launch` gives each process one thread unless it is told otherwise.
 THREADS ?= $(or $(OMP_NUM_THREADS),$(shell getconf _NPROCESSORS_ONLN))
 
@@ -15,7 +16,7 @@ ENGINES := tests/invariants/test_engines.py tests/invariants/test_llava_engines.
 BENCHES := $(sort $(wildcard tests/bench/bench_*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo teachers sizes ablation test test-slow test-engines test-peers test-all check style bench kills soak clean
+.PHONY: help install demo teachers sizes ablation test test-slow test-engines test-peers test-all check style bench fuzz kills soak clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -80,6 +81,9 @@ test-peers: $(INSTALLED) ## Run the slow tests that transformers and open_clip b
 
 test-all: $(INSTALLED) ## Run every test, the slow ones too
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m ''
+
+fuzz: $(INSTALLED) ## Damage files of every kind by chance and read them (MINUTES=10 SEED=0)
+	$(BIN)/python tests/fuzz/fuzz.py --minutes $(MINUTES) --seed $(SEED)
 
 check: $(INSTALLED) ## Check style and formatting, change nothing
 	$(BIN)/ruff check .

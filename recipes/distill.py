@@ -138,6 +138,14 @@ class DistillArguments(ImageTextArguments, RandomCropArguments):
             "come from it. With a teacher named as well, the run checks that the cache is of this teacher."
         },
     )
+    cache_checksums: str = field(
+        default="read",
+        metadata={
+            "help": "Time to compare each file of `teacher_cache` with its checksum: before its first read, or when "
+            "the cache is opened.",
+            "choices": ["read", "open"],
+        },
+    )
     independent_crops: bool = field(
         default=False,
         metadata={
@@ -222,7 +230,7 @@ def load_data(script: DistillArguments, seed: int):
 
 def open_cache(script: DistillArguments, teacher: kd.Teacher | None, dataset) -> kd.TeacherCache:
     """Open the stored features that stand for the teacher, if they belong to this run."""
-    cache = kd.TeacherCache(script.teacher_cache, getattr(teacher, "weights", None))
+    cache = kd.TeacherCache(script.teacher_cache, getattr(teacher, "weights", None), script.cache_checksums)
     views = {} if teacher is None else {"views": kd.AugmentationCollator(teacher.processor).settings["views"]}
     sources = [source.dataset for source in dataset.sources] if isinstance(dataset, kd.Stream) else [dataset]
     samples = [sample for source in sources for sample in probe(source)]

@@ -10,6 +10,7 @@ import numpy as np
 from .reading.cached import source_of_cache
 from .reading.parts import Data, base_split
 from .reading.sources import find_files, read_parts
+from .reading.targets import ColumnError
 from .reading.typed import joined, with_targets
 
 
@@ -97,20 +98,23 @@ def load_image_text(
     targets = {"image": image_column, "text": text_column}
     if synthetic_text_column is not None:
         targets["synthetic_text"] = synthetic_text_column
-    parts = read_parts(
-        dataset_name,
-        data_dir=data_dir,
-        files=find_files(dataset_name, data_files),
-        split=split,
-        streaming=streaming,
-        load_kwargs=load_kwargs,
-        targets=targets,
-    )
-    for part in parts:
-        if max_samples is not None and len(parts) == 1:
-            part.dataset = _first(part.dataset, max_samples)
-        if not part.has_targets:
-            part.dataset = with_targets(part, targets, label_template)
+    try:
+        parts = read_parts(
+            dataset_name,
+            data_dir=data_dir,
+            files=find_files(dataset_name, data_files),
+            split=split,
+            streaming=streaming,
+            load_kwargs=load_kwargs,
+            targets=targets,
+        )
+        for part in parts:
+            if max_samples is not None and len(parts) == 1:
+                part.dataset = _first(part.dataset, max_samples)
+            if not part.has_targets:
+                part.dataset = with_targets(part, targets, label_template)
+    except ColumnError as error:
+        raise ColumnError(f"In {str(data_dir or data_files or dataset_name)!r}, {error}") from error
     dataset = joined([part.dataset for part in parts])
     if len(parts) > 1 and "[" in split:
         dataset = _cut(dataset, split)

@@ -121,7 +121,7 @@ def push_folder(
 
     Raises:
         PushError: The message has the reason and the command that finishes the push.
-        ValueError: The folder has nothing to push, or a file in it holds a token.
+        ValueError: The folder has nothing to push. A file in it holds a token, or a link in it leads outside.
     """
     folder, token = Path(folder), token or get_token()
     files = public_files(folder)
@@ -155,7 +155,7 @@ def public_files(folder: Path) -> list[Path]:
     Return the files that [`push_folder`] pushes, in order of their names.
 
     Raises:
-        ValueError: There are none.
+        ValueError: There are none, or a link among them leads out of the folder.
     """
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix in PUBLIC)
     files = [path for path in paths if not any(map(_is_private, path.relative_to(folder).parts))]
@@ -164,6 +164,12 @@ def public_files(folder: Path) -> list[Path]:
             f"There is nothing to push in {str(folder)!r}: it has no config.json. It must be a folder that a recipe "
             "left behind. Pass its path."
         )
+    for path in files:
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise ValueError(
+                f"{path} is a link to {path.resolve()}, outside of the folder. Only files of the folder itself are "
+                "pushed. Put a copy of the file in the place of the link, or delete the link."
+            )
     return files
 
 

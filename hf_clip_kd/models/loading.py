@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from .completeness import REPORTED, check_complete
+from .loader_faults import loader_faults, reason_of
 from .naflex import read_packed
 from .names import parse_name
 from .presets import build_preset, list_models, preset_folder
@@ -84,19 +85,15 @@ def load_any(name: str, trust_remote_code: bool, kwargs: dict) -> tuple[PreTrain
 
 def load_pretrained(name: str, trust_remote_code: bool, kwargs: dict) -> tuple[PreTrainedModel, ProcessorMixin]:
     where = {key: kwargs[key] for key in HUB_ARGUMENTS if key in kwargs} | {"trust_remote_code": trust_remote_code}
-    try:
+    with loader_faults(lambda error: cannot_load(name, error)):
         config = AutoConfig.from_pretrained(name, **where)
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(cannot_load(name, error)) from error
 
     model_class = auto_class(config)
     if type(config) in MODEL_MAPPING:
         # The check comes before the weights are read. Remote code is in no table, and is checked once it is loaded.
         check_dual_encoder(MODEL_MAPPING[type(config)], name, config)
-    try:
+    with loader_faults(lambda error: cannot_load(name, error)):
         model, report = model_class.from_pretrained(name, trust_remote_code=trust_remote_code, **kwargs | REPORTED)
-    except (OSError, ValueError) as error:
-        raise ValueError(cannot_load(name, error)) from error
     check_dual_encoder(type(model), name, config)
     check_complete(
         report,
@@ -118,13 +115,11 @@ def auto_class(config: PreTrainedConfig) -> type:
 
 
 def load_processor(name: str, where: dict) -> ProcessorMixin:
-    try:
+    with loader_faults(lambda error: no_processor(name, reason_of(error))):
         processor = AutoProcessor.from_pretrained(name, **where)
         # transformers prefers the torchvision backend whatever was saved. Its pixels differ by up to one grey level
         # from open_clip's, and from those that a student was trained on.
         processor.image_processor = AutoImageProcessor.from_pretrained(name, backend="pil", **where)
-    except (OSError, ValueError) as error:
-        raise ValueError(no_processor(name, str(error).strip().split("\n")[0].rstrip("."))) from error
     if not hasattr(processor, "tokenizer"):
         raise ValueError(no_processor(name, "there is no tokenizer"))
     # A CLIP tokenizer loads silently without its vocabulary, and maps every text to unknown tokens.
@@ -171,7 +166,7 @@ def unknown_name(name: str) -> str:
 
 
 def cannot_load(name: str, error: Exception) -> str:
-    reason = str(error).strip().split("\n")[0].rstrip(".")
+    reason = reason_of(error)
     if os.path.isdir(name):
         return (
             f"The folder {name!r} cannot be loaded as a model ({reason}). Allowed is what save_pretrained of a dual "

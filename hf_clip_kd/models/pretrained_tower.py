@@ -16,6 +16,7 @@ from transformers import (
 )
 
 from .completeness import REPORTED, check_complete
+from .loader_faults import loader_faults, reason_of
 from .loading import REQUIRED_METHODS
 from .names import LIBRARY_FORMS
 from .vlm_tower import RULE, ProjectedTower, is_vlm, load_projected_tower, load_vlm_tower, square_view
@@ -38,10 +39,8 @@ def load_pretrained_tower(
     Raises:
         ValueError: There is none, it has not all its weights, or no image processor.
     """
-    try:
+    with loader_faults(lambda error: cannot_load(name, error)):
         config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(cannot_load(name, error)) from error
     try:
         tower = (
             load_vlm_tower(name, trust_remote_code)
@@ -78,15 +77,16 @@ def load_image_processor(name: str, config: PreTrainedConfig, trust_remote_code:
     Raises:
         ValueError: There is none.
     """
-    try:
+
+    def message(error: Exception) -> str:
+        return (
+            f"{name!r} has a tower but no image processor that can be loaded ({reason_of(error)}). It must lie beside "
+            "the model. Call image_processor.save_pretrained(...) into that folder."
+        )
+
+    with loader_faults(message):
         # transformers prefers the torchvision backend whatever was saved. Its pixels are not those of training.
         image_processor = AutoImageProcessor.from_pretrained(name, backend="pil", trust_remote_code=trust_remote_code)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0].rstrip(".")
-        raise ValueError(
-            f"{name!r} has a tower but no image processor that can be loaded ({reason}). It must lie beside the "
-            "model. Call image_processor.save_pretrained(...) into that folder."
-        ) from error
     return square_view(image_processor, config) if is_vlm(config) else image_processor
 
 
@@ -95,13 +95,11 @@ def _load(name: str, config: PreTrainedConfig, trust_remote_code: bool, projecti
     # The check comes before the weights are read. Remote code is in no table, and is checked once it is loaded.
     if type(config) in MODEL_MAPPING:
         check_is_vision(MODEL_MAPPING[type(config)], repr(name))
-    try:
+    with loader_faults(lambda error: cannot_load(name, error)):
         # A dual encoder, or remote code, is AutoModel's.
         model, report = (vision_class(config, projection) or AutoModel).from_pretrained(
             name, dtype=torch.float32, trust_remote_code=trust_remote_code, **REPORTED
         )
-    except ValueError as error:
-        raise ValueError(cannot_load(name, error)) from error
     tower = image_tower(model, repr(name))
     check_complete(report, repr(name), tower, RULE, prefix="" if tower is model else "vision_model.")
     return tower
@@ -122,7 +120,7 @@ def vision_class(config: PreTrainedConfig, projection: bool = False) -> type[Pre
 
 
 def cannot_load(name: str, error: Exception) -> str:
-    reason = str(error).strip().split("\n")[0].rstrip(".")
+    reason = reason_of(error)
     where = "The folder" if os.path.isdir(name) else "No folder here, and on the Hugging Face Hub"
     return (
         f"{where} {name!r} cannot be loaded as a tower ({reason}). Allowed are {FORMS}. Check the name and the "

@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from enum import Enum
@@ -15,8 +16,9 @@ from typing import Any, get_type_hints
 import yaml
 
 from .argument_types import NULL, FlagParser, allowed_words, element_type, optional, placeholder
-from .foreign import ForeignFileError, read_yaml_text, yaml_faults
+from .foreign import ForeignFileError, read_yaml_text, root_node, yaml_faults
 from .help import HelpFormatter, ShowHelp, declaring_class, is_of_transformers
+from .tokens import holds_token, without_tokens
 
 _WORDS = {"allowed": "A recipe is a list of `name: value` lines.", "fix": "Correct it, see `--help-all`."}
 
@@ -86,7 +88,8 @@ class RecipeParser:
                 The flags. Without them, the flags of the process.
 
         Raises:
-            `ValueError`: If a flag, key or value does not fit or is missing, or a file cannot be read.
+            `ValueError`: If a flag, key or value does not fit, or is missing. A value holds a token, or a file cannot
+                be read.
         """
         argv = list(sys.argv[1:] if argv is None else argv)
         names = [name for name, field in self._fields.items() if field.init]
@@ -107,6 +110,12 @@ class RecipeParser:
                     f"`{name}` has no value: it stands neither on the command line nor in {config}. "
                     f"It takes {allowed_words(self._hints[name])}. "
                     f"Pass `--{name} VALUE` or add `{name}: VALUE` to the file."
+                )
+        for name, value in values.items():
+            if not _is_secret(name) and holds_token(repr(value)):
+                raise ValueError(
+                    f"An argument of this run holds a token of the Hub: `{name}`. Logs and recipe.yaml show all "
+                    "arguments, so none may hold a token. Take it out, and set HF_TOKEN or run `hf auth login`."
                 )
         self._given = set(values)
         return tuple(
@@ -163,7 +172,7 @@ class RecipeParser:
         with yaml_faults(path, **_WORDS):
             # The loader itself finds signs that YAML does not have.
             loader = _Loader(text)
-            root = loader.get_single_node()
+            root = root_node(loader, path, **_WORDS)
         items = [] if root is None else root.value
         if root is not None and not isinstance(root, yaml.MappingNode):
             raise ForeignFileError(
@@ -247,11 +256,18 @@ def _plain(value: Any) -> Any:
 def exit_with_one_line(main: Callable[[], Any]) -> None:
     """Run `main()`, and turn a `ValueError` into one line on stderr and exit code 2.
 
-    Other exceptions keep their traceback. With logging at DEBUG, a `ValueError` shows its traceback too.
+    Other exceptions keep their traceback. With logging at DEBUG, a `ValueError` shows its traceback too. None of them
+    shows a token of the Hub.
     """
     try:
         main()
     except ValueError as error:
-        logger.debug("Traceback of the error below", exc_info=True)
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        logger.debug("Traceback of the error below", exc_info=not holds_token(traceback.format_exc()))
+        sys.stderr.write(f"error: {without_tokens(' '.join(str(error).split()))}\n")
         raise SystemExit(2) from error
+    except Exception:
+        text = traceback.format_exc()
+        if not holds_token(text):
+            raise
+        sys.stderr.write(without_tokens(text))
+        raise SystemExit(1) from None

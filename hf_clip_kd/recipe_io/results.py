@@ -11,10 +11,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .foreign import fields, read_json
+from .foreign import fields, read_json, read_json_lines
+from .format_version import check_version, stamped
 
 logger = logging.getLogger(__name__)
 
+_WRITTEN = {
+    "allowed": "It must be as this package wrote it.",
+    "fix": "Restore it, or make it anew with the recipe that writes it.",
+}
 # Files that a run leaves in its folder.
 METRICS_NAME = "metrics.jsonl"
 COST_NAME = "cost.json"
@@ -70,7 +75,7 @@ def save_results(
         "language": "en",
         "config": config,
     } | dict(counts, **(details or {}))
-    write_whole(path, json.dumps(record, indent=2, allow_nan=False) + "\n")
+    write_whole(path, json.dumps(stamped(record, "result"), indent=2, allow_nan=False) + "\n")
     return path
 
 
@@ -157,6 +162,30 @@ def write_whole(path: Path, data: str | bytes) -> None:
         raise
 
 
+def read_written(path: Path) -> dict[str, Any]:
+    """
+    Read a JSON that this package wrote.
+
+    Raises:
+        ForeignFileError: The file is missing or damaged.
+    """
+    return read_json(path, **_WRITTEN)
+
+
+def read_written_lines(path: Path) -> list[dict[str, Any]]:
+    """
+    Read a file of this package with one JSON object on each line.
+
+    Raises:
+        ForeignFileError: The file is missing or damaged, or a line is no object.
+    """
+    rows = []
+    for number, row in read_json_lines(path, **_WRITTEN):
+        fields(row, {}, path, where=f"line {number}", **_WRITTEN)
+        rows.append(row)
+    return rows
+
+
 def remove_torn(folder: Path) -> None:
     """Remove the files that killed calls of [`write_whole`] left in a folder; no other process may write there now."""
     for path in folder.glob("*.tmp"):
@@ -168,11 +197,12 @@ def load_results(folder: str | Path) -> list[dict]:
     Return every result that [`save_results`] wrote in `folder`, by file name.
 
     Raises:
-        ForeignFileError: A JSON in the folder is no result.
+        ForeignFileError: A JSON in the folder is no result, or one of a later version of the package.
     """
     words = {"allowed": "A result is a JSON that `save_results` wrote.", "fix": "Evaluate again, or move it away."}
     records = {path: read_json(path, **words) for path in sorted(Path(folder).glob("*.json"))}
     for path, record in records.items():
+        check_version(record, path, "result")
         fields(record, {"dataset": str, "task": str, "metrics": dict}, path, where="the file", **words)
     return list(records.values())
 

@@ -10,7 +10,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from ..hub.cards import write_card
-from ..recipe_io.results import COST_NAME, save_cost, write_whole
+from ..recipe_io.foreign import ForeignFileError
+from ..recipe_io.format_version import check_version
+from ..recipe_io.results import COST_NAME, read_written, save_cost, write_whole
 from .report.metrics import IMAGES
 from .running.answers import vqa_folder
 from .running.arguments import StudyArguments
@@ -34,7 +36,8 @@ def collect_students(root: Path, configs: Path, runs: Path) -> list[Path]:
         `list[Path]`: The folders, `NAME_TEACHER_OBJECTIVE_...` with the axes that vary.
 
     Raises:
-        ValueError: If there is no `study.json`, or a stage that a card needs has not ended.
+        ValueError: If there is no `study.json`, or another version wrote it. Also if a stage that a card needs has
+            not ended.
     """
     path = root / "study.json"
     if not path.is_file():
@@ -42,7 +45,17 @@ def collect_students(root: Path, configs: Path, runs: Path) -> list[Path]:
             f"`--study {root}` holds no study.json. It must be the output folder of a study. "
             "Run `python recipes/study.py` first."
         )
-    plan = Plan(StudyArguments(**json.loads(path.read_text(encoding="utf-8"))["config"]), configs)
+    record = read_written(path)
+    check_version(record, path, "study")
+    try:
+        plan = Plan(StudyArguments(**record["config"]), configs)
+    except (KeyError, TypeError) as error:
+        raise ForeignFileError(
+            path,
+            f"its `config` is that of another version ({error})",
+            allowed="Cards are made of a study that this version can run.",
+            fix="Run the study again: `python recipes/study.py --config ...`.",
+        ) from error
     firsts: dict[Cell, Cell] = {}
     for cell in plan.cells:
         firsts.setdefault(replace(cell, seed=0, vlm_seed=None), cell)
@@ -123,4 +136,4 @@ def _representation(plan: Plan, measured: Measured, root: Path) -> dict[str, Any
 
 def _cost(measured: Measured, root: Path) -> dict[str, Any]:
     """Return the cost of the architecture, which the study measures once."""
-    return json.loads((root / measured.cost.output / COST_NAME).read_text(encoding="utf-8"))["this model"]
+    return read_written(root / measured.cost.output / COST_NAME)["this model"]

@@ -10,7 +10,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ..recipe_io.results import write_whole
+from ..recipe_io.foreign import ForeignFileError, fields
+from ..recipe_io.format_version import CURRENT, check_version
+from ..recipe_io.format_version import NAME as VERSION
+from ..recipe_io.results import read_written, write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -31,20 +34,31 @@ def mark_complete(folder: Path, run: dict[str, Any]) -> None:
     files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
     for path in [*files.values(), *(path for path in folder.rglob("*") if path.is_dir())]:
         _to_disk(path)
-    mark = {"run": run, "files": {name: path.stat().st_size for name, path in files.items()}}
+    mark = {
+        VERSION: CURRENT["checkpoint"],
+        "run": run,
+        "files": {name: path.stat().st_size for name, path in files.items()},
+    }
     write_whole(folder / MARK, json.dumps(mark, indent=2) + "\n")
     for path in (folder, folder.parent):
         _to_disk(path)
 
 
 def why_incomplete(folder: Path) -> str | None:
-    """Return the reason why a checkpoint is torn, in words; `None` if it is complete."""
-    try:
-        files = dict(json.loads((folder / MARK).read_text(encoding="utf-8"))["files"])
-    except FileNotFoundError:
+    """
+    Return the reason why a checkpoint is torn, in words; `None` if it is complete.
+
+    Raises:
+        ForeignFileError: A later version of the package wrote it.
+    """
+    if not (folder / MARK).is_file():
         return f"it has no {MARK}, which is written last"
-    except (ValueError, KeyError, TypeError):
+    try:
+        mark = read_written(folder / MARK)
+        files = _checked(mark, folder)
+    except ForeignFileError:
         return f"its {MARK} is damaged"
+    check_version(mark, folder / MARK, "checkpoint")
     for name, size in files.items():
         path = folder / name
         if not path.is_file():
@@ -56,13 +70,21 @@ def why_incomplete(folder: Path) -> str | None:
 
 def read_run(folder: Path) -> dict[str, Any]:
     """Return the description of a complete checkpoint's run, as [`mark_complete`] wrote it."""
-    return json.loads((folder / MARK).read_text(encoding="utf-8"))["run"]
+    return read_written(folder / MARK)["run"]
 
 
 def has_optimizer(folder: Path) -> bool:
     """Return whether a complete checkpoint holds the state of the optimizer, without which no run resumes exactly."""
-    files = json.loads((folder / MARK).read_text(encoding="utf-8"))["files"]
-    return any(OPTIMIZER.match(name) for name in files)
+    return any(OPTIMIZER.match(name) for name in read_written(folder / MARK)["files"])
+
+
+def _checked(mark: dict[str, Any], folder: Path) -> dict[str, int]:
+    """Return name and size of each file that a mark lists."""
+    words = {"allowed": "It must be the mark of a checkpoint.", "fix": "Resume from another checkpoint."}
+    run, files = fields(mark, {"run": dict, "files": dict}, folder / MARK, where="the file", **words)
+    fields(run, {"engine": str, "arguments": dict | None}, folder / MARK, where="`run`", **words)
+    sizes = fields(files, dict.fromkeys(files, int), folder / MARK, where="`files`", **words)
+    return dict(zip(files, sizes, strict=True))
 
 
 def last_complete(output_dir: Path) -> Path | None:

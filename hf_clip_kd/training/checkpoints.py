@@ -205,7 +205,8 @@ class Checkpoints:
 
 def _comparable(then: dict[str, Any], now: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return two identities with the flags that both know: another version may have others."""
-    then, now = {"arguments": {}} | then, {"arguments": {}} | now
+    # Checkpoints of format version 1 have no flags.
+    then, now = ({**run, "arguments": run.get("arguments") or {}} for run in (then, now))
     both = then["arguments"].keys() & now["arguments"].keys()
     return tuple(run | {"arguments": {name: run["arguments"][name] for name in sorted(both)}} for run in (then, now))
 

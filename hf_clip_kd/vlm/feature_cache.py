@@ -13,8 +13,6 @@ import torch
 from accelerate import PartialState
 from filelock import FileLock
 from PIL import Image
-from safetensors import safe_open
-from safetensors.torch import save
 from tqdm import tqdm
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 from transformers.image_utils import make_flat_list_of_images
@@ -23,13 +21,18 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from ..data.reading.images import image_path
 from ..models import inner_tower
 from ..models.towers.checksum import tower_checksum
-from ..recipe_io.results import remove_torn, write_whole
+from ..recipe_io.checked_tensors import read_metadata, read_tensors, write_tensors
+from ..recipe_io.foreign import parse_json
+from ..recipe_io.format_version import CURRENT, check_version
+from ..recipe_io.format_version import NAME as VERSION
+from ..recipe_io.results import remove_torn
 from .collator import count_image_tokens
 from .tiles import has_tiles
 
 logger = logging.getLogger(__name__)
 
 SHARD = 2048  # Images per file.
+_FIX = "Delete this file: its features are computed anew."
 
 
 def image_name(image: dict | Image.Image) -> str:
@@ -60,7 +63,7 @@ class FeatureCache:
             Type of the stored numbers.
 
     Raises:
-        ValueError: The folder holds features of another tower, layer, image processing or dtype.
+        ValueError: The folder holds features of another tower, layer, image processing or dtype, or a damaged file.
     """
 
     def __init__(
@@ -99,7 +102,7 @@ class FeatureCache:
         Return the hidden states (layers, tokens, width) of an undecoded image, or of a picture.
 
         Raises:
-            ValueError: The image is not in the cache.
+            ValueError: The image is not in the cache, or its file is damaged.
         """
         name = image_name(image)
         if name not in self._places:
@@ -109,8 +112,7 @@ class FeatureCache:
             )
         path, row = self._places[name]
         if path not in self._mapped:
-            with safe_open(path, framework="pt") as file:
-                self._mapped[path] = file.get_tensor("features")  # a view of the mapped file, which nothing reads yet
+            self._mapped[path] = read_tensors(path, fix=_FIX)["features"]
         return self._mapped[path][row]
 
     def add(
@@ -169,16 +171,17 @@ class FeatureCache:
             features.append(states.to("cpu", self.dtype))
         digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
         path = self.folder / f"features-{digest}.safetensors"
-        metadata = self.belongs_to | {"names": json.dumps(names)}
-        write_whole(path, save({"features": torch.cat(features).contiguous()}, metadata=metadata))
+        metadata = {VERSION: str(CURRENT["feature cache"])} | self.belongs_to | {"names": json.dumps(names)}
+        write_tensors(path, {"features": torch.cat(features)}, metadata)
 
     def _read_all(self) -> None:
         for path in sorted(self.folder.glob("features-*.safetensors")):
             self._read(path)
 
     def _read(self, path: Path) -> None:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata()
+        metadata = read_metadata(path, _FIX)
+        version = metadata.get(VERSION, "1")
+        check_version({VERSION: int(version) if version.isdigit() else version}, path, "feature cache")
         differs = [name for name, value in self.belongs_to.items() if metadata.get(name) != value]
         if differs:
             told = "; ".join(
@@ -188,7 +191,9 @@ class FeatureCache:
                 f"The feature cache {self.folder} belongs to another vision tower ({told}). A cache serves one tower, "
                 "with one choice of layers, image processing and dtype. Give another folder, or delete this one."
             )
-        self._places |= {name: (path, row) for row, name in enumerate(json.loads(metadata["names"]))}
+        words = {"allowed": "It must hold the names of its images.", "fix": _FIX}
+        names = parse_json(metadata.get("names", ""), path, where="the list of images", **words)
+        self._places |= {name: (path, row) for row, name in enumerate(names)}
 
 
 @contextlib.contextmanager

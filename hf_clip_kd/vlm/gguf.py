@@ -7,6 +7,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTra
 from transformers.utils import is_gguf_available
 
 from ..models.completeness import SAVE_RULE, load_complete
+from ..models.loader_faults import loader_faults, reason_of
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +44,14 @@ def load_gguf(name: str, dtype: torch.dtype = torch.float32) -> tuple[PreTrained
         )
     place, _, file = name.rpartition("//" if "//" in name else "/")
     place = place or "."
-    try:
+
+    def message(error: Exception) -> str:
+        return (
+            f"language_model={name!r} cannot be read ({reason_of(error)}). It must be a whole GGUF file of a causal "
+            "language model that transformers knows. Check the path, or download the file again."
+        )
+
+    with loader_faults(message):
         unpacked = load_complete(
             AutoModelForCausalLM,
             place,
@@ -53,12 +61,6 @@ def load_gguf(name: str, dtype: torch.dtype = torch.float32) -> tuple[PreTrained
             quantization_config=GgufConfig(dequantize=True),
         )
         tokenizer = AutoTokenizer.from_pretrained(place, gguf_file=file)
-    except (OSError, ValueError, LookupError, NotImplementedError) as error:
-        reason = str(error).strip().split("\n")[0].rstrip(".")
-        raise ValueError(
-            f"language_model={name!r} cannot be read ({reason}). It must be a whole GGUF file of a causal language "
-            "model that transformers knows. Check the path, or download the file again."
-        ) from error
     config = {key: value for key, value in unpacked.config.to_dict().items() if key != "quantization_config"}
     model = AutoModelForCausalLM.from_config(type(unpacked.config).from_dict(config), dtype=dtype)
     model.load_state_dict(unpacked.state_dict())

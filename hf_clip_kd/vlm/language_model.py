@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.tokenization_utils_base import AddedToken
 
 from ..models.completeness import REPORTED, SAVE_RULE, check_complete
+from ..models.loader_faults import loader_faults, reason_of
 from .gguf import is_gguf, load_gguf
 
 IMAGE_TOKEN = "<image>"
@@ -35,18 +36,19 @@ def load_language_model(
     if is_gguf(name):
         model, own = load_gguf(name, dtype)
         return model, copy.deepcopy(tokenizer) if tokenizer else own
-    try:
+
+    def message(error: Exception) -> str:
+        return (
+            f"language_model={name!r} cannot be loaded ({reason_of(error)}). Allowed are a folder or Hub id of a "
+            "causal language model of transformers with its tokenizer, FOLDER//FILE.gguf, or such a model with "
+            "tokenizer=.... Check the name and the network."
+        )
+
+    with loader_faults(message):
         model, report = AutoModelForCausalLM.from_pretrained(
             name, dtype=dtype, trust_remote_code=trust_remote_code, **REPORTED
         )
         tokenizer = tokenizer or AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().split("\n")[0].rstrip(".")
-        raise ValueError(
-            f"language_model={name!r} cannot be loaded ({reason}). Allowed are a folder or Hub id of a causal "
-            "language model of transformers with its tokenizer, FOLDER//FILE.gguf, or such a model with "
-            "tokenizer=.... Check the name and the network."
-        ) from error
     check_complete(report, f"language_model={name!r}", model, SAVE_RULE)
     return model, copy.deepcopy(tokenizer)
 

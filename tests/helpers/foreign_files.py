@@ -47,6 +47,7 @@ TALK = {
     "conversations": [{"from": "human", "value": "red?"}, {"from": "gpt", "value": "y"}],
 }
 QUESTION = {"image": "1.jpg", "question": "red?", "answers": ["red", "1"], "type": "color"}
+MEMBER = {"weights": "red", "dims": {"embed_dim": 4}, "logit_scale": 1.0, "logit_bias": None, "image_grid": None}
 EMOJI = b"hexcode,group,subgroups,annotation,tags,skintone\n1F408,animals,red,cat,red,\n"
 
 
@@ -62,7 +63,7 @@ def parsed(path):
 
 def student(path):
     with named(path):
-        return read_config(read_json(path, allowed="", fix=""), path).to_json_string()
+        return read_config(read_json(path, allowed="It must be a student.", fix="Repair it."), path).to_json_string()
 
 
 def aside(path, name, content):
@@ -220,7 +221,7 @@ READERS = {
     "study": ("study.json", {"cells": ["red", "1"], "config": {"vlm": []}, "teachers": {}}, study),
     "cache": (
         "cache.json",
-        {"teachers": [{"dims": {}}], "settings": {"red": 1}, "request": {}},
+        {"teachers": [MEMBER], "settings": {"augmentations": 1, "red": 1}, "request": {}},
         lambda path: manifest.read(path.parent),
     ),
     "open_clip": (

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2]
 TESTS = ROOT / "tests"
 HELPERS = TESTS / "helpers"
 # Folders of tests that have no one source.
-OTHERS = {"bench", "gpu", "helpers", "invariants", "peers", "survival"}
+OTHERS = {"bench", "fuzz", "gpu", "helpers", "invariants", "peers", "survival"}
 FILES = sorted(TESTS.rglob("*.py"))
 
 

@@ -67,3 +67,18 @@ def test_a_stored_row_is_a_view_of_the_file(tmp_path):
     cache = store(tmp_path, model, processor, samples)
     red, clear = (cache(question_picture(sample)) for sample in samples[:2])
     assert red.untyped_storage().data_ptr() == clear.untyped_storage().data_ptr()
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    model, processor = make_model()
+    cache = store(tmp_path, model, processor, questions())
+    (path,) = tmp_path.glob("features-*")
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(ValueError, match=f"{path.name}: its checksum is .*Delete this file"):
+        FeatureCache(tmp_path, model, processor)(question_picture(questions()[0]))
+    for text, told in ((b"[]", "cannot be read"), (data.replace(b'"2"', b'"9"', 1), "format version 9")):
+        path.write_bytes(text)
+        with pytest.raises(ValueError, match=f"{path.name}: .*{told}"):
+            FeatureCache(tmp_path, model, processor)
+    assert len(cache) == 3

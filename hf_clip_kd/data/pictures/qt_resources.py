@@ -10,6 +10,7 @@ from pathlib import Path
 from ...recipe_io.foreign import ForeignFileError
 
 _COMPRESSED, _FOLDER = 1, 2
+_MAX_CONTENT = 2**28  # Bytes of an unpacked file at most.
 
 
 def read_qt_resources(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -38,8 +39,13 @@ class _Resources:
         self.data = data
         version, self.tree, self.contents, self.names = struct.unpack_from(">4I", data, 4)
         self.node_size = 14 if version == 1 else 22  # Later versions end with a time.
+        self.met: set[int] = set()
 
     def files(self, node: int = 0, folder: str = "") -> Iterator[tuple[str, bytes]]:
+        # A folder that two folders share would be read again and again, in a chain of them for ever.
+        if node in self.met:
+            raise ValueError("a file or folder of it stands in two folders")
+        self.met.add(node)
         start = self.tree + node * self.node_size
         name, flags = struct.unpack_from(">IH", self.data, start)
         path = folder + self._name(name) if node else ""
@@ -61,5 +67,11 @@ class _Resources:
         content = self.data[start + 4 : start + 4 + length]
         if len(content) < length:
             raise ValueError("a content is cut off")
+        if not compressed:
+            return content
         # The size of the whole stands before the compressed bytes.
-        return zlib.decompress(content[4:]) if compressed else content
+        packed = zlib.decompressobj()
+        unpacked = packed.decompress(content[4:], _MAX_CONTENT)
+        if not packed.eof:
+            raise ValueError(f"a content is cut off, or unpacks to more than {_MAX_CONTENT:,} bytes")
+        return unpacked

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ...recipe_io.tokens import without_tokens
 from .cells import image_cell, short
 from .transparency import flatten
 from .worker_counts import SLOTS, WorkerCounts, too_many, worker_slot
@@ -28,6 +29,7 @@ MAX_PIXELS = 2**26
 MAX_ASPECT = 100
 """Longer strips are skipped: CLIP's shortest-edge resize would blow a 1 x 5000 line up to 224 x 1,120,000."""
 
+_PROGRAMS = ("EPS", "WMF")  # Pillow starts Ghostscript or Windows to draw them. A hostile file may use these.
 _PPM = re.compile(rb"P6\s(\d{1,5}) (\d{1,5})\s255\s")  # Comments and other depths are left to Pillow.
 _ORIENTATION = 0x0112
 _TURNS = dict(enumerate(map(Image.Transpose, (0, 3, 1, 5, 4, 6, 2)), start=2))
@@ -145,6 +147,8 @@ def _open(value: Any) -> Image.Image:
 
 def _check_shape(image: Image.Image, value: Any, min_side: int | None) -> None:
     """Refuse an unusable image before its pixels are unpacked; ask a JPEG for a smaller version of itself."""
+    if image is not value and image.format in _PROGRAMS:
+        raise BrokenImageError(f"a file of {image.format}, which only another program can draw")
     width, height = image.size
     if not min(width, height) or max(width, height) > MAX_ASPECT * min(width, height):
         raise BrokenImageError(f"{width} x {height} pixels: sides differ by more than {MAX_ASPECT} times")
@@ -259,7 +263,8 @@ class BrokenImages:
             return
         self.counts.add("broken", len(broken))
         for name, reason in broken:
-            self._name(name, reason, self.kept[worker_slot()])
+            # The address of a picture may hold a token.
+            self._name(without_tokens(name), without_tokens(reason), self.kept[worker_slot()])
         total = self.seen
         if too_many(self.broken, total, self.max_fraction, least=self.min_seen, ended=False):
             name, reason = broken[-1]

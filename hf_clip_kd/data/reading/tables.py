@@ -96,7 +96,7 @@ def read_json(file: BinaryIO, name: str, *, field: str | None = None) -> Iterato
         rest = file.read()
         try:
             rows = json.loads(first + rest)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             if field is not None or (in_list and not _is_json(first)):
                 raise ValueError(f"{name!r} is not JSON: {error}") from error
             file = io.BytesIO(rest)  # The first line is damaged.
@@ -110,7 +110,7 @@ def read_json(file: BinaryIO, name: str, *, field: str | None = None) -> Iterato
             key = f"{name}, line {number}"
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 yield {"__key__": key, ERROR: f"the line is not JSON: {error}"}
             else:
                 yield _object(row, key)
@@ -119,7 +119,7 @@ def read_json(file: BinaryIO, name: str, *, field: str | None = None) -> Iterato
 def _is_json(line: bytes) -> bool:
     try:
         json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True
 

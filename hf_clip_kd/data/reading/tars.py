@@ -17,10 +17,27 @@ MAX_MEMBER = 2**28
 
 _MAX_SIZE = 2**36  # A larger size is damage. `tarfile` would search for the end of such a file for hours.
 _BUFFER = 2**18
+# Entries that hold the long name and the attributes of the next file, and their largest size.
+_NAMES = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+_MAX_NAMES = 2**20
 
 
 class _Header(tarfile.TarInfo):
     """Header that reports damage. `tarfile` takes a damaged header, except the first, for the end of the tar."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> tarfile.TarInfo:
+        header = super().frombuf(buf, encoding, errors)
+        # `tarfile` reads such an entry at once. A packed tar of a megabyte may hold gigabytes of zeros.
+        if header.type in _NAMES and header.size > _MAX_NAMES:
+            raise tarfile.ReadError(f"a header claims {header.size:,} bytes for the name of a file")
+        return header
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> tarfile.TarInfo:

@@ -2,13 +2,12 @@
 
 import re
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ...models.loader_faults import loader_faults, reason_of
 from ..open_clip import CONFIG as OPEN_CLIP_CONFIG
 
 LAYOUTS = ("open_clip", "clip_kd", "tinyclip", "mobileclip")
@@ -28,15 +27,16 @@ def weights_in(folder: Path) -> Path:
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Return the weights in a file in fp32, without what training wrapped around them."""
-    try:
-        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except (OSError, RuntimeError, UnpicklingError, SafetensorError, EOFError) as error:
-        reason = str(error).strip().split("\n")[0].rstrip(".")
-        raise ValueError(
-            f"The checkpoint {str(path)!r} cannot be read ({type(error).__name__}: {reason}). Allowed are "
+
+    def message(error: Exception) -> str:
+        return (
+            f"The checkpoint {str(path)!r} cannot be read ({type(error).__name__}: {reason_of(error)}). Allowed are "
             ".safetensors files and pickles of tensors alone (weights_only=True). Load another with its own code and "
             "save its state_dict()."
-        ) from error
+        )
+
+    with loader_faults(message):
+        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     for key in ("state_dict", "model"):
         state = state.get(key, state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):

@@ -17,7 +17,7 @@ from huggingface_hub import CardData, DatasetCardData, ModelCardData
 
 from ...losses.base import NOTATION
 from ...models.names import is_hub_id
-from ...recipe_io.results import write_whole
+from ...recipe_io.results import read_written, write_whole
 from .folder import FACTS_NAME, CardFolder, nested_table, shown
 from .licences import inherit, licence_of, metadata
 from .markdown import Markdown, code, count, environment, public, table
@@ -103,7 +103,7 @@ def record_sources(folder: str | Path) -> None:
     """
     path, found = Path(folder, FACTS_NAME), sources(read_recipe(Path(folder)))
     if path.is_file() or any(is_hub_id(source.name) for source in found):
-        facts = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        facts = read_written(path) if path.is_file() else {}
         write_whole(path, json.dumps(facts | {"sources": found}, indent=2) + "\n")
 
 
@@ -127,9 +127,20 @@ def render_card(folder: str | Path) -> str:
         last part. A user's names and captions are shown as text.
 
     Raises:
-        ValueError: The folder holds neither a model nor a teacher cache.
+        ValueError: The folder holds neither a model nor a teacher cache, or a file in it is damaged.
     """
-    card = CardFolder(Path(folder))
+    try:
+        return _rendered(CardFolder(Path(folder)))
+    # A card shows dozens of values from a dozen files. Each may have another type in a file that was changed.
+    except (LookupError, TypeError, AttributeError, ArithmeticError, OverflowError) as error:
+        raise ValueError(
+            f"No card can be made of {str(folder)!r}: a value in its files is missing or has another type "
+            f"({type(error).__name__}: {error}). The files must be as the recipes wrote them: config.json, "
+            "recipe.yaml, card.json, cost.json and results/*.json. Restore the file that was changed."
+        ) from error
+
+
+def _rendered(card: CardFolder) -> str:
     licence, warnings = licence_of_folder(card)
     context = {
         "metadata": Markdown(card_data(card, licence).to_yaml()),

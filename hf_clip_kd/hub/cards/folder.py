@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from ...losses.specification import defects
+from ...recipe_io.results import read_written
 from .loading import loading
 from .markdown import Markdown, code, plain, public, table
 from .scores import own_scores, scores_in
@@ -75,7 +76,7 @@ class CardFolder:
 
     def _json(self, name: str) -> dict[str, Any]:
         path = self.path / name
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return read_written(path) if path.is_file() else {}
 
     @property
     def kind(self) -> str:

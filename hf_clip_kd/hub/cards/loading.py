@@ -7,6 +7,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from ...recipe_io.results import read_written
+
 # Image towers that `build_llava` takes from the folder of a dual encoder.
 TOWERS = ("clip", "timm_clip", "siglip")
 
@@ -49,9 +51,7 @@ def loading(path: Path, config: dict[str, Any], place: str, on_hub: bool) -> dic
         "trust": ", trust_remote_code=True" if remote else "",
         "on_hub": on_hub,
         "open_clip": json.dumps(("hf-hub:" if on_hub else "local-dir:") + place) if open_clip else None,
-        "vision_class": json.loads(vision.read_text(encoding="utf-8"))["architectures"][0]
-        if vision.is_file()
-        else None,
+        "vision_class": read_written(vision)["architectures"][0] if vision.is_file() else None,
         "onnx": sorted(file.name for file in (path / "onnx").glob("*.onnx")),
         "tower": config.get("model_type") in TOWERS,
     }

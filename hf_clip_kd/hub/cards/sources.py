@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 
 from ...models.names import LIBRARIES, is_hub_id, parse_name
 from ...recipe_io.foreign import read_yaml
+from ...recipe_io.results import read_written
 from .markdown import public
 
 # Names of `datasets`' builders; `data_dir` or `data_files` name their files.
@@ -120,7 +120,7 @@ def hub_model(name: str) -> str | None:
         return LIBRARIES[parsed.kind].hub_id(parsed)
     card = Path(name, "card.json")
     if card.is_file():  # The folder was pushed itself.
-        return json.loads(card.read_text(encoding="utf-8")).get("repo_id")
+        return read_written(card).get("repo_id")
     return _hub_id(name)
 
 

@@ -4,7 +4,7 @@ from .fault import ForeignFileError, kind_of
 from .fields import FieldError, convert, fields
 from .json_text import parse_json, read_json, read_json_lines, read_json_samples
 from .text import decode, read_text
-from .yaml_text import read_yaml, read_yaml_text, yaml_faults
+from .yaml_text import read_yaml, read_yaml_text, root_node, yaml_faults
 
 __all__ = [
     "FieldError",
@@ -20,5 +20,6 @@ __all__ = [
     "read_text",
     "read_yaml",
     "read_yaml_text",
+    "root_node",
     "yaml_faults",
 ]

@@ -13,6 +13,9 @@ from .fault import ForeignFileError, kind_of
 from .json_text import ESCAPED_HALF, HALF_PAIR, HALF_PAIR_PROBLEM
 from .text import read_text
 
+MAX_VALUES = 1_000_000
+"""Largest number of values in a file, with its anchors written out."""
+
 
 def read_yaml(path: str | Path, *, allowed: str, fix: str) -> dict[str, Any]:
     """
@@ -26,12 +29,14 @@ def read_yaml(path: str | Path, *, allowed: str, fix: str) -> dict[str, Any]:
         `dict`; empty for an empty file.
 
     Raises:
-        ForeignFileError: As in [`read_text`], or the file is no YAML, or holds no mapping.
+        ForeignFileError: As in [`read_text`] and [`root_node`], or the file is no YAML, or holds no mapping.
     """
     words = {"allowed": allowed, "fix": fix}
     text = read_yaml_text(path, **words)
     with yaml_faults(path, **words):
-        content = yaml.safe_load(text)
+        loader = yaml.SafeLoader(text)
+        node = root_node(loader, path, **words)
+        content = None if node is None else loader.construct_document(node)
     if content is not None and not isinstance(content, dict):
         raise ForeignFileError(path, f"it holds {kind_of(content)}, not a dict", **words)
     return content or {}
@@ -53,6 +58,32 @@ def read_yaml_text(path: str | Path, *, allowed: str, fix: str) -> str:
                     problem = f"line {token.start_mark.line + 1} {HALF_PAIR_PROBLEM}"
                     raise ForeignFileError(path, problem, allowed=allowed, fix=fix)
     return text
+
+
+def root_node(loader: yaml.SafeLoader, path: str | Path, *, allowed: str, fix: str) -> yaml.Node | None:
+    """
+    Return the node of the whole content, `None` for an empty file.
+
+    Raises:
+        ForeignFileError: Its anchors stand for more than `MAX_VALUES` values, or an anchor holds itself.
+    """
+    node = loader.get_single_node()
+    sizes: dict[int, int | None] = {}
+
+    def size(node: yaml.Node) -> int:
+        # A few lines of anchors, each a list of the one before, may stand for billions of values.
+        known = sizes.setdefault(id(node), None)
+        if known is None and not isinstance(node, yaml.ScalarNode):
+            sizes[id(node)] = MAX_VALUES + 1  # It stands while the parts are counted: a loop counts as too many.
+            pairs = isinstance(node, yaml.MappingNode)
+            parts = [part for pair in node.value for part in pair] if pairs else node.value
+            known = sizes[id(node)] = min(1 + sum(map(size, parts)), MAX_VALUES + 1)
+        return known or 1
+
+    if node is not None and size(node) > MAX_VALUES:
+        problem = f"its anchors stand for more than {MAX_VALUES:,} values, or for themselves"
+        raise ForeignFileError(path, problem, allowed=allowed, fix=fix)
+    return node
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...recipe_io.foreign import fields, read_json
+from ...recipe_io.format_version import check_version
 from .graded import graded, type_counts
 from .merge import merged
 from .metrics import METERS, ZERO_SHOT, Metric, question_types
@@ -187,8 +188,8 @@ def read_study(folder: str | Path, *, leave_out_blind: bool = False) -> Study:
             Leave out the questions that the blind model answers right. `study.json` may demand it, too.
 
     Raises:
-        ValueError: There is no `study.json`, or no cell that is done. Or `ungraded` names an unknown type. Or no
-            question can be left out, see [`without_blind`].
+        ValueError: There is no `study.json`, or a later version of the package wrote it. No cell is done, `ungraded`
+            names an unknown type, or no question can be left out, see [`without_blind`].
     """
     folder = Path(folder)
     if not (folder / "study.json").is_file():
@@ -198,6 +199,7 @@ def read_study(folder: str | Path, *, leave_out_blind: bool = False) -> Study:
         )
     words = {"allowed": "It must be a file that a study wrote.", "fix": "Run `python recipes/study.py` again."}
     record = read_json(folder / "study.json", **words)
+    check_version(record, folder / "study.json", "study")
     kinds = {"cells": list[str], "config": dict, "teachers": dict, "references": dict | None, "towers": list | None}
     names, _, teachers, *_ = fields(record, kinds, folder / "study.json", where="the file", **words)
     fields(teachers, dict.fromkeys(teachers, dict), folder / "study.json", where="`teachers`", **words)

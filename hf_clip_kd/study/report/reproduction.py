@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ import numpy as np
 from scipy import stats
 
 from ...hub.cards.markdown import Markdown, code, environment, table
-from ...recipe_io.results import write_whole
+from ...recipe_io.results import read_written, write_whole
 from .metrics import signed
 from .sentences import bounds
 from .statistics import CONFIDENCE, Estimate
@@ -190,7 +189,7 @@ def _read(folder: Path) -> dict[str, Any]:
             f"{str(folder)!r} holds no `{SUMMARY}`. It must be the folder of a study with its report. Run "
             f"`python recipes/study_report.py {folder}` first."
         )
-    return json.loads(path.read_text(encoding="utf-8"))
+    return read_written(path)
 
 
 def _table(found: list[Again]) -> Markdown | None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from ...recipe_io.foreign import read_json
-from ...recipe_io.results import load_results, result_path
+from ...recipe_io.results import load_results, read_written, read_written_lines, result_path
 from .readings import VALIDATION
 from .stages import Stage
 
@@ -87,7 +86,7 @@ def image_tokens(stage: Stage, root: Path) -> int | None:
     """Return the tokens that the language model gets of an image, or `None` before its training has ended."""
     training = [need for need in answering_stages(stage) if need.kind == "vlm"][-1]
     path = root / training.output / "config.json"
-    return json.loads(path.read_text(encoding="utf-8")).get("image_seq_length") if path.is_file() else None
+    return read_written(path).get("image_seq_length") if path.is_file() else None
 
 
 def averaged(parts: list[dict[str, Any]]) -> dict[str, Any]:
@@ -122,8 +121,7 @@ def _share(record: dict[str, Any]) -> float | None:
 def _samples(record: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
     names = {name: record[name] for name in ("dataset", "model", "task")}
     path = result_path(folder, pretrained=record.get("pretrained", ""), **names)
-    lines = (folder / "samples" / f"{path.stem}.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
+    return read_written_lines(folder / "samples" / f"{path.stem}.jsonl")
 
 
 def _single(questions: list[dict[str, Any]]) -> dict[str, list | None]:

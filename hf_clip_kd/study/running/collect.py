@@ -13,7 +13,16 @@ from typing import Any
 import torch
 import transformers
 
-from ...recipe_io.results import COST_NAME, METRICS_NAME, data_name, load_results, write_whole
+from ...recipe_io.format_version import stamped
+from ...recipe_io.results import (
+    COST_NAME,
+    METRICS_NAME,
+    data_name,
+    load_results,
+    read_written,
+    read_written_lines,
+    write_whole,
+)
 from .answers import NOTHING, answering_stages, answers_block, averaged, image_tokens, tables_block, validation_score
 from .grid import Cell, Reader
 from .plan import Measured, Plan
@@ -116,7 +125,7 @@ def write_study(plan: Plan, root: Path) -> Path:
         "config": config,
     }
     path = root / "study.json"
-    write_whole(path, json.dumps(record, indent=1, allow_nan=False) + "\n")
+    write_whole(path, json.dumps(stamped(record, "study"), indent=1, allow_nan=False) + "\n")
     return path
 
 
@@ -231,8 +240,7 @@ def _length(training: Stage | None, root: Path) -> tuple[float | None, int | Non
     """Return the epochs and steps of a training that has ended."""
     if training is None or training.record(root) is None:
         return None, None
-    lines = (root / training.output / METRICS_NAME).read_text(encoding="utf-8").splitlines()
-    last, arguments = json.loads(lines[-1]), training.arguments
+    last, arguments = read_written_lines(root / training.output / METRICS_NAME)[-1], training.arguments
     if "datasets" in arguments or arguments.get("streaming"):
         # A stream has no end: the Trainer takes all that it reads for one epoch.
         return arguments.get("num_train_epochs", last["epoch"]), last["step"]
@@ -242,7 +250,7 @@ def _length(training: Stage | None, root: Path) -> tuple[float | None, int | Non
 def _cost(stage: Stage | None, root: Path) -> dict[str, float]:
     if stage is None or stage.record(root) is None:
         return {}
-    cost = json.loads((root / stage.output / COST_NAME).read_text(encoding="utf-8"))["this model"]
+    cost = read_written(root / stage.output / COST_NAME)["this model"]
     text = {"text_parameters": cost["text"]["parameters"]} if "text" in cost else {}
     return {"vision_parameters": cost["image"]["parameters"], **text, "images_per_second": cost["image"]["per_second"]}
 
@@ -255,7 +263,7 @@ def _oracles(plan: Plan, root: Path) -> dict[str, dict[str, float]]:
         # The output of a stage lies in the study's folder.
         path = (Path() if isinstance(model, str) else root) / model / "oracle.json"
         if path.is_file():
-            scores = json.loads(path.read_text(encoding="utf-8"))
+            scores = read_written(path)
             by_type = {f"{kind}/accuracy": value for kind, value in scores["by_type"].items()}
             found[name] = {"accuracy": scores["accuracy"]} | by_type
     return found

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from ...recipe_io.results import write_whole
+from ...recipe_io.results import read_written, write_whole
 
 ARGUMENTS, DONE = "arguments.yaml", "stage.json"
 STAGES = PurePosixPath("stages")
@@ -115,7 +115,7 @@ class Stage:
     def record(self, root: Path) -> dict[str, Any] | None:
         """Return the record that was written when the stage was done, or `None`."""
         path = root / self.folder / DONE
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        return read_written(path) if path.is_file() else None
 
     def is_whole(self, root: Path) -> bool:
         """Return True if its folder holds the product of a finished stage."""

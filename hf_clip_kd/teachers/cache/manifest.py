@@ -11,6 +11,8 @@ from ...data.transforms.random_crop import RandomCrop
 from ...losses.features import CLIPDims, FeatureRequest
 from ...models.towers.checksum import tower_checksum
 from ...recipe_io.foreign import ForeignFileError, fields, read_json
+from ...recipe_io.format_version import NAME as VERSION
+from ...recipe_io.format_version import check_version, stamped
 from ...recipe_io.results import write_whole
 
 NAME = "cache.json"
@@ -83,15 +85,16 @@ def claim(folder: Path, manifest: dict[str, Any]) -> None:
     if path.is_file():
         refuse_if_different(folder, read(folder), manifest)
         return
-    write_whole(path, json.dumps(manifest, indent=2, sort_keys=True, default=str) + "\n")
+    record = stamped(manifest, "teacher cache")
+    write_whole(path, json.dumps(record, indent=2, sort_keys=True, default=str) + "\n")
 
 
 def read(folder: Path) -> dict[str, Any]:
     """
-    Read the manifest of a cache.
+    Read the manifest of a cache, without the version of its format. Caches of all versions compare alike.
 
     Raises:
-        ValueError: The folder is no cache, or its manifest is damaged.
+        ValueError: The folder is no cache, its manifest is damaged, or a later version of the package wrote it.
     """
     path = folder / NAME
     if not path.is_file():
@@ -105,9 +108,21 @@ def read(folder: Path) -> dict[str, Any]:
         "fix": "Write the cache again.",
     }
     content = read_json(path, **words)
+    check_version(content, path, "teacher cache")
     kinds = {"teachers": list[dict], "settings": dict, "request": dict}
-    fields(content, kinds, path, where="the file", **words)
-    return content
+    teachers, settings, _ = fields(content, kinds, path, where="the file", **words)
+    fields(settings, {"augmentations": int}, path, where="`settings`", **words)
+    for number, teacher in enumerate(teachers):
+        kinds = {"dims": dict, "logit_scale": float | None, "logit_bias": float | None}
+        fields(teacher, kinds, path, where=f"teacher {number}", **words)
+    try:
+        request = request_of(content)
+        for teacher in teachers:
+            dims_of(teacher), grids_of(teacher, request)
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        problem = f"its request or a teacher has other fields than those of a cache ({error})"
+        raise ForeignFileError(path, problem, **words) from error
+    return {name: value for name, value in content.items() if name != VERSION}
 
 
 def drop_alpha(folder: Path) -> float:

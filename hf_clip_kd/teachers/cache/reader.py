@@ -31,6 +31,9 @@ class TeacherCache(Teacher):
     Args:
         folder (`str` or `Path`): Folder that [`CacheWriter`] wrote, or the id of such a data set on the Hub.
         weights (`Sequence`, *optional*): Weight of each teacher in a loss, as for [`TeacherEnsemble`]; by default 1.
+        checksums (`str`, *optional*, defaults to `"read"`):
+            Time to compare a file with its checksum. With `"read"` each process does it before its first read of the
+            file. With `"open"` all files are compared once, here.
 
     Attributes:
         dims ([`CLIPDims`]): Widths of the teacher's features; several teachers count as an ensemble.
@@ -39,7 +42,7 @@ class TeacherCache(Teacher):
         processor (`None`): It sees neither images nor texts.
 
     Raises:
-        ValueError: There is no cache, or it is not finished.
+        ValueError: There is no cache, it is not finished, or a file is damaged.
 
     Example:
 
@@ -52,9 +55,14 @@ class TeacherCache(Teacher):
 
     processor = None
 
-    def __init__(self, folder: str | Path, weights: Sequence[float | dict] | None = None):
+    def __init__(self, folder: str | Path, weights: Sequence[float | dict] | None = None, checksums: str = "read"):
         super().__init__()
-        self.folder = local_folder(folder)
+        if checksums not in ("read", "open"):
+            raise ValueError(
+                f"`checksums={checksums!r}` of the teacher cache {str(folder)!r} is no time to compare its files. It "
+                "must be 'read' or 'open'. Leave it out to compare each file before its first read."
+            )
+        self.folder, self._checked = local_folder(folder), checksums == "open"
         self.manifest = manifest.read(self.folder)
         self.settings, self.stored = self.manifest["settings"], manifest.request_of(self.manifest)
         teachers = len(self.manifest["teachers"])
@@ -71,10 +79,13 @@ class TeacherCache(Teacher):
                 "stopped."
             )
         self._open_index()
+        if self._checked:
+            for number in range(len(self._ends)):
+                shards.load(shards.shard_path(self.folder, number), check=True)
         self.prepare(FeatureRequest())
 
     def _open_index(self) -> None:
-        index = shards.load(self.folder / shards.INDEX)
+        index = shards.load(self.folder / shards.INDEX, check=True)
         self._ids, self._places = index["ids"].numpy(), index["places"].numpy()
         self._ends = index["ends"].tolist()
         self._open: dict[int, dict[str, Tensor]] = {}
@@ -92,8 +103,6 @@ class TeacherCache(Teacher):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._open_index()
-
-    # ---- Teacher ----
 
     def prepare(self, request: FeatureRequest) -> None:
         """
@@ -166,8 +175,6 @@ class TeacherCache(Teacher):
             tensors["logit_scale"] = tensors["logit_scale"].exp()
         return to_loss_features(stored_features(teacher, tensors, self.request, self.stored), self.request, device)
 
-    # ---- Collator ----
-
     def find(self, sample_id: int) -> int | None:
         """Find the place of a sample by its [`~hf_clip_kd.teachers.cache.sample_id`]; `None` if it is not here."""
         position = int(self._ids.searchsorted(sample_id))
@@ -192,8 +199,7 @@ class TeacherCache(Teacher):
         """
         where = self._where(places, epochs)
         boxes, flips, colors = (self._read(name, where).tolist() for name in ("boxes", "flips", "colors"))
-        # A cache of an older version has no such entry: it lies on white.
-        stored = "dropped" in self._shard(places[0])[0]
+        stored = "dropped" in self._shard(places[0])[0]  # Caches of older versions lie on white.
         dropped = self._read("dropped", where).tolist() if stored else [False] * len(places)
         return list(zip(boxes, map(bool, flips), map(tuple, colors), map(bool, dropped), strict=True))
 
@@ -290,5 +296,5 @@ class TeacherCache(Teacher):
         """Find the file of a sample, and its row there."""
         number = bisect_right(self._ends, place)
         if number not in self._open:
-            self._open[number] = shards.load(shards.shard_path(self.folder, number))
+            self._open[number] = shards.load(shards.shard_path(self.folder, number), check=not self._checked)
         return self._open[number], place - (self._ends[number - 1] if number else 0)

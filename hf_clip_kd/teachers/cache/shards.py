@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save as serialized
 from torch import Tensor
 
-from ...recipe_io.results import write_whole
+from ...recipe_io.checked_tensors import read_tensors, write_tensors
 
 INDEX = "index.safetensors"
+_FIX = "Delete this file and run recipes/cache_teacher.py again with the same arguments: it computes that part anew."
 
 
 def shard_path(folder: Path, number: int) -> Path:
@@ -19,13 +18,17 @@ def shard_path(folder: Path, number: int) -> Path:
 
 
 def save(path: Path, tensors: dict[str, Tensor]) -> None:
-    write_whole(path, serialized({name: tensor.contiguous() for name, tensor in tensors.items()}))
+    write_tensors(path, tensors)
 
 
-def load(path: Path) -> dict[str, Tensor]:
-    """Map all tensors of a file into memory; only the indexed parts are read."""
-    with safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+def load(path: Path, check: bool = False) -> dict[str, Tensor]:
+    """
+    Map all tensors of a file into memory, see [`read_tensors`].
+
+    Raises:
+        ForeignFileError: The file is damaged. Flipped bits are only found with `check`.
+    """
+    return read_tensors(path, fix=_FIX, check=check)
 
 
 def is_complete(folder: Path) -> bool:

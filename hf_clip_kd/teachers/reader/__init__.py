@@ -10,6 +10,7 @@ import torch
 from transformers import AutoConfig
 
 from ...losses.features import FeatureRequest
+from ...models.loader_faults import reason_of
 from ..base import as_dtype
 from .answering import with_answers
 from .base import Reader
@@ -46,8 +47,8 @@ def load_reader(
     name = os.fspath(name)
     try:
         kind = AutoConfig.from_pretrained(name).model_type
-    except (OSError, ValueError, KeyError) as error:
-        kind = str(error).strip().split("\n")[0].rstrip(".")
+    except Exception as error:  # A damaged file makes loaders raise errors of any type.
+        kind = reason_of(error)
     if kind not in READERS:
         raise ValueError(
             f"The reader {name!r} cannot be loaded ({kind}). Allowed are folders and Hub ids of a model of type "

@@ -1,5 +1,7 @@
 """Qt resource files: each version, compressed contents, and files that are none."""
 
+import struct
+
 import pytest
 from picture_packages import qt_resources
 
@@ -40,3 +42,15 @@ def test_what_is_no_resource_file_is_named(damage, tmp_path):
         list(read_qt_resources(path))
     with pytest.raises(ForeignFileError, match="nowhere: it cannot be read"):
         list(read_qt_resources(tmp_path / "nowhere"))
+
+
+def test_folders_that_share_their_files_are_not_read_for_ever(tmp_path):
+    """Each of 60 folders holds the next two nodes, so the last file has a trillion paths."""
+    tree = b"".join(struct.pack(">IHII", 0, 2, 2, node + 1) for node in range(60)) + 2 * struct.pack(
+        ">IHII", 0, 0, 0, 0
+    )
+    starts = (20, 20 + len(tree), 26 + len(tree))
+    content, name = struct.pack(">I", 2) + b"Hi", struct.pack(">HI", 1, 0) + "a".encode("utf-16-be")
+    (tmp_path / "x.rcc").write_bytes(b"qres" + struct.pack(">4I", 1, *starts) + tree + content + name)
+    with pytest.raises(ForeignFileError, match="x.rcc: .*stands in two folders"):
+        list(read_qt_resources(tmp_path / "x.rcc"))

@@ -341,3 +341,49 @@ def test_the_manifest_is_readable(tmp_path):
     manifest = json.loads((tmp_path / "cache.json").read_text())
     assert [entry["dims"]["embed_dim"] for entry in manifest["teachers"]] == [24, 32]
     assert manifest["dtype"] == "torch.bfloat16" and manifest["settings"]["augmentations"] == CROPS
+
+
+# ---- Checksums ----
+
+
+@pytest.mark.parametrize("checksums", ["read", "open"])
+def test_a_flipped_bit_in_a_shard_is_found(tmp_path, checksums):
+    writer(tmp_path, teacher()).write()
+    path = tmp_path / "shard-000001.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-9] ^= 4
+    path.write_bytes(data)
+    whole = pytest.raises(
+        ValueError, match="shard-000001.safetensors: its checksum is .*Delete this file and run recipes"
+    )
+    if checksums == "open":
+        with whole:
+            kd.TeacherCache(tmp_path, checksums="open")
+        return
+    cache = kd.TeacherCache(tmp_path)
+    cache.images(range(8), [0] * 8)  # The first shard is whole.
+    for found in (cache, pickle.loads(pickle.dumps(cache))):
+        with whole:
+            found.images([8], [0])
+    path.unlink()
+    writer(tmp_path, teacher()).write().images([8], [0])
+
+
+def test_a_damaged_index_is_found(tmp_path):
+    writer(tmp_path, teacher()).write()
+    path = tmp_path / "index.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
+    with pytest.raises(ValueError, match="index.safetensors: its checksum is"):
+        kd.TeacherCache(tmp_path)
+    with pytest.raises(ValueError, match="`checksums='never'` of the teacher cache .*'read' or 'open'. Leave it out"):
+        kd.TeacherCache(tmp_path, checksums="never")
+
+
+def test_files_without_a_checksum_are_read(tmp_path):
+    """Caches of older versions have none."""
+    cache = writer(tmp_path, teacher()).write()
+    expected = cache.images([3], [1])
+    for path in tmp_path.glob("*.safetensors"):
+        save_file(load_file(path), path)
+    found = kd.TeacherCache(tmp_path, checksums="open").images([3], [1])
+    assert all(torch.equal(found[name], values) for name, values in expected.items())

@@ -1,0 +1,349 @@
+"""Kinds of files by others: how a good folder of each is written, and the reader of the package."""
+
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from cache_world import teacher, writer
+from chat_tokenizers import chat_tokenizer
+from foreign_files import READERS, data_of
+from picture_packages import qt_resources
+from PIL import Image
+from recipe_runs import ROOT, import_recipe
+from safetensors.torch import save_file
+from tiny_gguf import tiny_llama, write_gguf
+from transformers import LlamaConfig
+
+import hf_clip_kd as kd
+from hf_clip_kd.data.pictures.qt_resources import read_qt_resources
+from hf_clip_kd.data.reading.images import MAX_PIXELS, BrokenImageError, decode_image
+from hf_clip_kd.data.reading.tars import ERROR, read_tar
+from hf_clip_kd.export.importing.weights import read_state_dict
+from hf_clip_kd.hub.cards import render_card
+from hf_clip_kd.recipe_io.parser import RecipeParser
+from hf_clip_kd.study.running.arguments import StudyArguments
+from hf_clip_kd.study.running.plan import Plan
+from hf_clip_kd.training.checkpoint_files import has_optimizer, last_complete, mark_complete, read_run
+from hf_clip_kd.vlm.chat_templates import default_chat_template, get_chat_template
+from hf_clip_kd.vlm.gguf import load_gguf
+
+CONFIGS = ROOT / "recipes/configs"
+
+
+@dataclass(frozen=True)
+class Kind:
+    group: str = field(metadata={"help": "Row of the table of what the package survives."})
+    write: Callable[[Path], None] = field(metadata={"help": "Writes good files into an empty folder."})
+    read: Callable[[Path], object] = field(metadata={"help": "Reads that folder, and checks what came out."})
+    whole: bool = field(
+        default=False, metadata={"help": "True if a file that is cut short is an error, or reads as the whole file."}
+    )
+    spared: tuple[str, ...] = field(default=(), metadata={"help": "Endings of files that are not damaged."})
+
+
+# ---- Text, JSON, YAML ----
+
+GROUPS = {
+    **dict.fromkeys(
+        ("conversations", "conversations by lines", "conversations by questions"), "conversations of LLaVA's form"
+    ),
+    **dict.fromkeys(("recipe", "recipe of a cache", "recipe of a run"), "YAMLs of recipes and studies"),
+    **dict.fromkeys(("result", "samples", "study"), "results, studies and cards"),
+    **dict.fromkeys(("student", "open_clip"), "models and their weights"),
+    **dict.fromkeys(("emoji", "stamps", "pictures", "class names", "templates", "class names by lines"), "lists"),
+    "cache": "teacher caches",
+}
+
+
+def foreign(name):
+    place, _, read = READERS[name]
+
+    def write(folder):
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        (folder / place).write_bytes(data_of(name))
+
+    return Kind(GROUPS.get(name, "files of benchmarks"), write, lambda folder: read(folder / place))
+
+
+# ---- Images ----
+
+
+@cache
+def pixels():
+    return np.random.default_rng(0).integers(0, 256, (18, 23, 4), dtype=np.uint8)
+
+
+def picture_files():
+    """Return a small picture in each format that Pillow writes and reads, and in the modes of some."""
+    Image.init()
+    made = {}
+    for name in sorted(Image.SAVE.keys() - {"EPS"}):  # Its reader refuses it.
+        for mode in ("RGBA", "RGB", "L", "1") if name in ("PNG", "TIFF", "WEBP", "GIF") else ("RGB", "L", "1"):
+            buffer = io.BytesIO()
+            try:
+                Image.fromarray(pixels()).convert(mode).resize((32, 32)).save(buffer, name)
+            except (OSError, ValueError, KeyError):
+                continue
+            made[f"picture {name} {mode}"] = buffer.getvalue()
+            if name not in ("PNG", "TIFF", "WEBP", "GIF"):
+                break
+    return {name: data for name, data in made.items() if name.split()[1] in Image.OPEN}
+
+
+def picture(data):
+    return Kind("images", lambda folder: (folder / "picture").write_bytes(data), read_picture, whole=True)
+
+
+def read_picture(folder):
+    path = folder / "picture"
+    try:
+        image = decode_image(path.read_bytes())
+    except BrokenImageError as error:
+        raise ValueError(f"{path}: {error}, and the collator names the row") from error
+    assert image.mode == "RGB" and np.asarray(image).shape == (image.height, image.width, 3)
+    assert image.width * image.height <= MAX_PIXELS
+    return image.size, image.tobytes()
+
+
+# ---- Rows of images and captions ----
+
+
+@cache
+def png(seed=0):
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (6, 5, 3), dtype=np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_tar(folder, mode="w"):
+    with tarfile.open(folder / "a.tar", mode) as archive:
+        for i in range(3):
+            parts = {"png": png(i), "txt": f"a red cat {i}".encode(), "json": json.dumps({"id": i}).encode()}
+            for ending, data in parts.items():
+                member = tarfile.TarInfo(f"{i:03d}.{ending}")
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
+
+
+def read_plain_tar(folder):
+    with open(folder / "a.tar", "rb") as file:
+        rows = list(read_tar(file, str(folder / "a.tar")))
+    for row in rows:
+        assert row["__key__"] and isinstance(row[ERROR], str | None), row
+    return rows
+
+
+CAPTIONS = [("0.png", "a red cat"), ("1.png", 'two "blue" dogs, 3'), ("2.png", "grün"), ("3.png", "one")]
+
+
+def write_pictures(folder):
+    for i, (name, _) in enumerate(CAPTIONS):
+        (folder / name).write_bytes(png(i))
+
+
+def write_table(name, mark=None):
+    def write(folder):
+        write_pictures(folder)
+        if mark is not None:
+            lines = [mark.join(("file_name", "text")), *(f'{file}{mark}"{text}"' for file, text in CAPTIONS)]
+            lines[2] = lines[2].replace('"blue"', '""blue""')
+            text = "\n".join(lines) + "\n"
+        else:
+            rows = [{"file_name": file, "text": text} for file, text in CAPTIONS]
+            text = json.dumps(rows) if name.endswith(".json") else "".join(json.dumps(row) + "\n" for row in rows)
+        (folder / name).write_text(text, encoding="utf-8")
+
+    return write
+
+
+def write_parquet(folder):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [{"image": {"bytes": png(i), "path": name}, "text": text} for i, (name, text) in enumerate(CAPTIONS)]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "a.parquet")
+
+
+def read_rows(name, folder, **arguments):
+    """Read a file as data of a training, and decode its pictures as the collator does."""
+    arguments = (
+        {"image_column": "file_name"} | arguments if name.endswith(("csv", "tsv", "json", "jsonl")) else arguments
+    )
+    rows = []
+    for row in kd.load_image_text(
+        str(folder / name) if name else "imagefolder", cache_dir=str(folder / ".cache"), **arguments
+    ):
+        try:
+            decode_image(row["image"])
+            texts = row["text"] if isinstance(row["text"], list) else [row["text"]]
+            assert all(isinstance(text, str | None) for text in texts), row
+            "".join(filter(None, texts)).encode()
+        except BrokenImageError:
+            pass
+        rows.append(row)
+    return [row | {"image": None} for row in rows]
+
+
+# ---- Models and weights ----
+
+
+@cache
+def student():
+    torch.manual_seed(0)
+    return kd.load_clip("shapes-vit-t")
+
+
+def write_student(folder):
+    from teacher_models import tiny_clip
+
+    for part in tiny_clip():
+        part.save_pretrained(folder)
+
+
+def read_student(folder):
+    model, processor = kd.load_clip(str(folder))
+    return [(name, tuple(values.shape)) for name, values in model.state_dict().items()], type(processor).__name__
+
+
+def write_weights(folder):
+    state = {"visual.conv": torch.arange(12.0).reshape(3, 4), "logit_scale": torch.tensor(1.5), "n": torch.tensor([1])}
+    torch.save({"state_dict": state}, folder / "a.pt")
+    save_file(state, folder / "a.safetensors")
+
+
+def read_weights(folder):
+    made = [read_state_dict(folder / name) for name in ("a.pt", "a.safetensors")]
+    return [[(key, tuple(value.shape), str(value.dtype)) for key, value in state.items()] for state in made]
+
+
+def write_model_of_gguf(folder):
+    write_gguf(folder / "a.gguf", *tiny_llama())
+
+
+def read_model_of_gguf(folder):
+    model, tokenizer = load_gguf(str(folder / "a.gguf"))
+    return [(name, tuple(values.shape)) for name, values in model.state_dict().items()], len(tokenizer)
+
+
+def write_chat_template(folder):
+    (folder / "chat_template.jinja").write_text(get_chat_template("smollm2").jinja, encoding="utf-8")
+
+
+def read_chat_template(folder):
+    from hf_clip_kd.recipe_io.foreign import read_text
+
+    path, tokenizer = folder / "chat_template.jinja", chat_tokenizer("smollm2")
+    tokenizer.chat_template = read_text(path, allowed="It must be a template.", fix="Repair the template.")
+    return default_chat_template(LlamaConfig(), tokenizer)
+
+
+# ---- Files of a run ----
+
+
+def write_cache(folder):
+    if not _CACHE:
+        import tempfile
+
+        made = Path(tempfile.mkdtemp())
+        writer(made, teacher(), dtype=torch.float32).write()
+        _CACHE.update({path.name: path.read_bytes() for path in made.iterdir()})
+    for name, data in _CACHE.items():
+        (folder / name).write_bytes(data)
+
+
+_CACHE: dict[str, bytes] = {}
+
+
+def read_cache(folder):
+    found = kd.TeacherCache(folder)
+    places = list(range(len(found)))
+    read = [found.crops(places, [0] * len(places)), found.images(places, [0] * len(places))]
+    read.append(found.texts(places, [0] * len(places)))
+    return repr(read), sorted(found._ids.tolist())
+
+
+def write_checkpoint(folder):
+    for step in (5, 10):
+        inside = folder / f"checkpoint-{step}"
+        inside.mkdir(parents=True)
+        (inside / "optimizer.pt").write_bytes(b"o" * 50)
+        (inside / "model.safetensors").write_bytes(b"w" * 50)
+        mark_complete(inside, {"engine": "ddp", "arguments": {"learning_rate": 0.1}})
+
+
+def read_checkpoint(folder):
+    found = last_complete(folder)
+    return None if found is None else (found.name, read_run(found), has_optimizer(found))
+
+
+def write_run(folder):
+    import shutil
+
+    shutil.copytree(ROOT / "model_cards/runs/demo_distilled", folder, dirs_exist_ok=True)
+
+
+def write_recipe(script, name):
+    return lambda folder: (folder / "recipe.yaml").write_bytes((CONFIGS / script / f"{name}.yaml").read_bytes())
+
+
+def distill_parser():
+    distill = import_recipe("distill")
+    return RecipeParser((distill.DistillArguments, kd.DistillationTrainingArguments), CONFIGS / "distill/demo.yaml")
+
+
+def read_distill(folder):
+    script, training = distill_parser().parse(["--config", str(folder / "recipe.yaml"), "--use_cpu", "true"])
+    return repr(script), repr(training.losses)
+
+
+def read_study_yaml(folder):
+    (study,) = RecipeParser([StudyArguments], CONFIGS / "study/miniature.yaml").parse(
+        ["--config", str(folder / "recipe.yaml")]
+    )
+    return [str(cell) for cell in Plan(study, CONFIGS).cells]
+
+
+KINDS = {name: foreign(name) for name in READERS}
+KINDS |= {name: picture(data) for name, data in picture_files().items()}
+KINDS |= {
+    "tar": Kind("tars", write_tar, read_plain_tar),
+    "tar, packed": Kind("tars", partial(write_tar, mode="w:gz"), read_plain_tar),
+    "rows of a tar": Kind("tars", write_tar, partial(read_rows, "a.tar")),
+    "rows of a CSV": Kind(
+        "tables of images and captions", write_table("a.csv", ","), partial(read_rows, "a.csv"), spared=(".png",)
+    ),
+    "rows of a TSV": Kind(
+        "tables of images and captions", write_table("a.tsv", "\t"), partial(read_rows, "a.tsv"), spared=(".png",)
+    ),
+    "rows of a JSON": Kind(
+        "tables of images and captions", write_table("a.json"), partial(read_rows, "a.json"), spared=(".png",)
+    ),
+    "rows of JSON lines": Kind(
+        "tables of images and captions", write_table("a.jsonl"), partial(read_rows, "a.jsonl"), spared=(".png",)
+    ),
+    "rows of a Parquet": Kind(
+        "tables of images and captions", write_parquet, partial(read_rows, "a.parquet"), whole=True
+    ),
+    "student folder": Kind("models and their weights", write_student, read_student),
+    "weights": Kind("models and their weights", write_weights, read_weights, whole=True),
+    "GGUF": Kind("models and their weights", write_model_of_gguf, read_model_of_gguf, whole=True),
+    "chat template": Kind("chat templates", write_chat_template, read_chat_template),
+    "Qt resources": Kind(
+        "lists",
+        lambda folder: (folder / "a.rcc").write_bytes(
+            qt_resources({"a/b.txt": b"red", "c.png": png()}, compressed=["c.png"])
+        ),
+        lambda folder: list(read_qt_resources(folder / "a.rcc")),
+    ),
+    "teacher cache": Kind("teacher caches", write_cache, read_cache, whole=True),
+    "checkpoints": Kind("checkpoints", write_checkpoint, read_checkpoint),
+    "card": Kind("results, studies and cards", write_run, render_card),
+    "recipe of distill": Kind("YAMLs of recipes and studies", write_recipe("distill", "demo"), read_distill),
+    "YAML of a study": Kind("YAMLs of recipes and studies", write_recipe("study", "miniature"), read_study_yaml),
+}
