@@ -92,7 +92,9 @@ def lengths(study: Study) -> str:
                 for cell in (shown(cells, metric), over(cells, alone, metric))
             ]
             rows.append([metric.title, f"{steps[length]:,}", shown(alone, metric), *both])
-    return render(["", "steps", "`alone`", *(part for name in names for part in (f"`{name}`", "over `alone`"))], rows)
+    return render(
+        ["score", "steps", "`alone`", *(part for name in names for part in (f"`{name}`", "over `alone`"))], rows
+    )
 
 
 def teachers(study: Study) -> str:
@@ -110,7 +112,7 @@ def teachers(study: Study) -> str:
             found = by_objective(study, teacher=teacher, duration=length)
             gains = [over(found.get(name, []), alone, metric) for name in names]
             rows.append([metric.title, f"`{teacher}`", f"{study.teacher_score(teacher, metric):.1f}", *gains])
-    return render(["", "teacher", "its own", *(f"`{name}` over `alone`" for name in names)], rows)
+    return render(["score", "teacher", "its own", *(f"`{name}` over `alone`" for name in names)], rows)
 
 
 def towers(folder: Path) -> dict[str, Path]:

@@ -60,7 +60,7 @@ def rows(table):
 
 def test_lengths_have_the_gains_that_were_put_in(recipe, study):
     header, _, *found = rows(recipe.lengths(recipe.read_study(study)))
-    assert header == ["", "steps", "`alone`", "`clip_kd`", "over `alone`"]
+    assert header == ["score", "steps", "`alone`", "`clip_kd`", "over `alone`"]
     assert len(found) == 2 * len(SHARES)
     assert found[0] == ["style, top 1", "300", "10.0", "13.0", "+3.0"]  # One seed has no interval.
     assert found[1] == ["style, top 1", "1,200", "10.5", "12.5", "+2.0 [+2.0, +2.0]"]
@@ -69,7 +69,7 @@ def test_lengths_have_the_gains_that_were_put_in(recipe, study):
 
 def test_teachers_stand_beside_their_students(recipe, study):
     header, _, *found = rows(recipe.teachers(recipe.read_study(study)))
-    assert header == ["", "teacher", "its own", "`clip_kd` over `alone`"]
+    assert header == ["score", "teacher", "its own", "`clip_kd` over `alone`"]
     assert found[:2] == [
         ["style, top 1", "`S`", "25.0", "−1.0 [−1.0, −1.0]"],
         ["style, top 1", "`L`", "75.0", "+2.0 [+2.0, +2.0]"],
