@@ -123,7 +123,7 @@ def test_mmstar(theirs):
 
 def test_chartqa(theirs):
     module, rng = theirs("tasks.chartqa.utils"), random.Random(6)
-    texts = ["14", "14.7", "14.8", "-14", "0", "0.0", "0.14", "14%", "Yes", "yes", "yes.", "1,000", "1000", "", "nan"]
+    texts = ["14", "14.7", "14.8", "-14", "0", "0.0", "0.14", "14%", "Yes", "yes", "yes.", "1,000", "1000", ""]
     answers, truth = ([rng.choice(texts) for _ in range(NUMBER)] for _ in range(2))
     expected = [float(module.relaxed_correctness(*pair)) for pair in zip(answers, truth, strict=True)]
     assert (
