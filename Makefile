@@ -76,7 +76,7 @@ test-slow: $(INSTALLED) ## Run the slow tests, or one of N parts of them: PART=1
 test-engines: $(INSTALLED) ## Run the slow tests of DDP, ZeRO 1 to 3 and FSDP 2 on several processes
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow $(ENGINES)
 
-test-peers: $(INSTALLED) ## Run the slow tests that transformers and open_clip bring (pip fetches transformers' own once)
+test-peers: $(INSTALLED) ## Run the slow tests against transformers, open_clip, lmms-eval and CLIP_benchmark (pip fetches theirs once)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m '' -n 2 tests/peers
 
 test-all: $(INSTALLED) ## Run every test, the slow ones too

@@ -102,6 +102,11 @@ def main(argv: list[str] | None = None) -> Path:
             f"`--max_questions {given.max_questions}` leaves nothing to show. It must be 1 or more. Pass for example "
             "`--max_questions 3000`, or leave it out."
         )
+    if given.output.is_dir():
+        raise ValueError(
+            f"`--output {given.output}` is a folder. It must be the file of the page. Pass for example "
+            f"`--output {given.output / 'browse.html'}`."
+        )
     runs = read_runs(given.folders)
     questions = drawn(questions_of(runs), given.max_questions)
     pictures = pictures_of(runs, questions)

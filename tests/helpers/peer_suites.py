@@ -52,8 +52,8 @@ def pip(command, *arguments):
     command = [sys.executable, "-m", "pip", command, "--quiet", "--no-deps", "--disable-pip-version-check", *arguments]
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 0, (
-        f"pip could not get {arguments[-1]} ({run.stderr.strip()}). Transformers' own model tests must lie in "
-        f"{CACHE}. Run `make test-peers` once where a package index can be reached."
+        f"pip could not get {arguments[-1]} ({run.stderr.strip()}). What the tests compare with must lie in {CACHE}. "
+        "Run `make test-peers` once where a package index can be reached."
     )
 
 

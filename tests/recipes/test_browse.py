@@ -66,6 +66,7 @@ def test_a_page_of_some_questions_without_their_pictures(recipe, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
+        (["--output", "alone"], "`--output alone` is a folder. It must be the file of the page.*alone/browse.html"),
         (["--max_questions", "0"], "`--max_questions 0` leaves nothing to show. It must be 1 or more"),
         (["nothing"], "'nothing' holds no answers to questions.*Run `recipes/evaluate_vlm.py`"),
     ],

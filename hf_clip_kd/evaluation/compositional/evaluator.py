@@ -32,6 +32,10 @@ class CompositionalEvaluator(Evaluator):
         name (`str`, *optional*, defaults to `"compositional"`):
             Tells this evaluator from others in a [`SequentialEvaluator`].
 
+    Attributes:
+        judged (`dict[str, np.ndarray]`):
+            Score of each case of the last call, 0 or 1, `(cases,)`, for each of `text_acc`, `image_acc` and `acc`.
+
     Raises:
         ValueError: A caption cannot be read. A call raises it if there is no case, or more than 5 % of the pictures
             are broken.
@@ -94,7 +98,7 @@ class CompositionalEvaluator(Evaluator):
             pictures = images[[row[self._picture[key]] for key in case.keys()]]
             judged.append(right_answers(pictures @ texts[[text[caption] for caption in case.captions]].T))
         right, found = (np.array(hits, dtype=float) for hits in zip(*judged, strict=True))
-        hits = {"text_acc": right}
+        hits = self.judged = {"text_acc": right}
         if self.benchmark.two_images:
             hits |= {"image_acc": found, "acc": right * found}
         categories = [case.category for case in cases]

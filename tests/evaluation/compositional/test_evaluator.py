@@ -19,6 +19,7 @@ def test_a_case_goes_with_its_broken_picture(tmp_path, caplog):
     evaluator = evaluator_of(tmp_path, 40)
     metrics = evaluator(*model_of({"near": NEAR, "far": FAR}, 40))
     assert metrics["text_acc"] == pytest.approx(20 / 39) and evaluator.counts["n_cases"] == 39
+    assert evaluator.judged["text_acc"].tolist() == [i % 2 for i in range(1, 40)]
     assert "broken image" in caplog.text and "0.png" in caplog.text
     for i in (1, 2):
         (tmp_path / f"{i}.png").write_bytes(b"")

@@ -211,6 +211,8 @@ MEASURE = """(w, d) => {
     sticking_out: shown.filter(one => box(one).right > w.innerWidth + 1 || box(one).left < -1).length,
     overlapping: parts.filter((a, i) => parts.some((b, j) => i < j && overlaps(a, b))).length,
     beside: box(at("list")).left > box(at("question")).right,
+    open: at("numbers").open,
+    figures: new Set([...d.querySelectorAll("figure")].map(one => Math.round(box(one).top))).size,
     steps: [position()],
   };
   for (const [key, target] of [["ArrowRight"], ["End"], ["ArrowLeft"], ["Home"], ["ArrowDown", at("list")],
@@ -243,7 +245,9 @@ def test_the_page_on_a_phone_and_on_a_desk_in_light_and_dark(made, tmp_path):
         assert frame["prompt"] == frame["answer"] == EVIL
         assert frame["loaded"] == 3 and frame["maps"] == 2
         assert frame["sticking_out"] == frame["overlapping"] == 0 and frame["overflow"] <= 0
-        assert frame["beside"] == (frame["width"] == 1000)
+        desk = frame["width"] == 1000
+        assert frame["beside"] == frame["open"] == desk
+        assert frame["figures"] == (1 if desk else 2)  # rows of a picture and its two maps
         assert frame["steps"] == [
             f"{number} of 12" for number in (1, 2, 12, 11, 1, 2, 1, 1)
         ]  # The last key was pressed in a text field.

@@ -11,7 +11,12 @@ import PIL.Image
 
 from hf_clip_kd.data.reading.images import BrokenImageError, decode_image
 from hf_clip_kd.evaluation.vqa.benchmarks.base import Benchmark
-from hf_clip_kd.evaluation.vqa.benchmarks.letters import first_letter, lmms_note, right_choice
+from hf_clip_kd.evaluation.vqa.benchmarks.letters import (
+    lmms_note,
+    option_letter,
+    options_by_letter,
+    right_choice,
+)
 from hf_clip_kd.evaluation.vqa.bootstrap import means_by_category
 from hf_clip_kd.evaluation.vqa.files import OPTION_LETTER, Sample, Source, check_ids, check_images
 from hf_clip_kd.evaluation.vqa.metric import VQAMetric
@@ -44,16 +49,20 @@ class BLINK(VQAMetric):
     Protocols:
         llava: the letter as [`cambrian_word`] reads it. `accuracy` is the mean over the tasks, as in the authors'
             script. That script asks GPT-3.5 for the letter in long answers.
-        lmms_eval: the letter as [`first_letter`] reads it. `accuracy` is over all questions.
+        lmms_eval: the letter of a choice as [`option_letter`] reads it. `accuracy` is over all questions.
     """
 
     benchmark = "blink"
-    reference_fields = ("answers", "category")
+    reference_fields = ("answers", "category", "choices")
 
     def judge(self, predictions, references, protocol, seed):
-        read = cambrian_word if protocol == "llava" else first_letter
-        pairs = zip(predictions, references, strict=True)
-        scores = np.array([float(read(text) == reference["answers"][0]) for text, reference in pairs])
+        if protocol == "llava":
+            read = map(cambrian_word, predictions)
+        else:
+            options = [list(options_by_letter(reference["choices"])) for reference in references]
+            read = map(option_letter, predictions, options)
+        pairs = zip(read, references, strict=True)
+        scores = np.array([float(letter == reference["answers"][0]) for letter, reference in pairs])
         categories = [reference["category"] or "" for reference in references]
         tasks = [f"{task}/accuracy" for task in sorted(set(categories) - {""})]
         single = [f"{task}/accuracy" for task in SINGLE_IMAGE]

@@ -22,7 +22,7 @@ def relaxed_correct(prediction: str, answer: str) -> bool:
     Tell if a number is within 5 % of the answer, or another text equals it in any case.
 
     ([ChartQA](https://huggingface.co/papers/2203.10244), section 5.1, as Pix2Struct has it.) `12%` is 0.12. An answer
-    of zero has no 5 %, so the text must equal it.
+    of zero has no 5 %, so the text must equal it. `nan` and `inf` are texts here, and numbers there.
     """
     value, target = _number(prediction), _number(answer)
     if value is None or not target:

@@ -51,12 +51,33 @@ def cambrian_letter(text: str, marks: str = ".:,") -> str:
 
 def first_letter(text: str) -> str:
     """
-    Read the letter of an option as lmms-eval does in BLINK and CV-Bench; `""` if there is none.
+    Read the letter of an option as lmms-eval does in CV-Bench; `""` if there is none.
 
     It is the first character in any case, behind spaces and brackets. So "blue" names B.
     """
     found = _FIRST_LETTER.match(text)
     return found[1].upper() if found else ""
+
+
+def option_letter(text: str, letters: Sequence[str]) -> str:
+    """
+    Read the letter of an option as lmms-eval 0.7.3 does in BLINK; `""` if there is none.
+
+    The first rule that finds one of `letters` (by default all) decides, and of several the last in the text:
+
+    1. The first line has four characters at most, and is the letter with brackets or marks.
+    2. It stands behind "answer", "answer is" or "answer:".
+    3. It is a capital in brackets.
+    4. It starts the text, even as a part of a word.
+    """
+    text, known = text.strip(), f"[{''.join(letters) or 'A-Z'}]"
+    line = text.split("\n", 1)[0].strip()
+    short = re.match(rf"\(?({known})\)?[.\s:,)]*$", line, re.IGNORECASE) if len(line) <= 4 else None
+    if short:
+        return short[1].upper()
+    told = re.findall(rf"answers?(?:\s+is)?\s*[:-]?\s*\(?({known})\)?(?![A-Za-z])", text, re.IGNORECASE)
+    found = told or re.findall(rf"\(({known})\)", text) or re.findall(rf"\A[(\s]*({known})", text, re.IGNORECASE)
+    return found[-1].upper() if found else ""
 
 
 def lmms_letter(text: str, letters: str = "ABCD") -> str:

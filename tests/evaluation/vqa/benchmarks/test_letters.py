@@ -2,7 +2,13 @@
 
 import pytest
 
-from hf_clip_kd.evaluation.vqa.benchmarks.letters import cambrian_letter, first_letter, lmms_letter, said_answer
+from hf_clip_kd.evaluation.vqa.benchmarks.letters import (
+    cambrian_letter,
+    first_letter,
+    lmms_letter,
+    option_letter,
+    said_answer,
+)
 
 
 @pytest.mark.parametrize(
@@ -45,3 +51,21 @@ def test_said_answer_is_behind_the_last_phrase():
 
 def test_lmms_letter_of_other_letters():
     assert (lmms_letter("F", "ABCDEF"), lmms_letter("F")) == ("F", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("B", "B"),
+        ("(b).", "B"),
+        ("C", ""),  # There are two options.
+        ("The correct answer is (B).", "B"),
+        ("Answer: a, or is the answer B", "B"),
+        ("I pick (A), no, (B) here", "B"),
+        ("blue", "B"),  # sic: a letter in a word
+        ("The sky", ""),
+        ("", ""),
+    ],
+)
+def test_option_letter_is_that_of_a_choice(text, letter):
+    assert option_letter(text, ["A", "B"]) == letter

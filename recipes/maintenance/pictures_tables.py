@@ -1,0 +1,208 @@
+"""Write the tables of the pages about real pictures, from the results of their commands.
+
+Students of each length and teacher come from the study, towers of a LLaVA from their answers. Tables whose folder is
+missing stay as they are.
+
+python recipes/maintenance/pictures_tables.py            # print the tables
+python recipes/maintenance/pictures_tables.py --write    # put them into docs/pictures.md and docs/pictures_vlm.md
+"""
+
+import argparse
+import math
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hf_clip_kd.recipe_io.parser import exit_with_one_line
+from hf_clip_kd.recipe_io.results import load_results, write_whole
+from hf_clip_kd.study.report.cells import Study, read_study, scores, student_alone
+from hf_clip_kd.study.report.metrics import Metric, signed
+from hf_clip_kd.study.report.samples import read_samples
+from hf_clip_kd.study.report.statistics import Estimate, contrast
+from hf_clip_kd.study.report.two_models import compare_models
+
+ROOT = Path(__file__).parents[2]
+PAGES = (Path("docs/pictures.md"), Path("docs/pictures_vlm.md"))
+MARKED = re.compile(r"(<!-- pictures: (\w+), [^>]+ -->\n)(.*?)(<!-- end of pictures -->)", re.DOTALL)
+METRICS = (
+    Metric("style, top 1", ("student",), "style/acc1"),
+    Metric("unseen, top 1", ("student",), "unseen/acc1"),
+    Metric("category, mean recall", ("student",), "category/mean_per_class_recall"),
+    Metric("retrieval, image R@10", ("student",), "image_retrieval_recall@10"),
+    Metric("retrieval, text R@10", ("student",), "text_retrieval_recall@10"),
+)
+BLIND = "blind"
+# Towers in the order of the table; others come before the teacher.
+FIRST, LAST = (BLIND, "untrained", "alone"), ("teacher",)
+
+
+def interval(estimate: Estimate, digits: int = 1) -> str:
+    """Return a difference with its interval, `+1.2 [+0.3, +2.1]`; without one if there is a single seed."""
+    ends = "" if math.isnan(estimate.low) else f" [{signed(estimate.low, digits)}, {signed(estimate.high, digits)}]"
+    return signed(estimate.value, digits) + ends
+
+
+def over(cells: Iterable[dict], alone: Iterable[dict], metric: Metric) -> str:
+    """Return the difference of two conditions in a metric, paired by seed; `–` if they share none."""
+    first, second = scores(alone, metric), scores(cells, metric)
+    shared = [seed for seed in second if seed in first]
+    if not shared:
+        return "–"
+    outcomes = np.array([[[run[seed]] for seed in shared] for run in (first, second)])
+    return interval(contrast(outcomes, [-1, 1]))
+
+
+def shown(cells: Iterable[dict], metric: Metric) -> str:
+    """Return the mean of a condition over its seeds."""
+    values = list(scores(cells, metric).values())
+    return f"{np.mean(values):.1f}" if values else "–"
+
+
+def render(header: list[str], rows: list[list[str]]) -> str:
+    """Return a table in Markdown."""
+    return "\n".join(f"| {' | '.join(row)} |" for row in [header, ["---"] * len(header), *rows])
+
+
+def by_objective(study: Study, **axes: Any) -> dict[str, list[dict]]:
+    """Return the cells with a teacher that have these values of the axes, by objective."""
+    found: dict[str, list[dict]] = {}
+    for cell in study.cells:
+        if cell["axes"]["teacher"] is not None and axes.items() <= cell["axes"].items():
+            found.setdefault(cell["axes"]["objective"], []).append(cell)
+    return found
+
+
+def lengths(study: Study) -> str:
+    """Return the table of students of the reference teacher beside the student alone, at each length."""
+    teacher, objectives = study.record["config"]["reference_teacher"], list(study.record["config"]["objectives"])
+    steps = {cell["axes"]["duration"]: cell["steps"] for cell in study.cells}
+    taught = {length: by_objective(study, teacher=teacher, duration=length) for length in steps}
+    names = [name for name in objectives if any(name in found for found in taught.values())]
+    rows = []
+    for metric in METRICS:
+        for length in sorted(steps, key=steps.get):
+            alone = student_alone((c for c in study.cells if c["axes"]["duration"] == length), longest=True)
+            both = [
+                cell
+                for name in names
+                for cells in [taught[length].get(name, [])]
+                for cell in (shown(cells, metric), over(cells, alone, metric))
+            ]
+            rows.append([metric.title, f"{steps[length]:,}", shown(alone, metric), *both])
+    return render(
+        ["score", "steps", "`alone`", *(part for name in names for part in (f"`{name}`", "over `alone`"))], rows
+    )
+
+
+def teachers(study: Study) -> str:
+    """Return the table of students of each teacher, at the length that all teachers have."""
+    taught = {cell["axes"]["teacher"] for cell in study.cells} - {None}
+    of_length: dict[str, set[str]] = {}
+    for cell in study.cells:
+        of_length.setdefault(cell["axes"]["duration"], set()).add(cell["axes"]["teacher"])
+    length = next((name for name, found in of_length.items() if taught <= found), None)
+    alone = student_alone((c for c in study.cells if c["axes"]["duration"] == length), longest=True)
+    names = [name for name in study.record["config"]["objectives"] if name in by_objective(study, duration=length)]
+    rows = []
+    for metric in METRICS:
+        for teacher in (name for name in study.record["teachers"] if name in taught):
+            found = by_objective(study, teacher=teacher, duration=length)
+            gains = [over(found.get(name, []), alone, metric) for name in names]
+            rows.append([metric.title, f"`{teacher}`", f"{study.teacher_score(teacher, metric):.1f}", *gains])
+    return render(["score", "teacher", "its own", *(f"`{name}` over `alone`" for name in names)], rows)
+
+
+def towers(folder: Path) -> dict[str, Path]:
+    """
+    Return the folders of the towers by name, in the order of the tables.
+
+    Raises:
+        ValueError: The blind tower is missing, or it is alone.
+    """
+    found = {path.parent.parent.name: path.parent.parent for path in sorted(folder.glob("*/results/samples"))}
+    if BLIND not in found or len(found) < 2:
+        raise ValueError(
+            f"{str(folder)!r} holds answers of {sorted(found)}. It must have those of `{BLIND}`, and of a tower that "
+            "sees. Run `python recipes/train_vlm.py --config recipes/configs/train_vlm/pictures_lora.yaml`."
+        )
+    middle = [name for name in found if name not in (*FIRST, *LAST)]
+    return {name: found[name] for name in (*FIRST, *middle, *LAST) if name in found}
+
+
+def answers(folder: Path, closed: bool) -> str:
+    """
+    Return the table of the towers' answers, those that see compared with the blind one, picture by picture.
+
+    Args:
+        folder (`Path`): Folder of the towers.
+        closed (`bool`): Show the yes/no questions, with F1 and yes-ratio; else the others.
+    """
+    found = towers(folder)
+    asked = {name: read_samples(path) for name, path in found.items()}
+    metrics = {
+        name: {record["dataset"]: record["metrics"] for record in load_results(path / "results")}
+        for name, path in found.items()
+    }
+    rows = []
+    for test, numbers in metrics[BLIND].items():
+        if ("f1" in numbers) != closed:
+            continue
+        for name in found:
+            pairs, _ = compare_models(asked[BLIND][test], asked[name][test], {})
+            cells = [part for pair in pairs for part in _cells(pair, blind=name == BLIND)]
+            rates = [f"{100 * metrics[name][test][key]:.1f}" for key in ("f1", "yes_ratio")] if closed else []
+            rows.append([test.removesuffix("_exists"), f"`{name}`", *rates, *cells])
+    rates = ["F1", "says yes"] if closed else []
+    return render(["test", "tower", *rates, "accuracy", f"over `{BLIND}`", "answer bits", f"over `{BLIND}`"], rows)
+
+
+def _cells(pair, blind: bool) -> tuple[str, str]:
+    digits = 1 if pair.what == "accuracy" else 2
+    return f"{pair.second:.{digits}f}", "–" if blind else interval(pair.difference, digits)
+
+
+def tables(study: Path, folder: Path) -> dict[str, str]:
+    """
+    Make the tables whose folders are there, by name.
+
+    Raises:
+        ValueError: Neither folder is there, or a folder holds something else.
+    """
+    made = {}
+    if (study / "study.json").is_file():
+        read = read_study(study)
+        made |= {"lengths": lengths(read), "teachers": teachers(read)}
+    if folder.is_dir():
+        made |= {"questions": answers(folder, closed=False), "exists": answers(folder, closed=True)}
+    if not made:
+        raise ValueError(
+            f"There is neither a study in {str(study)!r} nor a folder {str(folder)!r}. One of them makes tables. "
+            "Run `python recipes/study.py --config recipes/configs/study/pictures.yaml`, or pass its folder."
+        )
+    return made
+
+
+def main(argv: list[str] | None = None) -> dict[str, str]:
+    """Print the tables, write them where asked, and return them by name."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--study", type=Path, default=Path("outputs/study/pictures"), help="Folder of the study.")
+    parser.add_argument("--towers", type=Path, default=Path("outputs/pictures_vlm"), help="Folder of the towers.")
+    parser.add_argument("--write", action="store_true", help="Put the tables into the pages.")
+    given = parser.parse_args(argv)
+    made = tables(given.study, given.towers)
+    for page in PAGES if given.write else ():
+        text = (ROOT / page).read_text(encoding="utf-8")
+        renewed = MARKED.sub(lambda found: f"{found[1]}{made.get(found[2], found[3].rstrip())}\n{found[4]}", text)
+        if renewed != text:
+            write_whole(ROOT / page, renewed)
+            print(f"{page} written")
+    for name, text in made.items():
+        print(f"\n{name}\n{text}")
+    return made
+
+
+if __name__ == "__main__":
+    exit_with_one_line(main)
