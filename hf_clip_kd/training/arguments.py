@@ -71,7 +71,11 @@ class RunArguments:
     )
 
     def __post_init__(self):
+        chosen = self.accelerator_config is not None
         super().__post_init__()
+        if not chosen:
+            # Batches come from pinned memory, so the host need not wait for their copies.
+            self.accelerator_config.non_blocking = self.dataloader_pin_memory
         check_flags(self)
         check_launch(self)
         check_precision(self)

@@ -4,6 +4,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils import send_to_device
 from transformers import Trainer
 
 from ..hub.run import check_run
@@ -42,8 +43,7 @@ class BaseTrainer(Trainer):
     `load_state_dict`. Each process leaves its state in the checkpoint.
 
     Attributes:
-        guard, meters, settings, checkpoints, pushing, stream: The parts that are plain objects.
-        throughput, ema, stopping, outcome: The parts that are callbacks.
+        guard, meters, settings, checkpoints, pushing, stream, throughput, ema, stopping, outcome: The parts.
         sampler (*optional*): A sampler with an `epoch`, if the trainer has its own.
         evaluator, eval_data_collator (`Callable`, *optional*): See [`DistillationTrainer`].
         loss_compares_rows (`bool`): Whether the loss of a row depends on the others of its batch, and so on its size.
@@ -56,8 +56,11 @@ class BaseTrainer(Trainer):
         super().__init__(*args, **kwargs)
         name_blocks(self.accelerator, self.model)
         self.meters, self.guard, self.settings = Meters(), StepGuard(self), OptimizerSettings(self)
-        self.checkpoints, self.pushing = Checkpoints(self), BackgroundPush(self.args)
-        self.stream = StreamPlace(self.args)
+        self.checkpoints, self.pushing, self.stream = (
+            Checkpoints(self),
+            BackgroundPush(self.args),
+            StreamPlace(self.args),
+        )
         self.throughput, self.ema = Throughput(self.args.device, self.args.world_size), EMACallback(self.args)
         self.stopping, self.outcome = StopOnSignal(self.checkpoints, self.pushing), Outcome(self)
         watching = [MetricsWriter(), EpochCallback(self), ProgressFromResume(self), self.guard.skipped, self.outcome]
@@ -161,6 +164,10 @@ class BaseTrainer(Trainer):
     def begin_step(self, samples: list[dict[str, Any]]) -> None:
         """Prepare a step; for trainers to override. `samples` are its micro-batches, on the CPU."""
 
+    def _prepare_inputs(self, inputs):
+        # A stream's batches wait in pinned memory. The host does not wait for their copies.
+        return super()._prepare_inputs(send_to_device(inputs, self.args.device, non_blocking=True))
+
     def training_step(self, model, inputs, num_items_in_batch=None):
         """Run the passes of a micro-batch; a step that the guard rejects leaves no gradient and no number."""
         with self.throughput.clock("step"):
@@ -176,8 +183,7 @@ class BaseTrainer(Trainer):
         """Log what the Trainer has, and what the parts add to it."""
         for source in (self.meters, self.guard, self.throughput):
             logs |= source.read(logs)
-        if "loss" in logs:
-            logs |= self.train_logs()
+        logs |= self.train_logs() if "loss" in logs else {}
         super().log(logs, start_time)
 
     def train_logs(self) -> dict[str, float]:
@@ -210,13 +216,11 @@ class BaseTrainer(Trainer):
         collate = self.data_collator if self.eval_data_collator is None else self.eval_data_collator
         return eval_dataloader(dataset, collate, self.args, nearest=self.loss_compares_rows)
 
-    def get_test_dataloader(self, test_dataset):
-        return self.get_eval_dataloader(test_dataset)
+    get_test_dataloader = get_eval_dataloader
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """
         Return the metrics of all data sets, and the scores. Callbacks hear of all of them together.
-
         They are of the average of weights while there is one, unless `ema_evaluate` is off.
 
         Raises:
