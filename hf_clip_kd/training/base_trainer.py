@@ -55,13 +55,10 @@ class BaseTrainer(Trainer):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         name_blocks(self.accelerator, self.model)
-        self.meters, self.guard, self.settings = Meters(), StepGuard(self), OptimizerSettings(self)
-        self.checkpoints, self.pushing, self.stream = (
-            Checkpoints(self),
-            BackgroundPush(self.args),
-            StreamPlace(self.args),
-        )
-        self.throughput, self.ema = Throughput(self.args.device, self.args.world_size), EMACallback(self.args)
+        self.meters, self.guard, self.pushing = Meters(), StepGuard(self), BackgroundPush(self.args)
+        self.settings, self.checkpoints = OptimizerSettings(self), Checkpoints(self)
+        self.stream, self.ema = StreamPlace(self.args), EMACallback(self.args)
+        self.throughput = Throughput(self.args.device, self.args.world_size)
         self.stopping, self.outcome = StopOnSignal(self.checkpoints, self.pushing), Outcome(self)
         watching = [MetricsWriter(), EpochCallback(self), ProgressFromResume(self), self.guard.skipped, self.outcome]
         for callback in [*watching, self.ema, self.stopping, self.throughput]:  # the last counts the others' time
@@ -181,8 +178,7 @@ class BaseTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log what the Trainer has, and what the parts add to it."""
-        for source in (self.meters, self.guard, self.throughput):
-            logs |= source.read(logs)
+        logs |= self.meters.read(logs) | self.guard.read(logs) | self.throughput.read(logs)
         logs |= self.train_logs() if "loss" in logs else {}
         super().log(logs, start_time)
 
