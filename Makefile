@@ -72,8 +72,9 @@ style: $(INSTALLED) ## Fix style and formatting
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(INSTALLED) ## Run every benchmark; results go to outputs/bench/
+bench: $(INSTALLED) ## Run every benchmark, and print the table of those with a peer; results go to outputs/bench/
 	set -e; for script in $(BENCHES); do $(BIN)/python $$script; done
+	$(BIN)/python recipes/maintenance/speed_table.py
 
 clean: ## Remove .venv, caches and build products; outputs/ stays
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache

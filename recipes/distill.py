@@ -24,7 +24,7 @@ import hf_clip_kd as kd
 from hf_clip_kd.data.arguments import ImageTextArguments, RandomCropArguments
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
 
-# What only a run needs is imported where it is used, so that `--help` and a wrong flag are answered at once.
+# Functions import the parts that only a run needs. Thus `--help` and a wrong flag are answered early.
 
 logger = logging.getLogger(__name__)
 

@@ -39,8 +39,8 @@ def text_mask(model: nn.Module, attention_mask: Tensor | None) -> Tensor | None:
     """
     Return the mask that the text tower of a dual encoder needs.
 
-    CLIP's needs none: it only looks back, and it pools at the end of the text, so padding behind the text changes
-    nothing. With a mask, transformers would wait for the device to know whether anything is masked.
+    CLIP's needs none: it only looks back, and it pools at the end of the text. Padding behind it changes nothing.
+    With a mask, transformers would wait for the device to know whether anything is masked.
 
     Args:
         model (`nn.Module`): A dual encoder.

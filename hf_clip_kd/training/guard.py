@@ -78,7 +78,7 @@ class StepGuard:
 
     def check_loss(self, loss: Tensor, terms: dict[str, Tensor]) -> Tensor:
         """
-        Keep a loss for the report, and spoil its gradients if it is not finite, so that all processes see it.
+        Keep a loss for the report. Spoil its gradients if it is not finite, so that all processes see it.
 
         The host reads nothing here: the norm of the gradients is the only flag of a step.
 

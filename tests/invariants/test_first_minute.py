@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# What a fresh process loads beyond transformers' own classes, after each step.
+# Modules that a fresh process loads beyond transformers' own classes, after each step.
 SCRIPT = """
 import json, runpy, sys
 from transformers import (

@@ -45,7 +45,7 @@ class TimmVisionModel(PreTrainedModel):
         self._is_built = True
 
     def _build_trunk(self) -> nn.Module:
-        import timm  # when a trunk is built, as it has all its models to import
+        import timm  # takes long, so it waits for a trunk to build
 
         return timm.create_model(
             self.config.architecture,
