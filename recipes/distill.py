@@ -22,20 +22,10 @@ from filelock import FileLock
 from transformers import set_seed
 
 import hf_clip_kd as kd
-from hf_clip_kd.data import IndependentCropsCollator
 from hf_clip_kd.data.arguments import ImageTextArguments, RandomCropArguments
-from hf_clip_kd.evaluation import build_evaluator, measure
-from hf_clip_kd.evaluation.cost import measure_run
-from hf_clip_kd.hub.cards import record_sources
-from hf_clip_kd.hub.run import check_run, push_run
-from hf_clip_kd.losses import requested
-from hf_clip_kd.models.init_tower import init_image_tower
-from hf_clip_kd.models.resolution import resize_images, sized
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
-from hf_clip_kd.teachers.cache.sample_id import probe
-from hf_clip_kd.teachers.reader import Reader, load_readers, name_of
-from hf_clip_kd.training.sharded import gather_full_model
-from hf_clip_kd.vlm.saving import load_folder
+
+# Functions import the parts that only a run needs. Thus `--help` and a wrong flag are answered early.
 
 logger = logging.getLogger(__name__)
 
@@ -188,7 +178,7 @@ class DistillArguments(ImageTextArguments, RandomCropArguments):
             )
 
 
-def make_teacher(script: DistillArguments) -> kd.Teacher | None:
+def make_teacher(script: DistillArguments) -> "kd.Teacher | None":
     """Load the teacher. Train it first, with its recipe's own seed, if it has a recipe and no folder yet."""
     name = script.teacher_model_name_or_path
     if name is None:
@@ -228,8 +218,10 @@ def load_data(script: DistillArguments, seed: int):
     return kd.Stream(sources[0], seed=seed) if script.streaming else sources[0]
 
 
-def open_cache(script: DistillArguments, teacher: kd.Teacher | None, dataset) -> kd.TeacherCache:
+def open_cache(script: DistillArguments, teacher: "kd.Teacher | None", dataset) -> "kd.TeacherCache":
     """Open the stored features that stand for the teacher, if they belong to this run."""
+    from hf_clip_kd.teachers.cache.sample_id import probe
+
     cache = kd.TeacherCache(script.teacher_cache, getattr(teacher, "weights", None), script.cache_checksums)
     views = {} if teacher is None else {"views": kd.AugmentationCollator(teacher.processor).settings["views"]}
     sources = [source.dataset for source in dataset.sources] if isinstance(dataset, kd.Stream) else [dataset]
@@ -238,8 +230,11 @@ def open_cache(script: DistillArguments, teacher: kd.Teacher | None, dataset) ->
     return cache
 
 
-def make_readers(script: DistillArguments, losses: dict | str) -> list[Reader]:
+def make_readers(script: DistillArguments, losses: dict | str) -> list:
     """Load the readers that the losses name. Train one first if it has a recipe and no folder yet."""
+    from hf_clip_kd.losses import requested
+    from hf_clip_kd.teachers.reader import load_readers, name_of
+
     request, teacher = requested(losses), script.teacher_model_name_or_path
     for name, _ in request.readers or ():
         if script.reader_recipe is not None:
@@ -284,6 +279,16 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         first=MOST_OFTEN_SET,
     )
     script, training = parser.parse(argv)
+
+    from hf_clip_kd.evaluation import build_evaluator, measure
+    from hf_clip_kd.evaluation.cost import measure_run
+    from hf_clip_kd.hub.cards import record_sources
+    from hf_clip_kd.hub.run import check_run, push_run
+    from hf_clip_kd.models.init_tower import init_image_tower
+    from hf_clip_kd.models.resolution import resize_images, sized
+    from hf_clip_kd.training.sharded import gather_full_model
+    from hf_clip_kd.vlm.saving import load_folder
+
     if training.process_index == 0:
         # Check before the teacher, whose training may take long.
         check_run(training, training.output_dir, script)
@@ -320,7 +325,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         views = None if teacher is None else teacher.processor
         if training.teacher_image_sizes is not None and isinstance(teacher, kd.CLIPTeacher):
             views = replace(views, image_processor=sized(views.image_processor, max(training.teacher_image_sizes)))
-        make = IndependentCropsCollator if script.independent_crops else kd.CLIPDataCollator
+        make = kd.data.IndependentCropsCollator if script.independent_crops else kd.CLIPDataCollator
         collator = make(seen, views, **script.crop, **data_options)
     else:
         teacher = open_cache(script, teacher, train_dataset)

@@ -1,21 +1,25 @@
 """Data for training and evaluation: images with captions, conversations about images, and a collator."""
 
-from .collator import CLIPDataCollator
-from .image_text import load_image_text
-from .independent_crops import IndependentCropsCollator
-from .instruct import load_instruct
-from .reading.images import BrokenImageError, BrokenImages, decode_image
-from .shapes import load_shapes
-from .stream import Stream
+from importlib import import_module
+from typing import Any
 
-__all__ = [
-    "BrokenImageError",
-    "BrokenImages",
-    "CLIPDataCollator",
-    "IndependentCropsCollator",
-    "Stream",
-    "decode_image",
-    "load_image_text",
-    "load_instruct",
-    "load_shapes",
-]
+# Imported at its first use, since the arguments of a recipe stand in this folder, too.
+_PLACE = {
+    "BrokenImageError": "reading.images",
+    "BrokenImages": "reading.images",
+    "CLIPDataCollator": "collator",
+    "IndependentCropsCollator": "independent_crops",
+    "Stream": "stream",
+    "decode_image": "reading.images",
+    "load_image_text": "image_text",
+    "load_instruct": "instruct",
+    "load_shapes": "shapes",
+}
+
+__all__ = sorted(_PLACE)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PLACE:
+        return getattr(import_module(f".{_PLACE[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,9 +1,10 @@
 """Arguments of recipes for images with captions, and for random crops of the images."""
 
 from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING
 
-from .image_text import load_image_text
-from .reading.parts import Data
+if TYPE_CHECKING:
+    from .reading.parts import Data
 
 
 @dataclass(kw_only=True)
@@ -43,8 +44,10 @@ class ImageTextArguments:
     max_train_samples: int | None = field(default=None, metadata={"help": "Number of images to read, the first ones."})
     streaming: bool = field(default=False, metadata={"help": "Read the data during training, without a local copy."})
 
-    def load_sources(self) -> list[Data]:
+    def load_sources(self) -> "list[Data]":
         """Load each source with columns `image` and `text`, in the order of `datasets`, or the only source."""
+        from .image_text import load_image_text  # `datasets` takes long to import, and `--help` needs it not
+
         if self.datasets is not None:
             sources = [{key: value for key, value in source.items() if key != "weight"} for source in self.datasets]
             return [load_image_text(**source) for source in sources]

@@ -21,6 +21,7 @@ from ..models import (
     encode_layers,
     token_shape,
 )
+from ..models.processing import text_mask
 from ..models.towers.tokens import pooled
 from ..training.distributed import gather
 from ..training.sharded import whole_values
@@ -195,6 +196,7 @@ class DistillationModel(nn.Module):
                 f"max_length={self.context_length}` to its tokenizer."
             )
         # Some text towers (SigLIP's) are trained without a mask and their processors give none.
+        attention_mask = text_mask(self.student, attention_mask)
         mask = {} if attention_mask is None else {"attention_mask": attention_mask}
         return pooled(self.student.get_text_features(input_ids=input_ids, **mask))
 

@@ -1,5 +1,8 @@
 """Students: stock [`~transformers.CLIPModel`]s and [`TimmCLIPModel`], which importing this package registers."""
 
+from importlib import import_module
+from typing import Any
+
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -8,18 +11,10 @@ from transformers import (
     CLIPProcessor,
 )
 
-from .loading import load_clip
-from .presets import list_models
-from .processing import context_length, fit_processor
 from .timm_clip.configuration_reduced_tower import ReducedTowerConfig
 from .timm_clip.configuration_timm_clip import TimmCLIPConfig, TimmVisionConfig
 from .timm_clip.modeling_reduced_tower import ReducedTower, inner_tower
 from .timm_clip.modeling_timm_clip import TimmCLIPModel, TimmVisionModel
-from .tokenizer import clip_tokenizer
-from .towers.layout import TokenLayout, token_layout
-from .towers.patch_dropping import check_can_drop_patches, drop_patches
-from .towers.patch_embeds import check_patch_embeds, encode_layers, encode_patches
-from .towers.tokens import check_class_token, encode_images, token_shape
 
 AutoConfig.register(TimmVisionConfig.model_type, TimmVisionConfig, exist_ok=True)
 AutoConfig.register(ReducedTowerConfig.model_type, ReducedTowerConfig, exist_ok=True)
@@ -30,6 +25,25 @@ AutoModel.register(TimmCLIPConfig, TimmCLIPModel, exist_ok=True)
 AutoModelForZeroShotImageClassification.register(TimmCLIPConfig, TimmCLIPModel, exist_ok=True)
 AutoProcessor.register(TimmCLIPConfig, CLIPProcessor, exist_ok=True)
 
+# Imported at its first use: what is registered needs none of it.
+_PLACE = {
+    "TokenLayout": "towers.layout",
+    "check_can_drop_patches": "towers.patch_dropping",
+    "check_class_token": "towers.tokens",
+    "check_patch_embeds": "towers.patch_embeds",
+    "clip_tokenizer": "tokenizer",
+    "context_length": "processing",
+    "drop_patches": "towers.patch_dropping",
+    "encode_images": "towers.tokens",
+    "encode_layers": "towers.patch_embeds",
+    "encode_patches": "towers.patch_embeds",
+    "fit_processor": "processing",
+    "list_models": "presets",
+    "load_clip": "loading",
+    "token_layout": "towers.layout",
+    "token_shape": "towers.tokens",
+}
+
 __all__ = [
     "ReducedTower",
     "ReducedTowerConfig",
@@ -37,20 +51,12 @@ __all__ = [
     "TimmCLIPModel",
     "TimmVisionConfig",
     "TimmVisionModel",
-    "TokenLayout",
-    "check_can_drop_patches",
-    "check_class_token",
-    "check_patch_embeds",
-    "clip_tokenizer",
-    "context_length",
-    "drop_patches",
-    "encode_images",
-    "encode_layers",
-    "encode_patches",
-    "fit_processor",
     "inner_tower",
-    "list_models",
-    "load_clip",
-    "token_layout",
-    "token_shape",
+    *sorted(_PLACE),
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PLACE:
+        return getattr(import_module(f".{_PLACE[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,8 +8,8 @@ from typing import Any
 
 from tokenizers.normalizers import Lowercase
 from tokenizers.normalizers import Sequence as Normalizers
-from torch import nn
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +33,20 @@ def context_length(model: nn.Module) -> int | None:
     tables = (module for name, module in model.named_modules() if name.endswith("position_embeddings"))
     padding = next((table.padding_idx for table in tables if getattr(table, "padding_idx", None) is not None), None)
     return positions if padding is None else positions - padding - 1
+
+
+def text_mask(model: nn.Module, attention_mask: Tensor | None) -> Tensor | None:
+    """
+    Return the mask that the text tower of a dual encoder needs.
+
+    CLIP's needs none: it only looks back, and it pools at the end of the text. Padding behind it changes nothing.
+    With a mask, transformers would wait for the device to know whether anything is masked.
+
+    Args:
+        model (`nn.Module`): A dual encoder.
+        attention_mask (`Tensor` of shape `(batch, length)`, *optional*): 1 on tokens, 0 on padding.
+    """
+    return None if type(_text_config(model)) is CLIPTextConfig else attention_mask
 
 
 def fit_processor(processor: Any, model: nn.Module) -> Any:
@@ -155,4 +169,4 @@ def _with_lower_case(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerB
     )
 
 
-__all__ = ["check_fits", "context_length", "fit_processor"]
+__all__ = ["check_fits", "context_length", "fit_processor", "text_mask"]

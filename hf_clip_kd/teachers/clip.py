@@ -14,6 +14,7 @@ from ..models.naflex import read_packed
 from ..models.open_clip import is_open_clip
 from ..models.precision import upcast
 from ..models.pretrained_tower import is_dual_encoder
+from ..models.processing import text_mask
 from ..models.resolution import resize_images
 from ..models.towers.tokens import pooled
 from .base import Teacher, to_loss_features
@@ -198,7 +199,7 @@ class CLIPTeacher(Teacher):
         if isinstance(self.processor.tokenizer, FullLengthTokenizer):
             attention_mask = None
         elif attention_mask is not None:
-            attention_mask = attention_mask.to(self.device)
+            attention_mask = text_mask(self.model, attention_mask.to(self.device))
         return upcast(pooled(self.model.get_text_features(input_ids=input_ids, attention_mask=attention_mask)))
 
     @torch.no_grad()

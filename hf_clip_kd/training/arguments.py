@@ -72,6 +72,7 @@ class RunArguments:
     )
 
     def __post_init__(self):
+        chosen = self.accelerator_config is not None
         super().__post_init__()
         wrong = {name: value for name, value in vars(self).items() if isinstance(value, float) and value != value}
         if wrong:
@@ -79,6 +80,9 @@ class RunArguments:
                 f"{', '.join(f'`{name}=nan`' for name in wrong)} is no number. It must be one. Leave it out for the "
                 "default."
             )
+        if not chosen:
+            # Batches come from pinned memory, so the host need not wait for their copies.
+            self.accelerator_config.non_blocking = self.dataloader_pin_memory
         check_flags(self)
         check_launch(self)
         check_precision(self)

@@ -4,6 +4,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils import send_to_device
 from transformers import Trainer
 
 from ..hub.run import check_run
@@ -45,8 +46,7 @@ class BaseTrainer(Trainer):
     `load_state_dict`. Each process leaves its state in the checkpoint.
 
     Attributes:
-        guard, meters, settings, checkpoints, pushing, stream, peers: The parts that are plain objects.
-        throughput, ema, stopping, outcome: The parts that are callbacks.
+        guard, meters, settings, checkpoints, pushing, stream, peers, throughput, ema, stopping, outcome: The parts.
         sampler (*optional*): A sampler with an `epoch`, if the trainer has its own.
         evaluator, eval_data_collator (`Callable`, *optional*): See [`DistillationTrainer`].
         loss_compares_rows (`bool`): Whether the loss of a row depends on the others of its batch, and so on its size.
@@ -59,8 +59,8 @@ class BaseTrainer(Trainer):
         super().__init__(*args, **kwargs)
         check_agreement(settings(self))
         name_blocks(self.accelerator, self.model)
-        self.meters, self.guard, self.settings = Meters(), StepGuard(self), OptimizerSettings(self)
-        self.checkpoints, self.pushing = Checkpoints(self), BackgroundPush(self.args)
+        self.meters, self.guard, self.pushing = Meters(), StepGuard(self), BackgroundPush(self.args)
+        self.settings, self.checkpoints = OptimizerSettings(self), Checkpoints(self)
         self.stream, self.peers, self.ema = StreamPlace(self.args), Peers(), EMACallback(self.args)
         self.throughput = Throughput(self.args.device, self.args.world_size)
         self.stopping, self.outcome = StopOnSignal(self.checkpoints, self.pushing), Outcome(self)
@@ -165,6 +165,10 @@ class BaseTrainer(Trainer):
     def begin_step(self, samples: list[dict[str, Any]]) -> None:
         """Prepare a step; for trainers to override. `samples` are its micro-batches, on the CPU."""
 
+    def _prepare_inputs(self, inputs):
+        # A stream's batches wait in pinned memory. The host does not wait for their copies.
+        return super()._prepare_inputs(send_to_device(inputs, self.args.device, non_blocking=True))
+
     def training_step(self, model, inputs, num_items_in_batch=None):
         """Run the passes of a micro-batch; a step that the guard rejects leaves no gradient and no number."""
         with self.throughput.clock("step"):
@@ -178,10 +182,8 @@ class BaseTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log what the Trainer has, and what the parts add to it."""
-        for source in (self.meters, self.guard, self.throughput):
-            logs |= source.read(logs)
-        if "loss" in logs:
-            logs |= self.train_logs()
+        logs |= self.meters.read(logs) | self.guard.read(logs) | self.throughput.read(logs)
+        logs |= self.train_logs() if "loss" in logs else {}
         super().log(logs, start_time)
 
     def train_logs(self) -> dict[str, float]:

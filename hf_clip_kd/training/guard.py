@@ -61,7 +61,7 @@ class StepGuard:
         self.trainer, self.args = trainer, trainer.args
         self.skipped = SkippedSteps()
         self.micro_batches: list[dict[str, Any]] = []
-        self.found: dict[str, Any] = {}
+        self._losses: list[tuple[Tensor, dict[str, Tensor]]] = []
         self._steps_since_log = self._skipped_since_log = 0
         if trainer.is_deepspeed_enabled and self.args.max_skipped_steps:
             raise ValueError(
@@ -76,11 +76,13 @@ class StepGuard:
 
     def begin(self, micro_batches: list[dict[str, Any]]) -> None:
         """Begin the step that these micro-batches make."""
-        self.micro_batches, self.found = micro_batches, {}
+        self.micro_batches, self._losses = micro_batches, []
 
     def check_loss(self, loss: Tensor, terms: dict[str, Tensor]) -> Tensor:
         """
-        Note a loss that is not finite, and spoil its gradients, so that all processes see it.
+        Keep a loss for the report. Spoil its gradients if it is not finite, so that all processes see it.
+
+        The host reads nothing here: the norm of the gradients is the only flag of a step.
 
         Args:
             loss (0-dim `Tensor`): The loss of this process's micro-batch.
@@ -89,14 +91,10 @@ class StepGuard:
         Returns:
             `Tensor`: `loss`, with NaN in all its gradients if it is not finite.
         """
-        if torch.isfinite(loss):
-            return loss
-        values = {name: part.item() for name, part in terms.items()}
-        bad = {name: value for name, value in values.items() if not math.isfinite(value)}
-        self.found = {"bad": bad or "the weighted sum overflowed", "all terms": values}
-        if self.trainer.is_deepspeed_enabled:
+        self._losses.append((loss.detach(), {name: part.detach() for name, part in terms.items()}))
+        if self.trainer.is_deepspeed_enabled and self._found():
             self._stop([self._report()])
-        return loss * float("nan")
+        return loss * torch.where(loss.detach().isfinite(), 1.0, math.nan).to(loss.dtype)
 
     def rejects(self, model: nn.Module) -> bool:
         """
@@ -164,15 +162,23 @@ class StepGuard:
         taught = [
             _bad_rows(self._taught(batch), rows) for batch, rows in zip(self.micro_batches, numbers, strict=True)
         ]
-        weights = {name: p for name, p in self.trainer.model.named_parameters() if not torch.isfinite(p).all()}
         return {
             "rank": self.args.process_index,
-            "found": self.found,
+            "found": self._found(),
             "suspects": _merged(inputs),
             "taught": _merged(taught),
             "samples": sum(numbers, []),
-            "weights": list(weights),
+            "weights": _bad_weights(self.trainer.model),
         }
+
+    def _found(self) -> dict[str, Any]:
+        """Return the terms of the first micro-batch whose loss is not finite, or nothing."""
+        for loss, terms in self._losses:
+            if not math.isfinite(loss.item()):
+                values = {name: part.item() for name, part in terms.items()}
+                bad = {name: value for name, value in values.items() if not math.isfinite(value)}
+                return {"bad": bad or "the weighted sum overflowed", "all terms": values}
+        return {}
 
     def _taught(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Return what the teacher says of a micro-batch, once more, by name."""

@@ -1,11 +1,12 @@
 """
 Images that a worker reads, crops and tokenizes per second, compared with webdataset and open_clip's transform.
 
-    pip install webdataset     # for this measurement only
+    pip install 'hf_clip_kd[bench]'
     python tests/bench/bench_input_pipeline.py
 
-writes outputs/bench/input_pipeline.json. Both read the same tars in one process and make batches of 64 at 224 pixels.
-The comparison also uses open_clip's tokenizer. The measurements take turns, and the ratio is that of neighbours.
+writes outputs/bench/input_pipeline.json. Both read the same tars in one or two workers and make batches of 64 at 224
+pixels. The comparison also uses open_clip's tokenizer. The measurements take turns, each with new workers, and the
+ratio is that of neighbours. The memory is that of all workers.
 """
 
 import importlib.util
@@ -25,13 +26,15 @@ import numpy as np
 import open_clip
 import torch
 from PIL import Image, ImageFilter
-from report import machine, write
+from report import machine, row, write
+from torch.utils.data import DataLoader
 
 from hf_clip_kd.data import CLIPDataCollator, Stream, load_image_text
 from hf_clip_kd.models import load_clip
 
-BATCH, IMAGE_SIZE, TARS, PER_TAR, REPEATS = 64, 224, 4, 512, 7
-SIZES = {"256": (340, 256), "512": (680, 512)}  # width and height of the stored JPEGs
+BATCH, IMAGE_SIZE, TARS, PER_TAR, BATCHES, REPEATS = 64, 224, 4, 512, 8, 5
+WORKERS = (1, 2)
+SIZES = [(340, 256), (680, 512)]  # width and height of the stored JPEGs
 
 
 def write_tars(folder, size, per_tar=PER_TAR):
@@ -49,18 +52,18 @@ def write_tars(folder, size, per_tar=PER_TAR):
                     archive.addfile(info, io.BytesIO(data))
 
 
-def ours(folder):
+def ours(folder, workers):
     _, processor = load_clip("ViT-T-16")
     source = load_image_text("webdataset", data_files=str(folder / "*.tar"), streaming=True)
-    return Stream(source, buffer_size=256).loader(BATCH, CLIPDataCollator(processor))
+    return Stream(source, buffer_size=256).loader(BATCH, CLIPDataCollator(processor), num_workers=workers)
 
 
-def theirs(folder):
+def theirs(folder, workers):
     import webdataset as wds
 
     transform = open_clip.image_transform(IMAGE_SIZE, is_train=True, mean=(0.48,) * 3, std=(0.27,) * 3)
     tokenize = open_clip.get_tokenizer("ViT-B-32")
-    return wds.DataPipeline(
+    pipeline = wds.DataPipeline(
         wds.ResampledShards([str(path) for path in sorted(folder.glob("*.tar"))]),
         wds.tarfile_to_samples(),
         wds.shuffle(256),
@@ -70,42 +73,53 @@ def theirs(folder):
         wds.to_tuple("image", "text"),
         wds.batched(BATCH),
     )
+    return DataLoader(pipeline, batch_size=None, num_workers=workers)
 
 
-def rate(batches, count):
+READERS = {"hf_clip_kd": ours, "webdataset_open_clip": theirs}
+
+
+def workers_memory():
+    """Return the sum of the peaks of all workers, in MB."""
+    pids = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    statuses = [Path(f"/proc/{pid}/status").read_text().splitlines() for pid in pids]
+    return sum(int(line.split()[1]) / 1024 for lines in statuses for line in lines if line.startswith("VmHWM"))
+
+
+def measure(loader, workers, count):
+    """Return images per second and the memory, in the steady state of new workers."""
+    batches = iter(loader)
+    for _ in itertools.islice(batches, 2 * workers + 2):  # those that wait ready, and the shuffle's buffer before them
+        pass
     start = time.perf_counter()
     for _ in itertools.islice(batches, count):
         pass
-    return count * BATCH / (time.perf_counter() - start)
+    rate = count * BATCH / (time.perf_counter() - start)
+    return rate, workers_memory()
 
 
-def main(per_tar=PER_TAR, repeats=REPEATS):
+def main(per_tar=PER_TAR, count=BATCHES, repeats=REPEATS):
     """Measure, write the JSON and return it."""
     torch.set_num_threads(1)
-    result = {}
-    for name, size in SIZES.items():
+    rows = []
+    for size, workers in itertools.product(SIZES, WORKERS):
         with tempfile.TemporaryDirectory() as folder:
-            folder = Path(folder)
-            write_tars(folder, size, per_tar)
-            readers = {"hf_clip_kd": iter(ours(folder)), "webdataset_open_clip": iter(theirs(folder))}
-            for reader in readers.values():
-                rate(reader, 2)
-            rates = {reader: [] for reader in readers}
+            write_tars(Path(folder), size, per_tar)
+            found = {reader: [] for reader in READERS}
             for _ in range(repeats):
-                for reader, batches in readers.items():
-                    rates[reader].append(rate(batches, 4))
-        ratios = [a / b for a, b in zip(*rates.values(), strict=True)]
-        result[f"jpegs_of_{name}_pixels"] = {
-            **{reader: round(statistics.median(values)) for reader, values in rates.items()},
-            "ratio": round(statistics.median(ratios), 3),
-            "ratio_spread": [round(min(ratios), 3), round(max(ratios), 3)],
-        }
-    shape = {"batch": BATCH, "image_size": IMAGE_SIZE, "repeats": repeats}
-    return write("input_pipeline", result | shape | {"machine": machine("datasets", "webdataset", "open_clip_torch")})
+                for reader, make in READERS.items():
+                    found[reader].append(measure(make(Path(folder), workers), workers, count))
+        rates = [[rate for rate, _ in values] for values in found.values()]
+        memory = [statistics.median(megabytes for _, megabytes in values) for values in found.values()]
+        what = f"input, JPEG of {size[0]}×{size[1]}, {workers} worker{'s' * (workers > 1)}"
+        rows.append(row(what, "webdataset + open_clip", *rates, "images/s", at_least=1.3, memory=memory))
+    shape = {"batch": BATCH, "image_size": IMAGE_SIZE}
+    packages = ("datasets", "webdataset", "open_clip_torch", "pillow")
+    return write("input_pipeline", {"rows": rows, **shape, "machine": machine(*packages)})
 
 
 if __name__ == "__main__":
     if importlib.util.find_spec("webdataset"):
         main()
     else:
-        print("Left out: webdataset is not installed (`pip install webdataset`, for this measurement only).")
+        print("Left out: webdataset is not installed (`pip install 'hf_clip_kd[bench]'`).")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from report import machine, write
+from report import machine, row, write
 
 from hf_clip_kd.losses import LossSum
 from hf_clip_kd.losses.features import CLIPDims, CLIPFeatures
@@ -159,9 +159,15 @@ def main(batches=BATCHES, compared=COMPARED, repeats=PAIRS):
         if batch == compared:
             # CPU time is blind to other programs that take the cores.
             memory, wall, cpu = (compare(runs, key) for key in ("megabytes", "seconds", "cpu_seconds"))
+            times = [[run["seconds"] for run in results] for results in runs.values()]
+            peaks = [table[batch][f"{name}_megabytes"] for name in runs]
+            compared_row = row(
+                f"`clip_kd` of {batch:,} pairs", "the losses written plainly", *times, "s", memory=peaks
+            )
     return write(
         "loss_memory",
         {
+            "rows": [compared_row],
             "ratio": memory[0],
             "ratio_spread": memory[1],
             "time_ratio": wall[0],

@@ -1,8 +1,9 @@
-"""Facts that every benchmark writes beside its numbers, and the folder for them."""
+"""Facts that every benchmark writes beside its numbers, rows for the table of all, and the folder for them."""
 
 import json
 import os
 import platform
+import statistics
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,6 +24,34 @@ def machine(*packages, threads=1):
         "python": platform.python_version(),
         **{package: version(package) for package in packages},
     }
+
+
+def row(what, peer_name, ours, peer, unit, *, at_least=None, at_most=None, memory=None):
+    """
+    Make a row of the table of all benchmarks.
+
+    `ours` and `peer` have a number for each repeat, and the ratio is that of neighbours. A `unit` is `s`, or something
+    per second. One of the limits may be given. `memory` is the peak of ours and of the peer, in MB.
+    """
+    ratios = [a / b for a, b in zip(ours, peer, strict=True)]
+    return {
+        "what": what,
+        "peer_name": peer_name,
+        "ours": rounded(statistics.median(ours)),
+        "peer": rounded(statistics.median(peer)),
+        "unit": unit,
+        "ratio": round(statistics.median(ratios), 3),
+        "spread": [round(min(ratios), 3), round(max(ratios), 3)],
+        "repeats": len(ratios),
+        "at_least": at_least,
+        "at_most": at_most,
+        "memory_mb": None if memory is None else [round(value) for value in memory],
+    }
+
+
+def rounded(number):
+    """Round to four significant digits."""
+    return float(f"{number:.4g}")
 
 
 def write(name, result):

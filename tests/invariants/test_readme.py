@@ -26,7 +26,7 @@ LANGUAGES = {"python", "bash", "text", "yaml", "json", "bibtex"}
 SUBJECTS = (
     "data pictures losses teachers students evaluation vlm pictures_vlm choose_teacher study objectives several_gpus "
 )
-SUBJECTS += "flags hub design"
+SUBJECTS += "speed flags hub design"
 DOCS = {f"docs/{name}.md" for name in SUBJECTS.split()}
 # A newcomer does this before the repository can be used. The slow test starts after it.
 SET_UP = re.compile(r"^(git clone|cd|pip install|python3? -m venv|source|\.)\s")
@@ -90,7 +90,7 @@ def test_design_shows_the_arrows_that_a_test_holds():
 
 def written_prose(text):
     """Yield (line, paragraph) of a page's own sentences: no code, tables, headings or text that a command writes."""
-    text = re.sub(r"(?ms)^```.*?^```|^<!-- (table|ablation|study).*?<!-- end of \w+ -->", _blank, text)
+    text = re.sub(r"(?ms)^```.*?^```|^<!-- (table|ablation|speed|study).*?<!-- end of \w+ -->", _blank, text)
     paragraph, start = [], 0
     for number, line in enumerate([*text.splitlines(), ""], start=1):
         item = re.match(r"\s*([-*]|\d+\.)\s+", line)

@@ -149,7 +149,7 @@ def test_the_message_names_the_term(tmp_path, name):
     run = make_run(tmp_path, losses={"clip": 1.0})
     run.guard.begin([collate([Numbered()[0]])])
     loss = run.guard.check_loss(value, {name: value, "other": torch.tensor(1.0)})
-    assert torch.isnan(loss) and run.guard.found["bad"].keys() == {name}
+    assert torch.isnan(loss) and run.guard._found()["bad"].keys() == {name}
 
 
 def test_stops_with_the_batch_saved(tmp_path):

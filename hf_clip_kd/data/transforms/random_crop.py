@@ -98,9 +98,9 @@ class RandomCrop:
     def min_side(self, side: int) -> int:
         """Return the shortest side, in pixels, that an image needs for a model that sees `side` pixels.
 
-        The smallest crop then has twice the model's resolution.
+        The smallest crop then still has as many pixels as the model sees.
         """
-        return math.ceil(2 * side / math.sqrt(self.crop_scale[0]))
+        return math.ceil(side / math.sqrt(self.crop_scale[0]))
 
     def draw(self, size: tuple[int, int], uniforms: Sequence[float]) -> Crop:
         """

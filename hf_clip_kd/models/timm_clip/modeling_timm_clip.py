@@ -1,6 +1,5 @@
 """Student on a timm trunk: [`TimmVisionModel`], also a tower for a LLaVA, and [`TimmCLIPModel`] around it."""
 
-import timm
 import torch
 from torch import nn
 from transformers import CLIPTextModel, PreTrainedModel
@@ -46,6 +45,8 @@ class TimmVisionModel(PreTrainedModel):
         self._is_built = True
 
     def _build_trunk(self) -> nn.Module:
+        import timm  # takes long, so it waits for a trunk to build
+
         return timm.create_model(
             self.config.architecture,
             pretrained=False,

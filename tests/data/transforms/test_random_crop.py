@@ -1,5 +1,6 @@
 """Crops against those of torchvision, colours against what they mean."""
 
+import io
 import math
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import ColorJitter, RandomResizedCrop
 
+from hf_clip_kd.data.reading.images import decode_image
 from hf_clip_kd.data.transforms.keyed_random import UNIFORMS_PER_CROP, UNIFORMS_PER_ROW
 from hf_clip_kd.data.transforms.random_crop import UNCHANGED, RandomCrop, random_crop_box, recolored
 
@@ -104,3 +106,37 @@ def test_what_colours_mean(colors, pixels, expected):
 def test_bad_arguments(options, match):
     with pytest.raises(ValueError, match=match):
         RandomCrop(**options)
+
+
+def photograph(width, height):
+    """A JPEG with the spectrum of photographs: the amplitude falls with the frequency, and colours vary less."""
+    rng, frequency = np.random.default_rng(0), np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width))
+    noise = np.fft.fft2(rng.standard_normal((4, height, width)))
+    light, *colors = np.fft.ifft2(noise / (frequency + 1 / width)).real
+    pixels = np.stack([light / light.std() + 0.2 * color / color.std() for color in colors], axis=-1)
+    file = io.BytesIO()
+    Image.fromarray(np.clip(127 + 45 * pixels, 0, 255).astype(np.uint8)).save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(("size", "decoded"), [((680, 512), (340, 256)), ((1360, 1024), (340, 256))])
+def test_a_jpeg_is_decoded_at_the_size_that_the_smallest_crop_needs(size, decoded):
+    data = photograph(*size)
+    whole, small = decode_image(data), decode_image(data, min_side=RandomCrop().min_side(224))
+    assert whole.size == size and small.size == decoded
+    seen = []
+    for image in (whole, small):
+        box = [share * side for share, side in zip((0.02, 0.03, 0.97, 0.98), 2 * image.size, strict=True)]
+        seen.append(np.asarray(image.resize((224, 224), Image.Resampling.BICUBIC, box=box)).astype(int))
+    # JPEG's own loss at this quality is 1 to 2 of 256 levels.
+    difference = np.abs(seen[0] - seen[1])
+    assert difference.mean() < 4 and np.percentile(difference, 99) < 15
+
+
+@pytest.mark.parametrize("scale", [(0.9, 1.0), (0.25, 1.0)])
+def test_no_crop_has_fewer_pixels_than_the_model_sees(scale):
+    crop = RandomCrop(crop_scale=scale)
+    side = crop.min_side(224)
+    for uniforms in torch.rand(200, UNIFORMS_PER_ROW, generator=torch.Generator().manual_seed(0)).tolist():
+        left, top, right, bottom = crop.draw((side, side), uniforms).box
+        assert (right - left) * (bottom - top) > 0.99 * 224**2

@@ -1,0 +1,68 @@
+"""Students, teachers and losses compile as a single graph at fixed shapes, and few times in a run."""
+
+import pytest
+import torch
+from every_loss import collate, make_run
+from miniature import BATCH, Pairs, make_trainer
+
+import hf_clip_kd as kd
+from hf_clip_kd.losses import LOSSES
+
+pytestmark = pytest.mark.slow
+WIDTH, PAIRS, WORDS = 512, 2, 8
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    torch._dynamo.reset()
+
+
+def explained(module, *args, **kwargs):
+    found = torch._dynamo.explain(module)(*args, **kwargs)
+    return found.graph_break_count, [f"{x.reason} at {x.user_stack[-1]}" for x in found.break_reasons]
+
+
+def inputs(student):
+    size, words = student.config.vision_config.image_size, student.config.text_config.vocab_size
+    ids = torch.randint(0, words - 2, (PAIRS, WORDS))
+    return torch.randn(PAIRS, 3, size, size), ids, torch.ones_like(ids)
+
+
+@pytest.mark.parametrize("name", kd.list_models())
+def test_a_student_with_its_losses_is_one_graph(name):
+    student, _ = kd.load_clip(name)
+    model = kd.DistillationModel(student, "clip_kd", kd.CLIPDims(WIDTH)).train()
+    teacher = kd.CLIPFeatures(torch.randn(PAIRS, WIDTH), torch.randn(PAIRS, WIDTH), torch.tensor(100.0))
+    assert explained(model, *inputs(student), teacher_features=teacher) == (0, [])
+
+
+@pytest.mark.parametrize("name", kd.list_models())
+def test_a_teacher_is_one_graph(name):
+    student, processor = kd.load_clip(name)
+    assert explained(kd.CLIPTeacher(student, processor=processor), *inputs(student)) == (0, [])
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_is_one_graph(tmp_path, name):
+    run = make_run(tmp_path, [name])
+    batch = collate([Pairs()[i] for i in range(BATCH)])
+    assert explained(run.model, **run.model_inputs(batch)) == (0, [])
+
+
+def test_the_ends_of_epochs_and_evaluations_compile_few_graphs(tmp_path):
+    """Three epochs with a smaller last batch, and an evaluation after each."""
+    run = make_trainer(
+        tmp_path,
+        dataset=Pairs(2 * BATCH + 3),
+        eval_dataset=Pairs(BATCH + 2),
+        dataloader_drop_last=False,
+        max_steps=-1,
+        num_train_epochs=3,
+        eval_strategy="epoch",
+        torch_compile=True,
+        torch_compile_backend="eager",
+    )
+    torch._dynamo.utils.counters.clear()
+    run.train()
+    assert run.state.global_step == 9
+    assert 0 < torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 6

@@ -1,0 +1,28 @@
+"""recipes/maintenance/timeline.py: the spans of a step do not overlap in a process, and they fill it."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+
+@pytest.mark.slow
+def test_the_lanes_of_a_process_follow_each_other(tmp_path):
+    timeline = importlib.import_module("recipes.maintenance.timeline")
+    files = timeline.main(["--student", "shapes-vit-t", "--batch", "8", "--folder", str(tmp_path)])
+    assert files and all(path.is_file() for path in files)
+    found = json.loads((tmp_path / "timeline.json").read_text())["spans"]
+    for kind, spans in found.items():
+        assert [len(spans[lane]) > 0 for lane in timeline.LANES] == [
+            lane != "teacher" or kind == "online" for lane in timeline.LANES
+        ]
+        mine = sorted(span for lane in timeline.LANES[1:] for span in spans[lane])
+        assert all(end <= start for (_, end), (start, _) in zip(mine[:-1], mine[1:], strict=True))
+        total = mine[-1][1] - mine[0][0]
+        assert sum(end - start for start, end in mine) > 0.5 * total
