@@ -59,10 +59,14 @@ class BaseTrainer(Trainer):
         super().__init__(*args, **kwargs)
         check_agreement(settings(self))
         name_blocks(self.accelerator, self.model)
-        self.meters, self.guard, self.pushing = Meters(), StepGuard(self), BackgroundPush(self.args)
-        self.settings, self.checkpoints = OptimizerSettings(self), Checkpoints(self)
-        self.stream, self.peers, self.ema = StreamPlace(self.args), Peers(), EMACallback(self.args)
-        self.throughput = Throughput(self.args.device, self.args.world_size)
+        self.meters, self.guard, self.peers, self.pushing = (
+            Meters(),
+            StepGuard(self),
+            Peers(),
+            BackgroundPush(self.args),
+        )
+        self.settings, self.checkpoints, self.ema = OptimizerSettings(self), Checkpoints(self), EMACallback(self.args)
+        self.stream, self.throughput = StreamPlace(self.args), Throughput(self.args.device, self.args.world_size)
         self.stopping, self.outcome = StopOnSignal(self.checkpoints, self.pushing), Outcome(self)
         watching = [MetricsWriter(), EpochCallback(self), ProgressFromResume(self), self.guard.skipped, self.outcome]
         for callback in [*watching, self.ema, self.stopping, self.throughput]:  # the last counts the others' time
@@ -166,7 +170,7 @@ class BaseTrainer(Trainer):
         """Prepare a step; for trainers to override. `samples` are its micro-batches, on the CPU."""
 
     def _prepare_inputs(self, inputs):
-        # A stream's batches wait in pinned memory. The host does not wait for their copies.
+        # The host does not wait for copies from pinned memory, those of a stream either.
         return super()._prepare_inputs(send_to_device(inputs, self.args.device, non_blocking=True))
 
     def training_step(self, model, inputs, num_items_in_batch=None):
@@ -220,10 +224,9 @@ class BaseTrainer(Trainer):
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """
-        Return the metrics of all data sets, and the scores. Callbacks hear of all of them together.
+        Return the metrics of all data sets and the scores, of the average of weights unless `ema_evaluate` is off.
 
-        They are of the average of weights while there is one, unless `ema_evaluate` is off. Raises a ValueError if
-        there is nothing to evaluate.
+        Callbacks hear of all together. Raises a ValueError if there is nothing to evaluate.
         """
         self._memory_tracker.start()
         with self.peers.watching(), self.ema.in_place():
