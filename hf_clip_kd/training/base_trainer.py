@@ -11,7 +11,7 @@ from ..hub.run import check_run
 from .agreement import check_agreement, settings
 from .checkpoints import Checkpoints
 from .distributed import min_over_ranks
-from .ema import Average, EMACallback
+from .ema import EMACallback
 from .epochs import EpochCallback
 from .eval_batches import eval_dataloader
 from .evaluation import check_evaluation, exact_means, gather_rows, measure, named_datasets
@@ -59,23 +59,14 @@ class BaseTrainer(Trainer):
         super().__init__(*args, **kwargs)
         check_agreement(settings(self))
         name_blocks(self.accelerator, self.model)
-        self.meters, self.guard, self.peers, self.pushing = (
-            Meters(),
-            StepGuard(self),
-            Peers(),
-            BackgroundPush(self.args),
-        )
-        self.settings, self.checkpoints, self.ema = OptimizerSettings(self), Checkpoints(self), EMACallback(self.args)
-        self.stream, self.throughput = StreamPlace(self.args), Throughput(self.args.device, self.args.world_size)
+        self.meters, self.guard, self.settings = Meters(), StepGuard(self), OptimizerSettings(self)
+        self.checkpoints, self.pushing, self.peers = Checkpoints(self), BackgroundPush(self.args), Peers()
+        self.throughput = Throughput(self.args.device, self.args.world_size)
+        self.stream, self.ema = StreamPlace(self.args), EMACallback(self.args)
         self.stopping, self.outcome = StopOnSignal(self.checkpoints, self.pushing), Outcome(self)
         watching = [MetricsWriter(), EpochCallback(self), ProgressFromResume(self), self.guard.skipped, self.outcome]
         for callback in [*watching, self.ema, self.stopping, self.throughput]:  # the last counts the others' time
             self.add_callback(callback)
-
-    @property
-    def average(self) -> Average | None:
-        """The moving average of the weights, while there is one beside them."""
-        return self.ema.average
 
     # ---- Launch ----
 
@@ -250,8 +241,8 @@ class BaseTrainer(Trainer):
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the model, with the average beside it. Nothing is pushed: scores and card are not there yet."""
-        if self.average is not None:
-            self.average.save(self.args.output_dir if output_dir is None else output_dir)
+        if self.ema.average is not None:
+            self.ema.average.save(self.args.output_dir if output_dir is None else output_dir)
         super().save_model(output_dir, _internal_call=True)
 
     def run_identity(self) -> dict[str, Any]:
@@ -272,8 +263,8 @@ class BaseTrainer(Trainer):
             super()._load_best_model()
         else:
             self._load_from_checkpoint(self.state.best_model_checkpoint)
-        if self.average is not None:
-            self.average.load(self.state.best_model_checkpoint)
+        if self.ema.average is not None:
+            self.ema.average.load(self.state.best_model_checkpoint)
 
     # ---- Hub ----
 
