@@ -181,7 +181,7 @@ def resumed(folder, processes, engine):
         run = make_run(folder, processes, make_clip(attention_dropout=0.2), ema_evaluate=False, **settings, **engine)
         run.train(resume_from_checkpoint=checkpoint)
         log = [entry["loss"] for entry in run.state.log_history if "loss" in entry]
-        found.append({"state": weights(run.model), "average": run.average.values, "loss": log[4:]})
+        found.append({"state": weights(run.model), "average": run.ema.average.values, "loss": log[4:]})
         forget_engine()
     return found
 

@@ -134,7 +134,7 @@ def pushed(folder, board, processes, **changes):
 
 def digest(run):
     """Hash all that a run has learned: weights, heads, scales, optimizer, average, random state."""
-    tensors = [*run.model.state_dict().values(), *run.average.values, torch.random.get_rng_state()]
+    tensors = [*run.model.state_dict().values(), *run.ema.average.values, torch.random.get_rng_state()]
     optimizer = run.optimizer
     while hasattr(optimizer, "optimizer"):  # wrappers of accelerate and of engines
         optimizer = optimizer.optimizer

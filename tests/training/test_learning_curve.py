@@ -25,7 +25,7 @@ class Averages(TrainerCallback):
         self.trainer, self.norms = trainer, {}
 
     def on_step_end(self, args, state, control, **kwargs):
-        self.norms[state.global_step] = norm(self.trainer.average.values)
+        self.norms[state.global_step] = norm(self.trainer.ema.average.values)
 
 
 def norm(tensors):
