@@ -152,13 +152,9 @@ def hub(monkeypatch, wipe_cache):
             assert not leaks, f"a token was pushed to {repo.id}: {leaks}"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def context():
     """A warmed-up process to fork runs from that are killed, see `helpers/crashing.py`."""
-    import crashing
+    from processes import servers
 
-    path = os.environ.get("PYTHONPATH", "")
-    root = Path(__file__).parents[1]
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(root / "tests/helpers"), str(root), path])
-    os.environ["OMP_NUM_THREADS"] = "1"
-    return crashing.servers()
+    return servers()

@@ -167,13 +167,6 @@ def train(kind, folder, rank, processes, port, changes):
     os._exit(0)
 
 
-def servers():
-    """Forks a warmed-up process in an instant: imports are nearly all that a small run costs."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["crashing"])
-    return context
-
-
 class Launch:
     """One life of a run, on one process or several."""
 
