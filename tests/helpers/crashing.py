@@ -19,13 +19,6 @@ LASTS |= {"saving": 0.06, "rotating": 0.003, "pushing": 0.05}
 PATIENCE = 300
 
 
-def servers():
-    """Forks a warmed-up process in an instant: imports are nearly all that a small run costs."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["crashing"])
-    return context
-
-
 class Launch:
     """One life of a run, on one process or several."""
 

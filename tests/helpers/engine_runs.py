@@ -21,7 +21,6 @@ from hf_clip_kd.teachers.clip import CLIPTeacher
 from hf_clip_kd.training.sharded import gather_full_model, is_sharded, whole_values
 
 WINDOW, STEPS = 12, 20
-ZERO_STEPS = 4
 LAUNCH_SECONDS = 560
 
 
@@ -44,10 +43,9 @@ ENGINES = {
 
 
 def engine_cases(*processes):
-    """Each engine with each number of processes, for `pytest.mark.parametrize` and fixtures."""
-    return [
-        pytest.param((engine, count), id=f"{engine}-{count}processes") for engine in ENGINES for count in processes
-    ]
+    """Each engine with each number of processes, as parameters. Tests of a case stay in a worker of pytest-xdist."""
+    names = {(engine, count): f"{engine}-{count}processes" for engine in ENGINES for count in processes}
+    return [pytest.param(case, id=name, marks=pytest.mark.xdist_group(name)) for case, name in names.items()]
 
 
 class Tide(DistillationLoss):
@@ -258,15 +256,4 @@ def train_all(rank, processes, port, folder, engine):
     if engine != "fsdp2":  # no hook of a test reaches its gradients
         found = guarded(f"{folder}/spoilt", processes, skips, ENGINES[engine], spoil=True)
         torch.save(found, f"{folder}/spoilt{rank}.pt")
-    leave()
-
-
-def train_zero(rank, processes, port, folder):
-    """Train a few steps under each stage of ZeRO, one after the other in the same processes."""
-    join(rank, processes, port)
-    for engine in ("zero1", "zero2", "zero3"):
-        prepare(engine)
-        run = make_run(f"{folder}/{engine}", processes, max_steps=ZERO_STEPS, **ENGINES[engine])
-        torch.save(outcome(run, f"{folder}/{engine}"), f"{folder}/{engine}{rank}.pt")
-        forget_engine()
     leave()

@@ -1,21 +1,39 @@
 """Several processes on gloo, as torchrun would make them; each leaves in a file what came out."""
 
 import faulthandler
+import gc
+import multiprocessing
 import os
 import signal
 import socket
+import sys
 import time
+from multiprocessing.forkserver import ensure_running
 from pathlib import Path
+from unittest.mock import patch
 
+import datasets
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
 
+def servers():
+    """Return a context that forks processes from one that has all imported: imports are nearly all that they cost."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["crashing", "engine_runs", "llava_runs", "pytest"])
+    # With several threads, libraries would start them at their import, and a fork has none of them.
+    with patch.dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path)), OMP_NUM_THREADS="1"):
+        ensure_running()
+    return context
+
+
 def launch(function, processes, folder, *args, seconds=120):
     """`function(rank, processes, port, folder, *args)` on as many processes; its result files are what counts."""
-    arguments = (function, processes, free_port(), str(folder), *args)
-    context = mp.spawn(_watched, arguments, nprocs=processes, join=False)
+    servers()
+    here = (dict(os.environ), os.getcwd(), datasets.config.HF_DATASETS_CACHE)
+    arguments = (here, function, processes, free_port(), str(folder), *args)
+    context = mp.start_processes(_watched, arguments, nprocs=processes, join=False, start_method="forkserver")
     deadline = time.monotonic() + seconds
     try:
         while not context.join(timeout=max(0.0, deadline - time.monotonic())):
@@ -29,7 +47,12 @@ def launch(function, processes, folder, *args, seconds=120):
     return Path(folder)
 
 
-def _watched(rank, function, processes, port, folder, *args):
+def _watched(rank, here, function, processes, port, folder, *args):
+    gc.freeze()  # Garbage collections pass over what the server has imported.
+    environment, place, datasets.config.HF_DATASETS_CACHE = here  # The server has those of the first test.
+    os.chdir(place)
+    os.environ.clear()
+    os.environ |= environment
     with open(f"{folder}/{rank}.stack", "w", encoding="utf-8") as file:
         faulthandler.register(signal.SIGUSR1, file=file)
         function(rank, processes, port, folder, *args)
