@@ -22,7 +22,7 @@ from hf_clip_kd.study.report.figures import canvas
 ROOT = Path(__file__).parents[2]
 # Lanes, the first at the top. It is that of the worker, the others are those of the main process.
 LANES = ("worker decodes", "waits for data", "teacher", "student and losses", "optimizer")
-SHOWN = 3  # steps
+STEPS, SHOWN = 9, range(3, 6)  # The worker is ahead by a few batches, in the middle as at any time.
 # Sizes of a ViT-B/16 and its text tower.
 VISION = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
 TEXT = {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 8}
@@ -103,8 +103,9 @@ def run(student: str, teacher, collator, rows, batch: int, folder: str) -> dict[
     taught, steps = trainer.throughput.clock.spans["teacher"], trainer.throughput.clock.spans["step"]
     watch.spans["teacher"] = taught
     watch.spans["student and losses"] = [(end, stop) for (_, end), (_, stop) in zip(taught, steps, strict=True)]
-    first = watch.spans["waits for data"][-SHOWN][0]
-    return {lane: [(a - first, b - first) for a, b in spans if b > first] for lane, spans in watch.spans.items()}
+    first, last = watch.spans["waits for data"][SHOWN[0]][0], watch.spans["optimizer"][SHOWN[-1]][1]
+    shown = {lane: [(a, b) for a, b in spans if b > first and a < last] for lane, spans in watch.spans.items()}
+    return {lane: [(max(a, first) - first, min(b, last) - first) for a, b in spans] for lane, spans in shown.items()}
 
 
 def measure(student: str, batch: int) -> dict[str, dict[str, list[Span]]]:
@@ -116,7 +117,7 @@ def measure(student: str, batch: int) -> dict[str, dict[str, list[Span]]]:
         model = CLIPModel(CLIPConfig(vision_config=vision, text_config=TEXT, projection_dim=512))
     teacher = kd.CLIPTeacher(model, processor=processor)
     size = model.config.vision_config.image_size
-    rows = kd.load_image_text("shapes", max_samples=batch * (SHOWN + 2), image_size=size)
+    rows = kd.load_image_text("shapes", max_samples=batch * STEPS, image_size=size)
     with tempfile.TemporaryDirectory() as folder:
         views = kd.AugmentationCollator(processor)
         cache = kd.CacheWriter(f"{folder}/cache", teacher, views, rows, {}, batch_size=batch).write()
@@ -133,10 +134,9 @@ def draw(found: dict[str, dict[str, list[Span]]], narrow: bool):
     end = max(b for spans in found.values() for lane in spans.values() for _, b in lane)
     for panel, (kind, spans) in zip(axes, found.items(), strict=True):
         for place, lane in enumerate(LANES):
-            bars = [(max(a, 0), b - max(a, 0)) for a, b in spans[lane]]
-            panel.broken_barh(bars, (place - 0.4, 0.8), color=f"C{place}")
+            panel.broken_barh([(a, b - a) for a, b in spans[lane]], (place - 0.4, 0.8), color=f"C{place}")
         panel.set(title=f"{kind} step", xlim=(0, end), yticks=range(len(LANES)), yticklabels=LANES)
-        panel.invert_yaxis()
+        panel.set_ylim(len(LANES) - 0.5, -0.5)  # the first lane at the top
         panel.grid(axis="y", visible=False)
     axes[-1].set_xlabel("seconds")
     return figure

@@ -20,6 +20,7 @@ from transformers import Trainer, TrainingArguments
 from turns import median_gap, memory, of, peak_memory, take_turns
 
 import hf_clip_kd as kd
+from hf_clip_kd.data.shapes.instruct import load_shapes_instruct
 
 BATCH, WARM_UP, STEPS, REPEATS = 16, 1, 6, 5
 LM = {"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 6, "num_attention_heads": 6}
@@ -65,7 +66,7 @@ class Collated(kd.LlavaDataCollator):
 
 def batches(processor, count, batch):
     """Return batches of questions with answers about pictures of the embedded world."""
-    rows = kd.load_instruct("shapes", max_samples=batch)
+    rows = load_shapes_instruct("train", batch)
     made = kd.LlavaDataCollator(processor)([rows[i] for i in range(batch)])
     return [dict(made) for _ in range(count)]
 
