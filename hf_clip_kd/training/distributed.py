@@ -130,7 +130,9 @@ def talk_failed(error: Exception) -> bool:
 def set_timeout(seconds: float) -> None:
     """Set the time that a process waits for the others. The Trainer does not pass `ddp_timeout` on for CPUs."""
     if world_size() > 1:
-        dist.distributed_c10d._set_pg_timeout(timedelta(seconds=seconds), dist.group.WORLD)
+        # Older versions of torch have it under another name.
+        set_it = dist.set_timeout if hasattr(dist, "set_timeout") else dist.distributed_c10d._set_pg_timeout
+        set_it(timedelta(seconds=seconds), dist.group.WORLD)
 
 
 def shard_(module: nn.Module) -> None:

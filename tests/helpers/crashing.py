@@ -4,19 +4,42 @@ import multiprocessing
 import os
 import random
 import shutil
+import socket
 import time
 from itertools import count
 
-from killed_runs import STEPS, WORK, live
-from processes import free_port
-from watched import Board
-
-from hf_clip_kd.training.checkpoint_files import last_complete
+from board import Board
+from killed_work import STEPS, WORK
 
 # Seconds that a phase lasts here at most. A kill comes at a random moment of it.
 LASTS = {"other": 1.5, "data": 0.003, "forward": 0.03, "optimizer": 0.004}
 LASTS |= {"saving": 0.06, "rotating": 0.003, "pushing": 0.05}
 PATIENCE = 300
+
+
+def servers():
+    """Forks a warmed-up process in an instant: imports are nearly all that a small run costs."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["killed_runs"])
+    return context
+
+
+def _live(*args):
+    from killed_runs import live
+
+    live(*args)
+
+
+def _prepare(*args):
+    from killed_runs import prepare_all
+
+    prepare_all(*args)
+
+
+def free_port():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
 
 
 class Launch:
@@ -26,14 +49,16 @@ class Launch:
         work = WORK[name]
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder.parent / "prepared").exists():  # files that all lives share
-            work.prepare(folder.parent)
+            first = context.Process(target=_prepare, args=(name, folder.parent))
+            first.start()
+            first.join()
             (folder.parent / "prepared").touch()
         port = free_port()
         for board in folder.glob("board-*"):
             board.unlink()
         self.boards = [Board(folder / f"board-{rank}") for rank in range(work.processes)]
         self.processes = [
-            context.Process(target=live, args=(name, folder, rank, work.processes, port, full_at, changes))
+            context.Process(target=_live, args=(name, folder, rank, work.processes, port, full_at, changes))
             for rank in range(work.processes)
         ]
         for process in self.processes:
@@ -116,7 +141,10 @@ def crash(context, folder, name, kills, seed):
             if work.phases:
                 doing = life.kill(chance, work.phases[len(struck) % len(work.phases)], chance.randint(1, 3))
             else:
-                doing = life.kill_after(chance, chance.uniform(0, seconds))
+                moment = chance.uniform(0, seconds)
+                doing = life.kill_after(chance, moment)
+                if doing is None:  # The first life was slower, since it made the caches of the libraries.
+                    seconds = max(0.2, 0.8 * moment)
             if doing is None:
                 break
             struck.append(doing)
@@ -125,7 +153,7 @@ def crash(context, folder, name, kills, seed):
             lost.append(f"{run} ended with {codes} after {struck[-8:]}, seed {seed}")
         elif digests(run, work.processes) != expected:
             lost.append(f"{run} ended otherwise after {struck[-8:]}, seed {seed}")
-        elif work.phases and last_complete(run) != run / f"checkpoint-{STEPS}":
+        elif work.phases and not (run / f"checkpoint-{STEPS}" / "checkpoint.json").is_file():
             lost.append(f"{run} has no last checkpoint after {struck[-8:]}, seed {seed}")
         elif list(run.glob("torn-*")):
             lost.append(f"{run} keeps torn checkpoints after {struck[-8:]}, seed {seed}")

@@ -7,19 +7,19 @@ import multiprocessing
 import os
 import resource
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import cache_world
 import llava_runs
 import torch
 import torch.distributed as dist
+from board import Board
 from engine_runs import ENGINES, prepare
+from killed_work import STEPS, WORK
 from miniature import Pairs, Teacher, collate, make_args, make_clip
 from tar_files import write_tars
 from transformers import TrainerCallback
-from watched import Board, WatchedDistillation, WatchedLlava, watched_collator
+from watched import WatchedDistillation, WatchedLlava, watched_collator
 
 import hf_clip_kd as kd
 from hf_clip_kd.data import CLIPDataCollator, Stream, load_image_text
@@ -27,7 +27,6 @@ from hf_clip_kd.models import load_clip
 from hf_clip_kd.teachers.cache import ReplayCollator
 from hf_clip_kd.vlm import LlavaDataCollator, LlavaTrainingArguments
 
-STEPS = 8
 # Everything that has a state: dropout or masks, GradCache, heads, an average, an order.
 SETTINGS = {
     "max_steps": STEPS,
@@ -172,7 +171,7 @@ def write_student(folder):
         part.save_pretrained(folder / "student")
 
 
-def caching(folder, processes):
+def caching(folder):
     flags = ["--teacher_model_name_or_path", folder.parent / "student", "--output_dir", folder / "cache"]
     data = ["--dataset_name", "shapes", "--max_train_samples", 96, "--shard_size", 8]
     recipe("cache_teacher", *flags, *data)
@@ -180,7 +179,7 @@ def caching(folder, processes):
     return hash_files(folder / "cache", "*.safetensors")
 
 
-def evaluating(folder, processes):
+def evaluating(folder):
     data = {
         "zero_shot": {"dataset_name": "shapes", "split": "zero_shot", "max_samples": 64},
         "retrieval": {"dataset_name": "shapes", "split": "retrieval", "max_samples": 32},
@@ -190,7 +189,7 @@ def evaluating(folder, processes):
     return hash_files(folder / "results", "*.json")
 
 
-def pushing_a_folder(folder, processes):
+def pushing_a_folder(folder):
     if not (folder / "student").exists():
         shutil.copytree(folder.parent / "student", folder / "torn")
         (folder / "torn").rename(folder / "student")
@@ -198,47 +197,21 @@ def pushing_a_folder(folder, processes):
     return hash_files(folder / "student", "*.safetensors")
 
 
-@dataclass(frozen=True)
-class Work:
-    """Work that is killed."""
-
-    says: str = field(metadata={"help": "Its row in the table of what was survived."})
-    make: Callable = field(metadata={"help": "Makes a trainer, or does all the work and returns its digest."})
-    prepare: Callable = lambda folder: None
-    processes: int = 1
-    changes: dict = field(default_factory=dict)
-    phases: tuple = ("other", "data", "forward", "optimizer", "saving", "rotating")
-    disk: bool = field(default=False, metadata={"help": "The disk is full now and then."})
-
-
-ANY_MOMENT = {"phases": ()}
-ZERO2 = ENGINES["zero2"] | {"bf16": False}
-WORK = {
-    "map": Work("training a student", on_a_map),
-    "map, DDP": Work("training a student under DDP, 2 processes", on_a_map, processes=2),
-    "map, full disk": Work("training a student, with a full disk", on_a_map, disk=True),
-    "DDP, full disk": Work("training under DDP, with a full disk", on_a_map, processes=2, disk=True),
-    "stream": Work("training on a stream, 2 workers", on_a_stream, write_stream),
-    "stream, DDP": Work("training on a stream under DDP, 2 processes", on_a_stream, write_stream, 2),
-    "cache": Work("training from a teacher cache", from_a_cache, write_cache),
-    "ZeRO-2": Work("training under ZeRO-2, 2 processes", on_a_map, processes=2, changes=ZERO2),
-    "ZeRO-2, full disk": Work("training under ZeRO-2, full disk", on_a_map, processes=2, changes=ZERO2, disk=True),
-    "llava": Work("training a LLaVA", of_a_llava, changes={"lora": None}),
-    "llava, LoRA, DDP": Work("training a LLaVA with LoRA under DDP, 2 processes", of_a_llava, processes=2),
-    "push": Work("training and pushing each checkpoint", pushed, phases=("saving", "rotating", "pushing")),
-    "cache_teacher.py": Work("`cache_teacher.py`", caching, write_student, **ANY_MOMENT),
-    "cache_teacher.py, 2": Work("`cache_teacher.py`, 2 processes", caching, write_student, 2, **ANY_MOMENT),
-    "evaluate.py": Work("`evaluate.py`", evaluating, write_student, **ANY_MOMENT),
-    "push.py": Work("`push.py`", pushing_a_folder, write_student, **ANY_MOMENT),
-}
+def prepare_all(name, folder):
+    """Write the files that all lives of a work share."""
+    if WORK[name].prepare is not None:
+        globals()[WORK[name].prepare](folder)
 
 
 def live(name, folder, rank, processes, port, full_at=None, changes=None):
     """Live once: go on from what is there, and leave a digest at the end."""
-    work = WORK[name]
+    work, make = WORK[name], globals()[WORK[name].make]
     torch.set_num_threads(1)
     multiprocessing.set_start_method("fork", force=True)  # dataloader workers are forked outside of a forkserver
     os.setpgid(0, 0)  # its dataloader workers are killed with it
+    # No word can be written to a full disk, and `print` would say so.
+    log = os.open(folder / "log.txt" if full_at is None else os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1), os.dup2(log, 2)
     if processes > 1:
         os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
         os.environ |= {"LOCAL_WORLD_SIZE": str(processes), "OMP_NUM_THREADS": "1"}
@@ -246,10 +219,10 @@ def live(name, folder, rank, processes, port, full_at=None, changes=None):
     os.environ.setdefault("HF_TOKEN", "hf_" + "m" * 34)  # user `me` of tests/conftest.py
     torch.manual_seed(0)
     if work.phases:
-        told = train(work, folder, rank, processes, full_at, changes or {})
+        told = train(work, make, folder, rank, full_at, changes or {})
     else:
         os.environ["ACCELERATE_USE_CPU"] = "true"
-        told = work.make(folder, processes)
+        told = make(folder)
     path = folder / f"digest-{rank}"
     path.with_suffix(".tmp").write_text(told)
     path.with_suffix(".tmp").replace(path)
@@ -259,11 +232,13 @@ def live(name, folder, rank, processes, port, full_at=None, changes=None):
     os._exit(0)
 
 
-def train(work, folder, rank, processes, full_at, changes):
-    if "deepspeed" in work.changes:
-        prepare("zero2")
+def train(work, make, folder, rank, full_at, changes):
+    engine = {}
+    if work.engine is not None:
+        prepare(work.engine)
+        engine = ENGINES[work.engine]
     board = Board(folder / f"board-{rank}")
-    run = work.make(folder, board, processes, **work.changes | changes)
+    run = make(folder, board, work.processes, **work.changes | engine | changes)
     run.board = board
     run.watch()
     if full_at is not None:

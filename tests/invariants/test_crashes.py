@@ -2,7 +2,7 @@
 
 import pytest
 from crashing import crash
-from killed_runs import WORK
+from killed_work import WORK
 
 KILLS = 40
 

@@ -19,6 +19,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from crashing import crash, servers
+from killed_study import kill_family, results, start
+from killed_work import WORK
 from minihub import MiniHub
 
 TOKEN = "hf_" + "m" * 34  # the shape of a real one
@@ -61,8 +64,6 @@ def parts(kills):
 
 def crash_study(folder, kills, seed):
     """Kill a small study with all its children, as a power cut does, until it has ended."""
-    from killed_study import kill_family, results, start
-
     chance, struck, lost = random.Random(seed), [], []
     assert start(folder / "whole").wait(timeout=900) == 0, "the study does not even run in peace"
     expected = results(folder / "whole")
@@ -85,8 +86,6 @@ def crash_study(folder, kills, seed):
 
 def work(context, folder, piece):
     """Do one piece, and return its name, its kills and what was lost."""
-    from crashing import crash
-
     name, kills, seed = piece
     own = folder / f"{seed}"
     own.mkdir()
@@ -116,9 +115,6 @@ def main():
     os.environ |= {"HF_HOME": str(folder / "home"), "HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1"}
     os.environ |= {"HF_TOKEN": TOKEN, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     os.environ.pop("HF_HUB_OFFLINE", None)
-    from crashing import servers
-    from killed_runs import WORK
-
     context, started = servers(), time.monotonic()
     with ThreadPoolExecutor(args.jobs) as pool:
         done = list(pool.map(lambda piece: work(context, folder, piece), parts(args.kills)))
