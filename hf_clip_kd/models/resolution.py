@@ -147,7 +147,10 @@ def take_sizes(model: nn.Module, sizes: Sequence[int], name: str) -> None:
         return output
 
     tower.register_forward_hook(on_own_grid, with_kwargs=True)
+    whole = 1 if isinstance(config, TimmVisionConfig) else getattr(config, "patch_size", None) or 1
     for side in sizes:
+        if side % whole:
+            raise _refusal(model, side, f"its patches have {whole} pixels", name)
         try:
             found = _shapes(model, side)
         except (AssertionError, RuntimeError, TypeError, ValueError) as error:

@@ -33,7 +33,7 @@ from .language_model import (
     probe_logits,
     stock_head,
 )
-from .tiles import LLAVAS, check_tiles, has_tiles, tile_image_processor
+from .tiles import LLAVAS, check_tile, check_tiles, has_tiles, tile_image_processor
 from .token_reduction import reduce_tokens
 
 logger = logging.getLogger(__name__)
@@ -121,6 +121,7 @@ def build_llava(
         tower = reduce_tokens(tower, measured, image_tokens, token_reduction, side)
         measured = measure_image_tokens(tower, layer, side)
     if tiles is not None:
+        check_tile(measured, tower)
         image_processor = tile_image_processor(image_processor, tiles)
 
     causal, tokenizer = load_language_model(language_model, tokenizer, dtype, trust_remote_code)

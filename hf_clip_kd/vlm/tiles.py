@@ -7,6 +7,8 @@ from typing import Any
 from transformers import LlavaForConditionalGeneration, LlavaNextForConditionalGeneration, PreTrainedModel
 from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 
+from .image_tokens import ImageTokens, name_of
+
 # Classes of a whole model, by `model_type`.
 LLAVAS = {"llava": LlavaForConditionalGeneration, "llava_next": LlavaNextForConditionalGeneration}
 
@@ -31,6 +33,22 @@ def check_tiles(tiles: Any, image_mode: str | None = None) -> None:
         raise ValueError(
             f"image_mode={image_mode!r} with tiles, which keep the shape of an image. The mode must be 'square', for "
             "the view of the whole image. Leave image_mode out."
+        )
+
+
+def check_tile(image_tokens: ImageTokens, tower: PreTrainedModel) -> None:
+    """
+    Refuse a tower whose tokens do not fill the square of a tile.
+
+    Raises:
+        ValueError: There are register tokens beside the patches.
+    """
+    rows, columns = image_tokens.grid
+    if image_tokens.count != rows * columns:
+        raise ValueError(
+            f"tiles with {name_of(tower)}, which gives {image_tokens.count - rows * columns} tokens besides its "
+            f"{rows}x{columns} patches. A tile must be patches alone. Drop the others: "
+            f"build_llava(..., image_tokens={rows * columns})."
         )
 
 
@@ -64,4 +82,4 @@ def has_tiles(model: PreTrainedModel) -> bool:
     return model.config.model_type == "llava_next"
 
 
-__all__ = ["LLAVAS", "check_tiles", "has_tiles", "tile_image_processor"]
+__all__ = ["LLAVAS", "check_tile", "check_tiles", "has_tiles", "tile_image_processor"]

@@ -100,7 +100,7 @@ def test_sizes_that_cannot_be_are_refused(kind, size, message, tmp_path):
 
 
 def test_sizes_that_a_step_cannot_draw_are_refused():
-    with pytest.raises(ValueError, match=r"`image_sizes`: 36 pixels .*no square of whole patches.*Give another"):
+    with pytest.raises(ValueError, match=r"`image_sizes`: 36 pixels .*patches have 8 pixels.*Give another"):
         take_sizes(tiny_clip()[0], [32, 36], "image_sizes")
     with pytest.raises(ValueError, match=r"`image_sizes=\[\]` is no choice"):
         take_sizes(tiny_clip()[0], [], "image_sizes")

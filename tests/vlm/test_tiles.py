@@ -71,6 +71,8 @@ def test_other_choices_are_refused(tiles):
 def test_what_does_not_go_with_tiles_is_refused(tmp_path):
     with pytest.raises(ValueError, match="image_mode='pad' with tiles"):
         build(image_mode="pad")
+    with pytest.raises(ValueError, match=r"4 tokens besides its 4x4 patches.*image_tokens=16"):
+        build("vit_with_registers")
     model, processor = build()
     with pytest.raises(ValueError, match="FeatureCache.*several numbers of tiles"):
         FeatureCache(tmp_path, model, processor)
