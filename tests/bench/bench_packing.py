@@ -1,5 +1,5 @@
 """
-Tokens per second of a LLaVA's training with packed samples, as a ratio to that without, and the losses of both.
+Tokens per second and losses of a LLaVA's training with packed samples, beside those without.
 
     python tests/bench/bench_packing.py
 

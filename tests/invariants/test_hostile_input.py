@@ -255,7 +255,7 @@ def parser(path):
     [f"--dataset_name=https://me:{TOKEN}@huggingface.co/d", f"--run_name={TOKEN}", f'--losses={{"{TOKEN}": 1}}'],
 )
 def test_a_token_in_an_argument_is_refused(flag, tmp_path):
-    (tmp_path / "a.yaml").write_text("output_dir: x\n")
+    (tmp_path / "a.yaml").write_text("model_name_or_path: shapes-vit-t\noutput_dir: x\n")
     with pytest.raises(ValueError, match="holds a token of the Hub.*HF_TOKEN") as error:
         parser(tmp_path / "a.yaml").parse([flag, "--config", str(tmp_path / "a.yaml")])
     assert TOKEN not in str(error.value)
@@ -263,7 +263,7 @@ def test_a_token_in_an_argument_is_refused(flag, tmp_path):
 
 def test_a_token_of_the_environment_is_in_no_recipe(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    (tmp_path / "a.yaml").write_text(f"output_dir: {tmp_path}/x\nuse_cpu: true\nhub_token: {TOKEN}\n")
+    (tmp_path / "a.yaml").write_text(f"model_name_or_path: shapes-vit-t\noutput_dir: {tmp_path}/x\nuse_cpu: true\nhub_token: {TOKEN}\n")
     recipe = parser(tmp_path / "a.yaml")
     found = recipe.parse(["--config", str(tmp_path / "a.yaml")])
     recipe.save(tmp_path / "recipe.yaml", *found)

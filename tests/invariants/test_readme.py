@@ -26,7 +26,7 @@ LANGUAGES = {"python", "bash", "text", "yaml", "json", "bibtex"}
 SUBJECTS = (
     "data pictures losses teachers students evaluation vlm pictures_vlm choose_teacher study objectives several_gpus "
 )
-SUBJECTS += "speed flags hub design"
+SUBJECTS += "speed flags hub security design"
 DOCS = {f"docs/{name}.md" for name in SUBJECTS.split()}
 # A newcomer does this before the repository can be used. The slow test starts after it.
 SET_UP = re.compile(r"^(git clone|cd|pip install|python3? -m venv|source|\.)\s")

@@ -251,6 +251,8 @@ CHANGED = {
     "seed": 1,
     "data_seed": 1,
     "losses": {"clip": 1.0},
+    "image_sizes": [8],
+    "teacher_image_sizes": [8],
 }
 
 
