@@ -22,7 +22,7 @@ def servers():
     """Return a context that forks processes from one that has all imported: imports are nearly all that they cost."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["killed_runs", "engine_runs", "llava_runs", "pytest"])
-    # With several threads, libraries would start them at their import, and a fork has none of them.
+    # Libraries would start several threads at their import, and a fork has none of them.
     with patch.dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path)), OMP_NUM_THREADS="1"):
         ensure_running()
     return context

@@ -263,7 +263,9 @@ def test_a_token_in_an_argument_is_refused(flag, tmp_path):
 
 def test_a_token_of_the_environment_is_in_no_recipe(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    (tmp_path / "a.yaml").write_text(f"model_name_or_path: shapes-vit-t\noutput_dir: {tmp_path}/x\nuse_cpu: true\nhub_token: {TOKEN}\n")
+    (tmp_path / "a.yaml").write_text(
+        f"model_name_or_path: shapes-vit-t\noutput_dir: {tmp_path}/x\nuse_cpu: true\nhub_token: {TOKEN}\n"
+    )
     recipe = parser(tmp_path / "a.yaml")
     found = recipe.parse(["--config", str(tmp_path / "a.yaml")])
     recipe.save(tmp_path / "recipe.yaml", *found)

@@ -184,7 +184,7 @@ def test_every_fault_is_counted_and_stops_nothing(mutants):
 
 
 def test_a_stream_with_workers_counts_alike(mutants):
-    tars = dict(list(mutants[1].items())[::5])  # of each kind
+    tars = dict(list(mutants[1].items())[::5])  # some of each kind
     source = load_image_text("webdataset", data_files=list(tars), streaming=True)
     total, good = (sum(numbers) for numbers in zip(*tars.values(), strict=True))
     collator = CLIPDataCollator(processor(), max_broken_fraction=1.0)
