@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -76,20 +75,28 @@ class CLIPFeatures:
     answers: tuple[Answers, ...] = ()
     members: tuple[CLIPFeatures, ...] = ()
 
-    @cached_property
+    # `torch.compile` traces a dict, and not the lock of a cached property.
+    _unit_norm: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @property
     def image(self) -> Tensor | None:
         """`image_embeds` with unit norm, shape `(batch, dim)`, computed once and shared by all losses."""
-        return None if self.image_embeds is None else F.normalize(self.image_embeds, dim=-1)
+        return self._with_unit_norm("image_embeds")
 
-    @cached_property
+    @property
     def text(self) -> Tensor | None:
         """`text_embeds` with unit norm, shape `(batch, dim)`, computed once and shared by all losses."""
-        return None if self.text_embeds is None else F.normalize(self.text_embeds, dim=-1)
+        return self._with_unit_norm("text_embeds")
 
-    @cached_property
+    @property
     def synthetic_text(self) -> Tensor | None:
         """`synthetic_text_embeds` with unit norm, shape `(batch, dim)`, computed once and shared by all losses."""
-        return None if self.synthetic_text_embeds is None else F.normalize(self.synthetic_text_embeds, dim=-1)
+        return self._with_unit_norm("synthetic_text_embeds")
+
+    def _with_unit_norm(self, name: str) -> Tensor | None:
+        if name not in self._unit_norm and getattr(self, name) is not None:
+            self._unit_norm[name] = F.normalize(getattr(self, name), dim=-1)
+        return self._unit_norm.get(name)
 
     def at(self, layer: Layer) -> CLIPFeatures:
         """

@@ -7,6 +7,7 @@ writes outputs/bench/llava_step.json. The LLaVA has the tower of a ViT-T/16 at 2
 with random weights. Batches are collated beforehand. Runs take turns, each in a process of its own.
 """
 
+import copy
 import json
 import logging
 import sys
@@ -46,7 +47,8 @@ def build(student):
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     tower, processor = kd.load_clip(student)
-    tokenizer = processor.tokenizer
+    tokenizer = copy.deepcopy(processor.tokenizer)
+    tokenizer.model_max_length = 2048  # a question with its image is longer than a caption
     sizes = LM if student == "ViT-T-16" else SMALL_LM
     config = Qwen2Config(vocab_size=len(tokenizer) + 8, num_key_value_heads=2, **sizes)
     with tempfile.TemporaryDirectory() as folder:

@@ -19,6 +19,10 @@ from hf_clip_kd.losses import LOSSES  # noqa: E402
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
 
 
+# These two read as many answers as the texts have words: a number of the data, for which the host waits.
+DYNAMIC = {"reader", "caption"}
+
+
 class Watched(TrainerCallback):
     """CUDA warns of each synchronisation from the second step to the last but one."""
 
@@ -31,7 +35,7 @@ class Watched(TrainerCallback):
             torch.cuda.set_sync_debug_mode("default")
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", sorted(LOSSES.keys() - DYNAMIC))
 def test_a_step_waits_once(tmp_path, name):
     run = make_run(
         tmp_path, [name], use_cpu=False, optim="adamw_torch_fused", logging_steps=100, callbacks=[Watched()], bf16=True

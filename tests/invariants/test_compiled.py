@@ -10,6 +10,8 @@ from hf_clip_kd.losses import LOSSES
 
 pytestmark = pytest.mark.slow
 WIDTH, PAIRS, WORDS = 512, 2, 8
+# These two read as many answers as the texts have words: a number of the data, which breaks a graph.
+DYNAMIC = {"reader", "caption"}
 
 
 @pytest.fixture(autouse=True)
@@ -42,11 +44,21 @@ def test_a_teacher_is_one_graph(name):
     assert explained(kd.CLIPTeacher(student, processor=processor), *inputs(student)) == (0, [])
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", sorted(LOSSES.keys() - DYNAMIC))
 def test_a_loss_is_one_graph(tmp_path, name):
-    run = make_run(tmp_path, [name])
-    batch = collate([Pairs()[i] for i in range(BATCH)])
-    assert explained(run.model, **run.model_inputs(batch)) == (0, [])
+    model, given = run_of(tmp_path, [name])
+    teacher = given.pop("teacher_features")
+    assert explained(model.losses, model.student_features(**given), teacher) == (0, [])
+
+
+def test_a_student_that_gives_tokens_is_one_graph(tmp_path):
+    model, given = run_of(tmp_path, ["patch", "mfd", "caption"])
+    assert explained(model, **given) == (0, [])
+
+
+def run_of(folder, names):
+    run = make_run(folder, names)
+    return run.model, run.model_inputs(collate([Pairs()[i] for i in range(BATCH)]))
 
 
 def test_the_ends_of_epochs_and_evaluations_compile_few_graphs(tmp_path):
