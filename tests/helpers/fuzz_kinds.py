@@ -306,7 +306,7 @@ def read_study_yaml(folder):
     (study,) = RecipeParser([StudyArguments], CONFIGS / "study/miniature.yaml").parse(
         ["--config", str(folder / "recipe.yaml")]
     )
-    return [str(cell) for cell in Plan(study, CONFIGS).cells]
+    return [str(cell) for cell in Plan(study, CONFIGS / "study").cells]
 
 
 KINDS = {name: foreign(name) for name in READERS}

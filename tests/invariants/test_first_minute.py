@@ -41,7 +41,8 @@ def loaded():
 
 
 def test_import_loads_what_it_registers_and_no_more(loaded):
-    registered = ["configuration_timm_clip", "levels", "modeling_timm_clip"]
+    registered = ["configuration_reduced_tower", "configuration_timm_clip", "levels"]
+    registered += ["modeling_reduced_tower", "modeling_timm_clip"]
     folders = ["hf_clip_kd", "hf_clip_kd.models", "hf_clip_kd.models.timm_clip"]
     assert loaded["import"] == [*folders, *(f"hf_clip_kd.models.timm_clip.{name}" for name in registered)]
 

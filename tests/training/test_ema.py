@@ -63,7 +63,7 @@ def test_training_is_the_plain_run_and_leaves_its_average(tmp_path, name):
     run = make_run(tmp_path, [name], ema_decay=DECAY)
     run.train()
     assert logs(run, "loss") == logs(plain, "loss")
-    assert_close(run.model.state_dict(), weights.average())
+    assert_close(run.model.state_dict(), weights.ema.average())
     moved = max((a - b).abs().max() for a, b in zip(weights.seen[-1].values(), weights.seen[0].values(), strict=True))
     assert moved > 1e-5, "there is something to average"
 
@@ -75,7 +75,7 @@ def test_saved_student_is_the_average_or_the_last_weights(tmp_path):
         run.train()
         run.save_model()
     average, last = (CLIPModel.from_pretrained(tmp_path / folder).state_dict() for folder in ("average", "last"))
-    expected = weights.average()
+    expected = weights.ema.average()
     for name in average:
         torch.testing.assert_close(average[name], expected[f"student.{name}"].float(), rtol=1e-5, atol=1e-6, msg=name)
         assert torch.equal(last[name], weights.seen[-1][f"student.{name}"]), name
@@ -97,8 +97,8 @@ def test_resume_equals_an_undisturbed_run(tmp_path, bf16):
         resumed = make_trainer(tmp_path / "resumed", student(), **options)
         resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / f"checkpoint-{step}"))
         assert_equal(resumed.model.state_dict(), whole.model.state_dict())
-        assert resumed.average.names == whole.average.names
-        for ours, expected in zip(resumed.average.values, whole.average.values, strict=True):
+        assert resumed.ema.average.names == whole.ema.average.names
+        for ours, expected in zip(resumed.ema.average.values, whole.ema.average.values, strict=True):
             assert ours.dtype == torch.float32 and torch.equal(ours, expected)
 
 
@@ -109,7 +109,7 @@ def test_checkpoint_holds_the_last_weights_with_the_average_beside_them(tmp_path
     checkpoint = tmp_path / "checkpoint-2"
     live = CLIPModel.from_pretrained(checkpoint).state_dict()
     assert_equal(live, {name: weights.seen[2][f"student.{name}"] for name in live})
-    assert_close(load_file(checkpoint / "ema.safetensors"), weights.average(2))
+    assert_close(load_file(checkpoint / "ema.safetensors"), weights.ema.average(2))
 
 
 @pytest.mark.parametrize("option", [True, False])
@@ -129,7 +129,7 @@ def test_evaluation_sees_the_average_and_gives_the_weights_back(tmp_path, option
     plain.train()
     assert logs(run, "loss") == logs(plain, "loss"), "the weights came back bit for bit"
     for step, state in zip((2, 4), seen, strict=True):
-        expected = weights.average(step) if option else weights.seen[step]
+        expected = weights.ema.average(step) if option else weights.seen[step]
         assert_close(state, {name: expected[name] for name in state})
     assert (logs(run, "eval_loss") == logs(plain, "eval_loss")) is not option
 
@@ -143,7 +143,7 @@ def test_best_model_is_the_average_of_its_checkpoint(tmp_path):
         callbacks=[weights],
     )
     run.train()
-    assert_close(run.model.state_dict(), weights.average(2))
+    assert_close(run.model.state_dict(), weights.ema.average(2))
 
 
 def test_micro_batches_are_one_step(tmp_path):
@@ -157,7 +157,7 @@ def test_micro_batches_are_one_step(tmp_path):
     )
     run.train()
     assert len(weights.seen) == 1 + STEPS
-    assert_close(run.model.state_dict(), weights.average())
+    assert_close(run.model.state_dict(), weights.ema.average())
 
 
 # ---- The other trainer ----
@@ -192,7 +192,7 @@ def test_a_llava_leaves_its_average_of_the_parts_that_learn(tmp_path, tower, set
     assert any("vision_tower" in name for name in averaged & set(parameters)) == ("tune_vision_tower" in settings)
     run.train()
     assert logs(run, "loss") == logs(plain, "loss")
-    assert_close(run.model.state_dict(), weights.average())
+    assert_close(run.model.state_dict(), weights.ema.average())
 
 
 @pytest.mark.parametrize("lora", [None, {"r": 4}], ids=["full", "lora"])
@@ -215,9 +215,9 @@ def test_a_resumed_llava_has_the_average_of_an_undisturbed_run(tmp_path, tower, 
     resumed = make_llava(tmp_path, tower, **options)
     resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
     assert_equal(resumed.model.state_dict(), whole.model.state_dict())
-    assert resumed.average.names == whole.average.names
-    assert all(map(torch.equal, resumed.average.values, whole.average.values))
-    assert load_file(tmp_path / "checkpoint-4" / "ema.safetensors").keys() == set(whole.average.names)
+    assert resumed.ema.average.names == whole.ema.average.names
+    assert all(map(torch.equal, resumed.ema.average.values, whole.ema.average.values))
+    assert load_file(tmp_path / "checkpoint-4" / "ema.safetensors").keys() == set(whole.ema.average.names)
 
 
 @pytest.mark.parametrize("option", [True, False])
@@ -266,7 +266,7 @@ def test_the_best_llava_is_the_average_of_its_checkpoint(tmp_path, lora):
     run.train()
     best = run.state.best_global_step
     assert best < STEPS
-    assert_close(run.model.state_dict(), weights.average(best))
+    assert_close(run.model.state_dict(), weights.ema.average(best))
 
 
 # ---- The average itself ----

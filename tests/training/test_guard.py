@@ -121,7 +121,7 @@ def test_the_message_names_stored_features(tmp_path):
     batch = collate([Numbered(bad=None)[i] for i in range(4)])
     batch["teacher_0_image_embeds"] = torch.tensor([[1.0], [float("inf")], [1.0], [1.0]])
     run.guard.begin([batch])
-    run.guard.found = {"bad": {}, "all terms": {}}
+    run.guard.check_loss(torch.tensor(float("nan")), {})
     run.teacher = None
     told = run.guard._message([run.guard._report()])
     assert "inputs that are not finite 1. They have these inputs: teacher_0_image_embeds." in told
