@@ -32,7 +32,7 @@ def save_llava(
     Write model and processor into a folder.
 
     A tower of transformers needs nothing but transformers. The folder of a [`TimmVisionModel`] or a [`ReducedTower`]
-    also holds the tower's code: it loads with `trust_remote_code=True`, the first with timm, or with this package.
+    also holds the tower's code. It loads with `trust_remote_code=True`, or with this package. The first needs timm.
 
     Args:
         model ([`~transformers.LlavaForConditionalGeneration`]), processor ([`~transformers.LlavaProcessor`]):
