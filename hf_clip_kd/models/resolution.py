@@ -131,7 +131,7 @@ def take_sizes(model: nn.Module, sizes: Sequence[int], name: str) -> None:
         if hasattr(module, "interpolate_pos_encoding") and "interpolate_pos_encoding" in _arguments(module):
             module.register_forward_pre_hook(_interpolated, with_kwargs=True)
         if isinstance(module, VisionTransformer):
-            # timm's argument `dynamic_img_size` does this.
+            # timm's argument `dynamic_img_size` does the same.
             module.dynamic_img_size, module.patch_embed.strict_img_size = True, False
             module.patch_embed.flatten, module.patch_embed.output_fmt = False, Format.NHWC
     native = _shapes(model, config.image_size)

@@ -45,8 +45,8 @@ def packed_positions(lengths: list[list[int]]) -> Tensor:
     """
     Return the `position_ids` of packed rows, `(rows, longest row)`.
 
-    They begin anew with each sample. transformers separates samples there if a call has no mask and no cache. Padding
-    continues the last sample of its row, which does not look ahead.
+    They begin anew with each sample. So transformers separates the samples, if a call has no `attention_mask` and no
+    cache. Padding continues the last sample of its row, which does not look ahead.
 
     Args:
         lengths (`list[list[int]]`): Tokens of the samples of each row.

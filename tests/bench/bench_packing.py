@@ -1,5 +1,5 @@
 """
-Tokens per second and losses of a LLaVA's training with packed samples, beside those without.
+Tokens per second of a LLaVA's training with packed samples, as a ratio to that without, and both losses.
 
     python tests/bench/bench_packing.py
 

@@ -13,7 +13,6 @@ from torch.utils.data import DataLoader
 from transformers import (
     CLIPImageProcessor,
     CLIPImageProcessorPil,
-    Siglip2ImageProcessor,
     SiglipImageProcessorPil,
 )
 

@@ -4,6 +4,7 @@ import json
 from importlib.metadata import version
 
 import pytest
+import torch
 from lost_peers import DISAGREEMENTS, disagree, make_run
 from processes import free_port
 

@@ -63,7 +63,7 @@ def test_training_is_the_plain_run_and_leaves_its_average(tmp_path, name):
     run = make_run(tmp_path, [name], ema_decay=DECAY)
     run.train()
     assert logs(run, "loss") == logs(plain, "loss")
-    assert_close(run.model.state_dict(), weights.ema.average())
+    assert_close(run.model.state_dict(), weights.average())
     moved = max((a - b).abs().max() for a, b in zip(weights.seen[-1].values(), weights.seen[0].values(), strict=True))
     assert moved > 1e-5, "there is something to average"
 
@@ -75,7 +75,7 @@ def test_saved_student_is_the_average_or_the_last_weights(tmp_path):
         run.train()
         run.save_model()
     average, last = (CLIPModel.from_pretrained(tmp_path / folder).state_dict() for folder in ("average", "last"))
-    expected = weights.ema.average()
+    expected = weights.average()
     for name in average:
         torch.testing.assert_close(average[name], expected[f"student.{name}"].float(), rtol=1e-5, atol=1e-6, msg=name)
         assert torch.equal(last[name], weights.seen[-1][f"student.{name}"]), name
@@ -157,7 +157,7 @@ def test_micro_batches_are_one_step(tmp_path):
     )
     run.train()
     assert len(weights.seen) == 1 + STEPS
-    assert_close(run.model.state_dict(), weights.ema.average())
+    assert_close(run.model.state_dict(), weights.average())
 
 
 # ---- The other trainer ----
@@ -192,7 +192,7 @@ def test_a_llava_leaves_its_average_of_the_parts_that_learn(tmp_path, tower, set
     assert any("vision_tower" in name for name in averaged & set(parameters)) == ("tune_vision_tower" in settings)
     run.train()
     assert logs(run, "loss") == logs(plain, "loss")
-    assert_close(run.model.state_dict(), weights.ema.average())
+    assert_close(run.model.state_dict(), weights.average())
 
 
 @pytest.mark.parametrize("lora", [None, {"r": 4}], ids=["full", "lora"])

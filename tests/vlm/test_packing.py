@@ -38,7 +38,7 @@ def test_loss_and_gradients_are_those_of_rows_of_their_own(family):
     model, processor = build_llava(timm_tower(), causal, tokenizer=tokenizer, image_processor=image_processor())
     check_packing(model)
     rows, gradients, values = list(make_rows(6, text_only=(2, 3))), [], []
-    # Nothing predicts the first token of an answer without an image, which has a label in `plain`.
+    # The template `plain` gives an answer without an image a label at its first token, which nothing predicts.
     for packing in (False, True):
         collator = LlavaDataCollator(processor, packing=packing, max_length=200, template="plain")
         batch = collator(rows)

@@ -40,7 +40,7 @@ def test_neighbours_are_averaged_or_laid_side_by_side(reduction, side, factor):
         found = tower(pixels, output_hidden_states=-1).hidden_states[-1]
         every = tower(pixels, output_hidden_states=True).hidden_states
     torch.testing.assert_close(every[-1], found)
-    patches = whole[:, 5:].transpose(1, 2).unflatten(2, (4, 4))  # a class token and four registers are before them
+    patches = whole[:, 5:].transpose(1, 2).unflatten(2, (4, 4))  # The class token and four registers come first.
     expected = (
         avg_pool2d(patches, factor).flatten(2) if reduction == "pool" else unfold(patches, factor, stride=factor)
     )
