@@ -108,7 +108,7 @@ class CLIPDataCollator:
 
     def _add_teacher(self, name: str, teacher: Any) -> None:
         """Add the views of a teacher under `name` if they differ from the student's. Equal teachers share one view."""
-        image_processor = _part(teacher, "image_processor", "teacher_processor")
+        image_processor = packed(_part(teacher, "image_processor", "teacher_processor"))
         known = [rule for rule in self._image_processors.values() if self._sees_alike(rule, image_processor)]
         if self.image_processor not in known:
             self._image_processors[name] = known[0] if known else image_processor
@@ -275,7 +275,7 @@ class CLIPDataCollator:
         return _drawn(captions, uniforms, CAPTION), list(range(len(captions)))
 
     def _sees_alike(self, first: Any, second: Any) -> bool:
-        return image_view(first) == image_view(second) if self.train else same_rule(first, second)
+        return same_rule(first, second) or (self.train and image_view(first) == image_view(second))
 
 
 def _drawn(captions: list[list[str]], uniforms: list[list[float]], number: int) -> list[str]:

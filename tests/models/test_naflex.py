@@ -75,7 +75,8 @@ def test_a_student_trains_and_its_folder_is_stock(tmp_path):
 def test_tokens_of_any_shape_are_refused(tmp_path):
     model, processor = make()
     args = DistillationTrainingArguments(str(tmp_path), losses={"patch": 1.0}, use_cpu=True, report_to="none")
+    teacher = CLIPTeacher(tiny_siglip2()[0], processor=tiny_siglip2()[1])
     with pytest.raises(ValueError, match="grid of an image tower of type 'siglip2_vision_model' is unknown"):
         DistillationTrainer(
-            model, args, model, rows(), data_collator=CLIPDataCollator(processor), processing_class=processor
+            model, args, teacher, rows(), data_collator=CLIPDataCollator(processor), processing_class=processor
         )

@@ -109,7 +109,7 @@ def test_checkpoint_holds_the_last_weights_with_the_average_beside_them(tmp_path
     checkpoint = tmp_path / "checkpoint-2"
     live = CLIPModel.from_pretrained(checkpoint).state_dict()
     assert_equal(live, {name: weights.seen[2][f"student.{name}"] for name in live})
-    assert_close(load_file(checkpoint / "ema.safetensors"), weights.ema.average(2))
+    assert_close(load_file(checkpoint / "ema.safetensors"), weights.average(2))
 
 
 @pytest.mark.parametrize("option", [True, False])
@@ -129,7 +129,7 @@ def test_evaluation_sees_the_average_and_gives_the_weights_back(tmp_path, option
     plain.train()
     assert logs(run, "loss") == logs(plain, "loss"), "the weights came back bit for bit"
     for step, state in zip((2, 4), seen, strict=True):
-        expected = weights.ema.average(step) if option else weights.seen[step]
+        expected = weights.average(step) if option else weights.seen[step]
         assert_close(state, {name: expected[name] for name in state})
     assert (logs(run, "eval_loss") == logs(plain, "eval_loss")) is not option
 
@@ -143,7 +143,7 @@ def test_best_model_is_the_average_of_its_checkpoint(tmp_path):
         callbacks=[weights],
     )
     run.train()
-    assert_close(run.model.state_dict(), weights.ema.average(2))
+    assert_close(run.model.state_dict(), weights.average(2))
 
 
 def test_micro_batches_are_one_step(tmp_path):
@@ -266,7 +266,7 @@ def test_the_best_llava_is_the_average_of_its_checkpoint(tmp_path, lora):
     run.train()
     best = run.state.best_global_step
     assert best < STEPS
-    assert_close(run.model.state_dict(), weights.ema.average(best))
+    assert_close(run.model.state_dict(), weights.average(best))
 
 
 # ---- The average itself ----

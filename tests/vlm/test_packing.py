@@ -84,8 +84,9 @@ def test_a_packed_run_is_the_run_with_less_padding(taught, tmp_path):
 
 
 def test_a_language_model_without_positions_is_refused():
-    text = MambaConfig(vocab_size=50, hidden_size=16, num_hidden_layers=2, state_size=4)
-    model = LlavaForConditionalGeneration(LlavaConfig(vision_config=timm_tower().config, text_config=text))
+    text = MambaConfig(vocab_size=50, hidden_size=16, num_hidden_layers=2, state_size=4, tie_word_embeddings=False)
+    config = LlavaConfig(vision_config=timm_tower().config, text_config=text, tie_word_embeddings=False)
+    model = LlavaForConditionalGeneration(config)
     assert isinstance(model.model.language_model, nn.Module)
     with pytest.raises(ValueError, match=r"MambaModel, whose samples see each other.*--packing false"):
         check_packing(model)
