@@ -56,7 +56,7 @@ test-slow: $(INSTALLED) ## Run the slow tests, or one of N parts of them: PART=1
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow $(addprefix --part=,$(PART))
 
 test-engines: $(INSTALLED) ## Run the slow tests of DDP, ZeRO 1 to 3 and FSDP 2 on several processes
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow -n 2 --dist loadgroup $(ENGINES)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow -n 2 --dist loadfile $(ENGINES)
 
 test-peers: $(INSTALLED) ## Run the slow tests that transformers and open_clip bring (pip fetches transformers' own once)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m '' -n 2 tests/peers
