@@ -74,7 +74,7 @@ test-slow: $(INSTALLED) ## Run the slow tests, or one of N parts of them: PART=1
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow $(addprefix --part=,$(PART))
 
 test-engines: $(INSTALLED) ## Run the slow tests of DDP, ZeRO 1 to 3 and FSDP 2 on several processes
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow -n 2 --dist loadgroup $(ENGINES)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow -n 2 --dist loadfile $(ENGINES)
 
 test-peers: $(INSTALLED) ## Run the slow tests against transformers, open_clip, lmms-eval and CLIP_benchmark (pip fetches theirs once)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m '' -n 2 tests/peers

@@ -43,9 +43,10 @@ ENGINES = {
 
 
 def engine_cases(*processes):
-    """Each engine with each number of processes, as parameters. Tests of a case stay in a worker of pytest-xdist."""
-    names = {(engine, count): f"{engine}-{count}processes" for engine in ENGINES for count in processes}
-    return [pytest.param(case, id=name, marks=pytest.mark.xdist_group(name)) for case, name in names.items()]
+    """Each engine with each number of processes, for `pytest.mark.parametrize` and fixtures."""
+    return [
+        pytest.param((engine, count), id=f"{engine}-{count}processes") for engine in ENGINES for count in processes
+    ]
 
 
 class Tide(DistillationLoss):

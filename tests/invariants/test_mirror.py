@@ -1,6 +1,7 @@
 """The tests mirror the package: each stands where its source stands, and imports no other test."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -26,10 +27,15 @@ def sources(test):
     return [path for path in (source.with_suffix(".py"), source) if path.exists()]
 
 
+@cache
+def nodes(path):
+    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
 def imported(path):
     """Return the dotted names of the modules that a file imports."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -39,7 +45,7 @@ def imported(path):
 
 def named(path):
     """Return the modules that a file imports, and those of dotted names in its strings, such as "module.Class"."""
-    strings = [node.value for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if is_string(node)]
+    strings = [node.value for node in nodes(path) if is_string(node)]
     return {name.split(".")[0] for name in imported(path)} | {text.split(".")[0] for text in strings if "." in text}
 
 
