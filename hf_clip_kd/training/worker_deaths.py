@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,20 +10,30 @@ from contextlib import contextmanager
 @contextmanager
 def explained_worker_death() -> Iterator[None]:
     """
-    Add the likely reason and the way out to PyTorch's error of a dataloader worker that has died.
+    Add the likely reason and the way out to the error of a dataloader worker that has died.
 
-    PyTorch raises it from a signal handler, wherever the program is. So nothing waits for the rows of the dead.
+    PyTorch raises it from a signal handler, wherever the program is. So nothing waits for the rows of the dead. A
+    batch that the worker had just sent cannot be received any more, which is another error.
 
     Raises:
         RuntimeError: A worker has died.
     """
     try:
         yield
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker"):
+    except (RuntimeError, EOFError, ConnectionError) as error:
+        if not (str(error).startswith("DataLoader worker") or _sender_is_gone(error)):
             raise
+        said = str(error).splitlines()[0].rstrip(". ") if str(error) else "A DataLoader worker is gone"
         raise RuntimeError(
-            f"{str(error).splitlines()[0].rstrip('. ')}. A worker must live as long as its data are read. The system "
-            "kills one where memory runs out, without a word of its own. Lower `dataloader_num_workers` or "
-            "`dataloader_prefetch_factor`, and resume with `--resume_from_checkpoint auto`."
+            f"{said}. A worker must live as long as its data are read. The system kills one where memory runs out, "
+            "without a word of its own. Lower `dataloader_num_workers` or `dataloader_prefetch_factor`, and resume "
+            "with `--resume_from_checkpoint auto`."
         ) from error
+
+
+def _sender_is_gone(error: Exception) -> bool:
+    """Return whether an error came up while PyTorch received a worker's batch, and not while it read the data."""
+    files = [frame.filename.replace("\\", "/") for frame in traceback.extract_tb(error.__traceback__)]
+    return files[-1].endswith("multiprocessing/connection.py") and any(
+        name.endswith("torch/utils/data/dataloader.py") for name in files
+    )

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from filelock import FileLock
 from PIL import Image
 from safetensors import safe_open
@@ -22,6 +21,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from ..data.reading.images import image_path
 from ..models.towers.checksum import tower_checksum
+from ..recipe_io.processes import process_state
 from ..recipe_io.results import remove_torn, write_whole
 
 logger = logging.getLogger(__name__)
@@ -124,7 +124,7 @@ class FeatureCache:
         """
         named = {name(image): image for image in images}
         self.folder.mkdir(parents=True, exist_ok=True)
-        state = PartialState()
+        state = process_state()
         takes_turn = state.is_main_process and not named.keys() <= self._places.keys()
         with FileLock(self.folder / "add.lock") if takes_turn else contextlib.nullcontext():
             if takes_turn:
