@@ -19,7 +19,6 @@ from itertools import chain
 from pathlib import Path
 
 import torch
-from accelerate import PartialState
 from torch.utils.data import ConcatDataset
 
 import hf_clip_kd as kd
@@ -29,6 +28,7 @@ from hf_clip_kd.hub.run import HubArguments, check_run, push_run
 from hf_clip_kd.losses import requested, requested_by_all
 from hf_clip_kd.losses.specification import expanded, loss_of
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
+from hf_clip_kd.recipe_io.processes import process_state
 from hf_clip_kd.teachers.cache.manifest import drop_alpha
 from hf_clip_kd.teachers.cache.sample_id import probe
 from hf_clip_kd.teachers.reader import Reader, load_readers
@@ -134,7 +134,7 @@ def main(argv: list[str] | None = None) -> kd.TeacherCache:
     """Run the recipe and return the finished cache."""
     parser = RecipeParser(CacheArguments, CONFIGS / "demo.yaml", description=__doc__)
     (args,) = parser.parse(argv)
-    state = PartialState()
+    state = process_state()
     logging.basicConfig(format="%(message)s", level=logging.INFO if state.is_main_process else logging.ERROR)
     if state.is_main_process:
         check_run(args, args.output_dir, repo_type="dataset")

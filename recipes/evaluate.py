@@ -20,7 +20,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from accelerate import PartialState
 from huggingface_hub import snapshot_download
 
 import hf_clip_kd as kd
@@ -30,6 +29,7 @@ from hf_clip_kd.evaluation.suite import suite_blocks, suite_means
 from hf_clip_kd.hub.run import HubArguments, check_run, push_run
 from hf_clip_kd.models.names import parse_name
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
+from hf_clip_kd.recipe_io.processes import process_state
 from hf_clip_kd.recipe_io.results import check_counts, save_results
 from hf_clip_kd.teachers.base import as_dtype
 
@@ -148,7 +148,7 @@ def add_means(
         for part in evaluator.evaluators
     }
     means, parts = suite_means(scores)
-    if PartialState().is_main_process:
+    if process_state().is_main_process:
         record = {"dataset": args.suite, "task": "zeroshot_suite", "config": asdict(args), "details": {"means": parts}}
         save_results(args.output_dir, metrics=means, **record, **model)
     sizes = {name: (len(part["sets"]), part["of"]) for name, part in parts.items()}
@@ -173,7 +173,7 @@ def load(args: EvaluateArguments, name: str, device: torch.device):
 def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
     """Run the recipe and return the scores of each model, between 0 and 1, under its name."""
     (args,) = RecipeParser(EvaluateArguments, CONFIGS / "demo.yaml", description=__doc__).parse(argv)
-    state = PartialState()
+    state = process_state()
     logging.basicConfig(format="%(message)s", level=logging.INFO if state.is_main_process else logging.ERROR)
     names = [args.model_name_or_path] if isinstance(args.model_name_or_path, str) else args.model_name_or_path
     check_counts("`model_name_or_path`", {"n_models": len(names)}, {"n_models": 1})

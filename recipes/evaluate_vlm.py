@@ -24,6 +24,7 @@ from hf_clip_kd.evaluation import VQAEvaluator, build_vqa_evaluator
 from hf_clip_kd.evaluation.vqa import BENCHMARKS, bits_of, is_bits
 from hf_clip_kd.models.completeness import REPORTED, SCORE_RULE, check_complete
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
+from hf_clip_kd.recipe_io.processes import process_state
 from hf_clip_kd.recipe_io.results import check_counts
 
 CONFIGS = Path(__file__).parent / "configs" / "evaluate_vlm"
@@ -104,7 +105,7 @@ def _cell(value: float, points: bool, bits: bool) -> str:
 def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
     """Run the recipe and return the number that papers quote of each benchmark, and its bits, for each model."""
     (args,) = RecipeParser(EvaluateVLMArguments, CONFIGS / "demo.yaml", description=__doc__).parse(argv)
-    state = PartialState()
+    state = process_state()
     logging.basicConfig(format="%(message)s", level=logging.INFO if state.is_main_process else logging.ERROR)
     names = [args.model_name_or_path] if isinstance(args.model_name_or_path, str) else args.model_name_or_path
     check_counts("`model_name_or_path`", {"n_models": len(names)}, {"n_models": 1})

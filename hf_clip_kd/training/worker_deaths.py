@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from traceback import extract_tb
 
 
 @contextmanager
 def explained_worker_death() -> Iterator[None]:
     """
-    Add the likely reason and the way out to PyTorch's error of a dataloader worker that has died.
+    Add the likely reason and the way out to the error of a dataloader worker that has died.
 
     PyTorch raises it from a signal handler, wherever the program is. So nothing waits for the rows of the dead. A
-    batch that is fetched at that moment may end in an error of its connection instead.
+    batch that the worker had just sent cannot be received any more, which is another error.
 
     Raises:
         RuntimeError: A worker has died.
     """
     try:
         yield
-    except (RuntimeError, ConnectionError, EOFError) as error:
-        told = str(error).split("\n")[0].rstrip(". ")
-        if not told.startswith("DataLoader worker"):
-            if not any(frame.name == "_try_get_data" for frame in extract_tb(error.__traceback__)):
+    except (RuntimeError, EOFError, ConnectionError) as error:
+        said = str(error).split("\n")[0].rstrip(". ")
+        if not said.startswith("DataLoader worker"):
+            if not _sender_is_gone(error):
                 raise
-            told = f"DataLoader worker is gone ({told})"
+            said = "A DataLoader worker is gone" + (f" ({said})" if said else "")
         raise RuntimeError(
-            f"{told}. A worker must live as long as its data are read. The system "
-            "kills one where memory runs out, without a word of its own. Lower `dataloader_num_workers` or "
-            "`dataloader_prefetch_factor`, and resume with `--resume_from_checkpoint auto`."
+            f"{said}. A worker must live as long as its data are read. The system kills one where memory runs out, "
+            "without a word of its own. Lower `dataloader_num_workers` or `dataloader_prefetch_factor`, and resume "
+            "with `--resume_from_checkpoint auto`."
         ) from error
+
+
+def _sender_is_gone(error: Exception) -> bool:
+    """Return whether an error came up while PyTorch received a worker's batch, and not while it read the data."""
+    files = [frame.filename.replace("\\", "/") for frame in traceback.extract_tb(error.__traceback__)]
+    return files[-1].endswith("multiprocessing/connection.py") and any(
+        name.endswith("torch/utils/data/dataloader.py") for name in files
+    )

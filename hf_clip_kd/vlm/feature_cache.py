@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from filelock import FileLock
 from PIL import Image
 from tqdm import tqdm
@@ -25,6 +24,7 @@ from ..recipe_io.checked_tensors import read_metadata, read_tensors, write_tenso
 from ..recipe_io.foreign import parse_json
 from ..recipe_io.format_version import CURRENT, check_version
 from ..recipe_io.format_version import NAME as VERSION
+from ..recipe_io.processes import process_state
 from ..recipe_io.results import remove_torn
 from .collator import count_image_tokens
 from .tiles import has_tiles
@@ -136,7 +136,7 @@ class FeatureCache:
         """
         named = {name(image): image for image in images}
         self.folder.mkdir(parents=True, exist_ok=True)
-        state = PartialState()
+        state = process_state()
         takes_turn = state.is_main_process and not named.keys() <= self._places.keys()
         with FileLock(self.folder / "add.lock") if takes_turn else contextlib.nullcontext():
             if takes_turn:

@@ -24,6 +24,7 @@ from watched import WatchedDistillation, WatchedLlava, watched_collator
 import hf_clip_kd as kd
 from hf_clip_kd.data import CLIPDataCollator, Stream, load_image_text
 from hf_clip_kd.models import load_clip
+from hf_clip_kd.recipe_io.processes import process_state
 from hf_clip_kd.teachers.cache import ReplayCollator
 from hf_clip_kd.vlm import LlavaDataCollator, LlavaTrainingArguments
 
@@ -180,11 +181,13 @@ def caching(folder):
 
 
 def evaluating(folder):
+    # The output is relative, since the results name it.
+    os.chdir(folder)
     data = {
         "zero_shot": {"dataset_name": "shapes", "split": "zero_shot", "max_samples": 64},
         "retrieval": {"dataset_name": "shapes", "split": "retrieval", "max_samples": 32},
     }
-    flags = ["--model_name_or_path", folder.parent / "student", "--output_dir", folder / "results"]
+    flags = ["--model_name_or_path", folder.parent / "student", "--output_dir", "results"]
     recipe("evaluate", *flags, "--evaluation", json.dumps(data))
     return hash_files(folder / "results", "*.json")
 
@@ -223,6 +226,7 @@ def live(name, folder, rank, processes, port, full_at=None, changes=None):
     else:
         os.environ["ACCELERATE_USE_CPU"] = "true"
         told = make(folder)
+        assert process_state().num_processes == processes, "each process believes that it is alone"
     path = folder / f"digest-{rank}"
     path.with_suffix(".tmp").write_text(told)
     path.with_suffix(".tmp").replace(path)

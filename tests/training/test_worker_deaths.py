@@ -1,20 +1,19 @@
 """A dataloader worker that the system kills ends the run at once, in words that help."""
 
+import multiprocessing
 import os
-import re
 import signal
-from pathlib import Path
 
 import pytest
+import torch
 from miniature import Pairs, make_trainer
-from processes import launch
-from torch.utils.data import get_worker_info
+from torch.utils.data import DataLoader, get_worker_info
 
 from hf_clip_kd.training.worker_deaths import explained_worker_death
 
 
 class Deadly(Pairs):
-    """A worker that reads row 17 dies, as one does that wants more memory than there is."""
+    """A worker that reads row 17 dies, as it does where it wants more memory than there is."""
 
     def __getitem__(self, index):
         if index == 17 and get_worker_info() is not None:
@@ -22,32 +21,57 @@ class Deadly(Pairs):
         return super().__getitem__(index)
 
 
-def train(rank, processes, port, folder, options):
-    """Leave the error of a run in a file. PyTorch raises it wherever the process is, so it ends at once."""
-    run = make_trainer(Path(folder) / "run", dataset=Deadly(), **options)
-    try:
-        run.train()
-    except RuntimeError as error:
-        (Path(folder) / "error").write_text(f"step {run.state.global_step}: {error}")
-    os._exit(0)
+def words(folder, **settings):
+    """Return the last words of a run in another process, since the news may come again at any time."""
+
+    def train():
+        torch.set_num_threads(1)  # a forked child has none of its parent's threads
+        try:
+            make_trainer(folder, **settings).train()
+        except RuntimeError as error:
+            (folder / "words").write_text(str(error))
+        os._exit(0)
+
+    process = multiprocessing.get_context("fork").Process(target=train)
+    process.start()
+    process.join(120)
+    process.kill()
+    return (folder / "words").read_text()
 
 
-# Processes of their own: the signal of a worker's death reaches the process that started it, at any moment.
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"dataloader_num_workers": 1},
-        {"dataloader_num_workers": 2},
-        {"dataloader_num_workers": 1, "eval_dataset": Deadly(), "eval_strategy": "steps", "eval_steps": 1},
-    ],
-    ids=["one", "two", "evaluation"],
-)
-def test_a_worker_that_is_killed_ends_the_run(options, tmp_path):
-    launch(train, 1, tmp_path, options)
-    told = (tmp_path / "error").read_text()
-    assert re.match(r"step [0-2]: DataLoader worker .*memory.*dataloader_num_workers.*_checkpoint auto", told)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_worker_that_is_killed_ends_the_run(tmp_path, workers):
+    told = words(tmp_path, dataset=Deadly(), dataloader_num_workers=workers, save_strategy="steps", save_steps=1)
+    assert "DataLoader worker" in told and "A worker must live as long as its data are read." in told
+    assert "`dataloader_num_workers`" in told and told.endswith("`--resume_from_checkpoint auto`.")
+    assert not (tmp_path / "checkpoint-4").exists()
 
 
-def test_other_errors_stay_as_they_are():
-    with pytest.raises(RuntimeError, match="^another$"), explained_worker_death():
-        raise RuntimeError("another")
+def test_an_evaluation_ends_too(tmp_path):
+    told = words(tmp_path, eval_dataset=Deadly(), dataloader_num_workers=1, eval_strategy="steps", eval_steps=1)
+    assert "A worker must live" in told
+
+
+def test_a_batch_that_cannot_be_received_any_more():
+    """The worker died after it had told of the batch, and before it had sent the memory with it."""
+
+    class Dead:
+        def __getitem__(self, index):
+            ours, theirs = multiprocessing.Pipe()
+            theirs.close()
+            return ours.recv()
+
+        def __len__(self):
+            return 1
+
+    with (
+        pytest.raises(RuntimeError, match="^A DataLoader worker is gone. A worker must live"),
+        explained_worker_death(),
+    ):
+        next(iter(DataLoader(Dead())))
+
+
+@pytest.mark.parametrize("error", [RuntimeError("another"), EOFError("of a file"), ConnectionError("of the network")])
+def test_other_errors_stay_as_they_are(error):
+    with pytest.raises(type(error), match=f"^{error}$"), explained_worker_death():
+        raise error

@@ -199,7 +199,7 @@ def _scaled(values: np.ndarray) -> np.ndarray:
     scaled = np.nan_to_num(values.astype(np.float32), nan=0.0)
     largest = scaled[finite].max()  # An infinite pixel says nothing about the range of the others.
     if values.dtype.kind in "fb":
-        scaled = scaled * 255 if largest <= 1 else scaled  # Floats range from 0 to 1 or from 0 to 255.
+        scaled = np.minimum(scaled, 1) * 255 if largest <= 1 else scaled  # Floats range from 0 to 1 or from 0 to 255.
     elif values.dtype.itemsize == 2 or scaled.max() > 255:
         scaled = scaled / 257  # 65535 -> 255. Mode I (32 bits) holds 16-bit greys in files written by older tools.
     return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from accelerate import PartialState
 from accelerate.utils import gather_object
 from tqdm.auto import tqdm
 from transformers import GenerationConfig
 
 from ...models.eval_mode import eval_mode
+from ...recipe_io.processes import process_state
 from .benchmarks.base import MAX_NEW_TOKENS
 from .files import Sample
 from .inputs import by_length, check_prompts, model_inputs
@@ -55,7 +55,7 @@ def generate_answers(
     check_prompts(processor, samples)
     order = by_length(samples)
     config = _greedy(model, processor.tokenizer, max_new_tokens)
-    state = PartialState()
+    state = process_state()
     mine = order[state.process_index :: state.num_processes]
     found = []
     with eval_mode(model), torch.no_grad():

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from accelerate import PartialState
 from accelerate.utils import gather_object
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
@@ -16,6 +15,7 @@ from tqdm.auto import tqdm
 
 from ...data.texts import half_character
 from ...models.eval_mode import eval_mode
+from ...recipe_io.processes import process_state
 from .files import Sample
 from .generation import end_tokens
 from .inputs import by_length, check_prompts, model_inputs
@@ -116,7 +116,7 @@ def answer_bits(
     ends = end_tokens(model, processor.tokenizer)
     forms = [likelihood.choose(sample.answers, any_case) for sample in samples]
     ids = {text: _answer_ids(processor, text, ends) for text in dict.fromkeys(sum(forms, []))}
-    state = PartialState()
+    state = process_state()
     mine = by_length(samples)[state.process_index :: state.num_processes]
     pairs = [(i, ids[text]) for i in mine for text in forms[i]]
     best: dict[int, float] = {}

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ...data.reading.worker_counts import too_many
 from ...losses.features import FeatureRequest
+from ...recipe_io.processes import process_state
 from ...recipe_io.results import remove_torn
 from ..reader import Reader, check_readers
 from . import answers, manifest, shards
@@ -100,7 +100,7 @@ class CacheWriter:
             check_readers(readers, teacher, request.teacher_reads)
             self.manifest["answers"] = answers.describe(readers, top_k)
         self._readers_of = readers_by_feature(readers, len(self.teachers), request.teacher_reads)
-        self.state = PartialState()
+        self.state = process_state()
         if self.state.is_main_process:
             manifest.claim(self.folder, self.manifest)
             remove_torn(self.folder)
