@@ -79,7 +79,7 @@ class DistillArguments(ImageTextArguments, RandomCropArguments):
     )
     teacher_compile: bool = field(
         default=False,
-        metadata={"help": "Run the teacher through `torch.compile`, also if the student is not compiled."},
+        metadata={"help": "Compile the teacher, also if the student is not compiled."},
     )
     attn_implementation: str | None = field(
         default=None,
@@ -98,10 +98,7 @@ class DistillArguments(ImageTextArguments, RandomCropArguments):
     )
     image_size: int | None = field(
         default=None,
-        metadata={
-            "help": "Side of the student's images in pixels, if it differs from the side that the student was made "
-            "for. Position embeddings are interpolated."
-        },
+        metadata={"help": "Image size of the student in pixels, if not its own. Positions are interpolated."},
     )
     teacher_image_size: int | None = field(
         default=None, metadata={"help": "The same for the teacher, a CLIP or SigLIP of transformers or timm."}
@@ -117,8 +114,8 @@ class DistillArguments(ImageTextArguments, RandomCropArguments):
     teacher_recipe: str | None = field(
         default=None,
         metadata={
-            "help": "YAML of this script that makes the teacher's folder if it does not exist. It is a path, or a "
-            "name in recipes/configs/distill."
+            "help": "YAML of this script that makes the teacher's folder if there is none: a path, or a name in "
+            "recipes/configs/distill."
         },
     )
     teacher_cache: str | None = field(
@@ -131,16 +128,14 @@ class DistillArguments(ImageTextArguments, RandomCropArguments):
     cache_checksums: str = field(
         default="read",
         metadata={
-            "help": "Time to compare each file of `teacher_cache` with its checksum: before its first read, or when "
-            "the cache is opened.",
+            "help": "When a file of `teacher_cache` meets its checksum: at its first read, or as the cache opens.",
             "choices": ["read", "open"],
         },
     )
     independent_crops: bool = field(
         default=False,
         metadata={
-            "help": "Defect of published code, for studies: the teacher sees another random crop than the student. A "
-            "card names it."
+            "help": "Defect of published code: the teacher sees another crop than the student. A card names it."
         },
     )
     reader_recipe: str | None = field(

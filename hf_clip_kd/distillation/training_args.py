@@ -35,8 +35,8 @@ class DistillationTrainingArguments(RunArguments, TrainingArguments):
     teacher_sharded: bool = field(
         default=False,
         metadata={
-            "help": "Shard the frozen teacher over the processes, whatever engine trains the student, for teachers "
-            "too large for each GPU. Each block is gathered in every forward pass."
+            "help": "Shard a teacher that is too large for each GPU over the processes, under any engine. Each "
+            "block is gathered in every forward pass."
         },
     )
     max_logit_scale: float = field(
@@ -44,10 +44,7 @@ class DistillationTrainingArguments(RunArguments, TrainingArguments):
     )
     image_sizes: list[int] | None = field(
         default=None,
-        metadata={
-            "help": "Sides of the student's images in pixels, of which each step draws one. Positions are "
-            "interpolated and tokens resampled to the student's own grid. Evaluations see its own size."
-        },
+        metadata={"help": "Image sizes of the student in pixels. Each step draws one; evaluations see its own."},
     )
     teacher_image_sizes: list[int] | None = field(
         default=None, metadata={"help": "The same for the teacher, drawn apart from the student's."}
