@@ -98,7 +98,7 @@ class DistillArguments(ImageTextArguments, RandomCropArguments):
     )
     image_size: int | None = field(
         default=None,
-        metadata={"help": "Image size of the student in pixels, if not its own. Positions are interpolated."},
+        metadata={"help": "Image size of the student in pixels, if not its own."},
     )
     teacher_image_size: int | None = field(
         default=None, metadata={"help": "The same for the teacher, a CLIP or SigLIP of transformers or timm."}
@@ -128,7 +128,7 @@ class DistillArguments(ImageTextArguments, RandomCropArguments):
     cache_checksums: str = field(
         default="read",
         metadata={
-            "help": "When a file of `teacher_cache` meets its checksum: at its first read, or as the cache opens.",
+            "help": "Moment to check the files of `teacher_cache`: as they are read, or as the cache opens.",
             "choices": ["read", "open"],
         },
     )

@@ -32,7 +32,7 @@ class ProjectedTower(NamedTuple):
     The vision tower of a vision-language model, and what its language model gets of it.
 
     `projector` maps each token of the entry `layer` of the tower's `hidden_states`. Both are `None` for a model that
-    is no LLaVA, or reads several layers at once. So they are for one that gets fewer tokens.
+    is no LLaVA, reads several layers at once, or has reduced tokens.
     """
 
     tower: PreTrainedModel

@@ -269,7 +269,7 @@ def _marked_template(processor: Any) -> str:
 
 
 def _blank_image(processor: Any) -> dict[str, torch.Tensor]:
-    """Return the inputs of a black image, after a check that all images have its size. Tiles need no check."""
+    """Return the inputs of a black image, if all images have its size or are cut into tiles."""
     found, other = (dict(processor.image_processor([probe], return_tensors="pt")) for probe in _PROBES)
     blank, other = found["pixel_values"], other["pixel_values"]
     if blank.shape != other.shape and not isinstance(processor, LlavaNextProcessor):

@@ -21,6 +21,7 @@ from transformers.dynamic_module_utils import get_relative_import_files
 
 from ..models import ReducedTowerConfig, TimmVisionConfig, load_clip
 from ..models.completeness import REPORTED, check_complete
+from ..models.loader_faults import loader_faults, reason_of
 from ..models.timm_clip import modeling_reduced_llava, modeling_reduced_timm_llava, modeling_timm_llava
 from .tiles import LLAVAS, has_tiles
 
@@ -32,7 +33,7 @@ def save_llava(
     Write model and processor into a folder.
 
     A tower of transformers needs nothing but transformers. The folder of a [`TimmVisionModel`] or a [`ReducedTower`]
-    also holds the tower's code. It loads with `trust_remote_code=True`, or with this package. The first needs timm.
+    also holds the tower's code. It loads with this package, or with `trust_remote_code=True`, the first with timm.
 
     Args:
         model ([`~transformers.LlavaForConditionalGeneration`]), processor ([`~transformers.LlavaProcessor`]):
@@ -98,7 +99,14 @@ def load_llava(
         ValueError: There is no LLaVA, or some of its weights are missing.
     """
     name = os.fspath(folder)
-    try:
+
+    def message(error: Exception) -> str:
+        return (
+            f"{name!r} cannot be loaded as a LLaVA ({reason_of(error)}). Allowed are a folder written by save_llava "
+            "and a Hub id of a model of type 'llava' or 'llava_next'. Give the folder in which config.json lies."
+        )
+
+    with loader_faults(message):
         config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
         if config.model_type not in LLAVAS:
             raise ValueError(f"it holds a model of type {config.model_type!r}")
@@ -109,12 +117,6 @@ def load_llava(
         # transformers prefers the torchvision backend for any saved processor; its pixels differ from those of
         # training.
         processor.image_processor = AutoImageProcessor.from_pretrained(name, backend="pil")
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().split("\n")[0].rstrip(".")
-        raise ValueError(
-            f"{name!r} cannot be loaded as a LLaVA ({reason}). Allowed are a folder written by save_llava and a Hub "
-            "id of a model of type 'llava' or 'llava_next'. Give the folder in which config.json lies."
-        ) from error
     check_complete(report, repr(name), model, "Allowed are complete weights. Save the model again with save_llava.")
     return model, processor
 

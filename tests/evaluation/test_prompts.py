@@ -13,6 +13,7 @@ from hf_clip_kd.evaluation import (
     load_templates,
     save_results,
 )
+from hf_clip_kd.recipe_io.format_version import CURRENT, NAME
 
 # ---- Names and prompts ----
 
@@ -62,7 +63,8 @@ def test_results_have_the_shape_of_clip_benchmark(tmp_path):
     assert path.name == "shapes-zero_shot_ViT-B-16_tag_zeroshot_classification.json"
     save_results(tmp_path / "results", **arguments | {"metrics": {"acc1": 0.75}})
     (record,) = load_results(tmp_path / "results")
-    assert record == arguments | {"metrics": {"acc1": 0.75}, "language": "en"}
+    added = {"language": "en", NAME: CURRENT["result"]}
+    assert record == arguments | {"metrics": {"acc1": 0.75}} | added
     assert os.listdir(tmp_path / "results") == [path.name]  # no temporary file is left
 
 

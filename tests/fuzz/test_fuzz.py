@@ -19,14 +19,14 @@ def test_damaged_files(name, tmp_path):
         assert fault(name, tmp_path / "input", path, names, right) is None, seed
 
 
-@pytest.mark.parametrize("crash", PAST, ids=lambda path: f"{path.parent.name} {path.name}")
-def test_past_crashes(crash, tmp_path):
-    name = NAMES[crash.parent.name]
-    with_files(name, tmp_path / "input")
-    (kept,) = (path for path in crash.rglob("*") if path.is_file())
-    path = tmp_path / "input" / kept.relative_to(crash)
-    path.write_bytes(kept.read_bytes())
-    assert fault(name, tmp_path / "input", path) is None
+def test_past_crashes(tmp_path):
+    for crash in PAST:
+        name = NAMES[crash.parent.name]
+        with_files(name, tmp_path / "input")
+        (kept,) = (path for path in crash.rglob("*") if path.is_file())
+        path = tmp_path / "input" / kept.relative_to(crash)
+        path.write_bytes(kept.read_bytes())
+        assert fault(name, tmp_path / "input", path) is None, crash.name
 
 
 def test_the_damages_are_of_the_seed_alone(tmp_path):

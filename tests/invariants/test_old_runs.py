@@ -85,8 +85,13 @@ def test_results():
 def test_a_study(tmp_path):
     study = read_study(OLD / "study")
     assert len(study.cells) == 2 and study.meter.of(study.cells[0]) is not None
+    configs = OLD.parents[1] / "recipes/configs/study"
+    with pytest.raises(ValueError, match="has not ended, and a card needs it. Run `recipes/study.py` again"):
+        collect_students(OLD / "study", configs, tmp_path / "cards")  # This version names the stages otherwise.
+    record = json.loads((OLD / "study/study.json").read_text())
+    (tmp_path / "study.json").write_text(json.dumps(record | {"config": record["config"] | {"gone": 1}}))
     with pytest.raises(ValueError, match="study.json: its `config` is that of another version.*Run the study again"):
-        collect_students(OLD / "study", Path("recipes/configs/study"), tmp_path)
+        collect_students(tmp_path, configs, tmp_path / "cards")
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def test_a_teacher_of_any_image_size_gets_the_crop_through_its_own_processor():
     naflex = Siglip2ImageProcessor(patch_size=4, max_num_patches=64)
     batch = CLIPDataCollator(processor(), processor(naflex), flip=0.5)(rows())
     assert batch["pixel_values"].shape == (6, 3, 32, 32)
-    assert batch["teacher_pixel_values"].shape == (6, 64, 48)
+    assert batch["teacher_pixel_values"].shape == (6, 64, 48 + 2), "rows and columns of the grid are beside the pixels"
 
 
 def test_padding_to_the_longest_caption_changes_no_feature_of_clip():
