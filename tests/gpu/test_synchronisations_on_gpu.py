@@ -19,7 +19,7 @@ from hf_clip_kd.losses import LOSSES  # noqa: E402
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
 
 
-# These two read as many answers as the texts have words: a number of the data, for which the host waits.
+# These two read as many answers as the texts have words. The host waits for that number.
 DYNAMIC = {"reader", "caption"}
 
 
