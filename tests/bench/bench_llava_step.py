@@ -7,13 +7,13 @@ writes outputs/bench/llava_step.json. The LLaVA has the tower of a ViT-T/16 at 2
 with random weights. Batches are collated beforehand. Runs take turns, each in a process of its own.
 """
 
-import copy
 import json
 import logging
 import sys
 import tempfile
 
 import torch
+from bench_transparency_vlm import tokenizer_of
 from online import use_all_cores
 from report import machine, row, write
 from step_times import StepTimes
@@ -47,10 +47,11 @@ def build(student):
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     tower, processor = kd.load_clip(student)
-    tokenizer = copy.deepcopy(processor.tokenizer)
-    tokenizer.model_max_length = 2048  # a question with its image is longer than a caption
+    asked = load_shapes_instruct("train", 64)
+    tokenizer = tokenizer_of([turn["content"] for row in asked for turn in row["messages"]])
     sizes = LM if student == "ViT-T-16" else SMALL_LM
-    config = Qwen2Config(vocab_size=len(tokenizer) + 8, num_key_value_heads=2, **sizes)
+    ends = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id}
+    config = Qwen2Config(vocab_size=len(tokenizer), num_key_value_heads=2, **ends, **sizes)
     with tempfile.TemporaryDirectory() as folder:
         tower.save_pretrained(folder)
         processor.save_pretrained(folder)

@@ -46,16 +46,20 @@ FEATURES = datasets.Features(
 )
 
 
-def language_model(seed):
-    """Return an untrained language model and a tokenizer that knows the words of the world."""
+def tokenizer_of(texts):
+    """Return a tokenizer that knows the words of some texts."""
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     raw.train_from_iterator(
-        [f"{QUESTION} {name}" for name in NAMES],
-        trainers.BpeTrainer(initial_alphabet=alphabet, special_tokens=["<pad>", "<end>"], show_progress=False),
+        texts, trainers.BpeTrainer(initial_alphabet=alphabet, special_tokens=["<pad>", "<end>"], show_progress=False)
     )
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, pad_token="<pad>", eos_token="<end>")
+    return PreTrainedTokenizerFast(tokenizer_object=raw, pad_token="<pad>", eos_token="<end>")
+
+
+def language_model(seed):
+    """Return an untrained language model and a tokenizer that knows the words of the world."""
+    tokenizer = tokenizer_of([f"{QUESTION} {name}" for name in NAMES])
     torch.manual_seed(seed)
     config = Qwen2Config(
         vocab_size=len(tokenizer),

@@ -52,7 +52,7 @@ def test_a_loss_is_one_graph(tmp_path, name):
 
 
 def test_a_student_that_gives_tokens_is_one_graph(tmp_path):
-    model, given = run_of(tmp_path, ["patch", "mfd", "caption"])
+    model, given = run_of(tmp_path, ["patch", "patch_text", "cka"])
     assert explained(model, **given) == (0, [])
 
 
