@@ -39,7 +39,7 @@ def test_two_processes_that_disagree(context, tmp_path):
     for process in processes:
         process.start()
     for process in processes:
-        process.join(240)
+        process.join(600)
         process.kill()
     found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     for name, (_, words) in DISAGREEMENTS.items():

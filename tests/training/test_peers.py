@@ -11,7 +11,7 @@ from processes import free_port
 
 from hf_clip_kd.training.peers import Peers
 
-PATIENCE = 240
+PATIENCE = 600  # includes the imports of the server on a busy machine
 
 
 def start(context, target, folder, *args):
