@@ -128,7 +128,7 @@ class DistillArguments(ImageTextArguments, RandomCropArguments):
     cache_checksums: str = field(
         default="read",
         metadata={
-            "help": "Moment to check the files of `teacher_cache`: as they are read, or as the cache opens.",
+            "help": "Check the files of `teacher_cache` as they are read, or as it opens.",
             "choices": ["read", "open"],
         },
     )
@@ -141,8 +141,8 @@ class DistillArguments(ImageTextArguments, RandomCropArguments):
     reader_recipe: str | None = field(
         default=None,
         metadata={
-            "help": "YAML of train_captioner.py that makes the reader which the loss `reader` names, if there is no "
-            "such folder. It is a path, or a name in recipes/configs/train_captioner."
+            "help": "YAML of train_captioner.py that makes the folder of the loss `reader` if there is none: a path, "
+            "or a name in recipes/configs/train_captioner."
         },
     )
     max_broken_fraction: float = field(

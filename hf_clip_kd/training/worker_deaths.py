@@ -19,17 +19,20 @@ def explained_worker_death() -> Iterator[None]:
         RuntimeError: A worker has died.
     """
     try:
-        yield
-    except (RuntimeError, EOFError, ConnectionError) as error:
-        said = str(error).split("\n")[0].rstrip(". ")
-        if not said.startswith("DataLoader worker"):
+        try:
+            yield
+        except (EOFError, ConnectionError) as error:
             if not _sender_is_gone(error):
                 raise
-            said = "A DataLoader worker is gone" + (f" ({said})" if said else "")
+            # The signal may come at this place, too.
+            raise RuntimeError("DataLoader worker is gone" + (f" ({error})" if str(error) else "")) from error
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
         raise RuntimeError(
-            f"{said}. A worker must live as long as its data are read. The system kills one where memory runs out, "
-            "without a word of its own. Lower `dataloader_num_workers` or `dataloader_prefetch_factor`, and resume "
-            "with `--resume_from_checkpoint auto`."
+            f"{str(error).splitlines()[0].rstrip('. ')}. A worker must live as long as its data are read. The system "
+            "kills one where memory runs out, without a word of its own. Lower `dataloader_num_workers` or "
+            "`dataloader_prefetch_factor`, and resume with `--resume_from_checkpoint auto`."
         ) from error
 
 

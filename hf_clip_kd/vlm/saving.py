@@ -113,7 +113,8 @@ def load_llava(
         model, report = AutoModelForImageTextToText.from_pretrained(
             name, dtype=dtype or "auto", trust_remote_code=trust_remote_code, **REPORTED
         )
-        processor = (LlavaNextProcessor if has_tiles(model) else LlavaProcessor).from_pretrained(name)
+        processor_class = LlavaNextProcessor if has_tiles(model) else LlavaProcessor
+        processor = processor_class.from_pretrained(name)
         # transformers prefers the torchvision backend for any saved processor; its pixels differ from those of
         # training.
         processor.image_processor = AutoImageProcessor.from_pretrained(name, backend="pil")

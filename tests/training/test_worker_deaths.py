@@ -65,7 +65,7 @@ def test_a_batch_that_cannot_be_received_any_more():
             return 1
 
     with (
-        pytest.raises(RuntimeError, match="^A DataLoader worker is gone. A worker"),
+        pytest.raises(RuntimeError, match="^DataLoader worker is gone. A worker"),
         explained_worker_death(),
     ):
         next(iter(DataLoader(Dead())))
