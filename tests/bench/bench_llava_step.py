@@ -75,7 +75,7 @@ def batches(processor, count, batch):
 
 
 def ours(model, processor, data, times, folder):
-    args = kd.LlavaTrainingArguments(folder, stage="finetune", **SETTINGS)
+    args = kd.LlavaTrainingArguments(folder, stage="finetune", group_by_modality_length=False, **SETTINGS)
     kd.LlavaTrainer(
         model=model,
         args=args,

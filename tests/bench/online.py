@@ -86,11 +86,11 @@ def teacher_model(setting):
     (width, blocks, heads, patch), (text_width, text_blocks, text_heads), joint = TEACHERS[setting.teacher]
     student = kd.load_clip(setting.student)[0].config
     vision = {"hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": blocks, "patch_size": patch}
-    vision |= {"num_attention_heads": heads, "image_size": student.vision_config.image_size}
+    vision |= {"num_attention_heads": heads, "image_size": student.vision_config.image_size, "hidden_act": "gelu"}
     known = {name: getattr(student.text_config, name) for name in ("vocab_size", "max_position_embeddings")}
     known |= {name: getattr(student.text_config, name) for name in ("eos_token_id", "bos_token_id", "pad_token_id")}
     text = {"hidden_size": text_width, "intermediate_size": 4 * text_width, "num_hidden_layers": text_blocks, **known}
-    text |= {"num_attention_heads": text_heads}
+    text |= {"num_attention_heads": text_heads, "hidden_act": "gelu"}
     return CLIPModel(CLIPConfig(vision_config=vision, text_config=text, projection_dim=joint))
 
 
