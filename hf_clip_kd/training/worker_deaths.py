@@ -23,11 +23,11 @@ def explained_worker_death() -> Iterator[None]:
     except (RuntimeError, EOFError, ConnectionError) as error:
         if not (str(error).startswith("DataLoader worker") or _sender_is_gone(error)):
             raise
-        said = str(error).splitlines()[0].rstrip(". ") if str(error) else "A DataLoader worker is gone"
+        said = str(error).splitlines()[0].rstrip(". ") if str(error) else type(error).__name__
         raise RuntimeError(
-            f"{said}. A worker must live as long as its data are read. The system kills one where memory runs out, "
-            "without a word of its own. Lower `dataloader_num_workers` or `dataloader_prefetch_factor`, and resume "
-            "with `--resume_from_checkpoint auto`."
+            f"A dataloader worker has died ({said}). It must live as long as its data are read. The system kills a "
+            "process where memory runs out, without a word. Lower `dataloader_num_workers` or "
+            "`dataloader_prefetch_factor`, and resume with `--resume_from_checkpoint auto`."
         ) from error
 
 

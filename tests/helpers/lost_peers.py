@@ -32,7 +32,7 @@ LOSSES = {
     "killed": "killed or stopped",
     "stopped": "killed or stopped",
     "failed": "ended: ValueError: this row cannot be read",
-    "worker": "ended: RuntimeError: DataLoader worker",
+    "worker": "ended: RuntimeError: A dataloader worker has died",
 }
 TIMEOUT = 20
 
