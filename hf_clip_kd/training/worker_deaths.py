@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,12 +25,19 @@ def explained_worker_death() -> Iterator[None]:
     except (RuntimeError, EOFError, ConnectionError) as error:
         if not (str(error).startswith("DataLoader worker") or _sender_is_gone(error)):
             raise
+        _silence()
         said = str(error).splitlines()[0].rstrip(". ") if str(error) else type(error).__name__
         raise RuntimeError(
             f"A dataloader worker has died ({said}). It must live as long as its data are read. The system kills a "
             "process where memory runs out, without a word. Lower `dataloader_num_workers` or "
             "`dataloader_prefetch_factor`, and resume with `--resume_from_checkpoint auto`."
         ) from error
+
+
+def _silence() -> None:
+    """Keep further news of the same death from interrupting the end. Later loaders look after their workers in turn."""
+    if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def _sender_is_gone(error: Exception) -> bool:
