@@ -97,13 +97,26 @@ def run(plan: Plan, root: Path, schedule: Schedule, forecast: Forecast) -> dict[
     return ended
 
 
+def read_plan(argv: list[str] | None = None) -> tuple[RecipeParser, StudyArguments, Plan]:
+    """
+    Read the arguments of a study, and plan its stages.
+
+    Raises:
+        ValueError: Something in the YAML or the flags does not fit. The message names the file.
+    """
+    parser = RecipeParser(StudyArguments, CONFIGS / "demo.yaml", description=__doc__)
+    (study,) = parser.parse(argv)
+    try:
+        return parser, study, Plan(study, CONFIGS)
+    except ValueError as error:
+        raise ValueError(f"With {parser.config}: {error}") from error
+
+
 def main(argv: list[str] | None = None) -> Path:
     """Run the study and return its folder. Ends with exit code 1 if a stage failed."""
     logging.basicConfig(format="%(message)s", level=logging.INFO)
-    parser = RecipeParser(StudyArguments, CONFIGS / "demo.yaml", description=__doc__)
-    (study,) = parser.parse(argv)
-    root = Path(study.output_dir)
-    plan, forecast = Plan(study, CONFIGS), Forecast(study.processes)
+    parser, study, plan = read_plan(argv)
+    root, forecast = Path(study.output_dir), Forecast(study.processes)
     if study.dry_run:
         print(f"{dry_run(plan, root, forecast)}\n\n{power(plan, root, study.pilot)}")
         return root

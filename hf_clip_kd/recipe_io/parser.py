@@ -117,11 +117,14 @@ class RecipeParser:
                     f"An argument of this run holds a token of the Hub: `{name}`. Logs and recipe.yaml show all "
                     "arguments, so none may hold a token. Take it out, and set HF_TOKEN or run `hf auth login`."
                 )
-        self._given = set(values)
-        return tuple(
-            dtype(**{f.name: values[f.name] for f in dataclasses.fields(dtype) if f.name in values})
-            for dtype in self.dataclass_types
-        )
+        self._given, self.config = set(values), config
+        try:
+            return tuple(
+                dtype(**{f.name: values[f.name] for f in dataclasses.fields(dtype) if f.name in values})
+                for dtype in self.dataclass_types
+            )
+        except ValueError as error:
+            raise ValueError(f"With {config}: {error}") from error
 
     def save(self, path: str | Path, *instances: Any) -> None:
         """Write the resolved arguments as a YAML file that `--config` reads back to the same instances.

@@ -248,7 +248,7 @@ def test_generated_captions_need_a_column_of_their_own(folder):
 def test_wrong_columns(folder, argument, value):
     path = write_table(folder / "a.csv", ("filepath", "title"), [("pictures/0.png", "x")])
     with pytest.raises(
-        ValueError, match=rf"`{argument}='{value}'` is not a column.*\['filepath', 'title'\].*`{argument}="
+        ValueError, match=rf"In .*, `{argument}='{value}'` is not a column.*\['filepath', 'title'\].*`{argument}="
     ):
         load_image_text(path, **{argument: value})
 

@@ -27,8 +27,6 @@ from hf_clip_kd.data.reading.tars import ERROR, read_tar
 from hf_clip_kd.export.importing.weights import read_state_dict
 from hf_clip_kd.hub.cards import render_card
 from hf_clip_kd.recipe_io.parser import RecipeParser
-from hf_clip_kd.study.running.arguments import StudyArguments
-from hf_clip_kd.study.running.plan import Plan
 from hf_clip_kd.training.checkpoint_files import has_optimizer, last_complete, mark_complete, read_run
 from hf_clip_kd.vlm.chat_templates import default_chat_template, get_chat_template
 from hf_clip_kd.vlm.gguf import load_gguf
@@ -303,10 +301,8 @@ def read_distill(folder):
 
 
 def read_study_yaml(folder):
-    (study,) = RecipeParser([StudyArguments], CONFIGS / "study/miniature.yaml").parse(
-        ["--config", str(folder / "recipe.yaml")]
-    )
-    return [str(cell) for cell in Plan(study, CONFIGS / "study").cells]
+    _, _, plan = import_recipe("study").read_plan(["--config", str(folder / "recipe.yaml")])
+    return [str(cell) for cell in plan.cells]
 
 
 KINDS = {name: foreign(name) for name in READERS}

@@ -281,6 +281,23 @@ def test_card_of_a_bare_folder(tmp_path):
         render_card(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "match"),
+    [
+        ("config.json", '{"model_type": 5}', "No card can be made of .*int.*Restore the file that was changed"),
+        ("card.json", '{"sources": [[]]}', "No card can be made of .*Restore the file that was changed"),
+        ("cost.json", "{", "cost.json: .*is no JSON.*It must be as this package wrote it"),
+        ("recipe.yaml", "a: [", "recipe.yaml is no valid YAML"),
+    ],
+)
+def test_a_file_that_was_changed_is_told(run, name, content, match):
+    folder = run()
+    (folder / name).write_text(content)
+    with pytest.raises(ValueError, match=match) as error:
+        render_card(folder)
+    assert str(folder) in str(error.value)
+
+
 def test_facts_outlive_their_call(run, tmp_path):
     folder = run()
     write_scores(tmp_path / "alone", acc1=0.125, acc5=0.5)

@@ -7,7 +7,16 @@ from types import SimpleNamespace
 import pytest
 
 from hf_clip_kd.recipe_io import results
-from hf_clip_kd.recipe_io.results import check_answers, load_results, remove_torn, save_results, write_whole
+from hf_clip_kd.recipe_io.foreign import ForeignFileError
+from hf_clip_kd.recipe_io.results import (
+    check_answers,
+    load_results,
+    read_written,
+    read_written_lines,
+    remove_torn,
+    save_results,
+    write_whole,
+)
 
 
 @pytest.mark.parametrize("data", ["a ü\n", b"\x00\xff"])
@@ -57,3 +66,15 @@ def test_empty_answers_are_none(answers):
 def test_odd_answers_are_said(answers, said, caplog):
     check_answers("gqa", answers)
     assert re.search(said, caplog.text) if said else not caplog.text
+
+
+@pytest.mark.parametrize("read", [read_written, read_written_lines])
+@pytest.mark.parametrize(("text", "told"), [("{", "is no JSON"), ("[1]", "a list"), (None, "no such file")])
+def test_what_this_package_wrote_is_read_or_named(tmp_path, read, text, told):
+    path = tmp_path / "cost.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ForeignFileError, match=f"cost.json: .*{told}.*Restore it, or make it anew"):
+        read(path)
+    path.write_text('{"a": 1}\n')
+    assert read(path) in ({"a": 1}, [{"a": 1}])

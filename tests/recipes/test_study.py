@@ -68,7 +68,7 @@ def test_what_is_wrong_is_told_in_one_line(tmp_path):
     path = write_study(tmp_path, cells=[{"teacher": "nobody"}])
     done = subprocess.run([sys.executable, STUDY, "--config", path], capture_output=True, text=True)
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("error: `cells`: the teacher 'nobody'")
+    assert re.match(r"error: With \S+\.yaml: `cells`: the teacher 'nobody'", done.stderr.splitlines()[-1])
 
 
 def test_the_slurm_template_is_a_script_that_runs_it():

@@ -97,7 +97,7 @@ def test_other_forms_of_json():
         objects("[1, ")
 
 
-@pytest.mark.parametrize("bad", ['{"a": 1', "caf\u00e9", "[2]", '"text'])
+@pytest.mark.parametrize("bad", ['{"a": 1', "caf\u00e9", "[2]", '"text', '{"a": ' + "[" * 100_000])
 def test_a_bad_line_is_named_and_costs_itself(bad):
     for number in (1, 2):
         lines = ['{"a": 1}', '{"a": 2}']
