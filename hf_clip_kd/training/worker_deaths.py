@@ -35,12 +35,13 @@ def explained_worker_death() -> Iterator[None]:
         raise RuntimeError(
             f"A dataloader worker has died ({str(error).splitlines()[0].rstrip('. ')}). It must live as long as its "
             "data are read. The system kills a process where memory runs out, without a word. Lower "
-            "`dataloader_num_workers` or `dataloader_prefetch_factor`, and resume with `--resume_from_checkpoint auto`."
+            "`dataloader_num_workers` or `dataloader_prefetch_factor`, and resume with `--resume_from_checkpoint "
+            "auto`."
         ) from error
 
 
 def _silence() -> None:
-    """Keep further news of the same death from interrupting the end. Later loaders look after their workers in turn."""
+    """Keep further news of the same death from interrupting the end. Later loaders ask for their workers in turn."""
     if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD"):
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 

@@ -1,5 +1,6 @@
 """NaFlex students: images keep their shape in training and evaluation, and the folder is a stock SigLIP 2."""
 
+import pytest
 import torch
 from PIL import Image
 from teacher_models import images, tiny_siglip2
