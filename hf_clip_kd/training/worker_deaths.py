@@ -35,7 +35,7 @@ def explained_worker_death() -> Iterator[None]:
 
 
 def _silence() -> None:
-    """Keep further news of the same death from interrupting the end. Later loaders look after their workers in turn."""
+    """Keep further news of the same death from interrupting the end. Later loaders ask their workers in turn."""
     if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD"):
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
