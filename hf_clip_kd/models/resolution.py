@@ -88,7 +88,10 @@ def sized(image_processor: Any, side: int) -> Any:
 def _resized_trunk(trunk: nn.Module, vision: TimmVisionConfig, side: int) -> dict[str, Tensor]:
     """Return the weights of a trunk at another size by their names in the student, and note it in `vision`."""
     trunk = copy.deepcopy(trunk)
+    patch = getattr(getattr(trunk, "patch_embed", None), "patch_size", (1, 1))
     try:
+        if side < 1 or side % patch[0]:
+            raise ValueError(f"its patches have {patch[0]} pixels")
         if hasattr(trunk, "set_input_size"):
             trunk.set_input_size(img_size=(side, side))
             vision.model_args = (vision.model_args or {}) | {"img_size": side}

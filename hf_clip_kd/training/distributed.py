@@ -124,7 +124,8 @@ def open_store(prefix: str) -> Store:
 
 def talk_failed(error: Exception) -> bool:
     """Return whether processes could not talk to each other: a closed connection, or a timeout."""
-    return isinstance(error, RuntimeError) and (isinstance(error, dist.DistError) or "gloo" in str(error))
+    said = any(word in str(error) for word in ("gloo", "Application timeout caused pair closure"))  # also gloo's
+    return isinstance(error, RuntimeError) and (isinstance(error, dist.DistError) or said)
 
 
 def set_timeout(seconds: float) -> None:

@@ -88,8 +88,10 @@ class Average:
         """
         path = os.path.join(folder, PART_NAME.format(rank()) if self.sharded else AVERAGE_NAME)
         state = load_file(path) if os.path.isfile(path) else {}
-        if set(state) != set(self.names):
-            what = f"averages {len(state)} tensors, and this run trains {len(self.names)}" if state else "is not there"
+        trained = {name: value.shape for name, value in zip(self.names, self.values, strict=True)}
+        if {name: value.shape for name, value in state.items()} != trained:
+            what = f"averages {len(state)} tensors, and this run trains {len(trained)}, or they have other shapes"
+            what = what if state else "is not there"
             raise ValueError(
                 f"`ema_decay={self.decay}`, and {path} {what}. A run is resumed with the average that it had. Leave "
                 "`ema_decay` out, or start anew from the saved student with `model_name_or_path`."

@@ -53,7 +53,7 @@ class Peers:
         try:
             yield
         except Exception as error:
-            reason = f"{ENDED}{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            reason = f"{ENDED}{type(error).__name__}: {' '.join(str(error).split())[:300].rstrip('. ')}"
             self._leave(LEFT if talk_failed(error) else reason)  # whoever lost another is not the reason
             if talk_failed(error) and (lost := self._lost()):
                 raise RuntimeError(

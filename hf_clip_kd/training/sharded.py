@@ -8,6 +8,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from .distributed import rank
+
 
 def is_sharded(module: nn.Module) -> bool:
     """Return whether ZeRO-3 or FSDP 2 has sharded the module's weights."""
@@ -51,8 +53,12 @@ def load_local_shards(module: nn.Module, parameters: Iterable[Tensor], values: I
 
 
 def _local_shard(parameter: Tensor) -> Tensor:
-    piece = parameter.ds_tensor if hasattr(parameter, "ds_tensor") else parameter
-    return (piece.to_local() if hasattr(piece, "to_local") else piece).detach()
+    if hasattr(parameter, "ds_tensor"):
+        # ZeRO-3 fills the last shards up with whatever is in the memory, which is no weight.
+        piece = parameter.ds_tensor
+        left = parameter.ds_numel - rank() * piece.numel()
+        return piece[: max(0, left)].detach()
+    return (parameter.to_local() if hasattr(parameter, "to_local") else parameter).detach()
 
 
 def gather_full_model(module: nn.Module) -> nn.Module:

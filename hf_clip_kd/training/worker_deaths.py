@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,15 +27,23 @@ def explained_worker_death() -> Iterator[None]:
             if not _sender_is_gone(error):
                 raise
             # The signal may come at this place, too.
-            raise RuntimeError("DataLoader worker is gone" + (f" ({error})" if str(error) else "")) from error
+            raise RuntimeError(f"DataLoader worker: {str(error) or type(error).__name__}") from error
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker"):
             raise
+        _silence()
         raise RuntimeError(
-            f"{str(error).splitlines()[0].rstrip('. ')}. A worker must live as long as its data are read. The system "
-            "kills one where memory runs out, without a word of its own. Lower `dataloader_num_workers` or "
-            "`dataloader_prefetch_factor`, and resume with `--resume_from_checkpoint auto`."
+            f"A dataloader worker has died ({str(error).splitlines()[0].rstrip('. ')}). It must live as long as its "
+            "data are read. The system kills a process where memory runs out, without a word. Lower "
+            "`dataloader_num_workers` or `dataloader_prefetch_factor`, and resume with `--resume_from_checkpoint "
+            "auto`."
         ) from error
+
+
+def _silence() -> None:
+    """Keep further news of the same death from interrupting the end. Later loaders ask for their workers in turn."""
+    if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def _sender_is_gone(error: Exception) -> bool:

@@ -79,7 +79,7 @@ def check_packing(model: LlavaForConditionalGeneration) -> None:
         ValueError: The second sequence depends on the first.
     """
     reader = model.model.language_model
-    words = model.get_input_embeddings().num_embeddings
+    words = model.config.text_config.vocab_size
     ids = torch.randint(words, (1, sum(PROBE)), generator=torch.Generator().manual_seed(0)).to(model.device)
     positions = packed_positions([list(PROBE)]).to(model.device)
     with eval_mode(reader):

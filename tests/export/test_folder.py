@@ -113,11 +113,11 @@ def test_remote_code_in_pipelines(tmp_path):
     model.save_pretrained(tmp_path / "again")
 
 
-def llava(path, family):
+def llava(path, family, **geometry):
     causal, tokenizer = language_model()
-    layer = {"vision_feature_layer": -1}
+    geometry["vision_feature_layer"] = -1
     model, processor = build_llava(
-        timm_tower(family), causal, tokenizer=tokenizer, image_processor=image_processor(), **layer
+        timm_tower(family), causal, tokenizer=tokenizer, image_processor=image_processor(), **geometry
     )
     save_llava(model, processor, path)
     return path
@@ -134,13 +134,33 @@ def test_llava(family, name, tmp_path):
     assert bool(list((tmp_path / "out").glob("*.py"))) == (name == "remote-code")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "geometry"),
+    [
+        ("remote-code", {"image_tokens": 4, "token_reduction": "shuffle"}),
+        ("native", {"tiles": [[1, 2], [2, 1]]}),
+        ("remote-code", {"image_tokens": 1, "tiles": [[1, 2], [2, 1]]}),
+    ],
+    ids=str,
+)
+def test_llava_of_fewer_tokens_or_tiles(name, geometry, tmp_path):
+    run = llava(tmp_path / "run", "vit", **geometry)
+    report = export_model(run, tmp_path / "out", [name])
+    assert report[name]["token_agreement"] == 1 and report[name]["real_logits"] <= 1e-5
+    assert bool(list((tmp_path / "out").glob("*.py"))) == (name == "remote-code")
+
+
 def test_llava_refused(tmp_path):
     run = llava(tmp_path / "run", "convnext")
+    few = llava(tmp_path / "few", "vit", image_tokens=4)
+    with pytest.raises(ValueError, match="LLaVA with reduced tokens cannot be exported as 'native'.*'remote-code'"):
+        export_model(few, tmp_path / "out", ["native"])
     with pytest.raises(ValueError, match="LLaVA on 'convnext_atto' cannot be exported as 'native': ConvNeXt"):
         export_model(run, tmp_path / "out", ["native"])
     with pytest.raises(ValueError, match="holds a LLaVA. Allowed is one of native, remote-code. For open_clip"):
         export_model(run, tmp_path / "out", ["open_clip"])
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["few", "run"]
 
 
 def test_a_timm_student_as_it_is_needs_no_code(tmp_path):

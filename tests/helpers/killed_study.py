@@ -17,6 +17,7 @@ SMALL = {
     "language_models": {},
     "references": {},
     "representation": None,
+    "reference_teacher": None,
 }
 
 

@@ -32,7 +32,7 @@ LOSSES = {
     "killed": "killed or stopped",
     "stopped": "killed or stopped",
     "failed": "ended: ValueError: this row cannot be read",
-    "worker": "ended: RuntimeError: DataLoader worker",
+    "worker": "ended: RuntimeError: A dataloader worker has died",
 }
 TIMEOUT = 20
 
@@ -41,7 +41,10 @@ def make_run(folder, rows=40, width=16, teacher=1, version=None, **settings):
     torch.manual_seed(0)
     if version is not None:
         hf_clip_kd.training.agreement.version = lambda package: version
-    args = make_args(folder, **{"per_device_train_batch_size": 4, "max_steps": 5, "ema_decay": 0.9} | settings)
+    args = make_args(
+        folder,
+        **{"per_device_train_batch_size": 4, "max_steps": 5, "ema_decay": 0.9, "ema_evaluate": False} | settings,
+    )
     teacher = Teacher(make_clip(24, 20, seed=teacher))
     return DistillationTrainer(make_clip(width), args, teacher, Pairs(rows), data_collator=collate)
 

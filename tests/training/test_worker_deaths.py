@@ -42,14 +42,14 @@ def words(folder, **settings):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_worker_that_is_killed_ends_the_run(tmp_path, workers):
     told = words(tmp_path, dataset=Deadly(), dataloader_num_workers=workers, save_strategy="steps", save_steps=1)
-    assert "DataLoader worker" in told and "A worker must live as long as its data are read." in told
+    assert told.startswith("A dataloader worker has died (") and "must live as long as its data are read." in told
     assert "`dataloader_num_workers`" in told and told.endswith("`--resume_from_checkpoint auto`.")
     assert not (tmp_path / "checkpoint-4").exists()
 
 
 def test_an_evaluation_ends_too(tmp_path):
     told = words(tmp_path, eval_dataset=Deadly(), dataloader_num_workers=1, eval_strategy="steps", eval_steps=1)
-    assert "A worker must live" in told
+    assert told.startswith("A dataloader worker has died (")
 
 
 def test_a_batch_that_cannot_be_received_any_more():
@@ -65,7 +65,7 @@ def test_a_batch_that_cannot_be_received_any_more():
             return 1
 
     with (
-        pytest.raises(RuntimeError, match="^DataLoader worker is gone. A worker"),
+        pytest.raises(RuntimeError, match=r"^A dataloader worker has died \(DataLoader worker: EOFError\)"),
         explained_worker_death(),
     ):
         next(iter(DataLoader(Dead())))

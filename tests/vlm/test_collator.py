@@ -74,7 +74,7 @@ def test_a_batch_of_one_two_and_no_image():
 def test_a_conversation_is_tokenized_once_while_it_is_remembered(monkeypatch):
     collator, calls = LlavaDataCollator(make_processor()), []
     tokenize = collator._tokenize
-    monkeypatch.setattr(collator, "_tokenize", lambda *given: calls.append(given[-1]) or tokenize(*given))
+    monkeypatch.setattr(collator, "_tokenize", lambda *args: calls.append(args[-1]) or tokenize(*args))
     rows = [row(name="a"), row(answer="blue", images=("blue",), name="b"), TEXT]
     first, again = collator(rows), collator([dict(sample, id="again") for sample in rows])
     assert calls == ["a", "b", "t1"]

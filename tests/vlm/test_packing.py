@@ -32,10 +32,13 @@ def test_positions_begin_anew_with_each_sample():
     assert [row.tolist() for row in again] == [[0, 1, 2, 3, 0, 1], [0, 1, 2, 3, 4]]
 
 
-@pytest.mark.parametrize("family", ["qwen2", "llama", "gemma"])
+@pytest.mark.parametrize("family", ["qwen2", "llama", "gemma", "gpt2"])
 def test_loss_and_gradients_are_those_of_rows_of_their_own(family):
     causal, tokenizer = language_model(family)
-    model, processor = build_llava(timm_tower(), causal, tokenizer=tokenizer, image_processor=image_processor())
+    template = {"chat_template": "vicuna"} if family == "gpt2" else {}
+    model, processor = build_llava(
+        timm_tower(), causal, tokenizer=tokenizer, image_processor=image_processor(), **template
+    )
     check_packing(model)
     rows, gradients, values = list(make_rows(6, text_only=(2, 3))), [], []
     # The template `plain` gives an answer without an image a label at its first token, which nothing predicts.
