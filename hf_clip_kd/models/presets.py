@@ -90,7 +90,7 @@ def named(path: Path) -> Iterator[None]:
     """Turn errors that a wrong value of a JSON makes deep in transformers or timm into [`ForeignFileError`]."""
     try:
         yield
-    except (AttributeError, LookupError, RuntimeError, StrictDataclassError, TypeError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, StrictDataclassError, TypeError) as error:
         problem = f"its values build no student ({type(error).__name__}: {' '.join(str(error).split())})"
         raise ForeignFileError(path, problem, **WORDS) from error
 
@@ -176,7 +176,7 @@ def measure_trunk(config: TimmVisionConfig, path: Path) -> dict[str, Any]:
             maps = [features]
             if hasattr(trunk, "forward_intermediates"):
                 maps = trunk.forward_intermediates(image, output_fmt="NCHW", norm=False, intermediates_only=True)
-        except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+        except (ArithmeticError, AssertionError, RuntimeError, TypeError, ValueError) as error:
             raise ForeignFileError(
                 f"{config.architecture} cannot run with image_size={config.image_size} and "
                 f"model_args={config.model_args} of {path} ({type(error).__name__}: {error}). "

@@ -14,6 +14,7 @@ from hf_clip_kd.recipe_io.parser import exit_with_one_line
 
 ROOT = Path(__file__).parents[2]
 FOLDER = "outputs/survival"
+FILES = ("fuzz.json", "kills.json", "soak.json")  # Others lie beside them, such as the readings of a soak.
 PAGE = ROOT / "docs/security.md"
 MARKED = re.compile(r"(<!-- survival -->\n)(.*?)(<!-- end of survival -->)", re.DOTALL)
 COLUMNS = {"what": str, "tried": int, "lost": int, "command": str}
@@ -21,7 +22,7 @@ COLUMNS = {"what": str, "tried": int, "lost": int, "command": str}
 
 def read_rows(folder: str | Path) -> list[list]:
     """
-    Read what was tried, in the order of the files' names.
+    Read what was tried, in the order of `FILES`.
 
     Raises:
         ValueError: There is no file, or a row has other fields than `COLUMNS`.
@@ -31,7 +32,7 @@ def read_rows(folder: str | Path) -> list[list]:
         "fix": "Run `make fuzz`, or the command that writes it, again.",
     }
     rows = []
-    for path in sorted(Path(folder).glob("*.json")):
+    for path in filter(Path.is_file, (Path(folder, name) for name in FILES)):
         for number, row in enumerate(read_json(path, list, **words)):
             rows.append(fields(row, COLUMNS, path, where=f"row {number}", **words))
     if not rows:

@@ -102,7 +102,7 @@ def build(config: dict[str, Any], state: dict[str, Tensor], source: Path) -> nn.
         else:
             state = convert_state_dict(model, state)
         model.load_state_dict(state)
-    except (AttributeError, KeyError, RuntimeError, TypeError) as error:
+    except (ArithmeticError, AttributeError, KeyError, RuntimeError, TypeError) as error:
         lines = [line.strip() for line in str(error).strip().split("\n")]
         raise ValueError(
             f"The weights of {str(source)!r} do not fit the architecture ({' '.join(lines[:2])[:300]}). Allowed are "

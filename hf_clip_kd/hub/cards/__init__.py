@@ -17,6 +17,7 @@ from huggingface_hub import CardData, DatasetCardData, ModelCardData
 
 from ...losses.base import NOTATION
 from ...models.names import is_hub_id
+from ...recipe_io.foreign import ForeignFileError
 from ...recipe_io.results import read_written, write_whole
 from .folder import FACTS_NAME, CardFolder, nested_table, shown
 from .licences import inherit, licence_of, metadata
@@ -131,8 +132,10 @@ def render_card(folder: str | Path) -> str:
     """
     try:
         return _rendered(CardFolder(Path(folder)))
+    except ForeignFileError:
+        raise
     # A card shows dozens of values from a dozen files. Each may have another type in a file that was changed.
-    except (LookupError, TypeError, AttributeError, ArithmeticError, OverflowError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         raise ValueError(
             f"No card can be made of {str(folder)!r}: a value in its files is missing or has another type "
             f"({type(error).__name__}: {error}). The files must be as the recipes wrote them: config.json, "

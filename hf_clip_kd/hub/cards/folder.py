@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from ...losses.specification import defects
+from ...recipe_io.foreign import ForeignFileError
 from ...recipe_io.results import read_written
 from .loading import loading
 from .markdown import Markdown, code, plain, public, table
@@ -64,7 +65,7 @@ class CardFolder:
         self.cache = next((found for name in CACHE_NAMES if (found := self._json(name))), {})
         self.config = self._json("config.json")
         if not (self.cache or self.config):
-            raise ValueError(
+            raise ForeignFileError(
                 f"The folder {str(folder)!r} has nothing that a card could describe. It must be that of a model, with "
                 "a config.json, or of a teacher cache, with a cache.json. Give the `output_dir` of a run."
             )

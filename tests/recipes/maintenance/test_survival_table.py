@@ -22,6 +22,7 @@ def write(folder, name, *rows):
 def test_it_goes_between_its_markers(tmp_path, monkeypatch, capsys):
     write(tmp_path / "s", "kills.json", ("kills", 1000, 0, "make kills N=1000"))
     write(tmp_path / "s", "fuzz.json", ("tars", 12345, 1, "make fuzz"), ("images", 7, 0, "make fuzz"))
+    (tmp_path / "s/soak_readings.json").write_text('[{"at": 5}]')
     monkeypatch.setattr(survival, "PAGE", tmp_path / "page.md")
     survival.PAGE.write_text("a\n<!-- survival -->\nold\n<!-- end of survival -->\nb\n")
     table = survival.main([str(tmp_path / "s"), "--write"])
