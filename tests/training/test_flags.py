@@ -225,6 +225,7 @@ CHANGED = {
     "dtype": "bfloat16",
     "ema_decay": 0.9,
     "grad_cache": False,
+    "image_sizes": [8, 16],
     "learning_rate": 0.3,
     "lr_scheduler_kwargs": {"num_cycles": 1.0},
     "lr_scheduler_type": "cosine",
@@ -250,6 +251,7 @@ def test_changes_are_of_all_flags_that_must_stay():
         "label_smoothing_factor",
         "neftune_noise_alpha",
         "average_tokens_across_devices",
+        "teacher_image_sizes",
     }
     assert set(CHANGED) == {name for name, rule in RESUME.items() if rule == SAME} - only_vlm - needs_more
 
