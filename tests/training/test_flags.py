@@ -237,6 +237,7 @@ CHANGED = {
     "dtype": "bfloat16",
     "ema_decay": 0.9,
     "grad_cache": False,
+    "image_sizes": [8, 16],
     "learning_rate": 0.3,
     "lr_scheduler_kwargs": {"num_cycles": 1.0},
     "lr_scheduler_type": "cosine",
