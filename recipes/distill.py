@@ -141,8 +141,8 @@ class DistillArguments(ImageTextArguments, RandomCropArguments):
     reader_recipe: str | None = field(
         default=None,
         metadata={
-            "help": "YAML of train_captioner.py that makes the folder of the loss `reader`. It is a path, or a name in "
-            "recipes/configs/train_captioner."
+            "help": "YAML of train_captioner.py that makes the folder of the loss `reader`. It is a path, or a name "
+            "in recipes/configs/train_captioner."
         },
     )
     max_broken_fraction: float = field(

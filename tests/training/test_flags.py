@@ -252,7 +252,6 @@ CHANGED = {
     "seed": 1,
     "data_seed": 1,
     "losses": {"clip": 1.0},
-    "image_sizes": [8],
 }
 
 
