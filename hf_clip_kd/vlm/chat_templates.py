@@ -9,8 +9,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError
-
 logger = logging.getLogger(__name__)
 
 _FOLDER = Path(__file__).parent / "templates"
@@ -128,7 +126,7 @@ def _question(tokenizer: Any, jinja: str) -> str | None:
             add_generation_prompt=True,
             enable_thinking=False,
         )
-    except TemplateError:
+    except Exception:  # A template is a program of others, and may raise errors of any type.
         return None
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from jinja2 import TemplateError
 from PIL import Image
 from torch.nn.utils.rnn import pad_sequence
 from transformers import LlavaNextProcessor
@@ -203,7 +202,7 @@ class LlavaDataCollator:
             encoded = self.processor.tokenizer.apply_chat_template(
                 expanded, chat_template=self.jinja, return_dict=True, return_assistant_tokens_mask=True
             )
-        except TemplateError as error:
+        except Exception as error:  # A template is a program of others, and may raise errors of any type.
             raise BadSampleError(
                 "no conversation",
                 f"The chat template refuses the sample {name!r}: {error}. Its turns are of "
