@@ -54,7 +54,7 @@ def largest_difference(path: Path, stored: dict[str, Tensor], fresh: dict[str, T
 
 
 def _start(stored: dict[str, Tensor], fresh: dict[str, Tensor]) -> int:
-    """Return the position of the rows in the shard, which may hold a sample twice; 0 if they are not there."""
+    """Return the position of the rows in a shard, which may hold a sample twice, or 0 without them."""
     rows = len(fresh["ids"])
     starts = (stored["ids"] == fresh["ids"][0]).nonzero().flatten().tolist()
     same = [start for start in starts if torch.equal(stored["ids"][start : start + rows], fresh["ids"])]
