@@ -91,7 +91,7 @@ class Peers:
         now = time.monotonic()
         for number, word in enumerate(_read(store)):
             before, since = heard.get(number, (None, now))
-            if word != before or word == LEFT:
+            if word != before or word.startswith((LEFT, ENDED)):
                 heard[number] = word, now
             elif before is not None and now - since > WARN_SECONDS:
                 logger.warning(
