@@ -109,12 +109,8 @@ class DistillArguments(ImageTextArguments, RandomCropArguments):
     image_size: int | None = field(
         default=None,
         metadata={
-            "help": "Side of the student's images in pixels, if it differs from the side that the student was made "
-            "for. Position embeddings are interpolated."
+            "help": "Side of the student's images in pixels, if it was made for another. Positions are interpolated."
         },
-    )
-    teacher_image_size: int | None = field(
-        default=None, metadata={"help": "The same for the teacher, a CLIP or SigLIP of transformers or timm."}
     )
     init_image_tower: str | None = field(
         default=None,
@@ -196,13 +192,6 @@ def make_teacher(script: DistillArguments) -> kd.Teacher | None:
         recipe = Path(script.teacher_recipe)
         recipe = recipe if recipe.is_file() else CONFIGS / recipe
         main(["--config", str(recipe), "--output_dir", name])
-    if script.teacher_image_size is not None:
-        if isinstance(name, list):
-            raise ValueError(
-                f"`teacher_image_size={script.teacher_image_size}` with {len(name)} teachers. It is the size of a "
-                "single one. Write it at each of them: {'name': ..., 'image_size': 384}."
-            )
-        name = ({"name": name} if isinstance(name, str) else name) | {"image_size": script.teacher_image_size}
     return kd.load_teacher(
         name,
         dtype=script.teacher_dtype,

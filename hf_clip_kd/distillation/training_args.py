@@ -45,8 +45,7 @@ class DistillationTrainingArguments(RunArguments, TrainingArguments):
     image_sizes: list[int] | None = field(
         default=None,
         metadata={
-            "help": "Sides of the student's images in pixels, of which each step draws one. Positions are "
-            "interpolated and tokens resampled to the student's own grid. Evaluations see its own size."
+            "help": "Sides of the student's images in pixels. Each step draws one; evaluations see its own size."
         },
     )
     teacher_image_sizes: list[int] | None = field(
