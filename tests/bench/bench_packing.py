@@ -32,7 +32,7 @@ from hf_clip_kd.vlm import LlavaDataCollator, LlavaTrainer, LlavaTrainingArgumen
 
 PRIME = runpy.run_path(str(Path(__file__).parents[2] / "recipes" / "prime_lm.py"))
 BATCH, STEPS, WARM_UP, REPEATS = 96, 12, 2, 5
-LENGTHS = (64, 128, 256)  # Tokens of a packed row.
+LENGTHS = (128, 256)  # Tokens of a packed row.
 
 
 def make_rows(per_sample):
