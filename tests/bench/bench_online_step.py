@@ -7,6 +7,9 @@ writes outputs/bench/online_step.json. All train models of the same sizes. Pictu
 in memory. Threads are the same, too. The loop of open_clip is its `train_one_epoch` with its `DistillClipLoss`. Ours
 has `clip` and `affinity` then, which are the same formula. The plain loop has CLIP-KD's formulas, and ours `clip_kd`.
 Each tool writes the captions as tokens by itself. Runs take turns, each in a process of its own.
+
+A student in float32 is measured with a teacher in bfloat16, too (`--teacher_dtype bfloat16`). The precision of
+open_clip is that of both models.
 """
 
 import json
@@ -20,9 +23,11 @@ from report import machine, row, write
 from turns import memory, of, peak_memory, take_turns
 
 REPEATS = 5
+LIKE_OPEN_CLIP = {"clip": 1.0, "affinity": 1.0}
 RUNS = {
-    "ours": lambda setting: ours(replace(setting, losses={"clip": 1.0, "affinity": 1.0})),
+    "ours": lambda setting: ours(replace(setting, losses=LIKE_OPEN_CLIP)),
     "open_clip": open_clip,
+    "ours_bf16_teacher": lambda setting: ours(replace(setting, losses=LIKE_OPEN_CLIP, bf16_teacher=True)),
     "ours_clip_kd": ours,
     "plain": plain,
 }
@@ -43,19 +48,23 @@ def main(setting=Setting(), repeats=REPEATS, precisions=("fp32", "bf16")):  # no
     rows, weights = [], set()
     for precision in precisions:
         given = json.dumps(asdict(replace(setting, bf16=precision == "bf16")))
-        results = take_turns(__file__, RUNS, repeats, given)
+        names = [name for name in RUNS if precision == "fp32" or name != "ours_bf16_teacher"]
+        results = take_turns(__file__, names, repeats, given)
         weights |= {run["weights"] for runs in results.values() for run in runs}
-        rates, seconds = [of(results, name, "rate") for name in ("ours", "open_clip")], ("ours_clip_kd", "plain")
-        pair = f"B/16 → T/16, {precision}"
-        rows += [
-            row(
-                f"online step, {pair}",
-                "open_clip's training loop",
-                *rates,
-                "samples/s",
-                at_least=1.5,
-                memory=memory(results, "ours", "open_clip"),
-            ),
+        seconds, pair = ("ours_clip_kd", "plain"), f"B/16 → T/16, {precision}"
+        for name in [name for name in ("ours", "ours_bf16_teacher") if name in names]:
+            rows.append(
+                row(
+                    f"online step, {pair}" + (", teacher in bf16" if name != "ours" else ""),
+                    "open_clip's training loop",
+                    of(results, name, "rate"),
+                    of(results, "open_clip", "rate"),
+                    "samples/s",
+                    at_least=1.5,
+                    memory=memory(results, name, "open_clip"),
+                )
+            )
+        rows.append(
             row(
                 f"online step with `clip_kd`, {pair}",
                 "plain PyTorch loop",
@@ -63,8 +72,8 @@ def main(setting=Setting(), repeats=REPEATS, precisions=("fp32", "bf16")):  # no
                 "s",
                 at_most=1.05,
                 memory=memory(results, *seconds),
-            ),
-        ]
+            )
+        )
     if len(weights) > 1:
         raise SystemExit(f"The students are not of one size: {weights}.")
     packages = ("torch", "transformers", "accelerate", "open_clip_torch")

@@ -26,9 +26,9 @@ class Setting:
     """
     Settings that all implementations share.
 
-    `student` is a preset, `teacher` a key of TEACHERS. `losses` and `cached` are for our trainer alone: a cached step
-    has the teacher's features in memory. No teacher runs for losses without one. Times are of `steps` steps behind
-    `warm_up` ones.
+    `student` is a preset, `teacher` a key of TEACHERS. `losses`, `cached` and `bf16_teacher` are for our trainer
+    alone: a cached step has the teacher's features in memory. No teacher runs for losses without one. Times are of
+    `steps` steps behind `warm_up` ones.
     """
 
     student: str = "ViT-T-16"
@@ -37,6 +37,7 @@ class Setting:
     steps: int = 3
     warm_up: int = 1
     bf16: bool = False
+    bf16_teacher: bool = False
     compiled: bool = False
     cached: bool = False
     losses: str | dict = "clip_kd"
@@ -112,7 +113,8 @@ def tokenized(setting, processor):
 def ours(setting):
     """Train by [`DistillationTrainer`], and return the seconds of a step and the student."""
     student, processor = kd.load_clip(setting.student)
-    teacher = kd.CLIPTeacher(teacher_model(setting), processor=processor, compile=setting.compiled)
+    dtype = torch.bfloat16 if setting.bf16_teacher else None
+    teacher = kd.CLIPTeacher(teacher_model(setting), processor=processor, dtype=dtype, compile=setting.compiled)
     data, watch = tokenized(setting, processor), Stopwatch(setting)
     if setting.cached:
         few = {name: value[:2] for name, value in data[0].items()}
