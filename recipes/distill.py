@@ -62,9 +62,9 @@ class DistillArguments(ImageTextArguments, RandomCropArguments):
         metadata={
             "help": "Teacher: a folder, a Hub id, `open_clip:ARCH/TAG` or `open_clip:ARCH//checkpoint.pt`. "
             "Losses that read no text also take a vision model, a LLaVA or `timm:NAME`. A mapping has `name` and any "
-            "of `tokens_from` (the LLaVA whose tower gives the tokens), `logit_scale`, `dtype`, `device` and "
-            "`compile`. A list is an ensemble of names, or of mappings that may also have a `weight`. Without a "
-            "teacher, the student trains alone."
+            "of `tokens_from` (the LLaVA whose tower gives the tokens), `logit_scale`, `dtype`, `device`, "
+            "`image_size` and `compile`. A list is an ensemble of names, or of mappings that may also have a "
+            "`weight`. Without a teacher, the student trains alone."
         },
     )
     teacher_dtype: str | None = field(
@@ -97,11 +97,7 @@ class DistillArguments(ImageTextArguments, RandomCropArguments):
         },
     )
     image_size: int | None = field(
-        default=None,
-        metadata={"help": "Image size of the student in pixels, if not its own."},
-    )
-    teacher_image_size: int | None = field(
-        default=None, metadata={"help": "The same for the teacher, a CLIP or SigLIP of transformers or timm."}
+        default=None, metadata={"help": "Image size of the student in pixels, if not its own."}
     )
     init_image_tower: str | None = field(
         default=None,
@@ -189,13 +185,6 @@ def make_teacher(script: DistillArguments) -> "kd.Teacher | None":
         recipe = Path(script.teacher_recipe)
         recipe = recipe if recipe.is_file() else CONFIGS / recipe
         main(["--config", str(recipe), "--output_dir", name])
-    if script.teacher_image_size is not None:
-        if isinstance(name, list):
-            raise ValueError(
-                f"`teacher_image_size={script.teacher_image_size}` with {len(name)} teachers. It is the size of a "
-                "single one. Write it at each of them: {'name': ..., 'image_size': 384}."
-            )
-        name = ({"name": name} if isinstance(name, str) else name) | {"image_size": script.teacher_image_size}
     return kd.load_teacher(
         name,
         dtype=script.teacher_dtype,
