@@ -30,9 +30,9 @@ SENTENCE_END = re.compile(r"(?<=[.!?])[\"')]*\s+(?=[A-Z0-9\"'(\[`-])")
 ABBREVIATIONS = re.compile(r"\b(e\.g|i\.e|al|eq|Eq|Fig|fig|vs|cf|No|no|resp|Sec|sec|Tab)\.(?=\s)")
 
 
-def texts(source):
+def texts(source, nodes):
     """Yield (line, text) of each docstring, each `help` text and each block of comment lines in `source`."""
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes:
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             docstring = ast.get_docstring(node)
             if docstring:
@@ -109,9 +109,9 @@ def count_words(sentence):
     return sum(1 for word in sentence.split() if re.search(r"\w", word))
 
 
-def variables(source):
-    """Yield (line, name) of every name that `source` assigns, loops over or takes as a parameter."""
-    for node in ast.walk(ast.parse(source)):
+def variables(nodes):
+    """Yield (line, name) of every name that is assigned, looped over or taken as a parameter."""
+    for node in nodes:
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             yield node.lineno, node.id
         elif isinstance(node, ast.arg):
@@ -125,8 +125,8 @@ def first_word(text):
 
 def problems(source):
     """Return (line, message) of every break of the rules in `source`, in the order of its lines."""
-    found = []
-    for line, text in texts(source):
+    found, nodes = [], list(ast.walk(ast.parse(source)))
+    for line, text in texts(source, nodes):
         if first_word(text).lower() in BAD_FIRST_WORDS and not text.startswith("`"):
             start = text.splitlines()[0]
             found.append((line, f"begins with {first_word(text)!r}, not with a verb or a noun: {start}"))
@@ -134,7 +134,7 @@ def problems(source):
             for sentence in sentences(paragraph):
                 if count_words(sentence) > MAX_WORDS:
                     found.append((line + offset, f"{count_words(sentence)} words in a sentence: {sentence}"))
-    for line, name in variables(source):
+    for line, name in variables(nodes):
         if name == "one":
             found.append((line, "a variable is called `one`: name what it is"))
     for number, text in enumerate(source.splitlines(), start=1):
