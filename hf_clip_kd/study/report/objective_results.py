@@ -89,15 +89,16 @@ def asked(study: Study) -> list[tuple[str, Group, Metric]]:
     """
     Return the scores that objectives are compared by, each with a title and the students that have it.
 
-    The meter comes first, then the meter with each other language model. What tokens hold and zero-shot accuracy
-    depend on no language model.
+    The meter comes first, then the meter with each other language model. A title says which one, also in a run of
+    fewer cells. What tokens hold and zero-shot accuracy depend on no language model.
     """
     found = groups(study)
     if not found:
         return []
     # A probe needs no language model, so it is the same with each.
     readers = found if study.has_vqa and study.meter != QUESTION_PROBE else found[:1]
-    names = [f", {group.axes['language_model']}" if len(readers) > 1 else "" for group in readers]
+    choice = len(study.record["config"].get("language_models") or ()) > 1
+    names = [f", {group.axes['language_model']}" if choice else "" for group in readers]
     scored = [(study.meter.title + name, group, study.meter) for name, group in zip(names, readers, strict=True)]
     scored += [(metric.title, found[0], metric) for metric in (QUESTION_PROBE, ZERO_SHOT) if metric != study.meter]
     return [

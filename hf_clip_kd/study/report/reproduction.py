@@ -44,10 +44,14 @@ class Again:
 
 def trends_again(first: dict[str, Any], second: dict[str, Any]) -> list[Again]:
     """Return the slopes over teachers and durations, and the numbers of objectives, that two summaries share."""
-    titles = {"teacher_slopes": "for each point of the teacher", "duration_doublings": "for each doubling"}
+    titles = {
+        ("teacher_slopes", "teacher"): "for each point of the teacher",
+        ("duration_doublings", "duration"): "for each doubling",
+    }
     trends = [
         _again(f"{metric}, {title}", first[key][metric], second[key][metric])
-        for key, title in titles.items()
+        for (key, axis), title in titles.items()
+        if _holds_alike(first, second, axis)
         for metric in first[key]
         if _repeated(first[key][metric]) and _repeated(second[key].get(metric))
     ]
@@ -141,18 +145,20 @@ def write_reproduction(first: Path, second: Path) -> tuple[Path, str]:
 
 
 def _scores(first: dict[str, Any], second: dict[str, Any]) -> Iterator[tuple[str, str, dict, dict]]:
-    """Yield a label (`objective: fd, VQA accuracy`), its metric, and its scores in both summaries.
-
-    An axis counts if both runs hold the others at the same values. A run of fewer cells may hold them at others.
-    """
+    """Yield a label (`objective: fd, VQA accuracy`), its metric, and its scores in both summaries."""
     for axis, rows in first["comparisons"].items():
-        if first.get("held", {}).get(axis) != second.get("held", {}).get(axis):
+        if not _holds_alike(first, second, axis):
             continue
         for name, row in rows.items():
             others = second["comparisons"].get(axis, {}).get(name, {})
             for metric in row:
                 if metric in others:
                     yield f"{axis}: {name}, {metric}", metric, row[metric], others[metric]
+
+
+def _holds_alike(first: dict[str, Any], second: dict[str, Any], axis: str) -> bool:
+    """Return whether both runs hold the other axes at the same values. A run of fewer cells may hold them at others."""
+    return first.get("held", {}).get(axis) == second.get("held", {}).get(axis)
 
 
 def _repeated(estimate: dict[str, Any] | None) -> bool:

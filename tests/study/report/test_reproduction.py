@@ -123,6 +123,10 @@ def test_tables_that_hold_other_values_are_not_compared():
     row = {"zero-shot accuracy": {"seeds": [1.0, 2.0], "difference": None}}
     first, longer = ({"comparisons": {"objective": {"fd": row}}, "held": {"objective": held}} for held in ("x1", "x4"))
     assert len(means_again(first, first)) == 1 and means_again(first, longer) == []
+    gain = {"zero-shot accuracy": vars(Estimate(1.0, 0.6, 1.4, 0.01, 3))}
+    trends = {"teacher_slopes": {}, "duration_doublings": gain}
+    taught, alone = (trends | {"held": {"duration": {"objective": name}}} for name in ("clip_kd", "alone"))
+    assert len(trends_again(taught, taught)) == 1 and trends_again(taught, alone) == []
 
 
 def test_numbers_of_objectives_that_both_runs_have_are_compared():
