@@ -52,8 +52,11 @@ of the answers of a vision-language model.
 {table}
 
 Those named `miniature` are students of one seed of a study. Its [report](miniature/report.md) has the spread over
-seeds. A second run with other seeds is compared with the first in [reproduction.md](miniature/reproduction.md). The
-[report](meter/report.md) of the study `meter` says how good the meter of VQA is.
+seeds. A second run with other seeds is compared with the first in [reproduction.md](miniature/reproduction.md).
+
+Three more studies have a report and no cards. [answer](answer/report.md) compares objectives, also in a
+[second run](answer/reproduction.md). [defects](defects/report.md) tries defects of published code.
+[meter](meter/report.md) says how good the meter of VQA is.
 
 `python recipes/maintenance/model_cards.py` writes these files from `runs/`. `--collect FOLDER ...` takes over the
 runs in these folders first, `--study FOLDER` one student of each condition of a study and its report, `--report

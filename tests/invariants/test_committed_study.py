@@ -19,6 +19,7 @@ PAGES = [
     ("README.md", "study", 9),
     ("docs/study.md", "study", 20),
     ("docs/objectives.md", "study: answer", 20),
+    ("docs/study.md", "study: defects", 60),
 ]
 
 

@@ -157,7 +157,7 @@ def _scores(first: dict[str, Any], second: dict[str, Any]) -> Iterator[tuple[str
 
 
 def _holds_alike(first: dict[str, Any], second: dict[str, Any], axis: str) -> bool:
-    """Return whether both runs hold the other axes at the same values. A run of fewer cells may hold them at others."""
+    """Return whether both runs hold the other axes at the same values. A run of fewer cells may hold others."""
     return first.get("held", {}).get(axis) == second.get("held", {}).get(axis)
 
 

@@ -193,7 +193,8 @@ def rank_correlation(
     counts = rng.multinomial(size, np.full(size, 1 / size), size=n_resamples)[:, members]
     if len(sizes) > 1:
         drawn = np.stack([_drawn(rng, len(sizes)) for _ in range(n_resamples)])
-        y = drawn @ sums.T / (drawn @ sizes)[:, None]
+        # Equal scores must share a rank, and the order of a sum moves the last digits.
+        y = np.round(drawn @ sums.T / (drawn @ sizes)[:, None], 9)
     draws = _weighted_spearman(x, y, counts)
     tail = 50 * (1 - CONFIDENCE)
     low, high = np.nanpercentile(draws, [tail, 100 - tail])
