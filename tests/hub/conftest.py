@@ -1,4 +1,4 @@
-"""What the tests of cards share."""
+"""Fixtures of the tests of cards."""
 
 from functools import partial
 
