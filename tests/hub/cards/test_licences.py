@@ -6,11 +6,7 @@ from hf_clip_kd.hub.cards import write_card
 from hf_clip_kd.hub.cards.licences import Licence, inherit, known, licence_of, metadata
 
 FREE = Licence("mit", "any", "", "")
-
-
 NO_SALE = Licence("cc-by-nc-4.0", "non-commercial", "", "")
-
-
 RESEARCH = Licence("apple-amlr", "research", "", "")
 
 

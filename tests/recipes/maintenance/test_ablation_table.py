@@ -1,16 +1,10 @@
 """recipes/maintenance/ablation_table.py: the table of a study goes between its markers."""
 
-import importlib
-import sys
-from pathlib import Path
-
 import made_up_study as made_up
 import pytest
+from recipe_runs import import_recipe
 
-ROOT = Path(__file__).parents[3]
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))
-ablation_table = importlib.import_module("recipes.maintenance.ablation_table")
+ablation_table = import_recipe("maintenance.ablation_table")
 LOSSES = {"clip": "clip", "fd": {"fd": 4.0}, "clip+fd": {"clip": 1.0, "fd": 4.0}}
 
 

@@ -1,26 +1,21 @@
 """The cards in model_cards/ come out of the files of their runs again."""
 
-import importlib
 import json
 import shutil
-import sys
-from pathlib import Path
 
 import pytest
 from card_folders import CARDS, check_form
+from recipe_runs import import_recipe
 
 from hf_clip_kd.hub.cards import render_card
 
-ROOT = Path(__file__).parents[3]
 RUNS = sorted(path.name for path in (CARDS / "runs").iterdir())
 PROCEDURAL = "A demonstration on a procedural world"
 
 
 @pytest.fixture(scope="module")
 def recipe():
-    if str(ROOT) not in sys.path:
-        sys.path.insert(0, str(ROOT))
-    return importlib.import_module("recipes.maintenance.model_cards")
+    return import_recipe("maintenance.model_cards")
 
 
 @pytest.mark.parametrize("name", RUNS)
