@@ -5,7 +5,6 @@ import json
 from dataclasses import dataclass, field
 
 from PIL import Image
-from recipe_runs import import_recipe
 
 from hf_clip_kd.data.instruct import load_instruct
 from hf_clip_kd.data.pictures.emoji import read_emoji
@@ -26,6 +25,7 @@ from hf_clip_kd.recipe_io.results import load_results
 from hf_clip_kd.study.report.cells import read_study
 from hf_clip_kd.study.report.samples import read_samples
 from hf_clip_kd.teachers.cache import manifest
+from recipes import write_picture_questions
 
 PEOPLE = [{"answer": "red"}, {"answer": "blue"}] * 5
 VQAV2 = {"data_subtype": "val2014", "questions": [{"question_id": 1, "image_id": 42, "question": "What is red?"}]}
@@ -104,7 +104,7 @@ def cached(path):
 
 
 def pictures(path):
-    return import_recipe("write_picture_questions").read_pictures(path.parent)
+    return write_picture_questions.read_pictures(path.parent)
 
 
 def conversations(path):

@@ -15,7 +15,7 @@ from chat_tokenizers import chat_tokenizer
 from foreign_files import READERS, data_of
 from picture_packages import qt_resources
 from PIL import Image
-from recipe_runs import ROOT, import_recipe
+from recipe_runs import ROOT
 from safetensors.torch import save_file
 from tiny_gguf import tiny_llama, write_gguf
 from transformers import LlamaConfig
@@ -30,6 +30,7 @@ from hf_clip_kd.recipe_io.parser import RecipeParser
 from hf_clip_kd.training.checkpoint_files import has_optimizer, last_complete, mark_complete, read_run
 from hf_clip_kd.vlm.chat_templates import default_chat_template, get_chat_template
 from hf_clip_kd.vlm.gguf import load_gguf
+from recipes import distill, study
 
 CONFIGS = ROOT / "recipes/configs"
 
@@ -291,7 +292,6 @@ def write_recipe(script, name):
 
 
 def distill_parser():
-    distill = import_recipe("distill")
     return RecipeParser((distill.DistillArguments, kd.DistillationTrainingArguments), CONFIGS / "distill/demo.yaml")
 
 
@@ -301,7 +301,7 @@ def read_distill(folder):
 
 
 def read_study_yaml(folder):
-    _, _, plan = import_recipe("study").read_plan(["--config", str(folder / "recipe.yaml")])
+    _, _, plan = study.read_plan(["--config", str(folder / "recipe.yaml")])
     return [str(cell) for cell in plan.cells]
 
 

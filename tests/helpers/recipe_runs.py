@@ -1,16 +1,8 @@
-"""Recipes as modules, and the smallest run of one."""
+"""Smallest run of a recipe."""
 
-import importlib
-import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-
-
-def import_recipe(name):
-    if str(ROOT) not in sys.path:
-        sys.path.insert(0, str(ROOT))
-    return importlib.import_module(f"recipes.{name}")
 
 
 def with_class_names(evaluation):

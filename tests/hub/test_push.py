@@ -1,7 +1,6 @@
 """hf_clip_kd/hub/push.py and recipes/push.py with the real client: contents of pushes, and state after failures."""
 
 import hashlib
-import importlib
 import json
 import logging
 import runpy
@@ -18,6 +17,7 @@ from safetensors.torch import save_file
 
 import hf_clip_kd as kd
 from hf_clip_kd.hub.push import PushError, check_push, push_folder
+from recipes import push as push_recipe
 
 ROOT = Path(__file__).parents[2]
 PRIVATE = (
@@ -59,12 +59,6 @@ def folder(student, tmp_path):
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         (copy / name).write_text("private")
     return copy
-
-
-@pytest.fixture
-def push_recipe(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT))
-    return importlib.import_module("recipes.push")
 
 
 def content(folder):
@@ -221,7 +215,7 @@ FAILURES = {
 
 
 @pytest.mark.parametrize("name", FAILURES)
-def test_failure_leaves_all_and_the_next_push_completes(hub, folder, push_recipe, caplog, name):
+def test_failure_leaves_all_and_the_next_push_completes(hub, folder, caplog, name):
     method, path, how, reason, advice = FAILURES[name]
     caplog.set_level(logging.DEBUG)
     before = content(folder)
@@ -296,7 +290,7 @@ def test_the_hub_is_gone(hub, folder, monkeypatch):
 # ---- recipes/push.py ----
 
 
-def test_recipe_writes_the_card_and_pushes(hub, folder, push_recipe, capsys):
+def test_recipe_writes_the_card_and_pushes(hub, folder, capsys):
     url = push_recipe.main([str(folder), "student", "--tag", "v1"])
     assert url in capsys.readouterr().out and url.endswith("/me/student")
     card = hub.files("me/student", "v1")["README.md"].decode()
@@ -304,13 +298,13 @@ def test_recipe_writes_the_card_and_pushes(hub, folder, push_recipe, capsys):
     assert on_hub(hub, "me/student") == public(folder)
 
 
-def test_recipe_checks_the_right_to_write_before_an_export(hub, folder, push_recipe):
+def test_recipe_checks_the_right_to_write_before_an_export(hub, folder):
     with pytest.raises(ValueError, match="don't have the rights"):
         push_recipe.main([str(folder), "somebody/student", "--export", "onnx"])
     assert not folder.with_name("my student-export").exists()
 
 
-def test_recipe_pushes_an_export_in_one_commit(hub, folder, push_recipe, monkeypatch):
+def test_recipe_pushes_an_export_in_one_commit(hub, folder, monkeypatch):
     def export_model(source, target, formats, *, quantize=False, repo_id):
         shutil.copytree(source, target)
         (Path(target) / "exported.json").write_text(json.dumps([formats, quantize, repo_id]))
@@ -326,7 +320,7 @@ def test_recipe_pushes_an_export_in_one_commit(hub, folder, push_recipe, monkeyp
     assert hub.titles("me/student") == ["Again", "Upload"]
 
 
-def test_recipe_refuses_what_is_no_folder(tmp_path, hub, push_recipe):
+def test_recipe_refuses_what_is_no_folder(tmp_path, hub):
     with pytest.raises(ValueError, match="is no folder"):
         push_recipe.main([str(tmp_path / "none"), "me/student"])
 

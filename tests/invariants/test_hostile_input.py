@@ -19,7 +19,6 @@ from chat_tokenizers import chat_tokenizer
 from jinja2 import TemplateError
 from markdown_it import MarkdownIt
 from PIL import Image
-from recipe_runs import import_recipe
 from teacher_models import tiny_clip
 from transformers import LlamaConfig
 
@@ -32,6 +31,7 @@ from hf_clip_kd.hub.push import check_push, public_files
 from hf_clip_kd.recipe_io.foreign import ForeignFileError, read_yaml
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
 from hf_clip_kd.vlm.chat_templates import default_chat_template
+from recipes import distill
 
 TOKEN = "hf_" + "x" * 34
 WORDS = {"allowed": "Allowed.", "fix": "Fix."}
@@ -246,7 +246,6 @@ def test_words_of_others_are_no_template(folder):
 
 
 def parser(path):
-    distill = import_recipe("distill")
     return RecipeParser((distill.DistillArguments, kd.DistillationTrainingArguments), path)
 
 

@@ -1,6 +1,5 @@
 """Tables of the documents agree with the code: one command writes them, `python -m recipes.maintenance.tables`."""
 
-import importlib
 import re
 
 import pytest
@@ -10,6 +9,7 @@ from documents import ROOT
 import hf_clip_kd as kd
 from hf_clip_kd.losses import OBJECTIVES
 from hf_clip_kd.losses.specification import specification
+from recipes.maintenance import ablation_table
 from recipes.maintenance.tables import __main__ as tables
 from recipes.maintenance.tables import losses, recipes, students
 
@@ -96,8 +96,7 @@ def test_losses_page_names_the_default():
 
 
 def test_one_document_has_a_place_for_the_ablation():
-    recipe = importlib.import_module("recipes.maintenance.ablation_table")
-    (page,) = recipe.pages()
-    _, text, _ = recipe.MARKED.search(page.read_text(encoding="utf-8")).groups()
+    (page,) = ablation_table.pages()
+    _, text, _ = ablation_table.MARKED.search(page.read_text(encoding="utf-8")).groups()
     rows = [line for line in text.splitlines() if line.startswith("| `")]
     assert rows and {re.match(r"\| `(\w+)`", row)[1] for row in rows} <= {*kd.LOSSES, *OBJECTIVES}

@@ -1,6 +1,5 @@
 """Complete way of a model: recipes train and push it, and a process without this package loads it."""
 
-import importlib
 import json
 import os
 import subprocess
@@ -14,6 +13,7 @@ from PIL import Image
 from teacher_models import TEXTS, images
 
 import hf_clip_kd as kd
+from recipes import distill, prime_lm, push, train_vlm
 
 pytestmark = pytest.mark.slow
 
@@ -99,6 +99,10 @@ import torch
 from huggingface_hub import hf_hub_download, snapshot_download
 from PIL import Image
 from transformers import AutoModel, AutoProcessor, CLIPModel, pipeline
+from recipes import distill
+from recipes import prime_lm
+from recipes import push
+from recipes import train_vlm
 loaders, repo, path, *texts = sys.argv[1:]
 picture = Image.open(path)
 for loader, code in json.loads(loaders).items():
@@ -106,12 +110,6 @@ for loader, code in json.loads(loaders).items():
         exec(code)
     print(json.dumps([loader, logits.tolist()]))
 """
-
-
-@pytest.fixture
-def recipe(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT))
-    return lambda name: importlib.import_module(f"recipes.{name}")
 
 
 def write_yaml(path, values):
@@ -144,13 +142,11 @@ def load_elsewhere(folder, names, picture, texts=TEXTS):
     return {name: torch.tensor(values) for name, values in answers.items()}
 
 
-def distil(recipe, folder, **values):
+def distil(folder, **values):
     """A run of the demo, cut short."""
     demo = yaml.safe_load((ROOT / "recipes/configs/distill/demo.yaml").read_text())
     values = {"teacher_model_name_or_path": str(folder / "teacher"), "output_dir": str(folder / "run"), **values}
-    recipe("distill").main(
-        ["--config", write_yaml(folder / "recipe.yaml", demo | TINY | {"evaluation": SMALL} | values)]
-    )
+    distill.main(["--config", write_yaml(folder / "recipe.yaml", demo | TINY | {"evaluation": SMALL} | values)])
     return folder / "run"
 
 
@@ -165,10 +161,10 @@ def check(answers, expected, loaders):
         assert difference < 1e-4, f"{name}: {difference}"
 
 
-def test_the_demo_student(hub, wipe_cache, recipe, tmp_path):
+def test_the_demo_student(hub, wipe_cache, tmp_path):
     make_teacher(tmp_path / "teacher")
-    run = distil(recipe, tmp_path)
-    recipe("push").main([str(run), REPO, "--export", "native,open_clip,onnx"])
+    run = distil(tmp_path)
+    push.main([str(run), REPO, "--export", "native,open_clip,onnx"])
     assert len(hub.titles(REPO)) == 1, "one commit"
     names = set(hub.files(REPO))
     assert {
@@ -194,7 +190,7 @@ def test_the_demo_student(hub, wipe_cache, recipe, tmp_path):
     torch.testing.assert_close(answers["image features pipeline"], tokens, atol=1e-4, rtol=1e-4)
 
 
-def test_a_mobilevit_student(hub, wipe_cache, recipe, tmp_path):
+def test_a_mobilevit_student(hub, wipe_cache, tmp_path):
     make_teacher(tmp_path / "teacher")
     text = {"vocab_size": 600, "max_position_embeddings": 24, "hidden_size": 32, "intermediate_size": 64}
     student = {
@@ -204,8 +200,8 @@ def test_a_mobilevit_student(hub, wipe_cache, recipe, tmp_path):
         "text_config": text | {"num_hidden_layers": 1, "num_attention_heads": 2},
     }
     (tmp_path / "mobilevit.json").write_text(json.dumps(student))
-    run = distil(recipe, tmp_path, model_name_or_path=str(tmp_path / "mobilevit.json"))
-    recipe("push").main([str(run), REPO, "--export", "remote-code,onnx"])
+    run = distil(tmp_path, model_name_or_path=str(tmp_path / "mobilevit.json"))
+    push.main([str(run), REPO, "--export", "remote-code,onnx"])
     wipe_cache()
 
     model, processor = kd.load_clip(run)
@@ -220,11 +216,11 @@ def test_a_mobilevit_student(hub, wipe_cache, recipe, tmp_path):
     torch.testing.assert_close(answers["image features pipeline, remote code"], tokens, atol=1e-4, rtol=1e-4)
 
 
-def test_a_vision_language_model(hub, wipe_cache, recipe, tmp_path):
+def test_a_vision_language_model(hub, wipe_cache, tmp_path):
     make_teacher(tmp_path / "tower")
     small = {key: TINY[key] for key in ("max_train_samples", "max_steps", "use_cpu", "save_strategy")}
     prime = {"output_dir": str(tmp_path / "lm"), "hidden_size": 32, "num_attention_heads": 2, "max_test_samples": 24}
-    recipe("prime_lm").main(["--config", write_yaml(tmp_path / "prime.yaml", prime | small)])
+    prime_lm.main(["--config", write_yaml(tmp_path / "prime.yaml", prime | small)])
     settings = {
         "vision_tower": str(tmp_path / "tower"),
         "language_model": str(tmp_path / "lm"),
@@ -232,8 +228,8 @@ def test_a_vision_language_model(hub, wipe_cache, recipe, tmp_path):
         "evaluation": {"shapes": {"split": "test", "max_samples": 24}},
         "output_dir": str(tmp_path / "run"),
     }
-    recipe("train_vlm").main(["--config", write_yaml(tmp_path / "vlm.yaml", settings | small)])
-    recipe("push").main([str(tmp_path / "run"), REPO, "--export", "native"])
+    train_vlm.main(["--config", write_yaml(tmp_path / "vlm.yaml", settings | small)])
+    push.main([str(tmp_path / "run"), REPO, "--export", "native"])
     wipe_cache()
 
     model, processor = kd.load_llava(tmp_path / "run")

@@ -7,12 +7,13 @@ import open_clip
 import pytest
 import torch
 import yaml
-from recipe_runs import TINY, import_recipe
+from recipe_runs import TINY
 from teacher_models import TEXTS, images, tiny_clip, tiny_siglip
 from transformers import CLIPConfig, CLIPModel, MetaClip2Config, MetaClip2Model
 
 import hf_clip_kd as kd
 from hf_clip_kd.models.tokenizer import clip_tokenizer
+from recipes import distill
 
 VISION = {"image_size": 32, "layers": 4, "width": 64, "patch_size": 8, "head_width": 16, "mlp_ratio": 2.0}
 TEXT = {"context_length": 20, "vocab_size": 49408, "width": 48, "heads": 3, "layers": 5, "mlp_ratio": 2.0}
@@ -314,7 +315,7 @@ def test_the_recipe_trains_what_is_not_frozen(tmp_path):
         "output_dir": str(tmp_path / "student"),
     }
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    import_recipe("distill").main(["--config", str(tmp_path / "recipe.yaml")])
+    distill.main(["--config", str(tmp_path / "recipe.yaml")])
     student, _ = kd.load_clip(tmp_path / "student")
     trained, theirs = student.state_dict(), model.state_dict()
     text = [name for name in trained if name.startswith("text_")]

@@ -1,6 +1,5 @@
 """recipes/browse.py: from the folders of runs to a page, with pictures and heat maps."""
 
-import importlib
 import json
 import re
 from pathlib import Path
@@ -11,16 +10,15 @@ from answered_runs import write_run
 import hf_clip_kd as kd
 from hf_clip_kd.data.shapes import load_shapes
 from hf_clip_kd.evaluation.vqa import READERS
+from recipes import browse
 
-ROOT = Path(__file__).parents[2]
 SHAPES = {"split": "test", "max_samples": 12}
 
 
 @pytest.fixture
 def recipe(monkeypatch, tmp_path):
-    monkeypatch.syspath_prepend(str(ROOT))
     monkeypatch.chdir(tmp_path)
-    return importlib.import_module("recipes.browse")
+    return browse
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """recipes/cache_teacher.py, and recipes/distill.py with what it wrote."""
 
 import hashlib
-import importlib
 import json
 import os
 import subprocess
@@ -16,16 +15,11 @@ from safetensors.torch import save_file
 from teacher_models import tiny_clip
 
 import hf_clip_kd as kd
+from recipes import cache_teacher, distill
 
 ROOT = Path(__file__).parents[2]
 DATA = ["--dataset_name", "shapes", "--max_train_samples", "48"]
 STEPS = ["--max_steps", "6", "--logging_steps", "1", "--per_device_train_batch_size", "8", "--evaluation", "null"]
-
-
-def recipe(name):
-    if str(ROOT) not in sys.path:
-        sys.path.insert(0, str(ROOT))
-    return importlib.import_module(f"recipes.{name}")
 
 
 def save_teacher(folder, kind="shapes-conv"):
@@ -37,14 +31,14 @@ def save_teacher(folder, kind="shapes-conv"):
 
 def cache(folder, teacher, *flags):
     teacher = teacher if isinstance(teacher, str) else json.dumps(teacher)
-    return recipe("cache_teacher").main(
+    return cache_teacher.main(
         ["--teacher_model_name_or_path", teacher, "--output_dir", str(folder), *DATA, "--shard_size", "32", *flags]
     )
 
 
-def distill(folder, *flags):
+def distil(folder, *flags):
     flags = ["--output_dir", str(folder), *DATA, *STEPS, "--teacher_recipe", "null", "--seed", "42", *flags]
-    recipe("distill").main(flags)
+    distill.main(flags)
     return folder
 
 
@@ -60,20 +54,20 @@ def test_cache_then_distil(tmp_path, capfd):
     assert len(written) == 48
     run = ["--teacher_model_name_or_path", teacher, "--save_strategy", "steps", "--save_steps", "6", *crops]
     cached = [*run, "--teacher_cache", str(tmp_path / "cache")]
-    online = losses(distill(tmp_path / "online", *run))
-    assert losses(distill(tmp_path / "cached", *cached)) == pytest.approx(online, rel=1e-4) and len(online) == 6
+    online = losses(distil(tmp_path / "online", *run))
+    assert losses(distil(tmp_path / "cached", *cached)) == pytest.approx(online, rel=1e-4) and len(online) == 6
 
     # The next run has no weights of the teacher.
     alone = ["--teacher_model_name_or_path", "null", *cached[2:]]
-    assert losses(distill(tmp_path / "alone", *alone)) == pytest.approx(online, rel=1e-4)
+    assert losses(distil(tmp_path / "alone", *alone)) == pytest.approx(online, rel=1e-4)
 
     with pytest.raises(ValueError, match="settings.flip is 0.5 in the cache, 0.0 here"):
-        distill(tmp_path / "refused", *cached, "--flip", "0")
+        distil(tmp_path / "refused", *cached, "--flip", "0")
     with pytest.raises(ValueError, match=r"teachers\[0\].weights"):
         other = save_teacher(tmp_path / "other")
-        distill(tmp_path / "refused", *cached, "--teacher_model_name_or_path", other)
+        distil(tmp_path / "refused", *cached, "--teacher_model_name_or_path", other)
     with pytest.raises(ValueError, match="belongs to other data"):
-        distill(tmp_path / "refused", *cached, "--split", "validation")
+        distil(tmp_path / "refused", *cached, "--split", "validation")
     with pytest.raises(ValueError, match="dataset.rows is 48 in the cache, 40 here"):
         cache(
             tmp_path / "cache",
@@ -94,7 +88,7 @@ def test_two_teachers_and_generated_captions(tmp_path):
     written = cache(tmp_path / "cache", teachers, *both, "--verify")
     assert [dims.embed_dim for dims in written.dims.members] == [written.dims.embed_dim, 24]
     names = ["--teacher_model_name_or_path", json.dumps(teachers), "--teacher_cache", str(tmp_path / "cache")]
-    distill(tmp_path / "student", *both, *names, "--save_strategy", "no")
+    distil(tmp_path / "student", *both, *names, "--save_strategy", "no")
     assert (tmp_path / "student/model.safetensors").is_file()
 
 
@@ -105,7 +99,7 @@ def test_several_sources_are_one_cache(tmp_path):
     assert len(written) == 40
     names = ["--teacher_model_name_or_path", teacher, "--teacher_cache", str(tmp_path / "cache")]
     mixed = [source | {"weight": weight} for source, weight in zip(sources, (1, 2), strict=True)]
-    distill(
+    distil(
         tmp_path / "student",
         *names,
         "--datasets",
@@ -172,7 +166,7 @@ def test_two_processes_write_what_one_writes(tmp_path):
 def test_answers_in_the_place_of_tokens_serve_readers_alone(losses, message):
     args = SimpleNamespace(losses=losses, reader_top_k=8)
     with pytest.raises(ValueError, match=message):
-        recipe("cache_teacher").load_answering(args, None)
+        cache_teacher.load_answering(args, None)
 
 
 @pytest.mark.slow
@@ -186,7 +180,7 @@ def test_tokens_of_a_vision_teacher_from_a_file_of_weights(tmp_path):
     assert len(written) == 48
     run = ["--teacher_model_name_or_path", teacher, "--teacher_cache", str(tmp_path / "cache"), *objective]
     run += ["--crop_scale", "[0.6, 1.0]", "--save_strategy", "steps", "--save_steps", "6"]
-    folder = distill(tmp_path / "student", *run)
+    folder = distil(tmp_path / "student", *run)
     state = json.loads((folder / "checkpoint-6/trainer_state.json").read_text())
     parts = [entry["loss/patch"] for entry in state["log_history"] if "loss/patch" in entry]
     assert len(parts) == 6 and parts[-1] < parts[0]

@@ -14,12 +14,10 @@ from vision_teachers import MODELS, crop
 import hf_clip_kd as kd
 from hf_clip_kd.recipe_io.parser import RecipeParser
 from hf_clip_kd.study.running.stages import KINDS
+from recipes import choose_teacher as recipe
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "recipes/configs/choose_teacher"
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))
-recipe = importlib.import_module("recipes.choose_teacher")
 
 STEPS = {"per_device_train_batch_size": 8, "warmup_steps": 1, "use_cpu": True}
 TEACHER = {"recipe": "shapes/teacher.yaml", "model_name_or_path": "test-vit", "max_train_samples": 64} | STEPS

@@ -1,19 +1,11 @@
 """recipes/compare.py: one row per run, or one per name where there are several seeds."""
 
-import importlib
 import json
-from pathlib import Path
 
 import pytest
 from answered_runs import write_run
 
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def recipe(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT))
-    return importlib.import_module("recipes.compare")
+from recipes import compare as recipe
 
 
 def write(folder, name, acc1):
@@ -29,7 +21,7 @@ def write(folder, name, acc1):
     (results / "x.json").write_text(json.dumps(result | {"language": "en", "config": {}}))
 
 
-def test_runs_side_by_side(recipe, tmp_path, capsys):
+def test_runs_side_by_side(tmp_path, capsys):
     for name, acc1 in (("zebra", 0.25), ("distilled", 0.5), ("teacher", 0.75)):
         write(tmp_path, name, acc1)
     rows = recipe.main([str(tmp_path)])
@@ -44,7 +36,7 @@ def test_runs_side_by_side(recipe, tmp_path, capsys):
     assert [row["acc1"] for row in json.loads((tmp_path / "summary.json").read_text())["rows"]] == [0.75, 0.5, 0.25]
 
 
-def test_seeds_are_one_row(recipe, tmp_path, capsys):
+def test_seeds_are_one_row(tmp_path, capsys):
     for name, acc1 in (
         ("alone", 0.1),
         ("shapes_from_48-0", 0.2),
@@ -58,12 +50,12 @@ def test_seeds_are_one_row(recipe, tmp_path, capsys):
     assert several == ["shapes_from_48", "30.0", "±", "10.0", "30.0", "±", "10.0"]
 
 
-def test_a_folder_without_runs(recipe, tmp_path):
+def test_a_folder_without_runs(tmp_path):
     with pytest.raises(ValueError, match="holds no run with results.*make demo"):
         recipe.main([str(tmp_path)])
 
 
-def test_a_run_without_a_result_is_no_row(recipe, tmp_path):
+def test_a_run_without_a_result_is_no_row(tmp_path):
     (tmp_path / "stopped" / "results").mkdir(parents=True)
     with pytest.raises(ValueError, match="holds no run with results"):
         recipe.main([str(tmp_path)])
@@ -71,7 +63,7 @@ def test_a_run_without_a_result_is_no_row(recipe, tmp_path):
     assert [row["name"] for row in recipe.main([str(tmp_path)])] == ["alone"]
 
 
-def test_two_models_are_compared_question_by_question(recipe, tmp_path, capsys):
+def test_two_models_are_compared_question_by_question(tmp_path, capsys):
     """The second is right where the first is, and in 12 questions more, of 20 images with two questions each."""
     images = [number // 2 for number in range(40)]
     first = write_run(tmp_path / "first", [i % 4 == 0 for i in range(40)], images=images)
@@ -87,7 +79,7 @@ def test_two_models_are_compared_question_by_question(recipe, tmp_path, capsys):
     assert "38 questions about 19 images\nleft out, answered right without a picture: 2" in capsys.readouterr().out
 
 
-def test_models_that_were_asked_different_things(recipe, tmp_path):
+def test_models_that_were_asked_different_things(tmp_path):
     first, second = (write_run(tmp_path / name, [1, 0], dataset=name) for name in ("gqa", "pope"))
     with pytest.raises(ValueError, match="share no question.*same questions.*Pass two runs"):
         recipe.main([str(first), str(second)])

@@ -4,7 +4,6 @@ import functools
 import importlib
 import inspect
 import json
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -31,6 +30,7 @@ from hf_clip_kd.study.running.plan import Plan
 from hf_clip_kd.study.running.stages import KINDS
 from hf_clip_kd.study.running.teacher_readers import without_readers
 from hf_clip_kd.vlm import LlavaTrainingArguments, list_chat_templates
+from recipes import train_vlm
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "recipes/configs/study"
@@ -38,8 +38,6 @@ STUDIES = sorted(CONFIGS.glob("*.yaml"))
 BENCHMARKS = {"vqav2", "gqa", "textvqa", "pope", "mme", "scienceqa", "mmmu", "vizwiz"}
 VISION_CENTRIC = {"mmvp", "cvbench", "blink", "naturalbench", "realworldqa", "mmstar"}
 DOCUMENTS = {"docvqa", "infovqa", "chartqa", "ocrbench", "ai2d"}
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))
 
 
 def dataclasses_of(script):
@@ -137,7 +135,6 @@ def test_every_student_and_its_losses_are_built(plan, tmp_path):
 
 
 def test_vision_language_models_are_sound(plan, tmp_path):
-    train_vlm = importlib.import_module("recipes.train_vlm")
     stages = [stage for stage in plan.stages if KINDS[stage.kind].script == "train_vlm.py"]
     for stage in {str(stage.arguments.keys()): stage for stage in stages}.values():
         script, training = parsed(stage, tmp_path)

@@ -16,7 +16,7 @@ import torch
 import yaml
 from datasets import ClassLabel, Dataset, Features, Image, Value
 from PIL import Image as PILImage
-from recipe_runs import ROOT, TINY, import_recipe, with_class_names
+from recipe_runs import ROOT, TINY, with_class_names
 from safetensors.torch import load_file
 
 import hf_clip_kd as kd
@@ -27,18 +27,15 @@ from hf_clip_kd.hub.cards import render_card
 from hf_clip_kd.hub.cards.sources import read_recipe, sources
 from hf_clip_kd.models.names import parse_name
 from hf_clip_kd.recipe_io.parser import RecipeParser
+from recipes import distill as recipe
+from recipes import evaluate
 
 DISTILL = sorted((ROOT / "recipes/configs/distill").glob("*.yaml"))
 EVALUATE = sorted((ROOT / "recipes/configs/evaluate").glob("*.yaml"))
 FULL_SCALE = [path for path in DISTILL if path.stem.endswith("_cc12m")]
 
 
-@pytest.fixture(scope="module")
-def recipe():
-    return import_recipe("distill")
-
-
-def parse(recipe, path, *flags):
+def parse(path, *flags):
     # The CPU, because a recipe for GPUs asks for bf16, which transformers refuses where there is none.
     parser = RecipeParser((recipe.DistillArguments, kd.DistillationTrainingArguments), path)
     return parser.parse(["--config", str(path), "--use_cpu", "true", *flags])
@@ -47,7 +44,7 @@ def parse(recipe, path, *flags):
 # ---- Help ----
 
 
-def test_help_is_short_and_help_all_has_every_flag(recipe, capsys, monkeypatch):
+def test_help_is_short_and_help_all_has_every_flag(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "119")
     shown = {}
     for flag in ("--help", "--help-all"):
@@ -133,7 +130,7 @@ LARGE = {"vit_s16_inherits_vit_b16_cc12m", "pictures", "pictures_teacher", "pict
     "path",
     [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem in LARGE)) for path in DISTILL],
 )
-def test_recipe_builds_all_but_the_download(recipe, path, monkeypatch):
+def test_recipe_builds_all_but_the_download(path, monkeypatch):
     monkeypatch.chdir(ROOT)
     script, training = parse(recipe, path)
     student, processor = kd.load_clip(script.model_name_or_path)
@@ -158,7 +155,7 @@ def test_recipe_builds_all_but_the_download(recipe, path, monkeypatch):
 @pytest.mark.parametrize("path", EVALUATE, ids=lambda path: path.stem)
 def test_evaluation_recipe_is_sound(path):
     """Build its evaluators; a benchmark that is read from the user's own files is known at least."""
-    (args,) = RecipeParser(import_recipe("evaluate").EvaluateArguments, path).parse([])
+    (args,) = RecipeParser(evaluate.EvaluateArguments, path).parse([])
     assert args.model_name_or_path
     own_files = {name: block for name, block in args.evaluation.items() if "annotations" in block}
     assert {block["dataset_name"] for block in own_files.values()} <= {*COMPOSITIONAL, "xm3600"}
@@ -166,7 +163,7 @@ def test_evaluation_recipe_is_sound(path):
 
 
 @pytest.mark.parametrize("path", FULL_SCALE, ids=lambda path: path.stem)
-def test_full_scale_recipe_trains_as_the_paper(recipe, path):
+def test_full_scale_recipe_trains_as_the_paper(path):
     script, training = parse(recipe, path)
     assert (training.learning_rate, training.weight_decay, training.warmup_steps) == (1e-3, 0.1, 10_000)
     assert (training.adam_beta1, training.adam_beta2, training.adam_epsilon) == (0.9, 0.98, 1e-6)
@@ -196,7 +193,7 @@ def write_yaml(path, **values):
 
 
 @pytest.fixture(scope="module")
-def finished(recipe, tmp_path_factory):
+def finished(tmp_path_factory):
     """A folder with `teacher` and `student`, as a run with a teacher's recipe leaves it, and the run's scores."""
     folder = tmp_path_factory.mktemp("run")
     teacher = write_yaml(
@@ -238,7 +235,7 @@ def test_a_run_leaves_a_model_its_heads_its_recipe_and_its_scores(finished):
     assert "losses.terms.icl.logit_scale" in load_file(student / "losses.safetensors")
 
 
-def test_the_saved_recipe_gives_the_same_weights_again(recipe, finished, tmp_path):
+def test_the_saved_recipe_gives_the_same_weights_again(finished, tmp_path):
     folder, scores = finished
     saved = folder / "student" / "recipe.yaml"
     assert yaml.safe_load(saved.read_text())["seed"] == 3
@@ -250,7 +247,7 @@ def test_the_saved_recipe_gives_the_same_weights_again(recipe, finished, tmp_pat
     assert other != scores or any(not torch.equal(first[k], v) for k, v in weights(tmp_path / "other").items())
 
 
-def test_a_run_goes_on_from_a_folder(recipe, finished, tmp_path):
+def test_a_run_goes_on_from_a_folder(finished, tmp_path):
     folder, _ = finished
     recipe.main(
         ["--config", write_yaml(tmp_path / "r.yaml", output_dir=str(tmp_path), losses={"clip": 1}, learning_rate=0.0),
@@ -260,7 +257,7 @@ def test_a_run_goes_on_from_a_folder(recipe, finished, tmp_path):
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
-def test_generated_captions_reach_the_losses(recipe, finished, tmp_path, caplog):
+def test_generated_captions_reach_the_losses(finished, tmp_path, caplog):
     config = write_yaml(
         tmp_path / "r.yaml",
         teacher_model_name_or_path=str(finished[0] / "teacher"),
@@ -276,7 +273,7 @@ def test_generated_captions_reach_the_losses(recipe, finished, tmp_path, caplog)
     assert any(not torch.equal(runs[0][key], value) for key, value in runs[1].items())
 
 
-def test_two_teachers(recipe, finished, tmp_path):
+def test_two_teachers(finished, tmp_path):
     """A list of teachers, one as a mapping, in YAML; each has a learned scale of its own."""
     folders = [str(finished[0] / name) for name in ("teacher", "student")]
     config = write_yaml(
@@ -294,7 +291,7 @@ def test_two_teachers(recipe, finished, tmp_path):
 
 
 @pytest.mark.slow
-def test_an_image_tower_starts_from_another(recipe, finished, tmp_path):
+def test_an_image_tower_starts_from_another(finished, tmp_path):
     """A run that learns nothing keeps the tower that it was given, and the rest of a fresh student."""
     tower = str(finished[0] / "student")
     config = write_yaml(tmp_path / "r.yaml", losses={"clip": 1}, learning_rate=0.0, output_dir=str(tmp_path / "out"))
@@ -308,7 +305,7 @@ def test_an_image_tower_starts_from_another(recipe, finished, tmp_path):
 
 
 @pytest.mark.slow
-def test_curricula_and_defects_of_a_yaml(recipe, finished, tmp_path):
+def test_curricula_and_defects_of_a_yaml(finished, tmp_path):
     """A cascade of two teachers, weights that change, and defects; the recipe beside the model says it all again."""
     first, second = (str(finished[0] / name) for name in ("teacher", "student"))
     config = write_yaml(
@@ -330,7 +327,7 @@ def test_curricula_and_defects_of_a_yaml(recipe, finished, tmp_path):
     assert "defects of published code, on purpose:** `frozen_heads: 2 of icl`, `independent_crops`" in card
 
 
-def test_own_images_with_a_broken_one(recipe, finished, tmp_path, caplog):
+def test_own_images_with_a_broken_one(finished, tmp_path, caplog):
     images = tmp_path / "images"
     for i in range(40):
         folder = images / "train" / ("cat", "dog")[i % 2]
@@ -353,7 +350,7 @@ def test_own_images_with_a_broken_one(recipe, finished, tmp_path, caplog):
     assert (tmp_path / "out" / "model.safetensors").is_file()
 
 
-def test_several_sources_are_mixed(recipe, tmp_path, caplog):
+def test_several_sources_are_mixed(tmp_path, caplog):
     PILImage.new("RGB", (40, 30), (0, 90, 255)).save(tmp_path / "0.png")
     (tmp_path / "mine.csv").write_text("filepath,title\n0.png,a blue page\ngone.png,nothing\n")
     shapes = {"dataset_name": "shapes", "max_samples": 20}
@@ -428,7 +425,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("values", "message"), BAD, ids=[json.dumps(values)[:60] for values, _ in BAD])
-def test_bad_input_is_named_with_the_fix(recipe, values, message, tmp_path, monkeypatch):
+def test_bad_input_is_named_with_the_fix(values, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("FOLDER").mkdir()
     PILImage.new("RGB", (8, 8)).save("0.png")

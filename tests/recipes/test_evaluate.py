@@ -1,8 +1,6 @@
 """recipes/evaluate.py: folders and open_clip checkpoints, the embedded world and one's own images, and bad input."""
 
-import importlib
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +8,7 @@ from PIL import Image
 from tar_files import write_tars
 
 from hf_clip_kd.evaluation import load_results
+from recipes import evaluate as recipe
 
 
 def numbered_images(n):
@@ -34,13 +33,7 @@ SHAPES = {
 
 
 @pytest.fixture
-def recipe(monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
-    return importlib.import_module("recipes.evaluate")
-
-
-@pytest.fixture
-def evaluate_main(recipe, tmp_path):
+def evaluate_main(tmp_path):
     empty = tmp_path / "empty.yaml"
     empty.write_text("")
 
@@ -204,21 +197,21 @@ def test_a_suite_without_data_is_named(evaluate_main, student_folder, tmp_path):
         evaluate_main(student_folder, SHAPES, "--suite", str(tmp_path / "empty"))
 
 
-def test_many_metrics_get_a_line_each(recipe):
+def test_many_metrics_get_a_line_each():
     rows = {"a": {f"m{i}": i / 100 for i in range(13)}, "b": {"m12": 0.5}}
     lines = recipe.table(rows).split("\n")
     assert lines[:2] == ["model 1: a", "model 2: b"] and len(lines) == 3 + 13
     assert lines[-1].split() == ["m12", "12.0", "50.0"] and lines[-2].split() == ["m11", "11.0", "-"]
 
 
-def test_demo_config_parses(recipe):
+def test_demo_config_parses():
     from hf_clip_kd.recipe_io.parser import RecipeParser
 
     (args,) = RecipeParser(recipe.EvaluateArguments, recipe.CONFIGS / "demo.yaml").parse([])
     assert set(args.evaluation) == {"zero_shot", "retrieval"}
 
 
-def test_compositional_config_has_all_benchmarks(recipe):
+def test_compositional_config_has_all_benchmarks():
     from hf_clip_kd.evaluation.compositional import COMPOSITIONAL
     from hf_clip_kd.recipe_io.parser import RecipeParser
 
@@ -237,5 +230,5 @@ def test_compositional_config_has_all_benchmarks(recipe):
         ("open_clip:ViT-B-16//data/checkpoint.pt", ("ViT-B-16", "/data/checkpoint.pt")),
     ],
 )
-def test_split_name(recipe, name, expected):
+def test_split_name(name, expected):
     assert recipe.split_name(name) == expected

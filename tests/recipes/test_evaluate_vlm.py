@@ -4,9 +4,7 @@ import importlib
 import inspect
 import json
 import shutil
-import sys
 from dataclasses import fields
-from pathlib import Path
 
 import pytest
 from tiny_llava import make_llava
@@ -15,16 +13,9 @@ from transformers import AutoModelForImageTextToText
 from hf_clip_kd.evaluation import load_results
 from hf_clip_kd.evaluation.vqa import BENCHMARKS, READERS
 from hf_clip_kd.recipe_io.parser import RecipeParser
+from recipes import evaluate_vlm as recipe
 
-ROOT = Path(__file__).parents[2]
 SHAPES = {"shapes": {"split": "test", "max_samples": 12, "max_new_tokens": 3}}
-
-
-@pytest.fixture(scope="module")
-def recipe():
-    if str(ROOT) not in sys.path:
-        sys.path.insert(0, str(ROOT))
-    return importlib.import_module("recipes.evaluate_vlm")
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +29,7 @@ def folders(tmp_path_factory):
 
 
 @pytest.fixture
-def main(recipe, tmp_path):
+def main(tmp_path):
     (tmp_path / "empty.yaml").write_text("")
 
     def run(models, evaluation):
@@ -101,7 +92,7 @@ def test_models_that_are_none(main, tmp_path):
         main(str(tmp_path / "student"), SHAPES)
 
 
-def test_table(recipe):
+def test_table():
     rows = {"a": {"gqa": 0.5, "mme": 1153.0, "a_long_name": 1.0}, "longer": {"gqa": 0, "mme": 0, "a_long_name": 0}}
     assert recipe.table(rows, {"mme"}).splitlines() == [
         "model        gqa       mme  a_long_name",
@@ -110,18 +101,18 @@ def test_table(recipe):
     ]
 
 
-def test_bits_have_no_per_cent(recipe):
+def test_bits_have_no_per_cent():
     rows = {"a": {"mme": 1153.0, "gqa": 0.5, "gqa/answer_bits": 2.3449}}
     assert recipe.table(rows, {"mme"}).splitlines()[1] == "a        1153.0      50.0             2.34"
 
 
-def test_demo_config(recipe):
+def test_demo_config():
     (args,) = RecipeParser(recipe.EvaluateVLMArguments, recipe.CONFIGS / "demo.yaml").parse([])
     assert args.model_name_or_path == "outputs/vlm_demo/distilled"
     assert args.evaluation == {"shapes": {"split": "test", "max_samples": 3000}}
 
 
-def test_help_names_every_benchmark(recipe):
+def test_help_names_every_benchmark():
     (text,) = [part.metadata["help"] for part in fields(recipe.EvaluateVLMArguments) if part.name == "evaluation"]
     assert ", ".join(BENCHMARKS) in text
 
@@ -135,7 +126,7 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_config_names_its_benchmarks_and_only_arguments_that_exist(name, recipe):
+def test_config_names_its_benchmarks_and_only_arguments_that_exist(name):
     (args,) = RecipeParser(recipe.EvaluateVLMArguments, recipe.CONFIGS / name).parse(["--model_name_or_path", "x"])
     named = set()
     for entry, block in args.evaluation.items():

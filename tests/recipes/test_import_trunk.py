@@ -6,20 +6,19 @@ from types import SimpleNamespace
 import pytest
 import timm
 import torch
-from recipe_runs import import_recipe
 from safetensors.torch import load_file
 from torch import nn
 
 from hf_clip_kd.models.load_tower import load_tower
+from recipes import import_trunk
 
 ARCHITECTURE = "test_efficientnet"
 
 
 @pytest.fixture
 def recipe(monkeypatch):
-    module = import_recipe("import_trunk")
-    monkeypatch.setattr(module, "ARCHITECTURE", ARCHITECTURE)
-    return module
+    monkeypatch.setattr(import_trunk, "ARCHITECTURE", ARCHITECTURE)
+    return import_trunk
 
 
 class Original(nn.Module):

@@ -1,16 +1,11 @@
 """recipes/prime_lm.py: the oracle must be a ceiling, or there is no language model."""
 
-import importlib
 import json
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))
-prime_lm = importlib.import_module("recipes.prime_lm")
+from recipes import prime_lm
+
 TINY = {
     "hidden_size": 32,
     "num_attention_heads": 2,

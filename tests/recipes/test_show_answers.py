@@ -4,17 +4,12 @@ import json
 
 import pytest
 from PIL import Image
-from recipe_runs import import_recipe
 
 from hf_clip_kd.evaluation.vqa import SHORT_ANSWER
 from hf_clip_kd.recipe_io.results import save_results
+from recipes import show_answers as recipe
 
 KINDS = ("category", "name")
-
-
-@pytest.fixture
-def recipe():
-    return import_recipe("show_answers")
 
 
 @pytest.fixture
@@ -55,11 +50,11 @@ def folder(tmp_path):
     return tmp_path
 
 
-def runs_of(recipe, folder):
+def runs_of(folder):
     return {name: recipe.read_answers(folder / name, "unseen") for name in ("knows", "guesses")}
 
 
-def test_types_of_question_take_turns_and_pictures_differ(recipe, folder):
+def test_types_of_question_take_turns_and_pictures_differ(folder):
     answers = runs_of(recipe, folder)["knows"]
     chosen = recipe.choose(answers, None, 4, 0)
     assert [answers[key].category for key in chosen] == ["category", "name", "category", "name"]
@@ -68,7 +63,7 @@ def test_types_of_question_take_turns_and_pictures_differ(recipe, folder):
     assert len(recipe.choose(answers, None, 100, 0)) == 6
 
 
-def test_the_sheet_says_what_each_model_answered(recipe, folder):
+def test_the_sheet_says_what_each_model_answered(folder):
     runs = runs_of(recipe, folder)
     keys = [("3/name", f"Which name is it?{SHORT_ANSWER}")]
     figure = recipe.draw(runs, keys, recipe.credits(folder / "pictures"))
@@ -83,7 +78,7 @@ def test_the_sheet_says_what_each_model_answered(recipe, folder):
     assert left.get_title() == "me, CC0" and (left.images[0].get_array() == [120, 0, 0]).all()
 
 
-def test_the_file_is_written(recipe, folder):
+def test_the_file_is_written(folder):
     file = folder / "new" / "sheet.png"
     flags = ["--pictures", str(folder / "pictures"), "--licences", "CC0", "--output_file", str(file)]
     recipe.main(["unseen", str(folder / "knows"), str(folder / "guesses"), *flags])
@@ -100,7 +95,7 @@ def test_the_file_is_written(recipe, folder):
     ],
     ids=["benchmark", "no-index", "licence"],
 )
-def test_bad_input_is_named(recipe, folder, monkeypatch, flags, message):
+def test_bad_input_is_named(folder, monkeypatch, flags, message):
     monkeypatch.chdir(folder)
     with pytest.raises(ValueError, match=message):
         recipe.main([flags[0], "knows", "guesses", *flags[1:]])

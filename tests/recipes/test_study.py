@@ -1,6 +1,5 @@
 """recipes/study.py as a user runs it: what it prints, and the whole way in small, killed and started again."""
 
-import importlib
 import json
 import os
 import re
@@ -18,12 +17,10 @@ from tiny_study import TINY, write_study
 
 from hf_clip_kd.hub.cards import render_card
 from hf_clip_kd.study.cards import collect_students
+from recipes import study
 
 ROOT = Path(__file__).parents[2]
 STUDY = ROOT / "recipes/study.py"
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))
-study = importlib.import_module("recipes.study")
 # One teacher, a student alone and one of its own: everything once.
 SMALL = {"cells": [{"teacher": None, "objective": "alone"}, {"teacher": "L"}], "references": {}}
 

@@ -4,11 +4,12 @@ import json
 
 import pytest
 import torch
-from recipe_runs import TINY, import_recipe
+from recipe_runs import TINY
 from safetensors.torch import load_file
 from teacher_models import tiny_clip
 
 from hf_clip_kd.teachers.reader import load_reader
+from recipes import distill, train_captioner
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +31,7 @@ def folders(tmp_path_factory):
     processor.save_pretrained(root / "teacher")
     shared = {name: value for name, value in TINY.items() if name != "model_name_or_path"}
     own = {"hidden_size": 16, "num_heads": 2, "max_length": 30, "max_steps": 6, "report_to": "none"}
-    loss = import_recipe("train_captioner").main(
+    loss = train_captioner.main(
         flags(
             **shared | own,
             teacher_model_name_or_path=str(root / "teacher"),
@@ -51,7 +52,7 @@ def test_the_folder_is_a_reader_of_the_teacher(folders):
 
 def test_a_student_is_distilled_through_it(folders):
     root, _ = folders
-    import_recipe("distill").main(
+    distill.main(
         flags(
             **TINY,
             report_to="none",

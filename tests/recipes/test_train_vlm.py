@@ -1,6 +1,5 @@
 """recipes/prime_lm.py and recipes/train_vlm.py: every YAML, the whole way in small, and bad input."""
 
-import importlib
 import json
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from hf_clip_kd.models import load_clip
 from hf_clip_kd.models.load_tower import load_tower
 from hf_clip_kd.recipe_io.parser import RecipeParser
 from hf_clip_kd.vlm import LlavaTrainingArguments, list_chat_templates, tower_checksum
+from recipes import distill, prime_lm, train_vlm
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "recipes/configs/train_vlm").glob("*.yaml"))
@@ -33,12 +33,6 @@ TINY = {
 }
 
 
-def import_recipe(name):
-    if str(ROOT) not in sys.path:
-        sys.path.insert(0, str(ROOT))
-    return importlib.import_module(f"recipes.{name}")
-
-
 def write_yaml(path, **values):
     path.write_text(yaml.safe_dump(values))
     return str(path)
@@ -48,11 +42,10 @@ def write_yaml(path, **values):
 
 
 def parse(path):
-    recipe = import_recipe("train_vlm")
-    parser = RecipeParser((recipe.TrainVLMArguments, LlavaTrainingArguments), path)
+    parser = RecipeParser((train_vlm.TrainVLMArguments, LlavaTrainingArguments), path)
     # A recipe for GPUs asks for bf16, which transformers refuses where there is none.
     script, training = parser.parse(["--config", str(path), "--use_cpu", "true"])
-    recipe.check(script, training)
+    train_vlm.check(script, training)
     return script, training
 
 
@@ -102,7 +95,7 @@ def folder(tmp_path_factory):
     """The demo in small: a language model, and three towers with the same training."""
     folder = tmp_path_factory.mktemp("vlm")
     prime = write_yaml(folder / "prime.yaml", output_dir=str(folder / "lm"), **TINY)
-    import_recipe("prime_lm").main(["--config", prime])
+    prime_lm.main(["--config", prime])
     settings = {
         "vision_tower": "shapes-vit-t",
         "beside": {"blind": None, "conv": "shapes-conv"},
@@ -118,7 +111,7 @@ def folder(tmp_path_factory):
         key: value for key, value in TINY.items() if "hidden" not in key and "heads" not in key and "test" not in key
     }
     config = write_yaml(folder / "vlm.yaml", **settings, **common)
-    rows = import_recipe("train_vlm").main(["--config", config])
+    rows = train_vlm.main(["--config", config])
     assert json.loads((folder / "runs" / "summary.json").read_text())["rows"] == rows
     return folder
 
@@ -181,8 +174,7 @@ def test_the_tower_in_the_folder_is_the_one_given(folder, tmp_path):
     settings = yaml.safe_load((folder / "vlm.yaml").read_text())
     settings |= {"vision_tower": str(tmp_path / "tower"), "output_dir": str(tmp_path / "run"), "feature_cache": None}
     del settings["beside"], settings["evaluation"], settings["score_at_steps"]
-    recipe = import_recipe("train_vlm")
-    recipe.main(["--config", write_yaml(tmp_path / "a.yaml", **settings)])
+    train_vlm.main(["--config", write_yaml(tmp_path / "a.yaml", **settings)])
     saved = AutoModelForImageTextToText.from_pretrained(tmp_path / "run")
     assert tower_checksum(saved.model.vision_tower) == tower_checksum(tower)
     # The second stage goes on from that folder, with adapters, and with the tower learning.
@@ -190,7 +182,7 @@ def test_the_tower_in_the_folder_is_the_one_given(folder, tmp_path):
         del settings[key]
     settings |= {"model_name_or_path": str(tmp_path / "run"), "output_dir": str(tmp_path / "second")}
     settings |= {"tune_vision_tower": True, "lora": {"r": 4}, "image_mode": "pad", "learning_rate": 0.01}
-    recipe.main(["--config", write_yaml(tmp_path / "b.yaml", **settings)])
+    train_vlm.main(["--config", write_yaml(tmp_path / "b.yaml", **settings)])
     second = AutoModelForImageTextToText.from_pretrained(tmp_path / "second")
     assert tower_checksum(second.model.vision_tower) != tower_checksum(tower)
     assert not [name for name, _ in second.named_parameters() if "lora" in name]
@@ -206,7 +198,7 @@ def test_a_run_learns_from_another_runs_llava(folder, tmp_path):
     settings |= {"teacher_model_name_or_path": str(folder / "runs" / "conv"), "output_dir": str(tmp_path / "run")}
     settings |= {"relation_weight": 1.0, "reuse_projector": True, "logging_steps": 1}
     before = {path: path.stat().st_mtime_ns for path in (folder / "features").glob("*/*.safetensors")}
-    import_recipe("train_vlm").main(["--config", write_yaml(tmp_path / "a.yaml", **settings)])
+    train_vlm.main(["--config", write_yaml(tmp_path / "a.yaml", **settings)])
     assert {path: path.stat().st_mtime_ns for path in (folder / "features").glob("*/*.safetensors")} == before
     logged = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert all(entry["loss/kl"] > 0 for entry in logged if "loss" in entry) and "loss/relation" in logged[0]
@@ -228,7 +220,7 @@ def test_a_lifted_tower_teaches_a_student(folder, tmp_path):
     settings |= {"vision_tower": str(tmp_path / "dual"), "language_model": str(folder / "lm"), "max_steps": 2}
     settings |= {"output_dir": str(tmp_path / "lifted"), "max_train_samples": 64, "per_device_train_batch_size": 8}
     del settings["evaluation"], settings["language_model_recipe"]
-    import_recipe("train_vlm").main(["--config", write_yaml(tmp_path / "lift.yaml", **settings)])
+    train_vlm.main(["--config", write_yaml(tmp_path / "lift.yaml", **settings)])
 
     student = yaml.safe_load((ROOT / "recipes/configs/distill/demo_lifted.yaml").read_text())
     assert student["teacher_model_name_or_path"] == {"name": lift.vision_tower, "tokens_from": "outputs/lift/teacher"}
@@ -236,7 +228,6 @@ def test_a_lifted_tower_teaches_a_student(folder, tmp_path):
     student |= {"teacher_model_name_or_path": teacher, "max_train_samples": 64, "per_device_train_batch_size": 16}
     student |= {"max_steps": 2, "logging_steps": 1, "output_dir": str(tmp_path / "student")}
     del student["evaluation"]
-    distill = import_recipe("distill")
     distill.main(["--config", write_yaml(tmp_path / "student.yaml", **student)])
     # The folder alone is a teacher of tokens.
     alone = {"teacher_model_name_or_path": str(tmp_path / "lifted"), "losses": {"clip": 1.0, "patch": 5.0}}
@@ -267,27 +258,26 @@ def test_two_stages_in_one_run_are_two_runs(folder, tmp_path):
     stage = {"template": "plain", "learning_rate": 0.01, "max_steps": 3, "max_train_samples": 32}
     settings |= {"beside": {"blind": None, "conv": "shapes-conv"}, "lora": {"r": 4}}
     settings |= {"feature_cache": str(tmp_path / "features")}
-    recipe = import_recipe("train_vlm")
     at_once = settings | {"first_stage": stage, "output_dir": str(tmp_path / "once" / "student")}
-    rows = recipe.main(["--config", write_yaml(tmp_path / "once.yaml", **at_once)])
+    rows = train_vlm.main(["--config", write_yaml(tmp_path / "once.yaml", **at_once)])
     assert [row["name"] for row in rows] == ["blind", "student", "conv", "oracle"]
 
     first = settings | stage | {"stage": "pretrain", "output_dir": str(tmp_path / "first" / "student")}
     first["beside"] = {"conv": "shapes-conv"}
     del first["lora"], first["evaluation"]
-    recipe.main(["--config", write_yaml(tmp_path / "first.yaml", **first)])
+    train_vlm.main(["--config", write_yaml(tmp_path / "first.yaml", **first)])
     for name, tower in (("student", "shapes-vit-t"), ("conv", "shapes-conv")):
         before = tmp_path / "once" / "pretrain" / name
         assert_same(before, tmp_path / "first" / name)
-        parsed = yaml.safe_load((before / "recipe.yaml").read_text())
+        parsed = yaml.safe_load((before / "train_vlm.yaml").read_text())
         assert (parsed["vision_tower"], parsed["stage"], parsed["lora"]) == (tower, "pretrain", None)
         second = settings | {"model_name_or_path": str(before), "output_dir": str(tmp_path / "second" / name)}
         for key in ("vision_tower", "beside", "language_model", "evaluation"):
             del second[key]
-        recipe.main(["--config", write_yaml(tmp_path / f"{name}.yaml", **second)])
+        train_vlm.main(["--config", write_yaml(tmp_path / f"{name}.yaml", **second)])
         assert_same(tmp_path / "once" / name, tmp_path / "second" / name)
         # The written recipe of the second stage is such a run.
-        parsed = yaml.safe_load((tmp_path / "once" / name / "recipe.yaml").read_text())
+        parsed = yaml.safe_load((tmp_path / "once" / name / "train_vlm.yaml").read_text())
         assert (parsed["model_name_or_path"], parsed["vision_tower"]) == (str(before), None)
     assert not (tmp_path / "once" / "pretrain" / "blind").exists()
 
@@ -297,7 +287,7 @@ def test_a_blind_model_whose_projector_alone_would_learn_stays_as_it_is(folder, 
     settings = yaml.safe_load((folder / "vlm.yaml").read_text())
     settings |= {"beside": None, "vision_tower": None, "stage": "pretrain", "output_dir": str(tmp_path / "blind")}
     del settings["score_at_steps"]
-    (row, _) = import_recipe("train_vlm").main(["--config", write_yaml(tmp_path / "blind.yaml", **settings)])
+    (row, _) = train_vlm.main(["--config", write_yaml(tmp_path / "blind.yaml", **settings)])
     assert row["name"] == "blind" and 0 <= row["accuracy"] <= 1
     given = AutoModelForCausalLM.from_pretrained(folder / "lm").state_dict()
     saved = weights(tmp_path / "blind")
@@ -347,7 +337,7 @@ def test_bad_input_is_named_with_the_fix(values, message, folder, tmp_path, monk
     if "chat_template" in values:
         settings["language_model"] = str(folder / "lm")
     with pytest.raises(ValueError, match=message):
-        import_recipe("train_vlm").main(["--config", write_yaml(Path("bad.yaml"), **settings)])
+        train_vlm.main(["--config", write_yaml(Path("bad.yaml"), **settings)])
     assert not list(Path().glob("out/*.safetensors"))
 
 

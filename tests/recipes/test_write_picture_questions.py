@@ -5,10 +5,10 @@ from collections import Counter
 
 import pytest
 from PIL import Image, ImageDraw
-from recipe_runs import import_recipe
 
 from hf_clip_kd.data.instruct import load_instruct
 from hf_clip_kd.evaluation.vqa import READERS, SHORT_ANSWER
+from recipes import write_picture_questions as recipe
 
 NAMES = {
     "animals": ["tiger", "turkey", "whale", "beetle"],
@@ -36,12 +36,7 @@ def write_set(folder, name, each):
 
 
 @pytest.fixture(scope="module")
-def recipe():
-    return import_recipe("write_picture_questions")
-
-
-@pytest.fixture(scope="module")
-def written(recipe, tmp_path_factory):
+def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pictures")
     write_set(folder / "pictures", "train", 12)
     write_set(folder / "pictures", "style", 2)
@@ -99,7 +94,7 @@ def test_wrong_names_are_of_another_or_of_the_same_category(written):
             assert row["label"] == "yes" or (kinds[shown] == kinds[asked]) == alike
 
 
-def test_the_colour_is_that_of_the_opaque_part(recipe, written, tmp_path):
+def test_the_colour_is_that_of_the_opaque_part(written, tmp_path):
     asked = [line for line in lines(written / "once" / "style.jsonl") if line["type"] == "colour"]
     assert [line["answer"] for line in asked] == ["red"] * 8 and all("flag" in line["image"] for line in asked)
     flag = Image.new("RGB", (9, 9), (255, 220, 0))
@@ -134,14 +129,14 @@ def test_the_same_pictures_give_the_same_files(written):
     assert once == again and len(once) == 5
 
 
-def test_names_that_share_a_word_are_not_wrong_for_each_other(recipe):
+def test_names_that_share_a_word_are_not_wrong_for_each_other():
     picture = recipe.Picture("a.png", "A tiger in the grass.", "tiger face", "animals")
     wrong = {"tiger": False, "grass": False, "cow face": True, "face": False}
     common = frozenset({"face"})
     assert {name: recipe.differ(picture, recipe.Picture("b.png", "", name, ""), common) for name in wrong} == wrong
 
 
-def test_only_things_with_a_short_name_of_letters_are_asked_about(recipe):
+def test_only_things_with_a_short_name_of_letters_are_asked_about():
     names = {"tiger": True, "jack-o'-lantern": True, "café au lait": True, "people 06c": False, "": False}
     names |= {"“fuji” apple": False, "a cat on a mat": False}
     assert {name: recipe.is_word(name) for name in names} == names
@@ -149,7 +144,7 @@ def test_only_things_with_a_short_name_of_letters_are_asked_about(recipe):
     assert recipe.choose(icons, 9, ["tools"], recipe.random.Random(0)) == icons[1:]
 
 
-def test_missing_pictures_are_named(recipe, tmp_path):
+def test_missing_pictures_are_named(tmp_path):
     with pytest.raises(ValueError, match="pictures.jsonl.*Write the pictures"):
         recipe.main([str(tmp_path), str(tmp_path / "out")])
     (tmp_path / "pictures.jsonl").write_text(

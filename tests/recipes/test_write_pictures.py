@@ -1,20 +1,17 @@
 """The recipe of the pictures, from made-up packages to the sets and their checksum."""
 
 import hashlib
-import importlib
-from pathlib import Path
 
 import pytest
 from picture_packages import draw_with_stub, write_packages
 
-ROOT = Path(__file__).parents[2]
+from recipes import write_pictures
 
 
 @pytest.fixture
 def recipe(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT))
     draw_with_stub(monkeypatch)
-    return importlib.import_module("recipes.write_pictures")
+    return write_pictures
 
 
 def test_sets_are_written_and_counted(recipe, tmp_path, capsys):

@@ -1,6 +1,5 @@
 """`--push_to_hub` of trainers and recipes: what is on the Hub and on disk, whether the push works or fails."""
 
-import importlib
 import json
 import logging
 import os
@@ -19,21 +18,16 @@ from safetensors.torch import load, load_file
 
 import hf_clip_kd as kd
 from hf_clip_kd.hub.push import PushError
+from recipes import cache_teacher, distill, evaluate, prime_lm, push, train_vlm
 
 ROOT = Path(__file__).parents[2]
 READER = "hf_" + "r" * 34
 EVERY_STEP = {"save_strategy": "steps", "save_steps": 1}
 
 
-def recipe(name):
-    if str(ROOT) not in sys.path:
-        sys.path.insert(0, str(ROOT))
-    return importlib.import_module(f"recipes.{name}")
-
-
 def finish(error):
     """Run the command that a message ends with."""
-    recipe("push").main(shlex.split(str(error).split("Then finish it with: python recipes/push.py ")[1]))
+    push.main(shlex.split(str(error).split("Then finish it with: python recipes/push.py ")[1]))
 
 
 def pushing(folder, **settings):
@@ -193,15 +187,15 @@ QUICK += ["--max_steps", "2", "--save_strategy", "no", "--report_to", "none", "-
 SCORES = {"zero_shot": {"dataset_name": "shapes", "split": "zero_shot", "max_samples": 40}}
 
 
-def distill(folder, *flags, evaluation=SCORES):
+def distil(folder, *flags, evaluation=SCORES):
     flags = [*QUICK, "--model_name_or_path", "test-vit", "--evaluation", json.dumps(evaluation), *flags]
     alone = ["--teacher_model_name_or_path", "null", "--losses", "clip", "--seed", "1"]
-    return recipe("distill").main(["--output_dir", str(folder), *alone, *flags])
+    return distill.main(["--output_dir", str(folder), *alone, *flags])
 
 
 def test_distill_pushes_model_processor_card_scores_and_recipe_in_one_commit(hub, tmp_path, wipe_cache, capsys):
     folder = tmp_path / "student"
-    scores = distill(folder, "--push_to_hub", "true", "--hub_private_repo", "true")
+    scores = distil(folder, "--push_to_hub", "true", "--hub_private_repo", "true")
     assert f"On the Hub: {hub.url}/me/student" in capsys.readouterr().out
     assert hub.titles("me/student") == ["End of training"] and hub.repos["model", "me/student"].private
     files = hub.files("me/student")
@@ -221,14 +215,14 @@ def test_distill_pushes_model_processor_card_scores_and_recipe_in_one_commit(hub
 def test_distill_asks_for_the_rights_before_it_trains_a_teacher(hub, tmp_path):
     teacher = ["--teacher_model_name_or_path", str(tmp_path / "teacher"), "--teacher_recipe", "demo_teacher.yaml"]
     with pytest.raises(ValueError, match="Nothing can be pushed to 'somebody/student'"):
-        distill(tmp_path / "student", *teacher, "--push_to_hub", "true", "--hub_model_id", "somebody/student")
+        distil(tmp_path / "student", *teacher, "--push_to_hub", "true", "--hub_model_id", "somebody/student")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_token_among_the_arguments_is_told_before(hub, tmp_path):
     data = [{"dataset_name": "shapes", "token": hub.token}]
     with pytest.raises(ValueError, match="An argument of this run holds a token") as error:
-        distill(tmp_path / "student", "--push_to_hub", "true", "--datasets", json.dumps(data))
+        distil(tmp_path / "student", "--push_to_hub", "true", "--datasets", json.dumps(data))
     assert hub.token not in str(error.value) and list(tmp_path.iterdir()) == []
 
 
@@ -236,7 +230,7 @@ def test_distill_that_fails_at_the_end_is_finished_by_its_command(hub, tmp_path)
     hub.fail("PUT", "/lfs/", cut_request=1000, times=99)
     folder = tmp_path / "student"
     with pytest.raises(PushError, match="Error while uploading") as error:
-        distill(folder, "--push_to_hub", "true", "--hub_revision", "next")
+        distil(folder, "--push_to_hub", "true", "--hub_revision", "next")
     assert {"config.json", "model.safetensors", "README.md", "recipe.yaml", "results", "tokenizer.json"} <= set(
         os.listdir(folder)
     )
@@ -279,12 +273,12 @@ def test_train_vlm_pushes_one_llava(hub, tmp_path):
     common |= {"report_to": "none", "save_strategy": "no"}
     prime = {"hidden_size": 32, "num_attention_heads": 2, "max_test_samples": 16, "output_dir": str(tmp_path / "lm")}
     (tmp_path / "lm.yaml").write_text(yaml.safe_dump(prime | common))
-    recipe("prime_lm").main(["--config", str(tmp_path / "lm.yaml")])
+    prime_lm.main(["--config", str(tmp_path / "lm.yaml")])
     settings = {"vision_tower": "shapes-vit-t", "language_model": str(tmp_path / "lm"), "dataset_name": "shapes"}
     settings |= {"evaluation": {"shapes": {"split": "test", "max_samples": 16}}, "output_dir": str(tmp_path / "vlm")}
     settings |= {"push_to_hub": True, "hub_model_id": "lab/vlm"}
     (tmp_path / "vlm.yaml").write_text(yaml.safe_dump(settings | common))
-    recipe("train_vlm").main(["--config", str(tmp_path / "vlm.yaml")])
+    train_vlm.main(["--config", str(tmp_path / "vlm.yaml")])
     assert hub.titles("lab/vlm") == ["End of training"]
     files = hub.files("lab/vlm")
     assert {"config.json", "model.safetensors", "recipe.yaml", "README.md", "processor_config.json"} < set(files)
@@ -293,7 +287,7 @@ def test_train_vlm_pushes_one_llava(hub, tmp_path):
 
     (tmp_path / "vlm.yaml").write_text(yaml.safe_dump(settings | common | {"beside": {"blind": None}}))
     with pytest.raises(ValueError, match="`push_to_hub` with `beside`, which trains 2 models"):
-        recipe("train_vlm").main(["--config", str(tmp_path / "vlm.yaml")])
+        train_vlm.main(["--config", str(tmp_path / "vlm.yaml")])
 
 
 # ---- recipes/evaluate.py ----
@@ -308,15 +302,15 @@ def student(tmp_path):
     return tmp_path / "student"
 
 
-def evaluate(name, tmp_path, *flags):
+def score(name, tmp_path, *flags):
     (tmp_path / "empty.yaml").write_text("")
     flags = ["--evaluation", json.dumps(SCORES), "--output_dir", str(tmp_path / "scores"), *flags]
     model = name if isinstance(name, str) else json.dumps(name)
-    return recipe("evaluate").main(["--config", str(tmp_path / "empty.yaml"), "--model_name_or_path", model, *flags])
+    return evaluate.main(["--config", str(tmp_path / "empty.yaml"), "--model_name_or_path", model, *flags])
 
 
 def test_evaluate_pushes_the_scores_of_a_folder_and_then_of_its_repository(hub, student, tmp_path, wipe_cache):
-    rows = evaluate(str(student), tmp_path, "--push_to_hub", "true", "--hub_model_id", "me/student")
+    rows = score(str(student), tmp_path, "--push_to_hub", "true", "--hub_model_id", "me/student")
     scores = rows[str(student)]
     assert hub.titles("me/student") == ["Scores"]
     files = hub.files("me/student")
@@ -325,7 +319,7 @@ def test_evaluate_pushes_the_scores_of_a_folder_and_then_of_its_repository(hub, 
 
     wipe_cache()
     sent = len(hub.calls("PUT", "/lfs/"))
-    assert evaluate("me/student", tmp_path, "--push_to_hub", "true")["me/student"] == pytest.approx(scores)
+    assert score("me/student", tmp_path, "--push_to_hub", "true")["me/student"] == pytest.approx(scores)
     assert hub.titles("me/student") == ["Scores", "Scores"] and len(hub.calls("PUT", "/lfs/")) == sent
     assert set(files) < set(hub.files("me/student"))
 
@@ -334,9 +328,9 @@ def test_evaluate_refuses_what_it_could_not_push(hub, student, tmp_path):
     hub.seed("somebody/model", {"config.json": b"{}"})
     for name in (["me/a", "me/b"], "open_clip:RN50/openai"):
         with pytest.raises(ValueError, match="It may be one folder or Hub id"):
-            evaluate(name, tmp_path, "--push_to_hub", "true")
+            score(name, tmp_path, "--push_to_hub", "true")
     with pytest.raises(ValueError, match="Nothing can be pushed to 'somebody/model'"):
-        evaluate("somebody/model", tmp_path, "--push_to_hub", "true")
+        score("somebody/model", tmp_path, "--push_to_hub", "true")
     assert not (tmp_path / "scores").exists()
 
 
@@ -358,7 +352,7 @@ def make_teacher():
 
 
 def cache(folder, teacher, *flags):
-    return recipe("cache_teacher").main(
+    return cache_teacher.main(
         ["--teacher_model_name_or_path", teacher, "--output_dir", str(folder), *DATA, "--shard_size", "16", *flags]
     )
 
@@ -383,7 +377,7 @@ def test_a_shared_cache_serves_another_machine(hub, tmp_path, teacher, wipe_cach
     assert data["text"] == kd.load_image_text("shapes", max_samples=32)["text"]
     assert len(kd.load_image_text(str(tmp_path / "cache"), max_samples=5)) == 5
     names = ["--dataset_name", "lab/cache", "--teacher_cache", "lab/cache", "--losses", "crd", *push[4:]]
-    distill(tmp_path / "student", *names, evaluation=None)
+    distil(tmp_path / "student", *names, evaluation=None)
     assert (tmp_path / "student/model.safetensors").is_file()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert len(kd.TeacherCache("lab/cache")) == len(kd.load_image_text("lab/cache")) == 32

@@ -4,7 +4,6 @@ import importlib
 import json
 import logging
 import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -21,6 +20,7 @@ from hf_clip_kd.evaluation.representation import NOT_SHARES, ProbeScore, gromov_
 from hf_clip_kd.evaluation.representation import evaluator as evaluator_module
 from hf_clip_kd.evaluation.representation.reading import read_images
 from hf_clip_kd.evaluation.representation.rows import unique_images
+from recipes import evaluate
 
 
 @pytest.fixture(autouse=True)
@@ -288,7 +288,6 @@ def test_results_of_a_recipe(student, tmp_path, monkeypatch, capsys):
     for part in student:
         part.save_pretrained(folder)
     empty.write_text("")
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[3]))
     block = {name: options | {"teacher": str(folder)} for name, options in BLOCK.items()}
     flags = [
         "--model_name_or_path",
@@ -298,7 +297,7 @@ def test_results_of_a_recipe(student, tmp_path, monkeypatch, capsys):
         "--output_dir",
         str(tmp_path / "results"),
     ]
-    rows = importlib.import_module("recipes.evaluate").main(["--config", str(empty), *flags])
+    rows = evaluate.main(["--config", str(empty), *flags])
     scores = rows[str(folder)]
     assert scores["classification/cka"] == pytest.approx(1) and scores["vqa/cka_tokens"] == pytest.approx(1)
     records = {record["dataset"]: record for record in load_results(tmp_path / "results")}

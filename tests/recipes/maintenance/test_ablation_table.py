@@ -2,9 +2,9 @@
 
 import made_up_study as made_up
 import pytest
-from recipe_runs import import_recipe
 
-ablation_table = import_recipe("maintenance.ablation_table")
+from recipes.maintenance import ablation_table
+
 LOSSES = {"clip": "clip", "fd": {"fd": 4.0}, "clip+fd": {"clip": 1.0, "fd": 4.0}}
 
 

@@ -4,7 +4,6 @@ import re
 
 import numpy as np
 import pytest
-from recipe_runs import import_recipe
 from tiny_study import write_study
 
 import hf_clip_kd as kd
@@ -12,16 +11,12 @@ from hf_clip_kd.evaluation import build_evaluator
 from hf_clip_kd.recipe_io.parser import RecipeParser
 from hf_clip_kd.study.running.arguments import StudyArguments
 from hf_clip_kd.study.running.plan import Plan
+from recipes.maintenance import binding_table as recipe
 
 CELLS = [{"teacher": None, "objective": "alone", "duration": ["x1", "x2"]}, {"teacher": ["S", "L"]}]
 
 
-@pytest.fixture
-def recipe():
-    return import_recipe("maintenance.binding_table")
-
-
-def plan_in(recipe, root, **changes):
+def plan_in(root, **changes):
     """Write the recipe of a study into its folder, and return its plan."""
     root.mkdir()
     parser = RecipeParser(StudyArguments, write_study(root.parent, cells=CELLS, **changes))
@@ -36,7 +31,7 @@ def finish(stage, root):
     return root / stage.output
 
 
-def test_trained_students_are_found_by_objective_teacher_and_seed(recipe, tmp_path):
+def test_trained_students_are_found_by_objective_teacher_and_seed(tmp_path):
     plan = plan_in(recipe, tmp_path / "out", seeds=[0, 1])
     root = tmp_path / "moved"
     (tmp_path / "out").rename(root)
@@ -55,7 +50,7 @@ def test_trained_students_are_found_by_objective_teacher_and_seed(recipe, tmp_pa
     assert found["teacher", "L"] == {0: root / teacher.tower}
 
 
-def test_numbers_by_hand(recipe):
+def test_numbers_by_hand():
     """Two seeds, two pairs of each change. Scores that do not vary have an interval without width."""
     changes = np.array(recipe.CHANGES * 2)
     alone = np.where(changes == "changed_attribute", 100.0, 0.0)
@@ -74,7 +69,7 @@ def test_numbers_by_hand(recipe):
     ]
 
 
-def test_the_gain_is_of_swapped_pairs_of_shared_seeds(recipe):
+def test_the_gain_is_of_swapped_pairs_of_shared_seeds():
     rng = np.random.default_rng(0)
     changes = np.array(recipe.CHANGES * 200)
     alone, tokens = ({seed: 100.0 * (rng.random(600) < share) for seed in (0, 1)} for share in (0.3, 0.6))
@@ -85,7 +80,7 @@ def test_the_gain_is_of_swapped_pairs_of_shared_seeds(recipe):
     assert gain == pytest.approx(expected, abs=0.05)
 
 
-def test_the_table_of_trained_models_goes_between_its_markers(recipe, tmp_path, monkeypatch, capsys):
+def test_the_table_of_trained_models_goes_between_its_markers(tmp_path, monkeypatch, capsys):
     plan, root = plan_in(recipe, tmp_path / "out"), tmp_path / "out"
     model, processor = kd.load_clip("test-vit")
     cells = [plan.cells[cell].training for cell in plan.cells]
@@ -107,7 +102,7 @@ def test_the_table_of_trained_models_goes_between_its_markers(recipe, tmp_path, 
     assert len({tuple(row[3:6]) for row in rows}) == 1 and rows[1][6] == "+0.0 [+0.0, +0.0]"
 
 
-def test_bad_folders_are_named(recipe, tmp_path):
+def test_bad_folders_are_named(tmp_path):
     with pytest.raises(ValueError, match="no `recipe.yaml`.*output folder of a study.*Run `python recipes/study"):
         recipe.main([str(tmp_path / "nothing")])
     plan_in(recipe, tmp_path / "out")

@@ -5,21 +5,16 @@ import shutil
 
 import pytest
 from card_folders import CARDS, check_form
-from recipe_runs import import_recipe
 
 from hf_clip_kd.hub.cards import render_card
+from recipes.maintenance import model_cards as recipe
 
 RUNS = sorted(path.name for path in (CARDS / "runs").iterdir())
 PROCEDURAL = "A demonstration on a procedural world"
 
 
-@pytest.fixture(scope="module")
-def recipe():
-    return import_recipe("maintenance.model_cards")
-
-
 @pytest.mark.parametrize("name", RUNS)
-def test_committed_card_comes_out_again(recipe, name):
+def test_committed_card_comes_out_again(name):
     text = (CARDS / f"{name}.md").read_text(encoding="utf-8")
     assert text == render_card(CARDS / "runs" / name), "run `python recipes/maintenance/model_cards.py`"
     card, _ = check_form(text)
@@ -37,7 +32,7 @@ def test_committed_card_comes_out_again(recipe, name):
         assert result.dataset_type == "shapes" and "procedural" in result.dataset_name
 
 
-def test_committed_index_comes_out_again(recipe):
+def test_committed_index_comes_out_again():
     texts = recipe.render()
     assert {path.name for path in CARDS.glob("*.md")} == set(texts) == {f"{name}.md" for name in RUNS} | {"README.md"}
     assert (CARDS / "README.md").read_text(encoding="utf-8") == texts["README.md"]
@@ -55,7 +50,7 @@ def test_committed_card_compares_teacher_alone_and_distilled():
     assert "| teacher, image tower |" in text and "| this model, image tower |" in text
 
 
-def test_collect_takes_a_run_over_and_refuses_a_foreign_recipe(recipe, tmp_path, monkeypatch):
+def test_collect_takes_a_run_over_and_refuses_a_foreign_recipe(tmp_path, monkeypatch):
     monkeypatch.setattr(recipe, "measure_run", lambda run, load, folder: None)
     monkeypatch.chdir(tmp_path)  # away from a demo's teacher that may lie in the repository
     for name in ("alone", "distilled"):

@@ -5,16 +5,12 @@ import json
 import made_up_study
 import pytest
 from answered_runs import write_run
-from recipe_runs import import_recipe
+
+from recipes.maintenance import pictures_tables as recipe
 
 SHARES = {"style/acc1": 0.1, "unseen/acc1": 0.2, "category/mean_per_class_recall": 0.3}
 SHARES |= {"image_retrieval_recall@10": 0.4, "text_retrieval_recall@10": 0.5}
 STEPS = {"x1": 300, "x4": 1200}
-
-
-@pytest.fixture
-def recipe():
-    return import_recipe("maintenance.pictures_tables")
 
 
 def cell(teacher, objective, duration, seed, gain):
@@ -58,7 +54,7 @@ def rows(table):
     return [line.strip("| ").split(" | ") for line in table.splitlines()]
 
 
-def test_lengths_have_the_gains_that_were_put_in(recipe, study):
+def test_lengths_have_the_gains_that_were_put_in(study):
     header, _, *found = rows(recipe.lengths(recipe.read_study(study)))
     assert header == ["score", "steps", "`alone`", "`clip_kd`", "over `alone`"]
     assert len(found) == 2 * len(SHARES)
@@ -67,7 +63,7 @@ def test_lengths_have_the_gains_that_were_put_in(recipe, study):
     assert [row[2] for row in found[1::2]] == ["10.5", "20.5", "30.5", "40.5", "50.5"]
 
 
-def test_teachers_stand_beside_their_students(recipe, study):
+def test_teachers_stand_beside_their_students(study):
     header, _, *found = rows(recipe.teachers(recipe.read_study(study)))
     assert header == ["score", "teacher", "its own", "`clip_kd` over `alone`"]
     assert found[:2] == [
@@ -76,7 +72,7 @@ def test_teachers_stand_beside_their_students(recipe, study):
     ]
 
 
-def test_towers_that_see_are_compared_with_the_blind_one(recipe, towers):
+def test_towers_that_see_are_compared_with_the_blind_one(towers):
     header, _, *found = rows(recipe.answers(towers, closed=False))
     assert header == ["test", "tower", "accuracy", "over `blind`", "answer bits", "over `blind`"]
     assert [row[:3] for row in found] == [
@@ -89,7 +85,7 @@ def test_towers_that_see_are_compared_with_the_blind_one(recipe, towers):
     assert header[2:4] == ["F1", "says yes"] and found[1][:5] == ["style", "`alone`", "60.0", "90.0", "50.0"]
 
 
-def test_tables_go_between_their_markers(recipe, study, towers, tmp_path, monkeypatch):
+def test_tables_go_between_their_markers(study, towers, tmp_path, monkeypatch):
     (tmp_path / "docs").mkdir()
     for page, names in zip(recipe.PAGES, (("lengths", "teachers"), ("questions", "exists")), strict=True):
         text = "".join(
@@ -108,12 +104,12 @@ def test_tables_go_between_their_markers(recipe, study, towers, tmp_path, monkey
     assert "old" not in (tmp_path / recipe.PAGES[1]).read_text()
 
 
-def test_pages_have_a_place_for_each_table(recipe):
+def test_pages_have_a_place_for_each_table():
     found = [found[2] for page in recipe.PAGES for found in recipe.MARKED.finditer((recipe.ROOT / page).read_text())]
     assert found == ["lengths", "teachers", "questions", "exists"]
 
 
-def test_bad_folders_are_named(recipe, tmp_path):
+def test_bad_folders_are_named(tmp_path):
     flags = ["--study", str(tmp_path / "a"), "--towers", str(tmp_path / "b")]
     with pytest.raises(ValueError, match="neither a study in '.*a' nor a folder '.*b'.*pictures.yaml"):
         recipe.main(flags)

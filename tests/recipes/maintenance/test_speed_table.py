@@ -1,16 +1,13 @@
 """recipes/maintenance/speed_table.py: the table of all benchmarks goes between its markers."""
 
-import importlib
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
+from recipes.maintenance import speed_table
+
 ROOT = Path(__file__).parents[3]
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))
-speed_table = importlib.import_module("recipes.maintenance.speed_table")
 MACHINE = {"processor": "a processor", "cores": 2, "system": "Linux x86_64", "python": "3.11.0"}
 ROW = {
     "what": "a step",

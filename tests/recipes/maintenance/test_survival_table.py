@@ -1,16 +1,13 @@
 """recipes/maintenance/survival_table.py: rows of several commands become one table between its markers."""
 
-import importlib
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
+from recipes.maintenance import survival_table as survival
+
 ROOT = Path(__file__).parents[3]
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))
-survival = importlib.import_module("recipes.maintenance.survival_table")
 
 
 def write(folder, name, *rows):

@@ -1,20 +1,14 @@
 """recipes/maintenance/timeline.py: the spans of a step do not overlap in a process, and they fill it."""
 
-import importlib
 import json
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))
+from recipes.maintenance import timeline
 
 
 @pytest.mark.slow
 def test_the_lanes_of_a_process_follow_each_other(tmp_path):
-    timeline = importlib.import_module("recipes.maintenance.timeline")
     files = timeline.main(["--student", "shapes-vit-t", "--batch", "8", "--folder", str(tmp_path)])
     assert files and all(path.is_file() for path in files)
     found = json.loads((tmp_path / "timeline.json").read_text())["spans"]
