@@ -22,9 +22,9 @@ from pathlib import Path
 
 from hf_clip_kd.recipe_io.parser import exit_with_one_line
 from hf_clip_kd.recipe_io.results import load_results, write_whole
-from hf_clip_kd.study.report.metrics import signed
-from hf_clip_kd.study.report.samples import read_samples
-from hf_clip_kd.study.report.two_models import Pair, compare_models
+from hf_clip_kd.study.cells.metrics import signed
+from hf_clip_kd.study.cells.samples import read_samples
+from hf_clip_kd.study.estimates.two_models import Pair, compare_models
 
 ORDER = ("teacher", "alone", "distilled")
 COLUMNS = ("acc1", "image_retrieval_recall@1", "text_retrieval_recall@1")

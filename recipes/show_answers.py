@@ -21,7 +21,7 @@ from hf_clip_kd.evaluation.vqa import SHORT_ANSWER
 from hf_clip_kd.recipe_io.foreign import fields, read_json_lines
 from hf_clip_kd.recipe_io.parser import exit_with_one_line
 from hf_clip_kd.recipe_io.results import write_whole
-from hf_clip_kd.study.report.samples import Answered, Key, read_samples, samples_files
+from hf_clip_kd.study.cells.samples import Answered, Key, read_samples, samples_files
 
 COLUMNS, WIDTH = 2, 38  # pictures in a row, characters in a line
 RIGHT, WRONG = "#1a7f37", "#b42318"

@@ -23,7 +23,7 @@ from contextlib import closing
 from pathlib import Path
 
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
-from hf_clip_kd.study.report.pilot import how_sure, read_pilot
+from hf_clip_kd.study.estimates.pilot import how_sure, read_pilot
 from hf_clip_kd.study.running.arguments import StudyArguments
 from hf_clip_kd.study.running.collect import write_cell, write_study
 from hf_clip_kd.study.running.forecast import Forecast, duration

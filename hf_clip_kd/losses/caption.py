@@ -6,9 +6,9 @@ from torch import Tensor
 
 from .answers import Captions, mean_by_owner
 from .base import DistillationLoss
-from .decoder import CaptionDecoder
 from .features import CLIPDims, CLIPFeatures, FeatureRequest
-from .tokens import READ_LAYER, check_token_dim, tokens_of
+from .parts.decoder import CaptionDecoder
+from .parts.tokens import READ_LAYER, check_token_dim, tokens_of
 
 
 class CaptionLoss(DistillationLoss):

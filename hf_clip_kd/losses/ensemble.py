@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .base import DistillationLoss, serving
 from .features import CLIPDims, CLIPFeatures
-from .process_heads import with_process_heads, without_heads
+from .parts.process_heads import with_process_heads, without_heads
 from .schedule import read_weight, weights_at
 from .table import LOSSES
 

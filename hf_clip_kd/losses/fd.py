@@ -5,7 +5,7 @@ from torch import Tensor
 
 from .base import DistillationLoss, projection
 from .features import CLIPDims, CLIPFeatures
-from .reduction import checked_reduction, reduce_width
+from .parts.reduction import checked_reduction, reduce_width
 
 
 class FDLoss(DistillationLoss):

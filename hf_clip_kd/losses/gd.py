@@ -5,9 +5,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .base import DistillationLoss, inverse_temperature, projection
-from .chunks import chunks
 from .features import CLIPDims, CLIPFeatures
-from .reduction import checked_reduction, reduce_width
+from .parts.chunks import chunks
+from .parts.reduction import checked_reduction, reduce_width
 
 
 class GDLoss(DistillationLoss):

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from .base import DistillationLoss
 from .features import CLIPDims, CLIPFeatures, FeatureRequest
-from .heads import build_head, check_hidden_dim
-from .pairs import LayerPair, layer_pairs
-from .resample import check_resampling, common_grid, resample
-from .statistics import BATCH, NONE, build_statistics, check_statistics
+from .parts.heads import build_head, check_hidden_dim
+from .parts.pairs import LayerPair, layer_pairs
+from .parts.resample import check_resampling, common_grid, resample
+from .parts.statistics import BATCH, NONE, build_statistics, check_statistics
+from .parts.tokens import READ_LAYER, check_token_dim, tokens_of
 from .summary import CLASS_TOKEN, SummaryDistance, check_summary
-from .tokens import READ_LAYER, check_token_dim, tokens_of
 
 COSINE, SMOOTH_L1 = 0.9, 0.1  # Shares of the two distances, as in AM-RADIO.
 

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .base import DistillationLoss, Projection, inverse_temperature
-from .chunks import chunks
 from .features import CLIPDims, CLIPFeatures, FeatureRequest
-from .resample import resample
-from .tokens import READ_LAYER, check_token_dim, tokens_of
+from .parts.chunks import chunks
+from .parts.resample import resample
+from .parts.tokens import READ_LAYER, check_token_dim, tokens_of
 
 
 class PatchTextLoss(DistillationLoss):

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from .answers import Answers, mean_by_owner
 from .base import DistillationLoss
-from .chunks import chunks
-from .divergences import DIVERGENCES
 from .features import CLIPDims, CLIPFeatures, FeatureRequest
-from .heads import build_head, check_hidden_dim
-from .resample import resample
-from .tokens import READ_LAYER, check_token_dim, tokens_of
+from .parts.chunks import chunks
+from .parts.divergences import DIVERGENCES
+from .parts.heads import build_head, check_hidden_dim
+from .parts.resample import resample
+from .parts.tokens import READ_LAYER, check_token_dim, tokens_of
 
 ENTRY = ("name", "layers")
 
@@ -47,7 +47,7 @@ class ReaderLoss(DistillationLoss):
         teacher_layer (`int`, *optional*, defaults to `-2`): Entry of the teacher's that the reader was trained on.
         divergence (`str`, *optional*, defaults to `"kl"`):
             `"kl"` is `KL(teacher ‖ student)`, `"reverse_kl"` its reverse. `"dbild"` is the reverse on the largest
-            logits of either, see [`~hf_clip_kd.losses.divergences.dbild`].
+            logits of either, see [`~hf_clip_kd.losses.parts.divergences.dbild`].
         temperature (`float`, *optional*, defaults to 1): Divisor of both models' logits in the divergence.
         top_k (`int`, *optional*):
             Compare only the teacher's largest logits, this many, normalised among themselves. Default is all.

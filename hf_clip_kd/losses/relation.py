@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .base import DistillationLoss, Projection
-from .chunks import chunks
 from .features import CLIPDims, CLIPFeatures, FeatureRequest
-from .resample import check_resampling, common_grid, resample
-from .tokens import READ_LAYER, check_token_dim, tokens_of
+from .parts.chunks import chunks
+from .parts.resample import check_resampling, common_grid, resample
+from .parts.tokens import READ_LAYER, check_token_dim, tokens_of
 
 LEVELS = ("batch", "tokens")
 FORMS = ("square", "kl")

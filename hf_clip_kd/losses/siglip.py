@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import DistillationLoss
-from .chunks import chunks
 from .features import CLIPDims, CLIPFeatures
+from .parts.chunks import chunks
 
 INITIAL_LOGIT_BIAS = -10.0  # The paper starts with this bias.
 

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import DistillationLoss, inverse_temperature
-from .chunks import chunks
 from .features import CLIPDims, CLIPFeatures
+from .parts.chunks import chunks
 from .siglip import INITIAL_LOGIT_BIAS
 
 BISECTIONS = 20  # This number leaves 2e-4 of an interval of twice the largest scale.

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from .base import INITIAL_LOGIT_SCALE, DistillationLoss
-from .chunks import CHUNK_ELEMENTS
 from .features import CLIPDims, CLIPFeatures
+from .parts.chunks import CHUNK_ELEMENTS
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from typing import Any
 from .base import DistillationLoss
 from .features import FeatureRequest
 from .objectives import OBJECTIVES
-from .process_heads import HEADS, check_heads, without_heads
+from .parts.process_heads import HEADS, check_heads, without_heads
 from .schedule import Schedule, read_weight
 from .table import LOSSES
 

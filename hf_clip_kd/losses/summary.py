@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .features import PROJECTOR, CLIPDims, CLIPFeatures, Layer
-from .heads import build_head
-from .statistics import build_statistics
+from .parts.heads import build_head
+from .parts.statistics import build_statistics
 
 CLASS_TOKEN, IMAGE_EMBEDS = "class_token", "image_embeds"
 

@@ -13,7 +13,7 @@ from ..hub.cards import write_card
 from ..recipe_io.foreign import ForeignFileError
 from ..recipe_io.format_version import check_version
 from ..recipe_io.results import COST_NAME, read_written, save_cost, write_whole
-from .report.metrics import IMAGES
+from .cells.metrics import IMAGES
 from .running.answers import vqa_folder
 from .running.arguments import StudyArguments
 from .running.collect import answered, blocks

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..losses.features import CLIPDims, CLIPFeatures, FeatureRequest
-from ..losses.statistics import moments_of
+from ..losses.parts.statistics import moments_of
 from ..models.precision import upcast
 from ..models.towers.checksum import tower_checksum
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..losses.divergences import forward_kl
+from ..losses.parts.divergences import forward_kl
+from ..losses.parts.resample import resample
 from ..losses.relation import token_distance, token_divergence
-from ..losses.resample import resample
 from .collator import IGNORED
 from .teacher import LlavaTeacher, patch_grid
 from .training_args import LlavaTrainingArguments
@@ -109,9 +109,10 @@ def answer_positions(states: Tensor, labels: Tensor) -> Tensor:
 
 def answer_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
     """
-    Compute [`~hf_clip_kd.losses.divergences.forward_kl`] of each token: `T² · KL(softmax(t / T) ‖ softmax(s / T))`.
+    Compute `T² · KL(softmax(t / T) ‖ softmax(s / T))` of each token.
 
-    Vocabularies may be padded to two widths. The common part counts.
+    It is [`~hf_clip_kd.losses.parts.divergences.forward_kl`]. Vocabularies may be padded to two widths. The common
+    part counts.
 
     Args:
         student (`Tensor` of shape `(labels, vocabulary)`), teacher (`Tensor` of shape `(labels, vocabulary)`): Logits.

@@ -9,8 +9,8 @@ import re
 from pathlib import Path
 
 from hf_clip_kd.recipe_io.parser import exit_with_one_line
+from hf_clip_kd.study.cells.cells import read_study
 from hf_clip_kd.study.report.ablation import ablation_table
-from hf_clip_kd.study.report.cells import read_study
 
 ROOT = Path(__file__).parents[2]
 FOLDER = "outputs/study/ablation"

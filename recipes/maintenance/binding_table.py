@@ -20,8 +20,8 @@ from hf_clip_kd.evaluation import build_evaluator
 from hf_clip_kd.evaluation.compositional import CompositionalEvaluator
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
 from hf_clip_kd.recipe_io.results import write_whole
-from hf_clip_kd.study.report.metrics import signed
-from hf_clip_kd.study.report.statistics import Estimate, contrast
+from hf_clip_kd.study.cells.metrics import signed
+from hf_clip_kd.study.estimates.statistics import Estimate, contrast
 from hf_clip_kd.study.running.arguments import StudyArguments
 from hf_clip_kd.study.running.plan import Plan
 

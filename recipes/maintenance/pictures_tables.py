@@ -18,11 +18,11 @@ import numpy as np
 
 from hf_clip_kd.recipe_io.parser import exit_with_one_line
 from hf_clip_kd.recipe_io.results import load_results, write_whole
-from hf_clip_kd.study.report.cells import Study, read_study, scores, student_alone
-from hf_clip_kd.study.report.metrics import Metric, signed
-from hf_clip_kd.study.report.samples import read_samples
-from hf_clip_kd.study.report.statistics import Estimate, contrast
-from hf_clip_kd.study.report.two_models import compare_models
+from hf_clip_kd.study.cells.cells import Study, read_study, scores, student_alone
+from hf_clip_kd.study.cells.metrics import Metric, signed
+from hf_clip_kd.study.cells.samples import read_samples
+from hf_clip_kd.study.estimates.statistics import Estimate, contrast
+from hf_clip_kd.study.estimates.two_models import compare_models
 
 ROOT = Path(__file__).parents[2]
 PAGES = (Path("docs/pictures.md"), Path("docs/pictures_vlm.md"))

@@ -22,8 +22,8 @@ from hf_clip_kd.models.presets import named, read_config
 from hf_clip_kd.recipe_io.foreign import read_json
 from hf_clip_kd.recipe_io.parser import RecipeParser
 from hf_clip_kd.recipe_io.results import load_results
-from hf_clip_kd.study.report.cells import read_study
-from hf_clip_kd.study.report.samples import read_samples
+from hf_clip_kd.study.cells.cells import read_study
+from hf_clip_kd.study.cells.samples import read_samples
 from hf_clip_kd.teachers.cache import manifest
 from recipes import write_picture_questions
 

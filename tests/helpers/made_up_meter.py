@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from made_up_study import write as write_study
 
-from hf_clip_kd.study.report.cells import read_study
+from hf_clip_kd.study.cells.cells import read_study
 
 TYPES = ("color_at", "shape_at", "texture_at", "count")
 STEPS, DROPS = [100, 250, 1000], (0.2, 0.1, 0.0)

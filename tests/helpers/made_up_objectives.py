@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hf_clip_kd.study.report.cells import Study
+from hf_clip_kd.study.cells.cells import Study
 
 # Own scores in per cent, in every metric. The last teacher is larger.
 TEACHERS = {"S": 50.0, "S2": 52.0, "M": 60.0, "L": 70.0, "L2": 74.0, "XL": 80.0}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_clip_kd.study.report.cells import read_study
+from hf_clip_kd.study.cells.cells import read_study
 from hf_clip_kd.study.report.findings import findings
 from hf_clip_kd.study.report.reproduction import write_reproduction
 from hf_clip_kd.study.report.summary import summary

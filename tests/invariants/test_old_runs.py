@@ -15,7 +15,7 @@ import hf_clip_kd as kd
 from hf_clip_kd.recipe_io.format_version import CURRENT, NAME
 from hf_clip_kd.recipe_io.results import load_results
 from hf_clip_kd.study.cards import collect_students
-from hf_clip_kd.study.report.cells import read_study
+from hf_clip_kd.study.cells.cells import read_study
 from hf_clip_kd.training.checkpoint_files import MARK, last_complete
 
 OLD = Path(__file__).parents[1] / "old_runs"

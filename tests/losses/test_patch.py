@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from loss_inputs import BATCH, PAIRS, STUDENT, TEACHER, build, features, layered
 
-from hf_clip_kd.losses import LOSSES, chunks, requested
+from hf_clip_kd.losses import LOSSES, requested
 from hf_clip_kd.losses.features import CLIPDims, CLIPFeatures, FeatureRequest
-from hf_clip_kd.losses.statistics import standardised
+from hf_clip_kd.losses.parts import chunks
+from hf_clip_kd.losses.parts.statistics import standardised
 
 
 def double(dims: CLIPDims, seed: int) -> CLIPFeatures:

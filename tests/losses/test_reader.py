@@ -10,8 +10,8 @@ from made_up_reader import LinearReader, answers_about, made_up_texts
 
 from hf_clip_kd.losses import EnsembleLoss, requested
 from hf_clip_kd.losses.features import CLIPDims, CLIPFeatures, FeatureRequest
-from hf_clip_kd.losses.heads import MLPHead
-from hf_clip_kd.losses.resample import resample
+from hf_clip_kd.losses.parts.heads import MLPHead
+from hf_clip_kd.losses.parts.resample import resample
 
 
 def double(dims, seed):

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
-from ..report.metrics import signed
-from ..report.power import LEVEL
-from ..report.samples import Answered, Key
-from ..report.statistics import holm
-from ..report.two_models import Pair, compare_models
+from ..cells.metrics import signed
+from ..cells.samples import Answered, Key
+from ..estimates.power import LEVEL
+from ..estimates.statistics import holm
+from ..estimates.two_models import Pair, compare_models
 from .questions import Run
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..report.samples import Answered, Key, SamplesFile, no_answers, read_answers, samples_files
+from ..cells.samples import Answered, Key, SamplesFile, no_answers, read_answers, samples_files
 
 
 @dataclass(frozen=True)

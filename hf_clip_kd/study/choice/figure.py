@@ -7,8 +7,8 @@ import math
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ..estimates.statistics import Estimate
 from ..report.figures.canvas import MARKERS, ink, panels
-from ..report.statistics import Estimate
 from .pilots import ALONE
 from .ranking import Ranking
 from .scores import TITLES

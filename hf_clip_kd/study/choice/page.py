@@ -12,11 +12,11 @@ from typing import Any
 
 from ...hub.cards.markdown import Markdown, code, environment, table
 from ...recipe_io.results import write_whole
+from ..cells.metrics import signed
+from ..estimates.statistics import Estimate
 from ..report.figures.canvas import save
 from ..report.findings import bounds
-from ..report.metrics import signed
 from ..report.report import FOLDER, picture
-from ..report.statistics import Estimate
 from .figure import draw
 from .pilots import ALONE
 from .ranking import Pair, Ranking, Row

@@ -10,8 +10,8 @@ from string import ascii_lowercase
 
 import numpy as np
 
-from ..report.power import Design, pooled, variances
-from ..report.statistics import CONFIDENCE, Estimate, contrast, holm
+from ..estimates.power import Design, pooled, variances
+from ..estimates.statistics import CONFIDENCE, Estimate, contrast, holm
 from .pilots import ALONE
 from .scores import OWN_METRICS, PILOT_METRICS, Scores
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from ...hub.cards.markdown import Markdown, code, escape
 from ...losses.specification import expanded
-from .cells import Study
-from .metrics import IMAGE_RETRIEVAL, TEXT_RETRIEVAL, ZERO_SHOT
-from .power import detectable
+from ..cells.cells import Study
+from ..cells.metrics import IMAGE_RETRIEVAL, TEXT_RETRIEVAL, ZERO_SHOT
+from ..estimates.power import detectable
 
 TASK = "clip"
 SCORES = (ZERO_SHOT, IMAGE_RETRIEVAL, TEXT_RETRIEVAL)

@@ -8,17 +8,17 @@ from statistics import mean
 import numpy as np
 
 from ...hub.cards.markdown import Markdown, code, count
-from .cells import Study, scores
-from .comparison import compare
+from ..cells.cells import Study, scores
+from ..cells.metrics import CKA, QUESTION_PROBE, VQA, ZERO_SHOT, Metric, signed
+from ..estimates.comparison import compare
+from ..estimates.slopes import equal_size, repeats, sizes, teachers_own_slope, teachers_slope
+from ..estimates.statistics import Estimate
+from ..estimates.trends import OVER_DURATIONS, doubling
 from .figures.cost import cost_of
 from .figures.probes import named, predicted, ranked
 from .meter_findings import about_holding, about_lead, about_meter, about_reading, about_types
-from .metrics import CKA, QUESTION_PROBE, VQA, ZERO_SHOT, Metric, signed
 from .objective_tables import about_goal
 from .sentences import against, bounds, moved
-from .slopes import equal_size, repeats, sizes, teachers_own_slope, teachers_slope
-from .statistics import Estimate
-from .trends import OVER_DURATIONS, doubling
 
 
 def about_teachers(study: Study) -> str | None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass, field
 
-from .cells import Study
-from .equal_time import all_lengths, seconds_of
-from .metrics import Metric
-from .objective_results import strongest
-from .objectives import Group, several
-from .outcomes import estimate
-from .statistics import Estimate
+from ..cells.cells import Study
+from ..cells.metrics import Metric
+from ..estimates.equal_time import all_lengths, seconds_of
+from ..estimates.objective_results import strongest
+from ..estimates.objectives import Group, several
+from ..estimates.outcomes import estimate
+from ..estimates.statistics import Estimate
 
 ALONE = "no teacher"
 

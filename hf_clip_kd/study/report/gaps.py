@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from ...hub.cards.markdown import Markdown, code, table
-from .cells import Study
-from .metrics import QUESTION_PROBE, ZERO_SHOT, Metric, signed
-from .outcomes import estimate
+from ..cells.cells import Study
+from ..cells.metrics import QUESTION_PROBE, ZERO_SHOT, Metric, signed
+from ..estimates.outcomes import estimate
+from ..estimates.statistics import Estimate
 from .sentences import bounds
-from .statistics import Estimate
 
 
 def gap_table(study: Study) -> Markdown | None:

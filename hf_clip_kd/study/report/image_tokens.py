@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from ...hub.cards.markdown import Markdown, code, table
-from .cells import AXES, Study, Sweep, condition, scores
-from .metrics import Metric, signed
-from .outcomes import estimate
+from ..cells.cells import AXES, Study, Sweep, condition, scores
+from ..cells.metrics import Metric, signed
+from ..estimates.outcomes import estimate
 from .sentences import bounds
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from ...hub.cards.markdown import code
 from ...recipe_io.learning_curve import steps_to
-from .cells import AXES, Study
-from .curves import ALONE, UNTRAINED, lines
-from .gauges import curve_steps
-from .grading import ALL, GRADED, grades
-from .lead import shares
-from .meter import Row, cheapest, meter_rows, used, whole_ladder
-from .metrics import QUESTION_PROBE, VQA, ZERO_SHOT, Metric
+from ..cells.cells import AXES, Study
+from ..cells.metrics import QUESTION_PROBE, VQA, ZERO_SHOT, Metric
+from ..estimates.curves import ALONE, UNTRAINED, lines
+from ..estimates.gauges import curve_steps
+from ..estimates.grading import ALL, GRADED, grades
+from ..estimates.lead import shares
+from ..estimates.meter import Row, cheapest, meter_rows, used, whole_ladder
+from ..estimates.slopes import teachers_slope
 from .sentences import bounds, moved, per, turned
-from .slopes import teachers_slope
 
 MOST_SHARES = 3
 
@@ -86,7 +86,8 @@ def about_lead(study: Study) -> str | None:
     if not said:
         return None
     return (
-        f"**Share of the lead.** Of the lead of {code(teacher)} over the student alone arrive with {'; '.join(said)}."
+        f"**Share of the lead.** The strongest teacher, {code(teacher)}, leads the student alone. These shares of its "
+        f"lead arrive: with {'; '.join(said)}."
     )
 
 

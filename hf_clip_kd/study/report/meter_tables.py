@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from ...hub.cards.markdown import Markdown, code, table
-from .cells import AXES, Study
-from .gauges import curve_steps
-from .grading import grades
-from .lead import shares
-from .meter import Row, cheapest, meter_rows, whole_ladder
-from .metrics import BITS, QUESTION_PROBE, VQA, ZERO_SHOT, signed
+from ..cells.cells import AXES, Study
+from ..cells.metrics import BITS, QUESTION_PROBE, VQA, ZERO_SHOT, signed
+from ..estimates.gauges import curve_steps
+from ..estimates.grading import grades
+from ..estimates.lead import shares
+from ..estimates.meter import Row, cheapest, meter_rows, whole_ladder
+from ..estimates.statistics import Estimate
 from .sentences import bounds
-from .statistics import Estimate
 
 MARK = "✔"
 

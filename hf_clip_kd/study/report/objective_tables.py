@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from ...hub.cards.markdown import Markdown, code, table
-from .cells import Study
-from .metrics import Metric, signed
-from .objective_results import GOAL, Judged, Result, asked, results, untaught_results
-from .objectives import Group
-from .power import LEVEL, detectable
+from ..cells.cells import Study
+from ..cells.metrics import Metric, signed
+from ..estimates.objective_results import GOAL, Judged, Result, asked, results, untaught_results
+from ..estimates.objectives import Group
+from ..estimates.power import LEVEL, detectable
+from ..estimates.statistics import Estimate
 from .sentences import bounds, per, would_have_seen
-from .statistics import Estimate
 
 
 def objective_table(study: Study) -> Markdown | None:

@@ -13,19 +13,19 @@ from markdown_it import MarkdownIt
 
 from ...hub.cards.markdown import Markdown, environment, plain
 from ...recipe_io.results import write_whole
+from ..cells.cells import AXES, Study, read_study, student
+from ..cells.metrics import BITS, VQA
+from ..estimates.curves import curve_table
+from ..estimates.meter import whole_ladder
+from ..estimates.outcomes import drawn_units
+from ..estimates.slopes import slope_table
 from .ablation import ablation_table
-from .cells import AXES, Study, read_study, student
-from .curves import curve_table
 from .figures import LeftOut, figures_of, save
 from .findings import findings
 from .gaps import gap_table
 from .image_tokens import token_table
-from .meter import whole_ladder
 from .meter_tables import grading_table, lead_table, meter_table, ten_times
-from .metrics import BITS, VQA
 from .objective_tables import objective_table
-from .outcomes import drawn_units
-from .slopes import slope_table
 from .summary import summary
 from .tables import benchmark_tables, failures, probe_table, sweep_tables
 

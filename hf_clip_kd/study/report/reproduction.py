@@ -13,9 +13,9 @@ from scipy import stats
 
 from ...hub.cards.markdown import Markdown, code, environment, table
 from ...recipe_io.results import read_written, write_whole
-from .metrics import signed
+from ..cells.metrics import signed
+from ..estimates.statistics import CONFIDENCE, Estimate
 from .sentences import bounds
-from .statistics import CONFIDENCE, Estimate
 
 SUMMARY, PAGE = "summary.json", "reproduction.md"
 

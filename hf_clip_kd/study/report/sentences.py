@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from .comparison import Score
-from .metrics import Metric, signed
-from .power import detectable
-from .statistics import Estimate
+from ..cells.metrics import Metric, signed
+from ..estimates.comparison import Score
+from ..estimates.power import detectable
+from ..estimates.statistics import Estimate
 
 
 def bounds(estimate: Estimate, digits: int = 2) -> str:

@@ -6,19 +6,19 @@ import dataclasses
 import math
 from typing import Any
 
-from .cells import Study
-from .comparison import Score, compare
+from ..cells.cells import Study
+from ..cells.metrics import QUESTION_PROBE, Metric
+from ..estimates.comparison import Score, compare
+from ..estimates.grading import grades
+from ..estimates.lead import shares
+from ..estimates.meter import Row, meter_rows
+from ..estimates.objective_results import Judged, asked, results, untaught_results
+from ..estimates.objectives import Group
+from ..estimates.slopes import teachers_slope
+from ..estimates.statistics import Estimate
+from ..estimates.trends import OVER_DURATIONS, OVER_TEACHERS, doubling
 from .figures.probes import ranked
-from .grading import grades
-from .lead import shares
-from .meter import Row, meter_rows
-from .metrics import QUESTION_PROBE, Metric
-from .objective_results import Judged, asked, results, untaught_results
-from .objectives import Group
-from .slopes import teachers_slope
-from .statistics import Estimate
 from .tables import TITLES
-from .trends import OVER_DURATIONS, OVER_TEACHERS, doubling
 
 
 def summary(study: Study) -> dict[str, Any]:

@@ -6,10 +6,10 @@ from math import isnan
 from typing import Any
 
 from ...hub.cards.markdown import Markdown, code, table
-from .cells import Study
-from .comparison import Comparison, compare
+from ..cells.cells import Study
+from ..cells.metrics import METRICS, Metric, signed
+from ..estimates.comparison import Comparison, compare
 from .figures.probes import shown
-from .metrics import METRICS, Metric, signed
 
 TITLES = {
     "teacher": "Teachers",

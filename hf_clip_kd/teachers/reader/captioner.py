@@ -9,7 +9,7 @@ from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
 from ...losses.answers import mean_by_owner
-from ...losses.decoder import CaptionDecoder
+from ...losses.parts.decoder import CaptionDecoder
 from ...models.completeness import load_complete
 from .base import Reader
 from .texts import IGNORED, CaptionerTexts
@@ -53,7 +53,7 @@ class CaptionerConfig(PreTrainedConfig):
 
 class Captioner(PreTrainedModel):
     """
-    [`~hf_clip_kd.losses.decoder.CaptionDecoder`] that transformers saves and loads.
+    [`~hf_clip_kd.losses.parts.decoder.CaptionDecoder`] that transformers saves and loads.
 
     Args:
         config ([`CaptionerConfig`]): Its sizes.

@@ -6,8 +6,8 @@ import made_up_study as made_up
 import pytest
 from scipy import optimize, stats
 
+from hf_clip_kd.study.cells.cells import read_study
 from hf_clip_kd.study.report.ablation import ablation_table, objective_pairs
-from hf_clip_kd.study.report.cells import read_study
 from hf_clip_kd.study.report.report import write_report
 
 SCORES = ("acc1", "image_retrieval_recall@1", "text_retrieval_recall@1")

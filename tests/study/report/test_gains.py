@@ -2,9 +2,9 @@
 
 import made_up_objectives as made_up
 
+from hf_clip_kd.study.cells.metrics import VQA
+from hf_clip_kd.study.estimates.objectives import groups
 from hf_clip_kd.study.report.gains import ALONE, gains
-from hf_clip_kd.study.report.metrics import VQA
-from hf_clip_kd.study.report.objectives import groups
 
 FEW = {"S": 50.0, "M": 60.0, "L": 70.0}
 

@@ -6,7 +6,7 @@ from statistics import mean
 import made_up_study as made_up
 import pytest
 
-from hf_clip_kd.study.report.cells import read_study
+from hf_clip_kd.study.cells.cells import read_study
 from hf_clip_kd.study.report.gaps import gap_table
 from hf_clip_kd.study.report.report import write_report
 

@@ -5,7 +5,7 @@ from statistics import mean
 import made_up_study as made_up
 import pytest
 
-from hf_clip_kd.study.report.cells import read_study
+from hf_clip_kd.study.cells.cells import read_study
 from hf_clip_kd.study.report.figures import figures_of
 from hf_clip_kd.study.report.image_tokens import token_sweeps, token_table
 

@@ -12,20 +12,20 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from hf_clip_kd.study.report.cells import Study, read_study, scores
-from hf_clip_kd.study.report.comparison import compare
+from hf_clip_kd.study.cells.cells import Study, read_study, scores
+from hf_clip_kd.study.cells.metrics import CKA, VQA, ZERO_SHOT, probes, question_types, signed
+from hf_clip_kd.study.estimates.comparison import compare
+from hf_clip_kd.study.estimates.outcomes import outcomes
+from hf_clip_kd.study.estimates.slopes import teachers_own_slope, teachers_slope
+from hf_clip_kd.study.estimates.statistics import Estimate
+from hf_clip_kd.study.estimates.trends import doubling
 from hf_clip_kd.study.report.figures import FIGURES, LeftOut, figures_of
 from hf_clip_kd.study.report.figures.canvas import style
 from hf_clip_kd.study.report.figures.probes import ranked
 from hf_clip_kd.study.report.figures.question_types import rows
 from hf_clip_kd.study.report.figures.transfer import gaps
 from hf_clip_kd.study.report.findings import findings, verdict
-from hf_clip_kd.study.report.metrics import CKA, VQA, ZERO_SHOT, probes, question_types, signed
-from hf_clip_kd.study.report.outcomes import outcomes
 from hf_clip_kd.study.report.report import write_report
-from hf_clip_kd.study.report.slopes import teachers_own_slope, teachers_slope
-from hf_clip_kd.study.report.statistics import Estimate
-from hf_clip_kd.study.report.trends import doubling
 from recipes import study_report
 
 ROOT = Path(__file__).parents[3]

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hf_clip_kd.study.report.cells import read_study
+from hf_clip_kd.study.cells.cells import read_study
+from hf_clip_kd.study.estimates.statistics import Estimate
 from hf_clip_kd.study.report.reproduction import (
     Again,
     differences_again,
@@ -15,7 +16,6 @@ from hf_clip_kd.study.report.reproduction import (
     trends_again,
     write_reproduction,
 )
-from hf_clip_kd.study.report.statistics import Estimate
 from hf_clip_kd.study.report.summary import summary
 from recipes import study_compare
 

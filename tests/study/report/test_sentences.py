@@ -4,11 +4,11 @@ import made_up_meter as meter
 import numpy as np
 import pytest
 
-from hf_clip_kd.study.report.comparison import Score, compare
+from hf_clip_kd.study.cells.metrics import BITS, VQA, ZERO_SHOT
+from hf_clip_kd.study.estimates.comparison import Score, compare
+from hf_clip_kd.study.estimates.statistics import Estimate
 from hf_clip_kd.study.report.findings import about_teachers, findings, verdict
-from hf_clip_kd.study.report.metrics import BITS, VQA, ZERO_SHOT
 from hf_clip_kd.study.report.sentences import against, moved, per, turned
-from hf_clip_kd.study.report.statistics import Estimate
 
 
 def estimate(value, low, high, seeds=3):

@@ -4,7 +4,7 @@ from statistics import mean
 
 import made_up_study as made_up
 
-from hf_clip_kd.study.report.cells import read_study
+from hf_clip_kd.study.cells.cells import read_study
 from hf_clip_kd.study.report.tables import benchmark_tables, sweep_tables
 
 TITLE = "Vision-centric"

@@ -10,7 +10,7 @@ import made_up_study as made_up
 import pytest
 from browser import FRAMES, looks, needs_browser
 
-from hf_clip_kd.study.report.cells import read_study
+from hf_clip_kd.study.cells.cells import read_study
 from hf_clip_kd.study.report.figures import figures_of
 from hf_clip_kd.study.report.report import FORMS, write_report
 

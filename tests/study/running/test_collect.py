@@ -7,7 +7,7 @@ import pytest
 from tiny_study import TINY
 
 from hf_clip_kd.recipe_io.results import save_cost, save_results
-from hf_clip_kd.study.report.cells import read_study
+from hf_clip_kd.study.cells.cells import read_study
 from hf_clip_kd.study.running.arguments import StudyArguments
 from hf_clip_kd.study.running.collect import cell_id, write_cell, write_study
 from hf_clip_kd.study.running.plan import Plan

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from matplotlib.figure import Figure
 
-from ..cells import Study
+from ...cells.cells import Study
+from ...estimates.objective_results import asked
 from ..image_tokens import token_sweeps
-from ..objective_results import asked
 from . import (
     cka_maps,
     cost,

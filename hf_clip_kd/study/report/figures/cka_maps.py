@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ..cells import Study
-from ..metrics import IMAGES
+from ...cells.cells import Study
+from ...cells.metrics import IMAGES
 from .canvas import LeftOut, panels
 
 MOST_TEACHERS = 3

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from ....hub.cards.markdown import count
-from ..cells import Study
-from ..metrics import ZERO_SHOT
+from ...cells.cells import Study
+from ...cells.metrics import ZERO_SHOT
 from .canvas import LeftOut, legend, look, panels
 
 COSTS = {"vision_parameters": "parameters of the vision encoder", "images_per_second": "images per second"}

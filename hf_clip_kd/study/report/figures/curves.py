@@ -7,11 +7,11 @@ from collections import Counter
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from ..cells import Study
-from ..curves import lines
-from ..gauges import curve_steps
-from ..meter import ALONE, UNTRAINED
-from ..metrics import BITS, VQA
+from ...cells.cells import Study
+from ...cells.metrics import BITS, VQA
+from ...estimates.curves import lines
+from ...estimates.gauges import curve_steps
+from ...estimates.meter import ALONE, UNTRAINED
 from .canvas import LeftOut, ink, legend, look, panels
 
 LINE_STYLES = {"reference": ":", "teacher": "--", "student": "-"}

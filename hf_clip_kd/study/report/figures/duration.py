@@ -7,8 +7,8 @@ from statistics import mean, stdev
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..cells import Study, Sweep, scores
-from ..metrics import CKA, ZERO_SHOT, Metric
+from ...cells.cells import Study, Sweep, scores
+from ...cells.metrics import CKA, ZERO_SHOT, Metric
 from .canvas import LeftOut, legend, look, panels, same_span
 
 MOST_LINES = 4  # More lines cannot be told apart.

@@ -6,7 +6,7 @@ from statistics import mean, stdev
 
 from matplotlib.figure import Figure
 
-from ..cells import Study, scores
+from ...cells.cells import Study, scores
 from ..image_tokens import token_sweeps
 from .canvas import LeftOut, legend, look, panels
 

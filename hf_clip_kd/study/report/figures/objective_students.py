@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from ..cells import Study, scores
+from ...cells.cells import Study, scores
+from ...cells.metrics import Metric
+from ...estimates.objective_results import asked
+from ...estimates.objectives import Group, line, slope
 from ..gains import ALONE, gains
-from ..metrics import Metric
-from ..objective_results import asked
-from ..objectives import Group, line, slope
 from .canvas import LeftOut, ink, legend, look, panels
 
 SHOWN = 2  # Scores of `asked` that have a panel: the meter, and the next language model or the probe.

@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..cells import Study
-from ..objective_results import GOAL, Result, asked, results, untaught_share
-from ..statistics import Estimate
+from ...cells.cells import Study
+from ...estimates.objective_results import GOAL, Result, asked, results, untaught_share
+from ...estimates.statistics import Estimate
 from .canvas import LeftOut, ink, legend, look, panels
 
 

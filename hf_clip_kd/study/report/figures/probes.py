@@ -10,10 +10,10 @@ from collections.abc import Iterable
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..cells import Study, condition
-from ..metrics import QUESTION_PROBE, VQA, ZERO_SHOT, Metric, probes
-from ..outcomes import questions
-from ..statistics import Estimate, rank_correlation
+from ...cells.cells import Study, condition
+from ...cells.metrics import QUESTION_PROBE, VQA, ZERO_SHOT, Metric, probes
+from ...estimates.outcomes import questions
+from ...estimates.statistics import Estimate, rank_correlation
 from .canvas import LeftOut, ink, panels
 
 FEWEST_CONDITIONS = 4

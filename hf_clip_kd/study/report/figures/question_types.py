@@ -8,8 +8,8 @@ from statistics import mean
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..cells import Study, condition
-from ..metrics import changed_captions, question_types
+from ...cells.cells import Study, condition
+from ...cells.metrics import changed_captions, question_types
 from .canvas import LeftOut, ink, panels
 
 # Axes that a name shows if they differ between rows, beside objective and teacher.

@@ -8,10 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..cells import Study, scores
-from ..metrics import QUESTION_PROBE, ZERO_SHOT, Metric, signed
-from ..slopes import equal_size, teachers_slope
-from ..statistics import Estimate
+from ...cells.cells import Study, scores
+from ...cells.metrics import QUESTION_PROBE, ZERO_SHOT, Metric, signed
+from ...estimates.slopes import equal_size, teachers_slope
+from ...estimates.statistics import Estimate
 from .canvas import LeftOut, ink, legend, look, panels, same_span
 
 

@@ -8,10 +8,10 @@ import math
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from ..cells import Study
-from ..metrics import ZERO_SHOT, Metric
-from ..outcomes import estimate
-from ..statistics import Estimate
+from ...cells.cells import Study
+from ...cells.metrics import ZERO_SHOT, Metric
+from ...estimates.outcomes import estimate
+from ...estimates.statistics import Estimate
 from .canvas import LeftOut, ink, panels
 
 

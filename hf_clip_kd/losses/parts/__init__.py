@@ -1,0 +1,1 @@
+"""Parts that several losses share: heads, token maps, chunks and reductions."""

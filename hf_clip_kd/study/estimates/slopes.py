@@ -1,0 +1,178 @@
+"""Slopes of students over their teachers: strength by three scores, size kept apart, repeats of a strength drawn."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from statistics import mean
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from ...hub.cards.markdown import Markdown, table
+from ..cells.cells import Study, Sweep, scores
+from ..cells.metrics import QUESTION_PROBE, ZERO_SHOT, Metric, signed
+from .outcomes import estimate
+from .statistics import CONFIDENCE, Estimate, slope_weights
+
+MOST_SWEEPS = 6
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """Number of teachers and of strengths in a fit."""
+
+    teachers: int = field(metadata={"help": "Number of teachers."})
+    strengths: int = field(metadata={"help": "Number of different strengths."})
+
+    def __str__(self) -> str:
+        if self.teachers == self.strengths:
+            return f"{self.teachers} teachers, one of each strength"
+        return (
+            f"{self.teachers} teachers of {self.strengths} strengths; intervals hold other teachers of a strength, too"
+        )
+
+
+@functools.cache
+def teachers_slope(
+    study: Study, metric: Metric, against: Metric = ZERO_SHOT, among: tuple[str, ...] | None = None, number: int = 0
+) -> Estimate | None:
+    """
+    Return the student's gain for each unit that its teacher has more in a score of its own.
+
+    The slope is a least-squares fit over the means of the teachers; fewer than two give `None`. The interval covers
+    other seeds (and questions). It covers other teachers of the same strength where a strength has several.
+
+    Args:
+        metric ([`Metric`]): Score of the students.
+        against ([`Metric`], *optional*, defaults to zero-shot accuracy): Score of the teachers.
+        among (`tuple[str, ...]`, *optional*): Teachers to fit. Default is all.
+        number (`int`, *optional*, defaults to 0): Place among the study's sweeps over teachers.
+    """
+    sweeps = study.sweeps("teacher")[number : number + 1]
+    known = {
+        teacher: cells
+        for sweep in sweeps
+        for teacher, cells in sweep.cells.items()
+        if scores(cells, metric) and (among is None or teacher in among)
+    }
+    x = np.array([study.own_score(teacher, sweep.fixed, against) for sweep in sweeps for teacher in known])
+    if len(known) < 2 or not np.isfinite(x).all() or not np.ptp(x):
+        return None
+    fit = estimate(list(known.values()), metric, slope_weights(x))
+    if fit is None:
+        return None
+    y = np.array([mean(scores(cells, metric).values()) for cells in known.values()])
+    return widened(fit, x, y, [strength(study, teacher) for teacher in known])
+
+
+def widened(fit: Estimate, x: np.ndarray, y: np.ndarray, strengths: Sequence[str]) -> Estimate:
+    """
+    Return a slope whose interval also covers the draw of teachers, as far as strengths have several.
+
+    The variance between teachers is that of the residuals within a strength. The draw of each teacher adds it to the
+    slope with the square of the teacher's weight. Degrees of freedom are Welch's and Satterthwaite's.
+
+    Args:
+        x, y (`np.ndarray` of shape `(teachers,)`): Places and means that the slope was fitted to.
+        strengths (`Sequence[str]`): Strength of each teacher.
+    """
+    return with_variance(fit, *draw_of_teachers(x, y - fit.value * x, strengths))
+
+
+def draw_of_teachers(x: np.ndarray, rest: np.ndarray, strengths: Sequence[str]) -> tuple[float, int]:
+    """
+    Return the variance of a slope by the draw of teachers, with its degrees of freedom; zeros without repeats.
+
+    Args:
+        x, rest (`np.ndarray` of shape `(teachers,)`): Places of the teachers, and their means less the fitted line.
+        strengths (`Sequence[str]`): Strength of each teacher.
+    """
+    groups = [np.array([strength == name for strength in strengths]) for name in dict.fromkeys(strengths)]
+    freedom = len(strengths) - len(groups)
+    if not freedom:
+        return 0.0, 0
+    between = sum(((rest[group] - rest[group].mean()) ** 2).sum() for group in groups) / freedom
+    return float(between * (slope_weights(x) ** 2).sum()), freedom
+
+
+def with_variance(fit: Estimate, variance: float, freedom: int) -> Estimate:
+    """Return an estimate whose interval also covers an independent source of variance (Welch and Satterthwaite)."""
+    if not freedom or np.isnan(fit.low):
+        return fit
+    own = 0.0 if np.isnan(fit.error) else fit.error**2  # All seeds may be alike.
+    variances = np.array([own, variance])
+    varying = variances > 0
+    if not varying.any():
+        return fit
+    error = float(np.sqrt(variances.sum()))
+    freedoms = np.array([fit.freedom, freedom])[varying]
+    both = float(variances.sum() ** 2 / (variances[varying] ** 2 / freedoms).sum())
+    reach = stats.t.ppf((1 + CONFIDENCE) / 2, both) * error
+    p_value = float(2 * stats.t.sf(abs(fit.value) / error, both))
+    return replace(fit, low=fit.value - reach, high=fit.value + reach, p_value=p_value, error=error, freedom=both)
+
+
+def teachers_own_slope(study: Study, metric: Metric, against: Metric = ZERO_SHOT) -> float | None:
+    """Return the gain of that sweep's teachers themselves for each unit of `against`: a limit for their students."""
+    sweep = study.main_sweep("teacher")
+    teachers = sweep.cells if sweep else {}
+    pairs = [(study.teacher_score(teacher, against), study.teacher_score(teacher, metric)) for teacher in teachers]
+    x, y = np.array([pair for pair in pairs if np.isfinite(pair).all()]).reshape(-1, 2).T
+    return float(slope_weights(x) @ y) if len(x) > 1 and np.ptp(x) else None
+
+
+def repeats(study: Study) -> Repeats:
+    """Return the numbers of teachers and strengths of the main sweep."""
+    teachers = list(study.main_sweep("teacher").cells)
+    return Repeats(len(teachers), len({strength(study, teacher) for teacher in teachers}))
+
+
+def sizes(study: Study) -> list[tuple[str, ...]]:
+    """Return the main sweep's teachers, those with equally many parameters of the vision encoder together."""
+    groups: dict[Any, list[str]] = {}
+    sweep = study.main_sweep("teacher")
+    for teacher in sweep.cells if sweep else ():
+        cost = study.record["teachers"].get(teacher, {}).get("cost") or {}
+        groups.setdefault(cost.get("vision_parameters"), []).append(teacher)
+    return [tuple(group) for group in groups.values()]
+
+
+def equal_size(study: Study) -> tuple[str, ...] | None:
+    """Return the largest group of equally large teachers, if there are several sizes and it has two."""
+    groups = sizes(study)
+    largest = max(groups, key=len, default=())
+    return largest if len(groups) > 1 and len(largest) > 1 else None
+
+
+def slope_table(study: Study) -> Markdown | None:
+    """Return the slopes of each sweep over teachers: students' scores in rows, the teachers' own in columns."""
+    sweeps = study.sweeps("teacher")[:MOST_SWEEPS]
+    against = tuple(dict.fromkeys((ZERO_SHOT, study.meter, QUESTION_PROBE)))
+    rows = []
+    for number, sweep in enumerate(sweeps):
+        for metric in against:
+            fits = [teachers_slope(study, metric, other, number=number) for other in against]
+            if any(fit is not None for fit in fits):
+                label = _label(sweep, sweeps)
+                rows.append([*([label] if len(sweeps) > 1 else []), metric.title, *map(_shown, fits)])
+    header = [*(["students"] if len(sweeps) > 1 else []), "score of the student"]
+    return table([*header, *(f"for the teacher's {metric.title}" for metric in against)], rows) if rows else None
+
+
+def _label(sweep: Sweep, among: list[Sweep]) -> str:
+    return sweep.label(among) or "all"
+
+
+def _shown(fit: Estimate | None) -> Markdown:
+    if fit is None:
+        return Markdown("–")
+    interval = "" if np.isnan(fit.low) else f" [{signed(fit.low)}, {signed(fit.high)}]"
+    return Markdown(signed(fit.value) + interval)
+
+
+def strength(study: Study, teacher: str) -> str:
+    """Return the strength of which a teacher is a repeat; default is its own name."""
+    return (study.record["teachers"].get(teacher) or {}).get("strength") or teacher

@@ -1,0 +1,66 @@
+"""Two models' answers against scipy, closed forms and hand-made cases."""
+
+import numpy as np
+import pytest
+from answered_runs import write_run
+from scipy import stats
+
+from hf_clip_kd.study.cells.samples import read_samples
+from hf_clip_kd.study.estimates.two_models import compare_models, flip_test
+
+
+def of(folder):
+    return read_samples(folder)["shapes"]
+
+
+@pytest.fixture
+def scores():
+    rng = np.random.default_rng(0)
+    return np.stack([rng.random(300) < 0.55, rng.random(300) < 0.58]).astype(float)
+
+
+def test_flips_of_single_questions_are_mcnemars_exact_test(scores):
+    better, worse = ((scores[i] > scores[1 - i]).sum() for i in (1, 0))
+    assert flip_test(scores, None) == pytest.approx(stats.binomtest(better, better + worse).pvalue, abs=0.01)
+
+
+def test_copies_of_a_question_are_no_evidence(scores):
+    """Four equal questions about each image say what one says."""
+    scores = scores[:, :200]
+    copies, images = np.repeat(scores, 4, axis=1), np.repeat(np.arange(200), 4)
+    assert flip_test(copies, images) == pytest.approx(flip_test(scores, None), abs=0.01)
+    assert flip_test(copies, None) < flip_test(scores, None) / 3
+
+
+def test_the_difference_is_that_of_the_paired_test(tmp_path, scores):
+    bits = np.random.default_rng(1).random((2, 300)).tolist()
+    runs = [write_run(tmp_path / name, scores[i], bits=bits[i]) for i, name in enumerate("ab")]
+    (accuracy, found), numbers = compare_models(*map(of, runs), {})
+    assert (accuracy.what, found.what) == ("accuracy", "answer bits")
+    for pair, (first, second) in ((accuracy, 100 * scores), (found, np.array(bits))):
+        expected = stats.ttest_rel(second, first)
+        assert pair.first == pytest.approx(first.mean()) and pair.second == pytest.approx(second.mean())
+        assert pair.difference.p_value == pytest.approx(expected.pvalue, abs=0.02)
+        error = (second - first).std(ddof=1) / 300**0.5
+        assert pair.detectable == pytest.approx((stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) * error, rel=0.1)
+    assert numbers["questions"] == 300 and numbers["images"] == 0 and numbers["unshared"] == 0
+    assert numbers["second_alone"] - numbers["first_alone"] == scores[1].sum() - scores[0].sum()
+
+
+def test_questions_of_one_model_and_those_without_need_of_a_picture_are_left_out(tmp_path):
+    first = write_run(tmp_path / "a", [1, 0, 1, 0, 1], images=[0, 0, 1, 1, 2])
+    second = write_run(tmp_path / "b", [1, 1, 1, 0], images=[0, 0, 1, 1])
+    blind = write_run(tmp_path / "c", [1, 0, 0, 0])
+    (accuracy,), numbers = compare_models(of(first), of(second), of(blind))
+    assert accuracy.first == pytest.approx(100 / 3) and accuracy.second == pytest.approx(200 / 3)
+    assert numbers == {
+        "questions": 3, "images": 2, "unshared": 1, "left_out": 1, "first_alone": 0, "second_alone": 1,
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="No question is left"):
+        compare_models(of(first), of(second), of(write_run(tmp_path / "d", [1, 1, 1, 1])))
+
+
+def test_two_models_that_agree_in_all_do_not_differ(tmp_path):
+    run = of(write_run(tmp_path / "a", [1, 0, 1]))
+    (accuracy,), _ = compare_models(run, run, {})
+    assert accuracy.difference.value == 0 and accuracy.flipped == 1 and not accuracy.clear
