@@ -132,7 +132,7 @@ LARGE = {"vit_s16_inherits_vit_b16_cc12m", "pictures", "pictures_teacher", "pict
 )
 def test_recipe_builds_all_but_the_download(path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    script, training = parse(recipe, path)
+    script, training = parse(path)
     student, processor = kd.load_clip(script.model_name_or_path)
     assert processor.image_processor.crop_size["height"] == student.config.vision_config.image_size
     dims = teacher_dims(script)
@@ -164,7 +164,7 @@ def test_evaluation_recipe_is_sound(path):
 
 @pytest.mark.parametrize("path", FULL_SCALE, ids=lambda path: path.stem)
 def test_full_scale_recipe_trains_as_the_paper(path):
-    script, training = parse(recipe, path)
+    script, training = parse(path)
     assert (training.learning_rate, training.weight_decay, training.warmup_steps) == (1e-3, 0.1, 10_000)
     assert (training.adam_beta1, training.adam_beta2, training.adam_epsilon) == (0.9, 0.98, 1e-6)
     assert (training.num_train_epochs, training.max_grad_norm, training.bf16) == (32, 0, True)

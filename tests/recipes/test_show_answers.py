@@ -55,7 +55,7 @@ def runs_of(folder):
 
 
 def test_types_of_question_take_turns_and_pictures_differ(folder):
-    answers = runs_of(recipe, folder)["knows"]
+    answers = runs_of(folder)["knows"]
     chosen = recipe.choose(answers, None, 4, 0)
     assert [answers[key].category for key in chosen] == ["category", "name", "category", "name"]
     assert len({answers[key].image for key in chosen}) == 4
@@ -64,7 +64,7 @@ def test_types_of_question_take_turns_and_pictures_differ(folder):
 
 
 def test_the_sheet_says_what_each_model_answered(folder):
-    runs = runs_of(recipe, folder)
+    runs = runs_of(folder)
     keys = [("3/name", f"Which name is it?{SHORT_ANSWER}")]
     figure = recipe.draw(runs, keys, recipe.credits(folder / "pictures"))
     left, right = figure.axes[:2]

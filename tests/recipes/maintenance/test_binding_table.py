@@ -32,7 +32,7 @@ def finish(stage, root):
 
 
 def test_trained_students_are_found_by_objective_teacher_and_seed(tmp_path):
-    plan = plan_in(recipe, tmp_path / "out", seeds=[0, 1])
+    plan = plan_in(tmp_path / "out", seeds=[0, 1])
     root = tmp_path / "moved"
     (tmp_path / "out").rename(root)
     folders = {}
@@ -81,7 +81,7 @@ def test_the_gain_is_of_swapped_pairs_of_shared_seeds():
 
 
 def test_the_table_of_trained_models_goes_between_its_markers(tmp_path, monkeypatch, capsys):
-    plan, root = plan_in(recipe, tmp_path / "out"), tmp_path / "out"
+    plan, root = plan_in(tmp_path / "out"), tmp_path / "out"
     model, processor = kd.load_clip("test-vit")
     cells = [plan.cells[cell].training for cell in plan.cells]
     for stage in [*cells, *(plan.models.teacher(name).training for name in "SL")]:
@@ -105,6 +105,6 @@ def test_the_table_of_trained_models_goes_between_its_markers(tmp_path, monkeypa
 def test_bad_folders_are_named(tmp_path):
     with pytest.raises(ValueError, match="no `recipe.yaml`.*output folder of a study.*Run `python recipes/study"):
         recipe.main([str(tmp_path / "nothing")])
-    plan_in(recipe, tmp_path / "out")
+    plan_in(tmp_path / "out")
     with pytest.raises(ValueError, match="no trained student without a teacher.*teacher: null, objective: alone"):
         recipe.main([str(tmp_path / "out")])
