@@ -99,10 +99,6 @@ import torch
 from huggingface_hub import hf_hub_download, snapshot_download
 from PIL import Image
 from transformers import AutoModel, AutoProcessor, CLIPModel, pipeline
-from recipes import distill
-from recipes import prime_lm
-from recipes import push
-from recipes import train_vlm
 loaders, repo, path, *texts = sys.argv[1:]
 picture = Image.open(path)
 for loader, code in json.loads(loaders).items():
