@@ -4,12 +4,12 @@ import multiprocessing
 import os
 import random
 import shutil
-import socket
 import time
 from itertools import count
 
 from board import Board
 from killed_work import STEPS, WORK
+from ports import free_port
 
 # Seconds that a phase lasts here at most. A kill comes at a random moment of it.
 LASTS = {"other": 1.5, "data": 0.003, "forward": 0.03, "optimizer": 0.004}
@@ -34,12 +34,6 @@ def _prepare(*args):
     from killed_runs import prepare_all
 
     prepare_all(*args)
-
-
-def free_port():
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]
 
 
 class Launch:

@@ -5,7 +5,6 @@ import gc
 import multiprocessing
 import os
 import signal
-import socket
 import sys
 import time
 from multiprocessing.forkserver import ensure_running
@@ -16,6 +15,7 @@ import datasets
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from ports import free_port
 
 
 def servers():
@@ -65,12 +65,6 @@ def _stacks(context, folder):
             os.kill(process.pid, signal.SIGUSR1)
     time.sleep(2)
     return "\n".join(f"{path.name}\n{path.read_text()}" for path in sorted(Path(folder).glob("*.stack")))
-
-
-def free_port():
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]
 
 
 def join(rank, processes, port):

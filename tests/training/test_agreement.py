@@ -6,7 +6,7 @@ from importlib.metadata import version
 import pytest
 import torch
 from lost_peers import DISAGREEMENTS, disagree, make_run
-from processes import free_port
+from ports import free_port
 
 from hf_clip_kd.training import agreement
 from hf_clip_kd.training.agreement import check_agreement, settings

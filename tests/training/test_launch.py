@@ -19,7 +19,7 @@ from accelerate.commands.launch import (
 )
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from miniature import make_args, make_clip
-from processes import free_port
+from ports import free_port
 from vlm_parts import language_model
 
 import hf_clip_kd as kd

@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 from lost_peers import LOSSES, TIMEOUT, jump, lose
-from processes import free_port
+from ports import free_port
 
 from hf_clip_kd.training.peers import Peers
 
