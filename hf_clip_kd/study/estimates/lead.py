@@ -10,9 +10,9 @@ import numpy as np
 
 from ..cells.cells import Study, condition
 from ..cells.metrics import Metric
-from ..cells.towers import own_record
+from ..cells.towers import own_record, towers_of
 from .outcomes import estimate, outcomes
-from .statistics import Estimate
+from .statistics import Estimate, with_variance
 
 
 @functools.cache
@@ -31,17 +31,38 @@ def shares(study: Study, metric: Metric) -> dict[tuple, Estimate | None]:
     for cell in study.cells:
         if cell["axes"]["teacher"] is not None:
             groups.setdefault(condition(cell), []).append(cell)
-    found, leads = {}, {}
+    found = {}
     for key, cells in groups.items():
         axes = cells[0]["axes"]
         alone, own = study.without_teacher(axes), own_record(study.record, axes)
-        if not alone or metric.of(own) is None or all(metric.of(cell) is None for cell in cells):
-            continue
-        pair = condition(alone[0]), axes["teacher"]
-        if pair not in leads:
-            leads[pair] = estimate([alone, beside(own, alone)], metric, [-1, 1])
-        found[key] = share(cells, alone, beside(own, cells), metric, leads[pair])
+        if alone and metric.of(own) is not None and any(metric.of(cell) is not None for cell in cells):
+            found[key] = share_of(study.record, axes, cells, alone, metric)
     return found
+
+
+def share_of(
+    record: dict[str, Any], axes: dict[str, Any], student: list[dict], alone: list[dict], metric: Metric
+) -> Estimate | None:
+    """
+    Return the share of a teacher's lead over the student alone that arrives in some students ([`share`]).
+
+    The teacher has a language model of its own for each VLM seed that it was read with. Its score is the mean over
+    them, and the interval covers the luck of such trainings. With one seed nothing is known of it.
+
+    Args:
+        record (`dict`): The content of `study.json`.
+        axes (`dict`): `teacher`, and how it is read.
+    """
+    own = own_record(record, axes)
+    lead = estimate([alone, beside(own, alone)], metric, [-1, 1])
+    found = share(student, alone, beside(own, student), metric, lead)
+    readings = towers_of(record, "teacher", axes["teacher"], axes.get("reading"), axes.get("language_model"))
+    scores = [score for tower in readings if (score := metric.of(tower)) is not None]
+    if found is None or lead is None or len(scores) < 2:
+        return found
+    # The share falls by itself over the lead with each unit that the teacher is better.
+    variance = (found.value / lead.value) ** 2 * np.var(scores, ddof=1) / len(scores)
+    return with_variance(found, float(variance), len(scores) - 1)
 
 
 def share(

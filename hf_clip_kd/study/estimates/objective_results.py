@@ -9,11 +9,9 @@ import numpy as np
 
 from ..cells.cells import Study
 from ..cells.metrics import QUESTION_PROBE, ZERO_SHOT, Metric
-from ..cells.towers import own_record
 from .equal_time import all_lengths, at_seconds, seconds_of
-from .lead import beside, share
+from .lead import share_of
 from .objectives import Group, Taught, difference, groups, line, several, slope
-from .outcomes import estimate
 from .power import LEVEL
 from .statistics import Estimate, holm
 
@@ -111,7 +109,11 @@ def asked(study: Study) -> list[tuple[str, Group, Metric]]:
 def untaught_share(study: Study, group: Group, cells: list[dict], metric: Metric) -> Estimate | None:
     """Return the share of a lead that an objective without a teacher reaches, that of the base's strongest teacher."""
     teacher = strongest(study, group, group.taught[several(group)[0]], metric)
-    return None if teacher is None else share_of(study, group, teacher, cells, group.alone, metric)
+    return (
+        None
+        if teacher is None
+        else share_of(study.record, group.axes | {"teacher": teacher}, cells, group.alone, metric)
+    )
 
 
 def untaught_results(study: Study, group: Group, metric: Metric) -> list[Result]:
@@ -149,7 +151,9 @@ def _result(study: Study, group: Group, objective: str, base: str, metric: Metri
         compared = fitted is not None and objective != base
         return Judged(
             difference(study, group, fitted, others, metric) if compared else None,
-            share_of(study, group, teacher, taught[teacher], alone, metric) if teacher and alone else None,
+            share_of(study.record, group.axes | {"teacher": teacher}, taught[teacher], alone, metric)
+            if teacher and alone
+            else None,
         )
 
     def timed(cells: list[dict]) -> list[dict] | None:
@@ -164,12 +168,3 @@ def _result(study: Study, group: Group, objective: str, base: str, metric: Metri
         judged(group.taught[base], group.alone),
         judged(others, timed(group.alone)),
     )
-
-
-def share_of(
-    study: Study, group: Group, teacher: str, cells: list[dict], alone: list[dict], metric: Metric
-) -> Estimate | None:
-    """Return the share of a teacher's lead over the student alone that arrives in some students ([`share`])."""
-    own = own_record(study.record, group.axes | {"teacher": teacher})
-    lead = estimate([alone, beside(own, alone)], metric, [-1, 1])
-    return share(cells, alone, beside(own, cells), metric, lead)

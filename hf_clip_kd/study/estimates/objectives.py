@@ -11,8 +11,8 @@ import numpy as np
 from ..cells.cells import AXES, Study, scores
 from ..cells.metrics import Metric
 from .outcomes import estimate
-from .slopes import draw_of_teachers, strength, widened, with_variance
-from .statistics import Estimate, slope_weights
+from .slopes import draw_of_teachers, strength, widened
+from .statistics import Estimate, slope_weights, with_variance
 
 SAME = tuple(axis for axis in AXES if axis not in ("teacher", "objective"))
 Taught = dict[str, list[dict]]

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from statistics import mean
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from ...hub.cards.markdown import Markdown, table
 from ..cells.cells import Study, Sweep, scores
 from ..cells.metrics import QUESTION_PROBE, ZERO_SHOT, Metric, signed
 from .outcomes import estimate
-from .statistics import CONFIDENCE, Estimate, slope_weights
+from .statistics import Estimate, slope_weights, with_variance
 
 MOST_SWEEPS = 6
 
@@ -96,23 +95,6 @@ def draw_of_teachers(x: np.ndarray, rest: np.ndarray, strengths: Sequence[str]) 
         return 0.0, 0
     between = sum(((rest[group] - rest[group].mean()) ** 2).sum() for group in groups) / freedom
     return float(between * (slope_weights(x) ** 2).sum()), freedom
-
-
-def with_variance(fit: Estimate, variance: float, freedom: int) -> Estimate:
-    """Return an estimate whose interval also covers an independent source of variance (Welch and Satterthwaite)."""
-    if not freedom or np.isnan(fit.low):
-        return fit
-    own = 0.0 if np.isnan(fit.error) else fit.error**2  # All seeds may be alike.
-    variances = np.array([own, variance])
-    varying = variances > 0
-    if not varying.any():
-        return fit
-    error = float(np.sqrt(variances.sum()))
-    freedoms = np.array([fit.freedom, freedom])[varying]
-    both = float(variances.sum() ** 2 / (variances[varying] ** 2 / freedoms).sum())
-    reach = stats.t.ppf((1 + CONFIDENCE) / 2, both) * error
-    p_value = float(2 * stats.t.sf(abs(fit.value) / error, both))
-    return replace(fit, low=fit.value - reach, high=fit.value + reach, p_value=p_value, error=error, freedom=both)
 
 
 def teachers_own_slope(study: Study, metric: Metric, against: Metric = ZERO_SHOT) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy import stats
@@ -224,3 +224,20 @@ def _weighted_ranks(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
     codes = np.unique(values, return_inverse=True)[1]
     tied = counts @ np.eye(codes.max() + 1)[codes]
     return (tied.cumsum(axis=1) - tied + (tied + 1) / 2)[:, codes]
+
+
+def with_variance(fit: Estimate, variance: float, freedom: int) -> Estimate:
+    """Return an estimate whose interval also covers an independent source of variance (Welch and Satterthwaite)."""
+    if not freedom or np.isnan(fit.low):
+        return fit
+    own = 0.0 if np.isnan(fit.error) else fit.error**2  # All seeds may be alike.
+    variances = np.array([own, variance])
+    varying = variances > 0
+    if not varying.any():
+        return fit
+    error = float(np.sqrt(variances.sum()))
+    freedoms = np.array([fit.freedom, freedom])[varying]
+    both = float(variances.sum() ** 2 / (variances[varying] ** 2 / freedoms).sum())
+    reach = stats.t.ppf((1 + CONFIDENCE) / 2, both) * error
+    p_value = float(2 * stats.t.sf(abs(fit.value) / error, both))
+    return replace(fit, low=fit.value - reach, high=fit.value + reach, p_value=p_value, error=error, freedom=both)

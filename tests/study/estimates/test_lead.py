@@ -7,7 +7,7 @@ from scipy import stats
 
 from hf_clip_kd.study.cells.cells import AXES, condition
 from hf_clip_kd.study.cells.metrics import BITS, QUESTION_PROBE, VQA, ZERO_SHOT
-from hf_clip_kd.study.estimates.lead import share, shares
+from hf_clip_kd.study.estimates.lead import share, share_of, shares
 from hf_clip_kd.study.estimates.outcomes import estimate
 from hf_clip_kd.study.report.meter_findings import about_lead
 from hf_clip_kd.study.report.meter_tables import lead_table
@@ -45,6 +45,26 @@ def test_the_interval_is_that_of_the_delta_method():
     reach = stats.t.ppf(0.975, 7) * stats.sem(line) / (teacher - alone).mean()
     assert found.value == pytest.approx(ratio)
     assert (found.high - ratio, ratio - found.low) == pytest.approx((reach, reach), rel=0.1)
+
+
+def test_the_interval_holds_the_luck_of_the_teachers_readings():
+    """A share of one half lies in 95 of 100 intervals, and hardly in 50 without that luck."""
+    rng = np.random.default_rng(0)
+    axes = {"teacher": "L", "reading": "trained", "language_model": "tiny"}
+    held = {True: 0, False: 0}
+    for _ in range(400):
+        alone = [cell | {"vqa": {"accuracy": (70 + rng.normal(0, 0.3)) / 100}} for cell in cells(range(5))]
+        student = [cell | {"vqa": {"accuracy": (80 + rng.normal(0, 0.3)) / 100}} for cell in cells(range(5))]
+        scores = (90 + rng.normal(0, 2, 5)) / 100
+        towers = [
+            {"kind": "teacher", "name": "L", "axes": axes | {"vlm_seed": seed}, "vqa": {"accuracy": score}}
+            for seed, score in enumerate(scores)
+        ]
+        blind = {"teachers": {"L": {"vqa": {"accuracy": scores.mean()}}}, "towers": []}
+        for known, record in ((True, blind | {"towers": towers}), (False, blind)):
+            found = share_of(record, axes, student, alone, VQA)
+            held[known] += found.low < 0.5 < found.high
+    assert 0.92 < held[True] / 400 < 0.98 and held[False] / 400 < 0.7
 
 
 @pytest.mark.parametrize("teacher", [[50.0, 50.1, 49.9], [30.0, 30.0, 30.0]], ids=["equal", "worse"])

@@ -108,6 +108,15 @@ def test_seeds_of_a_vlm_are_in_the_names():
     assert [str(cell).partition("tiny ")[2] for cell in plan.cells][:2] == ["seed 0", "seed 0 VLM seed 1"]
 
 
+def test_teachers_are_read_with_the_seed_of_each_student():
+    """`vlm_seed: null` leaves each student its own seed; its training is that of a study without `vlm_seeds`."""
+    plan = make_plan(vlm_seeds=[0], seeds=[0, 1, 2], cells=[{"teacher": "S", "vlm_seed": None}])
+    assert [cell.vlm_seed for cell in plan.cells] == [0, 1, 2]
+    assert [reader.vlm_seed for _, reader in plan.teachers] == [0, 1, 2]
+    usual = make_plan(seeds=[0, 1, 2], cells=[{"teacher": "S"}])
+    assert [measured.stages for measured in plan.cells.values()] == [m.stages for m in usual.cells.values()]
+
+
 def test_the_best_of_several_has_their_stages():
     readings = READINGS | {"best": {"best_of": ["trained", "last"]}}
     cells = [{"teacher": "S", "reading": ["trained", "last", "best"]}]
