@@ -155,7 +155,7 @@ def public_files(folder: Path) -> list[Path]:
     Return the files that [`push_folder`] pushes, in order of their names.
 
     Raises:
-        ValueError: There are none, or a link among them leads out of the folder.
+        ValueError: There are none, or a link among them leads out of the folder, or to a file that is not pushed.
     """
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix in PUBLIC)
     files = [path for path in paths if not any(map(_is_private, path.relative_to(folder).parts))]
@@ -164,12 +164,19 @@ def public_files(folder: Path) -> list[Path]:
             f"There is nothing to push in {str(folder)!r}: it has no config.json. It must be a folder that a recipe "
             "left behind. Pass its path."
         )
+    root = folder.resolve()
     for path in files:
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise ValueError(
-                f"{path} is a link to {path.resolve()}, outside of the folder. Only files of the folder itself are "
-                "pushed. Put a copy of the file in the place of the link, or delete the link."
-            )
+        target = path.resolve()
+        if not target.is_relative_to(root):
+            problem = "outside of the folder. Only files of the folder itself are pushed"
+        elif target.suffix != path.suffix or any(map(_is_private, target.relative_to(root).parts)):
+            problem = "which is another kind of file or never pushed. A link may lead to a file that is pushed, too"
+        else:
+            continue
+        raise ValueError(
+            f"{path} is a link to {target}, {problem}. Put a copy of the file in the place of the link, or delete the "
+            "link."
+        )
     return files
 
 

@@ -11,6 +11,7 @@ import pickle
 import re
 import tarfile
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,9 @@ def test_anchors_do_not_multiply(reader, tmp_path):
     path.write_text("losses: &a [*a]\n")
     with pytest.raises(ForeignFileError, match="or for themselves"):
         read_yaml(path, **WORDS) if reader == "plain" else parser(path).parse(["--config", str(path)])
+    path.write_text(f"losses:\n  - &a {'x' * 8000}\n" + "  - *a\n" * 2500)  # 26 kB stand for 20 MB.
+    with pytest.raises(ForeignFileError, match="or 16,000,000 letters"):
+        read_yaml(path, **WORDS) if reader == "plain" else parser(path).parse(["--config", str(path)])
     path.write_text("losses: &a {clip: 1.0}\nb: [*a, *a]\n")
     assert read_yaml(path, **WORDS) == {"losses": {"clip": 1.0}, "b": [{"clip": 1.0}] * 2}
 
@@ -178,6 +182,38 @@ def test_a_checkpoint_of_another_project_runs_nothing(protocol, tmp_path):
     assert not (tmp_path / "harm").exists()
 
 
+@pytest.mark.parametrize("reader", ["checkpoint", "folder", "open_clip"])
+def test_a_zip_bomb_in_the_place_of_weights_is_not_unpacked(reader, saved, tmp_path):
+    """A zip of 70 kB stands for 64 MB. Another has one part under many names."""
+    folder = copied(saved, tmp_path / "student")
+    (folder / "model.safetensors").unlink()
+    path = folder / "pytorch_model.bin"
+    torch.save({"a": torch.zeros(2**26, dtype=torch.uint8)}, tmp_path / "a.pt")
+    with zipfile.ZipFile(tmp_path / "a.pt") as plain, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        for part in plain.infolist():
+            packed.writestr(part.filename, plain.read(part))
+    assert path.stat().st_size < 2**17
+    read = {
+        "checkpoint": lambda: read_state_dict(path),
+        "folder": lambda: kd.load_clip(str(folder)),
+        "open_clip": lambda: kd.load_teacher(f"open_clip:ViT-B-32//{path}"),
+    }
+    with pytest.raises(ValueError, match=r"would unpack to 67,\d{3},\d{3} bytes from \d{5,6}"):
+        read[reader]()
+
+
+def test_nothing_else_of_the_package_opens_a_zip():
+    """`datasets` unpacks zips of pictures into its cache, which the page calls trusted."""
+    package = Path(kd.__file__).parent
+    found = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if re.search(r"zipfile|unpack_archive|np\.load\(|torch\.load\(", path.read_text(encoding="utf-8"))
+    }
+    # The second reads a file of the package itself.
+    assert found == {"models/zip_bombs.py", "data/shapes/drawn.py", "export/importing/weights.py"}
+
+
 def test_code_of_a_folder_runs_on_demand_alone(saved, tmp_path):
     folder = copied(saved, tmp_path / "student")
     (folder / "code.py").write_text(f"open({str(tmp_path / 'harm')!r}, 'w')\n")
@@ -210,6 +246,27 @@ def test_a_link_out_of_the_folder_is_not_pushed(saved, tmp_path):
     (folder / "notes.json").unlink()
     (folder / "notes.json").symlink_to(folder / "config.json")
     assert folder / "notes.json" in public_files(folder)
+
+
+@pytest.mark.parametrize(
+    ("link", "target"),
+    [
+        ("notes.json", "trainer_state.json"),
+        ("notes.json", "samples/a.json"),
+        ("notes.json", ".token.json"),
+        ("notes.json", "optimizer.pt"),
+        ("notes.safetensors", "config.json"),  # Tensors are not searched for tokens.
+        ("notes.safetensors", "losses.safetensors"),
+    ],
+)
+def test_a_link_to_a_file_that_is_not_pushed_is_not_pushed(link, target, saved, tmp_path):
+    folder = copied(saved, tmp_path / "student")
+    (folder / "samples").mkdir()
+    if not (folder / target).exists():
+        (folder / target).write_text("{}")
+    (folder / link).symlink_to(folder / target)
+    with pytest.raises(ValueError, match=rf"{link} is a link to .*{target}, which is another kind.*Put a copy"):
+        public_files(folder)
 
 
 @pytest.mark.parametrize(
