@@ -86,6 +86,16 @@ def test_cards_of_a_study_that_has_not_run_are_refused(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_study_of_a_later_version_is_not_gone_on_with(tmp_path):
+    path = write_study(tmp_path, **SMALL)
+    (tmp_path / "out").mkdir()
+    for text, words in (('{"format_version": 3}', "it is a study of the format version 3"), ("{", "Delete it")):
+        (tmp_path / "out/study.json").write_text(text)
+        with pytest.raises(ValueError, match=f"study.json.*{words}"):
+            study.main(["--config", str(path)])
+        assert [(file.name, file.read_text()) for file in (tmp_path / "out").iterdir()] == [("study.json", text)]
+
+
 # ---- The whole way ----
 
 

@@ -71,6 +71,15 @@ def test_a_damaged_mark(tmp_path, mark):
     assert why_incomplete(tmp_path) == f"its {MARK} is damaged"
 
 
+def test_a_mark_of_a_later_version_is_not_taken_for_a_damaged_one(tmp_path):
+    """A later version may name its fields otherwise."""
+    (tmp_path / "checkpoint-1").mkdir()
+    (tmp_path / "checkpoint-1" / MARK).write_text('{"format_version": 3}')
+    with pytest.raises(ValueError, match=f"{MARK}: it is a checkpoint of the format version 3.*pip install -U"):
+        last_complete(tmp_path)
+    assert names(tmp_path) == ["checkpoint-1"]
+
+
 @pytest.mark.parametrize("damage", ["missing", "cut"])
 @pytest.mark.parametrize("name", STATE_FILES)
 def test_torn_checkpoint_is_named_and_moved_aside(killed, name, damage, caplog):
