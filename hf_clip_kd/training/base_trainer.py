@@ -8,6 +8,7 @@ from accelerate.utils import send_to_device
 from transformers import Trainer
 
 from ..hub.run import check_run
+from ..recipe_io.worker_deaths import explained_worker_death
 from .agreement import check_agreement, settings
 from .checkpoints import Checkpoints
 from .distributed import min_over_ranks
@@ -28,7 +29,6 @@ from .stopping import StopOnSignal
 from .stream_place import StreamPlace
 from .throughput import MetricsWriter, Throughput
 from .trainer_arguments import check_optimizer
-from .worker_deaths import explained_worker_death
 
 
 class BaseTrainer(Trainer):
@@ -220,7 +220,7 @@ class BaseTrainer(Trainer):
         Callbacks hear of all together. Raises a ValueError if there is nothing to evaluate.
         """
         self._memory_tracker.start()
-        with self.peers.watching(), self.ema.in_place():
+        with self.peers.watching(), explained_worker_death(), self.ema.in_place():
             metrics = measure(self, eval_dataset, ignore_keys, metric_key_prefix)
             self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         self._memory_tracker.stop_and_update_metrics(metrics)
