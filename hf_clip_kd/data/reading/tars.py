@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import io
+import lzma
 import os
 import tarfile
 from collections.abc import Iterator
@@ -17,6 +21,12 @@ MAX_MEMBER = 2**28
 
 _MAX_SIZE = 2**36  # A larger size is damage. `tarfile` would search for the end of such a file for hours.
 _BUFFER = 2**18
+_PACKED = {
+    b"\x1f\x8b\x08": lambda file: gzip.GzipFile(fileobj=file),
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ": lzma.LZMAFile,
+    b"\x5d\x00\x00\x80": lzma.LZMAFile,
+}
 OBJECTS = ("json", "jsn", "mp", "msg", "cbor")
 """Endings of files in tars that hold objects of any form."""
 
@@ -54,6 +64,29 @@ class _Header(tarfile.TarInfo):
             raise tarfile.ReadError(f"{error}, where a file or the end should be") from error
 
 
+class Joined(io.RawIOBase):
+    """A file whose first bytes were read already. A stream cannot go back."""
+
+    def __init__(self, start: bytes, file: BinaryIO):
+        self.start, self.file = start, file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray) -> int:
+        data, self.start = self.start[: len(buffer)], self.start[len(buffer) :]
+        data = data or self.file.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _unpacked(file: BinaryIO) -> BinaryIO:
+    """Return the content of a tar that may be packed. `tarfile` unpacks 256 kB at once, which may be gigabytes."""
+    start = file.read(tarfile.BLOCKSIZE)
+    joined = io.BufferedReader(Joined(start, file), _BUFFER)
+    return next((read(joined) for mark, read in _PACKED.items() if start.startswith(mark)), joined)
+
+
 def read_tar(file: BinaryIO, name: str) -> Iterator[dict[str, Any]]:
     """Yield the samples of one tar: neighbouring files that share the name up to the first dot.
 
@@ -70,7 +103,7 @@ def read_tar(file: BinaryIO, name: str) -> Iterator[dict[str, Any]]:
     """
     row, count, size = None, 0, 0
     try:
-        with tarfile.open(fileobj=file, mode="r|*", tarinfo=_Header, bufsize=_BUFFER) as archive:
+        with tarfile.open(fileobj=_unpacked(file), mode="r|", tarinfo=_Header, bufsize=_BUFFER) as archive:
             for member in archive:
                 archive.members = []  # `tarfile` would keep every header in memory.
                 if member.size > _MAX_SIZE:
