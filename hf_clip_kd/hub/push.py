@@ -12,6 +12,8 @@ from huggingface_hub import CommitOperationAdd, HfApi, RepoUrl, get_token
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import validate_repo_id
 
+from ..recipe_io.tokens import holds_token, without_tokens
+
 logger = logging.getLogger(__name__)
 # The client's HTTP library logs each address. Addresses for large files are signed: whoever has one may write.
 logging.getLogger("httpx2").setLevel(logging.WARNING)
@@ -35,7 +37,6 @@ PRIVATE = (
     "trainer_state.json",
 )
 BINARY = (".safetensors", ".onnx", ".data", ".png")
-SECRET = re.compile(rb"\bhf_[A-Za-z0-9]{30,}")
 CACHE = "cache.json"
 
 
@@ -189,14 +190,9 @@ def _is_private(part: str) -> bool:
     return any(fnmatch.fnmatch(part, pattern) for pattern in PRIVATE)
 
 
-def holds_token(data: bytes, token: str | None = None) -> bool:
-    """Return whether `data` holds a token of the Hub, or the one that pushes."""
-    return SECRET.search(data) is not None or (token is not None and token.encode() in data)
-
-
 def _refuse_secrets(files: list[Path], token: str | None) -> None:
     for path in files:
-        if path.suffix not in BINARY and holds_token(path.read_bytes(), token):
+        if path.suffix not in BINARY and holds_token(path.read_text(encoding="utf-8", errors="replace"), token):
             raise ValueError(
                 f"{path} holds a token, which everybody could read there. Nothing was pushed. Delete the token in "
                 "that file, and give it by HF_TOKEN or `hf auth login` from now on."
@@ -233,11 +229,7 @@ def _reason(error: Exception, token: str | None) -> str:
     cause = None if isinstance(error, HfHubHTTPError) else error.__cause__
     errors = [error] if cause is None else [error, cause]
     told = ": ".join(f"{type(e).__name__}: {' '.join(str(e).split())}".rstrip(".: ") for e in errors)
-    told = re.sub(r" For more information check: \S+", "", told)
-    # The token, and its form in an error that shows a header.
-    for form in (token, repr(token)[1:-1]) if token else ():
-        told = told.replace(form, "<token>")
-    return SECRET.sub(b"<token>", told.encode()).decode()
+    return without_tokens(re.sub(r" For more information check: \S+", "", told), token)
 
 
 def _advice(error: Exception) -> str:
