@@ -11,6 +11,7 @@ import llava_runs
 import pytest
 import torch
 from checkpointed_runs import assert_same, make_run, names
+from full_disk import DiskFull
 from miniature import STEPS, Pairs, Teacher, logs, make_args, make_clip
 from transformers import TrainerCallback
 
@@ -286,18 +287,6 @@ def test_differences_are_named_by_their_place():
 
 
 # ---- A full disk ----
-
-
-class DiskFull(TrainerCallback):
-    """No file can grow beyond `size` from step `first` to step `last`."""
-
-    def __init__(self, size, first=2, last=3):
-        self.size, self.first, self.last = size, first, last
-
-    def on_step_begin(self, args, state, control, **kwargs):
-        full = self.first <= state.global_step + 1 <= self.last
-        hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-        resource.setrlimit(resource.RLIMIT_FSIZE, (self.size if full else hard, hard))
 
 
 @pytest.fixture
