@@ -66,7 +66,7 @@ def survival_table(folder: str | Path) -> str:
 
 
 def soak_figure(folder: Path) -> str:
-    """Return the figure that `make soak` has drawn into a folder of pages, for dark pages and phones too, or nothing."""
+    """Return the figure that `make soak` has drawn beside the pages, for dark ones and phones too, or nothing."""
     if not (folder / f"{FIGURE}.svg").is_file():
         return ""
     dark, narrow = "(prefers-color-scheme: dark)", "(max-width: 600px)"
