@@ -141,7 +141,9 @@ def crash(context, folder, name, kills, seed):
             else:
                 moment = chance.uniform(0, seconds)
                 doing = life.kill_after(chance, moment)
-                if doing is None:  # The first life was slower, since it made the caches of the libraries.
+                if (
+                    doing is None and full_at is None
+                ):  # The first life was slower, since it made the caches of the libraries.
                     seconds = max(0.2, 0.8 * moment)
             if doing is None:
                 break

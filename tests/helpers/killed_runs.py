@@ -131,7 +131,7 @@ def digest_on_disk(run, folder):
     logs = [entry for entry in map(json.loads, lines) if "loss" in entry]
     steps = [entry["step"] for entry in logs]
     assert steps == [*range(1, run.state.global_step + 1)], f"metrics.jsonl has the steps {steps}"
-    told = [[entry[name] for name in ("loss", "grad_norm", "learning_rate")] for entry in logs]
+    told = [[entry.get(name) for name in ("loss", "grad_norm", "learning_rate")] for entry in logs]
     log = hashlib.sha256(repr(told).encode()).hexdigest()
     return f"{hash_files(folder / f'checkpoint-{STEPS}', '*.safetensors')} {log}"
 

@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 import made_up_study as made_up
-import psutil
 import pytest
 import yaml
+from killed_study import kill_family
 from tiny_study import TINY, write_study
 
 from hf_clip_kd.hub.cards import render_card
@@ -105,14 +105,6 @@ def start(path, **options):
     return subprocess.Popen([sys.executable, str(STUDY), "--config", str(path)], cwd=ROOT, env=environment, **options)
 
 
-def kill_all(process):
-    """Kill the runner and all that it has started, as a power cut does."""
-    family = [process, *psutil.Process(process.pid).children(recursive=True)]
-    for member in family:
-        member.kill()
-    process.wait()
-
-
 def results(folder):
     """All JSONs of a study, without what is measured with a clock and where it lies."""
     study = json.loads((folder / "study.json").read_text())
@@ -143,7 +135,7 @@ def test_a_study_that_is_killed_and_started_again_gives_the_same_jsons(tmp_path)
 
     path = write_study(tmp_path / "killed", **SMALL)
     # A machine's speed must not decide what is under way when the end comes: the stages that are done do.
-    for done, end in ((3, kill_all), (6, kill_all), (9, lambda process: process.send_signal(signal.SIGTERM))):
+    for done, end in ((3, kill_family), (6, kill_family), (9, lambda process: process.send_signal(signal.SIGTERM))):
         process = start(path)
         while len(list((tmp_path / "killed/out/stages").glob("*/stage.json"))) < done:
             assert process.poll() is None
