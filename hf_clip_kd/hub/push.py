@@ -156,7 +156,7 @@ def public_files(folder: Path) -> list[Path]:
     Return the files that [`push_folder`] pushes, in order of their names.
 
     Raises:
-        ValueError: There are none, or a link among them leads out of the folder, or to a file that is not pushed.
+        ValueError: There are none. Or a link among them leads out of the folder, or to a file that is not pushed.
     """
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix in PUBLIC)
     files = [path for path in paths if not any(map(_is_private, path.relative_to(folder).parts))]

@@ -10,12 +10,16 @@ _VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 
 def holds_token(text: str, token: str | None = None) -> bool:
-    """Return whether a text holds a token of the Hub: by its form, as that of the environment, or as `token`."""
+    """Return whether a text holds a token of the Hub, as [`without_tokens`] finds it."""
     return without_tokens(text, token) != text
 
 
 def without_tokens(text: str, token: str | None = None) -> str:
-    """Return a text with `<token>` in the place of every token of the Hub; `token` is another that is known."""
+    """
+    Return a text with `<token>` in the place of every token of the Hub.
+
+    Tokens are known by their form, as those of the environment, and as `token`.
+    """
     for known in (token, *(os.environ.get(name, "").strip() for name in _VARIABLES)):
         # The second form is that of an error which shows a header.
         for form in (known, repr(known)[1:-1]) if known else ():

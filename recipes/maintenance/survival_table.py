@@ -20,7 +20,7 @@ MARKED = re.compile(r"(<!-- survival -->\n)(.*?)(<!-- end of survival -->)", re.
 SOAK = re.compile(r"(<!-- soak -->\n)(.*?)(<!-- end of soak -->)", re.DOTALL)
 FIGURE = "figures/soak"
 COLUMNS = {"what": str, "tried": int, "lost": int, "hangs": int | None, "crashes": int | None, "command": str}
-# What only tests show. Each has a number of cases and no rare ones, so a run of the tests is all of it.
+# Rows that only tests show. Each has a few cases and no rare ones, so a run of the tests is all of it.
 TESTS = {
     "a rank that is killed, stopped or fails, or loses a worker": "tests/training/test_peers.py",
     "processes that disagree": "tests/training/test_agreement.py",

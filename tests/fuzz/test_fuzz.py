@@ -1,4 +1,4 @@
-"""Damaged files are read right, or refused in a sentence: more than 200 of them, and all that once were not."""
+"""Damaged files are read right, or refused in a sentence: more than 200, and all that once were not."""
 
 import resource
 import signal

@@ -38,7 +38,7 @@ class Watched:
             rotate(*args)
 
         checkpoints.rotate = self._within("rotating", slowly)
-        pushing._push_checkpoint = self._within("pushing", pushing._push_checkpoint)  # in the thread of the push
+        pushing._push_checkpoint = self._within("pushing", pushing._push_checkpoint)
 
     def _within(self, phase, function):
         def watched(*args, **kwargs):

@@ -3,9 +3,9 @@ Kill trainings and recipes at random moments until each comes to its end, and co
 
     python tests/survival/kills.py --kills 1000
 
-writes outputs/survival/kills.json. A row tells the kills of a kind of work, the phases that they struck in, and the
-runs that were lost or ended otherwise. These stay in outputs/survival/lost. `make kills N=1000` sets the paths. With
-`--only` the JSON stays as it is.
+writes outputs/survival/kills.json. A row counts the kills of a kind of work, and the phases that they struck in.
+It also counts the runs that were lost or ended otherwise. These stay in outputs/survival/lost. The JSON stays as it is
+with `--only`. `make kills N=1000` sets the paths.
 """
 
 import argparse

@@ -4,8 +4,8 @@ Train for very many steps as a long run does, and watch memory, open files and t
     python tests/survival/soak.py --steps 20000
 
 writes outputs/survival/soak.json, a row for each quantity, the readings beside it, and the figure docs/figures/soak.
-Fewer than 20,000 steps write nothing. In a second run a worker is killed now and then; it must end in words that say
-so, and go on when it is started again. The command ends in an error where something grew or was lost.
+Fewer than 20,000 steps write nothing. A second run loses a worker now and then. It must end in words that say so,
+and go on when it is started again. The command ends in an error where something grew or was lost.
 `make soak STEPS=20000` sets the paths.
 """
 
@@ -36,8 +36,8 @@ ROOT = Path(__file__).parents[2]
 OUTPUT, FIGURES = ROOT / "outputs/survival", ROOT / "docs/figures"
 WORKERS, READINGS, STEPS = 2, 200, 20_000
 # Largest changes between the second and the last quarter of a run.
-# Other programs disturb the time of a step. So it is the time of the processor: of the fastest step in each reading,
-# and of the median, which tells of steps that are slow now and then.
+# Other programs disturb the time of a step. So it is the time of the processor, of the fastest step in each reading.
+# The median tells of steps that are slow now and then.
 ALLOWED = {
     "memory of the main process": 0.02,
     "memory of the workers": 0.02,

@@ -47,7 +47,7 @@ def test_a_row_counts_phases_and_hangs(kills):
 
 @pytest.mark.slow
 def test_a_few_kills_of_one_work(tmp_path):
-    """With `--only` the published JSON stays as it is."""
+    """The published JSON stays as it is with `--only`."""
     published = ROOT / "outputs/survival/kills.json"
     before = published.read_bytes() if published.is_file() else None
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests/helpers'}", "TMPDIR": str(tmp_path)}

@@ -117,7 +117,7 @@ def read_tar(file: BinaryIO, name: str) -> Iterator[dict[str, Any]]:
                         yield row
                         count += 1
                     row, size = {"__key__": key, "__url__": name, ERROR: None}, 0
-                # Of many small files in a sample, the headers and names take the memory.
+                # Headers and names take the memory if a sample has many small files.
                 size += tarfile.BLOCKSIZE + member.size
                 if size > MAX_MEMBER:
                     row = {name: value for name, value in row.items() if name in ("__key__", "__url__")}
