@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from cache_world import rows, teacher, writer
 from chat_tokenizers import chat_tokenizer
+from checkpointed_runs import make_run
 from foreign_files import READERS, VQA, data_of
 from llava_runs import make_model, make_rows
 from made_up_reader import spelling_reader, with_questions
@@ -310,6 +311,22 @@ def read_checkpoint(folder):
     return None if found is None else (found.name, read_run(found), has_optimizer(found))
 
 
+def write_resumable(folder):
+    def make(made):
+        make_run(made, ema_decay=0.9, max_steps=3).train()
+        for step in (1, 3):
+            shutil.rmtree(made / f"checkpoint-{step}")
+
+    made_once("resumable", folder, make)
+
+
+def resume(folder):
+    """Train the last step again, with all that the checkpoint holds."""
+    run = make_run(folder, ema_decay=0.9, max_steps=3)
+    run.train(resume_from_checkpoint="auto")
+    return run.state.global_step, [values.tolist() for values in run.model.state_dict().values()]
+
+
 def write_run(name):
     return lambda folder: shutil.copytree(ROOT / "model_cards/runs" / name, folder, dirs_exist_ok=True)
 
@@ -456,6 +473,7 @@ KINDS |= {
     "teacher cache of answers": Kind("teacher caches", write_answers, read_all_of_a_cache, checked=True),
     "feature cache": Kind("feature caches", write_features, read_features, checked=True, by_folder=True),
     "checkpoints": Kind("checkpoints", write_checkpoint, read_checkpoint),
+    "checkpoint, resumed": Kind("checkpoints", write_resumable, resume, by_folder=True, slow=True, spared=(".jsonl",)),
     "log": Kind("results, studies and cards", write_log, lambda folder: read_written_lines(folder / METRICS_NAME)),
     "card": Kind("results, studies and cards", write_run("demo_distilled"), render_card),
     "card of a LLaVA": Kind("results, studies and cards", write_run("vlm_demo_distilled"), render_card),
