@@ -118,7 +118,7 @@ def read_picture(folder):
     try:
         image = decode_image(path.read_bytes())
     except BrokenImageError as error:
-        raise ValueError(f"{path}: {error}, and the collator names the row") from error
+        raise ValueError(f"{path}: {error}. A collator names the row and goes on. Repair it.") from error
     assert image.mode == "RGB" and np.asarray(image).shape == (image.height, image.width, 3)
     assert image.width * image.height <= MAX_PIXELS
     return image.size, image.tobytes()
@@ -366,10 +366,10 @@ def write_answers(folder):
     made_once("answers", folder, lambda made: writer(made, teacher(), with_questions(rows()), **options).write())
 
 
-def read_all_of_a_cache(folder):
-    """Read each number of a cache with all that it holds."""
+def read_all_of_a_cache(folder, request=None):
+    """Read each number of a cache with all that it holds, or with what a request asks for."""
     found = kd.TeacherCache(folder)
-    found.prepare(found.stored)
+    found.prepare(request or found.stored)
     places = list(range(len(found)))
     return repr([found.images(places, [0] * len(places)), found.texts(places, [0] * len(places))])
 
@@ -451,10 +451,18 @@ KINDS |= {
         "tables of images and captions", write_parquet, partial(read_rows, "a.parquet"), whole=True
     ),
     "rows of a folder with a CSV": Kind(
-        "tables of images and captions", write_table("metadata.csv", ","), partial(read_rows, ""), spared=(".png",)
+        "tables of images and captions",
+        write_table("metadata.csv", ","),
+        partial(read_rows, ""),
+        by_folder=True,
+        spared=(".png",),
     ),
     "rows of a folder with JSON lines": Kind(
-        "tables of images and captions", write_table("metadata.jsonl"), partial(read_rows, ""), spared=(".png",)
+        "tables of images and captions",
+        write_table("metadata.jsonl"),
+        partial(read_rows, ""),
+        by_folder=True,
+        spared=(".png",),
     ),
     "student folder": Kind("models and their weights", write_student, read_student, by_folder=True, slow=True),
     "LLaVA folder": Kind("models and their weights", write_llava, read_llava, by_folder=True, slow=True),
@@ -470,7 +478,9 @@ KINDS |= {
     ),
     "teacher cache": Kind("teacher caches", write_cache, read_cache, whole=True, checked=True),
     "teacher cache of several layers": Kind("teacher caches", write_layers, read_all_of_a_cache, checked=True),
-    "teacher cache of answers": Kind("teacher caches", write_answers, read_all_of_a_cache, checked=True),
+    "teacher cache of answers": Kind(
+        "teacher caches", write_answers, partial(read_all_of_a_cache, request=requested("reader")), checked=True
+    ),
     "feature cache": Kind("feature caches", write_features, read_features, checked=True, by_folder=True),
     "checkpoints": Kind("checkpoints", write_checkpoint, read_checkpoint),
     "checkpoint, resumed": Kind("checkpoints", write_resumable, resume, by_folder=True, slow=True, spared=(".jsonl",)),

@@ -21,8 +21,8 @@ SECONDS = 60
 CRASHES = Path(__file__).parents[1] / "fuzz/crashes"
 # Words with which an error tells its reader what to do.
 _FIX = re.compile(
-    r"(^|[.,;:] |\b[Oo]r |\band )(Add|Call|Check|Convert|Correct|Cut|Delete|Did you mean|Download|Evaluate|Export|"
-    r"Give|Install|Leave|Load|Make|Move|Name|Pass|Put|Remove|Repair|Restore|Resume|Run|Save|Say|See|Set|Take|Train|"
+    r"(^|[.,;:] |\b[Oo]r |\band )(Add|Call|Check|Compare|Convert|Correct|Cut|Delete|Did you mean|Download|Evaluate|Export|"
+    r"Give|Install|Leave|Load|Make|Move|Name|Pass|Put|Read|Remove|Rename|Repair|Restore|Resume|Run|Save|Say|See|Set|Take|Train|"
     r"Unpack|Use|Write)\b",
     re.IGNORECASE,
 )

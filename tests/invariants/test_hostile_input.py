@@ -30,7 +30,7 @@ import hf_clip_kd as kd
 from hf_clip_kd.data.reading.images import BrokenImageError, BrokenImages, decode_image
 from hf_clip_kd.data.reading.tars import ERROR, read_tar
 from hf_clip_kd.export.importing.weights import read_state_dict
-from hf_clip_kd.hub.cards import render_card
+from hf_clip_kd.hub.cards import write_card
 from hf_clip_kd.hub.cards.markdown import environment
 from hf_clip_kd.hub.push import check_push, public_files
 from hf_clip_kd.recipe_io.foreign import ForeignFileError, read_yaml
@@ -335,7 +335,7 @@ def test_words_of_others_are_no_template(folder):
 def test_words_of_others_are_text_in_a_card(tmp_path):
     run = make_run(tmp_path / "run", dataset_name=EVIL, label_template=EVIL, output_dir="x")
     write_scores(tmp_path / "run", **{EVIL: 0.5})
-    card = render_card(run, name=EVIL, compare={EVIL: run})
+    card = write_card(run, name=EVIL, compare={EVIL: run}).read_text()
     assert card.count("__class") > 3 and is_text(as_html(card.split("\n---\n", 1)[1]))
 
 
