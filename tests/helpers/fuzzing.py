@@ -21,9 +21,9 @@ SECONDS = 60
 CRASHES = Path(__file__).parents[1] / "fuzz/crashes"
 # Words with which an error tells its reader what to do.
 _FIX = re.compile(
-    r"(^|[.,;:] |\b[Oo]r |\band )(Add|Call|Check|Compare|Convert|Correct|Cut|Delete|Did you mean|Download|Evaluate|Export|"
-    r"Give|Install|Leave|Load|Make|Move|Name|Pass|Put|Read|Remove|Rename|Repair|Restore|Resume|Run|Save|Say|See|Set|Take|Train|"
-    r"Unpack|Use|Write)\b",
+    r"(^|[.,;:] |\b[Oo]r |\band )(Add|Call|Check|Compare|Convert|Correct|Cut|Delete|Did you mean|Download|Evaluate|"
+    r"Export|Give|Install|Leave|Load|Make|Move|Name|Pass|Put|Read|Remove|Rename|Repair|Restore|Resume|Run|Save|Say|"
+    r"See|Set|Take|Train|Unpack|Use|Write)\b",
     re.IGNORECASE,
 )
 # Words of a row in the place of what was lost.
