@@ -21,7 +21,7 @@ logging.getLogger("httpx2").setLevel(logging.WARNING)
 # Kinds of files that others can use; pickles, logs and states of an optimizer are not among them.
 PUBLIC = (".json", ".safetensors", ".md", ".yaml", ".jinja", ".txt", ".model", ".py", ".onnx", ".data", ".png")
 # Files that belong to the run and not to its result. `losses.safetensors` (heads, learned scales), the average and
-# `trainer_state.json` serve to resume here. A bad batch helps to find an error. `samples` belong to the benchmark.
+# all states serve to resume here. A bad batch helps to find an error. `samples` belong to the benchmark.
 PRIVATE = (
     ".*",
     "_*",
@@ -35,9 +35,13 @@ PRIVATE = (
     "losses.safetensors",
     "ema*.safetensors",
     "trainer_state.json",
+    "checkpoint.json",
+    "stream_state_*",
 )
 BINARY = (".safetensors", ".onnx", ".data", ".png")
 CACHE = "cache.json"
+# Parts of a name that git allows in no branch.
+_NO_BRANCH = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|^[./-]|[/.]$|\.lock(/|$)|^@?$")
 
 
 class PushError(ValueError):
@@ -202,6 +206,8 @@ def _refuse_secrets(files: list[Path], token: str | None) -> None:
 def _open(api: HfApi, repo_id: str, repo_type: str, private: bool | None, revision: str | None) -> RepoUrl:
     """Return the repository and its branch, created if missing, after a check of the right to write."""
     validate_repo_id(repo_id)
+    if revision is not None and _NO_BRANCH.search(revision):
+        raise ValueError(f"the revision {revision!r} is no name of a branch. Give another, such as `next` or `v1.0`")
     place = api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True)
     # `create_repo` does not report a repository that one may only read.
     api.auth_check(place.repo_id, repo_type=repo_type, write=True)

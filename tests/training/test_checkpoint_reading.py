@@ -34,7 +34,7 @@ def test_a_file_of_the_right_size_that_cannot_be_read_is_told(name, saved, tmp_p
     folder = shutil.copytree(saved, tmp_path / "run")
     path = folder / "checkpoint-2" / name
     path.write_bytes(b"\0" * 64 + path.read_bytes()[64:])
-    with pytest.raises(ValueError, match=r"checkpoint-2.*(Restore its files, or resume|Restore it, or make it anew)"):
+    with pytest.raises(ValueError, match=r"checkpoint-2.*(Restore its files, or resume|get it again)"):
         make_run(folder, ema_decay=0.9, max_steps=3).train(resume_from_checkpoint="auto")
 
 
