@@ -151,8 +151,9 @@ def crash(context, folder, name, kills, seed):
         codes = Launch(context, name, run).join()
         if codes != [0] * work.processes:
             lost.append(f"{run} ended with {codes} after {struck[-8:]}, seed {seed}")
-        elif digests(run, work.processes) != expected:
-            lost.append(f"{run} ended otherwise after {struck[-8:]}, seed {seed}")
+        elif (found := digests(run, work.processes)) != expected:
+            parts = {part.split("=")[0] for part in {*" ".join(found).split()} ^ {*" ".join(expected).split()}}
+            lost.append(f"{run} ended otherwise after {struck[-8:]} in {sorted(parts)}, seed {seed}")
         elif work.phases and not (run / f"checkpoint-{STEPS}" / "checkpoint.json").is_file():
             lost.append(f"{run} has no last checkpoint after {struck[-8:]}, seed {seed}")
         elif list(run.glob("torn-*")):

@@ -133,16 +133,16 @@ def digest_on_disk(run, folder):
     assert steps == [*range(1, run.state.global_step + 1)], f"metrics.jsonl has the steps {steps}"
     told = [[entry.get(name) for name in ("loss", "grad_norm", "learning_rate")] for entry in logs]
     log = hashlib.sha256(repr(told).encode()).hexdigest()
-    return f"{hash_files(folder / f'checkpoint-{STEPS}', '*.safetensors')} {log}"
+    return f"checkpoint={hash_files(folder / f'checkpoint-{STEPS}', '*.safetensors')} log={log}"
 
 
 def digest_on_hub(repo_id, folder):
     """
-    Hash the files at the head of a repository. Its name and that of the folder count as any other.
+    Hash each file at the head of a repository. Its name and that of the folder count as any other.
 
     Refuse a history in which a commit comes twice, or an earlier one later. A kill may leave a checkpoint out.
     """
-    hub, found = HfApi(), hashlib.sha256()
+    hub, found = HfApi(), []
     titles = [commit.title for commit in hub.list_repo_commits(repo_id)][:-1]  # The first made the repository.
     steps = [int(title.rpartition(" ")[2]) for title in titles if title.startswith("Training in progress, step ")]
     ends = len(titles) - len(steps)  # There is none if the end brings nothing new.
@@ -154,8 +154,8 @@ def digest_on_hub(repo_id, folder):
         data = Path(hub.hf_hub_download(repo_id, file)).read_bytes()
         for own in (repo_id, repo_id.partition("/")[2], str(folder)):
             data = data.replace(own.encode(), b"OWN")
-        found.update(file.encode() + data)
-    return found.hexdigest()
+        found.append(f"hub/{file}={hashlib.sha256(data).hexdigest()}")
+    return " ".join(found)
 
 
 # ---- Recipes ----
@@ -183,7 +183,8 @@ def caching(folder):
     data = ["--dataset_name", "shapes", "--max_train_samples", 96, "--shard_size", 8]
     recipe("cache_teacher", *flags, *data)
     # recipe.yaml names its own output.
-    return hash_files(folder / "cache", "*.safetensors") + hash_files(folder / "cache", "cache.json")
+    found = {pattern: hash_files(folder / "cache", pattern) for pattern in ("*.safetensors", "cache.json")}
+    return " ".join(f"{pattern}={hashed}" for pattern, hashed in found.items())
 
 
 def evaluating(folder):
@@ -258,7 +259,9 @@ def train(work, make, folder, rank, full_at, changes):
         step, size = full_at
         run.add_callback(DiskFull(size, step + 1, step + 2))
     run.train(resume_from_checkpoint="auto")
-    found = [digest(run), digest_on_disk(run, folder)] if rank == 0 else [digest(run)]
+    found = [f"run={digest(run)}"]
+    if rank == 0:
+        found.append(digest_on_disk(run, folder))
     if run.args.push_to_hub:
         run.push_to_hub()
         found.append(digest_on_hub(run.args.hub_model_id, folder))

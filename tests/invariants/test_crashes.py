@@ -29,5 +29,5 @@ def test_the_kills_strike_in_all_phases():
 @pytest.mark.parametrize("name", WORK)
 def test_forty_kills(context, hub, name, tmp_path):
     struck, lost = crash(context, tmp_path, name, SHARES[name], seed=SEEDS[name])
-    assert lost == []
+    assert lost == [], "\n".join(lost)
     assert len(struck) == SHARES[name]
