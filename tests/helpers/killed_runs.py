@@ -220,7 +220,7 @@ def live(name, folder, rank, processes, port, full_at=None, changes=None):
     multiprocessing.set_start_method("fork", force=True)  # dataloader workers are forked outside of a forkserver
     os.setpgid(0, 0)  # its dataloader workers are killed with it
     # No word can be written to a full disk, and `print` would say so.
-    log = os.open(folder / "log.txt" if full_at is None else os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    log = os.open(folder / "output.log" if full_at is None else os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1), os.dup2(log, 2)
     if processes > 1:
         os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
