@@ -19,6 +19,7 @@ from itertools import chain
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from torch.utils.data import ConcatDataset
 
 import hf_clip_kd as kd
@@ -32,6 +33,7 @@ from hf_clip_kd.recipe_io.processes import process_state
 from hf_clip_kd.teachers.cache.manifest import drop_alpha
 from hf_clip_kd.teachers.cache.sample_id import probe
 from hf_clip_kd.teachers.reader import Reader, load_readers
+from hf_clip_kd.training.agreement import working_together
 
 logger = logging.getLogger(__name__)
 
@@ -136,6 +138,12 @@ def main(argv: list[str] | None = None) -> kd.TeacherCache:
     (args,) = parser.parse(argv)
     state = process_state()
     logging.basicConfig(format="%(message)s", level=logging.INFO if state.is_main_process else logging.ERROR)
+    with working_together(args):
+        return write(parser, args, state)
+
+
+def write(parser: RecipeParser, args: CacheArguments, state: PartialState) -> kd.TeacherCache:
+    """Write the cache together with the other processes, and return it."""
     if state.is_main_process:
         check_run(args, args.output_dir, repo_type="dataset")
     teacher = kd.load_teacher(

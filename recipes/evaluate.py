@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from huggingface_hub import snapshot_download
 
 import hf_clip_kd as kd
@@ -32,6 +33,7 @@ from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
 from hf_clip_kd.recipe_io.processes import process_state
 from hf_clip_kd.recipe_io.results import check_counts, save_results
 from hf_clip_kd.teachers.base import as_dtype
+from hf_clip_kd.training.agreement import working_together
 
 CONFIGS = Path(__file__).parent / "configs" / "evaluate"
 MOST_COLUMNS = 12  # A table with more metrics has a line for each.
@@ -175,6 +177,12 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
     (args,) = RecipeParser(EvaluateArguments, CONFIGS / "demo.yaml", description=__doc__).parse(argv)
     state = process_state()
     logging.basicConfig(format="%(message)s", level=logging.INFO if state.is_main_process else logging.ERROR)
+    with working_together(args):
+        return evaluate(args, state)
+
+
+def evaluate(args: EvaluateArguments, state: PartialState) -> dict[str, dict[str, float]]:
+    """Score each model together with the other processes, and return the scores under its name."""
     names = [args.model_name_or_path] if isinstance(args.model_name_or_path, str) else args.model_name_or_path
     check_counts("`model_name_or_path`", {"n_models": len(names)}, {"n_models": 1})
     if state.is_main_process:

@@ -25,7 +25,7 @@ from pathlib import Path
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
 from hf_clip_kd.study.estimates.pilot import how_sure, read_pilot
 from hf_clip_kd.study.running.arguments import StudyArguments
-from hf_clip_kd.study.running.collect import write_cell, write_study
+from hf_clip_kd.study.running.collect import check_study, write_cell, write_study
 from hf_clip_kd.study.running.forecast import Forecast, duration
 from hf_clip_kd.study.running.plan import Plan
 from hf_clip_kd.study.running.progress import Progress
@@ -123,6 +123,7 @@ def main(argv: list[str] | None = None) -> Path:
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     root.mkdir(parents=True, exist_ok=True)
+    check_study(root)
     parser.save(root / "recipe.yaml", study)
     schedule = Schedule(
         root, RECIPES, processes=study.processes, threads=study.threads, accelerate_config=study.accelerate_config

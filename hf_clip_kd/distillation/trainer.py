@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from transformers import PreTrainedModel, ProcessorMixin
 
 from ..losses import requested
@@ -20,7 +20,7 @@ from ..teachers.reader import Reader, readers_for, with_answers
 from ..training.alarms import Alarms
 from ..training.arguments import save_arguments
 from ..training.base_trainer import BaseTrainer
-from ..training.checkpoint_weights import load_weights
+from ..training.checkpoint_weights import load_part, load_weights
 from ..training.sharded import gather_full_model
 from ..training.trainer_arguments import refuse_arguments
 from .batch_fit import explained_memory_error, fit_batch
@@ -287,7 +287,7 @@ class DistillationTrainer(BaseTrainer):
             )
         # The heads' file has the scales, too. Older checkpoints have them in another shape in the student's.
         load_weights(model.student, resume_from_checkpoint, elsewhere=("logit_scale", "logit_bias"))
-        model.load_training_state(load_file(heads))
+        model.load_training_state(load_part(heads))
         model.clamp_scales_()
 
 

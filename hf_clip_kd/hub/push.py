@@ -12,6 +12,8 @@ from huggingface_hub import CommitOperationAdd, HfApi, RepoUrl, get_token
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import validate_repo_id
 
+from ..recipe_io.tokens import holds_token, without_tokens
+
 logger = logging.getLogger(__name__)
 # The client's HTTP library logs each address. Addresses for large files are signed: whoever has one may write.
 logging.getLogger("httpx2").setLevel(logging.WARNING)
@@ -19,7 +21,7 @@ logging.getLogger("httpx2").setLevel(logging.WARNING)
 # Kinds of files that others can use; pickles, logs and states of an optimizer are not among them.
 PUBLIC = (".json", ".safetensors", ".md", ".yaml", ".jinja", ".txt", ".model", ".py", ".onnx", ".data", ".png")
 # Files that belong to the run and not to its result. `losses.safetensors` (heads, learned scales), the average and
-# `trainer_state.json` serve to resume here. A bad batch helps to find an error. `samples` belong to the benchmark.
+# all states serve to resume here. A bad batch helps to find an error. `samples` belong to the benchmark.
 PRIVATE = (
     ".*",
     "_*",
@@ -33,10 +35,13 @@ PRIVATE = (
     "losses.safetensors",
     "ema*.safetensors",
     "trainer_state.json",
+    "checkpoint.json",
+    "stream_state_*",
 )
 BINARY = (".safetensors", ".onnx", ".data", ".png")
-SECRET = re.compile(rb"\bhf_[A-Za-z0-9]{30,}")
 CACHE = "cache.json"
+# Parts of a name that git allows in no branch.
+_NO_BRANCH = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|^[./-]|[/.]$|\.lock(/|$)|^@?$")
 
 
 class PushError(ValueError):
@@ -155,7 +160,7 @@ def public_files(folder: Path) -> list[Path]:
     Return the files that [`push_folder`] pushes, in order of their names.
 
     Raises:
-        ValueError: There are none, or a link among them leads out of the folder.
+        ValueError: There are none. Or a link among them leads out of the folder, or to a file that is not pushed.
     """
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix in PUBLIC)
     files = [path for path in paths if not any(map(_is_private, path.relative_to(folder).parts))]
@@ -164,12 +169,19 @@ def public_files(folder: Path) -> list[Path]:
             f"There is nothing to push in {str(folder)!r}: it has no config.json. It must be a folder that a recipe "
             "left behind. Pass its path."
         )
+    root = folder.resolve()
     for path in files:
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise ValueError(
-                f"{path} is a link to {path.resolve()}, outside of the folder. Only files of the folder itself are "
-                "pushed. Put a copy of the file in the place of the link, or delete the link."
-            )
+        target = path.resolve()
+        if not target.is_relative_to(root):
+            problem = "outside of the folder. Only files of the folder itself are pushed"
+        elif target.suffix != path.suffix or any(map(_is_private, target.relative_to(root).parts)):
+            problem = "which is another kind of file or never pushed. A link may lead to a file that is pushed, too"
+        else:
+            continue
+        raise ValueError(
+            f"{path} is a link to {target}, {problem}. Put a copy of the file in the place of the link, or delete the "
+            "link."
+        )
     return files
 
 
@@ -182,14 +194,9 @@ def _is_private(part: str) -> bool:
     return any(fnmatch.fnmatch(part, pattern) for pattern in PRIVATE)
 
 
-def holds_token(data: bytes, token: str | None = None) -> bool:
-    """Return whether `data` holds a token of the Hub, or the one that pushes."""
-    return SECRET.search(data) is not None or (token is not None and token.encode() in data)
-
-
 def _refuse_secrets(files: list[Path], token: str | None) -> None:
     for path in files:
-        if path.suffix not in BINARY and holds_token(path.read_bytes(), token):
+        if path.suffix not in BINARY and holds_token(path.read_text(encoding="utf-8", errors="replace"), token):
             raise ValueError(
                 f"{path} holds a token, which everybody could read there. Nothing was pushed. Delete the token in "
                 "that file, and give it by HF_TOKEN or `hf auth login` from now on."
@@ -199,6 +206,8 @@ def _refuse_secrets(files: list[Path], token: str | None) -> None:
 def _open(api: HfApi, repo_id: str, repo_type: str, private: bool | None, revision: str | None) -> RepoUrl:
     """Return the repository and its branch, created if missing, after a check of the right to write."""
     validate_repo_id(repo_id)
+    if revision is not None and _NO_BRANCH.search(revision):
+        raise ValueError(f"the revision {revision!r} is no name of a branch. Give another, such as `next` or `v1.0`")
     place = api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True)
     # `create_repo` does not report a repository that one may only read.
     api.auth_check(place.repo_id, repo_type=repo_type, write=True)
@@ -226,11 +235,7 @@ def _reason(error: Exception, token: str | None) -> str:
     cause = None if isinstance(error, HfHubHTTPError) else error.__cause__
     errors = [error] if cause is None else [error, cause]
     told = ": ".join(f"{type(e).__name__}: {' '.join(str(e).split())}".rstrip(".: ") for e in errors)
-    told = re.sub(r" For more information check: \S+", "", told)
-    # The token, and its form in an error that shows a header.
-    for form in (token, repr(token)[1:-1]) if token else ():
-        told = told.replace(form, "<token>")
-    return SECRET.sub(b"<token>", told.encode()).decode()
+    return without_tokens(re.sub(r" For more information check: \S+", "", told), token)
 
 
 def _advice(error: Exception) -> str:

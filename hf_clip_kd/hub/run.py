@@ -8,8 +8,9 @@ from typing import Any
 
 from transformers.trainer_utils import HubStrategy
 
+from ..recipe_io.tokens import holds_token
 from .cards import write_card
-from .push import check_push, holds_token, push_folder, repo_type_of
+from .push import check_push, push_folder, repo_type_of
 
 
 @dataclass(kw_only=True)
@@ -49,7 +50,7 @@ def check_run(args: Any, folder: str | Path, script: Any = None, repo_type: str 
             "`every_save` (the model of each checkpoint) or `end`. Pass `--hub_strategy every_save`."
         )
     # The repr of transformers' arguments leaves their own token out.
-    if holds_token(repr((args, script)).encode()):
+    if holds_token(repr((args, script))):
         raise ValueError(
             "An argument of this run holds a token, and the recipe.yaml that is pushed shows all arguments. They may "
             "hold none. Take it out, and give it by HF_TOKEN or `hf auth login`."

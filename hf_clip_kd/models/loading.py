@@ -22,6 +22,7 @@ from .naflex import read_packed
 from .names import parse_name
 from .presets import build_preset, list_models, preset_folder
 from .processing import fit_processor
+from .zip_bombs import refuse_zip_bomb
 
 # Arguments of `from_pretrained` that say where the files are. They concern the processor as well.
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
@@ -152,6 +153,8 @@ def check_folder(name: str, subfolder: str):
             f"Allowed are a folder written by save_pretrained, a Hub id and the presets {', '.join(list_models())}. "
             "Give the folder in which config.json lies (a checkpoint may be one level deeper)."
         )
+    for path in Path(name, subfolder).glob("*.bin"):
+        refuse_zip_bomb(path)
 
 
 def unknown_name(name: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
+from operator import not_
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -13,7 +15,7 @@ from .foreign import ForeignFileError
 from .results import write_whole
 
 CHECKSUM = "checksum"
-"""Entry of a file's metadata. Files of older versions have none, and are read without a check."""
+"""Entry of a file's metadata. Files of format version 1 have none, and are read without a check."""
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
@@ -36,7 +38,9 @@ def read_metadata(path: Path, fix: str) -> dict[str, str]:
         raise _damaged(path, f"it cannot be read ({error})", fix) from error
 
 
-def read_tensors(path: Path, *, fix: str, check: bool = True) -> dict[str, Tensor]:
+def read_tensors(
+    path: Path, *, fix: str, check: bool = True, is_old: Callable[[dict[str, str]], bool] = not_
+) -> dict[str, Tensor]:
     """
     Map all tensors of a safetensors file into memory; only the indexed parts are read.
 
@@ -44,11 +48,16 @@ def read_tensors(path: Path, *, fix: str, check: bool = True) -> dict[str, Tenso
         path (`Path`): File.
         fix (`str`): Sentence that says what to do with a damaged file, for errors.
         check (`bool`, *optional*, defaults to `True`): Compare with the checksum, which reads the whole file once.
+        is_old (`Callable`, *optional*):
+            Metadata -> whether they are those of format version 1, without a checksum. By default these are empty.
 
     Raises:
         ForeignFileError: The file is no safetensors file, or its content is not what was written.
     """
-    stored = read_metadata(path, fix).get(CHECKSUM)
+    metadata = read_metadata(path, fix)
+    stored = metadata.get(CHECKSUM)
+    if check and stored is None and not is_old(metadata):
+        raise _damaged(path, f"its checksum is missing, and it has {sorted(metadata)}", fix)
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     if check and stored is not None and (found := checksum(tensors)) != stored:

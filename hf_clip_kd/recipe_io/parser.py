@@ -18,6 +18,7 @@ import yaml
 from .argument_types import NULL, FlagParser, allowed_words, element_type, optional, placeholder
 from .foreign import ForeignFileError, read_yaml_text, root_node, yaml_faults
 from .help import HelpFormatter, ShowHelp, declaring_class, is_of_transformers
+from .results import write_whole
 from .tokens import holds_token, without_tokens
 
 _WORDS = {"allowed": "A recipe is a list of `name: value` lines.", "fix": "Correct it, see `--help-all`."}
@@ -139,7 +140,7 @@ class RecipeParser:
                 if field.init and (own or field.name in self._given) and not _is_secret(field.name):
                     recipe[field.name] = _plain(getattr(instance, field.name))
         text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=110)
-        Path(path).write_text(f"# Every argument of this run. Run it again: --config {path}\n{text}", encoding="utf-8")
+        write_whole(Path(path), f"# Every argument of this run. Run it again: --config {path}\n{text}")
 
     def _read(self, argv: list[str], namespace: argparse.Namespace, origin: str) -> None:
         """Convert flags into `namespace`. Errors name `origin`."""

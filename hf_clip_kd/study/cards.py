@@ -11,6 +11,7 @@ from typing import Any
 
 from ..hub.cards import write_card
 from ..recipe_io.foreign import ForeignFileError
+from ..recipe_io.format_version import NAME as VERSION
 from ..recipe_io.format_version import check_version
 from ..recipe_io.results import COST_NAME, read_written, save_cost, write_whole
 from .cells.metrics import IMAGES
@@ -47,6 +48,7 @@ def collect_students(root: Path, configs: Path, runs: Path) -> list[Path]:
         )
     record = read_written(path)
     check_version(record, path, "study")
+    old = "" if VERSION in record else f" Or its stages have other names: {path} is of the format version 1."
     try:
         plan = Plan(StudyArguments(**record["config"]), configs)
     except (KeyError, TypeError) as error:
@@ -59,16 +61,16 @@ def collect_students(root: Path, configs: Path, runs: Path) -> list[Path]:
     firsts: dict[Cell, Cell] = {}
     for cell in plan.cells:
         firsts.setdefault(replace(cell, seed=0, vlm_seed=None), cell)
-    return [_collect(plan, cell, root, runs / "_".join(_words(plan, cell))) for cell in firsts.values()]
+    return [_collect(plan, cell, root, runs / "_".join(_words(plan, cell)), old) for cell in firsts.values()]
 
 
-def _collect(plan: Plan, cell: Cell, root: Path, folder: Path) -> Path:
+def _collect(plan: Plan, cell: Cell, root: Path, folder: Path, old: str) -> Path:
     measured = plan.cells[cell]
     teacher = plan.teacher_of(cell)
     alone = _alone(plan, cell) if cell.teacher is not None else None
     beside = {label: tower for label, tower in (("teacher", teacher), ("student alone", alone)) if tower is not None}
     for tower in (measured, *beside.values()):
-        _need(tower, root)
+        _need(tower, root, old)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for name in COPIED:
@@ -105,11 +107,11 @@ def _alone(plan: Plan, cell: Cell) -> Measured | None:
     )
 
 
-def _need(measured: Measured, root: Path) -> None:
+def _need(measured: Measured, root: Path, old: str) -> None:
     missing = [stage.id for stage in measured.stages if stage.record(root) is None]
     if missing:
         raise ValueError(
-            f"`--study {root}`: {', '.join(missing)} has not ended, and a card needs it. "
+            f"`--study {root}`: {', '.join(missing)} has not ended, and a card needs it.{old} "
             "Run `recipes/study.py` again: it goes on."
         )
 

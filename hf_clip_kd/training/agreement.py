@@ -6,7 +6,10 @@ import hashlib
 import json
 import platform
 from collections import Counter
-from importlib.metadata import version
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
 from operator import attrgetter
 from typing import Any
 
@@ -17,9 +20,11 @@ from .checkpoint_files import differences
 from .distributed import gather_objects, world_size
 from .evaluation import named_datasets
 from .flags import FREE, RESUME
+from .peers import Peers
 from .refusals import plain
 
-PACKAGES = ("torch", "transformers", "accelerate", "datasets", "numpy", "pillow")
+PACKAGES = ("hf_clip_kd", "torch", "transformers", "accelerate", "datasets", "numpy", "pillow")
+PACKAGES += ("timm", "safetensors", "tokenizers", "peft", "deepspeed")  # The last need not be there.
 
 
 def check_agreement(facts: dict[str, Any]) -> None:
@@ -50,6 +55,39 @@ def check_agreement(facts: dict[str, Any]) -> None:
         )
 
 
+@contextmanager
+def working_together(arguments: Any) -> Iterator[None]:
+    """
+    Compare versions and arguments of the processes of a recipe, and name the rank that is lost while they work.
+
+    All processes must enter and leave together. A trainer does the same on its own.
+
+    Args:
+        arguments (dataclass): The arguments of the recipe.
+
+    Raises:
+        ValueError: The processes disagree, see [`check_agreement`].
+        RuntimeError: Another process has gone, see [`Peers`].
+    """
+    with Peers().watching():
+        check_agreement({"versions": versions(), "arguments": asdict(arguments)})
+        yield
+        gather_objects(
+            "done"
+        )  # The main process may have nothing to wait for, and would not notice the end of others.
+
+
+def versions() -> dict[str, str | None]:
+    """Return the versions of Python and of each package, `None` for one that is not installed."""
+    found: dict[str, str | None] = {"python": ".".join(platform.python_version_tuple()[:2])}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found
+
+
 def settings(trainer: Trainer) -> dict[str, Any]:
     """Return what is known of a run before its teacher is placed, and costs nothing to know."""
     args, model = trainer.args, trainer.model
@@ -57,9 +95,8 @@ def settings(trainer: Trainer) -> dict[str, Any]:
     if hasattr(trainer.train_dataset, "loader"):  # Readers share out its shards by their number.
         names.append("dataloader_num_workers")
     shapes = [(name, tuple(p.shape), p.requires_grad) for name, p in model.named_parameters()]
-    python = ".".join(platform.python_version_tuple()[:2])
     return {
-        "versions": {"python": python} | {package: version(package) for package in PACKAGES},
+        "versions": versions(),
         "arguments": {name: plain(attrgetter(name)(args)) for name in names if hasattr(args, name.partition(".")[0])},
         "model": {
             "parameters": sum(p.numel() for p in model.parameters()),

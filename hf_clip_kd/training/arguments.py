@@ -3,9 +3,11 @@
 import json
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from transformers import TrainingArguments
 
+from ..recipe_io.results import write_whole
 from .distributed import set_timeout
 from .flags import check_flags
 from .launch import build_models_whole, check_launch, check_precision
@@ -108,5 +110,4 @@ class RunArguments:
 
 def save_arguments(args: TrainingArguments, folder: str | os.PathLike) -> None:
     """Write the arguments into a folder, as JSON: readable, safe to load, and without the Hub token."""
-    with open(os.path.join(folder, "training_args.json"), "w") as file:
-        json.dump(args.to_dict(), file, indent=2, default=str)
+    write_whole(Path(folder, "training_args.json"), json.dumps(args.to_dict(), indent=2, default=str))

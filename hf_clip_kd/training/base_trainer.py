@@ -8,7 +8,9 @@ from accelerate.utils import send_to_device
 from transformers import Trainer
 
 from ..hub.run import check_run
+from ..recipe_io.worker_deaths import explained_worker_death
 from .agreement import check_agreement, settings
+from .checkpoint_reading import reading
 from .checkpoints import Checkpoints
 from .distributed import min_over_ranks
 from .ema import EMACallback
@@ -28,7 +30,6 @@ from .stopping import StopOnSignal
 from .stream_place import StreamPlace
 from .throughput import MetricsWriter, Throughput
 from .trainer_arguments import check_optimizer
-from .worker_deaths import explained_worker_death
 
 
 class BaseTrainer(Trainer):
@@ -42,8 +43,7 @@ class BaseTrainer(Trainer):
     whose means shall be logged. In an evaluation these are also the loss and the number of rows. It may override
     [`BaseTrainer.begin_step`], [`BaseTrainer.train_logs`], [`BaseTrainer.scores`] and [`BaseTrainer.run_identity`].
 
-    A `train_dataset` with a method `loader`, such as [`~data.Stream`], makes its own dataloader, with `state_dict` and
-    `load_state_dict`. Each process leaves its state in the checkpoint.
+    A `train_dataset` with a method `loader`, such as [`~data.Stream`], makes its own dataloader, which has a state.
 
     Attributes:
         guard, meters, settings, checkpoints, pushing, stream, peers, throughput, ema, stopping, outcome: The parts.
@@ -122,8 +122,12 @@ class BaseTrainer(Trainer):
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
-            with self.settings.kept():
+            with reading(checkpoint), self.settings.kept():
                 super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with reading(checkpoint):
+            super()._load_rng_state(checkpoint)
 
     def _init_training_state(self, max_steps: int, *args) -> tuple[int, int]:
         place = super()._init_training_state(max_steps, *args)
@@ -220,7 +224,7 @@ class BaseTrainer(Trainer):
         Callbacks hear of all together. Raises a ValueError if there is nothing to evaluate.
         """
         self._memory_tracker.start()
-        with self.peers.watching(), self.ema.in_place():
+        with self.peers.watching(), explained_worker_death(), self.ema.in_place():
             metrics = measure(self, eval_dataset, ignore_keys, metric_key_prefix)
             self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         self._memory_tracker.stop_and_update_metrics(metrics)

@@ -55,10 +55,13 @@ def why_incomplete(folder: Path) -> str | None:
         return f"it has no {MARK}, which is written last"
     try:
         mark = read_written(folder / MARK)
-        files = _checked(mark, folder)
     except ForeignFileError:
         return f"its {MARK} is damaged"
     check_version(mark, folder / MARK, "checkpoint")
+    try:
+        files = _checked(mark, folder)
+    except ForeignFileError:
+        return f"its {MARK} is damaged"
     for name, size in files.items():
         path = folder / name
         if not path.is_file():

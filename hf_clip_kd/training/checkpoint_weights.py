@@ -11,6 +11,7 @@ from safetensors import safe_open
 from transformers import PreTrainedModel
 
 from ..models.completeness import REPORTED, RESUME_RULE, check_complete
+from .checkpoint_reading import load_part, reading
 
 
 def load_weights(model: PreTrainedModel, folder: str, elsewhere: Collection[str] = ()) -> None:
@@ -29,7 +30,8 @@ def load_weights(model: PreTrainedModel, folder: str, elsewhere: Collection[str]
     Raises:
         ValueError: The checkpoint lacks weights, or has them in another shape.
     """
-    saved, report = type(model).from_pretrained(folder, dtype=model.dtype, **REPORTED)
+    with reading(folder):
+        saved, report = type(model).from_pretrained(folder, dtype=model.dtype, **REPORTED)
     reshaped = [key for key in report["mismatched_keys"] if key[0] not in elsewhere]
     check_complete(report | {"mismatched_keys": reshaped}, repr(folder), model, RESUME_RULE)
     own = model.state_dict()
@@ -43,6 +45,10 @@ def check_adapter(model: PeftModel, folder: str) -> None:
     Raises:
         ValueError: The checkpoint lacks weights.
     """
-    with safe_open(os.path.join(folder, SAFETENSORS_WEIGHTS_NAME), framework="pt") as file:
+    path = os.path.join(folder, SAFETENSORS_WEIGHTS_NAME)
+    with reading(path), safe_open(path, framework="pt") as file:
         missing = get_peft_model_state_dict(model).keys() - set(file.keys())
     check_complete({"missing_keys": missing, "mismatched_keys": []}, repr(folder), model, RESUME_RULE)
+
+
+__all__ = ["check_adapter", "load_part", "load_weights"]

@@ -25,6 +25,7 @@ from .checkpoint_files import (
     rotate,
     why_incomplete,
 )
+from .checkpoint_reading import check_state
 from .distributed import gather_objects
 from .flags import unreadable
 
@@ -172,6 +173,7 @@ class Checkpoints:
                 "of optimizer, schedule and random numbers. Start another run from the weights: "
                 f"`--model_name_or_path {folder}`, without `resume_from_checkpoint`."
             )
+        check_state(folder)
         self._refuse_if_changed(folder)
         logger.info("Resuming from %s.", folder)
         return str(folder)

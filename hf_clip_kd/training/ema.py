@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
 from ..models.precision import upcast
 from .arguments import RunArguments
+from .checkpoint_reading import load_part
 from .distributed import rank
 from .sharded import is_sharded, load_local_shards, local_shards, whole_values
 
@@ -87,7 +88,7 @@ class Average:
             ValueError: The folder has no average, or an average of other weights.
         """
         path = os.path.join(folder, PART_NAME.format(rank()) if self.sharded else AVERAGE_NAME)
-        state = load_file(path) if os.path.isfile(path) else {}
+        state = load_part(path) if os.path.isfile(path) else {}
         trained = {name: value.shape for name, value in zip(self.names, self.values, strict=True)}
         if {name: value.shape for name, value in state.items()} != trained:
             what = f"averages {len(state)} tensors, and this run trains {len(trained)}, or they have other shapes"

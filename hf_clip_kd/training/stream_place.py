@@ -10,6 +10,8 @@ from typing import Any
 from torch.utils.data import DataLoader
 from transformers import TrainingArguments
 
+from ..recipe_io.results import read_written
+
 
 class StreamPlace:
     """
@@ -47,7 +49,7 @@ class StreamPlace:
         """Go on from a checkpoint, and return whether there is a dataloader that can."""
         if self.loader is None:
             return False
-        self.loader.load_state_dict(json.loads(self._path(folder).read_text()))
+        self.loader.load_state_dict(read_written(self._path(folder)))
         return True
 
     def _path(self, folder: str | Path) -> Path:

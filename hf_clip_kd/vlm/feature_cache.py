@@ -112,7 +112,8 @@ class FeatureCache:
             )
         path, row = self._places[name]
         if path not in self._mapped:
-            self._mapped[path] = read_tensors(path, fix=_FIX)["features"]
+            tensors = read_tensors(path, fix=_FIX, is_old=lambda metadata: VERSION not in metadata)
+            self._mapped[path] = tensors["features"]
         return self._mapped[path][row]
 
     def add(
@@ -172,7 +173,19 @@ class FeatureCache:
         digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
         path = self.folder / f"features-{digest}.safetensors"
         metadata = {VERSION: str(CURRENT["feature cache"])} | self.belongs_to | {"names": json.dumps(names)}
-        write_tensors(path, {"features": torch.cat(features)}, metadata)
+        stored = torch.cat(features)
+        self._refuse_bad_numbers(names, stored)
+        write_tensors(path, {"features": stored}, metadata)
+
+    def _refuse_bad_numbers(self, names: list[str], stored: torch.Tensor) -> None:
+        """Refuse features that are not finite, or not any more in the stored type."""
+        bad = (~stored.flatten(1).isfinite().all(1)).nonzero().flatten().tolist()
+        if bad:
+            raise ValueError(
+                f"The tower's features are not finite in {self.dtype} for {len(bad)} of {len(names)} images. The "
+                f"first is {names[bad[0]]}. A cache holds finite numbers only. Load the model in bfloat16 or float32 "
+                "if it is in float16, which ends at 65,504. Or take those images out."
+            )
 
     def _read_all(self) -> None:
         for path in sorted(self.folder.glob("features-*.safetensors")):

@@ -7,9 +7,11 @@ import os
 from collections.abc import MutableMapping
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import LlavaForConditionalGeneration
+
+from ..training.checkpoint_reading import load_part
 
 ADAPTER_NAME = "projector_adapter.safetensors"
 PREFIX = "model.multi_modal_projector."
@@ -109,7 +111,7 @@ class ReusedProjector(nn.Module):
                 f"{folder!r} has no {ADAPTER_NAME}. A run with `reuse_projector` resumes only with it. Resume from an "
                 "earlier `checkpoint-N`, or start from the weights: `--model_name_or_path`."
             )
-        self.load_state_dict(self.state_dict() | load_file(path))
+        self.load_state_dict(self.state_dict() | load_part(path))
 
 
 def _copy(layer: nn.Linear, place: dict) -> nn.Linear:

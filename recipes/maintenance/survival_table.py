@@ -17,7 +17,20 @@ FOLDER = "outputs/survival"
 FILES = ("fuzz.json", "kills.json", "soak.json")  # Others lie beside them, such as the readings of a soak.
 PAGE = ROOT / "docs/security.md"
 MARKED = re.compile(r"(<!-- survival -->\n)(.*?)(<!-- end of survival -->)", re.DOTALL)
-COLUMNS = {"what": str, "tried": int, "lost": int, "command": str}
+SOAK = re.compile(r"(<!-- soak -->\n)(.*?)(<!-- end of soak -->)", re.DOTALL)
+FIGURE = "figures/soak"
+COLUMNS = {"what": str, "tried": int, "lost": int, "hangs": int | None, "crashes": int | None, "command": str}
+# Rows that only tests show. Each has a few cases and no rare ones, so a run of the tests is all of it.
+TESTS = {
+    "a rank that is killed, stopped or fails, or loses a worker": "tests/training/test_peers.py",
+    "processes that disagree": "tests/training/test_agreement.py",
+    "dead dataloader workers": "tests/recipe_io/test_worker_deaths.py",
+    "NaN and infinity in steps": "tests/training/test_guard.py",
+    "NaN and infinity in pictures": "tests/data/reading/test_images.py",
+    "NaN and infinity in caches, and flipped bits": "tests/teachers/cache tests/vlm/test_feature_cache.py",
+    "hostile input": "tests/invariants/test_hostile_input.py",
+    "files of commit 465c5d1": "tests/invariants/test_old_runs.py",
+}
 
 
 def read_rows(folder: str | Path) -> list[list]:
@@ -43,20 +56,38 @@ def read_rows(folder: str | Path) -> list[list]:
 
 
 def survival_table(folder: str | Path) -> str:
-    """Return the table: what was tried, how often, how often it was lost, and the command."""
-    rows = [[what, f"{tried:,}", f"{lost:,}", code(command)] for what, tried, lost, command in read_rows(folder)]
-    return table(["what", "tried", "lost or wrong", "command"], rows)
+    """Return the table: what was tried, how often, how often it was lost, hung or crashed, and the command."""
+    rows = [
+        [what, *("–" if number is None else f"{number:,}" for number in numbers), code(command)]
+        for what, *numbers, command in read_rows(folder)
+    ]
+    rows += [[what, "–", "–", "–", "–", code(f"pytest -m '' {files}")] for what, files in TESTS.items()]
+    return table(["what", "tried", "lost or wrong", "hangs", "crashes", "command"], rows)
+
+
+def soak_figure(folder: Path) -> str:
+    """Return the figure that `make soak` has drawn beside the pages, for dark ones and phones too, or nothing."""
+    if not (folder / f"{FIGURE}.svg").is_file():
+        return ""
+    dark, narrow = "(prefers-color-scheme: dark)", "(max-width: 600px)"
+    sources = {f"{narrow} and {dark}": "-narrow-dark", narrow: "-narrow", dark: "-dark"}
+    lines = [f'<source media="{media}" srcset="{FIGURE}{ending}.svg">' for media, ending in sources.items()]
+    words = "Memory, open files and time of a step over the steps of a long training"
+    return "\n".join(["<picture>", *lines, f'<img src="{FIGURE}.svg" alt="{words}">', "</picture>", ""])
 
 
 def main(argv: list[str] | None = None) -> str:
     """Print the table, write it where asked, and return it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", default=FOLDER, help=f"Folder of the JSONs. Default: {FOLDER}.")
-    parser.add_argument("--write", action="store_true", help="Put the table into docs/security.md.")
+    parser.add_argument(
+        "--write", action="store_true", help="Put the table and the soak's figure into docs/security.md."
+    )
     given = parser.parse_args(argv)
     found = survival_table(given.folder)
     if given.write:
         text = MARKED.sub(lambda match: f"{match[1]}{found}\n{match[3]}", PAGE.read_text(encoding="utf-8"))
+        text = SOAK.sub(lambda match: f"{match[1]}{soak_figure(PAGE.parent)}{match[3]}", text)
         PAGE.write_text(text, encoding="utf-8")
     print(found)
     return found

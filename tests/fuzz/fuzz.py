@@ -30,10 +30,19 @@ import datasets  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
 from fuzz_kinds import KINDS  # noqa: E402
-from fuzzing import CRASHES, damaged, fault, limit_memory, result_of, slug, with_files  # noqa: E402
+from fuzzing import (  # noqa: E402
+    CRASHES,
+    SECONDS,
+    damaged,
+    fault,
+    limit_memory,
+    result_of,
+    slug,
+    with_files,
+)
 
 OUTPUT = Path("outputs/survival/fuzz.json")
-SECONDS = 60
+HANGS, CRASHED = "takes more than", "ends the process"
 SEEDS = 10**6  # Inputs of a seed of the command; the next seed begins after them.
 
 
@@ -81,22 +90,22 @@ def fuzz(name, first, seconds, folder):
                 tried += found is not None
                 if found:
                     faults[seed] = found
-            faults[seed] = f"takes more than {SECONDS} seconds"
+            faults[seed] = f"{HANGS} {SECONDS} seconds"
             os.kill(process.pid, signal.SIGKILL)
         except EOFError:
             process.join()
-            faults[seed] = f"ends the process (exit code {process.exitcode})"
+            faults[seed] = f"{CRASHED} (exit code {process.exitcode})"
         process.join()
         tried, seed = tried + 1, seed + 1
     return tried, faults
 
 
 def keep(name, faults, folder):
-    """Keep one damaged file of each sort of fault."""
+    """Keep one damaged file of each sort of fault, in a folder that names its seed and its damages."""
     sorts = {re.sub(r"[\d'\"/]+|0x\w+", "", found)[:50]: seed for seed, found in reversed(faults.items())}
     for seed in sorts.values():
-        path, _ = damaged(name, seed, folder)
-        kept = CRASHES / slug(name) / str(seed) / path.relative_to(folder)
+        path, names = damaged(name, seed, folder)
+        kept = CRASHES / slug(name) / "-".join([str(seed), *names]) / path.relative_to(folder)
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_bytes(path.read_bytes())
 
@@ -107,21 +116,27 @@ def main():
     parser.add_argument("--seed", type=int, default=0, help="Seed of all damages.")
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS), metavar="KIND")
     given = parser.parse_args()
-    tried, lost = Counter(), Counter()
+    tried, lost, hangs, crashes = Counter(), Counter(), Counter(), Counter()
     with tempfile.TemporaryDirectory() as temporary:
-        os.environ["HF_DATASETS_CACHE"] = temporary
+        datasets.config.HF_DATASETS_CACHE = temporary
         folder = Path(temporary, "input")
         for name in given.kinds:
             seconds = 60 * given.minutes / len(given.kinds)
             number, faults = fuzz(name, given.seed * SEEDS, seconds, folder)
             keep(name, faults, folder)
             tried[KINDS[name].group] += number
+            hangs[KINDS[name].group] += sum(found.startswith(HANGS) for found in faults.values())
+            crashes[KINDS[name].group] += sum(found.startswith(CRASHED) for found in faults.values())
             lost[KINDS[name].group] += len(faults)
             print(f"{name}: {number} inputs, {len(faults)} faults", flush=True)
             for seed, found in list(faults.items())[:10]:
                 print(f"  seed {seed}: {' '.join(found.split())[:200]}", flush=True)
     command = f"make fuzz MINUTES={given.minutes:g} SEED={given.seed}"
-    rows = [{"what": group, "tried": tried[group], "lost": lost[group], "command": command} for group in tried]
+    counts = {"tried": tried, "lost": lost, "hangs": hangs, "crashes": crashes}
+    rows = [
+        {"what": group} | {word: count[group] for word, count in counts.items()} | {"command": command}
+        for group in tried
+    ]
     if given.kinds == list(KINDS):
         OUTPUT.parent.mkdir(parents=True, exist_ok=True)
         OUTPUT.write_text(json.dumps(rows, indent=1) + "\n")

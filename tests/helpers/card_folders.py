@@ -53,7 +53,7 @@ def check_form(text):
     for (level, title, below), following in zip(found, [*found[1:], (0, "", "")], strict=True):
         assert below or following[0] > level, f"the heading {title!r} is empty"
     assert not re.search(r"(?<![\w.~/:)])/(tmp|home|root|work|Users|data)\b", text), "a local path"
-    assert not re.search(r"hf_[A-Za-z0-9]{16,}", text), "a token"
+    assert not re.search(r"hf_[A-Za-z0-9]{30,}", text), "a token"
     assert "None" not in text and "{{" not in text and "\n\n\n" not in text
     card = (DatasetCard if "pretty_name" in text else ModelCard)(text)
     head = yaml.safe_load(text.split("---\n")[1])

@@ -13,7 +13,7 @@ from ports import free_port
 
 # Seconds that a phase lasts here at most. A kill comes at a random moment of it.
 LASTS = {"other": 1.5, "data": 0.003, "forward": 0.03, "optimizer": 0.004}
-LASTS |= {"saving": 0.06, "rotating": 0.003, "pushing": 0.05}
+LASTS |= {"saving": 0.06, "rotating": 0.008, "pushing": 0.1}
 PATIENCE = 300
 
 
@@ -119,7 +119,8 @@ def crash(context, folder, name, kills, seed):
     """
     Kill runs until there were so many kills, and let each run come to its end after eight at most.
 
-    Returns the phases in which the kills struck, and a sentence for each run that was lost or ended otherwise.
+    The seed is that of all moments. It also says which phase comes first. Returns the phases in which the kills
+    struck, and a sentence for each run that was lost or ended otherwise.
     """
     chance, work = random.Random(seed), WORK[name]
     start = time.monotonic()
@@ -130,14 +131,19 @@ def crash(context, folder, name, kills, seed):
     for number in count():
         run = folder / f"run-{number}"
         for _ in range(min(8, kills - len(struck))):
-            full_at = chance.randrange(STEPS) if work.disk and chance.random() < 0.5 else None
+            full_at = None
+            if work.disk and chance.random() < 0.5:  # The step, and the bytes that a file may still have.
+                full_at = chance.randrange(STEPS), chance.choice((0, chance.randrange(100_000)))
             life = Launch(context, name, run, full_at)
             if work.phases:
-                doing = life.kill(chance, work.phases[len(struck) % len(work.phases)], chance.randint(1, 3))
+                phase = work.phases[(seed + len(struck)) % len(work.phases)]
+                doing = life.kill(chance, phase, chance.randint(1, 3))
             else:
                 moment = chance.uniform(0, seconds)
                 doing = life.kill_after(chance, moment)
-                if doing is None:  # The first life was slower, since it made the caches of the libraries.
+                if (
+                    doing is None and full_at is None
+                ):  # The first life was slower, since it made the caches of the libraries.
                     seconds = max(0.2, 0.8 * moment)
             if doing is None:
                 break
@@ -145,8 +151,9 @@ def crash(context, folder, name, kills, seed):
         codes = Launch(context, name, run).join()
         if codes != [0] * work.processes:
             lost.append(f"{run} ended with {codes} after {struck[-8:]}, seed {seed}")
-        elif digests(run, work.processes) != expected:
-            lost.append(f"{run} ended otherwise after {struck[-8:]}, seed {seed}")
+        elif (found := digests(run, work.processes)) != expected:
+            parts = {part.split("=")[0] for part in {*" ".join(found).split()} ^ {*" ".join(expected).split()}}
+            lost.append(f"{run} ended otherwise after {struck[-8:]} in {sorted(parts)}, seed {seed}")
         elif work.phases and not (run / f"checkpoint-{STEPS}" / "checkpoint.json").is_file():
             lost.append(f"{run} has no last checkpoint after {struck[-8:]}, seed {seed}")
         elif list(run.glob("torn-*")):

@@ -5,7 +5,6 @@ import importlib
 import json
 import multiprocessing
 import os
-import resource
 import shutil
 from pathlib import Path
 
@@ -15,10 +14,11 @@ import torch
 import torch.distributed as dist
 from board import Board
 from engine_runs import ENGINES, prepare
+from full_disk import DiskFull, limit_files
+from huggingface_hub import HfApi
 from killed_work import STEPS, WORK
-from miniature import Pairs, Teacher, collate, make_args, make_clip
+from miniature import AnyTeacher, Pairs, Teacher, collate, make_args, make_clip
 from tar_files import write_tars
-from transformers import TrainerCallback
 from watched import WatchedDistillation, WatchedLlava, watched_collator
 
 import hf_clip_kd as kd
@@ -43,30 +43,6 @@ SETTINGS = {
     "ddp_find_unused_parameters": False,
     "logging_steps": 1,
 }
-
-
-class AnyTeacher(Teacher):
-    def prepare(self, request):
-        pass
-
-    def forward(self, pixel_values, input_ids, **others):
-        return super().forward(pixel_values, input_ids)
-
-
-class DiskFull(TrainerCallback):
-    """No file can grow any more from the step `first` on, for two steps."""
-
-    def __init__(self, first):
-        self.first, self.hard = first, resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-
-    def on_step_begin(self, args, state, control, **kwargs):
-        self._limit(0 if self.first <= state.global_step < self.first + 2 else self.hard)
-
-    def on_train_end(self, args, state, control, **kwargs):
-        self._limit(self.hard)
-
-    def _limit(self, size):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, self.hard))
 
 
 def rows_of_a_step(processes):
@@ -127,8 +103,12 @@ def of_a_llava(folder, board, processes, **changes):
     return WatchedLlava(model, args, processor, llava_runs.make_rows(), collator)
 
 
+def repo_of(folder):
+    return f"me/{folder.parent.name}-{folder.name}"
+
+
 def pushed(folder, board, processes, **changes):
-    own = {"push_to_hub": True, "hub_model_id": f"me/{folder.parent.name}-{folder.name}"}
+    own = {"push_to_hub": True, "hub_model_id": repo_of(folder)}
     return on_a_map(folder, board, processes, **own | changes)
 
 
@@ -139,17 +119,43 @@ def digest(run):
     while hasattr(optimizer, "optimizer"):  # wrappers of accelerate and of engines
         optimizer = optimizer.optimizer
     tensors += [value for state in optimizer.state.values() for value in state.values() if torch.is_tensor(value)]
-    found = hashlib.sha256(str(run.state.global_step).encode())
+    found = hashlib.sha256(f"{run.state.global_step} {run.lr_scheduler.state_dict()}".encode())
     for tensor in tensors:
         found.update(tensor.detach().contiguous().numpy().tobytes())
     return found.hexdigest()
 
 
-def whole_log(run):
-    """Refuse a log that lacks a step, or has a step twice."""
-    lines = Path(run.args.output_dir, "metrics.jsonl").read_text().splitlines()
-    steps = [entry["step"] for entry in map(json.loads, lines) if "loss" in entry]
+def digest_on_disk(run, folder):
+    """Hash what a run leaves in its folder: model, heads and average of the last checkpoint, and the log."""
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    logs = [entry for entry in map(json.loads, lines) if "loss" in entry]
+    steps = [entry["step"] for entry in logs]
     assert steps == [*range(1, run.state.global_step + 1)], f"metrics.jsonl has the steps {steps}"
+    told = [[entry.get(name) for name in ("loss", "grad_norm", "learning_rate")] for entry in logs]
+    log = hashlib.sha256(repr(told).encode()).hexdigest()
+    return f"checkpoint={hash_files(folder / f'checkpoint-{STEPS}', '*.safetensors')} log={log}"
+
+
+def digest_on_hub(repo_id, folder):
+    """
+    Hash each file at the head of a repository. Its name and that of the folder count as any other.
+
+    Refuse a history in which a commit comes twice, or an earlier one later. A kill may leave a checkpoint out.
+    """
+    hub, found = HfApi(), []
+    titles = [commit.title for commit in hub.list_repo_commits(repo_id)][:-1]  # The first made the repository.
+    steps = [int(title.rpartition(" ")[2]) for title in titles if title.startswith("Training in progress, step ")]
+    ends = len(titles) - len(steps)  # There is none if the end brings nothing new.
+    assert ends <= 1 and not any(map(str.isdigit, "".join(titles[:ends]))), f"the Hub has {titles}"
+    assert steps == sorted({*steps}, reverse=True), f"the Hub has {titles}"
+    for file in sorted(hub.list_repo_files(repo_id)):
+        if file == ".gitattributes":
+            continue
+        data = Path(hub.hf_hub_download(repo_id, file)).read_bytes()
+        for own in (repo_id, repo_id.partition("/")[2], str(folder)):
+            data = data.replace(own.encode(), b"OWN")
+        found.append(f"hub/{file}={hashlib.sha256(data).hexdigest()}")
+    return " ".join(found)
 
 
 # ---- Recipes ----
@@ -176,8 +182,9 @@ def caching(folder):
     flags = ["--teacher_model_name_or_path", folder.parent / "student", "--output_dir", folder / "cache"]
     data = ["--dataset_name", "shapes", "--max_train_samples", 96, "--shard_size", 8]
     recipe("cache_teacher", *flags, *data)
-    # The recipe names its own output.
-    return hash_files(folder / "cache", "*.safetensors")
+    # recipe.yaml names its own output.
+    found = {pattern: hash_files(folder / "cache", pattern) for pattern in ("*.safetensors", "cache.json")}
+    return " ".join(f"{pattern}={hashed}" for pattern, hashed in found.items())
 
 
 def evaluating(folder):
@@ -196,8 +203,8 @@ def pushing_a_folder(folder):
     if not (folder / "student").exists():
         shutil.copytree(folder.parent / "student", folder / "torn")
         (folder / "torn").rename(folder / "student")
-    recipe("push", folder / "student", f"me/{folder.parent.name}-{folder.name}")
-    return hash_files(folder / "student", "*.safetensors")
+    recipe("push", folder / "student", repo_of(folder))
+    return digest_on_hub(repo_of(folder), folder)
 
 
 def prepare_all(name, folder):
@@ -213,7 +220,7 @@ def live(name, folder, rank, processes, port, full_at=None, changes=None):
     multiprocessing.set_start_method("fork", force=True)  # dataloader workers are forked outside of a forkserver
     os.setpgid(0, 0)  # its dataloader workers are killed with it
     # No word can be written to a full disk, and `print` would say so.
-    log = os.open(folder / "log.txt" if full_at is None else os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    log = os.open(folder / "output.log" if full_at is None else os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1), os.dup2(log, 2)
     if processes > 1:
         os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
@@ -225,7 +232,10 @@ def live(name, folder, rank, processes, port, full_at=None, changes=None):
         told = train(work, make, folder, rank, full_at, changes or {})
     else:
         os.environ["ACCELERATE_USE_CPU"] = "true"
+        if full_at is not None:
+            limit_files(full_at[1])
         told = make(folder)
+        limit_files(None)
         assert process_state().num_processes == processes, "each process believes that it is alone"
     path = folder / f"digest-{rank}"
     path.with_suffix(".tmp").write_text(told)
@@ -246,10 +256,13 @@ def train(work, make, folder, rank, full_at, changes):
     run.board = board
     run.watch()
     if full_at is not None:
-        run.add_callback(DiskFull(full_at))
+        step, size = full_at
+        run.add_callback(DiskFull(size, step + 1, step + 2))
     run.train(resume_from_checkpoint="auto")
+    found = [f"run={digest(run)}"]
     if rank == 0:
-        whole_log(run)
+        found.append(digest_on_disk(run, folder))
     if run.args.push_to_hub:
         run.push_to_hub()
-    return digest(run)
+        found.append(digest_on_hub(run.args.hub_model_id, folder))
+    return " ".join(found)

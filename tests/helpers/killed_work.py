@@ -30,10 +30,19 @@ WORK = {
     "cache": Work("training from a teacher cache", "from_a_cache", "write_cache"),
     "ZeRO-2": Work("training under ZeRO-2, 2 processes", "on_a_map", processes=2, engine="zero2"),
     "ZeRO-2, full disk": Work("training under ZeRO-2, full disk", "on_a_map", processes=2, engine="zero2", disk=True),
+    "stream, full disk": Work("training on a stream, with a full disk", "on_a_stream", "write_stream", disk=True),
+    "cache, full disk": Work("training from a teacher cache, full disk", "from_a_cache", "write_cache", disk=True),
     "llava": Work("training a LLaVA", "of_a_llava", changes={"lora": None}),
+    "llava, full disk": Work("training a LLaVA, with a full disk", "of_a_llava", changes={"lora": None}, disk=True),
     "llava, LoRA, DDP": Work("training a LLaVA with LoRA under DDP, 2 processes", "of_a_llava", processes=2),
+    "llava, ZeRO-2": Work(
+        "training a LLaVA under ZeRO-2, 2 processes", "of_a_llava", None, 2, {"lora": None}, engine="zero2"
+    ),
     "push": Work("training and pushing each checkpoint", "pushed", phases=("saving", "rotating", "pushing")),
     "cache_teacher.py": Work("`cache_teacher.py`", "caching", "write_student", **ANY_MOMENT),
+    "cache_teacher.py, full disk": Work(
+        "`cache_teacher.py`, with a full disk", "caching", "write_student", disk=True, **ANY_MOMENT
+    ),
     "cache_teacher.py, 2": Work("`cache_teacher.py`, 2 processes", "caching", "write_student", 2, **ANY_MOMENT),
     "evaluate.py": Work("`evaluate.py`", "evaluating", "write_student", **ANY_MOMENT),
     "push.py": Work("`push.py`", "pushing_a_folder", "write_student", **ANY_MOMENT),

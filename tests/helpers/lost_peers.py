@@ -1,5 +1,7 @@
 """Runs of two processes that do not agree, or that lose one. Each process leaves in a file what it was told."""
 
+import importlib
+import logging
 import multiprocessing
 import os
 import signal
@@ -92,15 +94,38 @@ def lose(rank, port, folder, victim, how, timeout):
     """Lose one rank; the other says what it was told, and after how long."""
     join(rank, 2, port)
     multiprocessing.set_start_method("fork", force=True)  # dataloader workers are forked outside of a forkserver
-    hf_clip_kd.training.peers.BEAT = 0.3
+    hf_clip_kd.training.peers.BEAT, hf_clip_kd.training.peers.WARN_SECONDS = 0.3, 2
+    warned = []
+    logging.getLogger("hf_clip_kd.training.peers").addFilter(lambda record: warned.append(record.getMessage()) or True)
     workers = {"dataloader_num_workers": 1} if how == "worker" else {}
     run = make_run(f"{folder}/run", ddp_timeout=timeout, save_strategy="steps", save_steps=1, **workers)
     if rank == victim:
         run.add_callback(Lose(how))
     start = time.monotonic()
     said = told(lambda: run)
-    torch.save({"said": said, "seconds": time.monotonic() - start, "digest": digest(run)}, f"{folder}/{rank}.pt")
+    found = {"said": said, "seconds": time.monotonic() - start, "digest": digest(run), "warned": warned}
+    torch.save(found, f"{folder}/{rank}.pt")
     os._exit(0)
+
+
+def recipe(rank, port, folder, name, flags, others):
+    """A recipe on two processes, of which rank 1 has other flags, or fails where these are `None`."""
+    join(rank, 2, port)
+    hf_clip_kd.training.peers.BEAT = 0.3
+    script = importlib.import_module(f"recipes.{name}")
+    if rank == 1 and others is None:
+        script.kd.load_teacher = lambda *args, **kwargs: _fail()
+    try:
+        script.main([*flags, *(others or ())] if rank == 1 else flags)
+        said = "nothing"
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}"
+    torch.save(said, f"{folder}/{rank}.pt")
+    os._exit(0)
+
+
+def _fail():
+    raise ValueError("the teacher does not fit in here")
 
 
 def jump(rank, port, folder, seconds):

@@ -5,6 +5,7 @@ from torch import nn
 
 from hf_clip_kd.losses.answers import Answers
 from hf_clip_kd.teachers.reader.base import Reader
+from hf_clip_kd.teachers.reader.texts import Texts
 
 VOCABULARY = 7
 
@@ -38,6 +39,30 @@ class LinearReader(Reader):
     def logits(self, tokens, input_ids, attention_mask, positions):
         image = torch.tanh(self.image(tokens)).mean(dim=1)
         return (2 * image[:, None] + self.words(input_ids))[positions]
+
+
+class Letters(Texts):
+    """A text as the numbers of its letters, each answer of another length."""
+
+    def __init__(self):
+        super().__init__(0)
+
+    def encode(self, question, answer):
+        asked, answered = ([ord(letter) % 7 for letter in text or "x"] for text in (question, answer[:5]))
+        return asked + answered, [False] * len(asked) + [True] * len(answered)
+
+
+def spelling_reader():
+    """A reader of the tiny CLIP's tokens that spells texts."""
+    reader = LinearReader(32, 16)
+    reader.texts = Letters()
+    return reader
+
+
+def with_questions(rows):
+    """Rows of which every third has questions, and the others one or two captions."""
+    asked = {"question": ["a?", "bb?", "ccc?"], "answers": [["d"], ["ee"], ["fff"]]}
+    return [row | (asked if row["__index__"] % 3 == 0 else {}) for row in rows]
 
 
 def answers_about(tokens):

@@ -5,8 +5,8 @@ import time
 from board import Board
 
 import hf_clip_kd.training.checkpoints
+import hf_clip_kd.training.pushing
 from hf_clip_kd.distillation.trainer import DistillationTrainer
-from hf_clip_kd.training.pushing import BackgroundPush
 from hf_clip_kd.vlm import LlavaTrainer
 
 
@@ -30,9 +30,15 @@ class Watched:
 
     def watch(self):
         """Tell the board of rotations and pushes, too, which are functions of this process."""
-        checkpoints = hf_clip_kd.training.checkpoints
-        checkpoints.rotate = self._within("rotating", checkpoints.rotate)
-        BackgroundPush.start = self._within("pushing", BackgroundPush.start)
+        checkpoints, pushing = hf_clip_kd.training.checkpoints, hf_clip_kd.training.pushing
+        rotate = checkpoints.rotate
+
+        def slowly(*args):
+            time.sleep(0.004)  # stands for large files, and lets a kill strike before
+            rotate(*args)
+
+        checkpoints.rotate = self._within("rotating", slowly)
+        pushing._push_checkpoint = self._within("pushing", pushing._push_checkpoint)
 
     def _within(self, phase, function):
         def watched(*args, **kwargs):

@@ -11,12 +11,16 @@ import pickle
 import re
 import tarfile
 import time
+import zipfile
 from pathlib import Path
 
+import made_up_study
 import pytest
 import torch
+from card_folders import make_run, write_scores
 from chat_tokenizers import chat_tokenizer
 from jinja2 import TemplateError
+from made_up_choice import made_up_scores
 from markdown_it import MarkdownIt
 from PIL import Image
 from teacher_models import tiny_clip
@@ -26,10 +30,14 @@ import hf_clip_kd as kd
 from hf_clip_kd.data.reading.images import BrokenImageError, BrokenImages, decode_image
 from hf_clip_kd.data.reading.tars import ERROR, read_tar
 from hf_clip_kd.export.importing.weights import read_state_dict
+from hf_clip_kd.hub.cards import write_card
 from hf_clip_kd.hub.cards.markdown import environment
 from hf_clip_kd.hub.push import check_push, public_files
 from hf_clip_kd.recipe_io.foreign import ForeignFileError, read_yaml
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
+from hf_clip_kd.study.choice.page import page
+from hf_clip_kd.study.choice.ranking import rank
+from hf_clip_kd.study.report.report import write_report
 from hf_clip_kd.vlm.chat_templates import default_chat_template
 from recipes import distill
 
@@ -93,6 +101,18 @@ def test_a_name_in_a_tar_fills_no_memory(kind):
     assert "a header claims 1,073,741,824 bytes for the name of a file" in row[ERROR]
 
 
+@pytest.mark.parametrize("name", ["secret.txt", "../secret.txt", "file://{folder}/secret.txt"])
+def test_a_path_in_a_table_gives_pictures_alone(name, tmp_path):
+    (tmp_path / "data").mkdir()
+    for folder in (tmp_path, tmp_path / "data"):
+        (folder / "secret.txt").write_text("the password")
+    (tmp_path / "data/a.csv").write_text(f"file_name,text\n{name.format(folder=tmp_path)},red\n")
+    (row,) = kd.load_image_text(str(tmp_path / "data/a.csv"), image_column="file_name")
+    with pytest.raises(BrokenImageError) as error:
+        decode_image(row["image"])
+    assert "password" not in str(error.value) + repr(row)
+
+
 # ---- Pictures ----
 
 
@@ -127,6 +147,9 @@ def test_anchors_do_not_multiply(reader, tmp_path):
     assert time.monotonic() - started < 60
     path.write_text("losses: &a [*a]\n")
     with pytest.raises(ForeignFileError, match="or for themselves"):
+        read_yaml(path, **WORDS) if reader == "plain" else parser(path).parse(["--config", str(path)])
+    path.write_text(f"losses:\n  - &a {'x' * 8000}\n" + "  - *a\n" * 2500)  # 26 kB stand for 20 MB.
+    with pytest.raises(ForeignFileError, match="or 16,000,000 letters"):
         read_yaml(path, **WORDS) if reader == "plain" else parser(path).parse(["--config", str(path)])
     path.write_text("losses: &a {clip: 1.0}\nb: [*a, *a]\n")
     assert read_yaml(path, **WORDS) == {"losses": {"clip": 1.0}, "b": [{"clip": 1.0}] * 2}
@@ -178,6 +201,38 @@ def test_a_checkpoint_of_another_project_runs_nothing(protocol, tmp_path):
     assert not (tmp_path / "harm").exists()
 
 
+@pytest.mark.parametrize("reader", ["checkpoint", "folder", "open_clip"])
+def test_a_zip_bomb_in_the_place_of_weights_is_not_unpacked(reader, saved, tmp_path):
+    """A zip of 70 kB stands for 64 MB. Another has one part under many names."""
+    folder = copied(saved, tmp_path / "student")
+    (folder / "model.safetensors").unlink()
+    path = folder / "pytorch_model.bin"
+    torch.save({"a": torch.zeros(2**26, dtype=torch.uint8)}, tmp_path / "a.pt")
+    with zipfile.ZipFile(tmp_path / "a.pt") as plain, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        for part in plain.infolist():
+            packed.writestr(part.filename, plain.read(part))
+    assert path.stat().st_size < 2**17
+    read = {
+        "checkpoint": lambda: read_state_dict(path),
+        "folder": lambda: kd.load_clip(str(folder)),
+        "open_clip": lambda: kd.load_teacher(f"open_clip:ViT-B-32//{path}"),
+    }
+    with pytest.raises(ValueError, match=r"would unpack to 67,\d{3},\d{3} bytes from [\d,]{6}\."):
+        read[reader]()
+
+
+def test_nothing_else_of_the_package_opens_a_zip():
+    """`datasets` unpacks zips of pictures into its cache, which the page calls trusted."""
+    package = Path(kd.__file__).parent
+    found = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if re.search(r"zipfile|unpack_archive|np\.load\(|torch\.load\(", path.read_text(encoding="utf-8"))
+    }
+    # The second reads a file of the package itself.
+    assert found == {"models/zip_bombs.py", "data/shapes/drawn.py", "export/importing/weights.py"}
+
+
 def test_code_of_a_folder_runs_on_demand_alone(saved, tmp_path):
     folder = copied(saved, tmp_path / "student")
     (folder / "code.py").write_text(f"open({str(tmp_path / 'harm')!r}, 'w')\n")
@@ -213,6 +268,27 @@ def test_a_link_out_of_the_folder_is_not_pushed(saved, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("link", "target"),
+    [
+        ("notes.json", "trainer_state.json"),
+        ("notes.json", "samples/a.json"),
+        ("notes.json", ".token.json"),
+        ("notes.json", "optimizer.pt"),
+        ("notes.safetensors", "config.json"),  # Tensors are not searched for tokens.
+        ("notes.safetensors", "losses.safetensors"),
+    ],
+)
+def test_a_link_to_a_file_that_is_not_pushed_is_not_pushed(link, target, saved, tmp_path):
+    folder = copied(saved, tmp_path / "student")
+    (folder / "samples").mkdir()
+    if not (folder / target).exists():
+        (folder / target).write_text("{}")
+    (folder / link).symlink_to(folder / target)
+    with pytest.raises(ValueError, match=rf"{link} is a link to .*{target}, which is another kind.*Put a copy"):
+        public_files(folder)
+
+
+@pytest.mark.parametrize(
     "repo_id", ["../me", "me/../you", "me/a?b=c", "me/a#b", "me/a%2fb", "me/\u202ea", "me/a\nb", ""]
 )
 def test_an_odd_id_is_refused_before_a_push(repo_id, hub):
@@ -221,25 +297,79 @@ def test_an_odd_id_is_refused_before_a_push(repo_id, hub):
     assert "\n" not in str(error.value) and hub.repos == {}
 
 
-@pytest.mark.parametrize("revision", ["../main", "a b", "a\nb", "x?y=z", "-", "refs/../main"])
-def test_an_odd_revision_is_told_or_taken_as_a_name(revision, hub):
-    try:
+@pytest.mark.parametrize(
+    "revision",
+    [
+        "../main",
+        "a b",
+        "a\nb",
+        "x?y=z",
+        "-",
+        "-f",
+        "refs/../main",
+        "",
+        "@",
+        "a//b",
+        "/a",
+        "a/",
+        "a.lock",
+        "a~1",
+        "a/.b",
+    ],
+)
+def test_an_odd_revision_is_refused_before_a_push(revision, hub):
+    with pytest.raises(ValueError, match="^Nothing can be pushed to 'me/student'.*is no name of a branch") as error:
         check_push("me/student", revision=revision)
-    except ValueError as error:
-        assert str(error).startswith("Nothing can be pushed to 'me/student'") and "\n" not in str(error)
-    assert set(hub.repos) <= {("model", "me/student")}
+    assert "\n" not in str(error.value) and hub.repos == {}
+
+
+@pytest.mark.parametrize("revision", ["next", "v1.0", "feature/a-1", "50%", "a#b", "gr\u00fcn"])
+def test_a_usual_revision_is_a_branch(revision, hub):
+    check_push("me/student", revision=revision)
+    assert {*hub.repos["model", "me/student"].branches} == {"main", revision}
 
 
 # ---- Words ----
 
 
-@pytest.mark.parametrize("folder", ["hub/cards/templates", "study/report/templates"])
+# A caption, a class name or the name of a run may look like Jinja, and hold HTML.
+EVIL = "{{ ().__class__ }} {% raw %} <script>x</script>"
+
+
+def as_html(markdown):
+    return MarkdownIt("commonmark", {"html": True}).enable("table").render(markdown)
+
+
+def is_text(page):
+    """Tell whether a page of HTML shows the evil words as they are."""
+    return "<script>x" not in page and "__class__" in page.replace("\\", "") and "{{" in page and "<class" not in page
+
+
+@pytest.mark.parametrize("folder", ["hub/cards/templates", "study/report/templates", "study/choice/templates"])
 def test_words_of_others_are_no_template(folder):
-    """A caption, a class name or the name of a run may look like Jinja."""
-    evil = "{{ ().__class__ }} {% raw %} <script>x</script>"
-    shown = environment(folder).from_string("{{ value }}").render(value=evil)
-    assert "__class__" in shown.replace("\\", "")
-    assert "<script" not in shown + MarkdownIt("commonmark", {"html": True}).enable("table").render(shown)
+    assert is_text(as_html(environment(folder).from_string("{{ value }}").render(value=EVIL)))
+
+
+def test_words_of_others_are_text_in_a_card(tmp_path):
+    run = make_run(tmp_path / "run", dataset_name=EVIL, label_template=EVIL, output_dir="x")
+    write_scores(tmp_path / "run", **{EVIL: 0.5})
+    card = write_card(run, name=EVIL, compare={EVIL: run}).read_text()
+    assert card.count("__class") > 3 and is_text(as_html(card.split("\n---\n", 1)[1]))
+
+
+def test_words_of_others_are_text_in_a_report(tmp_path):
+    cells = [made_up_study.cell(None, "clip", "x1", "plain", seed, student=EVIL) for seed in range(2)]
+    cells[0] |= {"status": "failed", "error": EVIL}
+    folder = made_up_study.write(tmp_path / "study", cells, name=EVIL, machine={"cpu": EVIL, "cores": 2})
+    write_report(folder)
+    page, text = (folder / "report.html").read_text(), (folder / "report.md").read_text()
+    assert is_text(page) and is_text(as_html(text)) and page.count("__class") > 2
+
+
+def test_words_of_others_are_text_in_the_choice_of_a_teacher():
+    ranking = rank(made_up_scores(**{"alone": 0.3, EVIL: 0.5, "other": 0.51}))
+    shown = page(ranking, [(EVIL, EVIL)], None)
+    assert shown.count("__class") > 3 and is_text(as_html(shown))
 
 
 # ---- Tokens ----
@@ -305,9 +435,12 @@ def test_each_sentence_of_the_page_has_its_test():
     text = PAGE.read_text(encoding="utf-8")
     tables = re.findall(r"^\|.*\| test \|\n[| -]+\n((?:\|.*\n)+)", text, re.MULTILINE)
     rows = [row for table in tables for row in table.splitlines()]
-    assert len(tables) == 3 and len(rows) > 35
+    assert len(tables) == 6 and len(rows) > 65
     for row in rows:
         assert NAMED.search(row), row
-        for path, name in NAMED.findall(row):
-            source = (PAGE.parents[1] / path).read_text(encoding="utf-8")
-            assert re.search(rf"^def {name}\(", source, re.MULTILINE), f"{path} has no {name}"
+    # Each part of the page has such a table, except the last, which shows what commands have counted.
+    for part in re.split(r"^## ", text, flags=re.MULTILINE)[1:-1]:
+        assert NAMED.search(part), part
+    for path, name in NAMED.findall(text):
+        source = (PAGE.parents[1] / path).read_text(encoding="utf-8")
+        assert re.search(rf"^def {name}\(", source, re.MULTILINE), f"{path} has no {name}"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from hf_clip_kd.recipe_io.checked_tensors import read_metadata, read_tensors, write_tensors
+from hf_clip_kd.recipe_io.checked_tensors import CHECKSUM, read_metadata, read_tensors, write_tensors
 from hf_clip_kd.recipe_io.foreign import ForeignFileError
 
 TENSORS = {
@@ -43,6 +43,17 @@ def test_any_flipped_bit_is_found_or_changes_nothing(path):
             assert str(error).startswith(f"{path}: it") and str(error).endswith("Delete it.")
             found += 1
     assert found > 200
+
+
+def test_a_bit_of_its_name_does_not_turn_the_checksum_off(path):
+    """The tensors are damaged, too, which only a checksum can tell."""
+    data, rng, name = path.read_bytes(), random.Random(0), CHECKSUM.encode()
+    data = data[:-1] + bytes([data[-1] ^ 1])
+    place = data.index(name)
+    for spot in range(place, place + len(name)):
+        path.write_bytes(data[:spot] + bytes([data[spot] ^ 1 << rng.randrange(5)]) + data[spot + 1 :])
+        with pytest.raises(ForeignFileError, match="its checksum is missing|it cannot be read"):
+            read_tensors(path, fix="Fix.")
 
 
 def test_a_file_that_is_cut_short_or_missing_is_named(path):

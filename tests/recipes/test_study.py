@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 import made_up_study as made_up
-import psutil
 import pytest
 import yaml
+from killed_study import kill_family
 from tiny_study import TINY, write_study
 
 from hf_clip_kd.hub.cards import render_card
@@ -86,6 +86,16 @@ def test_cards_of_a_study_that_has_not_run_are_refused(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_study_of_a_later_version_is_not_gone_on_with(tmp_path):
+    path = write_study(tmp_path, **SMALL)
+    (tmp_path / "out").mkdir()
+    for text, words in (('{"format_version": 3}', "it is a study of the format version 3"), ("{", "Delete it")):
+        (tmp_path / "out/study.json").write_text(text)
+        with pytest.raises(ValueError, match=f"study.json.*{words}"):
+            study.main(["--config", str(path)])
+        assert [(file.name, file.read_text()) for file in (tmp_path / "out").iterdir()] == [("study.json", text)]
+
+
 # ---- The whole way ----
 
 
@@ -93,14 +103,6 @@ def start(path, **options):
     python_path = os.pathsep.join(filter(None, [str(ROOT), str(path.parent), os.environ.get("PYTHONPATH")]))
     environment = os.environ | {"PYTHONPATH": python_path, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen([sys.executable, str(STUDY), "--config", str(path)], cwd=ROOT, env=environment, **options)
-
-
-def kill_all(process):
-    """Kill the runner and all that it has started, as a power cut does."""
-    family = [process, *psutil.Process(process.pid).children(recursive=True)]
-    for member in family:
-        member.kill()
-    process.wait()
 
 
 def results(folder):
@@ -133,7 +135,7 @@ def test_a_study_that_is_killed_and_started_again_gives_the_same_jsons(tmp_path)
 
     path = write_study(tmp_path / "killed", **SMALL)
     # A machine's speed must not decide what is under way when the end comes: the stages that are done do.
-    for done, end in ((3, kill_all), (6, kill_all), (9, lambda process: process.send_signal(signal.SIGTERM))):
+    for done, end in ((3, kill_family), (6, kill_family), (9, lambda process: process.send_signal(signal.SIGTERM))):
         process = start(path)
         while len(list((tmp_path / "killed/out/stages").glob("*/stage.json"))) < done:
             assert process.poll() is None

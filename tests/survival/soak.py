@@ -4,11 +4,15 @@ Train for very many steps as a long run does, and watch memory, open files and t
     python tests/survival/soak.py --steps 20000
 
 writes outputs/survival/soak.json, a row for each quantity, the readings beside it, and the figure docs/figures/soak.
-It ends in an error where something grew. `make soak STEPS=20000` sets the paths.
+Fewer than 20,000 steps write nothing. A second run loses a worker now and then. It must end in words that say so,
+and go on when it is started again. The command ends in an error where something grew or was lost.
+`make soak STEPS=20000` sets the paths.
 """
 
 import argparse
 import json
+import multiprocessing
+import random
 import re
 import statistics
 import sys
@@ -19,7 +23,7 @@ from pathlib import Path
 
 import psutil
 import torch
-from miniature import Teacher, make_args
+from miniature import AnyTeacher, make_args
 from tar_files import write_tars
 from transformers import TrainerCallback
 
@@ -30,19 +34,21 @@ from hf_clip_kd.study.report.figures.canvas import legend, panels, save
 
 ROOT = Path(__file__).parents[2]
 OUTPUT, FIGURES = ROOT / "outputs/survival", ROOT / "docs/figures"
-WORKERS, READINGS = 2, 200
+WORKERS, READINGS, STEPS = 2, 200, 20_000
 # Largest changes between the second and the last quarter of a run.
 # Other programs disturb the time of a step. So it is the time of the processor, of the fastest step in each reading.
-ALLOWED = {"memory of the main process": 0.02, "memory of the workers": 0.02, "open files": 0.0, "step": 0.1}
+# The median tells of steps that are slow now and then.
+ALLOWED = {
+    "memory of the main process": 0.02,
+    "memory of the workers": 0.02,
+    "open files": 0.0,
+    "open files of the workers": 0.0,
+    "fastest step": 0.1,
+    "median step": 0.2,
+}
 EVERY = 250  # steps between two evaluations and savings
-
-
-class AnyTeacher(Teacher):
-    def prepare(self, request):
-        pass
-
-    def forward(self, pixel_values, input_ids, **others):
-        return super().forward(pixel_values, input_ids)
+LIFE = 100  # most steps until a worker is killed
+PATIENCE = 600  # seconds until a run with a dead worker hangs
 
 
 def held(process):
@@ -50,6 +56,10 @@ def held(process):
     # Linux takes mapped files out of memory and back again. A page that a fork shares is written to at any time.
     status = Path(f"/proc/{process.pid}/status").read_text()
     return int(re.search(r"RssAnon:\s+(\d+) kB", status)[1]) / 1000
+
+
+def workers_of(process):
+    return [child for child in process.children() if child.name().startswith(("python", "pt_data"))]
 
 
 class Readings(TrainerCallback):
@@ -66,7 +76,7 @@ class Readings(TrainerCallback):
         self.steps.append(time.process_time() - self.begin)
         if state.global_step % self.every:
             return
-        workers = [child for child in self.main.children() if child.name().startswith(("python", "pt_data"))]
+        workers = workers_of(self.main)
         self.rows.append(
             {
                 "at": state.global_step,
@@ -74,15 +84,18 @@ class Readings(TrainerCallback):
                 "memory of the workers": sum(map(held, workers)),
                 "workers": len(workers),
                 "open files": self.main.num_fds(),
-                "step": 1000 * min(self.steps),
+                "open files of the workers": sum(child.num_fds() for child in workers),
+                "fastest step": 1000 * min(self.steps),
+                "median step": 1000 * statistics.median(self.steps),
             }
         )
         self.steps.clear()
 
 
-def make_run(folder, steps):
+def make_run(folder, steps, every=EVERY):
     """A student on a stream of pictures with workers, GradCache, an average, evaluations, savings and a log."""
-    write_tars(folder / "tars", (40, 30, 50, 20))
+    if not (folder / "tars").exists():
+        write_tars(folder / "tars", (40, 30, 50, 20))
     student, processor = load_clip("test-vit")
     tars = load_image_text("webdataset", data_files=str(folder / "tars/*.tar"), streaming=True)
     args = make_args(
@@ -96,9 +109,9 @@ def make_run(folder, steps):
         ema_decay=0.99,
         logging_steps=50,
         eval_strategy="steps",
-        eval_steps=EVERY,
+        eval_steps=every,
         save_strategy="steps",
-        save_steps=EVERY,
+        save_steps=every,
         save_total_limit=2,
     )
     return DistillationTrainer(
@@ -110,6 +123,55 @@ def make_run(folder, steps):
         data_collator=CLIPDataCollator(processor, crop_scale=(0.3, 1.0), flip=0.5),
         eval_data_collator=CLIPDataCollator(processor, train=False),
     )
+
+
+class KillWorker(TrainerCallback):
+    """Kill a worker after so many steps of this life, as the system does where memory runs out."""
+
+    def __init__(self, steps):
+        self.left = steps
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.left -= 1
+        if self.left == 0:
+            random.choice(workers_of(psutil.Process())).kill()
+
+
+def live(folder, steps, life):
+    """Train on from the last checkpoint, and leave the words of the end."""
+    run = make_run(Path(folder), steps, every=10)
+    run.add_callback(KillWorker(life))
+    try:
+        run.train(resume_from_checkpoint="auto")
+        words = "done"
+    except RuntimeError as error:
+        words = str(error)
+    Path(folder, "words").write_text(words)
+
+
+def worker_deaths(folder, steps):
+    """
+    Kill a worker again and again until the training has ended.
+
+    Returns the number of deaths, a sentence for each that was not told, and the number of lives that hung.
+    """
+    chance, context, deaths, lost, hangs = random.Random(0), multiprocessing.get_context("spawn"), 0, [], 0
+    for life in range(steps):
+        (folder / "words").unlink(missing_ok=True)
+        process = context.Process(target=live, args=(str(folder), steps, chance.randint(15, LIFE)))
+        process.start()
+        process.join(PATIENCE)
+        if process.is_alive():
+            process.kill()
+            process.join()
+            hangs += 1
+        words = (folder / "words").read_text() if (folder / "words").exists() else f"exit code {process.exitcode}"
+        if words == "done":
+            break
+        deaths += 1
+        if not words.startswith("A dataloader worker has died"):
+            lost.append(f"life {life}: {words}")
+    return deaths, lost, hangs
 
 
 def change(rows, name):
@@ -136,18 +198,18 @@ def draw(rows, narrow):
     quarter = max(1, len(rows) // 4)
     for number, name in enumerate(ALLOWED):
         measure = statistics.median(row[name] for row in rows[quarter : 2 * quarter])
-        said = "processor time of a step" if name == "step" else name
+        said = f"processor time of the {name}" if "step" in name else name
         axes.plot([row["at"] for row in rows], [row[name] / measure for row in rows], f"C{number}", label=said, lw=1)
     axes.set(xlabel="optimizer steps", ylabel="relative to the second quarter", ylim=(0.8, 1.2))
     legend(figure, axes, narrow)
     return figure
 
 
-def main():
-    """Soak, judge, draw, and write the JSON."""
+def main(argv=None):
+    """Soak, judge, draw, and write the JSON. Returns what grew or was lost, in words."""
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("--steps", type=int, default=20_000, help="Optimizer steps.")
-    steps = flags.parse_args().steps
+    flags.add_argument("--steps", type=int, default=STEPS, help="Optimizer steps.")
+    steps = flags.parse_args(argv).steps
     if steps % EVERY:
         flags.error(f"--steps {steps} is no multiple of {EVERY}.")
     torch.manual_seed(0)
@@ -157,6 +219,8 @@ def main():
         run.add_callback(readings)
         run.train()
         faults = log_faults(run, steps)
+    with tempfile.TemporaryDirectory(prefix="soak_deaths_") as folder:
+        deaths, lost, hangs = worker_deaths(Path(folder), min(steps, 10 * LIFE))
     rows = readings.rows
     changes = {name: round(change(rows, name), 4) for name in ALLOWED}
     grown = [name for name, allowed in ALLOWED.items() if abs(changes[name]) > allowed]
@@ -167,14 +231,18 @@ def main():
         {"what": f"a soak: {name}", "tried": steps, "lost": int(name in grown), "command": command} for name in ALLOWED
     ]
     told.append({"what": "a soak: `metrics.jsonl`", "tried": steps, "lost": faults, "command": command})
-    OUTPUT.mkdir(parents=True, exist_ok=True)
-    for name, found in (("soak", told), ("soak_readings", rows)):
-        (OUTPUT / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
-    save(partial(draw, rows), FIGURES, "soak")
-    print(json.dumps(changes, indent=1))
-    if grown or faults:
-        sys.exit(f"error: {', '.join(grown)} changed, metrics.jsonl has {faults} faults.")
+    dead = {"what": "a soak: workers that were killed", "tried": deaths, "lost": len(lost), "hangs": hangs}
+    told.append(dead | {"command": command})
+    if steps >= STEPS:
+        OUTPUT.mkdir(parents=True, exist_ok=True)
+        for name, found in (("soak", told), ("soak_readings", rows)):
+            (OUTPUT / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
+        save(partial(draw, rows), FIGURES, "soak")
+    print(json.dumps(changes | {"dead workers": deaths}, indent=1))
+    faults = [f"metrics.jsonl has {faults} faults"] if faults else []
+    return [*(f"{name} changed" for name in grown), *faults, *lost]
 
 
 if __name__ == "__main__":
-    main()
+    if found := main():
+        sys.exit(f"error: {'; '.join(found)}.")

@@ -11,6 +11,7 @@ import llava_runs
 import pytest
 import torch
 from checkpointed_runs import assert_same, make_run, names
+from full_disk import DiskFull
 from miniature import STEPS, Pairs, Teacher, logs, make_args, make_clip
 from transformers import TrainerCallback
 
@@ -69,6 +70,15 @@ def test_files_of_a_checkpoint(whole):
 def test_a_damaged_mark(tmp_path, mark):
     (tmp_path / MARK).write_text(mark)
     assert why_incomplete(tmp_path) == f"its {MARK} is damaged"
+
+
+def test_a_mark_of_a_later_version_is_not_taken_for_a_damaged_one(tmp_path):
+    """A later version may name its fields otherwise."""
+    (tmp_path / "checkpoint-1").mkdir()
+    (tmp_path / "checkpoint-1" / MARK).write_text('{"format_version": 3}')
+    with pytest.raises(ValueError, match=f"{MARK}: it is a checkpoint of the format version 3.*pip install -U"):
+        last_complete(tmp_path)
+    assert names(tmp_path) == ["checkpoint-1"]
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut"])
@@ -277,18 +287,6 @@ def test_differences_are_named_by_their_place():
 
 
 # ---- A full disk ----
-
-
-class DiskFull(TrainerCallback):
-    """No file can grow beyond `size` from step `first` to step `last`."""
-
-    def __init__(self, size, first=2, last=3):
-        self.size, self.first, self.last = size, first, last
-
-    def on_step_begin(self, args, state, control, **kwargs):
-        full = self.first <= state.global_step + 1 <= self.last
-        hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-        resource.setrlimit(resource.RLIMIT_FSIZE, (self.size if full else hard, hard))
 
 
 @pytest.fixture

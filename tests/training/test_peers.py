@@ -6,8 +6,9 @@ import time
 
 import pytest
 import torch
-from lost_peers import LOSSES, TIMEOUT, jump, lose
+from lost_peers import LOSSES, TIMEOUT, jump, lose, recipe
 from ports import free_port
+from teacher_models import tiny_clip
 
 from hf_clip_kd.training.peers import Peers
 
@@ -55,17 +56,50 @@ def test_a_rank_that_stops_for_a_while_goes_on(context, tmp_path):
     deadline = time.monotonic() + PATIENCE
     while not stopped(processes[1].pid) and time.monotonic() < deadline:
         time.sleep(0.1)
-    time.sleep(4)
+    time.sleep(60)
     os.kill(processes[1].pid, signal.SIGCONT)
     end(processes)
     found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     assert [own["said"] for own in found] == ["nothing", "nothing"]
     assert found[0]["digest"] == found[1]["digest"]
+    # Rank 0 tells it every two seconds here, and every minute in a run.
+    (first, *others), who = found[0]["warned"], f"Rank 1 (process {processes[1].pid} on "
+    assert len(others) > 5 and first.startswith(who) and "has given no sign of life for" in first
+    assert found[1]["warned"] == []
 
 
 def stopped(pid):
     with open(f"/proc/{pid}/stat") as file:
         return file.read().rpartition(")")[2].split()[0] == "T"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["cache_teacher", "evaluate"])
+@pytest.mark.parametrize("how", ["other arguments", "an error on one rank"])
+def test_a_recipe_names_the_rank_that_disagrees_or_ends(context, name, how, tmp_path):
+    """The other would wait for ever at the next meeting."""
+    data = ["--dataset_name", "shapes", "--max_train_samples", "32", "--batch_size", "8"]
+    flags = {
+        "cache_teacher": ["--teacher_model_name_or_path", str(student(tmp_path)), *data],
+        "evaluate": ["--model_name_or_path", str(student(tmp_path))],
+    }[name]
+    others = ["--trust_remote_code", "true"] if how == "other arguments" else None
+    processes = start(context, recipe, tmp_path, name, [*flags, "--output_dir", str(tmp_path / "out")], others)
+    end(processes)
+    said = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    if others:
+        words = "arguments.trust_remote_code: False on rank 0, True on rank 1"
+        assert all(own.startswith("ValueError: The processes of this run disagree") and words in own for own in said)
+    else:
+        assert said[1] == "ValueError: the teacher does not fit in here"
+        assert said[0].startswith(f"RuntimeError: Rank 1 (process {processes[1].pid} on "), said[0]
+        assert "ended: ValueError: the teacher does not fit in here" in said[0]
+
+
+def student(folder):
+    for part in tiny_clip():
+        part.save_pretrained(folder / "student")
+    return folder / "student"
 
 
 @pytest.mark.slow

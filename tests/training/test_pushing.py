@@ -112,6 +112,7 @@ def test_every_save_pushes_each_checkpoint_whole(hub, tmp_path, make):
     history = hub.repos["model", "me/student"].history()[:-1]
     for commit, saved in zip(history, reversed(seen), strict=True):
         assert {"config.json", "README.md", "recipe.yaml"} <= set(commit.files)
+        assert not {"checkpoint.json", "trainer_state.json", "losses.safetensors"} & set(commit.files)
         pushed = weights(hub, "me/student", commit.oid)
         assert all(torch.equal(pushed[name], tensor) for name, tensor in saved.items()) and set(pushed) == set(saved)
 

@@ -69,6 +69,18 @@ def test_a_stored_row_is_a_view_of_the_file(tmp_path):
     assert red.untyped_storage().data_ptr() == clear.untyped_storage().data_ptr()
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e5])
+def test_features_that_are_not_finite_are_not_stored(value, tmp_path):
+    model, processor = make_model()
+    with torch.no_grad():
+        model.model.vision_tower.encoder.layers[0].mlp.fc2.bias[0] = value
+    cache = FeatureCache(tmp_path, model, processor, torch.float16)
+    pictures = [question_picture(sample) for sample in questions()[:2]]
+    with pytest.raises(ValueError, match=r"not finite in torch.float16 for 2 of 2 images. The first is \w{64}\. A"):
+        cache.add(pictures, lambda picture: picture.convert("RGB"))
+    assert not any(tmp_path.glob("features-*"))
+
+
 def test_a_damaged_file_is_named(tmp_path):
     model, processor = make_model()
     cache = store(tmp_path, model, processor, questions())
@@ -76,6 +88,9 @@ def test_a_damaged_file_is_named(tmp_path):
     data = path.read_bytes()
     path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(ValueError, match=f"{path.name}: its checksum is .*Delete this file"):
+        FeatureCache(tmp_path, model, processor)(question_picture(questions()[0]))
+    path.write_bytes(data.replace(b'"checksum"', b'"chacksum"'))
+    with pytest.raises(ValueError, match=f"{path.name}: its checksum is missing.*Delete this file"):
         FeatureCache(tmp_path, model, processor)(question_picture(questions()[0]))
     for text, told in ((b"[]", "cannot be read"), (data.replace(b'"2"', b'"9"', 1), "format version 9")):
         path.write_bytes(text)

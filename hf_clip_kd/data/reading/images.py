@@ -193,14 +193,13 @@ def _scaled(values: np.ndarray) -> np.ndarray:
     """Scale pixels of 16 bits, 32 bits or floats to 8 bits. PIL's `convert` clips at 255 and leaves a white page."""
     if values.dtype == np.uint8:
         return values
-    finite = np.isfinite(values)
-    if not finite.any():
-        raise BrokenImageError("no pixel is a finite number")
-    scaled = np.nan_to_num(values.astype(np.float32), nan=0.0)
-    largest = scaled[finite].max()  # An infinite pixel says nothing about the range of the others.
+    if not (finite := np.isfinite(values)).all():
+        raise BrokenImageError(f"{np.sum(~finite):,} of {values.size:,} pixels are no finite numbers")
+    scaled = values.astype(np.float32)
+    largest = scaled.max()
     if values.dtype.kind in "fb":
         scaled = np.minimum(scaled, 1) * 255 if largest <= 1 else scaled  # Floats range from 0 to 1 or from 0 to 255.
-    elif values.dtype.itemsize == 2 or scaled.max() > 255:
+    elif values.dtype.itemsize == 2 or largest > 255:
         scaled = scaled / 257  # 65535 -> 255. Mode I (32 bits) holds 16-bit greys in files written by older tools.
     return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
 

@@ -19,7 +19,7 @@ from .cells import CellError, Locate, caption_cell, image_cell, locator, picked,
 from .columns import TEXT, column_array, column_feature
 from .tables import read_csv, read_json
 from .targets import check_apart, unknown_column, wrong_column
-from .tars import ERROR, read_tar
+from .tars import ERROR, OBJECTS, read_tar
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,6 @@ FORMATS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".ta
 """Formats by the ending of a file."""
 
 _OWN = ("__key__", "__url__", ERROR)
-_OBJECTS = ("json", "jsn", "mp", "msg", "cbor")  # Endings of files in tars that hold objects of any form.
 _UNDECODED = datasets.Image(decode=False)
 _LOOK_AT = {"csv": 1000, "json": 1000, "webdataset": 20}  # Rows of a file that tell which columns there are.
 _FILES = 16  # Files that tell it. Of files on a server it is the first, unless it lacks a column.
@@ -153,7 +152,7 @@ class Rows(datasets.ArrowBasedBuilder):
         ending = name.rsplit(".")[-1] if self.config.format == "webdataset" else None
         if ending in WebDataset.IMAGE_EXTENSIONS:
             return datasets.Image()
-        return datasets.Json() if ending in _OBJECTS else column_feature(values)
+        return datasets.Json() if ending in OBJECTS else column_feature(values)
 
     def _with_targets(self, row: dict[str, Any], key: str, locate: Locate, told: set[str]) -> dict[str, Any]:
         """Return the row with its image and captions in columns of their own."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from .cells import short
-from .tars import ERROR
+from .tars import ERROR, Joined
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def read_csv(
         ValueError: if the file has no header.
     """
     start = file.read(2)
-    raw = _Joined(start, file)
+    raw = Joined(start, file)
     encoding = encoding or ("utf-16" if start in _UTF16 else "utf-8-sig")
     lines = io.TextIOWrapper(raw, encoding, errors="replace", newline=None)
     header = next((line for line in lines if line.strip()), None)
@@ -199,19 +199,3 @@ class _Ahead:
     def skip(self, count: int) -> None:
         del self.ahead[:count]
         self.number += count
-
-
-class _Joined(io.RawIOBase):
-    """A file whose first bytes were read already. A stream cannot go back."""
-
-    def __init__(self, start: bytes, file: BinaryIO):
-        self.start, self.file = start, file
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray) -> int:
-        data = self.start or self.file.read(len(buffer))
-        self.start = b""
-        buffer[: len(data)] = data
-        return len(data)

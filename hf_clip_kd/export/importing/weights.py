@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ...models.loader_faults import loader_faults, reason_of
+from ...models.zip_bombs import refuse_zip_bomb
 from ..open_clip import CONFIG as OPEN_CLIP_CONFIG
 
 LAYOUTS = ("open_clip", "clip_kd", "tinyclip", "mobileclip")
@@ -36,6 +37,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         )
 
     with loader_faults(message):
+        refuse_zip_bomb(path)
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     for key in ("state_dict", "model"):
         state = state.get(key, state) if isinstance(state, dict) else state

@@ -10,8 +10,8 @@ from typing import Any
 import jinja2
 
 from ...models.names import LIBRARIES, parse_name
+from ...recipe_io.tokens import without_tokens
 
-_TOKEN = re.compile(r"hf_[A-Za-z0-9]{16,}")
 # The Hub's Markdown reads underscores within a word as letters.
 _SPECIAL = re.compile(r"([\\`*{}\[\]#|~$@]|(?<![^\W_])_|_(?![^\W_]))")
 _HTML = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
@@ -22,9 +22,9 @@ class Markdown(str):
 
 
 def plain(value: Any) -> str:
-    """Return one line of printable characters, without anything that looks like a token of the Hub."""
+    """Return one line of printable characters, without a token of the Hub."""
     line = " ".join(str(value).split())
-    return _TOKEN.sub("hf_...", "".join(character for character in line if character.isprintable()))
+    return without_tokens("".join(character for character in line if character.isprintable()))
 
 
 def public(name: Any) -> str:

@@ -18,6 +18,7 @@ from transformers import BatchEncoding, CLIPImageProcessorPil
 from transformers.image_utils import PILImageResampling
 
 from ..names import LIBRARIES, parse_name
+from ..zip_bombs import refuse_zip_bomb
 
 # open_clip reads these forms of a name itself, with a folder or repository that holds `open_clip_config.json`.
 _SCHEMAS = ("hf-hub:", "local-dir:")
@@ -148,6 +149,8 @@ def load_open_clip(name: str, tokenizer=None) -> tuple[nn.Module, object]:
         arch = parsed.architecture
         _check_arch(name, arch)
         weights, options = _resolve_weights(name, arch, parsed.weights)
+    if weights is not None and os.path.isfile(weights):
+        refuse_zip_bomb(Path(weights))
     try:
         model = open_clip.create_model(arch, pretrained=weights, require_pretrained=True, weights_only=True, **options)
     except Exception as error:  # A damaged file makes loaders raise errors of any type.

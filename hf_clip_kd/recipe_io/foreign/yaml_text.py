@@ -16,6 +16,8 @@ from .text import read_text
 MAX_VALUES = 1_000_000
 """Largest number of values in a file, with its anchors written out."""
 
+_LETTERS = 16  # A text counts as a value for each so many letters.
+
 
 def read_yaml(path: str | Path, *, allowed: str, fix: str) -> dict[str, Any]:
     """
@@ -65,23 +67,25 @@ def root_node(loader: yaml.SafeLoader, path: str | Path, *, allowed: str, fix: s
     Return the node of the whole content, `None` for an empty file.
 
     Raises:
-        ForeignFileError: Its anchors stand for more than `MAX_VALUES` values, or an anchor holds itself.
+        ForeignFileError: Its anchors stand for more than `MAX_VALUES` values, for long texts, or for themselves.
     """
     node = loader.get_single_node()
-    sizes: dict[int, int | None] = {}
+    sizes: dict[int, int] = {}
 
     def size(node: yaml.Node) -> int:
         # A few lines of anchors, each a list of the one before, may stand for billions of values.
-        known = sizes.setdefault(id(node), None)
-        if known is None and not isinstance(node, yaml.ScalarNode):
+        if isinstance(node, yaml.ScalarNode):
+            return 1 + len(node.value) // _LETTERS  # A reader may write the text out for each anchor.
+        if id(node) not in sizes:
             sizes[id(node)] = MAX_VALUES + 1  # It stands while the parts are counted: a loop counts as too many.
             pairs = isinstance(node, yaml.MappingNode)
             parts = [part for pair in node.value for part in pair] if pairs else node.value
-            known = sizes[id(node)] = min(1 + sum(map(size, parts)), MAX_VALUES + 1)
-        return known or 1
+            sizes[id(node)] = min(1 + sum(map(size, parts)), MAX_VALUES + 1)
+        return sizes[id(node)]
 
     if node is not None and size(node) > MAX_VALUES:
-        problem = f"its anchors stand for more than {MAX_VALUES:,} values, or for themselves"
+        most = f"{MAX_VALUES:,} values or {MAX_VALUES * _LETTERS:,} letters"
+        problem = f"its anchors stand for more than {most}, or for themselves"
         raise ForeignFileError(path, problem, allowed=allowed, fix=fix)
     return node
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 import re
 from collections.abc import Iterable
@@ -153,7 +154,7 @@ def _html(text: str, folder: Path, study: Study) -> str:
     return (
         environment("study/report/templates")
         .get_template("report.html.jinja")
-        .render(title=Markdown(plain(_title(study))), body=Markdown(body))
+        .render(title=Markdown(html.escape(plain(_title(study)))), body=Markdown(body))
     )
 
 

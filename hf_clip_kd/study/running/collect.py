@@ -13,7 +13,8 @@ from typing import Any
 import torch
 import transformers
 
-from ...recipe_io.format_version import stamped
+from ...recipe_io.foreign import read_json
+from ...recipe_io.format_version import check_version, stamped
 from ...recipe_io.results import (
     COST_NAME,
     METRICS_NAME,
@@ -85,6 +86,19 @@ def write_cell(plan: Plan, cell: Cell, root: Path, ended: dict[str, Ended]) -> d
     record["teacher"] = None if teacher is None else _short(blocks(plan, teacher, root))
     write_whole(root / "cells" / f"{record['id']}.json", json.dumps(record, indent=1, allow_nan=False) + "\n")
     return record
+
+
+def check_study(root: Path) -> None:
+    """
+    Refuse to go on in the folder of a study that a later version of the package began.
+
+    Raises:
+        ForeignFileError: A later version wrote its `study.json`, or the file is damaged.
+    """
+    path = root / "study.json"
+    if path.is_file():
+        words = {"allowed": "It must be as this package wrote it.", "fix": "Delete it: it is written anew."}
+        check_version(read_json(path, **words), path, "study")
 
 
 def write_study(plan: Plan, root: Path) -> Path:

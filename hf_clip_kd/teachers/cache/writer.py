@@ -17,6 +17,7 @@ from ...data.reading.worker_counts import too_many
 from ...losses.features import FeatureRequest
 from ...recipe_io.processes import process_state
 from ...recipe_io.results import remove_torn
+from ...recipe_io.worker_deaths import explained_worker_death
 from ..reader import Reader, check_readers
 from . import answers, manifest, shards
 from .layers import name_of
@@ -146,11 +147,12 @@ class CacheWriter:
         # The loader does not know how many batches of the missing shards there are.
         total = source.count_batches(self._wants)
         progress = tqdm(loader, "teacher cache", total, unit="batch", disable=not self.state.is_main_process)
-        for number, batches in groupby(progress, lambda numbered: numbered[0]):
-            parts = [self._ask(batch) for _, batch in batches if batch is not None]
-            shard = join(parts)
-            self._refuse_bad_numbers(number, shard)
-            shards.save(shards.shard_path(self.folder, number), shard)
+        with explained_worker_death("Lower `dataloader_num_workers`, and run the same command again: it goes on."):
+            for number, batches in groupby(progress, lambda numbered: numbered[0]):
+                parts = [self._ask(batch) for _, batch in batches if batch is not None]
+                shard = join(parts)
+                self._refuse_bad_numbers(number, shard)
+                shards.save(shards.shard_path(self.folder, number), shard)
         self._rows = source.rows
         return source.shards
 

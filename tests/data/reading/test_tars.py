@@ -1,11 +1,14 @@
 """Damaged tars, images and captions: the run goes on, and the counts are exact."""
 
+import bz2
 import gzip
 import io
 import itertools
+import lzma
 import random
 import struct
 import tarfile
+import tracemalloc
 import zlib
 from collections import defaultdict
 
@@ -240,10 +243,46 @@ def test_a_torn_tar_is_one_row_that_says_so(streaming, tmp_path):
 
 
 def test_a_file_too_large_for_a_caption_is_passed_over(monkeypatch):
-    monkeypatch.setattr("hf_clip_kd.data.reading.tars.MAX_MEMBER", 1000)
-    rows = list(read_tar(io.BytesIO(replaced(members(), 3, bytes(1001))), "a.tar"))
+    monkeypatch.setattr("hf_clip_kd.data.reading.tars.MAX_MEMBER", 10_000)
+    rows = list(read_tar(io.BytesIO(replaced(members(), 3, bytes(10_001))), "a.tar"))
     assert [row[ERROR] for row in rows].count(None) == SAMPLES - 1 == len(rows) - 1
-    assert rows[1][ERROR] == "'000001.txt' has 1,001 bytes: more than 1,000" and rows[1]["txt"] is None
+    size = 10_001 + 2 * 512 + len(members()[2][1])
+    assert rows[1][ERROR] == f"its files up to '000001.txt' have {size:,} bytes: more than 10,000"
+    assert rows[1].keys() == {"__key__", "__url__", ERROR}
+
+
+@pytest.mark.parametrize("pack_with", [gzip.compress, bz2.compress, lzma.compress])
+@pytest.mark.parametrize("size", [2**20, 0])
+def test_many_files_of_a_sample_fill_no_memory(size, pack_with, monkeypatch):
+    """Files and their names take no more than the limit of a sample, however many there are and well packed."""
+    monkeypatch.setattr("hf_clip_kd.data.reading.tars.MAX_MEMBER", 2**22)
+    packed = pack_with(pack([*((f"1.x{i}", bytes(size)) for i in range(50 if size else 20_000)), *members()]))
+    assert len(packed) < 2**20
+    tracemalloc.start()
+    rows = list(read_tar(io.BytesIO(packed), "a.tar"))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 4 * 2**22
+    assert [row[ERROR] is None for row in rows] == [False] + [True] * SAMPLES and "1.x" in rows[0][ERROR]
+
+
+@pytest.mark.parametrize("ending", ["npz", "pth"])
+def test_a_zip_in_a_tar_is_not_unpacked(ending, tmp_path):
+    """A zip bomb of 60 kB unpacks to 64 MB. The row has its bytes."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, a=np.zeros(2**26, dtype=np.uint8))
+    data = buffer.getvalue()
+    (tmp_path / "a.tar").write_bytes(pack([*members(), ("1.png", png(0)), ("1.txt", b"red"), (f"1.{ending}", data)]))
+    tracemalloc.start()
+    rows = list(load_image_text(str(tmp_path / "a.tar"), streaming=True))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert rows[-1][ending] == data and most < 2**25
+
+
+def test_an_object_of_many_parts_costs_its_row():
+    (row,) = read_tar(io.BytesIO(pack([("1.json", b"[" + b"[]," * 2**21 + b"[]]")])), "a.tar")
+    assert row["json"] is None and row[ERROR] == "'1.json' has 6,291,460 bytes: more than 4,194,304"
 
 
 @pytest.mark.parametrize("size", [2**33, 2**60])

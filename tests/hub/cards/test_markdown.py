@@ -8,7 +8,7 @@ from card_folders import check_form, without_code_blocks, write_scores
 from hf_clip_kd.hub.cards import write_card
 from hf_clip_kd.hub.cards.markdown import code, escape, public, table
 
-HOSTILE = "a\n---\n# b | c\n![x](y) <script>z</script> ```d``` *e* ]( & hf_abcdefghijklmnopqrstuvwx \u202e"
+HOSTILE = "a\n---\n# b | c\n![x](y) <script>z</script> ```d``` *e* ]( & hf_abcdefghijklmnopqrstuvwxyz01234567 \u202e"
 
 
 def test_hostile_strings_are_text(run, tmp_path):

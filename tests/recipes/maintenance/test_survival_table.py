@@ -1,6 +1,7 @@
 """recipes/maintenance/survival_table.py: rows of several commands become one table between its markers."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -24,8 +25,35 @@ def test_it_goes_between_its_markers(tmp_path, monkeypatch, capsys):
     survival.PAGE.write_text("a\n<!-- survival -->\nold\n<!-- end of survival -->\nb\n")
     table = survival.main([str(tmp_path / "s"), "--write"])
     assert survival.PAGE.read_text() == f"a\n<!-- survival -->\n{table}\n<!-- end of survival -->\nb\n"
-    assert table.splitlines()[2] == "| tars | 12,345 | 1 | `make fuzz` |" and table.count("\n") == 4
+    assert table.splitlines()[2] == "| tars | 12,345 | 1 | – | – | `make fuzz` |"
+    assert table.count("\n") == 4 + len(survival.TESTS)
     assert survival.MARKED.search((ROOT / "docs/security.md").read_text()) and table in capsys.readouterr().out
+
+
+def test_the_figure_of_the_soak_is_put_in_once_it_is_drawn(tmp_path, monkeypatch):
+    write(tmp_path / "s", "kills.json", ("kills", 1000, 0, "make kills N=1000"))
+    monkeypatch.setattr(survival, "PAGE", tmp_path / "page.md")
+    page = "<!-- survival -->\n<!-- end of survival -->\n<!-- soak -->\n{}<!-- end of soak -->\n"
+    for drawn in (False, True):
+        survival.PAGE.write_text(page.format("old\n"))
+        survival.main([str(tmp_path / "s"), "--write"])
+        text = survival.PAGE.read_text()
+        found = re.findall(r"(figures/soak[\w-]*\.svg)", text)
+        assert found == [f"figures/soak{end}.svg" for end in ("-narrow-dark", "-narrow", "-dark", "") if drawn]
+        assert "old\n" not in text
+        (tmp_path / "figures").mkdir(exist_ok=True)
+        (tmp_path / "figures/soak.svg").touch()
+    assert survival.SOAK.search((ROOT / "docs/security.md").read_text())
+
+
+def test_hangs_and_crashes_have_columns_of_their_own(tmp_path):
+    rows = [{"what": "tars", "tried": 9, "lost": 3, "hangs": 1, "crashes": 2, "command": "make fuzz"}]
+    (tmp_path / "fuzz.json").write_text(json.dumps(rows))
+    assert "| tars | 9 | 3 | 1 | 2 | `make fuzz` |" in survival.survival_table(tmp_path)
+
+
+def test_each_row_of_tests_names_files_that_exist():
+    assert all((ROOT / path).exists() for paths in survival.TESTS.values() for path in paths.split())
 
 
 def test_what_is_no_result_is_named(tmp_path):

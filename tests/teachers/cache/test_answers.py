@@ -3,7 +3,7 @@
 import pytest
 import torch
 from cache_world import CROPS, SEED, VIEWS, rows, teacher, writer
-from made_up_reader import LinearReader
+from made_up_reader import spelling_reader, with_questions
 from safetensors.torch import load_file
 from teacher_models import tiny_clip
 
@@ -11,39 +11,15 @@ import hf_clip_kd as kd
 from hf_clip_kd.data.exchanges import every_exchange
 from hf_clip_kd.losses import requested
 from hf_clip_kd.teachers.reader import check_readers, with_answers
-from hf_clip_kd.teachers.reader.texts import Texts
 
 TOP_K = 4
 
 
-class Letters(Texts):
-    """A text as the numbers of its letters, each answer of another length."""
-
-    def __init__(self):
-        super().__init__(0)
-
-    def encode(self, question, answer):
-        asked, answered = ([ord(letter) % 7 for letter in text or "x"] for text in (question, answer[:5]))
-        return asked + answered, [False] * len(asked) + [True] * len(answered)
-
-
-def with_questions():
-    """Rows of which every third has questions, and the others one or two captions."""
-    asked = {"question": ["a?", "bb?", "ccc?"], "answers": [["d"], ["ee"], ["fff"]]}
-    return [row | (asked if row["__index__"] % 3 == 0 else {}) for row in rows()]
-
-
-def make_reader():
-    reader = LinearReader(32, 16)
-    reader.texts = Letters()
-    return reader
-
-
 @pytest.fixture
 def world(tmp_path):
-    online, reader, request = teacher(), make_reader(), requested("reader")
+    online, reader, request = teacher(), spelling_reader(), requested("reader")
     options = {"request": request, "dtype": torch.float32, "readers": [reader], "top_k": TOP_K}
-    made = writer(tmp_path / "cache", online, with_questions(), views={"readers": [reader.texts]}, **options)
+    made = writer(tmp_path / "cache", online, with_questions(rows()), views={"readers": [reader.texts]}, **options)
     cache = made.write()
     cache.prepare(request)
     online.prepare(request)
@@ -58,7 +34,7 @@ def test_stored_answers_are_the_largest_of_the_readers_own(world):
     live = kd.CLIPDataCollator(tiny_clip()[1], online.processor, **VIEWS | options)
     for epoch in range(CROPS):
         replay.epoch = live.epoch = epoch
-        stored, asked = replay(with_questions()[3:16]), live(with_questions()[3:16])
+        stored, asked = replay(with_questions(rows())[3:16]), live(with_questions(rows())[3:16])
         found, expected = (
             with_answers(source.of_batch(batch), [reader], batch).answers[0]
             for source, batch in ((cache, stored), (online, asked))
@@ -80,7 +56,7 @@ def test_no_token_is_stored_and_verification_finds_the_same(world):
         cache.of_batch(kd.ReplayCollator(tiny_clip()[1], cache, max_broken_fraction=1.0)(rows()[:2])).image_tokens
         is None
     )
-    other = make_reader()
+    other = spelling_reader()
     other.image.weight.mul_(2)
     with pytest.raises(ValueError, match="holds the answers of other readers"):
         check_readers([other], cache, (-2,))

@@ -8,14 +8,21 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+_FIX = (
+    "Lower `dataloader_num_workers` or `dataloader_prefetch_factor`, and resume with `--resume_from_checkpoint auto`."
+)
+
 
 @contextmanager
-def explained_worker_death() -> Iterator[None]:
+def explained_worker_death(fix: str = _FIX) -> Iterator[None]:
     """
     Add the likely reason and the way out to the error of a dataloader worker that has died.
 
     PyTorch raises it from a signal handler, wherever the program is. So nothing waits for the rows of the dead. A
     batch that the worker had just sent cannot be received any more, which is another error.
+
+    Args:
+        fix (`str`, *optional*): Sentence that says what to do. The default is that of a training.
 
     Raises:
         RuntimeError: A worker has died.
@@ -34,9 +41,7 @@ def explained_worker_death() -> Iterator[None]:
         _silence()
         raise RuntimeError(
             f"A dataloader worker has died ({str(error).splitlines()[0].rstrip('. ')}). It must live as long as its "
-            "data are read. The system kills a process where memory runs out, without a word. Lower "
-            "`dataloader_num_workers` or `dataloader_prefetch_factor`, and resume with `--resume_from_checkpoint "
-            "auto`."
+            f"data are read. The system kills a process where memory runs out, without a word. {fix}"
         ) from error
 
 

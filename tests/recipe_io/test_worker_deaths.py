@@ -6,10 +6,11 @@ import signal
 
 import pytest
 import torch
+from cache_world import teacher, writer
 from miniature import Pairs, make_trainer
 from torch.utils.data import DataLoader, get_worker_info
 
-from hf_clip_kd.training.worker_deaths import explained_worker_death
+from hf_clip_kd.recipe_io.worker_deaths import explained_worker_death
 
 
 class Deadly(Pairs):
@@ -21,22 +22,26 @@ class Deadly(Pairs):
         return super().__getitem__(index)
 
 
-def words(folder, **settings):
-    """Return the last words of a run in another process, since the news may come again at any time."""
+def last_words(folder, work):
+    """Return the last words of work in another process, since the news may come again at any time."""
 
-    def train():
+    def live():
         torch.set_num_threads(1)  # a forked child has none of its parent's threads
         try:
-            make_trainer(folder, **settings).train()
+            work()
         except RuntimeError as error:
             (folder / "words").write_text(str(error))
         os._exit(0)
 
-    process = multiprocessing.get_context("fork").Process(target=train)
+    process = multiprocessing.get_context("fork").Process(target=live)
     process.start()
     process.join(120)
     process.kill()
     return (folder / "words").read_text()
+
+
+def words(folder, **settings):
+    return last_words(folder, lambda: make_trainer(folder, **settings).train())
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -50,6 +55,38 @@ def test_a_worker_that_is_killed_ends_the_run(tmp_path, workers):
 def test_an_evaluation_ends_too(tmp_path):
     told = words(tmp_path, eval_dataset=Deadly(), dataloader_num_workers=1, eval_strategy="steps", eval_steps=1)
     assert told.startswith("A dataloader worker has died (")
+
+
+def test_an_evaluation_alone_ends_too(tmp_path):
+    settings = {"eval_dataset": Deadly(), "dataloader_num_workers": 1, "eval_strategy": "epoch"}
+    told = last_words(tmp_path, lambda: make_trainer(tmp_path, **settings).evaluate())
+    assert told.startswith("A dataloader worker has died (")
+
+
+class DeadlyRows:
+    """Rows of a cache, of which one ends the worker that reads it."""
+
+    def __init__(self, rows):
+        self.rows, self.column_names = rows, rows.column_names
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        if index == 17 and get_worker_info() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.rows[index]
+
+
+def test_the_writer_of_a_cache_ends_too(tmp_path):
+    def write():
+        made = writer(tmp_path / "cache", teacher(), num_workers=1)
+        made.dataset = DeadlyRows(made.dataset)
+        made.write()
+
+    told = last_words(tmp_path, write)
+    assert told.startswith("A dataloader worker has died (")
+    assert told.endswith("Lower `dataloader_num_workers`, and run the same command again: it goes on.")
 
 
 def test_a_batch_that_cannot_be_received_any_more():
