@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from timm.layers import resample_abs_pos_embed
+from timm.layers import resample_abs_pos_embed, to_2tuple
 from timm.layers.format import Format
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -126,10 +126,10 @@ def check_sizes(sizes: Sequence[int], name: str) -> None:
 def _resized_trunk(trunk: nn.Module, vision: TimmVisionConfig, side: int) -> dict[str, Tensor]:
     """Return the weights of a trunk at another size, and note it in `vision`."""
     trunk = copy.deepcopy(trunk)
-    patch = getattr(getattr(trunk, "patch_embed", None), "patch_size", (1, 1))
+    patch, _ = to_2tuple(getattr(getattr(trunk, "patch_embed", None), "patch_size", 1))
     try:
-        if side < 1 or side % patch[0]:
-            raise ValueError(f"its patches have {patch[0]} pixels")
+        if side < 1 or side % patch:
+            raise ValueError(f"its patches have {patch} pixels")
         if hasattr(trunk, "set_input_size"):
             before = dict(getattr(trunk, "_model_args", {}))
             trunk.set_input_size(img_size=(side, side))
