@@ -88,19 +88,20 @@ class ImageSizes:
         # A teacher without a view of its own would see what was drawn for the student.
         found = {prefix + PIXELS: inputs[PIXELS] for prefix in self.prefixes} | inputs
         for name, sizes in self.sizes.items():
-            self._warn_of_small(found[name].shape[-1], sizes)
+            if training:
+                self._warn_of_small(found[name].shape[-1], max(sizes))
             found[name] = resized(found[name], self.draw(name, step) if training else self.own[name])
         return found
 
-    def _warn_of_small(self, given: int, sizes: list[int]) -> None:
-        if given < max(sizes) and not self.warned:
+    def _warn_of_small(self, given: int, largest: int) -> None:
+        if given < largest and not self.warned:
             self.warned = True
             logger.warning(
                 "Images of %d pixels are enlarged to sizes up to %d, which shows nothing more. Give the collator a "
                 "processor of the largest size: `resize_images(model, processor, %d)[1]`.",
                 given,
-                max(sizes),
-                max(sizes),
+                largest,
+                largest,
             )
 
 

@@ -93,6 +93,8 @@ def test_members_without_a_view_see_the_images_before_they_are_resized(views, tm
 
 def test_small_images_are_named_once(caplog, tmp_path):
     sizes = ImageSizes(make_args(tmp_path, image_sizes=[16, 24]), make_clip(), None)
+    sizes({"pixel_values": torch.randn(2, 3, 16, 16)}, 0, training=False)
+    assert not caplog.records, "an evaluation sees the size of its own"
     for _ in range(2):
         sizes({"pixel_values": torch.randn(2, 3, 16, 16)}, 0, training=True)
     assert [record.getMessage()[:60] for record in caplog.records] == [
