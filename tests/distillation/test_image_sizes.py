@@ -9,6 +9,7 @@ from miniature import Pairs, Teacher, logs, make_args, make_clip, make_trainer
 from teacher_models import processor
 
 from hf_clip_kd.distillation.image_sizes import ImageSizes, resized
+from hf_clip_kd.models import resize_images
 from hf_clip_kd.teachers import CLIPTeacher, TeacherEnsemble
 from hf_clip_kd.training.checkpoint_files import MARK
 
@@ -70,6 +71,19 @@ def test_a_resumed_run_is_exact(tmp_path):
     assert_same(resumed, whole)
     saved = make_clip().from_pretrained(tmp_path / "whole" / "checkpoint-4")
     assert saved.config.vision_config.image_size == 16
+
+
+def test_a_resized_student_resumes_at_its_size(tmp_path):
+    def run(folder, **changes):
+        student, _ = resize_images(make_clip(), processor(16, 8), 24)
+        return make_run(folder, student=student, image_sizes=[24], **changes)
+
+    whole = run(tmp_path / "whole", save_strategy="steps", save_steps=2)
+    whole.train()
+    resumed = run(tmp_path / "resumed")
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-2"))
+    assert_same(resumed, whole)
+    assert make_clip().from_pretrained(tmp_path / "whole" / "checkpoint-4").config.vision_config.image_size == 24
 
 
 def test_a_student_without_drawn_sizes_keeps_its_own(tmp_path, monkeypatch):
