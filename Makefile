@@ -51,13 +51,14 @@ teachers: $(INSTALLED) ## Train students alone, from a like teacher, an unlike o
 
 sizes: $(INSTALLED) ## Train students at one image size and at sizes drawn for each step, and score them at four, three seeds (15 minutes)
 	set -e; for seed in 0 1 2; do \
-		run="--config $(CONFIGS)/demo.yaml --seed $$seed --output_dir outputs/sizes/students"; \
+		run="--config $(CONFIGS)/demo_large_pictures.yaml --seed $$seed --output_dir outputs/sizes/students"; \
 		$(LAUNCH) recipes/distill.py $$run/plain-$$seed; \
 		$(LAUNCH) recipes/distill.py $$run/drawn-$$seed --image_sizes '[24, 32, 32, 40, 48]'; \
 	done; \
 	for size in 24 32 40 48; do \
 		for name in plain-0 plain-1 plain-2 drawn-0 drawn-1 drawn-2; do \
-			$(LAUNCH) recipes/evaluate.py --model_name_or_path outputs/sizes/students/$$name --image_size $$size \
+			$(LAUNCH) recipes/evaluate.py --config recipes/configs/evaluate/demo_large_pictures.yaml \
+				--model_name_or_path outputs/sizes/students/$$name --image_size $$size \
 				--output_dir outputs/sizes/$$size/$$name/results; \
 		done; \
 		$(BIN)/python recipes/compare.py outputs/sizes/$$size; \

@@ -1,7 +1,8 @@
 """Put the runs of one folder side by side, as a table and as `summary.json`.
 
 Each subfolder of the given folder with `results/*.json` is a row, in the order teacher, alone, distilled, others. Runs
-with several seeds, named NAME-0, NAME-1, ..., are one row: mean and standard deviation.
+with several seeds, named NAME-0, NAME-1, ..., are one row: mean and standard deviation. Below are the differences of
+such rows from the first of them, paired by seed.
 
     python recipes/compare.py outputs/demo
 
@@ -54,25 +55,33 @@ def collect(folder: Path) -> list[dict]:
 
 
 def table(rows: list[dict]) -> str:
-    """Return the rows as text, in percent, with the mean of the columns last."""
+    """Return the rows as text, in percent, with the mean of the columns last, and differences paired by seed."""
     columns = [column for column in COLUMNS if all(column in row for row in rows)]
-    groups = defaultdict(list)
+    groups: dict[str, dict[str, list[float]]] = defaultdict(dict)
     for row in rows:
+        name, seed = re.fullmatch(r"(.*?)(-\d+)?", row["name"]).groups()
         values = [100 * row[column] for column in columns]
-        groups[re.sub(r"-\d+$", "", row["name"])].append([*values, statistics.mean(values)])
-    width = max(12, *(len(name) + 2 for name in groups))
+        groups[name][seed] = [*values, statistics.mean(values)]
+    shown = {name: [cell(values) for values in zip(*runs.values(), strict=True)] for name, runs in groups.items()}
+    first, *others = [name for name, runs in groups.items() if len(runs) > 1] or [None]
+    for name in others:
+        seeds = [seed for seed in groups[first] if seed in groups[name]]
+        if len(seeds) > 1:
+            pairs = [zip(groups[name][seed], groups[first][seed], strict=True) for seed in seeds]
+            values = zip(*([a - b for a, b in pair] for pair in pairs), strict=True)
+            shown[f"{name} less {first}"] = [cell(differences, "+") for differences in values]
+    width = max(12, *(len(name) + 2 for name in shown))
     last = 8 if len(groups) == len(rows) else 14
     lines = [f"{'':<{width}}" + "".join(f"{column:>26}" for column in columns) + f"{'mean':>{last}}"]
-    for name, runs in groups.items():
-        *cells, mean = (cell(values) for values in zip(*runs, strict=True))
+    for name, (*cells, mean) in shown.items():
         lines.append(f"{name:<{width}}" + "".join(f"{text:>26}" for text in cells) + f"{mean:>{last}}")
     return "\n".join(lines)
 
 
-def cell(values: tuple[float, ...]) -> str:
-    """Return one number as text, or the mean and standard deviation of several seeds."""
+def cell(values: tuple[float, ...], sign: str = "") -> str:
+    """Return one number as text, or the mean and standard deviation of several seeds; `sign` is `+` to show it."""
     spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.1f}{spread}"
+    return f"{statistics.mean(values):{sign}.1f}{spread}"
 
 
 def side_by_side(first: Path, second: Path, blind: Path | None) -> list[Pair]:

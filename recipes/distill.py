@@ -269,7 +269,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     from hf_clip_kd.hub.cards import record_sources
     from hf_clip_kd.hub.run import check_run, push_run
     from hf_clip_kd.models.init_tower import init_image_tower
-    from hf_clip_kd.models.resolution import resize_images, sized
+    from hf_clip_kd.models.resolution import largest, resize_images
     from hf_clip_kd.training.sharded import gather_full_model
     from hf_clip_kd.vlm.saving import load_folder
 
@@ -302,13 +302,15 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     }
     seen = processor
     if training.image_sizes is not None:
-        # The images of a step are made smaller, never larger.
+        # A step makes the images smaller. Pictures of fewer pixels than the largest size are enlarged here.
         seen = copy.copy(processor)
-        seen.image_processor = sized(processor.image_processor, max(training.image_sizes))
+        seen.image_processor = largest(processor.image_processor, training.image_sizes, "image_sizes")
     if script.teacher_cache is None:
         views = None if teacher is None else teacher.processor
-        if training.teacher_image_sizes is not None and isinstance(teacher, kd.CLIPTeacher):
-            views = replace(views, image_processor=sized(views.image_processor, max(training.teacher_image_sizes)))
+        # The trainer refuses a teacher without such a tower.
+        if training.teacher_image_sizes is not None and hasattr(getattr(teacher, "model", None), "vision_model"):
+            sizes = training.teacher_image_sizes
+            views = replace(views, image_processor=largest(views.image_processor, sizes, "teacher_image_sizes"))
         make = kd.data.IndependentCropsCollator if script.independent_crops else kd.CLIPDataCollator
         collator = make(seen, views, **script.crop, **data_options)
     else:

@@ -31,7 +31,7 @@ from hf_clip_kd.evaluation.cost import measure_run
 from hf_clip_kd.evaluation.vqa import VQAEvaluator, question_picture, summary_row, summary_table
 from hf_clip_kd.hub.cards import record_sources
 from hf_clip_kd.hub.run import check_run, push_run
-from hf_clip_kd.models import inner_tower
+from hf_clip_kd.models import inner_tower, resize_images
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
 from hf_clip_kd.recipe_io.results import write_whole
 from hf_clip_kd.training.learning_curve import LearningCurve
@@ -240,7 +240,9 @@ def main(argv: list[str] | None = None) -> list[dict]:
     captions = None if first is None else load_data(first[0])
     for tower in filter(None, towers.values()):
         # An error of the last tower is raised before the first one is trained.
-        load_tower(tower, trust_remote_code=script.trust_remote_code)
+        found = load_tower(tower, trust_remote_code=script.trust_remote_code)
+        if script.image_size is not None:
+            resize_images(*found, script.image_size)
     make_language_model(script)
     teacher = None
     if script.teacher_model_name_or_path is not None:

@@ -97,7 +97,7 @@ class CLIPDataCollator:
         # A teacher has an entry only if its view differs from the student's.
         self._image_processors = {"": self.image_processor}
         self._text_views = {"": TextView(processor)}
-        for name, teacher in _by_prefix(teacher_processor).items():
+        for name, teacher in by_prefix(teacher_processor).items():
             self._add_teacher(name, teacher)
         if train:
             self._views = {name: image_view(rule) for name, rule in self._image_processors.items()}
@@ -127,7 +127,7 @@ class CLIPDataCollator:
         Raises:
             ValueError: The collator was made without it, or with another.
         """
-        for name, teacher in _by_prefix(teacher_processor).items():
+        for name, teacher in by_prefix(teacher_processor).items():
             given = self._text_views.get(name, self._text_views[""])
             if getattr(teacher, "tokenizer", None) is not None and not TextView(teacher).agrees_with(given):
                 raise ValueError(
@@ -220,8 +220,7 @@ class CLIPDataCollator:
         process = torch.initial_seed()  # It differs between dataloader workers and between epochs.
         if self._generators is None or self._generators[0] != process:
             # All ranks have the same torch seed. The rank's number makes their crops differ.
-            rank = int(os.environ.get("RANK", 0))
-            seed = (process * 1_000_003 + self.seed * 7_919 + rank) % 2**63
+            seed = (process * 1_000_003 + self.seed * 7_919 + int(os.environ.get("RANK", 0))) % 2**63
             backgrounds = torch.Generator().manual_seed((seed + 2**62) % 2**63)
             self._generators = (process, torch.Generator().manual_seed(seed), backgrounds)
         _, generator, backgrounds = self._generators
@@ -244,7 +243,8 @@ class CLIPDataCollator:
         return texts_of(self.readers, chosen)
 
     def _crops(self, good: list[tuple], uniforms: list[list[float]]) -> list[Crop]:
-        return [self.crop.draw(image.size, numbers) for (image, *_), numbers in zip(good, uniforms, strict=True)]
+        keep_shape, rows = self._views[""].any_shape, zip(good, uniforms, strict=True)
+        return [self.crop.draw(image.size, numbers, keep_shape) for (image, *_), numbers in rows]
 
     def _pixels(
         self, images: list[Image.Image], crops: list[Crop], names: list[str] | None = None
@@ -283,7 +283,7 @@ def _drawn(captions: list[list[str]], uniforms: list[list[float]], number: int) 
     return [texts[int(numbers[number] * len(texts))] for texts, numbers in zip(captions, uniforms, strict=True)]
 
 
-def _by_prefix(teacher_processor: Any) -> Mapping[str, Any]:
+def by_prefix(teacher_processor: Any) -> Mapping[str, Any]:
     """Return the processors of teachers by the prefix of their inputs."""
     teachers = teacher_processor if isinstance(teacher_processor, Mapping) else {"teacher_": teacher_processor}
     return {name: teacher for name, teacher in teachers.items() if teacher is not None}

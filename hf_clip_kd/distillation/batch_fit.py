@@ -77,9 +77,9 @@ def explained_memory_error(trainer: Trainer) -> Iterator[None]:
 
 def _fits(trainer: Trainer, size: int, count: int) -> bool:
     """Return whether this process can train on `count` micro-batches of `size` rows; leave no trace in the model."""
-    model = trainer.model
+    model, largest = trainer.model, trainer.image_sizes.largest_alone
     try:
-        with as_single_process(), unchanged_buffers(model), torch.random.fork_rng():
+        with as_single_process(), unchanged_buffers(model), torch.random.fork_rng(), largest():
             inputs = trainer.data_collator([_first_row(trainer.train_dataset)] * size)
             for share in model.losses.phases:  # other losses and teachers may be on later
                 model.set_share(share)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
@@ -13,6 +16,8 @@ from ..models.resolution import take_sizes
 from ..teachers.base import PREFIX, Teacher
 from ..teachers.clip import CLIPTeacher
 from .training_args import DistillationTrainingArguments
+
+logger = logging.getLogger(__name__)
 
 PIXELS = "pixel_values"
 
@@ -35,7 +40,10 @@ class ImageSizes:
     """
 
     def __init__(self, args: DistillationTrainingArguments, student: PreTrainedModel, teacher: Teacher | None):
-        self.seed, self.sizes, self.own = args.seed, {}, {}
+        self.seed, self.sizes, self.own, self.warned = args.seed, {}, {}, False
+        # Several teachers have the prefixes of their inputs in a mapping.
+        processor = getattr(teacher, "processor", None)
+        self.prefixes = list(processor) if isinstance(processor, Mapping) else [PREFIX]
         if args.image_sizes is not None:
             take_sizes(student, args.image_sizes, "image_sizes")
             self.sizes[PIXELS], self.own[PIXELS] = args.image_sizes, student.config.vision_config.image_size
@@ -53,6 +61,15 @@ class ImageSizes:
         self.sizes[PREFIX + PIXELS] = sizes
         self.own[PREFIX + PIXELS] = teacher.model.config.vision_config.image_size
 
+    @contextmanager
+    def largest_alone(self) -> Iterator[None]:
+        """Draw no size but the largest of each model inside, so that a trial needs the most memory."""
+        sizes, self.sizes = self.sizes, {name: [max(found)] for name, found in self.sizes.items()}
+        try:
+            yield
+        finally:
+            self.sizes = sizes
+
     def draw(self, name: str, step: int) -> int:
         """Return the size of a step for the student, `pixel_values`, or the teacher."""
         return random.Random(f"{self.seed} {step} {name}").choice(self.sizes[name])
@@ -69,15 +86,23 @@ class ImageSizes:
         if not self.sizes or PIXELS not in inputs:
             return inputs
         # A teacher without a view of its own would see what was drawn for the student.
-        found = {PREFIX + PIXELS: inputs[PIXELS]} | inputs if self.shares_view(inputs) else dict(inputs)
-        for name in self.sizes:
+        found = {prefix + PIXELS: inputs[PIXELS] for prefix in self.prefixes} | inputs
+        for name, sizes in self.sizes.items():
+            if training:
+                self._warn_of_small(found[name].shape[-1], max(sizes))
             found[name] = resized(found[name], self.draw(name, step) if training else self.own[name])
         return found
 
-    @staticmethod
-    def shares_view(inputs: dict[str, Any]) -> bool:
-        """Return whether the batch has no images for teachers alone."""
-        return not any(name != PIXELS and name.endswith(PIXELS) for name in inputs)
+    def _warn_of_small(self, given: int, largest: int) -> None:
+        if given < largest and not self.warned:
+            self.warned = True
+            logger.warning(
+                "Images of %d pixels are enlarged to sizes up to %d, which shows nothing more. Give the collator a "
+                "processor of the largest size: `resize_images(model, processor, %d)[1]`.",
+                given,
+                largest,
+                largest,
+            )
 
 
 def resized(images: Tensor, side: int) -> Tensor:

@@ -16,6 +16,7 @@ from ..models.processing import check_fits
 from ..teachers import load_teacher
 from ..teachers.base import TEXT_INPUTS, Teacher
 from ..teachers.ensemble import TeacherEnsemble
+from ..teachers.processors import view_sizes
 from ..teachers.reader import Reader, readers_for, with_answers
 from ..training.alarms import Alarms
 from ..training.arguments import save_arguments
@@ -174,10 +175,7 @@ class DistillationTrainer(BaseTrainer):
             return None
         members = {"members": asked} if isinstance(self.teacher, TeacherEnsemble) else {}
         with self.throughput.clock("teacher"), self.accelerator.autocast():
-            features = self.teacher.of_batch(inputs, **members)
-            if self.model.losses.request.readers is None:
-                return features
-            return with_answers(features, self.readers, inputs)
+            return with_answers(self.teacher.of_batch(inputs, **members), self.readers, inputs)
 
     def _inner_training_loop(self, batch_size: int | None = None, args=None, **kwargs):
         if not args.auto_find_batch_size:
@@ -245,14 +243,15 @@ class DistillationTrainer(BaseTrainer):
     # ---- Saving and loading ----
 
     def run_identity(self) -> dict[str, Any]:
-        """Return the objective, the teacher and its readers besides what describes any run."""
+        """Return the objective, the teacher, its readers and the image sizes besides what describes any run."""
         losses = {
             name: {"weight": weight.plain, **options}
             for name, (_, weight, options) in specification(self.args.losses).items()
         }
         teacher = None if self.teacher is None else self.teacher.identity()
         readers = {"readers": [reader.identity() for reader in self.readers]} if self.readers else {}
-        return super().run_identity() | {"losses": losses, "teacher": teacher} | readers
+        sizes = view_sizes(self.processing_class, getattr(self.teacher, "processor", None))
+        return super().run_identity() | {"losses": losses, "teacher": teacher, "geometry": sizes} | readers
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         """Write a folder that plain transformers loads, and heads and scales in `losses.safetensors` beside it."""

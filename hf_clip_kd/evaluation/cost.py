@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..data.transforms.naflex import NaflexImageProcessor, packed
 from ..data.transforms.view import TextView
 from ..models.eval_mode import eval_mode
 from ..models.processing import fit_processor
@@ -63,17 +64,22 @@ def measure_cost(model: nn.Module, processor, *, batch_size: int = 32, seconds: 
 
         - `image` and, for a dual encoder, `text`: each with the `parameters` that the tower and its projection read,
           the `flops` of one input, and inputs `per_second`.
-        - `parameters` of the whole model, `image_size` in pixels and `context_length` in tokens.
+        - `parameters` of the whole model, `image_size` in pixels (of a NaFlex tower, which sees any shape, the number
+          of `patches`) and `context_length` in tokens.
         - `measured_on`: the device, the number of CPU threads, the batch size, the type of the weights, torch's
           version.
     """
     parameter = next(model.parameters())
     images = [Image.new("RGB", (64, 64))]
-    pixels = processor.image_processor(images=images, return_tensors="pt")["pixel_values"].to(parameter)
+    image_processor = packed(processor.image_processor)
+    pixels = image_processor(images=images, return_tensors="pt")["pixel_values"].to(parameter)
     cost: dict[str, Any] = {"parameters": sum(tensor.numel() for tensor in model.parameters())}
     with eval_mode(model):
         cost["image"] = _cost_of(model, model.get_image_features, {"pixel_values": pixels}, batch_size, seconds)
-        cost["image_size"] = list(pixels.shape[-2:])
+        if isinstance(image_processor, NaflexImageProcessor):
+            cost["patches"] = pixels.shape[1]
+        else:
+            cost["image_size"] = list(pixels.shape[-2:])
         if hasattr(model, "get_text_features"):
             tokenize = TextView(fit_processor(processor, model), padding="max_length")
             tokens = {name: values.to(parameter.device) for name, values in tokenize(["a"]).items()}

@@ -40,6 +40,7 @@ _PLACE = {
     "fit_processor": "processing",
     "list_models": "presets",
     "load_clip": "loading",
+    "resize_images": "resolution",
     "token_layout": "towers.layout",
     "token_shape": "towers.tokens",
 }

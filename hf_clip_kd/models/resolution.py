@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import inspect
+import json
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from timm.layers import resample_abs_pos_embed
+from timm.layers import resample_abs_pos_embed, to_2tuple
 from timm.layers.format import Format
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -21,23 +22,25 @@ from .presets import measure_trunk
 from .timm_clip.configuration_timm_clip import TimmVisionConfig
 from .towers.layout import token_layout
 
-POSITIONS = "vision_model.embeddings.position_embedding.weight"
+TOWER = "vision_model."
+POSITIONS = f"{TOWER}embeddings.position_embedding.weight"
 ALLOWED = (
     "Allowed are CLIP, MetaCLIP 2 and SigLIP of transformers at whole numbers of patches, and trunks of timm that run "
     "at the size."
 )
+ANY_SHAPE = "it takes images of any shape"
 
 
 def resize_images(model: PreTrainedModel, processor: Any, side: int) -> tuple[PreTrainedModel, Any]:
     """
-    Give a dual encoder another image size.
+    Give a dual encoder, or an image tower, another image size.
 
     Position embeddings are interpolated bicubically to the new grid, with antialiasing as in timm. All other weights
     stay. Configuration and processor have the new size, so folders, exports and a LLaVA do, too.
 
     Args:
-        model ([`~transformers.PreTrainedModel`]): A dual encoder; not changed.
-        processor ([`~transformers.ProcessorMixin`]): Its processor; not changed.
+        model ([`~transformers.PreTrainedModel`]): A dual encoder, or what [`load_tower`] returns; not changed.
+        processor ([`~transformers.ProcessorMixin`]): Its processor, or that of its images alone; not changed.
         side (`int`): Side of its square images in pixels.
 
     Returns:
@@ -47,18 +50,21 @@ def resize_images(model: PreTrainedModel, processor: Any, side: int) -> tuple[Pr
         ValueError: The image tower cannot have this size.
     """
     config, weights = copy.deepcopy(model.config), model.state_dict()
-    vision = config.vision_config
+    vision = getattr(config, "vision_config", config)
+    prefix = "" if vision is config and POSITIONS not in weights else TOWER
     if isinstance(vision, TimmVisionConfig):
-        weights |= _resized_trunk(model.vision_model.trunk, vision, side)
+        trunk = getattr(model, "vision_model", model).trunk
+        weights |= {f"{prefix}trunk.{name}": value for name, value in _resized_trunk(trunk, vision, side).items()}
     else:
         patch = getattr(vision, "patch_size", None)
-        known = POSITIONS in weights and hasattr(vision, "image_size")
-        if not known or not isinstance(patch, int) or side < patch or side % patch:
+        if not hasattr(vision, "image_size"):
+            raise _refusal(model, side, ANY_SHAPE)
+        name = prefix + POSITIONS.removeprefix(TOWER)
+        if name not in weights or not isinstance(patch, int) or side < patch or side % patch:
             raise _refusal(model, side, f"its patches have {patch} pixels")
         vision.image_size = side
-        prefix = token_layout(vision).num_prefix_tokens
-        grid = (side // patch, side // patch)
-        weights[POSITIONS] = resample_abs_pos_embed(weights[POSITIONS][None], grid, num_prefix_tokens=prefix)[0]
+        before, grid = token_layout(vision).num_prefix_tokens, (side // patch, side // patch)
+        weights[name] = resample_abs_pos_embed(weights[name][None], grid, num_prefix_tokens=before)[0]
     # The random numbers of the new weights are thrown away.
     with torch.random.fork_rng(devices=[]):
         resized = type(model)._from_config(
@@ -68,8 +74,11 @@ def resize_images(model: PreTrainedModel, processor: Any, side: int) -> tuple[Pr
     learns = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     for name, parameter in resized.named_parameters():
         parameter.requires_grad_(learns[name])
-    processor = copy.copy(processor)
-    processor.image_processor = sized(processor.image_processor, side)
+    if hasattr(processor, "image_processor"):
+        processor = copy.copy(processor)
+        processor.image_processor = sized(processor.image_processor, side)
+    else:
+        processor = sized(processor, side)
     return resized.to(model.device).train(model.training), processor
 
 
@@ -85,16 +94,49 @@ def sized(image_processor: Any, side: int) -> Any:
     return type(image_processor).from_dict(settings)
 
 
+def largest(image_processor: Any, sizes: Sequence[int], name: str) -> Any:
+    """
+    Return an image processor for images of drawn sizes. It makes the largest, and a step makes them smaller.
+
+    Args:
+        image_processor: That of the model, from transformers.
+        sizes (`Sequence[int]`), name (`str`): See [`take_sizes`].
+
+    Raises:
+        ValueError: `sizes` is no list of sizes, or the processor keeps the shape of images.
+    """
+    check_sizes(sizes, name)
+    if "size" not in image_processor.to_dict():
+        raise ValueError(
+            f"`{name}={sizes}` with a {type(image_processor).__name__}, which keeps the shape of an image. Sizes are "
+            f"drawn for models that see squares. Leave `{name}` out."
+        )
+    return sized(image_processor, max(sizes))
+
+
+def check_sizes(sizes: Sequence[int], name: str) -> None:
+    """Raise a `ValueError` if `sizes` are no sides of images in pixels."""
+    if not sizes or not all(type(side) is int and side > 0 for side in sizes):
+        raise ValueError(
+            f"`{name}={sizes}` is no choice of image sizes. It must be a list of sides in pixels, such as [192, 224, "
+            f"256]. Correct it, or leave `{name}` out."
+        )
+
+
 def _resized_trunk(trunk: nn.Module, vision: TimmVisionConfig, side: int) -> dict[str, Tensor]:
-    """Return the weights of a trunk at another size by their names in the student, and note it in `vision`."""
+    """Return the weights of a trunk at another size, and note it in `vision`."""
     trunk = copy.deepcopy(trunk)
-    patch = getattr(getattr(trunk, "patch_embed", None), "patch_size", (1, 1))
+    patch, _ = to_2tuple(getattr(getattr(trunk, "patch_embed", None), "patch_size", 1))
     try:
-        if side < 1 or side % patch[0]:
-            raise ValueError(f"its patches have {patch[0]} pixels")
+        if side < 1 or side % patch:
+            raise ValueError(f"its patches have {patch} pixels")
         if hasattr(trunk, "set_input_size"):
+            before = dict(getattr(trunk, "_model_args", {}))
             trunk.set_input_size(img_size=(side, side))
-            vision.model_args = (vision.model_args or {}) | {"img_size": side}
+            # timm scales the windows of a Swin, too, and notes them. Lists are what a folder's JSON holds.
+            noted = getattr(trunk, "_model_args", {}).items()
+            changed = json.loads(json.dumps({name: value for name, value in noted if before.get(name) != value}))
+            vision.model_args = (vision.model_args or {}) | changed | {"img_size": side}
         vision.image_size = side
         for name, value in measure_trunk(vision, vision.architecture).items():
             setattr(vision, name, value)
@@ -104,7 +146,7 @@ def _resized_trunk(trunk: nn.Module, vision: TimmVisionConfig, side: int) -> dic
             f"image_size={side}: the trunk {vision.architecture!r} cannot have it ({reason}). {ALLOWED} Give another "
             "size, or leave it out."
         ) from error
-    return {f"vision_model.trunk.{name}": value for name, value in trunk.state_dict().items()}
+    return trunk.state_dict()
 
 
 def take_sizes(model: nn.Module, sizes: Sequence[int], name: str) -> None:
@@ -122,14 +164,10 @@ def take_sizes(model: nn.Module, sizes: Sequence[int], name: str) -> None:
     Raises:
         ValueError: The model cannot take a size, or its tokens have no place in the image there.
     """
-    if not sizes or not all(type(side) is int and side > 0 for side in sizes):
-        raise ValueError(
-            f"`{name}={sizes}` is no choice of image sizes. It must be a list of sides in pixels, such as [192, 224, "
-            f"256]. Correct it, or leave `{name}` out."
-        )
+    check_sizes(sizes, name)
     tower, config = model.vision_model, model.config.vision_config
     if not hasattr(config, "image_size"):
-        raise _refusal(model, sizes[0], "it takes images of any shape", name)
+        raise _refusal(model, sizes[0], ANY_SHAPE, name)
     for module in tower.modules():
         if hasattr(module, "interpolate_pos_encoding") and "interpolate_pos_encoding" in _arguments(module):
             module.register_forward_pre_hook(_interpolated, with_kwargs=True)
@@ -201,4 +239,4 @@ def _refusal(model: nn.Module, side: int, reason: str, name: str = "image_size")
     )
 
 
-__all__ = ["resize_images", "sized", "take_sizes"]
+__all__ = ["largest", "resize_images", "sized", "take_sizes"]

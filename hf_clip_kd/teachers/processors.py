@@ -7,7 +7,9 @@ from typing import Any
 
 from torch import nn
 
+from ..data.collator import by_prefix
 from ..data.transforms.naflex import packed
+from ..data.transforms.view import image_view
 from ..models.open_clip import is_open_clip
 from ..models.processing import fit_processor
 from .vision import VisionTower
@@ -60,6 +62,20 @@ def make_processor(model: nn.Module, processor, name: str) -> TeacherProcessor:
     if model.config.model_type in ("siglip", "siglip2"):
         tokenizer = FullLengthTokenizer(tokenizer)
     return TeacherProcessor(image_processor, tokenizer, tokenizer.model_max_length)
+
+
+def view_sizes(processor: Any, teacher_processor: Any) -> dict[str, tuple[int, int]]:
+    """
+    Return height and width of the images of student and teachers in training, by the prefix of their inputs.
+
+    A convnet has the same weights at each size, so a run tells sizes apart by them.
+
+    Args:
+        processor, teacher_processor: Those of a [`~hf_clip_kd.CLIPDataCollator`]; one without images is left out.
+    """
+    processors = {"": processor} | by_prefix(teacher_processor)
+    rules = {name: getattr(found, "image_processor", None) for name, found in processors.items()}
+    return {name: image_view(rule).size for name, rule in rules.items() if rule is not None}
 
 
 def image_size(image_processor) -> tuple[int, int]:

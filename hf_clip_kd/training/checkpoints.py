@@ -206,7 +206,9 @@ class Checkpoints:
 
 
 def _comparable(then: dict[str, Any], now: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return two identities with the flags that both know: another version may have others."""
+    """Return two identities with the flags, and the geometry, that both know: another version may have others."""
+    if "geometry" not in then:
+        now = {name: value for name, value in now.items() if name != "geometry"}
     # Checkpoints of format version 1 have no flags.
     then, now = ({**run, "arguments": run.get("arguments") or {}} for run in (then, now))
     both = then["arguments"].keys() & now["arguments"].keys()

@@ -90,7 +90,8 @@ class Throughput(TrainerCallback):
         """Count the samples of a step. In packed rows, each begins at position 0."""
         for batch in micro_batches:
             packed = batch.get("position_ids")
-            self.samples += len(batch["input_ids"]) if packed is None else int((packed == 0).sum())
+            # The host does not wait for a number on the device.
+            self.samples += len(batch["input_ids"]) if packed is None else (packed == 0).sum()
 
     def _begin_fetch(self, args, state, control, **kwargs):
         self._fetch_start = time.perf_counter()
@@ -114,7 +115,7 @@ class Throughput(TrainerCallback):
         seconds, total = self.clock.read(), self._seconds
         teacher = seconds.get("teacher", 0.0)
         values = {
-            "samples_per_second": self.samples * self.world_size / total,
+            "samples_per_second": float(self.samples) * self.world_size / total,
             "data_wait_share": self._data_seconds / total,
             "teacher_share": teacher / total,
             "student_share": (seconds["step"] - teacher) / total,

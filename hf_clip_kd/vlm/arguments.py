@@ -6,7 +6,7 @@ from ..training.learning_curve import check_steps
 from .gguf import is_gguf
 from .teacher import check_teacher
 from .tiles import check_tiles
-from .token_reduction import REDUCTIONS
+from .token_reduction import REDUCTIONS, check_reduction
 from .training_args import LlavaTrainingArguments
 
 
@@ -71,6 +71,12 @@ class TrainVLMArguments:
             "choices": ["square", "pad", "crop"],
         },
     )
+    image_size: int | None = field(
+        default=None,
+        metadata={
+            "help": "Side of the tower's images in pixels, if not its own. Position embeddings are interpolated."
+        },
+    )
     image_tokens: int | None = field(
         default=None,
         metadata={
@@ -78,10 +84,11 @@ class TrainVLMArguments:
             "the tower has."
         },
     )
-    token_reduction: str = field(
-        default="pool",
+    token_reduction: str | None = field(
+        default=None,
         metadata={
-            "help": "Way to `image_tokens`: `pool` averages neighbours, `shuffle` lays a square of them side by side.",
+            "help": "Way to `image_tokens`: `pool`, the default, averages neighbours; `shuffle` lays a square of them "
+            "side by side.",
             "choices": list(REDUCTIONS),
         },
     )
@@ -105,7 +112,12 @@ class TrainVLMArguments:
     normalize_features: bool = field(
         default=False, metadata={"help": "Bring each channel of the tower's features to about unit size."}
     )
-    max_length: int = field(default=2048, metadata={"help": "Longest sample in tokens, image tokens among them."})
+    max_length: int = field(
+        default=2048,
+        metadata={
+            "help": "Longest sample in tokens, image tokens among them. With `packing` also the length of a row."
+        },
+    )
     packing: bool = field(
         default=False,
         metadata={
@@ -166,12 +178,18 @@ def check(script: TrainVLMArguments, training: LlavaTrainingArguments) -> None:
             "`first_stage` with `model_name_or_path`, whose LLaVA has had it. It belongs to a run that starts from "
             "`language_model`. Leave one of the two out."
         )
-    for name in ("image_tokens", "tiles"):
+    for name in ("image_size", "image_tokens", "token_reduction", "tiles"):
         if getattr(script, name) is not None and script.model_name_or_path is not None:
             raise ValueError(
                 f"`{name}={getattr(script, name)}` with `model_name_or_path`, whose LLaVA has its own. It must be "
                 "left out, or belong to a run that starts from `language_model`. Give the language model."
             )
+    check_reduction(script.token_reduction, script.image_tokens)
+    if script.max_length < 1:
+        raise ValueError(
+            f"`max_length={script.max_length}` is no number of tokens. It must be at least 1. Pass for example "
+            "`--max_length 2048`."
+        )
     if script.tiles is not None:
         check_tiles(script.tiles, script.image_mode)
     for name in ("feature_cache", "teacher_model_name_or_path"):

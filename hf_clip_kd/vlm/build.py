@@ -21,6 +21,7 @@ from transformers import (
 )
 
 from ..models.load_tower import load_tower
+from ..models.resolution import resize_images
 from .chat_templates import default_chat_template, get_chat_template
 from .feature_scale import measure_features
 from .image_modes import square_image_processor
@@ -34,7 +35,7 @@ from .language_model import (
     stock_head,
 )
 from .tiles import LLAVAS, check_tile, check_tiles, has_tiles, tile_image_processor
-from .token_reduction import reduce_tokens
+from .token_reduction import REDUCTIONS, check_reduction, reduce_tokens
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +48,9 @@ def build_llava(
     image_processor: BaseImageProcessor | None = None,
     vision_feature_layer: int | list[int] = -2,
     image_mode: str = "square",
+    image_size: int | None = None,
     image_tokens: int | None = None,
-    token_reduction: str = "pool",
+    token_reduction: str | None = None,
     tiles: list[list[int]] | None = None,
     chat_template: str | None = None,
     dtype: torch.dtype | None = None,
@@ -73,11 +75,12 @@ def build_llava(
             brought onto one grid and width, see [`TimmVisionConfig`].
         image_mode (`str`, *optional*, defaults to `"square"`): Way to make an image square: `"square"`, `"pad"` or
             `"crop"`.
+        image_size (`int`, *optional*): Side of the tower's images in pixels, if not its own. See [`resize_images`].
         image_tokens (`int`, *optional*):
             Tokens of an image for the language model, a square number. Default is all that the tower has. With
             `tiles` it is the number of each tile.
-        token_reduction (`str`, *optional*, defaults to `"pool"`):
-            Way to that number: `"pool"` averages neighbours, `"shuffle"` lays them side by side.
+        token_reduction (`str`, *optional*):
+            Way to that number: `"pool"` (default) averages neighbours, `"shuffle"` lays them side by side.
         tiles (`list[list[int]]`, *optional*):
             Rows and columns of tiles to choose from for each image, as in LLaVA-NeXT. Each tile has the tower's size.
             The model is then a [`~transformers.LlavaNextForConditionalGeneration`].
@@ -105,20 +108,24 @@ def build_llava(
     check_layer(layer)
     if tiles is not None:
         check_tiles(tiles, image_mode)
+    check_reduction(token_reduction, image_tokens)
     tower, own_processor = load_tower(vision_tower, trust_remote_code=trust_remote_code)
     if image_processor is None and own_processor is None:
         raise ValueError(
             f"vision_tower is a {type(vision_tower).__name__} and image_processor is None. A model does not say how "
             "its images are prepared. Pass both: build_llava(model, ..., image_processor=processor.image_processor)."
         )
-    if isinstance(vision_tower, PreTrainedModel):
+    image_processor = image_processor or own_processor
+    if image_size is not None:
+        tower, image_processor = resize_images(tower, image_processor, image_size)
+    elif isinstance(vision_tower, PreTrainedModel):
         tower = copy.deepcopy(tower)
     tower = tower.to(dtype).eval()
-    image_processor = square_image_processor(image_processor or own_processor, image_mode)
+    image_processor = square_image_processor(image_processor, image_mode)
     side = image_processor.crop_size["height"]
     measured = measure_image_tokens(tower, layer, side)
     if image_tokens is not None:
-        tower = reduce_tokens(tower, measured, image_tokens, token_reduction, side)
+        tower = reduce_tokens(tower, measured, image_tokens, token_reduction or REDUCTIONS[0], side)
         measured = measure_image_tokens(tower, layer, side)
     if tiles is not None:
         check_tile(measured, tower)
@@ -229,10 +236,10 @@ def check_counts(model: LlavaForConditionalGeneration, processor: LlavaProcessor
     # Tiles of an image come on top.
     expected = read if has_tiles(model) else image_tokens.count
     if not written == read == expected:
+        sizes = "" if has_tiles(model) else "an image processor that makes images of one size and "
         raise ValueError(
             f"The processor writes {written} image tokens, {name_of(model.model.vision_tower)} gives {read} and "
-            f"{image_tokens.count} were measured. They must be equal. Use an image processor that makes images of one "
-            "size and a tokenizer that keeps '<image>' whole."
+            f"{expected} are expected. They must be equal. Use {sizes}a tokenizer that keeps '<image>' whole."
         )
 
 

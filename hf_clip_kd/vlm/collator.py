@@ -40,7 +40,8 @@ class LlavaDataCollator:
         processor (`LlavaProcessor`):
             A processor of [`build_llava`]. Its chat template marks answers with `{% generation %}`.
         max_length (`int`, *optional*, defaults to `2048`):
-            Tokens of a sample, image tokens included. Longer text is cut, and counted.
+            Tokens of a sample, image tokens included, at least 1. Longer text is cut, and counted. With `packing` it
+            is also the length of a row.
         on_bad_sample (`str`, *optional*, defaults to `"error"`):
             Treatment of a bad sample: `"error"` ends the run with its id, `"skip"` leaves it out and counts it.
             Reasons are:
@@ -107,6 +108,11 @@ class LlavaDataCollator:
                 "'plain', captions alone. Another chat template is given to the processor: `build_llava(..., "
                 f"chat_template={list_chat_templates()[0]!r})`."
             )
+        if type(max_length) is not int or max_length < 1:
+            raise ValueError(
+                f"`max_length={max_length!r}` is no number of tokens. It must be an integer of at least 1. Pass for "
+                "example `max_length=2048`."
+            )
         if processor.tokenizer.pad_token_id is None:
             raise ValueError(
                 "The processor's tokenizer has no padding token. Any token serves, for padding is masked by position. "
@@ -142,10 +148,10 @@ class LlavaDataCollator:
         # usable was seen, an empty answer to an empty question stands in. It harms less than a dead run.
         return self._batch(samples or [self._last or self._nothing()])
 
-    def without_packing(self) -> LlavaDataCollator:
-        """Return a collator with a row for each sample, which counts its samples together with this one."""
+    def for_evaluation(self) -> LlavaDataCollator:
+        """Return a collator with a row for each sample, and with counts of its own."""
         other = copy.copy(self)
-        other.packing = False
+        other.packing, other.counts = False, SampleCounts(self.counts.max_fraction)
         return other
 
     def check_rows(self) -> None:

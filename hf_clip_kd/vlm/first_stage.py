@@ -14,17 +14,18 @@ from .training_args import LlavaTrainingArguments
 # Arguments of the second stage that the first does not have.
 _NONE = ("lora", "quantization", "projector_learning_rate", "evaluation", "score_at_steps", "beside", "first_stage")
 _WITHOUT = {"stage": "pretrain", "push_to_hub": False} | dict.fromkeys(_NONE)
-# Both stages have these in common.
-_SHARED = (
+# The folder of the first stage has these in it.
+_BUILT = (
     "vision_tower",
     "language_model",
     "language_model_recipe",
-    "model_name_or_path",
-    "output_dir",
+    "image_size",
     "image_tokens",
     "token_reduction",
     "tiles",
 )
+# Both stages have these in common.
+_SHARED = (*_BUILT, "model_name_or_path", "output_dir")
 
 
 def read_first_stage(
@@ -63,10 +64,10 @@ def first_folder(output_dir: Path, name: str) -> Path:
 
 def second_of(script: TrainVLMArguments, first: Path) -> TrainVLMArguments:
     """Return the arguments of a second stage that starts from the folder of the first."""
-    from_parts = dict.fromkeys(
-        ("vision_tower", "language_model", "language_model_recipe", "chat_template", "image_tokens", "tiles")
-    )
-    return replace(script, model_name_or_path=str(first), first_stage=None, beside=None, **from_parts)
+    from_parts = dict.fromkeys((*_BUILT, "chat_template"))
+    # The folder has tiles, for which `square` is the only mode.
+    mode = script.image_mode if script.tiles is None else None
+    return replace(script, model_name_or_path=str(first), first_stage=None, beside=None, image_mode=mode, **from_parts)
 
 
 def _text(value: Any) -> str:

@@ -48,12 +48,12 @@ def square_image_processor(image_processor: BaseImageProcessor, image_mode: str)
 def image_side(image_processor: BaseImageProcessor) -> int:
     """Return the side in pixels of the square images that an image processor makes."""
     cropped = getattr(image_processor, "do_center_crop", False) and image_processor.crop_size
-    size = image_processor.crop_size if cropped else image_processor.size
-    height, width = size["height"], size["width"]
+    size = (image_processor.crop_size if cropped else getattr(image_processor, "size", None)) or {}
+    height, width = size.get("height"), size.get("width")
     if not height or height != width:
         raise ValueError(
-            f"{type(image_processor).__name__} makes images of {dict(size)}. The tower of a LLaVA sees squares of one "
-            "size, as its number of image tokens is fixed. Pass such an image processor: "
+            f"{type(image_processor).__name__} makes images of {dict(size) or 'any shape'}. The tower of a LLaVA sees "
+            "squares of one size, as its number of image tokens is fixed. Pass such an image processor: "
             "build_llava(..., image_processor=CLIPImageProcessorPil(size={'height': 224, 'width': 224}, "
             "do_center_crop=False))."
         )

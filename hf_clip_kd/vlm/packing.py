@@ -10,8 +10,9 @@ from transformers import LlavaForConditionalGeneration
 
 from ..models.eval_mode import eval_mode
 
-# Lengths of the two sequences of the probe, and the largest difference in standard deviations, also in bfloat16.
-PROBE, TOLERANCE = (5, 7), 0.1
+# Lengths of the sequences in the two rows of the probe. The largest difference is in standard deviations, also in
+# bfloat16.
+PROBE, TOLERANCE = [[5, 7], [8, 4]], 0.1
 
 
 def pack(lengths: list[int], limit: int) -> list[list[int]]:
@@ -22,12 +23,13 @@ def pack(lengths: list[int], limit: int) -> list[list[int]]:
     length need no padding, where rows filled one after the other leave a short last one.
 
     Args:
-        lengths (`list[int]`): Tokens of each sample, none above `limit`.
-        limit (`int`): Largest number of tokens of a row.
+        lengths (`list[int]`): Tokens of each sample.
+        limit (`int`): Largest number of tokens of a row. A longer sample raises it to its own.
 
     Returns:
         `list[list[int]]`: Indices of the samples of each row, in their order.
     """
+    limit = max(limit, *lengths)
     count = -(-sum(lengths) // limit)
     while True:
         heap: list[tuple[int, int]] = [(0, row) for row in range(count)]
@@ -73,22 +75,31 @@ def repeated_positions(positions: Tensor, repeats: Tensor) -> list[Tensor]:
 @torch.no_grad()
 def check_packing(model: LlavaForConditionalGeneration) -> None:
     """
-    Run the language model on two sequences in a row and on each alone.
+    Run the language model on two rows of two sequences each, and on each sequence alone.
 
     Raises:
-        ValueError: The second sequence depends on the first.
+        ValueError: A sequence depends on the other one of its row, or the attention may let it in a batch of a run.
     """
     reader = model.model.language_model
+    attention = reader.config._attn_implementation
+    if "flash" in attention:
+        raise ValueError(
+            f"`packing=True` with `attn_implementation={attention!r}`, with which transformers separates the samples "
+            "of a single row alone. It must be 'sdpa', 'eager' or 'flex_attention'. Load the language model with "
+            "`attn_implementation='sdpa'`, or leave packing out: `--packing false`."
+        )
     words = model.config.text_config.vocab_size
-    ids = torch.randint(words, (1, sum(PROBE)), generator=torch.Generator().manual_seed(0)).to(model.device)
-    positions = packed_positions([list(PROBE)]).to(model.device)
+    shape = (len(PROBE), sum(PROBE[0]))
+    ids = torch.randint(words, shape, generator=torch.Generator().manual_seed(0)).to(model.device)
+    positions = packed_positions(PROBE).to(model.device)
     with eval_mode(reader):
         try:
             together = reader(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state
         except TypeError:  # It takes no positions.
             together = torch.full((), torch.inf)
-        apart = [reader(input_ids=part, use_cache=False).last_hidden_state for part in ids.split(PROBE, dim=1)]
-    apart = torch.cat(apart, dim=1).float()
+        parts = [part[None] for row, lengths in zip(ids, PROBE, strict=True) for part in row.split(lengths)]
+        apart = [reader(input_ids=part, use_cache=False).last_hidden_state for part in parts]
+    apart = torch.cat(apart, dim=1).view(*shape, -1).float()
     distance = ((together.float() - apart).abs().max() / apart.std()).item()
     if not distance <= TOLERANCE:
         raise ValueError(

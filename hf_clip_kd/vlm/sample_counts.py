@@ -22,6 +22,7 @@ REASONS = (
 
 MIN_SEEN = 50
 _COLUMNS = ("seen", "truncated", "tokens", "supervised", "places", *REASONS)
+_SHARED = ("tokens", "supervised", "places")  # columns of which a log has the shares
 _MAX_NAMED = 20
 
 
@@ -54,6 +55,7 @@ class SampleCounts:
         self.max_fraction = max_fraction
         self.counts = WorkerCounts(_COLUMNS)
         self.named = 0
+        self._before, self._shares = dict.fromkeys(_SHARED, 0), {}
 
     @property
     def seen(self) -> int:
@@ -79,6 +81,19 @@ class SampleCounts:
     def padding_fraction(self) -> float:
         """Share of a batch's places that hold no token, over all batches."""
         return 1 - self.counts.total("tokens") / max(self.counts.total("places"), 1)
+
+    def read(self) -> dict[str, float]:
+        """
+        Return the shares of the batches made since the last reading, or those of the last one if there are none.
+
+        The names are `supervised_fraction` and `padding_fraction`, see the attributes. Workers make batches ahead.
+        """
+        now = {name: self.counts.total(name) for name in _SHARED}
+        tokens, supervised, places = (now[name] - self._before[name] for name in _SHARED)
+        if tokens and places:
+            self._before = now
+            self._shares = {"supervised_fraction": supervised / tokens, "padding_fraction": 1 - tokens / places}
+        return self._shares
 
     def __str__(self) -> str:
         why = ", ".join(f"{n} {reason}" for reason, n in self.skipped.items()) or "none"

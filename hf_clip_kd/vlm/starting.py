@@ -1,6 +1,7 @@
 """Model and data that a run of the recipe `train_vlm.py` starts from."""
 
 import logging
+from dataclasses import replace
 
 import datasets
 import torch
@@ -62,14 +63,17 @@ def build(script: TrainVLMArguments, quantize: bool) -> tuple[LlavaForConditiona
             dtype=dtype,
             quantization_config=quantization(script.quantization, dtype),
         )
-    return build_llava(
+    if script.vision_tower is None:
         # A blind model never calls its tower.
-        "test-vit" if script.vision_tower is None else script.vision_tower,
+        script = replace(script, vision_tower="test-vit", image_size=None, image_tokens=None, token_reduction=None)
+    return build_llava(
+        script.vision_tower,
         language_model,
         tokenizer=tokenizer,
         vision_feature_layer=script.vision_feature_layer,
         image_mode=script.image_mode or "square",
-        image_tokens=None if script.vision_tower is None else script.image_tokens,
+        image_size=script.image_size,
+        image_tokens=script.image_tokens,
         token_reduction=script.token_reduction,
         tiles=script.tiles,
         chat_template=script.chat_template,

@@ -13,6 +13,23 @@ from .image_tokens import ImageTokens, name_of
 REDUCTIONS = ("pool", "shuffle")
 
 
+def check_reduction(reduction: str | None, count: int | None) -> None:
+    """
+    Refuse a reduction that would have no effect.
+
+    Args:
+        reduction (`str`, *optional*), count (`int`, *optional*): See [`reduce_tokens`].
+
+    Raises:
+        ValueError: There is a reduction and no number of tokens.
+    """
+    if reduction is not None and count is None:
+        raise ValueError(
+            f"`token_reduction={reduction!r}` without `image_tokens`, so all tokens stay. Both belong together. Add "
+            "the number of tokens, such as `image_tokens=4`, or leave the reduction out."
+        )
+
+
 def reduce_tokens(
     tower: PreTrainedModel, image_tokens: ImageTokens, count: int, reduction: str, image_size: int
 ) -> ReducedTower:
@@ -66,4 +83,4 @@ def reduce_tokens(
     return reduced.eval()
 
 
-__all__ = ["REDUCTIONS", "reduce_tokens"]
+__all__ = ["REDUCTIONS", "check_reduction", "reduce_tokens"]

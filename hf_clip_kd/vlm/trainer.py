@@ -79,8 +79,8 @@ class LlavaTrainer(BaseTrainer):
             check_packing(model)
             if teacher is not None and args.asks_teacher:
                 check_packing(teacher.model)
-            # An evaluation counts its rows, and processes share them.
-            self.eval_data_collator = data_collator.without_packing()
+        # An evaluation counts its rows, and processes share them. So it does not pack.
+        self.eval_data_collator = data_collator.for_evaluation()
         set_trainable(model, args)
         keep_names(model)
         self.teacher, self.distillation = teacher, None
@@ -216,19 +216,31 @@ class LlavaTrainer(BaseTrainer):
         return inputs | longer | {name: value.to(blank.device) for name, value in collator.blank_image.items()}
 
     def train_logs(self) -> dict[str, float]:
-        """Return the share of tokens that the loss is a mean of, and of places without a token."""
-        counts = self.data_collator.counts
-        return {"supervised_fraction": counts.supervised_fraction, "padding_fraction": counts.padding_fraction}
+        """Return the shares of supervised tokens and of places without a token, of this process since the last log."""
+        return self.data_collator.counts.read()
 
     # ---- Saving and loading ----
 
     def run_identity(self) -> dict[str, Any]:
-        """Return what learns and the scale of the features, besides what describes any run."""
+        """Return what learns, the scale of the features and the geometry, besides what describes any run."""
         scale = None if self.feature_scale is None else self.feature_scale.scale.log2().int().tolist()
         learns = {name: getattr(self.args, name) for name in ("stage", "tune_vision_tower", "lora")}
         # Runs without a teacher resume from checkpoints of versions that had none.
         teacher = {} if self.teacher is None else {"teacher": self.teacher.identity()}
-        return super().run_identity() | learns | {"feature_scale": scale} | teacher
+        geometry = {"geometry": self._geometry()}
+        return super().run_identity() | learns | {"feature_scale": scale} | teacher | geometry
+
+    def _geometry(self) -> dict[str, Any]:
+        """Return how images and texts become tokens. Weights of two geometries may have equal shapes."""
+        config, collator = self.llava.config, self.data_collator
+        images = self.processing_class.image_processor.to_dict()
+        return {
+            "image_tokens": collator.num_image_tokens,
+            "token_reduction": getattr(config.vision_config, "reduction", None),
+            "tiles": getattr(config, "image_grid_pinpoints", None),
+            "max_length": collator.max_length,
+            "images": {name: images.get(name) for name in ("crop_size", "do_center_crop", "do_pad")},
+        }
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         """Write a folder that plain transformers loads, with the feature scale folded in; with `lora` the adapters."""

@@ -21,7 +21,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import datasets
 import torch
-from report import machine, write
+from report import machine, row, write
 from step_times import StepTimes
 from transformers.utils import logging
 
@@ -87,7 +87,7 @@ def train(rows, tokenizer, folder, length):
 
 
 def measure(rows, tokenizer, folder):
-    """Return speeds and padding of each row length, and of rows of their own (`None`)."""
+    """Return speeds and padding of each row length, and tokens per second of the shortest rows and of plain ones."""
     found = {length: [] for length in (None, *LENGTHS)}
     for _ in range(REPEATS):
         for length, runs in found.items():
@@ -105,7 +105,7 @@ def measure(rows, tokenizer, folder):
             "padding": round(runs[0][3], 3),
             "largest_difference_of_losses": max(abs(a - b) for a, b in zip(plain[0][4], runs[0][4], strict=True)),
         }
-    return result
+    return result, [[run[2] / run[0] for run in runs] for runs in (found[LENGTHS[0]], plain)]
 
 
 def main():
@@ -114,7 +114,10 @@ def main():
     data = {"questions": make_rows(1), "conversations": make_rows(6)}
     tokenizer = PRIME["make_tokenizer"](data["conversations"]["messages"][:])
     with tempfile.TemporaryDirectory() as folder:
-        found = {name: measure(rows, tokenizer, folder) for name, rows in data.items()}
+        runs = {name: measure(rows, tokenizer, folder) for name, rows in data.items()}
+    found = {name: result for name, (result, _) in runs.items()}
+    speeds = runs["conversations"][1]
+    found["rows"] = [row("LLaVA step, packed conversations", "the same with padding", *speeds, "tokens/s")]
     about = machine("torch", "transformers", "accelerate", threads=torch.get_num_threads())
     return write("packing", found | {"batch": BATCH, "steps": STEPS, "repeats": REPEATS, "machine": about})
 

@@ -1,5 +1,7 @@
 """Sizes drawn for each step: the same for all micro-batches, other ones for the teacher, exact after a resume."""
 
+import json
+
 import pytest
 import torch
 from checkpointed_runs import assert_same
@@ -7,7 +9,9 @@ from miniature import Pairs, Teacher, logs, make_args, make_clip, make_trainer
 from teacher_models import processor
 
 from hf_clip_kd.distillation.image_sizes import ImageSizes, resized
-from hf_clip_kd.teachers import CLIPTeacher
+from hf_clip_kd.models import resize_images
+from hf_clip_kd.teachers import CLIPTeacher, TeacherEnsemble
+from hf_clip_kd.training.checkpoint_files import MARK
 
 LOSSES = {"clip": 1.0, "patch": 1.0}
 
@@ -69,10 +73,70 @@ def test_a_resumed_run_is_exact(tmp_path):
     assert saved.config.vision_config.image_size == 16
 
 
+def test_a_resized_student_resumes_at_its_size(tmp_path):
+    def run(folder, **changes):
+        student, _ = resize_images(make_clip(), processor(16, 8), 24)
+        return make_run(folder, student=student, image_sizes=[24], **changes)
+
+    whole = run(tmp_path / "whole", save_strategy="steps", save_steps=2)
+    whole.train()
+    resumed = run(tmp_path / "resumed")
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-2"))
+    assert_same(resumed, whole)
+    assert make_clip().from_pretrained(tmp_path / "whole" / "checkpoint-4").config.vision_config.image_size == 24
+
+
 def test_a_student_without_drawn_sizes_keeps_its_own(tmp_path, monkeypatch):
     seen = spy(monkeypatch)
     make_run(tmp_path, image_sizes=None).train()
     assert {own for *_, own, _ in seen} == {16} and {theirs for *_, theirs in seen} == {16, 32}
+
+
+@pytest.mark.parametrize("views", [["teacher_0_"], ["teacher_0_", "teacher_1_"], []], ids=["one", "both", "none"])
+def test_members_without_a_view_see_the_images_before_they_are_resized(views, tmp_path):
+    ensemble = TeacherEnsemble([make_teacher(), make_teacher()])
+    sizes = ImageSizes(make_args(tmp_path, image_sizes=[8]), make_clip(), ensemble)
+    images = torch.randn(2, 3, 16, 16)
+    own = {f"{view}pixel_values": torch.randn(2, 3, 16, 16) for view in views}
+    found = sizes({"pixel_values": images} | own, 0, training=True)
+    assert found["pixel_values"].shape[-1] == 8
+    for prefix in ("teacher_0_", "teacher_1_"):
+        name = f"{prefix}pixel_values"
+        assert torch.equal(found[name], own.get(name, images))
+
+
+def test_small_images_are_named_once(caplog, tmp_path):
+    sizes = ImageSizes(make_args(tmp_path, image_sizes=[16, 24]), make_clip(), None)
+    sizes({"pixel_values": torch.randn(2, 3, 16, 16)}, 0, training=False)
+    assert not caplog.records, "an evaluation sees the size of its own"
+    for _ in range(2):
+        sizes({"pixel_values": torch.randn(2, 3, 16, 16)}, 0, training=True)
+    assert [record.getMessage()[:60] for record in caplog.records] == [
+        "Images of 16 pixels are enlarged to sizes up to 24, which sh"
+    ]
+
+
+def test_a_trial_of_memory_sees_the_largest_sizes(tmp_path, monkeypatch):
+    seen = spy(monkeypatch)
+    trainer = make_run(
+        tmp_path, image_sizes=[8, 8, 8, 24], teacher_image_sizes=[16, 16, 32], auto_find_batch_size=True
+    )
+    trainer.train()
+    assert seen[0][2:] == (24, 32) and {own for *_, own, _ in seen} == {8, 24}
+
+
+def test_a_run_resumes_with_its_own_sizes_only(tmp_path):
+    make_run(tmp_path, save_strategy="steps", save_steps=2).train()
+    checkpoint = tmp_path / "checkpoint-2"
+    other = make_run(tmp_path)
+    other.teacher.processor.image_processor.crop_size = {"height": 24, "width": 24}
+    with pytest.raises(ValueError, match=r"geometry.teacher_ was \[16, 16\], is \[24, 24\]"):
+        other.train(resume_from_checkpoint=str(checkpoint))
+    # Checkpoints of earlier versions do not tell them.
+    mark = json.loads((checkpoint / MARK).read_text())
+    del mark["run"]["geometry"]
+    (checkpoint / MARK).write_text(json.dumps(mark))
+    other.train(resume_from_checkpoint=str(checkpoint))
 
 
 def test_images_are_made_smaller_without_aliases():

@@ -43,14 +43,13 @@ def make_rows(n=16, text_only=(3, 9)):
     return Dataset.from_list(rows, features=FEATURES)
 
 
-def make_model(tower="clip", layer=-2):
+def make_model(tower="clip", layer=-2, **arguments):
     torch.manual_seed(0)
     tower = tiny_clip()[0].vision_model if tower == "clip" else timm_tower(tower)
     causal, tokenizer = language_model("qwen2")
     size = tower.config.image_size
-    return build_llava(
-        tower, causal, tokenizer=tokenizer, image_processor=image_processor(size), vision_feature_layer=layer
-    )
+    arguments |= {"tokenizer": tokenizer, "image_processor": image_processor(size), "vision_feature_layer": layer}
+    return build_llava(tower, causal, **arguments)
 
 
 def make_trainer(
@@ -63,6 +62,7 @@ def make_trainer(
     teacher=None,
     images=None,
     packing=False,
+    max_length=2048,
     **settings,
 ):
     settings = {
@@ -82,7 +82,9 @@ def make_trainer(
         args=LlavaTrainingArguments(str(folder), **settings),
         processor=processor,
         train_dataset=make_rows() if dataset is None else dataset,
-        data_collator=LlavaDataCollator(processor, tower_features=features, teacher_images=images, packing=packing),
+        data_collator=LlavaDataCollator(
+            processor, tower_features=features, teacher_images=images, packing=packing, max_length=max_length
+        ),
         feature_scale=scale,
         teacher=teacher,
         **trainer_only,

@@ -70,6 +70,15 @@ def worker(rank, processes, port, folder):
     leave()
 
 
+def packed_worker(rank, processes, port, folder):
+    join(rank, processes, port)
+    run = make_run(f"{folder}/run", batch_size=4, packing=True, max_length=100)
+    rows = len(run.data_collator(run.train_dataset.select(range(4)))["labels"])
+    run.train()
+    torch.save({"state": run.model.state_dict(), "losses": losses(run), "rows": rows}, f"{folder}/{rank}.pt")
+    leave()
+
+
 def train_stages(rank, processes, port, folder, engine):
     """Each stage, whole and from its middle."""
     join(rank, processes, port)
@@ -113,6 +122,18 @@ def test_every_stage_under_every_engine(case, tmp_path):
 def weights_in(folder):
     (path,) = folder.glob("*model.safetensors")
     return load_file(path)
+
+
+def test_packed_rows_on_two_processes_one_of_them_without_images(tmp_path):
+    launch(packed_worker, 2, tmp_path)
+    results = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    single = make_run(tmp_path / "single", batch_size=8)
+    single.train()
+    assert results[0]["losses"] == pytest.approx(losses(single), rel=1e-5)
+    for result in results:
+        assert 1 < result["rows"] < 4
+        for name, value in single.model.state_dict().items():
+            torch.testing.assert_close(result["state"][name], value, rtol=1e-5, atol=1e-6, msg=name)
 
 
 def test_a_batch_without_images_on_one_process(tmp_path):

@@ -1,5 +1,7 @@
 """NaFlex students: images keep their shape in training and evaluation, and the folder is a stock SigLIP 2."""
 
+import json
+
 import pytest
 import torch
 from PIL import Image
@@ -9,11 +11,14 @@ from transformers import AutoModel, Siglip2ImageProcessorPil
 from hf_clip_kd.data import CLIPDataCollator
 from hf_clip_kd.data.transforms.naflex import packed
 from hf_clip_kd.distillation import DistillationTrainer, DistillationTrainingArguments
+from hf_clip_kd.evaluation.cost import measure_run
 from hf_clip_kd.evaluation.encode import encode_images
+from hf_clip_kd.hub.cards import cost_notes
 from hf_clip_kd.models import fit_processor, load_clip
 from hf_clip_kd.models.naflex import read_packed
 from hf_clip_kd.models.towers.tokens import pooled
 from hf_clip_kd.teachers import CLIPTeacher
+from hf_clip_kd.vlm.saving import load_folder
 
 SHAPES = [(40, 80), (80, 40), (32, 32), (24, 96)]
 
@@ -70,6 +75,30 @@ def test_a_student_trains_and_its_folder_is_stock(tmp_path):
     with torch.no_grad():
         expected = pooled(stock.get_image_features(**inputs))
         assert torch.equal(pooled(loaded.get_image_features(**inputs)), expected)
+
+
+@pytest.mark.parametrize("crop_scale", [(1.0, 1.0), (0.5, 1.0)])
+def test_a_training_batch_keeps_the_shapes(crop_scale):
+    _, processor = make()
+    crops = {"crop_scale": crop_scale, "drop_alpha": 0.0}
+    stock = processor.image_processor([row["image"] for row in rows()], return_tensors="pt")
+    batch = CLIPDataCollator(processor, **crops, crop_ratio=(1.0, 1.0))(rows())
+    grids = batch["pixel_values"][:, 0, -2:].long()
+    assert torch.equal(grids, stock["spatial_shapes"]) and (grids[3, 1] == 4 * grids[3, 0])
+    drawn = CLIPDataCollator(processor, **crops)
+    grids = torch.cat([drawn(rows()[3:])["pixel_values"][:, 0, -2:] for _ in range(10)])
+    assert set(grids[:, 0].tolist()) <= {2, 3} and (grids[:, 1] >= 6).all(), "a wide picture stays wide"
+
+
+def test_the_cost_of_a_run_is_that_of_packed_patches(tmp_path):
+    model, processor = make()
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    cost = json.loads(measure_run(tmp_path, load_folder).read_text())["this model"]
+    read = [model.vision_model]  # the head of attention included
+    assert cost["image"]["parameters"] == sum(p.numel() for part in read for p in part.parameters())
+    assert cost["patches"] == processor.image_processor.max_num_patches == 16 and "image_size" not in cost
+    assert cost_notes({"student": cost})[0].startswith("student: images of 16 patches, texts of ")
 
 
 def test_tokens_of_any_shape_are_refused(tmp_path):

@@ -50,6 +50,17 @@ def test_seeds_are_one_row(tmp_path, capsys):
     assert several == ["shapes_from_48", "30.0", "±", "10.0", "30.0", "±", "10.0"]
 
 
+def test_differences_are_paired_by_seed(tmp_path, capsys):
+    for name, scores in {"plain": (0.1, 0.3, 0.5), "drawn": (0.11, 0.33, 0.52), "other": (0.9,)}.items():
+        for seed, acc1 in enumerate(scores):
+            write(tmp_path, f"{name}-{seed}", acc1)
+    recipe.main([str(tmp_path)])
+    *_, other, plain, difference = [line.split() for line in capsys.readouterr().out.strip().splitlines()]
+    # The spread of one row is 20 points. That of the differences 1, 3 and 2 is 1.
+    assert other == ["other", "90.0", "90.0"] and plain[:4] == ["plain", "30.0", "±", "20.0"]
+    assert difference == ["plain", "less", "drawn", *["-2.0", "±", "1.0"] * 2]
+
+
 def test_a_folder_without_runs(tmp_path):
     with pytest.raises(ValueError, match="holds no run with results.*make demo"):
         recipe.main([str(tmp_path)])

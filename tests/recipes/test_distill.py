@@ -18,6 +18,7 @@ from datasets import ClassLabel, Dataset, Features, Image, Value
 from PIL import Image as PILImage
 from recipe_runs import ROOT, TINY, with_class_names
 from safetensors.torch import load_file
+from teacher_models import tiny_siglip2
 
 import hf_clip_kd as kd
 from hf_clip_kd.data.shapes import load_shapes
@@ -290,6 +291,30 @@ def test_two_teachers(finished, tmp_path):
     assert heads["losses.terms.icl.pulls"].shape == (2,) and heads["losses.terms.icl.steps"] == 1
 
 
+def test_a_student_at_another_size(finished, tmp_path):
+    folder, _ = finished
+    config = write_yaml(
+        tmp_path / "r.yaml",
+        teacher_model_name_or_path={"name": str(folder / "student"), "image_size": 48},
+        losses={"clip": 1, "fd": 4},
+        image_size=64,
+        image_sizes=[32, 64],
+        teacher_image_sizes=[32, 48],
+        evaluation=MEASURED,
+        output_dir=str(tmp_path / "out"),
+    )
+    scores = recipe.main(["--config", config])
+    model, processor = kd.load_clip(tmp_path / "out")
+    assert model.config.vision_config.image_size == processor.image_processor.crop_size["height"] == 64
+    again = ["--evaluation", json.dumps(MEASURED), "--output_dir", str(tmp_path / "scores")]
+    (at_64,) = evaluate.main(["--model_name_or_path", str(tmp_path / "out"), *again]).values()
+    assert at_64 == scores
+    own, processor = kd.load_clip(folder / "student")
+    (at_48,) = evaluate.main(["--model_name_or_path", str(folder / "student"), "--image_size", "48", *again]).values()
+    resized, processor = kd.models.resize_images(own, processor, 48)
+    assert at_48 == build_evaluator(MEASURED, kd.load_image_text)(resized.eval(), processor)
+
+
 @pytest.mark.slow
 def test_an_image_tower_starts_from_another(finished, tmp_path):
     """A run that learns nothing keeps the tower that it was given, and the rest of a fresh student."""
@@ -420,6 +445,20 @@ BAD = [
     ),
     ({"teacher_model_name_or_path": "nobody/no-such-model"}, "'nobody/no-such-model'.*Hub"),
     ({"teacher_model_name_or_path": "open_clip:ViT-B-61/openai"}, "ViT-B-61.*ViT-B-16"),
+    ({"image_size": 30}, "image_size.*30 pixels.*Give another size"),
+    ({"image_sizes": []}, r"`image_sizes=\[\]` is no choice of image sizes.*leave `image_sizes` out"),
+    ({"image_sizes": [32, 30]}, "`image_sizes`: 30 pixels are no size.*Give another size"),
+    (
+        {"teacher_model_name_or_path": "TEACHER", "teacher_image_sizes": []},
+        r"`teacher_image_sizes=\[\]` is no choice of image sizes",
+    ),
+    ({"teacher_image_sizes": [32]}, r"`teacher_image_sizes=\[32\]` with no teacher"),
+    ({"model_name_or_path": "NAFLEX", "image_size": 64}, "image_size.*64 pixels.*it takes images of any shape"),
+    ({"model_name_or_path": "NAFLEX", "image_sizes": [32]}, r"`image_sizes=\[32\]` with a Siglip2.*keeps the shape"),
+    (
+        {"teacher_model_name_or_path": "NAFLEX", "teacher_image_sizes": [32]},
+        r"`teacher_image_sizes=\[32\]` with a Naflex.*keeps the shape",
+    ),
     ({"evaluation": {"zero_shott": MEASURED["zero_shot"]}}, "'zero_shott' is no task.*zero_shot"),
 ]
 
@@ -431,6 +470,10 @@ def test_bad_input_is_named_with_the_fix(values, message, tmp_path, monkeypatch)
     PILImage.new("RGB", (8, 8)).save("0.png")
     Path("FILE.csv").write_text("filepath,title\n0.png,a red circle\n")
     Path("EMPTY.csv").write_text("image,text\n")
+    for folder, make in (("TEACHER", lambda: kd.load_clip("test-vit")), ("NAFLEX", tiny_siglip2)):
+        if folder in values.values():
+            for part in make():
+                part.save_pretrained(folder)
     config = write_yaml(Path("bad.yaml"), **({"losses": {"clip": 1}, "output_dir": "out"} | values))
     with pytest.raises(ValueError, match=message):
         recipe.main(["--config", config])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from teacher_models import tiny_siglip2
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor
 
 from hf_clip_kd.data.shapes import QUESTION_TYPES, load_shapes
@@ -15,7 +16,7 @@ from hf_clip_kd.evaluation import build_vqa_evaluator
 from hf_clip_kd.models import load_clip
 from hf_clip_kd.models.load_tower import load_tower
 from hf_clip_kd.recipe_io.parser import RecipeParser
-from hf_clip_kd.vlm import LlavaTrainingArguments, list_chat_templates, tower_checksum
+from hf_clip_kd.vlm import LlavaTrainingArguments, build_llava, list_chat_templates, save_llava, tower_checksum
 from recipes import distill, prime_lm, train_vlm
 
 ROOT = Path(__file__).parents[2]
@@ -325,8 +326,30 @@ BAD = [
     ({"dataset_name": "no.json"}, "no.json"),
     ({"reuse_projector": True}, "`reuse_projector=True` without a teacher.*--teacher_model_name_or_path FOLDER"),
     ({"teacher_model_name_or_path": "nobody/none"}, "'nobody/none' cannot be loaded as a LLaVA"),
+    ({"tiles": [[1, 0]]}, r"tiles=\[\[1, 0\]\] is no choice of tiles.*--tiles"),
+    ({"tiles": [[1, 2]], "image_mode": "pad"}, "image_mode='pad' with tiles"),
+    ({"tiles": [[1, 2]], "feature_cache": "f"}, "`feature_cache='f'` with `tiles`"),
+    ({"tiles": [[1, 2]], "teacher_model_name_or_path": "t"}, "`teacher_model_name_or_path='t'` with `tiles`"),
+    ({"token_reduction": "shuffle"}, "`token_reduction='shuffle'` without `image_tokens`.*Add the number"),
+    ({"max_length": 0}, "`max_length=0` is no number of tokens.*--max_length 2048"),
+    ({"image_size": 30}, "image_size.*30 pixels.*Give another size"),
+    *(
+        ({"model_name_or_path": "x", "language_model": None, "vision_tower": None, name: value}, message)
+        for name, value, message in (
+            ("image_size", 64, "`image_size=64` with `model_name_or_path`"),
+            ("image_tokens", 4, "`image_tokens=4` with `model_name_or_path`"),
+            ("token_reduction", "pool", "`token_reduction=pool` with `model_name_or_path`"),
+            ("tiles", [[1, 2]], r"`tiles=\[\[1, 2\]\]` with `model_name_or_path`"),
+        )
+    ),
     ({"chat_template": "klingon"}, "klingon.*qwen2"),
     ({"image_mode": "round"}, "image_mode.*round"),
+    ({"vision_tower": "NAFLEX"}, "Siglip2.* makes images of any shape.*squares of one size"),
+    ({"vision_tower": "NAFLEX", "image_size": 64}, "64 pixels.*it takes images of any shape"),
+    (
+        {"model_name_or_path": "TILES", "language_model": None, "vision_tower": None, "image_mode": "pad"},
+        "`image_mode=pad` with 'TILES', which cuts images into tiles.*Start without `--image_mode`",
+    ),
 ]
 
 
@@ -334,8 +357,13 @@ BAD = [
 def test_bad_input_is_named_with_the_fix(values, message, folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     settings = START | {"max_train_samples": 8, "use_cpu": True, "report_to": "none"} | values
-    if "chat_template" in values:
+    if "chat_template" in values or "NAFLEX" in values.values():
         settings["language_model"] = str(folder / "lm")
+    if "NAFLEX" in values.values():
+        for part in tiny_siglip2():
+            part.save_pretrained("NAFLEX")
+    if "TILES" in values.values():
+        save_llava(*build_llava("shapes-vit-t", folder / "lm", tiles=[[1, 2]]), "TILES")
     with pytest.raises(ValueError, match=message):
         train_vlm.main(["--config", write_yaml(Path("bad.yaml"), **settings)])
     assert not list(Path().glob("out/*.safetensors"))

@@ -59,6 +59,17 @@ def test_the_second_stage_starts_from_the_folder_of_the_first(parser, argv):
     assert second == replace(script, model_name_or_path=str(folder), **from_parts)
 
 
+def test_the_second_stage_of_a_llava_with_tiles_has_no_image_mode(parser, argv):
+    flags = ["--tiles", "[[1, 2]]", "--image_mode", "square", "--image_tokens", "4", "--token_reduction", "shuffle"]
+    script, training = parser.parse([*argv, *flags])
+    check(script, training)
+    second = second_of(script, Path("runs/pretrain/student"))
+    check(second, training)
+    assert second.image_mode is None is second.token_reduction
+    script = replace(script, tiles=None, image_mode="pad")
+    assert second_of(script, Path("runs/pretrain/student")).image_mode == "pad"
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

@@ -31,6 +31,10 @@ def test_answers_saves_and_reloads(tower, count, tmp_path):
     # An image of two tiles side by side fills them, with a line break behind each row of tokens.
     assert counts[0] == whole + 2 * whole + whole**0.5 and counts[1] > 2 * whole
     assert inputs["pixel_values"].shape[:2] == (2, 3)
+    model(**inputs, labels=inputs["input_ids"]).loss.backward()
+    parts = (model.model.vision_tower, model.model.multi_modal_projector)
+    gradients = [[p.grad.abs().sum() for p in part.parameters() if p.grad is not None] for part in parts]
+    assert all(sum(found) > 0 for found in gradients) and model.model.image_newline.grad.abs().sum() > 0
     with torch.no_grad():
         expected = model(**inputs).logits
         assert model.generate(**inputs, max_new_tokens=3).shape[1] > inputs["input_ids"].shape[1]

@@ -31,16 +31,17 @@ def build(tower="vit_with_registers", **arguments):
 
 
 @pytest.mark.parametrize("reduction", ["pool", "shuffle"])
-@pytest.mark.parametrize(("side", "factor"), [(2, 2), (1, 4)])
+@pytest.mark.parametrize(("side", "factor"), [(2, 2), (1, 4), (2, 3)])
 def test_neighbours_are_averaged_or_laid_side_by_side(reduction, side, factor):
-    model, _ = build(image_tokens=side**2, token_reduction=reduction)
-    tower, pixels = model.model.vision_tower, torch.randn(2, 3, 64, 64)
+    grid = side * factor
+    model, _ = build(image_size=16 * grid, image_tokens=side**2, token_reduction=reduction)
+    tower, pixels = model.model.vision_tower, torch.randn(2, 3, 16 * grid, 16 * grid)
     with torch.no_grad():
         whole = tower.tower(pixels, output_hidden_states=-1).hidden_states[-1]
         found = tower(pixels, output_hidden_states=-1).hidden_states[-1]
         every = tower(pixels, output_hidden_states=True).hidden_states
     torch.testing.assert_close(every[-1], found)
-    patches = whole[:, 5:].transpose(1, 2).unflatten(2, (4, 4))  # The class token and four registers come first.
+    patches = whole[:, 5:].transpose(1, 2).unflatten(2, (grid, grid))  # The class token and four registers come first.
     expected = (
         avg_pool2d(patches, factor).flatten(2) if reduction == "pool" else unfold(patches, factor, stride=factor)
     )
@@ -107,6 +108,7 @@ def test_reductions_of_a_tower_share_its_stored_features(tmp_path):
         ({"image_tokens": 5}, r"image_tokens=5 .*4x4 patches\. Allowed are 16, 9, 4, 1\..*image_tokens=9"),
         ({"image_tokens": 9, "token_reduction": "shuffle"}, r"image_tokens=9 .*Allowed are 16, 4, 1\."),
         ({"image_tokens": 25}, "image_tokens=25"),
+        ({"token_reduction": "pool"}, "`token_reduction='pool'` without `image_tokens`.*Add the number"),
         ({"image_tokens": -4}, "image_tokens=-4"),
         (
             {"image_tokens": 4, "token_reduction": "max"},

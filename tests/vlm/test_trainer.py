@@ -12,6 +12,7 @@ from torch import nn
 from transformers import LlavaForConditionalGeneration, TrainerCallback
 
 from hf_clip_kd.data import decode_image
+from hf_clip_kd.training.checkpoint_files import MARK
 from hf_clip_kd.vlm import (
     FeatureCache,
     FeatureScale,
@@ -125,6 +126,26 @@ def test_resume_is_exact(settings, scaled, tmp_path):
     expected = whole.model.state_dict()
     for name, value in resumed.model.state_dict().items():
         assert torch.equal(value, expected[name]), name
+
+
+def test_a_run_resumes_with_its_own_geometry_only(tmp_path):
+    """Nine and four averaged tokens have weights of the same shapes."""
+
+    def run(count, **settings):
+        model, processor = make_model(image_tokens=count)
+        return make_trainer(tmp_path, model, processor, max_steps=2, save_strategy="steps", save_steps=1, **settings)
+
+    run(9).train()
+    checkpoint = tmp_path / "checkpoint-1"
+    with pytest.raises(ValueError, match="geometry.image_tokens was 9, is 4"):
+        run(4).train(resume_from_checkpoint=str(checkpoint))
+    with pytest.raises(ValueError, match="geometry.max_length was 2048, is 99"):
+        run(9, max_length=99).train(resume_from_checkpoint=str(checkpoint))
+    # Checkpoints of earlier versions do not tell it.
+    mark = json.loads((checkpoint / MARK).read_text())
+    del mark["run"]["geometry"]
+    (checkpoint / MARK).write_text(json.dumps(mark))
+    run(4).train(resume_from_checkpoint=str(checkpoint))
 
 
 @pytest.mark.parametrize("lora", [None, {"r": 4}], ids=["full", "lora"])

@@ -47,7 +47,8 @@ class RandomCrop:
         crop_scale (`tuple[float, float]`, *optional*, defaults to 0.9 and 1.0):
             Smallest and largest share of the area that a crop keeps.
         crop_ratio (`tuple[float, float]`, *optional*, defaults to 3/4 and 4/3):
-            Smallest and largest width / height of a crop.
+            Smallest and largest width / height of a crop. For a student that sees any shape (NaFlex) they are shares
+            of the image's own width / height.
         flip (`float`, *optional*, defaults to `0.0`):
             Probability of a mirrored crop. It is 0 by default because captions say "left" and images show writing.
         color_jitter (`Sequence[float]`, *optional*):
@@ -102,15 +103,17 @@ class RandomCrop:
         """
         return math.ceil(side / math.sqrt(self.crop_scale[0]))
 
-    def draw(self, size: tuple[int, int], uniforms: Sequence[float]) -> Crop:
+    def draw(self, size: tuple[int, int], uniforms: Sequence[float], keep_shape: bool = False) -> Crop:
         """
         Draw the crop of one image.
 
         Args:
             size (`tuple[int, int]`): Width and height of the image, in pixels.
             uniforms (`Sequence[float]`): Random numbers of the row, see [`row_uniforms`].
+            keep_shape (`bool`, *optional*, defaults to `False`): Take `crop_ratio` as shares of the image's own ratio.
         """
-        box = random_crop_box(*size, self.crop_scale, self.crop_ratio, uniforms)
+        own = size[0] / size[1] if keep_shape else 1.0
+        box = random_crop_box(*size, self.crop_scale, [ratio * own for ratio in self.crop_ratio], uniforms)
         colors = self._colors(uniforms[COLORS:BACKGROUND]) if self.colors_change else UNCHANGED
         return Crop(box, uniforms[FLIP] < self.flip, colors, uniforms[BACKGROUND] < self.drop_alpha)
 

@@ -40,6 +40,7 @@ class ImageView:
     resample: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    any_shape = False
 
     @classmethod
     def of(cls, image_processor: Any) -> ImageView:
@@ -107,6 +108,7 @@ class OwnView:
 
     image_processor: Any
     size: tuple[int, int] = (512, 512)
+    any_shape = True
 
     @property
     def grid(self) -> tuple:

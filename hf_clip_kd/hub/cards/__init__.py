@@ -240,11 +240,15 @@ def cost_notes(costs: dict[str, dict[str, Any]]) -> list[str]:
     """Return the device and the input sizes of each column of a cost table."""
     notes = []
     for role, cost in costs.items():
-        on, (height, width) = cost["measured_on"], cost["image_size"]
+        on = cost["measured_on"]
+        if "patches" in cost:
+            images = f"images of {cost['patches']} patches"
+        else:
+            images = "images of {} x {} pixels".format(*cost["image_size"])
         texts = f", texts of {cost['context_length']} tokens" if "context_length" in cost else ""
         where = f"{on['device']}, threads: {on['threads']}, batches of {on['batch_size']}, {on['dtype']}"
         where += f", torch {on['torch']}"
-        notes.append(f"{role}: images of {height} x {width} pixels{texts}; {where}")
+        notes.append(f"{role}: {images}{texts}; {where}")
     return notes
 
 

@@ -18,21 +18,40 @@ def token_sweeps(study: Study) -> list[Sweep]:
     """
     Return the cells that differ in their readings' image tokens, from most tokens to fewest.
 
-    Of several readings with the same number, the first of the study counts. Students without a teacher come first.
+    Ways to reduce tokens are apart, and so are readings with other values of their own. All tokens of a tower belong
+    to each way. Of several readings alike, the first of the study counts. Students without a teacher come first.
     """
+    counted = [cell for cell in study.cells if cell.get("image_tokens") is not None]
+    readings = study.record["config"].get("readings") or {}
+    ways = {cell["axes"]["reading"]: _way(readings.get(cell["axes"]["reading"]) or {}) for cell in counted}
     groups: dict[tuple, dict[int, list[dict[str, Any]]]] = {}
-    readings: dict[tuple, str] = {}
-    for cell in study.cells:
-        count, key = cell.get("image_tokens"), condition(cell, without="reading")
-        if count is not None and readings.setdefault((key, count), cell["axes"]["reading"]) == cell["axes"]["reading"]:
-            groups.setdefault(key, {}).setdefault(count, []).append(cell)
-    others = [axis for axis in AXES if axis != "reading"]
+    first: dict[tuple, str] = {}
+    for cell in counted:
+        count, reading = cell["image_tokens"], cell["axes"]["reading"]
+        own, others = ways[reading]
+        reductions = {way: None for way, values in ways.values() if way and values == others} or {None: None}
+        for reduction in reductions if own is None else (own,):
+            key = (condition(cell, without="reading"), ", ".join(filter(None, (reduction, others))))
+            if first.setdefault((key, count), reading) == reading:
+                groups.setdefault(key, {}).setdefault(count, []).append(cell)
+    axes = [axis for axis in AXES if axis != "reading"]
     found = [
-        Sweep("image_tokens", dict(zip(others, key, strict=True)), dict(sorted(cells.items(), reverse=True)))
-        for key, cells in groups.items()
+        Sweep(
+            "image_tokens",
+            {**dict(zip(axes, values, strict=True)), "reading": way},
+            dict(sorted(cells.items(), reverse=True)),
+        )
+        for (values, way), cells in groups.items()
         if len(cells) > 1
     ]
     return sorted(found, key=lambda sweep: sweep.fixed["teacher"] is not None)
+
+
+def _way(reading: dict[str, Any]) -> tuple[str | None, str]:
+    """Return how a reading reduces tokens, `None` if it takes all, and its other values."""
+    others = {name: value for name, value in reading.items() if name not in ("image_tokens", "token_reduction")}
+    reduction = None if reading.get("image_tokens") is None else reading.get("token_reduction") or "pool"
+    return reduction, ", ".join(f"{name} {value}" for name, value in others.items())
 
 
 def token_table(study: Study) -> Markdown | None:

@@ -12,7 +12,7 @@ from .stages import FEATURES, Stage, digits
 from .yamls import Yamls
 
 # Arguments that the features of a tower depend on, beside the tower.
-LOOKS = ("vision_feature_layer", "image_mode", "dtype")
+LOOKS = ("vision_feature_layer", "image_mode", "image_size", "dtype")
 
 
 class Answering:

@@ -83,10 +83,15 @@ def vqa_folder(stage: Stage, root: Path) -> Path:
 
 
 def image_tokens(stage: Stage, root: Path) -> int | None:
-    """Return the tokens that the language model gets of an image, or `None` before its training has ended."""
+    """
+    Return the tokens that the language model gets of each image.
+
+    It is `None` before its training has ended, and with tiles, whose number differs from image to image.
+    """
     training = [need for need in answering_stages(stage) if need.kind == "vlm"][-1]
     path = root / training.output / "config.json"
-    return read_written(path).get("image_seq_length") if path.is_file() else None
+    config = read_written(path) if path.is_file() else {}
+    return None if "image_grid_pinpoints" in config else config.get("image_seq_length")
 
 
 def averaged(parts: list[dict[str, Any]]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ BEST_OF = "best_of"
 VALIDATION = "validation"  # The benchmark that `best_of` chooses by. No other number is of it.
 DEFAULT = "default"  # The reading of a study that names none.
 # Values that only the stage reads which builds the LLaVA.
-BUILDING = ("vision_feature_layer", "chat_template", "image_tokens", "token_reduction", "tiles")
+BUILDING = ("vision_feature_layer", "chat_template", "image_size", "image_tokens", "token_reduction", "tiles")
 # Values that the study decides on.
 DECIDED = ("seed", "vision_tower", "language_model", "model_name_or_path", "beside", "output_dir")
 

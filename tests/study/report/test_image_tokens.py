@@ -50,6 +50,31 @@ def test_a_row_for_each_student_and_a_column_for_each_number(tmp_path):
     assert "image_tokens" in figures_of(some)
 
 
+def test_ways_to_reduce_tokens_are_rows_of_their_own(tmp_path):
+    readings = {
+        "all": {},
+        "four": {"image_tokens": 4},
+        "four laid": {"image_tokens": 4, "token_reduction": "shuffle"},
+        "longer": {"image_tokens": 4, "max_steps": 9},
+    }
+    counts = {name: reading.get("image_tokens", 16) for name, reading in readings.items()}
+    some = read_study(made_up.write(tmp_path / "study", cells(counts), config={"readings": readings}))
+    sweeps = token_sweeps(some)
+    assert [(sweep.fixed["teacher"], sweep.fixed["reading"]) for sweep in sweeps] == [
+        (None, "pool"),
+        (None, "shuffle"),
+        ("L", "pool"),
+        ("L", "shuffle"),
+    ], "nothing has the steps of `longer`"
+    for sweep, four in zip(sweeps, ["four", "four laid"] * 2, strict=True):
+        assert {count: {cell["axes"]["reading"] for cell in group} for count, group in sweep.cells.items()} == {
+            16: {"all"},
+            4: {four},
+        }
+    labels = [row.split("|")[1].strip() for row in token_table(some).splitlines()[2:]]
+    assert len(set(labels)) == 4 and sum("shuffle" in label for label in labels) == 2
+
+
 def test_a_study_with_one_number_has_none(tmp_path):
     some = study(tmp_path, cells({"all": 16}))
     assert token_table(some) is None and "image_tokens" not in figures_of(some)

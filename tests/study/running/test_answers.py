@@ -5,7 +5,7 @@ import json
 import pytest
 
 from hf_clip_kd.recipe_io.results import result_path, save_results
-from hf_clip_kd.study.running.answers import answers_block, averaged, validation_score
+from hf_clip_kd.study.running.answers import answers_block, averaged, image_tokens, validation_score
 from hf_clip_kd.study.running.stages import Stage
 
 VLM = Stage("vlm", {"vision_tower": "t"})
@@ -44,6 +44,17 @@ def test_questions_keep_score_bits_image_and_type(tmp_path):
         "vqa_types": ["count", "color", "color"],
         "curve": None,
     }
+
+
+def test_tokens_of_an_image_are_those_of_the_last_training(tmp_path):
+    assert image_tokens(VQA, tmp_path) is None
+    folder = tmp_path / VLM.output
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"image_seq_length": 9}))
+    assert image_tokens(VQA, tmp_path) == image_tokens(VLM, tmp_path) == 9
+    tiles = {"image_seq_length": 9, "image_grid_pinpoints": [[32, 64]]}
+    (folder / "config.json").write_text(json.dumps(tiles))
+    assert image_tokens(VQA, tmp_path) is None, "each image has another number of tiles"
 
 
 def test_what_no_question_has_is_null(tmp_path):

@@ -49,6 +49,8 @@ def leave(stage, root, value):
         metrics = {"accuracy": value, "count/accuracy": value / 4}
         save_results(folder, dataset="shapes", task="vqa_llava", metrics=metrics, details=details, **common)
         (folder / "samples").mkdir()
+        if stage.kind == "vlm":
+            (output / "config.json").write_text(json.dumps({"image_seq_length": 16}))
         lines = [json.dumps({"score": score}) for score in (1.0, 0.0, 0.3)]
         (folder / "samples/shapes_m_vqa_llava.jsonl").write_text("\n".join(lines) + "\n")
     elif stage.kind == "cost":
@@ -77,6 +79,7 @@ def test_a_cell_file_holds_all_blocks(left):
     assert record == json.loads((root / "cells" / f"{record['id']}.json").read_text())
     assert (record["study"], record["status"], record["epochs"], record["steps"]) == ("tiny", "done", 1.0, 4)
     assert record["axes"] == distilled.axes and "error" not in record
+    assert record["image_tokens"] == 16
     assert record["chosen"] is None and record["seconds"] == {"student": 1.0, "vlm": 1.0, "evaluate": 1.0}
     assert record.keys() >= {"vqa_bits", "vqa_images", "vqa_types", "curve"}
     value = 0.01 * (1 + [stage.id for stage in plan.stages].index(plan.cells[distilled].evaluate.id))
