@@ -115,7 +115,7 @@ def main():
     tokenizer = PRIME["make_tokenizer"](data["conversations"]["messages"][:])
     with tempfile.TemporaryDirectory() as folder:
         found = {name: measure(rows, tokenizer, folder) for name, rows in data.items()}
-    about = machine("torch", "transformers", "accelerate", threads=torch.get_num_threads())
+    about = machine(threads=torch.get_num_threads())
     return write("packing", found | {"batch": BATCH, "steps": STEPS, "repeats": REPEATS, "machine": about})
 
 
