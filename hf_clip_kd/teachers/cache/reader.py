@@ -6,6 +6,7 @@ import hashlib
 import json
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,11 @@ from ..ensemble import joint_dims
 from . import manifest, shards
 from .layers import lacking, names_of_images, stored_features
 from .shared import local_folder
+
+
+@cache  # Each copy to a GPU lets the host wait.
+def _scalar(value: float, device: torch.device) -> Tensor:
+    return torch.tensor(value, device=device)
 
 
 class TeacherCache(Teacher):
@@ -169,8 +175,7 @@ class TeacherCache(Teacher):
             )
         device = tensors["image_embeds"].device
         for name in ("logit_scale", "logit_bias"):
-            value = teacher[name]
-            tensors[name] = None if value is None else torch.tensor(value, device=device)
+            tensors[name] = None if teacher[name] is None else _scalar(teacher[name], device)
         if tensors["logit_scale"] is not None:
             tensors["logit_scale"] = tensors["logit_scale"].exp()
         return to_loss_features(stored_features(teacher, tensors, self.request, self.stored), self.request, device)
