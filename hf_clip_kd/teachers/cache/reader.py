@@ -6,7 +6,6 @@ import hashlib
 import json
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,8 @@ from ...losses.features import CLIPFeatures, FeatureRequest
 from ..base import PREFIX, Teacher, to_loss_features
 from ..ensemble import joint_dims
 from . import manifest, shards
-from .layers import lacking, names_of_images, stored_features
+from .layers import lacking, names_of_images, scalar, stored_features
 from .shared import local_folder
-
-
-@cache  # Each copy to a GPU lets the host wait.
-def _scalar(value: float, device: torch.device) -> Tensor:
-    return torch.tensor(value, device=device)
 
 
 class TeacherCache(Teacher):
@@ -174,10 +168,8 @@ class TeacherCache(Teacher):
                 "cache or a teacher of its own."
             )
         device = tensors["image_embeds"].device
-        for name in ("logit_scale", "logit_bias"):
-            tensors[name] = None if teacher[name] is None else _scalar(teacher[name], device)
-        if tensors["logit_scale"] is not None:
-            tensors["logit_scale"] = tensors["logit_scale"].exp()
+        scale, bias = (scalar(teacher[name], device) for name in ("logit_scale", "logit_bias"))
+        tensors |= {"logit_scale": None if scale is None else scale.exp(), "logit_bias": bias}
         return to_loss_features(stored_features(teacher, tensors, self.request, self.stored), self.request, device)
 
     def find(self, sample_id: int) -> int | None:
