@@ -80,7 +80,7 @@ def test_a_cached_step_waits_once(tmp_path):
         args=make_args(tmp_path / "run", losses="clip_kd", **SETTINGS),
         teacher_model=cache,
         train_dataset=cache_world.dataset(),
-        data_collator=kd.ReplayCollator(processor, cache),
+        data_collator=kd.ReplayCollator(processor, cache, max_broken_fraction=1.0),
         callbacks=[Watched()],
     )
     assert_waits(run)

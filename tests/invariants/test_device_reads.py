@@ -61,7 +61,7 @@ def test_a_cached_step_reads_one_number(tmp_path):
         args=make_args(tmp_path / "run", losses="clip_kd", **FUSED),
         teacher_model=cache,
         train_dataset=cache_world.dataset(),
-        data_collator=kd.ReplayCollator(processor, cache),
+        data_collator=kd.ReplayCollator(processor, cache, max_broken_fraction=1.0),
         callbacks=[reads],
     )
     sites = reads_of(run, reads)
