@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from hf_clip_kd.recipe_io.results import write_whole
+
 OUTPUTS = Path(__file__).parents[2] / "outputs" / "bench"
 # Name of a package -> its module.
 PACKAGES = {name: name for name in ("torch", "transformers", "accelerate", "datasets", "numpy", "webdataset")}
@@ -63,8 +65,7 @@ def rounded(number):
 
 def write(name, result):
     """Write outputs/bench/NAME.json, print it and return the result."""
-    OUTPUTS.mkdir(parents=True, exist_ok=True)
     text = json.dumps(result, indent=2)
-    (OUTPUTS / f"{name}.json").write_text(text + "\n")
+    write_whole(OUTPUTS / f"{name}.json", text + "\n")
     print(text)
     return result
