@@ -77,7 +77,7 @@ def test_a_cached_step_waits_once(tmp_path):
     cache, (student, processor) = kd.TeacherCache(tmp_path / "cache"), tiny_clip()
     run = kd.DistillationTrainer(
         model=student,
-        args=make_args(tmp_path / "run", losses="clip_kd", **SETTINGS),
+        args=make_args(tmp_path / "run", losses="clip_kd", per_device_train_batch_size=4, **SETTINGS),  # one epoch
         teacher_model=cache,
         train_dataset=cache_world.dataset(),
         data_collator=kd.ReplayCollator(processor, cache, max_broken_fraction=1.0),

@@ -58,7 +58,7 @@ def test_a_cached_step_reads_one_number(tmp_path):
     student, processor = tiny_clip()
     run = kd.DistillationTrainer(
         model=student,
-        args=make_args(tmp_path / "run", losses="clip_kd", **FUSED),
+        args=make_args(tmp_path / "run", losses="clip_kd", per_device_train_batch_size=4, **FUSED),  # one epoch
         teacher_model=cache,
         train_dataset=cache_world.dataset(),
         data_collator=kd.ReplayCollator(processor, cache, max_broken_fraction=1.0),

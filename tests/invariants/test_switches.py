@@ -178,6 +178,7 @@ def test_channels_last(tmp_path, objective):
 def test_channels_last_reaches_a_teacher_convnet(tmp_path):
     losses = []
     for channels_last in (False, True):
+        torch.manual_seed(0)
         (student, _), (model, processor) = load_clip("test-resnet"), load_clip("test-resnet")
         teacher, seen = CLIPTeacher(model, processor=processor), []
         kernel = next(module for module in model.modules() if isinstance(module, torch.nn.Conv2d))
