@@ -63,8 +63,8 @@ def variance(embeds: torch.Tensor) -> torch.Tensor:
     embeds = embeds.float()
     norms = torch.linalg.vector_norm(embeds, dim=-1)
     inverse = 1 / norms.clamp_min(1e-12)
-    # The mean square of directions less the square of their mean, which is a product of a vector and the embeddings.
-    # Statistics of each step must cost nothing, and a variance for each axis took 90 times as long at 4,096 rows.
+    # It is the mean square of the directions less the square of their mean. That mean is a product of a vector and the
+    # embeddings. A variance for each axis took 90 times as long at 4,096 rows, in every step.
     return ((norms * inverse).square().mean() - (inverse @ embeds / len(embeds)).square().sum()).clamp_min(0)
 
 

@@ -3,8 +3,8 @@ Time of a `DistillationTrainer` step of small models, compared with a bare PyTor
 
     python tests/bench/bench_trainer_overhead.py
 
-writes outputs/bench/trainer_overhead.json. Both train the same student from the same teacher, with the same losses,
-AdamW, gradient clipping and clamping, on the same batches in memory. The models are so small that all that is not
+writes outputs/bench/trainer_overhead.json. Both train the same student from the same teacher on the same batches in
+memory. Losses, AdamW, gradient clipping and clamping are the same, too. The models are so small that all that is not
 arithmetic shows. The loop runs before and after the trainer. The control compares the loop with itself. Each run has
 a process of its own.
 """

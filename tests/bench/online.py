@@ -53,7 +53,7 @@ class Setting:
 
 @dataclass
 class Run:
-    """A training: seconds of a step by the wall and by the CPU's clock, its mean loss if known, and both models."""
+    """A training: seconds of a step by the wall's and the CPU's clock, both models, and its mean loss if known."""
 
     seconds: float
     cpu_seconds: float
@@ -115,7 +115,7 @@ def teacher_model(setting):
 
 
 def batches(setting):
-    """Return a batch of pictures and its captions for each step, always the same, in memory that a GPU copies from."""
+    """Return pictures and captions for each step, always the same. They lie in memory that a GPU copies from."""
     size = kd.load_clip(setting.student)[0].config.vision_config.image_size
     captions = list(kd.load_image_text("shapes", max_samples=min(setting.batch, 1024))["text"])
     captions = (captions * (1 + setting.batch // len(captions)))[: setting.batch]
@@ -324,7 +324,7 @@ def measured(train, setting):
 
 
 def check_same_work(results, *pair):
-    """End with an error if the models of some runs differ in size, or the losses of a pair of them by 1 %."""
+    """End with an error if models of the runs differ in size, or losses of a pair of runs by 1 %."""
     weights = {name: runs[0]["weights"] for name, runs in results.items()}
     if len({tuple(numbers) for numbers in weights.values()}) > 1:
         raise SystemExit(f"The students and teachers are not of one size: {weights}.")

@@ -1,5 +1,7 @@
 """
-Show what takes the time of each row of the speed table: operations of torch in steps, functions of Python in batches.
+Show what takes the time of each row of the speed table.
+
+It shows operations of torch in steps, and functions of Python in batches:
 
     python tests/bench/profile_rows.py                               # all rows
     python tests/bench/profile_rows.py "online step" --lines 20      # one of them
@@ -134,7 +136,7 @@ def rows(setting, pairs):
 def main(argv=None):
     """Profile the rows, print what was found, and write it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"Among {', '.join(rows(SETTING, 1))}. Default: all.")
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"Rows: {', '.join(rows(SETTING, 1))}. Default: all.")
     parser.add_argument("--lines", type=int, default=12, help="Lines of each row. Default: 12.")
     parser.add_argument("--tiny", action="store_true", help="The smallest models.")
     given = parser.parse_args(argv)

@@ -42,7 +42,7 @@ def memory(results, *names):
 
 
 def peak_memory(device="cpu"):
-    """Return the peak of this process in MB: on a CPU its resident memory, on a GPU what torch took there."""
+    """Return the peak of this process in MB: resident memory on a CPU, memory that torch took on a GPU."""
     if torch.device(device).type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
     return resident("VmHWM")

@@ -145,7 +145,7 @@ def step(device, pair, batch, *options):
         compiled="compiled" in options,
         cached="cached" in options,
         losses=ALONE if "alone" in options else {"clip": 1.0, "affinity": 1.0},
-        padding="max_length",  # as open_clip pads
+        padding="max_length",  # open_clip does the same
         device=device,
     )
     torch.set_float32_matmul_precision("high")

@@ -53,7 +53,7 @@ def test_compiled_to_machine_code(tmp_path, name):
 # The decoder of `caption` has a mask of its own, which torch's flash attention does not take.
 @pytest.mark.parametrize("name", [name for name in LOSSES if name != "caption"])
 def test_flash_attention(tmp_path, name):
-    """With torch's flash attention alone, a pass that cannot use it would fail."""
+    """Only torch's flash attention is allowed, so a pass that cannot use it fails."""
     runs = []
     for attention, kernels in (("eager", nullcontext()), ("sdpa", sdpa_kernel(SDPBackend.FLASH_ATTENTION))):
         student = make_clip()

@@ -33,7 +33,7 @@ except SystemExit as end:
 note("answer", before)
 print(json.dumps(found | {"code": code}), file=out)
 """
-# What a user types -> the code with which the recipe ends.
+# Arguments -> code with which the recipe ends.
 ANSWERED = {("--help",): 0, ("--max_stepz", "3"): 2}
 
 
