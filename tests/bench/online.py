@@ -53,7 +53,7 @@ class Setting:
 
 @dataclass
 class Run:
-    """A training: seconds of a step by the wall's and the CPU's clock, both models, and its mean loss if known."""
+    """A training: seconds of a step by the wall's and the CPU's clock, both models, and its mean loss."""
 
     seconds: float
     cpu_seconds: float
@@ -324,7 +324,7 @@ def measured(train, setting):
 
 
 def check_same_work(results, *pair):
-    """End with an error if models of the runs differ in size, or losses of a pair of runs by 1 %."""
+    """End with an error if models of the runs differ in size, or losses of a pair by 1 %."""
     weights = {name: runs[0]["weights"] for name, runs in results.items()}
     if len({tuple(numbers) for numbers in weights.values()}) > 1:
         raise SystemExit(f"The students and teachers are not of one size: {weights}.")
