@@ -19,7 +19,7 @@ def profiled(folder, *arguments):
 @pytest.mark.slow
 def test_each_row_has_its_lines(tmp_path):
     folder = tmp_path / "outputs" / "bench"
-    run = profiled(folder, "--tiny", "--lines", "3")
+    run = profiled(folder, "--tiny", "--lines", "15")
     assert run.returncode == 0, run.stderr
     texts = re.split(r"^== (.+) ==$", (folder / "profile.txt").read_text(), flags=re.MULTILINE)[1:]
     found = dict(zip(texts[::2], texts[1::2], strict=True))
