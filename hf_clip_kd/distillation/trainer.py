@@ -25,6 +25,7 @@ from ..training.checkpoint_weights import load_part, load_weights
 from ..training.sharded import gather_full_model
 from ..training.trainer_arguments import refuse_arguments
 from .batch_fit import explained_memory_error, fit_batch
+from .channels_last import lay_out_images, lay_out_kernels
 from .grad_cache import cached_losses
 from .image_sizes import ImageSizes
 from .model import DistillationModel
@@ -118,7 +119,7 @@ class DistillationTrainer(BaseTrainer):
         set_precision(model, args.dtype)
         check_fits(model, processing_class, data_collator, self.eval_data_collator)
         if args.channels_last:
-            model.to(memory_format=torch.channels_last)
+            lay_out_kernels(model, self.teacher)
         self._cached_losses = iter(())
         self.image_sizes = ImageSizes(args, model, self.teacher)
         super().__init__(
@@ -198,9 +199,8 @@ class DistillationTrainer(BaseTrainer):
     def model_inputs(self, inputs: dict[str, torch.Tensor]) -> dict[str, Any]:
         """Return what the model takes of a collated batch, the teacher's features included, on the device."""
         inputs = self.image_sizes(self._prepare_inputs(inputs), self.state.global_step, self.model.training)
+        inputs = lay_out_images(inputs) if self.args.channels_last else inputs
         student = {key: inputs[key] for key in STUDENT_INPUTS if key in inputs}
-        if self.args.channels_last:
-            student["pixel_values"] = student["pixel_values"].contiguous(memory_format=torch.channels_last)
         return student | {"teacher_features": self.teacher_features(inputs)}
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):

@@ -51,7 +51,7 @@ class DistillationTrainingArguments(RunArguments, TrainingArguments):
     )
     channels_last: bool = field(
         default=False,
-        metadata={"help": "Lay the student's kernels and images out with the channels last: faster convnets on GPUs."},
+        metadata={"help": "Lay kernels and images of student and teacher out with the channels last, for convnets."},
     )
     dtype: str = field(
         default="float32",

@@ -107,8 +107,10 @@ def mean_by_owner(values: Tensor, owners: Tensor, images: int) -> Tensor:
     Returns:
         `Tensor` of shape `(images,)`, 0 for an image without a position.
     """
-    counts = torch.bincount(owners, minlength=images).clamp_min(1)
-    return values.new_zeros(images).index_add(0, owners, values) / counts
+    sums = values.new_zeros(images).index_add(0, owners, values)
+    # `bincount` would let the host wait for the device.
+    counts = values.new_zeros(images).index_add(0, owners, torch.ones_like(values))
+    return sums / counts.clamp_min(1)
 
 
 __all__ = ["Answers", "Captions", "mean_by_owner"]

@@ -92,13 +92,14 @@ class CaptionLoss(DistillationLoss):
                 "of the same images. Pass them: `CLIPFeatures(..., captions=Captions.of(input_ids, attention_mask))`."
             )
         ids = student.captions.ids[:, : self.max_length + 1]
-        positions = student.captions.mask[:, 1 : ids.shape[1]]
+        # The host waits for the number of words here, and nowhere else.
+        positions = student.captions.mask[:, 1 : ids.shape[1]].nonzero(as_tuple=True)
         parallel = None
         if self.training and self.parallel > 0:
             parallel = drawn(student.captions, self.parallel)
         logits = self.decoder(tokens, ids[:, :-1], positions, parallel)
         values = F.cross_entropy(logits, ids[:, 1:][positions], reduction="none")
-        return mean_by_owner(values, positions.nonzero()[:, 0], len(ids))
+        return mean_by_owner(values, positions[0], len(ids))
 
 
 def drawn(captions: Captions, share: float) -> Tensor:

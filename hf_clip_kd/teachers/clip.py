@@ -202,6 +202,8 @@ class CLIPTeacher(Teacher):
             attention_mask = text_mask(self.model, attention_mask.to(self.device))
         return upcast(pooled(self.model.get_text_features(input_ids=input_ids, attention_mask=attention_mask)))
 
+    # Not `inference_mode`: a loss multiplies the student by these features. Autograd cannot keep such tensors for the
+    # backward pass.
     @torch.no_grad()
     def forward(
         self,

@@ -16,7 +16,10 @@ from hf_clip_kd.recipe_io.parser import exit_with_one_line
 ROOT = Path(__file__).parents[2]
 FOLDER = "outputs/bench"
 MARKED = re.compile(r"(<!-- speed: [^>]+ -->\n)(.*?)(<!-- end of speed -->)", re.DOTALL)
-HEAD = "| what | ours | peer | | ratio | limit | MB, ours and peer |\n| --- | ---: | ---: | --- | ---: | ---: | ---: |"
+HEAD = (
+    "| what | ours | peer | | ratio | limit | MB, ours and peer | threads |\n"
+    "| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: |"
+)
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
@@ -36,7 +39,7 @@ def read(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
-def line(row: Mapping[str, Any]) -> str:
+def line(row: Mapping[str, Any], threads: int) -> str:
     """Return a line of the table. The ratio is bold where it keeps its limit."""
     kept, limit = True, ""
     if row["at_least"] is not None:
@@ -47,19 +50,25 @@ def line(row: Mapping[str, Any]) -> str:
     low, high = row["spread"]
     memory = " / ".join(f"{value:,}" for value in row["memory_mb"] or ())
     numbers = f"{row['ours']:.4g} | {row['peer']:.4g} | {row['unit']}, {row['peer_name']}"
-    return f"| {row['what']} | {numbers} | {ratio} ({low:.3g}–{high:.3g}) | {limit} | {memory} |"
+    return f"| {row['what']} | {numbers} | {ratio} ({low:.3g}–{high:.3g}) | {limit} | {memory} | {threads} |"
 
 
 def table(results: list[dict[str, Any]]) -> str:
     """Return the table, and below it the machines on which the numbers were made."""
-    lines = [line(row) for result in results for row in result["rows"]]
-    machines = sorted({described(result["machine"]) for result in results})
-    return "\n".join([HEAD, *lines, "", f"Measured on {'; '.join(machines)}."])
+    lines = [line(row, result["machine"]["threads"]) for result in results for row in result["rows"]]
+    machines = [result["machine"] for result in results]
+    loads = [machine["load_average"] for machine in machines]
+    measured = f"Measured on {'; '.join(sorted(set(map(described, machines))))}."
+    load = f"The load average was {min(loads):g} to {max(loads):g}."
+    return "\n".join([HEAD, *lines, "", measured, load])
 
 
 def described(machine: Mapping[str, Any]) -> str:
-    """Name a machine in a few words."""
-    return f"{machine['processor']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}"
+    """Name a machine with its programs in a line."""
+    packages = [f"{name} {version}" for name, version in machine["packages"].items()]
+    gpu = [machine["gpu"]] if machine["gpu"] else []
+    hardware = [machine["processor"], f"{machine['cores']} cores", *gpu]
+    return ", ".join([*hardware, machine["system"], f"Python {machine['python']}", *packages])
 
 
 def pages(root: Path = ROOT) -> list[Path]:

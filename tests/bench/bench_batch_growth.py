@@ -7,8 +7,10 @@ writes outputs/bench/batch_growth.json. The loss is `clip_kd` with its gradient,
 that of the student `shapes-vit-t`, without a teacher and in micro-batches of 64. Each run has its own process.
 """
 
+import itertools
 import json
 import logging
+import statistics
 import sys
 import tempfile
 import time
@@ -77,28 +79,29 @@ def child(name, batch):
 
 def main(batches=BATCHES, repeats=REPEATS):
     """Measure, write the JSON and return it."""
-    results = {batch: take_turns(__file__, RUNS, repeats, batch) for batch in batches}
+    results = take_turns(__file__, list(itertools.product(RUNS, batches)), repeats)
     first, last = batches[0], batches[-1]
     rows = []
     for name, what in (("loss", "`clip_kd` alone"), ("grad_cache", "GradCache step")):
-        seconds = [of(results[batch], name, "seconds_per_pair") for batch in (last, first)]
-        peaks = [memory(results[batch], name)[0] for batch in (last, first)]
+        pair = (name, last), (name, first)
+        seconds = [of(results, run, "seconds_per_pair") for run in pair]
+        peaks = memory(results, *pair)
         rows.append(row(f"{what}, a pair of {last:,}", f"a pair of {first}", *seconds, "s", memory=peaks))
     growth = {
         batch: {
             name: {
-                "seconds_per_pair": rounded(sorted(of(found, name, "seconds_per_pair"))[repeats // 2]),
-                "megabytes": round(memory(found, name)[0]),
+                "seconds_per_pair": rounded(statistics.median(of(results, (name, batch), "seconds_per_pair"))),
+                "megabytes": round(memory(results, (name, batch))[0]),
             }
             for name in RUNS
         }
-        for batch, found in results.items()
+        for batch in batches
     }
     facts = {
         "batches": growth,
         "micro_batch": MICRO_BATCH,
         "student": STUDENT,
-        "machine": machine("torch", threads=torch.get_num_threads()),
+        "machine": machine(threads=torch.get_num_threads()),
     }
     return write("batch_growth", {"rows": rows, **facts})
 

@@ -1,5 +1,5 @@
 """
-Time until Python answers, compared with `import torch, transformers`: our import, `--help`, and a wrong argument.
+CPU time until Python answers, compared with `import torch, transformers`: our import, `--help`, a wrong argument.
 
     python tests/bench/bench_first_minute.py
 
@@ -8,21 +8,23 @@ imported when they are used. So its own CLIP and its own arguments are measured,
 """
 
 import os
-import resource
+import statistics
 import subprocess
 import sys
 from pathlib import Path
 
 from report import machine, row, write
+from turns import in_turn
 
 REPEATS = 5
 ROOT = Path(__file__).parents[2]
 PYTHON, DISTILL = [sys.executable], [sys.executable, "recipes/distill.py"]
 PEER = [*PYTHON, "-c", "import torch, transformers"]
+WRONG = "distill.py, a wrong argument"
 OURS = {
     "import hf_clip_kd": [*PYTHON, "-c", "import hf_clip_kd"],
     "distill.py --help": [*DISTILL, "--help"],
-    "distill.py, a wrong argument": [*DISTILL, "--max_stepz", "3"],
+    WRONG: [*DISTILL, "--max_stepz", "3"],
 }
 FLOORS = {
     "from transformers import CLIPModel": [*PYTHON, "-c", "from transformers import CLIPModel"],
@@ -30,30 +32,43 @@ FLOORS = {
 }
 
 
-def seconds(command):
-    """Return the CPU seconds of a process, which other programs disturb the least."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+def measured(name, command):
+    """Return the CPU seconds of a process, which other programs disturb the least, and its peak of memory in MB."""
     path = {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
-    subprocess.run(command, cwd=ROOT, env=os.environ | path, capture_output=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | path, **silent)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != (2 if name == WRONG else 0):
+        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}, so its time says nothing.")
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
 def main(repeats=REPEATS):
     """Measure, write the JSON and return it."""
     commands = {"peer": PEER} | OURS | FLOORS
-    times = {name: [] for name in commands}
-    for command in commands.values():
-        seconds(command)  # files are in memory from here
-    for _ in range(repeats):
-        for name, command in commands.items():
-            times[name].append(seconds(command))
+    for name, command in commands.items():
+        measured(name, command)  # files are in memory from here
+    found = {name: [] for name in commands}
+    for name in in_turn(commands, repeats):
+        found[name].append(measured(name, commands[name]))
+    seconds = {name: [time for time, _ in runs] for name, runs in found.items()}
+    peaks = {name: statistics.median(peak for _, peak in runs) for name, runs in found.items()}
     limits = dict.fromkeys(OURS, 1.5)
+    peer = "`import torch, transformers`"
     rows = [
-        row(f"`{name}`", "`import torch, transformers`", times[name], times["peer"], "s", at_most=limits.get(name))
+        row(
+            f"`{name}`, CPU time",
+            peer,
+            seconds[name],
+            seconds["peer"],
+            "s",
+            at_most=limits.get(name),
+            memory=[peaks[name], peaks["peer"]],
+        )
         for name in OURS | FLOORS
     ]
-    return write("first_minute", {"rows": rows, "machine": machine("torch", "transformers")})
+    return write("first_minute", {"rows": rows, "machine": machine()})
 
 
 if __name__ == "__main__":

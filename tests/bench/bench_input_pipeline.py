@@ -1,15 +1,13 @@
 """
 Images that a worker reads, crops and tokenizes per second, compared with webdataset and open_clip's transform.
 
-    pip install 'hf_clip_kd[bench]'
     python tests/bench/bench_input_pipeline.py
 
 writes outputs/bench/input_pipeline.json. Both read the same tars in one or two workers and make batches of 64 at 224
 pixels. The comparison also uses open_clip's tokenizer. The measurements take turns, each with new workers, and the
-ratio is that of neighbours. The memory is that of all workers.
+ratio is that of one repeat. The memory is that of all workers.
 """
 
-import importlib.util
 import io
 import itertools
 import os
@@ -25,9 +23,11 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import numpy as np
 import open_clip
 import torch
+import webdataset as wds
 from PIL import Image, ImageFilter
 from report import machine, row, write
 from torch.utils.data import DataLoader
+from turns import in_turn
 
 from hf_clip_kd.data import CLIPDataCollator, Stream, load_image_text
 from hf_clip_kd.models import load_clip
@@ -59,8 +59,6 @@ def ours(folder, workers):
 
 
 def theirs(folder, workers):
-    import webdataset as wds
-
     transform = open_clip.image_transform(IMAGE_SIZE, is_train=True, mean=(0.48,) * 3, std=(0.27,) * 3)
     tokenize = open_clip.get_tokenizer("ViT-B-32")
     pipeline = wds.DataPipeline(
@@ -106,20 +104,15 @@ def main(per_tar=PER_TAR, count=BATCHES, repeats=REPEATS):
         with tempfile.TemporaryDirectory() as folder:
             write_tars(Path(folder), size, per_tar)
             found = {reader: [] for reader in READERS}
-            for _ in range(repeats):
-                for reader, make in READERS.items():
-                    found[reader].append(measure(make(Path(folder), workers), workers, count))
+            for reader in in_turn(READERS, repeats):
+                found[reader].append(measure(READERS[reader](Path(folder), workers), workers, count))
         rates = [[rate for rate, _ in values] for values in found.values()]
         memory = [statistics.median(megabytes for _, megabytes in values) for values in found.values()]
         what = f"input, JPEG of {size[0]}×{size[1]}, {workers} worker{'s' * (workers > 1)}"
         rows.append(row(what, "webdataset + open_clip", *rates, "images/s", at_least=1.3, memory=memory))
     shape = {"batch": BATCH, "image_size": IMAGE_SIZE}
-    packages = ("datasets", "webdataset", "open_clip_torch", "pillow")
-    return write("input_pipeline", {"rows": rows, **shape, "machine": machine(*packages)})
+    return write("input_pipeline", {"rows": rows, **shape, "machine": machine()})
 
 
 if __name__ == "__main__":
-    if importlib.util.find_spec("webdataset"):
-        main()
-    else:
-        print("Left out: webdataset is not installed (`pip install 'hf_clip_kd[bench]'`).")
+    main()

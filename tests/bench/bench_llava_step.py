@@ -13,17 +13,18 @@ import sys
 import tempfile
 
 import torch
-from bench_transparency_vlm import tokenizer_of
 from online import use_all_cores
 from report import machine, row, write
 from step_times import StepTimes
 from transformers import Trainer, TrainingArguments
 from turns import median_gap, memory, of, peak_memory, take_turns
+from words import tokenizer_of
 
 import hf_clip_kd as kd
 from hf_clip_kd.data.shapes.instruct import load_shapes_instruct
 
 BATCH, WARM_UP, STEPS, REPEATS = 16, 1, 6, 5
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 LM = {"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 6, "num_attention_heads": 6}
 SMALL_LM = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
 SETTINGS = {
@@ -38,7 +39,7 @@ SETTINGS = {
     "report_to": "none",
     "disable_tqdm": True,
     "remove_unused_columns": False,
-    "use_cpu": not torch.cuda.is_available(),
+    "use_cpu": DEVICE == "cpu",
 }
 
 
@@ -104,7 +105,7 @@ def child(name, batch, steps, student):
     data, times = batches(processor, WARM_UP + int(steps) + 1, int(batch)), StepTimes()
     with tempfile.TemporaryDirectory() as folder:
         RUNS[name](model, processor, data, times, folder)
-    return {"seconds": median_gap(times.moments, WARM_UP), "megabytes": peak_memory()}
+    return {"seconds": median_gap(times.moments, WARM_UP), "megabytes": peak_memory(DEVICE)}
 
 
 def main(batch=BATCH, steps=STEPS, repeats=REPEATS, student="ViT-T-16"):
@@ -113,12 +114,11 @@ def main(batch=BATCH, steps=STEPS, repeats=REPEATS, student="ViT-T-16"):
     seconds = [of(results, name, "seconds") for name in RUNS]
     limits = {"at_most": 1.05, "memory": memory(results, *RUNS)}
     rows = [row("LLaVA step, `finetune`", "stock `Trainer`", *seconds, "s", **limits)]
-    packages = ("torch", "transformers", "accelerate")
     facts = {
         "batch": batch,
         "steps": steps,
         "student": student,
-        "machine": machine(*packages, threads=torch.get_num_threads()),
+        "machine": machine(torch.get_num_threads(), DEVICE),
     }
     return write("llava_step", {"rows": rows, **facts})
 

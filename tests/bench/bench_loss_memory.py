@@ -4,13 +4,13 @@ Memory and time of `clip_kd`, forward and backward, against the same losses writ
     python tests/bench/bench_loss_memory.py
 
 writes outputs/bench/loss_memory.json. Each measurement has its own process, because a process may keep memory that it
-once took. Its peak is that of the resident memory, as Linux counts it, above the memory before the first step.
+once took. Its peak is that of the resident memory, as Linux counts it, above the memory before the first step. The
+table of all benchmarks has the whole peak, as in its other rows.
 """
 
 import json
 import math
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from report import machine, row, write
+from turns import memory, peak_memory, resident, take_turns
 
 from hf_clip_kd.losses import LossSum
 from hf_clip_kd.losses.features import CLIPDims, CLIPFeatures
@@ -82,33 +83,22 @@ def step(parameters, loss, batch):
             raise SystemExit("A gradient is missing or not finite.")
         tensor.grad = None
     return {
-        "megabytes": resident("VmHWM") - before,
+        "added_megabytes": resident("VmHWM") - before,
         "seconds": wall,
         "cpu_seconds": cpu,
         "loss": value.item(),
     }
 
 
-def resident(name):
-    """This process's memory in MB: now (`VmRSS`) or at its highest so far (`VmHWM`)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(name))
-
-
 def child(implementation, batch):
-    """Measure in one process and print JSON."""
+    """Measure in one process."""
     parameters, loss = IMPLEMENTATIONS[implementation]()
     step(parameters, loss, WARM_UP)
     steps = [step(parameters, loss, batch)]
     # Short steps several times, so that their time says something; the first one has the peak.
     steps += [step(parameters, loss, batch) for _ in range(min(9, COMPARED // batch - 1))]
     seconds = {key: statistics.median(s[key] for s in steps) for key in ("seconds", "cpu_seconds")}
-    print(json.dumps(steps[0] | seconds))
-
-
-def run(implementation, batch):
-    command = [sys.executable, __file__, implementation, str(batch)]
-    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    return steps[0] | seconds | {"megabytes": peak_memory()}
 
 
 def available():
@@ -119,13 +109,10 @@ def available():
 
 def measure(batch, repeats, with_plain):
     """The runs of either implementation, by its name, in turn."""
-    runs = {"ours": [], "plain": []} if with_plain else {"ours": []}
-    for _ in range(repeats):
-        for implementation, results in runs.items():
-            results.append(run(implementation, batch))
-        losses = [results[-1]["loss"] for results in runs.values()]
-        if not math.isclose(losses[0], losses[-1], rel_tol=1e-4):
-            raise SystemExit(f"The implementations did not do the same work: their losses are {losses}.")
+    runs = take_turns(__file__, ("ours", "plain") if with_plain else ("ours",), repeats, batch)
+    losses = [run["loss"] for results in runs.values() for run in results]
+    if not all(math.isclose(loss, losses[0], rel_tol=1e-4) for loss in losses):
+        raise SystemExit(f"The implementations did not do the same work: their losses are {losses}.")
     return runs
 
 
@@ -134,7 +121,7 @@ def summary(runs):
     return {
         f"{implementation}_{key}": round(statistics.median(result[key] for result in results), 3)
         for implementation, results in runs.items()
-        for key in ("megabytes", "seconds", "cpu_seconds")
+        for key in ("added_megabytes", "seconds", "cpu_seconds")
     }
 
 
@@ -152,41 +139,40 @@ def main(batches=BATCHES, compared=COMPARED, repeats=PAIRS):
         runs = measure(batch, repeats if batch == compared else 1, expected < 0.9 * free)
         table[batch] = summary(runs)
         if "plain" in runs:
-            plain_megabytes = table[batch]["plain_megabytes"]
+            plain_megabytes = table[batch]["plain_added_megabytes"]
         else:
             table[batch]["plain"] = f"skipped: would take about {expected:.0f} MB of the {free:.0f} MB available"
             plain_megabytes = expected
         if batch == compared:
             # CPU time is blind to other programs that take the cores.
-            memory, wall, cpu = (compare(runs, key) for key in ("megabytes", "seconds", "cpu_seconds"))
+            added, wall, cpu = (compare(runs, key) for key in ("added_megabytes", "seconds", "cpu_seconds"))
             times = [[run["seconds"] for run in results] for results in runs.values()]
-            peaks = [table[batch][f"{name}_megabytes"] for name in runs]
-            compared_row = row(
-                f"`clip_kd` of {batch:,} pairs", "the losses written plainly", *times, "s", memory=peaks
-            )
+            what, peaks = f"`clip_kd` of {batch:,} pairs", memory(runs, "ours", "plain")
+            compared_row = row(what, "the losses written plainly", *times, "s", memory=peaks)
+    grown = [table[batch]["ours_added_megabytes"] for batch in (2 * compared, compared)]
     return write(
         "loss_memory",
         {
             "rows": [compared_row],
-            "ratio": memory[0],
-            "ratio_spread": memory[1],
+            "ratio": added[0],
+            "ratio_spread": added[1],
             "time_ratio": wall[0],
             "time_ratio_spread": wall[1],
             "cpu_time_ratio": cpu[0],
             "cpu_time_ratio_spread": cpu[1],
-            "growth_32k_over_16k": round(table[2 * compared]["ours_megabytes"] / table[compared]["ours_megabytes"], 3),
+            "growth_to_twice_the_batch": round(grown[0] / grown[1], 3),
             "compared_batch": compared,
             "repeats": repeats,
             "width": WIDTH,
             "losses": "clip_kd",
             "batches": table,
-            "machine": machine("torch", threads=torch.get_num_threads()),
+            "machine": machine(threads=torch.get_num_threads()),
         },
     )
 
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        child(sys.argv[1], int(sys.argv[2]))
+        print(json.dumps(child(sys.argv[1], int(sys.argv[2]))))
     else:
         main()

@@ -118,7 +118,7 @@ def main():
     found = {name: result for name, (result, _) in runs.items()}
     speeds = runs["conversations"][1]
     found["rows"] = [row("LLaVA step, packed conversations", "the same with padding", *speeds, "tokens/s")]
-    about = machine("torch", "transformers", "accelerate", threads=torch.get_num_threads())
+    about = machine(threads=torch.get_num_threads())
     return write("packing", found | {"batch": BATCH, "steps": STEPS, "repeats": REPEATS, "machine": about})
 
 

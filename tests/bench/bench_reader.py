@@ -16,10 +16,12 @@ import tempfile
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
+from online import InMemory
 from report import machine, write
 from step_times import step_seconds
 from torch import nn
 from transformers import Qwen2Config, Qwen2Model
+from turns import in_turn
 
 import hf_clip_kd as kd
 from hf_clip_kd.models import clip_tokenizer
@@ -34,33 +36,19 @@ LM = {"hidden_size": 896, "intermediate_size": 4864, "num_attention_heads": 14, 
 LAYERS, VOCABULARY, QUESTION, ANSWER = 4, 151_936, 12, 3
 
 
-class InMemory:
-    """A teacher whose features lie there already, the same for every batch."""
-
-    def __init__(self):
-        torch.manual_seed(0)
-        tokens = torch.randn(BATCH, GRID[0] * GRID[1], WIDTH)
-        self.dims = kd.CLIPDims(512, token_dim=WIDTH)
-        self.features = kd.CLIPFeatures(
-            torch.randn(BATCH, 512),
-            torch.randn(BATCH, 512),
-            torch.tensor(100.0),
-            image_tokens=tokens,
-            image_grid=GRID,
-            token_moments=torch.stack([tokens.mean(dim=1), tokens.square().mean(dim=1)], dim=1),
-        )
-
-    def prepare(self, request):
-        pass
-
-    def place(self, device):
-        pass
-
-    def identity(self):
-        return {}
-
-    def of_batch(self, batch):
-        return self.features
+def known_teacher():
+    """Return a teacher whose features lie there already."""
+    torch.manual_seed(0)
+    tokens = torch.randn(BATCH, GRID[0] * GRID[1], WIDTH)
+    features = kd.CLIPFeatures(
+        torch.randn(BATCH, 512),
+        torch.randn(BATCH, 512),
+        torch.tensor(100.0),
+        image_tokens=tokens,
+        image_grid=GRID,
+        token_moments=torch.stack([tokens.mean(dim=1), tokens.square().mean(dim=1)], dim=1),
+    )
+    return InMemory(kd.CLIPDims(512, token_dim=WIDTH), features)
 
 
 class Questions(Texts):
@@ -106,12 +94,12 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         kinds = {"none": [], "captioner": [caption_reader(f"{folder}/captioner")], "language_model": [RandomLlava()]}
         seconds = {name: [] for name in kinds}
-        for _ in range(REPEATS):
-            for name, readers in kinds.items():
-                losses = LOSSES | ({"reader": 1.0} if readers else {})
-                collator = kd.CLIPDataCollator(processor, readers=[reader.texts for reader in readers])
-                training = {"losses": losses, "readers": readers, "batch": BATCH, "steps": STEPS, "warm_up": WARM_UP}
-                seconds[name].append(step_seconds(STUDENT, InMemory(), collator, rows, folder, **training))
+        for name in in_turn(kinds, REPEATS):
+            readers = kinds[name]
+            losses = LOSSES | ({"reader": 1.0} if readers else {})
+            collator = kd.CLIPDataCollator(processor, readers=[reader.texts for reader in readers])
+            training = {"losses": losses, "readers": readers, "batch": BATCH, "steps": STEPS, "warm_up": WARM_UP}
+            seconds[name].append(step_seconds(STUDENT, known_teacher(), collator, rows, folder, **training))
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     return write(
         "reader",
@@ -122,7 +110,7 @@ def main():
             "batch": BATCH,
             "repeats": REPEATS,
             "layers": LAYERS,
-            "machine": machine("torch", "transformers", "accelerate", threads=torch.get_num_threads()),
+            "machine": machine(threads=torch.get_num_threads()),
         },
     )
 

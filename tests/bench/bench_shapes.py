@@ -21,7 +21,7 @@ IMAGES = 8192
 REPEATS = 7
 
 
-def measure(images=IMAGES, repeats=REPEATS, **options):
+def measure(images, repeats, **options):
     """Return images per second of wall time and of CPU time, for each repeat. Each repeat has another seed."""
     load_shapes("train", size=512, **options)
     rates, cpu_rates = [], []
@@ -33,9 +33,9 @@ def measure(images=IMAGES, repeats=REPEATS, **options):
     return rates, cpu_rates
 
 
-def main():
+def main(images=IMAGES, repeats=REPEATS):
     """Measure, write the JSON and return it."""
-    rates, cpu_rates = measure()
+    rates, cpu_rates = measure(images, repeats)
     return write(
         "shapes",
         {
@@ -43,10 +43,10 @@ def main():
             "images_per_second_spread": [round(min(rates)), round(max(rates))],
             "images_per_cpu_second": round(statistics.median(cpu_rates)),
             "images_per_cpu_second_spread": [round(min(cpu_rates)), round(max(cpu_rates))],
-            "images": IMAGES,
+            "images": images,
             "image_size": 32,
-            "repeats": REPEATS,
-            "machine": machine("numpy", "datasets"),
+            "repeats": repeats,
+            "machine": machine(),
         },
     )
 

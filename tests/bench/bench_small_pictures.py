@@ -87,7 +87,7 @@ def main():
             "step_ratio": round((fast + model) / (slow + model), 3),
             "pictures_per_batch": BATCH,
             "repeats": REPEATS,
-            "machine": machine("torch", "transformers", "datasets", "pillow"),
+            "machine": machine(),
         },
     )
 

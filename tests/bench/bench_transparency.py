@@ -161,7 +161,7 @@ def main():
             "classes": len(NAMES),
             "batch": BATCH,
             "visible_share": round(float(np.mean(test["visible"])), 3),
-            "machine": machine("torch", "transformers", "pillow"),
+            "machine": machine(),
         },
     )
 

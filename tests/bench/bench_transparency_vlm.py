@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from bench_transparency import NAMES, SEEDS, TEST, TRAIN, train, world
 from report import machine, write
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import Qwen2Config, Qwen2ForCausalLM
 from transformers.utils import logging
+from words import tokenizer_of
 
 import hf_clip_kd as kd
 from hf_clip_kd.data import decode_image
@@ -44,17 +44,6 @@ FEATURES = datasets.Features(
         "num_words": datasets.Value("int64"),
     }
 )
-
-
-def tokenizer_of(texts):
-    """Return a tokenizer that knows the words of some texts."""
-    raw = Tokenizer(models.BPE())
-    raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    raw.train_from_iterator(
-        texts, trainers.BpeTrainer(initial_alphabet=alphabet, special_tokens=["<pad>", "<end>"], show_progress=False)
-    )
-    return PreTrainedTokenizerFast(tokenizer_object=raw, pad_token="<pad>", eos_token="<end>")
 
 
 def language_model(seed):
@@ -152,7 +141,7 @@ def main():
             "accuracy": accuracy,
             "steps": STEPS,
             "batch": BATCH,
-            "machine": machine("torch", "transformers", "pillow"),
+            "machine": machine(),
         },
     )
 

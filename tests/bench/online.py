@@ -1,5 +1,7 @@
 """Steps of our trainer, of open_clip's own loop and of a plain loop, on the same batches in memory."""
 
+import logging
+import math
 import os
 import tempfile
 import time
@@ -8,15 +10,19 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 from transformers import CLIPConfig, CLIPModel, TrainerCallback
+from turns import peak_memory
 
 import hf_clip_kd as kd
+from hf_clip_kd.data.transforms.view import TextView
 
 LEARNING_RATE, WEIGHT_DECAY, BETAS, EPSILON, MAX_GRAD_NORM, MAX_LOG_SCALE = 1e-3, 0.1, (0.9, 0.98), 1e-6, 1.0, 4.6052
 # Width, blocks, heads and patch of the image tower; width, blocks and heads of the text tower; joint width.
 TEACHERS = {
     "B/16": ((768, 12, 12, 16), (512, 12, 8), 512),
     "L/14": ((1024, 24, 16, 14), (768, 12, 12), 768),
+    "small": ((96, 4, 3, 8), (64, 2, 2), 64),
     "tiny": ((32, 2, 2, 8), (32, 1, 2), 32),
 }
 
@@ -27,8 +33,8 @@ class Setting:
     Settings that all implementations share.
 
     `student` is a preset, `teacher` a key of TEACHERS. `losses`, `cached` and `bf16_teacher` are for our trainer
-    alone: a cached step has the teacher's features in memory. No teacher runs for losses without one. Times are of
-    `steps` steps behind `warm_up` ones.
+    alone: a cached step has the teacher's features in memory. No teacher runs for losses without one. `padding` is
+    that of our captions, by default to the longest of the batch. Times are of `steps` steps behind `warm_up` ones.
     """
 
     student: str = "ViT-T-16"
@@ -40,23 +46,36 @@ class Setting:
     bf16_teacher: bool = False
     compiled: bool = False
     cached: bool = False
+    padding: str | None = None
     losses: str | dict = "clip_kd"
     device: str = "cpu"
+
+
+@dataclass
+class Run:
+    """A training: seconds of a step by the wall's and the CPU's clock, both models, and its mean loss."""
+
+    seconds: float
+    cpu_seconds: float
+    student: nn.Module
+    teacher: nn.Module | None
+    loss: float | None = None
 
 
 class Stopwatch(TrainerCallback):
     """Seconds of a step: from the end of the warm-up to the end, when the device has done its work."""
 
     def __init__(self, setting):
-        self.setting, self.done, self.start, self.seconds = setting, 0, 0.0, 0.0
+        self.setting, self.done, self.start, self.found = setting, 0, (0.0, 0.0), (0.0, 0.0)
 
     def step(self):
         self.done += 1
         if self.done in (self.setting.warm_up, self.setting.warm_up + self.setting.steps):
             if self.setting.device == "cuda":
                 torch.cuda.synchronize()
-            self.seconds = (time.perf_counter() - self.start) / self.setting.steps
-            self.start = time.perf_counter()
+            now = time.perf_counter(), time.process_time()
+            self.found = tuple((b - a) / self.setting.steps for a, b in zip(self.start, now, strict=True))
+            self.start = now
 
     def on_step_end(self, args, state, control, **kwargs):
         self.step()
@@ -65,8 +84,8 @@ class Stopwatch(TrainerCallback):
 class InMemory:
     """A teacher whose features lie there already, the same for every batch."""
 
-    def __init__(self, teacher, features):
-        self.dims, self.features = teacher.dims, features
+    def __init__(self, dims, features):
+        self.dims, self.features = dims, features
 
     def prepare(self, request):
         pass
@@ -96,30 +115,33 @@ def teacher_model(setting):
 
 
 def batches(setting):
-    """Return a batch of pictures and its captions for each step, always the same."""
+    """Return pictures and captions for each step, always the same. They lie in memory that a GPU copies from."""
     size = kd.load_clip(setting.student)[0].config.vision_config.image_size
     captions = list(kd.load_image_text("shapes", max_samples=min(setting.batch, 1024))["text"])
     captions = (captions * (1 + setting.batch // len(captions)))[: setting.batch]
     pictures = torch.randn(setting.batch, 3, size, size, generator=torch.Generator().manual_seed(0))
+    if setting.device == "cuda":
+        pictures = pictures.pin_memory()
     return [(pictures, captions)] * (setting.warm_up + setting.steps)
 
 
 def tokenized(setting, processor):
-    """Return our batches: captions are padded to the longest."""
-    view = kd.CLIPDataCollator(processor)._text_views[""]
+    """Return our batches."""
+    view = TextView(processor, setting.padding)
     return [{"pixel_values": pictures, **view(captions)} for pictures, captions in batches(setting)]
 
 
 def ours(setting):
-    """Train by [`DistillationTrainer`], and return the seconds of a step and the student."""
+    """Train by [`DistillationTrainer`]."""
     student, processor = kd.load_clip(setting.student)
     dtype = torch.bfloat16 if setting.bf16_teacher else None
-    teacher = kd.CLIPTeacher(teacher_model(setting), processor=processor, dtype=dtype, compile=setting.compiled)
-    data, watch = tokenized(setting, processor), Stopwatch(setting)
+    # The stored features come from two samples, which need no compiled teacher.
+    compiled = setting.compiled and not setting.cached
+    live = kd.CLIPTeacher(teacher_model(setting), processor=processor, dtype=dtype, compile=compiled)
+    teacher, data, watch = live, tokenized(setting, processor), Stopwatch(setting)
     if setting.cached:
         few = {name: value[:2] for name, value in data[0].items()}
-        features = teacher.of_batch(few)
-        teacher = InMemory(teacher, features.map(lambda x: grown(x, setting.batch)))
+        teacher = InMemory(live.dims, live.of_batch(few).map(lambda x: grown(x, setting.batch)))
     with tempfile.TemporaryDirectory() as folder:
         args = kd.DistillationTrainingArguments(
             folder,
@@ -138,7 +160,7 @@ def ours(setting):
             torch_compile=setting.compiled,
             use_cpu=setting.device == "cpu",
         )
-        kd.DistillationTrainer(
+        trainer = kd.DistillationTrainer(
             model=student,
             args=args,
             teacher_model=teacher,
@@ -146,8 +168,9 @@ def ours(setting):
             data_collator=lambda rows: rows[0],
             processing_class=processor,
             callbacks=[watch],
-        ).train()
-    return watch.seconds, student
+        )
+        loss = trainer.train().training_loss
+    return Run(*watch.found, student, live.model, loss)
 
 
 def grown(features, batch):
@@ -219,7 +242,7 @@ def open_clip(setting):
     )
     epoch = {"train": Namespace(dataloader=Loader(data, watch), set_epoch=lambda number: None)}
     train_one_epoch(model, epoch, DistillClipLoss(), 0, optimizer, None, None, teacher, args)
-    return watch.seconds, model
+    return Run(*watch.found, model, teacher)
 
 
 def plain(setting):
@@ -235,7 +258,7 @@ def plain(setting):
         eps=EPSILON,
         fused=True,
     )
-    parameters = [*model.parameters(), icl_scale]
+    parameters, losses = [*model.parameters(), icl_scale], []
     for batch in tokenized(setting, processor):
         pixels, ids = batch["pixel_values"].to(setting.device), batch["input_ids"].to(setting.device)
         with torch.autocast(setting.device, torch.bfloat16, enabled=setting.bf16):
@@ -243,7 +266,8 @@ def plain(setting):
                 teacher_image, teacher_text = embeds(teacher, pixels, ids)
             image, text = embeds(model, pixels, ids)
         labels = torch.arange(len(image), device=setting.device)
-        logits, targets = model.logit_scale.exp() * image @ text.T, 100 * teacher_image @ teacher_text.T
+        logits = model.logit_scale.exp() * image @ text.T
+        targets = teacher.logit_scale.exp() * teacher_image @ teacher_text.T
         task = (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
         crd = sum(
             F.kl_div(a.log_softmax(1), b.log_softmax(1), reduction="batchmean", log_target=True) / 2
@@ -251,15 +275,17 @@ def plain(setting):
         )
         across = icl_scale.exp() * image @ teacher_text.T, icl_scale.exp() * text @ teacher_image.T
         icl = sum(F.cross_entropy(x, labels) / 2 for x in across)
-        fd = (image - teacher_image).square().mean() + (text - teacher_text).square().mean()
-        (task + crd + icl + 2000 * fd).backward()
+        fd = sum((a - b).square().sum(dim=1).mean() for a, b in ((image, teacher_image), (text, teacher_text)))
+        loss = task + crd + icl + 4 * fd
+        loss.backward()
+        losses.append(loss.detach())
         torch.nn.utils.clip_grad_norm_(parameters, MAX_GRAD_NORM)
         optimizer.step()
         optimizer.zero_grad()
         with torch.no_grad():
             model.logit_scale.clamp_(max=MAX_LOG_SCALE)
         watch.step()
-    return watch.seconds, model
+    return Run(*watch.found, model, teacher, torch.stack(losses).mean().item())
 
 
 def embeds(model, pixels, ids):
@@ -279,6 +305,32 @@ def groups(model):
 def weights_of(model):
     """Return the number of weights. A trained student has its scale as a buffer."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.ndim)
+
+
+def measured(train, setting):
+    """Return in JSON's types what a process tells of its training."""
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    use_all_cores()
+    torch.manual_seed(0)
+    run = train(setting)
+    return {
+        "rate": setting.batch / run.seconds,
+        "seconds": run.seconds,
+        "cpu_seconds": run.cpu_seconds,
+        "megabytes": peak_memory(setting.device),
+        "weights": [weights_of(run.student), weights_of(run.teacher)],
+        "loss": run.loss,
+    }
+
+
+def check_same_work(results, *pair):
+    """End with an error if models of the runs differ in size, or losses of a pair by 1 %."""
+    weights = {name: runs[0]["weights"] for name, runs in results.items()}
+    if len({tuple(numbers) for numbers in weights.values()}) > 1:
+        raise SystemExit(f"The students and teachers are not of one size: {weights}.")
+    losses = [run["loss"] for name in pair for run in results[name]]
+    if not all(math.isclose(loss, losses[0], rel_tol=0.01) for loss in losses):
+        raise SystemExit(f"The runs {pair} did not do the same work: their losses are {losses}.")
 
 
 def use_all_cores():

@@ -5,24 +5,33 @@ import os
 import platform
 import statistics
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
+import torch
+
+from hf_clip_kd.recipe_io.results import write_whole
+
 OUTPUTS = Path(__file__).parents[2] / "outputs" / "bench"
+# Name of a package -> its module.
+PACKAGES = {name: name for name in ("torch", "transformers", "accelerate", "datasets", "numpy", "webdataset")}
+PACKAGES |= {"pillow": "PIL", "open_clip_torch": "open_clip"}
 
 
-def machine(*packages, threads=1):
+def machine(threads=1, device="cpu"):
     """Describe the machine of the measurement, with the versions of the packages that matter."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return {
         "processor": names[0] if names else platform.processor(),
+        "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
         "cores": os.cpu_count(),
         "threads": threads,
-        "load_average": os.getloadavg()[0],
+        "load_average": round(os.getloadavg()[0], 2),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        **{package: version(package) for package in packages},
+        "packages": {name: version(name) for name in PACKAGES if find_spec(PACKAGES[name])},
     }
 
 
@@ -30,7 +39,7 @@ def row(what, peer_name, ours, peer, unit, *, at_least=None, at_most=None, memor
     """
     Make a row of the table of all benchmarks.
 
-    `ours` and `peer` have a number for each repeat, and the ratio is that of neighbours. A `unit` is `s`, or something
+    `ours` and `peer` have a number for each repeat, and the ratio is that of one repeat. A `unit` is `s`, or something
     per second. One of the limits may be given. `memory` is the peak of ours and of the peer, in MB.
     """
     ratios = [a / b for a, b in zip(ours, peer, strict=True)]
@@ -56,8 +65,7 @@ def rounded(number):
 
 def write(name, result):
     """Write outputs/bench/NAME.json, print it and return the result."""
-    OUTPUTS.mkdir(parents=True, exist_ok=True)
     text = json.dumps(result, indent=2)
-    (OUTPUTS / f"{name}.json").write_text(text + "\n")
+    write_whole(OUTPUTS / f"{name}.json", text + "\n")
     print(text)
     return result

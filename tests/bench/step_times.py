@@ -1,10 +1,10 @@
 """Seconds of a training step."""
 
-import statistics
 import time
 
 import torch
 from transformers import TrainerCallback
+from turns import median_gap
 
 import hf_clip_kd as kd
 
@@ -47,5 +47,4 @@ def step_seconds(student, teacher, collator, rows, folder, *, losses, batch, ste
         readers=readers,
     )
     trainer.train()
-    moments = times.moments[warm_up:]
-    return statistics.median(b - a for a, b in zip(moments[:-1], moments[1:], strict=True))
+    return median_gap(times.moments, warm_up)

@@ -9,18 +9,25 @@ from pathlib import Path
 import torch
 
 
+def in_turn(names, repeats):
+    """Yield each name once in a repeat. Every other repeat runs backwards, so that no name is always the first."""
+    names = list(names)
+    for repeat in range(repeats):
+        yield from reversed(names) if repeat % 2 else names
+
+
 def take_turns(script, names, repeats, *arguments):
     """
     Run `script NAME ARGUMENTS...` for each name in turn, `repeats` times, and return the JSONs by name.
 
-    The last line that such a run prints is its JSON.
+    A name may be several words. The last line that such a run prints is its JSON.
     """
     results = {name: [] for name in names}
-    for _ in range(repeats):
-        for name, runs in results.items():
-            command = [sys.executable, script, name, *map(str, arguments)]
-            printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-            runs.append(json.loads(printed.splitlines()[-1]))
+    for name in in_turn(names, repeats):
+        words = name if isinstance(name, tuple) else (name,)
+        command = [sys.executable, script, *map(str, (*words, *arguments))]
+        printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        results[name].append(json.loads(printed.splitlines()[-1]))
     return results
 
 
@@ -34,12 +41,17 @@ def memory(results, *names):
     return [statistics.median(of(results, name, "megabytes")) for name in names]
 
 
-def peak_memory():
-    """Return the peak of this process in MB: of a GPU what torch took there, else the resident memory."""
-    if torch.cuda.is_available():
+def peak_memory(device="cpu"):
+    """Return the peak of this process in MB: resident memory on a CPU, memory that torch took on a GPU."""
+    if torch.device(device).type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
+    return resident("VmHWM")
+
+
+def resident(name):
+    """Return this process's memory in MB: now (`VmRSS`) or at its highest so far (`VmHWM`)."""
     lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(name))
 
 
 def median_gap(moments, warm_up):

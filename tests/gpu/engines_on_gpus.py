@@ -47,7 +47,7 @@ def main(path: str) -> None:
         machine["system"] = platform.platform()
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(json.dumps({"machine": machine, "runs": found}, indent=2) + "\n")
-        print(json.dumps(found, indent=2))
+        print(json.dumps(found))
     bad = [name for name, result in found.items() if not result["difference"] <= TOLERANCE]
     if bad:
         raise SystemExit(f"Another curve than DDP's: {', '.join(bad)}.")

@@ -3,7 +3,8 @@
     python tests/gpu/measure.py cuda outputs/gpu.json           # all parts
     python tests/gpu/measure.py cpu outputs/gpu.json --tiny     # the same road on a CPU, with the smallest models
 
-A part is a command with its longest time. Its last line is its JSON. The parts stand in the order of their worth.
+A part is a command with its longest time. Its last line is its JSON. The parts stand in the order of their worth, and
+none starts that has no time left. A later run makes those that lack.
 """
 
 import argparse
@@ -11,7 +12,7 @@ import itertools
 import json
 import logging
 import os
-import platform
+import signal
 import subprocess
 import sys
 import time
@@ -21,63 +22,112 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT / "tests" / "bench"), str(ROOT / "tests" / "helpers")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "bench"), str(ROOT / "tests" / "helpers")]
+
+from report import machine  # noqa: E402
+from turns import peak_memory  # noqa: E402
+
+from hf_clip_kd.recipe_io.results import write_whole  # noqa: E402
 
 # Dense bf16 operations per second, by a part of the GPU's name, from its data sheet.
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
 PAIRS = {"B/16 → T/16": ("B/16", "ViT-T-16"), "L/14 → S/16": ("L/14", "ViT-S-16"), "tiny": ("tiny", "test-vit")}
-KINDS = ("online compiled", "open_clip compiled", "cached compiled", "online", "open_clip", "alone compiled")
-BATCHES = (1024, 256, 4096)
+KINDS = (
+    "online compiled",
+    "open_clip compiled",
+    "cached compiled",
+    "alone compiled",
+    "online",
+    "open_clip",
+    "cached",
+)
+BATCHES = (256, 1024, 4096)
 ALONE = {"clip": 1.0}
-LOSSES = "clip or crd or patch or cut_up"
-SWITCHES = ["tests/gpu/test_switches_on_gpu.py", "tests/gpu/test_synchronisations_on_gpu.py"]
+# Tests of a device: on a CPU those of the same switches.
+TESTS = {
+    "cuda": ["tests/gpu/test_switches_on_gpu.py", "tests/gpu/test_synchronisations_on_gpu.py"],
+    "cpu": ["tests/invariants/test_switches.py", "tests/invariants/test_device_reads.py"],
+}
+SHORTEST = 20  # Seconds that a part needs at least.
 
 
 def parts(device, tiny):
     """Return the command and the longest seconds of each part by its name."""
     measure = [sys.executable, str(Path(__file__).relative_to(ROOT)), device]
-    pytest = [sys.executable, "-m", "pytest", "-q", "-m", "", "-p", "no:cacheprovider", *SWITCHES, "-k", LOSSES]
-    found = {"correctness": (pytest, 200)}
+    pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS[device]]
+    pytest += ["-m", ""] if device == "cuda" else []
+    engines = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "1"]
+    # Machine code takes minutes for all losses.
+    found = {"correctness": ([*pytest, "-k", "not machine_code"], 240 if device == "cuda" else 600)}
+    for batch in [8] if tiny else BATCHES:
+        for pair, kind in itertools.product(["tiny"] if tiny else list(PAIRS)[:2], KINDS):
+            seconds = (120 if "compiled" in kind else 60) * (1 if device == "cuda" else 5)
+            command = [*measure, "--step", pair, str(batch), *kind.split()]
+            found[f"{pair}, batch {batch:,}, {kind}"] = (command, seconds)
+        if batch in (8, BATCHES[0]):
+            for size in [64] if tiny else [16384, 65536]:
+                found[f"clip_kd of {size:,} pairs"] = ([*measure, "--loss", str(size)], 60)
+            if device == "cuda":
+                command = [*engines, "tests/gpu/engines_on_gpus.py", "outputs/engines_on_gpus.json"]
+                found["engines"] = (command, 120)
     if device == "cuda":
-        engines = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "1"]
-        found["engines"] = ([*engines, "tests/gpu/engines_on_gpus.py", "outputs/engines_on_gpus.json"], 120)
-    sizes = [("tiny", 8)] if tiny else [(pair, batch) for batch in BATCHES for pair in list(PAIRS)[:2]]
-    for (pair, batch), kind in itertools.product(sizes, KINDS):
-        seconds = (120 if "compiled" in kind else 60) * (1 if device == "cuda" else 5)
-        found[f"{pair}, batch {batch:,}, {kind}"] = ([*measure, "--step", pair, str(batch), *kind.split()], seconds)
-    for batch in [64] if tiny else [16384, 65536]:
-        found[f"clip_kd of {batch:,} pairs"] = ([*measure, "--loss", str(batch)], 60)
+        found["correctness of machine code"] = ([*pytest, "-k", "machine_code"], 600)
     return found
 
 
-def main(device, out, tiny):
-    """Run all parts that the file lacks, and write it after each."""
-    path = Path(out)
-    path.parent.mkdir(parents=True, exist_ok=True)
+def main(device, out, tiny, minutes):
+    """Run the parts that the file lacks as long as there is time, and write the file after each."""
+    path, end = Path(out), time.monotonic() + 60 * minutes
     result = json.loads(path.read_text()) if path.is_file() else {}
-    result["machine"] = {
-        "device": torch.cuda.get_device_name() if device == "cuda" else platform.processor(),
-        "torch": torch.__version__,
-        "system": platform.platform(),
-    }
+    result["machine"] = machine(torch.get_num_threads(), device)
     for name, (command, seconds) in parts(device, tiny).items():
-        if "error" in result.get(name, {"error": ""}):
-            start = time.monotonic()
-            result[name] = outcome(command, seconds) | {"took_s": round(time.monotonic() - start, 1)}
-            path.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+        start = time.monotonic()
+        if "error" in result.get(name, {"error": ""}) and end - start > SHORTEST:
+            result[name] = outcome(command, min(seconds, end - start))
+            result[name]["took_s"] = round(time.monotonic() - start, 1)
+            write_whole(path, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
             print(name, json.dumps(result[name]), flush=True)
+    lacking = [name for name in parts(device, tiny) if "error" in result.get(name, {"error": ""})]
+    if lacking:
+        raise SystemExit(f"These parts lack: {', '.join(lacking)}. Run again to make them.")
 
 
 def outcome(command, seconds):
-    """Return the JSON that a part prints last, or its last lines if it fails."""
+    """
+    Return the JSON that a part prints last, or the result of its tests.
+
+    A full memory is a result, too: `out_of_memory`. A part that fails or takes too long has its last lines in `error`.
+    """
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command, cwd=ROOT, text=True, start_new_session=True, **pipes)
     try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=seconds)
+        output, errors = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
-        return {"error": f"took more than {seconds} s"}
-    lines = done.stdout.strip().splitlines()
-    if done.returncode:
-        return {"error": "\n".join([*lines, *done.stderr.strip().splitlines()][-8:])}
-    return json.loads(lines[-1]) if lines and lines[-1].startswith("{") else {"output": lines[-1] if lines else ""}
+        return {"error": f"took more than {seconds:.0f} s"}
+    finally:
+        end(process)
+    lines = output.strip().splitlines()
+    if process.returncode:
+        last = [*lines, *errors.strip().splitlines()][-8:]
+        full = [line for line in last if "OutOfMemoryError" in line]
+        return {"out_of_memory": full[-1]} if full else {"error": "\n".join(last)}
+    if lines and lines[-1].startswith("{"):
+        return json.loads(lines[-1])
+    if not lines or " passed" not in lines[-1]:
+        return {"error": f"no test ran: {lines[-1] if lines else 'nothing was printed'}"}
+    return {"output": lines[-1]}
+
+
+def end(process):
+    """End a process with all that it has started."""
+    if process.poll() is None:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            os.killpg(process.pid, number)
+            try:
+                process.communicate(timeout=10)
+                break
+            except subprocess.TimeoutExpired:
+                pass
 
 
 def step(device, pair, batch, *options):
@@ -95,12 +145,13 @@ def step(device, pair, batch, *options):
         compiled="compiled" in options,
         cached="cached" in options,
         losses=ALONE if "alone" in options else {"clip": 1.0, "affinity": 1.0},
+        padding="max_length",  # open_clip does the same
         device=device,
     )
     torch.set_float32_matmul_precision("high")
-    seconds, _ = (open_clip if "open_clip" in options else ours)(setting)
+    seconds = (open_clip if "open_clip" in options else ours)(setting).seconds
+    memory = peak_memory(device)
     operations = flops(setting) * batch
-    memory = torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else None
     peak = peak_flops(device)
     return {
         "setting": asdict(setting),
@@ -121,7 +172,7 @@ def flops(setting):
     import hf_clip_kd as kd
 
     student, processor = kd.load_clip(setting.student)
-    (batch,) = tokenized(replace(setting, batch=2, steps=1, warm_up=0), processor)
+    (batch,) = tokenized(replace(setting, batch=2, steps=1, warm_up=0, device="cpu"), processor)
     with FlopCounterMode(display=False) as counter:
         image, text = embeds(student, batch["pixel_values"], batch["input_ids"])
         (image.sum() + text.sum()).backward()
@@ -165,8 +216,7 @@ def loss(device, batch):
         value.backward()
         value.item()
     seconds = time.perf_counter() - start
-    memory = torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else None
-    return {"seconds": seconds, "peak_mb": memory, "loss": value.item()}
+    return {"seconds": seconds, "peak_mb": peak_memory(device), "loss": value.item()}
 
 
 if __name__ == "__main__":
@@ -174,6 +224,7 @@ if __name__ == "__main__":
     parser.add_argument("device", choices=["cuda", "cpu"])
     parser.add_argument("out", nargs="?", default="outputs/gpu.json", help="The JSON, new or to be completed.")
     parser.add_argument("--tiny", action="store_true", help="The smallest models, to try the road.")
+    parser.add_argument("--minutes", type=float, default=15, help="Time for all parts. Default: 15.")
     parser.add_argument("--step", nargs="+", help="Measure a step: PAIR BATCH and options.")
     parser.add_argument("--loss", type=int, help="Measure the losses of so many pairs.")
     given = parser.parse_args()
@@ -185,4 +236,4 @@ if __name__ == "__main__":
     elif given.loss:
         print(json.dumps(loss(given.device, given.loss)))
     else:
-        main(given.device, given.out, given.tiny)
+        main(given.device, given.out, given.tiny, given.minutes)

@@ -25,12 +25,16 @@ def collate(rows):
     return batch | {f"reader_0_{name}": value for name, value in texts.items()}
 
 
-def make_run(folder, names=(), student=None, compile_teacher=False, dataset=None, dtype=None, **changes):
+def make_run(
+    folder, names=(), student=None, compile_teacher=False, eager_teacher=False, dataset=None, dtype=None, **changes
+):
     """A trainer with these losses, the same at every call but for `changes` of the arguments."""
     trainer_only = {key: changes.pop(key) for key in TRAINER_ONLY if key in changes}
     trainer_only.setdefault("readers", [LinearReader(32, 16)])
     student = make_clip() if student is None else student
     model, processor = tiny_clip()
+    if eager_teacher:
+        model.set_attn_implementation("eager")
     torch.manual_seed(0)
     settings = {
         "losses": dict.fromkeys(names, 1.0),

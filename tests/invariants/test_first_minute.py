@@ -1,4 +1,4 @@
-"""The first minute: what a bare import and `distill.py --help` load, in a fresh process."""
+"""The first minute: what a bare import, `distill.py --help` and a wrong argument load, in a fresh process."""
 
 import json
 import subprocess
@@ -24,20 +24,26 @@ import hf_clip_kd
 note("import", before)
 from transformers import TrainingArguments, HfArgumentParser, set_seed
 before = set(sys.modules)
-out, sys.stdout, sys.argv = sys.stdout, open("/dev/null", "w"), ["distill.py", "--help"]
+arguments, code = json.loads(sys.argv[1]), 0
+out, sys.stdout, sys.argv = sys.stdout, open("/dev/null", "w"), ["distill.py", *arguments]
 try:
     runpy.run_path("recipes/distill.py", run_name="__main__")
 except SystemExit as end:
-    assert not end.code
-note("help", before)
-print(json.dumps(found), file=out)
+    code = end.code or 0
+note("answer", before)
+print(json.dumps(found | {"code": code}), file=out)
 """
+# Arguments -> code with which the recipe ends.
+ANSWERED = {("--help",): 0, ("--max_stepz", "3"): 2}
 
 
-@pytest.fixture(scope="module")
-def loaded():
-    run = subprocess.run([sys.executable, "-c", SCRIPT], cwd=ROOT, capture_output=True, text=True, check=True)
-    return json.loads(run.stdout)
+@pytest.fixture(scope="module", params=ANSWERED, ids=" ".join)
+def loaded(request):
+    command = [sys.executable, "-c", SCRIPT, json.dumps(request.param)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    found = json.loads(run.stdout)
+    assert found["code"] == ANSWERED[request.param]
+    return found
 
 
 def test_import_loads_what_it_registers_and_no_more(loaded):
@@ -47,8 +53,8 @@ def test_import_loads_what_it_registers_and_no_more(loaded):
     assert loaded["import"] == [*folders, *(f"hf_clip_kd.models.timm_clip.{name}" for name in registered)]
 
 
-def test_help_loads_arguments_and_no_more(loaded):
-    folders = {module.split(".")[1] for module in loaded["help"] if module.startswith("hf_clip_kd.")}
+def test_an_answer_loads_arguments_and_no_more(loaded):
+    folders = {module.split(".")[1] for module in loaded["answer"] if module.startswith("hf_clip_kd.")}
     assert folders == {"data", "distillation", "recipe_io", "training"}
-    foreign = {module.split(".")[0] for module in loaded["help"]} - sys.stdlib_module_names
+    foreign = {module.split(".")[0] for module in loaded["answer"]} - sys.stdlib_module_names
     assert foreign <= {"hf_clip_kd", "filelock", "yaml", "_yaml", "accelerate", "transformers", "__main__"}

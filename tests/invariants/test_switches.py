@@ -3,11 +3,12 @@
 import pytest
 import torch
 from every_loss import make_run
-from miniature import BATCH, STEPS, Pairs, logs, make_args, make_clip
+from miniature import BATCH, STEPS, Pairs, logs, make_args, make_clip, make_trainer
 from safetensors.torch import load_file
 
 from hf_clip_kd.losses import LOSSES
 from hf_clip_kd.models import load_clip
+from hf_clip_kd.teachers.clip import CLIPTeacher
 
 # All losses at once: the log has the value of each, and each moves the weights that all read.
 SPLITS = {
@@ -172,3 +173,21 @@ def test_channels_last(tmp_path, objective):
     saved = load_file(tmp_path / "True" / "model.safetensors")
     for name, value in saved.items():
         assert torch.equal(value, run.student.state_dict()[name]), name
+
+
+def test_channels_last_reaches_a_teacher_convnet(tmp_path):
+    losses = []
+    for channels_last in (False, True):
+        torch.manual_seed(0)
+        (student, _), (model, processor) = load_clip("test-resnet"), load_clip("test-resnet")
+        teacher, seen = CLIPTeacher(model, processor=processor), []
+        kernel = next(module for module in model.modules() if isinstance(module, torch.nn.Conv2d))
+        kernel.register_forward_pre_hook(lambda module, args, seen=seen: seen.append((module.weight, args[0])))
+        settings = {"losses": {"clip": 1, "fd": 4}, "channels_last": channels_last}
+        run = make_trainer(tmp_path, student, teacher, LargerPairs(), **settings)
+        run.train()
+        assert len(seen) == STEPS
+        orders = {x.is_contiguous(memory_format=torch.channels_last) for pair in seen for x in pair}
+        assert orders == {channels_last}
+        losses.append(logs(run, "loss"))
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)

@@ -70,14 +70,21 @@ class CaptionDecoder(nn.Module):
         self.layers = nn.ModuleList(Layer(hidden_size, num_heads, crosses) for _ in range(num_layers))
         self.norm, self.head = Norm(hidden_size), Projection(hidden_size, vocab_size)
 
-    def forward(self, tokens: Tensor, ids: Tensor, positions: Tensor, parallel: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        tokens: Tensor,
+        ids: Tensor,
+        positions: Tensor | tuple[Tensor, Tensor],
+        parallel: Tensor | None = None,
+    ) -> Tensor:
         """
         Predict the token after each of the given tokens.
 
         Args:
             tokens (`Tensor` of shape `(images, N, token_dim)`): Image tokens.
             ids (`Tensor` of shape `(images, length)`): A text for each image, padded on the right.
-            positions (`Tensor` of shape `(images, length)`): True where an answer is wanted, nowhere on padding.
+            positions (`Tensor` of shape `(images, length)`, or a pair of shape `(positions,)`):
+                True where an answer is wanted, nowhere on padding. Or the rows and columns of these.
             parallel (`Tensor` of shape `(images,)`, *optional*): True for texts that are predicted at once.
 
         Returns:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ...losses.features import CLIPFeatures, FeatureRequest
@@ -43,6 +45,12 @@ def names_of_images(request: FeatureRequest, stored: FeatureRequest) -> dict[str
 def name_of(kind: str, layer: int, layers: Sequence[int]) -> str:
     """Name a feature of a layer among `layers` as [`CLIPFeatures.tensors`] does. A single layer has the plain name."""
     return kind if len(layers) == 1 else f"layers.{layer}.{kind}"
+
+
+@cache
+def scalar(value: float | None, device: torch.device) -> Tensor | None:
+    """Return a number as a 0-dim tensor. It stays on its device, because the host waits for each copy to a GPU."""
+    return None if value is None else torch.tensor(value, device=device)
 
 
 def stored_features(

@@ -16,7 +16,7 @@ from ...losses.features import CLIPFeatures, FeatureRequest
 from ..base import PREFIX, Teacher, to_loss_features
 from ..ensemble import joint_dims
 from . import manifest, shards
-from .layers import lacking, names_of_images, stored_features
+from .layers import lacking, names_of_images, scalar, stored_features
 from .shared import local_folder
 
 
@@ -168,11 +168,8 @@ class TeacherCache(Teacher):
                 "cache or a teacher of its own."
             )
         device = tensors["image_embeds"].device
-        for name in ("logit_scale", "logit_bias"):
-            value = teacher[name]
-            tensors[name] = None if value is None else torch.tensor(value, device=device)
-        if tensors["logit_scale"] is not None:
-            tensors["logit_scale"] = tensors["logit_scale"].exp()
+        scale, bias = (scalar(teacher[name], device) for name in ("logit_scale", "logit_bias"))
+        tensors |= {"logit_scale": None if scale is None else scale.exp(), "logit_bias": bias}
         return to_loss_features(stored_features(teacher, tensors, self.request, self.stored), self.request, device)
 
     def find(self, sample_id: int) -> int | None:

@@ -48,14 +48,14 @@ class Reader(nn.Module):
         super().__init__()
         self.name, self.own_dtype, self.own_device = name, dtype, device
 
-    def logits(self, tokens: Tensor, input_ids: Tensor, attention_mask: Tensor, positions: Tensor) -> Tensor:
+    def logits(self, tokens: Tensor, input_ids: Tensor, attention_mask: Tensor, positions: tuple) -> Tensor:
         """
         Predict the token after each wanted position.
 
         Args:
             tokens (`Tensor` of shape `(images, num_tokens, token_dim)`): Image tokens.
             input_ids, attention_mask (`Tensor` of shape `(images, length)`): From `texts`.
-            positions (`Tensor` of shape `(images, length)`): True where an answer is wanted.
+            positions (a pair of `Tensor` of shape `(positions,)`): Rows and columns where an answer is wanted.
 
         Returns:
             `Tensor` of shape `(positions, vocabulary)`, image by image.
@@ -74,21 +74,24 @@ class Reader(nn.Module):
         Raises:
             ValueError: The tokens have another shape than those that the reader was trained on.
         """
-        positions = texts["labels"] != IGNORED
-        labels, owners = texts["labels"][positions], positions.nonzero()[:, 0]
+        # The host waits for the number of words here, and nowhere else.
+        positions = (texts["labels"] != IGNORED).nonzero(as_tuple=True)
+        owners, labels = positions[0], texts["labels"][positions]
         if ANSWER_LOGITS in texts:
-            read = self.of_texts(texts, labels.device)
-            return Answers(texts[ANSWER_LOGITS], labels, owners, len(positions), read, texts[ANSWER_IDS])
-        read = self.of_texts(texts, tokens.device)
+            read = self.of_texts(texts, positions, labels.device)
+            return Answers(texts[ANSWER_LOGITS], labels, owners, len(texts["labels"]), read, texts[ANSWER_IDS])
+        read = self.of_texts(texts, positions, tokens.device)
         with torch.no_grad():
             logits = read(tokens)
         return Answers(logits, labels.to(tokens.device), owners.to(tokens.device), len(tokens), read)
 
-    def of_texts(self, texts: dict[str, Tensor], device: torch.device) -> Callable[[Tensor], Tensor]:
+    def of_texts(
+        self, texts: dict[str, Tensor], positions: tuple[Tensor, Tensor], device: torch.device
+    ) -> Callable[[Tensor], Tensor]:
         """Return a function of tokens that reads them beside these texts, in the precision of this moment."""
         own = next(self.parameters())
         inputs = {name: texts[name].to(own.device) for name in ("input_ids", "attention_mask")}
-        positions = (texts["labels"] != IGNORED).to(own.device)
+        positions = tuple(places.to(own.device) for places in positions)
         # A loss is computed without autocast. The reader keeps that of the teacher's pass.
         half = torch.is_autocast_enabled(own.device.type) and self.own_dtype is None
         dtype = torch.get_autocast_dtype(own.device.type) if half else None

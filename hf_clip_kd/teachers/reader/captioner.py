@@ -91,10 +91,10 @@ class Captioner(PreTrainedModel):
             [`~transformers.modeling_outputs.CausalLMOutput`]: `loss` in nats, a mean over an image's labels and then
             over images, and `logits` `(labels, vocab_size)`.
         """
-        positions = labels != IGNORED
+        positions = (labels != IGNORED).nonzero(as_tuple=True)
         logits = self.decoder(tokens, input_ids, positions)
         values = F.cross_entropy(logits.float(), labels[positions], reduction="none")
-        loss = mean_by_owner(values, positions.nonzero()[:, 0], len(labels)).mean()
+        loss = mean_by_owner(values, positions[0], len(labels)).mean()
         return CausalLMOutput(loss=loss, logits=logits)
 
 
@@ -132,7 +132,7 @@ class CaptionerReader(Reader):
         self.decoder = model.decoder
         self.freeze()
 
-    def logits(self, tokens: Tensor, input_ids: Tensor, attention_mask: Tensor, positions: Tensor) -> Tensor:
+    def logits(self, tokens: Tensor, input_ids: Tensor, attention_mask: Tensor, positions: tuple) -> Tensor:
         return self.decoder(tokens, input_ids, positions)
 
 

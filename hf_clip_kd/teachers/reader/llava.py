@@ -71,7 +71,7 @@ class LlavaReader(Reader):
         self.language_model = first_layers(model.model.language_model, layers, name)
         self.freeze()
 
-    def logits(self, tokens: Tensor, input_ids: Tensor, attention_mask: Tensor, positions: Tensor) -> Tensor:
+    def logits(self, tokens: Tensor, input_ids: Tensor, attention_mask: Tensor, positions: tuple) -> Tensor:
         embeds = self.language_model.get_input_embeddings()(input_ids)
         image = (input_ids == self.image_token_id)[..., None]
         embeds = embeds.masked_scatter(image, self.projector(tokens).to(embeds.dtype))

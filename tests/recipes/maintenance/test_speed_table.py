@@ -8,7 +8,9 @@ import pytest
 from recipes.maintenance import speed_table
 
 ROOT = Path(__file__).parents[3]
-MACHINE = {"processor": "a processor", "cores": 2, "system": "Linux x86_64", "python": "3.11.0"}
+MACHINE = {"processor": "a processor", "gpu": None, "cores": 2, "system": "Linux x86_64", "python": "3.11.0"}
+MACHINE |= {"threads": 2, "load_average": 0.5, "packages": {"torch": "2.9.0", "pillow": "12.0"}}
+OTHER = MACHINE | {"gpu": "a GPU", "threads": 1, "load_average": 1.25}
 ROW = {
     "what": "a step",
     "peer_name": "a loop",
@@ -26,7 +28,8 @@ ROW = {
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "bench").mkdir()
-    for name, result in {"step": {"rows": [ROW], "machine": MACHINE}, "other": {"machine": MACHINE}}.items():
+    results = {"step": {"rows": [ROW], "machine": MACHINE}, "without_rows": {"machine": MACHINE}}
+    for name, result in (results | {"other": {"rows": [ROW], "machine": OTHER}}).items():
         (tmp_path / f"bench/{name}.json").write_text(json.dumps(result))
     return tmp_path / "bench"
 
@@ -42,8 +45,8 @@ def folder(tmp_path):
     ],
 )
 def test_a_ratio_within_its_limit_is_bold(limits, shown):
-    line = speed_table.line(ROW | limits)
-    assert shown in line and line.startswith("| a step | 2 | 1 | s, a loop |") and line.endswith("| 1,234 / 99 |")
+    line = speed_table.line(ROW | limits, 2)
+    assert shown in line and line.startswith("| a step | 2 | 1 | s, a loop |") and line.endswith("| 1,234 / 99 | 2 |")
 
 
 def test_it_goes_between_its_markers(tmp_path, folder, monkeypatch, capsys):
@@ -55,7 +58,10 @@ def test_it_goes_between_its_markers(tmp_path, folder, monkeypatch, capsys):
     for _ in range(2):
         table = speed_table.main([str(folder), "--write"])
         assert page.read_text() == f"before\n{start}\n{table}\n{end}\nafter\n"
-    assert "Measured on a processor, 2 cores, Linux x86_64, Python 3.11.0." in table
+    programs = "Linux x86_64, Python 3.11.0, torch 2.9.0, pillow 12.0"
+    assert f"Measured on a processor, 2 cores, {programs}; a processor, 2 cores, a GPU, {programs}." in table
+    assert "The load average was 0.5 to 1.25." in table
+    assert [row.split(" | ")[-1] for row in table.splitlines()[2:4]] == ["1 |", "2 |"]
     assert capsys.readouterr().out.rstrip().endswith(table)
 
 

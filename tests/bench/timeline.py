@@ -1,11 +1,12 @@
 """Draw what waits for what in a step: the spans of a few steps, online and from a teacher cache.
 
-python recipes/maintenance/timeline.py                          # B/16 → T/16, two minutes, docs/img/timeline*.svg
-python recipes/maintenance/timeline.py --student shapes-vit-t   # a miniature, in seconds
+python tests/bench/timeline.py                           # B/16 → T/16, two minutes, into docs/speed.md
+python tests/bench/timeline.py --student shapes-vit-t --teacher small --folder outputs/timeline   # in seconds
 """
 
 import argparse
 import json
+import re
 import tempfile
 import time
 from collections.abc import Callable
@@ -13,19 +14,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import CLIPConfig, CLIPModel, TrainerCallback
+from online import TEACHERS, Setting, teacher_model
+from transformers import TrainerCallback
 
 import hf_clip_kd as kd
 from hf_clip_kd.recipe_io.parser import exit_with_one_line
+from hf_clip_kd.recipe_io.results import write_whole
 from hf_clip_kd.study.report.figures import canvas
 
 ROOT = Path(__file__).parents[2]
 # Lanes, the first at the top. It is that of the worker, the others are those of the main process.
 LANES = ("worker decodes", "waits for data", "teacher", "student and losses", "optimizer")
 STEPS, SHOWN = 9, range(3, 6)  # The worker is ahead by a few batches, in the middle as at any time.
-# Sizes of a ViT-B/16 and its text tower.
-VISION = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
-TEXT = {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 8}
+PLACE = re.compile(r"(<!-- timeline: [^>]+ -->\n)(.*?)(<!-- end of timeline -->)", re.DOTALL)
+FIGURE = """<picture>
+  <source media="(prefers-color-scheme: dark)" srcset="img/timeline-dark.svg">
+  <img alt="Spans of the parts of a step, online and from a cache" src="img/timeline.svg">
+</picture>
+"""
 
 Span = tuple[float, float]
 
@@ -98,9 +104,11 @@ def run(student: str, teacher, collator, rows, batch: int, folder: str) -> dict[
         callbacks=[watch],
     )
     watch.watch(trainer)
+    clock = trainer.throughput.clock
+    origin = clock._mark(), time.perf_counter()
     trainer.train()
     # The run is too short to log, so the clock has kept its spans. The teacher runs at the start of a step.
-    taught, steps = trainer.throughput.clock.spans["teacher"], trainer.throughput.clock.spans["step"]
+    taught, steps = (of_host(clock, origin, name) for name in ("teacher", "step"))
     watch.spans["teacher"] = taught
     watch.spans["student and losses"] = [(end, stop) for (_, end), (_, stop) in zip(taught, steps, strict=True)]
     first, last = watch.spans["waits for data"][SHOWN[0]][0], watch.spans["optimizer"][SHOWN[-1]][1]
@@ -108,13 +116,26 @@ def run(student: str, teacher, collator, rows, batch: int, folder: str) -> dict[
     return {lane: [(max(a, first) - first, min(b, last) - first) for a, b in spans] for lane, spans in shown.items()}
 
 
-def measure(student: str, batch: int) -> dict[str, dict[str, list[Span]]]:
+def of_host(clock, origin: tuple, name: str) -> list[Span]:
+    """
+    Return the spans of a part in seconds of the host's clock.
+
+    Args:
+        clock ([`~hf_clip_kd.training.throughput.Clock`]): The clock of the run.
+        origin (`tuple`): A moment by that clock and by the host's.
+        name (`str`): Name of the part.
+    """
+    if clock.device.type == "cpu":
+        return clock.spans[name]
+    torch.get_device_module(clock.device).synchronize(clock.device)
+    event, seconds = origin
+    return [tuple(seconds + event.elapsed_time(end) / 1000 for end in span) for span in clock.spans[name]]
+
+
+def measure(student: str, teacher: str, batch: int) -> dict[str, dict[str, list[Span]]]:
     """Return the spans of the online and of the cached step."""
-    torch.manual_seed(0)
-    model, processor = kd.load_clip(student)
-    if student == "ViT-T-16":
-        vision = {**VISION, "image_size": 224, "patch_size": 16}
-        model = CLIPModel(CLIPConfig(vision_config=vision, text_config=TEXT, projection_dim=512))
+    _, processor = kd.load_clip(student)
+    model = teacher_model(Setting(student=student, teacher=teacher))
     teacher = kd.CLIPTeacher(model, processor=processor)
     size = model.config.vision_config.image_size
     rows = kd.load_image_text("shapes", max_samples=batch * STEPS, image_size=size)
@@ -143,16 +164,26 @@ def draw(found: dict[str, dict[str, list[Span]]], narrow: bool):
 
 
 def main(argv: list[str] | None = None) -> list[Path]:
-    """Measure, draw the figure in all its forms, and return its files. The spans lie in a JSON beside them."""
+    """
+    Measure, draw the figure in all its forms, and return its files. The spans lie in a JSON beside them.
+
+    If `speed.md` lies beside the folder, the figure goes into its place there.
+    """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--student", default="ViT-T-16", help="Preset of the student. Default: ViT-T-16.")
+    parser.add_argument("--teacher", default="B/16", choices=TEACHERS, help="Size of the teacher. Default: B/16.")
     parser.add_argument("--batch", type=int, default=32, help="Pairs of a step. Default: 32.")
     parser.add_argument("--folder", default=str(ROOT / "docs" / "img"), help="Folder of the figure.")
     given = parser.parse_args(argv)
-    found = measure(given.student, given.batch)
+    found = measure(given.student, given.teacher, given.batch)
     files = canvas.save(lambda narrow: draw(found, narrow), Path(given.folder), "timeline")
-    facts = {"student": given.student, "batch": given.batch, "threads": torch.get_num_threads(), "spans": found}
-    Path(given.folder, "timeline.json").write_text(json.dumps(facts) + "\n")
+    facts = {name: getattr(given, name) for name in ("student", "teacher", "batch")}
+    facts |= {"threads": torch.get_num_threads(), "spans": found}
+    write_whole(Path(given.folder, "timeline.json"), json.dumps(facts) + "\n")
+    page = Path(given.folder).parent / "speed.md"
+    if page.is_file():
+        written = PLACE.sub(lambda old: f"{old[1]}{FIGURE}{old[3]}", page.read_text(encoding="utf-8"))
+        write_whole(page, written)
     print("\n".join(map(str, files)))
     return files
 
