@@ -120,8 +120,8 @@ class Browser:
         read, self._to = os.pipe()
         self._from, write = os.pipe()
         options = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--hide-scrollbars"]
-        # The browser reads from 3 and writes to 4.
-        command = ["sh", "-c", f'exec "$0" "$@" 3<&{read} 4>&{write}', BROWSER, *options]
+        # The browser reads from 3 and writes to 4. Plain `sh` knows no numbers of two digits.
+        command = ["bash", "-c", f'exec "$0" "$@" 3<&{read} 4>&{write}', BROWSER, *options]
         self._process = subprocess.Popen(command, pass_fds=(read, write), stderr=subprocess.DEVNULL)
         os.close(read)
         os.close(write)
@@ -180,7 +180,9 @@ class Browser:
             if not end:
                 ready, _, _ = select.select([self._from], [], [], 60)
                 assert ready, "The browser did not answer within a minute."
-                self._buffer += os.read(self._from, 2**20)
+                data = os.read(self._from, 2**20)
+                assert data, "The browser has ended."
+                self._buffer += data
                 continue
             self._buffer = rest
             if wanted(answer := json.loads(message)):

@@ -108,7 +108,7 @@ def _markdown(study: Study, figures: list[dict[str, Any]]) -> str:
             axes=list(_axes(study.cells)),
             findings=findings(study),
             left_out=Markdown(study.left_out or ""),
-            headline=" ".join(map(code, [*headline_of(study.record)][:1])),
+            headline=Markdown(" ".join(map(code, [*headline_of(study.record)][:1]))),
             drawn=drawn_units(study, VQA) or "",
             figures=figures,
             tables=sweep_tables(study),

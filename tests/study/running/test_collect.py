@@ -264,6 +264,7 @@ def test_several_benchmarks_get_their_names_and_a_mean(tmp_path):
     assert record["vqa"] == {
         "mme/perception": 1000.0, "pope/f1": 0.7, "shapes/accuracy": 0.5, "shapes/count/accuracy": 0.125,
         "accuracy": pytest.approx((1000 / 2000 + 0.7 + 0.5) / 3),
+        "mme/main": 0.5, "pope/main": 0.7, "shapes/main": 0.5,
     }  # fmt: skip
     assert record["vqa_correct"] is None  # MME has no scores of single questions.
 
