@@ -68,7 +68,7 @@ def map_text(question: Question) -> str:
     """
     Return the text of a question's heat map: the first line of its prompt, and the first accepted answer.
 
-    A note on the form of the answer is no question, and the letter of an option stands for its text.
+    A note on the form of the answer is no question. The text of an option stands for its letter.
     """
     lines = [line for line in question.prompt.splitlines() if line.strip() and not line.startswith("Note:")]
     options = options_by_letter(question.first.choices)

@@ -141,7 +141,7 @@ def tall_table(rows: dict[str, dict[str, float]], metrics: list[str]) -> str:
 
 
 def build_suite(args: EvaluateArguments) -> tuple[SequentialEvaluator, dict[str, str]]:
-    """Return the evaluator of all data sets of a suite that can be read, and the errors of the others by name."""
+    """Return the evaluator of a suite's data sets that can be read, and the errors of the others by name."""
     args.evaluation, parts, failed = suite_blocks(args.suite), [], {}
     for name, block in args.evaluation.items():
         try:

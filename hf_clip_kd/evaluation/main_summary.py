@@ -43,8 +43,8 @@ def main_summary(record: Mapping[str, Any], answers: Sequence[StoredAnswer]) -> 
         answers (sequence of [`StoredAnswer`]): All answers, in the order of their file.
 
     Returns:
-        [`MainSummary`] or `None`: `None` for a result without a main metric. Also if judging the answers again does
-        not give their scores, as for samples of old versions, which lack the choices.
+        [`MainSummary`] or `None`: `None` for a result without a main metric. Also if the answers, judged again,
+        do not have their scores. Samples of old versions lack the choices.
     """
     name, scores = record.get("main_metric"), np.array([answer.score for answer in answers], float)
     if name is None:

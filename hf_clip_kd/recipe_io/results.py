@@ -143,7 +143,7 @@ def data_names(evaluation: Mapping[str, dict[str, Any]]) -> dict[str, str]:
     """
     Return the name of the data of each block of `evaluation`, which its result has: their place and their split.
 
-    Blocks of one task and of equal data, such as two seeds of `shapes`, have their own name behind the place.
+    Blocks of one task may have equal data, such as two seeds of `shapes`. They have their own name behind the place.
     """
     places = {}
     for name, block in evaluation.items():

@@ -2,10 +2,10 @@
 
 The pairs are those of the embedded world's split `compositional`. The folder holds the stages of the study, with their
 weights. Students of the study's first length and data are scored, all seeds that are trained, and their teachers. The
-score of each pair is stored with the config, and without a folder the table is made of that file.
+score of each pair is stored with the config. Without a folder the table is made of that file.
 
-python recipes/maintenance/binding_table.py outputs/study/again --write    # score, store, and put the table into docs
-python recipes/maintenance/binding_table.py                                # print the table of the stored scores
+python recipes/maintenance/binding_table.py outputs/study/again --write    # score, store, write the table
+python recipes/maintenance/binding_table.py                                # print the stored table
 """
 
 import argparse

@@ -61,7 +61,7 @@ def test_scores_by_hand(tmp_path):
 
 
 def test_captions_are_lines_of_any_end(tmp_path, caplog):
-    """As `str.splitlines` of CLIP_benchmark. An image without a caption is left out, and more than 5 % are refused."""
+    """CLIP_benchmark splits them alike. An image without a caption is left out, and more than 5 % are refused."""
     samples = [f"text {i}\r\nsecond {i}\n" for i in range(40)]
     write_set(tmp_path / "flickr30k", [*samples, "\n"], "txt", kind="retrieval")
     evaluator = build_evaluator(suite_blocks(tmp_path), load_image_text).evaluators[0]

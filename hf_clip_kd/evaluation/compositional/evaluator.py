@@ -24,8 +24,8 @@ class CompositionalEvaluator(Evaluator):
     nearest to its own picture. In `acc` both hold. These three are Winoground's text, image and group score.
     A tie is wrong. `macro_acc` is the mean of `text_acc` over categories.
 
-    The result file has 95 % bootstrap intervals, which draw pictures with all of their cases. The score of each case
-    is in `samples/*.jsonl`: that of `acc` if a case has two pictures, and of `text_acc` else.
+    The result file has 95 % bootstrap intervals, which draw pictures with all of their cases. `samples/*.jsonl` has
+    the score of each case. It is that of `acc` if a case has two pictures, and of `text_acc` else.
 
     Args:
         cases (sequence of [`Case`]): Cases of one benchmark, all with as many pictures.

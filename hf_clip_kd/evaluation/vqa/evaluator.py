@@ -89,7 +89,8 @@ class VQAEvaluator:
 
         - `folder/NAME_MODEL_vqa_PROTOCOL.json`: metrics, bootstrap intervals and config, as [`save_results`] writes;
         - `folder/samples/*.jsonl`: `question_id`, `image`, `prompt`, `answer`, `references`, `choices`, `score`,
-          `bits`, `category`, and `unit`, the pair or group that the bootstrap draws as one;
+          `bits`,
+          `category`, `unit` (pair or group that is drawn as one);
         - `folder/submissions/*`: input of the benchmark's own scorer, judge or server, if it has a writer.
 
         Args:

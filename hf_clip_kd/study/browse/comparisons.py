@@ -55,8 +55,8 @@ def compare_runs(runs: Sequence[Run], summarize: Summarize | None = None) -> lis
     """
     Compare each pair of runs in each benchmark, question by question ([`compare_models`]).
 
-    The p-values of all comparisons of accuracy are adjusted together ([`holm`]), and those of bits and of numbers that
-    papers quote, too. Questions without a score are left out.
+    The p-values of all comparisons of accuracy are adjusted together ([`holm`]). So are those of bits, and those of
+    numbers that papers quote. Questions without a score are left out.
 
     Args:
         runs (sequence of [`Run`]): Models.

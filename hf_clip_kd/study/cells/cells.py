@@ -197,8 +197,9 @@ def read_study(folder: str | Path, *, leave_out_blind: bool = False) -> Study:
             Leave out the questions that the blind model answers right. `study.json` may demand it, too.
 
     Raises:
-        ValueError: There is no `study.json`, or a later version of the package wrote it. No cell is done, `headline`
-            names an unknown score, `ungraded` an unknown type, or no question can be left out, see [`without_blind`].
+        ValueError: There is no `study.json`, or a later version of the package wrote it. No cell is done, or
+            `headline` names an unknown score. `ungraded` names an unknown type, or no question can be left out, see
+            [`without_blind`].
     """
     folder = Path(folder)
     if not (folder / "study.json").is_file():

@@ -34,8 +34,8 @@ class Pair:
 
     what: str = field(
         metadata={
-            "help": "`accuracy`, the mean score of the questions in per cent; `answer bits`, of which less is better; "
-            "or the name of the number that papers quote, in per cent or points."
+            "help": "`accuracy` is the mean score of the questions in per cent. Less of `answer bits` is better. Any "
+            "other name is that of the number that papers quote, in per cent or points."
         }
     )
     first: float = field(metadata={"help": "Number of the first model."})
@@ -43,8 +43,8 @@ class Pair:
     difference: Estimate = field(metadata={"help": "Second less first, with the interval of other images."})
     flipped: float = field(
         metadata={
-            "help": "p-value of a test that flips the sign of each image's difference at random, two-sided; nan for a "
-            "number that is no mean of scores."
+            "help": "p-value of a test that flips the sign of each image's difference at random, two-sided. It is nan "
+            "for a number that is no mean of scores."
         }
     )
 
@@ -87,8 +87,8 @@ def compare_models(
         blind (`dict`): The same of a model without pictures; may be empty. What it answers right is left out.
         records (`tuple[dict, dict]`, *optional*): Results that the answers belong to.
         summarize (`Callable`, *optional*):
-            Function from a record and its answers to the number that papers quote. That number is compared, too, if
-            it is no mean of the questions' scores, and both models were asked the same with none left out.
+            Function from a record and its answers to the number that papers quote. That is compared, too, if it is
+            no mean of the questions' scores. Both models must have been asked the same, with none left out.
 
     Returns:
         `tuple[list[Pair], dict]`: Accuracy, the number that papers quote, and bits if both have them. And numbers:

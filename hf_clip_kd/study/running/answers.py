@@ -22,8 +22,8 @@ def answers_block(stage: Stage, root: Path, *, chooses: bool) -> dict[str, Any]:
     """
     Return the VQA metrics, the single questions, and the learning curve of a stage.
 
-    The metrics of several benchmarks have the benchmark's name in front. `accuracy` is the number that papers quote as
-    a share, and the mean of these of several benchmarks, each of which stands there as `NAME/main`.
+    The metrics of several benchmarks have the benchmark's name in front. `accuracy` is the number that papers quote,
+    as a share. It is the mean of these of several benchmarks, and each of them stands there as `NAME/main`.
 
     Args:
         root (`Path`): Folder of the study.

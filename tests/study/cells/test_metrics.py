@@ -65,7 +65,7 @@ def test_several_benchmarks_have_their_main_metric():
 
 
 def test_several_benchmarks_of_captions_have_a_column_each(tmp_path):
-    """A data set with a main metric of its own is no part of a mean, and stands in tables and heat map."""
+    """A data set with a main metric of its own is no part of a mean. It stands in tables and heat map."""
     block = {"winoground/text_acc": 0.25, "winoground/acc": 0.1, "winoground/main": 0.1}
     block |= {"sugarcrepe/text_acc": 0.8, "macro_acc": 0.7, "sugarcrepe/main": 0.7}
     block |= {"image_retrieval_recall@1": 0.3, "xm3600/main": 0.2, "xm3600/text_retrieval_recall@1": 0.1}
