@@ -26,7 +26,9 @@ import hf_clip_kd as kd
 from hf_clip_kd.data import load_shapes
 from hf_clip_kd.data.reading.images import BrokenImageError, decode_image
 from hf_clip_kd.data.texts import text_fault
+from hf_clip_kd.evaluation.main_summary import main_summary
 from hf_clip_kd.evaluation.representation import heat_maps
+from hf_clip_kd.evaluation.vqa.benchmarks.letters import options_by_letter
 from hf_clip_kd.evaluation.vqa.pictures import find_pictures
 from hf_clip_kd.recipe_io.parser import exit_with_one_line
 from hf_clip_kd.recipe_io.results import write_whole
@@ -63,9 +65,15 @@ def decoder(pictures: Mapping[str, str | Image.Image]) -> Callable[[str], Image.
 
 
 def map_text(question: Question) -> str:
-    """Return the text of a question's heat map: the first line of its prompt, and the first accepted answer."""
-    lines = question.prompt.strip().splitlines()
-    return " ".join([*lines[:1], *question.first.references[:1]])
+    """
+    Return the text of a question's heat map: the first line of its prompt, and the first accepted answer.
+
+    A note on the form of the answer is no question. The text of an option stands for its letter.
+    """
+    lines = [line for line in question.prompt.splitlines() if line.strip() and not line.startswith("Note:")]
+    options = options_by_letter(question.first.choices)
+    answers = [options.get(text, text) for text in question.first.references[:1]]
+    return " ".join(dict.fromkeys(text.strip() for text in [*lines[:1], *answers]))
 
 
 def maps_of(
@@ -112,8 +120,13 @@ def main(argv: list[str] | None = None) -> Path:
     pictures = pictures_of(runs, questions)
     texts = {position: map_text(q) for position, q in enumerate(questions) if q.first.image in pictures}
     texts = {position: text for position, text in texts.items() if text_fault(text) is None}
-    maps = {name: maps_of(name, questions, texts, pictures) for name in given.heat_maps} if texts else {}
-    text = page(runs, questions, decoder(pictures), texts=texts if maps else {}, maps=maps)
+    if given.heat_maps and not texts:
+        raise ValueError(
+            f"`--heat_maps {' '.join(given.heat_maps)}` has nothing to draw on: no picture of a question was found. "
+            "Pictures are found by their paths. Run it where the models were evaluated, or leave out `--heat_maps`."
+        )
+    maps = {name: maps_of(name, questions, texts, pictures) for name in given.heat_maps}
+    text = page(runs, questions, decoder(pictures), texts=texts if maps else {}, maps=maps, summarize=main_summary)
     write_whole(given.output, text)
     print(
         f"{given.output}: {len(questions):,} questions, {len(pictures):,} pictures, {len(runs)} models, "

@@ -16,16 +16,19 @@ these two models, and nothing of other seeds of their training.
 
 import argparse
 import json
+import math
 import re
 import statistics
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
+from hf_clip_kd.evaluation.main_summary import main_summary
 from hf_clip_kd.recipe_io.parser import exit_with_one_line
 from hf_clip_kd.recipe_io.results import load_results, write_whole
 from hf_clip_kd.study.cells.metrics import signed
-from hf_clip_kd.study.cells.samples import read_samples
-from hf_clip_kd.study.estimates.two_models import Pair, compare_models
+from hf_clip_kd.study.cells.samples import scored_answers, single_model
+from hf_clip_kd.study.estimates.two_models import BITS, Pair, compare_models
 
 ORDER = ("teacher", "alone", "distilled")
 COLUMNS = ("acc1", "image_retrieval_recall@1", "text_retrieval_recall@1")
@@ -88,18 +91,26 @@ def side_by_side(first: Path, second: Path, blind: Path | None) -> list[Pair]:
     """Print how two models differ in each benchmark that both were asked, and return the numbers.
 
     Raises:
-        ValueError: They share no benchmark or no question.
+        ValueError: They share no benchmark or no question, or `blind` was asked nothing of it.
     """
-    runs = [read_samples(path) for path in (first, second)]
-    without = {} if blind is None else read_samples(blind)
+    runs = [single_model(path) for path in (first, second)]
+    without = {} if blind is None else single_model(blind)
     found = []
     for name in sorted({*runs[0], *runs[1]} - {""}) or [""]:
         # A file alone does not name its benchmark.
-        asked, again, unseen = (run.get(name, run.get("", {})) for run in (*runs, without))
-        if asked.keys() & again.keys():
-            pairs, numbers = compare_models(asked, again, unseen)
-            print("\n" + comparison(name, pairs, numbers, told_blind=blind is not None) + "\n")
-            found += pairs
+        files = [run.get(name, run.get("")) for run in (*runs, without)]
+        asked, again, unseen = ({} if file is None else scored_answers(file.path) for file in files)
+        if not asked.keys() & again.keys():
+            continue
+        if blind is not None and not asked.keys() & unseen.keys():
+            raise ValueError(
+                f"`--leave_out_blind {blind}` has no answer to a question of {name or first.name!r}, so it leaves "
+                "nothing out. It must have been asked the same questions. Pass such a run, or leave the flag out."
+            )
+        records = files[0].record, files[1].record
+        pairs, numbers = compare_models(asked, again, unseen, records=records, summarize=main_summary)
+        print("\n" + comparison(name, pairs, numbers, told_blind=blind is not None) + "\n")
+        found += pairs
     if not found:
         raise ValueError(
             f"{str(first)!r} and {str(second)!r} share no question of a benchmark ({sorted(runs[0])} and "
@@ -108,30 +119,35 @@ def side_by_side(first: Path, second: Path, blind: Path | None) -> list[Pair]:
     return found
 
 
-def comparison(name: str, pairs: list[Pair], numbers: dict[str, int], told_blind: bool) -> str:
+def comparison(name: str, pairs: list[Pair], numbers: dict[str, Any], told_blind: bool) -> str:
     """Return the comparison of two models in one benchmark as text."""
-    about = f" about {numbers['images']} images" if numbers["images"] else ", each counted as an image of its own"
+    about = f" about {numbers['units']} images" if numbers["units"] else ", each counted as an image of its own"
+    if numbers["unit"] != "image":
+        about = f" in {numbers['units']} {numbers['unit']}s"
     lines = [f"{name + ': ' if name else ''}{numbers['questions']} questions{about}"]
     if numbers["unshared"]:
         lines.append(f"left out, asked of one model only: {numbers['unshared']}")
     if told_blind:
         lines.append(f"left out, answered right without a picture: {numbers['left_out']}")
-    lines.append(f"{'':<12}{'first':>8}{'second':>8}{'difference':>12}{'95% interval':>20}{'p':>8}{'flips p':>9}")
+    width = max(12, *(len(pair.what) + 2 for pair in pairs))
+    lines.append(f"{'':<{width}}{'first':>8}{'second':>8}{'difference':>12}{'95% interval':>20}{'p':>8}{'flips p':>9}")
     for pair in pairs:
-        difference, digits = pair.difference, 2 if pair.what == "accuracy" else 3
+        difference, digits = pair.difference, pair.digits
+        flips = "–" if math.isnan(pair.flipped) else f"{pair.flipped:.4f}"
         interval = f"[{signed(difference.low, digits)}, {signed(difference.high, digits)}]"
         lines.append(
-            f"{pair.what:<12}{pair.first:>8.2f}{pair.second:>8.2f}{signed(difference.value, digits):>12}"
-            f"{interval:>20}{_p(difference.p_value):>8}{pair.flipped:>9.4f}"
+            f"{pair.what:<{width}}{pair.first:>8.2f}{pair.second:>8.2f}{signed(difference.value, digits):>12}"
+            f"{interval:>20}{_p(difference.p_value):>8}{flips:>9}"
         )
     lines.append(
         f"answered better by the first alone: {numbers['first_alone']}, by the second: {numbers['second_alone']}"
     )
     for pair in pairs:
-        unit = " points" if pair.what == "accuracy" else ""
         verdict = "is clear" if pair.clear else "is not clear"
-        seen = f"{pair.detectable:.{2 if unit else 3}f}{unit}"
-        lines.append(f"The difference in {pair.what} {verdict}; so many images show {seen} in 8 of 10 draws.")
+        seen = f"{pair.detectable:.{pair.digits}f}{'' if pair.what == BITS else ' points'}"
+        lines.append(
+            f"The difference in {pair.what} {verdict}; so many {numbers['unit']}s show {seen} in 8 of 10 draws."
+        )
     return "\n".join(lines)
 
 

@@ -48,19 +48,20 @@ class EvaluateArguments(HubArguments):
         }
     )
     evaluation: dict = field(
+        default_factory=dict,
         metadata={
             "help": "Tasks to measure: `zero_shot`, `retrieval` and `representation`, each with the arguments of its "
             "data (`dataset_name`, `split`, `image_column`, ...) and of its evaluator (`label_column`, `class_names`, "
             "`templates` or `text_column`, `batch_size`, and for a representation `teacher`, `gromov_wasserstein` and "
             "`language_model`). Also `compositional` and `multilingual_retrieval`, with `annotations` and "
             "`image_folder`."
-        }
+        },
     )
     suite: str | None = field(
         default=None,
         metadata={
             "help": "Folder of data sets in CLIP_benchmark's WebDataset layout, to measure in place of `evaluation`. "
-            "The means of DataComp and VTAB are reported beside the scores."
+            "The means of DataComp and VTAB are reported beside the scores. A data set that fails is named at the end."
         },
     )
     untrained: bool = field(
@@ -141,6 +142,28 @@ def tall_table(rows: dict[str, dict[str, float]], metrics: list[str]) -> str:
     return "\n".join(lines)
 
 
+def build_suite(args: EvaluateArguments) -> tuple[SequentialEvaluator, dict[str, str]]:
+    """Return the evaluator of a suite's data sets that can be read, and the errors of the others by name."""
+    args.evaluation, parts, failed = suite_blocks(args.suite), [], {}
+    for name, block in args.evaluation.items():
+        try:
+            parts += build_evaluator({name: block}, kd.load_image_text).evaluators
+        except ValueError as error:
+            failed[name] = str(error)
+    if not parts:
+        raise ValueError(failure(args, failed))
+    return SequentialEvaluator(parts), failed
+
+
+def failure(args: EvaluateArguments, failed: dict[str, str]) -> str:
+    """Return the error that names each data set of a suite that was not measured."""
+    errors = "; ".join(f"{name}: {' '.join(error.split())}" for name, error in failed.items())
+    return (
+        f"`suite={args.suite!r}` has {len(failed)} data sets that were not measured, and no mean counts them. Each "
+        f"must be whole. Repair them, or move them away. {errors}"
+    )
+
+
 def add_means(
     args: EvaluateArguments, evaluator: SequentialEvaluator, found: dict[str, float], **model: str
 ) -> tuple[dict[str, float], list[str]]:
@@ -148,10 +171,17 @@ def add_means(
     scores = {
         part.name: {metric: found[evaluator.named(part, {metric: 0.0}).popitem()[0]] for metric in part.metric_names}
         for part in evaluator.evaluators
+        if evaluator.named(part, {part.primary_metric: 0.0}).keys() <= found.keys()
     }
     means, parts = suite_means(scores)
     if process_state().is_main_process:
-        record = {"dataset": args.suite, "task": "zeroshot_suite", "config": asdict(args), "details": {"means": parts}}
+        # The split is that of the layout.
+        record = {
+            "dataset": f"{args.suite}/test",
+            "task": "zeroshot_suite",
+            "config": asdict(args),
+            "details": {"means": parts},
+        }
         save_results(args.output_dir, metrics=means, **record, **model)
     sizes = {name: (len(part["sets"]), part["of"]) for name, part in parts.items()}
     return found | means, [f"{name}: mean of {n} of {of} data sets" for name, (n, of) in sizes.items() if n < of]
@@ -187,14 +217,17 @@ def evaluate(args: EvaluateArguments, state: PartialState) -> dict[str, dict[str
     check_counts("`model_name_or_path`", {"n_models": len(names)}, {"n_models": 1})
     if state.is_main_process:
         check(args, names)
+    failed: dict[str, str] = {}
     if args.suite is not None:
-        args.evaluation = suite_blocks(args.suite)
-    evaluator = build_evaluator(args.evaluation, kd.load_image_text)
+        evaluator, failed = build_suite(args)
+    else:
+        evaluator = build_evaluator(args.evaluation, kd.load_image_text)
     rows: dict[str, dict[str, float]] = {}
     notes: list[str] = []
     for name in names:
         model = load(args, name, state.device)
         architecture, pretrained = split_name(name)
+        broken: dict[str, str] | None = None if args.suite is None else {}
         rows[name] = measure(
             evaluator,
             model,
@@ -204,16 +237,20 @@ def evaluate(args: EvaluateArguments, state: PartialState) -> dict[str, dict[str
             name=architecture,
             pretrained=pretrained,
             config=asdict(args) | {"model_name_or_path": name},
+            failed=broken,
         )
+        failed |= {f"{part} of {name}": error for part, error in (broken or {}).items()}
         if args.suite is not None:
             model_name = {"model": architecture, "pretrained": pretrained}
             rows[name], notes = add_means(args, evaluator, rows[name], **model_name)
     if state.is_main_process:
         print("\n".join(["", table(rows), *notes, ""]))
         print(f"Results with their config: {args.output_dir}/*.json")
-        if args.push_to_hub:
-            folder = folder_with_scores(names[0], args.output_dir)
-            print(f"On the Hub: {push_run(args, folder, 'Scores')}")
+    if failed:
+        raise ValueError(failure(args, failed))
+    if state.is_main_process and args.push_to_hub:
+        folder = folder_with_scores(names[0], args.output_dir)
+        print(f"On the Hub: {push_run(args, folder, 'Scores')}")
     return rows
 
 

@@ -110,6 +110,12 @@ def _build(name: str, options: Any, load: Callable[..., Dataset]) -> Evaluator:
                 f"`evaluation`, {name!r}: {option!r} is no argument of the task {task!r}. The arguments are "
                 f"{', '.join(_OPTIONS[task])}. {hint}"
             )
+    batch_size = options.get("batch_size", 1)
+    if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
+        raise ValueError(
+            f"`evaluation`, {name!r}: `batch_size: {batch_size!r}` is no number of images. It must be 1 or more. "
+            "Write `batch_size: 128`, or leave it out."
+        )
     if task == "compositional":
         return build_compositional(name, options, load)
     if task == "multilingual_retrieval":
@@ -122,8 +128,7 @@ def _build(name: str, options: Any, load: Callable[..., Dataset]) -> Evaluator:
     if task == "retrieval":
         dataset = _load(name, load, data, rest.pop("text_column", "text"))
         if rest.pop("caption_lines", False):
-            lines = [text.split("\n") for text in dataset["text"][:]]
-            dataset = dataset.remove_columns("text").add_column("text", lines)
+            dataset = _with_caption_lines(name, dataset)
         return RetrievalEvaluator(dataset, name=name, **rest)
     if task == "representation":
         return _representation(name, load, data, rest)
@@ -184,15 +189,28 @@ def _load(name: str, load: Callable[..., Dataset], data: dict, text_column: str)
 def _without_faults(name: str, dataset: Dataset) -> Dataset:
     """Keep the rows of tars that could be read, and name the others in the log."""
     errors = {row: error for row, error in enumerate(dataset[_ERROR]) if error is not None}
+    return _without_rows(name, dataset, errors).remove_columns(_ERROR)
+
+
+def _with_caption_lines(name: str, dataset: Dataset) -> Dataset:
+    """Return the rows with each line of their text as a caption; rows without any are broken."""
+    lines = [[line for line in (text or "").splitlines() if line.strip()] for text in dataset["text"][:]]
+    dataset = dataset.remove_columns("text").add_column("text", lines)
+    return _without_rows(name, dataset, {row: "it has no caption" for row, own in enumerate(lines) if not own})
+
+
+def _without_rows(name: str, dataset: Dataset, errors: dict[int, str]) -> Dataset:
+    """Leave out broken rows and name them in the log; too many are an error."""
+    keys = dataset["__key__"] if "__key__" in dataset.column_names else range(len(dataset))
     for row, error in errors.items():
-        logger.warning("Left out of the evaluation %r, broken row %s: %s", name, dataset["__key__"][row], error)
+        logger.warning("Left out of the evaluation %r, broken row %s: %s", name, keys[row], error)
     if len(errors) > MAX_BROKEN_SHARE * len(dataset):
         raise ValueError(
             f"`evaluation`, {name!r}: {len(errors)} of {len(dataset)} rows are broken, the first "
             f"{next(iter(errors.values()))}. At most {MAX_BROKEN_SHARE:.0%} may be. Repair the files, or leave the "
             "broken ones out of `data_files`."
         )
-    return dataset.select([row for row in range(len(dataset)) if row not in errors]).remove_columns(_ERROR)
+    return dataset.select([row for row in range(len(dataset)) if row not in errors]) if errors else dataset
 
 
 def _labels_from_text(texts: list[str], class_names: list[str] | None, label_column: str) -> list[int]:

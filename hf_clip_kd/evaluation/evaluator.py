@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -14,7 +15,7 @@ import torch
 from datasets import Dataset, Image
 
 from ..models.eval_mode import eval_mode
-from ..recipe_io.results import check_counts, data_name, save_results
+from ..recipe_io.results import check_counts, data_names, result_path, save_results, write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ class Evaluator(ABC):
         counts (`Mapping[str, int]`): Numbers of images, classes and texts that the last call scored, for that file.
             Before the first call, those of the data.
         least (`Mapping[str, int]`): The smallest counts that make a score.
+        samples (`Sequence[Mapping[str, Any]]`): Outcome of each case of the last call, for `samples/*.jsonl`.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Evaluator(ABC):
     details: Mapping[str, Any] = MappingProxyType({})
     counts: Mapping[str, int] = MappingProxyType({})
     least: Mapping[str, int] = MappingProxyType({})
+    samples: Sequence[Mapping[str, Any]] = ()
 
     @abstractmethod
     def evaluate(self, model, processor) -> dict[str, float]:
@@ -194,6 +197,7 @@ def measure(
     name: str,
     config: dict,
     pretrained: str = "",
+    failed: dict[str, str] | None = None,
 ) -> dict[str, float]:
     """
     Run every part of an evaluator and store each result in a file of its own.
@@ -201,26 +205,49 @@ def measure(
     Args:
         evaluator ([`SequentialEvaluator`]): From [`build_evaluator`] with `evaluation`.
         model, processor: Arguments of [`Evaluator`].
-        evaluation (`dict[str, dict]`): The recipe's block; it names the data of each part in its file.
+        evaluation (`dict[str, dict]`): The recipe's block; it names the data of each part in its file. A part with
+            `samples` leaves them as `folder/samples/*.jsonl`, a line each.
         folder (`str` or `Path`, *optional*): Folder of the files; `None` stores nothing (all but the main process).
         name (`str`): The model's folder, Hub id or architecture; `pretrained` is open_clip's tag.
         config (`dict`): Every argument that the numbers depend on.
+        failed (`dict[str, str]`, *optional*): Gets the name and the error of each part that fails, and the others go
+            on. Without it the first error ends the measurement.
 
     Returns:
         `dict[str, float]`: all metrics, under their names in the whole.
 
     Raises:
-        ValueError: See [`Evaluator`]. A part that fails leaves no file.
+        ValueError: See [`Evaluator`]. A part that fails leaves no file. Or two parts would write the same file.
     """
-    evaluator.check()
-    scores = {}
+    if failed is None:
+        evaluator.check()
+    names = data_names(evaluation)
+    files: dict[Path, str] = {}
     for part in evaluator.evaluators:
-        metrics = part(model, processor)
+        path = result_path("", dataset=names[part.name], model=name, pretrained=pretrained, task=part.task)
+        if path in files:
+            raise ValueError(
+                f"`evaluation`: {files[path]!r} and {part.name!r} would both write {path}. Each part needs a file of "
+                "its own. Rename their data, or measure them with another `output_dir` each."
+            )
+        files[path] = part.name
+    scores = {}
+    for path, part in zip(files, evaluator.evaluators, strict=True):
+        try:
+            metrics = part(model, processor)
+        except ValueError as error:
+            if failed is None:
+                raise
+            failed[part.name] = str(error)
+            continue
         scores |= evaluator.named(part, metrics)
         if folder is not None:
+            if part.samples:
+                lines = "".join(f"{json.dumps(line)}\n" for line in part.samples)
+                write_whole(Path(folder, "samples", f"{path.stem}.jsonl"), lines)
             save_results(
                 folder,
-                dataset=data_name(evaluation[part.name]),
+                dataset=names[part.name],
                 model=name,
                 pretrained=pretrained,
                 task=part.task,

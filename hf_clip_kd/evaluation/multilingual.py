@@ -88,6 +88,7 @@ class MultilingualRetrievalEvaluator(Evaluator):
             }
         self.details = {
             "language": ",".join(by_language),
+            "main_metric": self.primary_metric,
             "protocol": f"{self.protocol}: {PROTOCOLS[self.protocol]}",
             "by_language": by_language,
         }
@@ -124,10 +125,16 @@ def build_multilingual(name: str, options: dict[str, Any]) -> MultilingualRetrie
                 f"`image_folder`. Write e.g. {_EXAMPLE}."
             )
     languages = given.get("languages")
-    if languages is not None and (not isinstance(languages, list) or not languages):
+    codes = languages if isinstance(languages, list) and all(isinstance(code, str) for code in languages) else []
+    if languages is not None and (not codes or len(set(codes)) < len(codes)):
         raise ValueError(
-            f"{where}: `languages: {languages!r}` is no list of languages. It must hold codes of the file. Write "
-            "e.g. `languages: [en, de]`, or leave it out for all."
+            f"{where}: `languages: {languages!r}` is no list of languages. It must hold codes of the file, each once. "
+            "Write e.g. `languages: [en, de]`, or leave it out for all."
+        )
+    if not isinstance(given.get("protocol", ""), str):
+        raise ValueError(
+            f"{where}: `protocol: {given['protocol']!r}` is no name. It must be {' or '.join(PROTOCOLS)}. Write "
+            "`protocol: all_captions`, or leave it out."
         )
     try:
         images, captions = read_xm3600(**given)

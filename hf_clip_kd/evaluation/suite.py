@@ -134,7 +134,7 @@ def _kind(path: Path) -> str:
     if not path.is_file():
         return "classification"
     words = {"allowed": f"It must say {' or '.join(KINDS)}.", "fix": "Correct it, or delete it for classes."}
-    kind = read_text(path, **words).strip()
+    kind = read_text(path, **words).strip().lower()
     if kind not in KINDS:
         raise ForeignFileError(path, f"it says {shorten(kind, 40)!r}", **words)
     return kind

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..recipe_io.foreign import ForeignFileError, fields, read_json_lines
+from .compositional.cases import check_files
 
 PROTOCOLS = {
     "all_captions": "each caption is a query; a picture finds one of its captions",
@@ -64,10 +65,5 @@ def read_xm3600(
             if not texts:
                 raise ForeignFileError(path, f"{place} has no caption", **_WORDS)
             captions[language].append(texts[:1] if protocol == "clip_benchmark" else texts)
-    missing = [file for file in files if not Path(file).is_file()]
-    if missing:
-        raise ValueError(
-            f"`image_folder={str(image_folder)!r}` lacks {len(missing)} of {len(files)} pictures that {path} names, "
-            f"the first is {missing[0]}. It must be the folder with all of them. Complete it, or pass another."
-        )
+    check_files(files, path, image_folder)
     return files, captions

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ _WRITTEN = {
 # Files that a run leaves in its folder.
 METRICS_NAME = "metrics.jsonl"
 COST_NAME = "cost.json"
+# Ending of the number that papers quote of a benchmark, where a cell of a study has several benchmarks.
+MAIN = "/main"
 
 
 def save_results(
@@ -136,11 +139,22 @@ def result_path(folder: str | Path, *, dataset: str, model: str, task: str, pret
     return Path(folder) / ("_".join(re.sub(r"[^\w.@-]+", "-", part).strip("-.") for part in parts if part) + ".json")
 
 
-def data_name(block: dict[str, Any]) -> str:
-    """Return the name of the data in a block of `evaluation`: their place and their split."""
-    source = block.get("data_dir") or block.get("data_files") or block["dataset_name"]
-    # The folder names the data in CLIP_benchmark's layout.
-    return f"{str(source).removesuffix('/test/*.tar')}/{block.get('split', 'test')}"
+def data_names(evaluation: Mapping[str, dict[str, Any]]) -> dict[str, str]:
+    """
+    Return the name of the data of each block of `evaluation`, which its result has: their place and their split.
+
+    Blocks of one task may have equal data, such as two seeds of `shapes`. They have their own name behind the place.
+    """
+    places = {}
+    for name, block in evaluation.items():
+        source = block.get("data_dir") or block.get("data_files") or block["dataset_name"]
+        # The folder names the data in CLIP_benchmark's layout.
+        places[name] = block.get("task", name), str(source).removesuffix("/test/*.tar"), block.get("split", "test")
+    counts = Counter(places.values())
+    return {
+        name: f"{source}:{name}/{split}" if counts[task, source, split] > 1 else f"{source}/{split}"
+        for name, (task, source, split) in places.items()
+    }
 
 
 def write_whole(path: Path, data: str | bytes) -> None:

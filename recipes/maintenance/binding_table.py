@@ -1,25 +1,29 @@
 """Score the dual encoders of a study on pairs of captions with nearly the same words, and write the table.
 
 The pairs are those of the embedded world's split `compositional`. The folder holds the stages of the study, with their
-weights. Students of the study's first length and data are scored, all seeds that are trained, and their teachers.
+weights. Students of the study's first length and data are scored, all seeds that are trained, and their teachers. The
+score of each pair is stored with the config. Without a folder the table is made of that file.
 
-python recipes/maintenance/binding_table.py outputs/study/again            # print the table
-python recipes/maintenance/binding_table.py outputs/study/again --write    # put it into docs/evaluation.md
+python recipes/maintenance/binding_table.py outputs/study/again --write    # score, store, write the table
+python recipes/maintenance/binding_table.py                                # print the stored table
 """
 
 import argparse
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 import hf_clip_kd as kd
 from hf_clip_kd.evaluation import build_evaluator
 from hf_clip_kd.evaluation.compositional import CompositionalEvaluator
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
-from hf_clip_kd.recipe_io.results import write_whole
+from hf_clip_kd.recipe_io.results import read_written, write_whole
 from hf_clip_kd.study.cells.metrics import signed
 from hf_clip_kd.study.estimates.statistics import Estimate, contrast
 from hf_clip_kd.study.running.arguments import StudyArguments
@@ -27,7 +31,8 @@ from hf_clip_kd.study.running.plan import Plan
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "recipes" / "configs" / "study"
-PAGE = Path("docs/evaluation.md")
+PAGE, STORED = Path("docs/evaluation.md"), Path("model_cards/answer/again/binding.json")
+EVALUATION = {"compositional": {"dataset_name": "shapes", "split": "compositional"}}
 MARKED = re.compile(r"(<!-- binding: [^>]+ -->\n)(.*?)(<!-- end of binding -->)", re.DOTALL)
 CHANGES = ("swapped_colors", "swapped_places", "changed_attribute")
 SWAPPED = CHANGES[:2]  # Captions with the same words in another order.
@@ -75,8 +80,7 @@ def trained(root: Path) -> dict[Name, dict[int, Path]]:
 
 def pairs() -> CompositionalEvaluator:
     """Build the evaluator of the pairs."""
-    blocks = {"compositional": {"dataset_name": "shapes", "split": "compositional"}}
-    return build_evaluator(blocks, kd.load_image_text).evaluators[0]
+    return build_evaluator(EVALUATION, kd.load_image_text).evaluators[0]
 
 
 def judged(folder: Path, evaluator: CompositionalEvaluator) -> np.ndarray:
@@ -84,6 +88,28 @@ def judged(folder: Path, evaluator: CompositionalEvaluator) -> np.ndarray:
     model = kd.load_teacher(str(folder))
     evaluator(model, model.processor)
     return 100 * evaluator.judged["text_acc"]
+
+
+def stored(folder: Path) -> dict[str, Any]:
+    """Score all models of a study, and return what the table needs, with the config."""
+    models, evaluator = trained(folder), pairs()
+    found = []
+    folders = [(name, seed, place) for name, by_seed in models.items() for seed, place in by_seed.items()]
+    for (objective, teacher), seed, place in tqdm(folders, desc="models"):
+        right = [int(score > 0) for score in judged(place, evaluator)]
+        found.append({"objective": objective, "teacher": teacher, "seed": seed, "text_acc": right})
+    (study,) = RecipeParser(StudyArguments, folder / "recipe.yaml").parse([])
+    config = {"study": study.name, "evaluation": EVALUATION, "torch": torch.__version__}
+    return {"config": config, "changes": [case.category for case in evaluator.cases], "models": found}
+
+
+def table_of(record: Mapping[str, Any]) -> str:
+    """Return the table of the stored scores."""
+    scores: dict[Name, dict[int, np.ndarray]] = {}
+    for model in record["models"]:
+        name = model["objective"], model["teacher"]
+        scores.setdefault(name, {})[model["seed"]] = 100.0 * np.array(model["text_acc"])
+    return table(scores, np.array(record["changes"]))
 
 
 def table(scores: Mapping[Name, Mapping[int, np.ndarray]], changes: np.ndarray) -> str:
@@ -122,17 +148,13 @@ def interval(estimate: Estimate, sign: bool = False) -> str:
 def main(argv: list[str] | None = None) -> str:
     """Print the table of a study, write it where asked, and return it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="Output folder of a study whose stages are there.")
-    parser.add_argument("--write", action="store_true", help=f"Put the table into {PAGE}.")
+    parser.add_argument("folder", type=Path, nargs="?", help=f"Output folder of a study. Default: scores in {STORED}.")
+    parser.add_argument("--write", action="store_true", help=f"Write {STORED}, and the table into {PAGE}.")
     given = parser.parse_args(argv)
-    models = trained(given.folder)
-    evaluator = pairs()
-    folders = [(name, seed, folder) for name, by_seed in models.items() for seed, folder in by_seed.items()]
-    scores: dict[Name, dict[int, np.ndarray]] = {}
-    for name, seed, folder in tqdm(folders, desc="models"):
-        scores.setdefault(name, {})[seed] = judged(folder, evaluator)
-    text = table(scores, np.array([case.category for case in evaluator.cases]))
+    record = read_written(ROOT / STORED) if given.folder is None else stored(given.folder)
+    text = table_of(record)
     if given.write:
+        write_whole(ROOT / STORED, json.dumps(record, separators=(",", ":")) + "\n")
         page = (ROOT / PAGE).read_text(encoding="utf-8")
         write_whole(ROOT / PAGE, MARKED.sub(lambda found: f"{found[1]}{text}\n{found[3]}", page))
         print(f"{PAGE} written")

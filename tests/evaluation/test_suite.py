@@ -1,5 +1,6 @@
 """Suites in CLIP_benchmark's layout: blocks, exact scores out of tars, and the means of DataComp and VTAB."""
 
+import hashlib
 import io
 import tarfile
 
@@ -11,14 +12,14 @@ from PIL import Image
 from hf_clip_kd.data import load_image_text
 from hf_clip_kd.evaluation import build_evaluator
 from hf_clip_kd.evaluation.suite import BY_RECALL, DATACOMP, UNJUDGED, VTAB, suite_blocks, suite_means
-from hf_clip_kd.recipe_io.results import data_name
+from hf_clip_kd.recipe_io.results import data_names
 
 
 def write_set(folder, samples, ending, *, kind=None, names=(), templates=("{c}",)):
     """Write numbered pictures with labels or captions as CLIP_benchmark's `webdataset_builder` does, in two tars."""
     (folder / "test").mkdir(parents=True)
     if kind:
-        (folder / "dataset_type.txt").write_text(f"{kind}\n")
+        (folder / "dataset_type.txt").write_text(f"{kind.title()}\r\n")
     if names:
         (folder / "classnames.txt").write_text("\n".join(names) + "\n")
         (folder / "zeroshot_classification_templates.txt").write_text("\n".join(templates) + "\n")
@@ -42,7 +43,7 @@ def test_scores_by_hand(tmp_path):
     write_set(tmp_path / "wds_voc2007_multilabel", ["x"], "txt", kind="multilabel", names=["a"])
     blocks = suite_blocks(tmp_path)
     assert list(blocks) == ["flickr30k", "vtab-clevr_count_all"]
-    assert data_name(blocks["flickr30k"]) == f"{tmp_path}/wds_flickr30k_test/test"
+    assert data_names(blocks)["flickr30k"] == f"{tmp_path}/wds_flickr30k_test/test"
     evaluator = build_evaluator(blocks, load_image_text)
     x, y, z = np.eye(3)
     texts = {"1": x, "2": y, "0": z, "red": x, "rot": z, "blue": y, "blau": x}
@@ -57,6 +58,28 @@ def test_scores_by_hand(tmp_path):
         {"class": "2", "recall": 0.5, "n_images": 2},
         {"class": "0", "recall": 1.0, "n_images": 1},
     ]
+
+
+def test_captions_are_lines_of_any_end(tmp_path, caplog):
+    """CLIP_benchmark splits them alike. An image without a caption is left out, and more than 5 % are refused."""
+    samples = [f"text {i}\r\nsecond {i}\n" for i in range(40)]
+    write_set(tmp_path / "flickr30k", [*samples, "\n"], "txt", kind="retrieval")
+    evaluator = build_evaluator(suite_blocks(tmp_path), load_image_text).evaluators[0]
+    assert evaluator.counts == {"n_images": 40, "n_texts": 80}
+    assert evaluator.texts[:3] == ["text 0", "second 0", "text 1"]
+    assert "it has no caption" in caplog.text
+    write_set(tmp_path / "two/coco", ["a", "", "b"], "txt", kind="retrieval")
+    with pytest.raises(ValueError, match="'coco': 1 of 3 rows are broken, the first it has no caption. At most 5%"):
+        build_evaluator(suite_blocks(tmp_path / "two"), load_image_text)
+
+
+def test_an_image_without_a_text_file_is_broken(tmp_path):
+    write_set(tmp_path / "coco", ["a", "b"], "txt", kind="retrieval")
+    write_set(tmp_path / "coco/lost", ["c"], "other")
+    (tmp_path / "coco/lost/test/0.tar").rename(tmp_path / "coco/test/2.tar")
+    blocks = {"coco": suite_blocks(tmp_path)["coco"]}
+    with pytest.raises(ValueError, match="'coco'.*1 of 3 rows are broken"):
+        build_evaluator(blocks, load_image_text)
 
 
 def test_left_out_sets_are_named(tmp_path, caplog):
@@ -108,4 +131,7 @@ def test_means_by_hand():
 def test_lists_have_as_many_sets_as_their_papers():
     assert (len(VTAB), len(set(VTAB))) == (19, 19)
     assert (len(DATACOMP), len(set(DATACOMP))) == (38, 38)
+    # Made of the collection `vtab` of CLIP_benchmark and the task list of DataComp: a misspelled name finds no folder.
+    sums = [hashlib.sha256(" ".join(sorted(names)).encode()).hexdigest()[:16] for names in (VTAB, DATACOMP)]
+    assert sums == ["aa6924f09286c201", "d135459a55ada08e"]
     assert set(BY_RECALL) | set(UNJUDGED) <= set(DATACOMP)

@@ -5,12 +5,14 @@ import json
 from hf_clip_kd.recipe_io.results import result_path
 
 
-def write_run(folder, scores, *, images=None, bits=None, dataset="shapes", model="m", evaluation=None, questions=None):
+def write_run(
+    folder, scores, *, images=None, bits=None, dataset="shapes", model="m", evaluation=None, questions=None, **about
+):
     """
     Write a run's folder with one result and its samples.
 
     `images` and `bits` are lists, with an entry for each question. `questions` has more fields of each sample.
-    `evaluation` are the options of the benchmark in the result.
+    `evaluation` are the options of the benchmark in the result, and `about` are further entries of it.
     """
     results = folder / "results"
     (results / "samples").mkdir(parents=True, exist_ok=True)
@@ -18,7 +20,8 @@ def write_run(folder, scores, *, images=None, bits=None, dataset="shapes", model
     record = {"dataset": dataset, "model": model, "task": "vqa_llava", "metrics": {"accuracy": 0.5}, "config": {}}
     if evaluation is not None:
         record["config"]["evaluation"] = evaluation
-    path = result_path(results, dataset=dataset, model=model, task="vqa_llava")
+    record |= about
+    path = result_path(results, dataset=dataset, model=model, task=record["task"])
     path.write_text(json.dumps(record))
     lines = [
         {

@@ -10,6 +10,7 @@ from hf_clip_kd.recipe_io import results
 from hf_clip_kd.recipe_io.foreign import ForeignFileError
 from hf_clip_kd.recipe_io.results import (
     check_answers,
+    data_names,
     load_results,
     read_written,
     read_written_lines,
@@ -78,3 +79,20 @@ def test_what_this_package_wrote_is_read_or_named(tmp_path, read, text, told):
         read(path)
     path.write_text('{"a": 1}\n')
     assert read(path) in ({"a": 1}, [{"a": 1}])
+
+
+def test_names_of_data_tell_blocks_apart_where_they_must():
+    """Names of blocks that differ stay as they were, for results of earlier runs are found by them."""
+    shapes = {"dataset_name": "shapes", "split": "zero_shot"}
+    evaluation = {
+        "zero_shot": shapes,
+        "unseen": {"task": "zero_shot", "dataset_name": "imagefolder", "data_dir": "a/unseen"},
+        "pets": {"task": "zero_shot", "dataset_name": "webdataset", "data_files": "wds/pets/test/*.tar"},
+        "classification": {"task": "representation", **shapes},
+    }
+    names = {"zero_shot": "shapes/zero_shot", "unseen": "a/unseen/test", "pets": "wds/pets/test"}
+    names["classification"] = "shapes/zero_shot"
+    assert data_names(evaluation) == names
+    again = {"again": {"task": "zero_shot", "seed": 1, **shapes}}
+    both = {"zero_shot": "shapes:zero_shot/zero_shot", "again": "shapes:again/zero_shot"}
+    assert data_names(evaluation | again) == names | both

@@ -10,6 +10,7 @@ from answered_runs import write_run
 import hf_clip_kd as kd
 from hf_clip_kd.data.shapes import load_shapes
 from hf_clip_kd.evaluation.vqa import READERS
+from hf_clip_kd.study.browse.questions import questions_of, read_runs
 from recipes import browse
 
 SHAPES = {"split": "test", "max_samples": 12}
@@ -59,6 +60,33 @@ def test_a_page_of_some_questions_without_their_pictures(recipe, tmp_path):
     data = data_of(recipe.main([str(run), "--max_questions", "4"]))
     assert len(data["questions"]) == 4 and data["asked"] == 9 and data["pictures"] == []
     assert Path("outputs/browse.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("prompt", "references", "choices", "text"),
+    [
+        ("Is it open?\nAnswer with the letter.", ["B"], ["yes", "no"], "Is it open? no"),
+        (
+            "Note: You only need to respond with A, B.\n\nWhich is near?\n(A) a",
+            ["A"],
+            ["a cat"],
+            "Which is near? a cat",
+        ),
+        ("What is it?", ["B"], [], "What is it? B"),
+        ("a dog\nno dog", ["a dog"], [], "a dog"),
+        ("", [], [], ""),
+    ],
+)
+def test_the_text_of_a_map_names_what_is_seen(tmp_path, prompt, references, choices, text):
+    asked = [{"prompt": prompt, "references": references, "choices": choices}]
+    (question,) = questions_of(read_runs([write_run(tmp_path, [1], questions=asked)]))
+    assert browse.map_text(question) == text
+
+
+def test_maps_without_a_picture_are_refused(recipe, tmp_path):
+    run = write_run(tmp_path / "run", [1], images=["lost.jpg"], dataset="gqa")
+    with pytest.raises(ValueError, match="`--heat_maps student` has nothing to draw on.*leave out `--heat_maps`"):
+        recipe.main([str(run), "--heat_maps", "student"])
 
 
 @pytest.mark.parametrize(

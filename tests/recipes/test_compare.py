@@ -96,3 +96,38 @@ def test_models_that_were_asked_different_things(tmp_path):
         recipe.main([str(first), str(second)])
     with pytest.raises(ValueError, match="It needs two models"):
         recipe.main([str(first), "--leave_out_blind", str(second)])
+
+
+def test_the_number_of_papers_is_compared(tmp_path, capsys):
+    """MMVP asks two questions with one answer each. The second model is right in whole pairs."""
+    letters = ["A" if i % 2 else "B" for i in range(40)]
+    answers = {"first": ["A"] * 40, "second": letters[:20] + ["A"] * 20}
+    about = {"benchmark": "mmvp", "protocol": "llava", "main_metric": "pair_accuracy"}
+    folders = []
+    for name, given in answers.items():
+        asked = [
+            {
+                "prompt": f"{i}",
+                "answer": own,
+                "references": [right],
+                "choices": ["open", "shut"],
+                "unit": f"pair {i // 2}",
+            }
+            for i, (own, right) in enumerate(zip(given, letters, strict=True))
+        ]
+        scores = [own == right for own, right in zip(given, letters, strict=True)]
+        folders.append(str(write_run(tmp_path / name, scores, dataset="mmvp", questions=asked, **about)))
+    accuracy, quoted = recipe.main(folders)
+    assert (accuracy.first, accuracy.second) == (50, 75)
+    assert (quoted.what, quoted.first, quoted.second) == ("pair_accuracy", 0, 50)
+    text = capsys.readouterr().out
+    assert "mmvp: 40 questions in 20 pairs" in text and "so many pairs show" in text
+
+
+def test_a_blind_run_of_another_benchmark_is_refused(tmp_path):
+    first, second = (str(write_run(tmp_path / name, [1, 0])) for name in "ab")
+    blind = write_run(tmp_path / "blind", [1, 0], dataset="gqa")
+    with pytest.raises(
+        ValueError, match="`--leave_out_blind .*blind` has no answer to a question of 'shapes'.*Pass such"
+    ):
+        recipe.main([first, second, "--leave_out_blind", str(blind)])

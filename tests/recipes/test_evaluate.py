@@ -1,6 +1,8 @@
 """recipes/evaluate.py: folders and open_clip checkpoints, the embedded world and one's own images, and bad input."""
 
+import io
 import json
+import tarfile
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ from PIL import Image
 from tar_files import write_tars
 
 from hf_clip_kd.evaluation import load_results
+from hf_clip_kd.study.cells.samples import read_samples
 from recipes import evaluate as recipe
 
 
@@ -98,6 +101,9 @@ def test_recipe_scores_own_images(evaluate_main, student_folder, tmp_path, label
     assert scores["acc1"] == pytest.approx(scores["mean_per_class_recall"])
 
 
+PAIRS = {"task": "compositional", "dataset_name": "shapes", "split": "compositional"}
+
+
 def with_options(task, **options):
     return {task: SHAPES[task] | options}
 
@@ -114,6 +120,9 @@ def with_options(task, **options):
         (with_options("zero_shot", templates=["a photo"]), "has no place for the class name"),
         (with_options("zero_shot", class_names=["cat"]), "name no class"),
         (with_options("retrieval", dataset_name="no_such.csv"), "'retrieval' .*no_such.csv"),
+        (with_options("retrieval", batch_size=0), "'retrieval': `batch_size: 0` is no number of images. It must be 1"),
+        (with_options("zero_shot", batch_size="8"), "`batch_size: '8'` is no number of images.*batch_size: 128"),
+        ({"pairs": PAIRS | {"batch_size": True}}, "'pairs': `batch_size: True` is no number of images"),
     ],
 )
 def test_recipe_bad_evaluation(evaluate_main, student_folder, evaluation, message):
@@ -152,10 +161,16 @@ def test_no_model_is_no_evaluation(evaluate_main, tmp_path):
     assert not (tmp_path / "results").exists()
 
 
-def test_two_data_sets_of_one_task(evaluate_main, student_folder):
+def test_two_data_sets_of_one_task(evaluate_main, student_folder, tmp_path):
     evaluation = {"retrieval": SHAPES["retrieval"], "again": SHAPES["retrieval"] | {"task": "retrieval", "seed": 1}}
     scores = evaluate_main(student_folder, evaluation)[student_folder]
     assert {"retrieval/image_retrieval_recall@1", "again/image_retrieval_recall@1"} <= set(scores)
+    # Each has a file of its own, though task, data and split are equal.
+    found = {record["dataset"]: record["metrics"] for record in load_results(tmp_path / "results")}
+    assert set(found) == {"shapes:retrieval/retrieval", "shapes:again/retrieval"}
+    for name in evaluation:
+        own = {metric: scores[f"{name}/{metric}"] for metric in found[f"shapes:{name}/retrieval"]}
+        assert found[f"shapes:{name}/retrieval"] == own
 
 
 def test_the_pairs_of_shapes_are_scored(evaluate_main, student_folder, tmp_path):
@@ -168,6 +183,22 @@ def test_the_pairs_of_shapes_are_scored(evaluate_main, student_folder, tmp_path)
     assert (record["n_cases"], record["n_images"], record["metrics"]) == (24, 48, scores)
     assert record["protocol"].endswith("a tie is wrong") and set(record["confidence_intervals"]) == set(scores)
     assert record["by_category"]["swapped_places"]["n_cases"] == 8
+    # Any two models' outcomes can be compared, case by case.
+    (samples,) = read_samples(tmp_path / "results").values()
+    scored = [answered.score for answered in samples.values()]
+    assert len(scored) == 24 and sum(scored) / 24 == pytest.approx(scores["acc"])
+    assert {answered.category for answered in samples.values()} == {kind[1:] for kind in kinds[1:]}
+
+
+def test_two_parts_of_one_file_are_refused(evaluate_main, student_folder, tmp_path):
+    """The names of their data differ in a character that no file name has."""
+    evaluation = {}
+    for name in ("a b", "a-b"):
+        write_tars(tmp_path / name, sizes=(2,), ending="txt", value=lambda i: f"text {i}")
+        evaluation[name] = {"task": "retrieval", "dataset_name": "webdataset", "text_column": "txt"}
+        evaluation[name]["data_files"] = f"{tmp_path}/{name}/*.tar"
+    with pytest.raises(ValueError, match="'a b' and 'a-b' would both write .*json.*Rename their data"):
+        evaluate_main(student_folder, evaluation)
 
 
 def test_a_suite_is_one_command(evaluate_main, student_folder, tmp_path, capsys):
@@ -183,13 +214,57 @@ def test_a_suite_is_one_command(evaluate_main, student_folder, tmp_path, capsys)
     assert scores["datacomp_average"] == pytest.approx(sum(scores[f"{name}/{sets[name]}"] for name in sets) / 2)
     records = {record["task"]: record for record in load_results(tmp_path / "results")}
     assert {record["dataset"] for record in load_results(tmp_path / "results")} == {
-        str(tmp_path / "wds"),
+        f"{tmp_path}/wds/test",
         *(f"{tmp_path}/wds/{name}/test" for name in ("wds_vtab-pets_test", "wds_cars")),
     }
     assert records["zeroshot_suite"]["means"]["vtab_average"] == {"sets": ["vtab-pets"], "of": 19}
     assert [row["n_images"] for row in records["zeroshot_classification"]["per_class_recall"]] == [4, 3]
     out = capsys.readouterr().out
     assert "datacomp_average: mean of 2 of 38 data sets" in out and "average_acc1: mean" not in out
+
+
+def test_a_config_may_have_a_suite_alone(student_folder, tmp_path):
+    write_tars(tmp_path / "wds/cars/test", sizes=(4, 3), ending="cls", value=lambda i: i % 2)
+    (tmp_path / "wds/cars/classnames.txt").write_text("cat\ndog\n")
+    (tmp_path / "wds/cars/zeroshot_classification_templates.txt").write_text("a photo of a {c}.\n")
+    config = {
+        "model_name_or_path": student_folder,
+        "suite": str(tmp_path / "wds"),
+        "output_dir": str(tmp_path / "out"),
+    }
+    (tmp_path / "suite.yaml").write_text(json.dumps(config))
+    (scores,) = recipe.main(["--config", str(tmp_path / "suite.yaml")]).values()
+    assert scores["average_acc1"] == scores["acc1"]
+
+
+def test_a_broken_data_set_does_not_stop_the_others(evaluate_main, student_folder, tmp_path, capsys):
+    """One cannot be read, and the pictures of another are broken. Both are named at the end, and a third is scored."""
+    for name in ("a_whole", "b_unnamed", "c_broken"):
+        write_tars(tmp_path / "wds" / name / "test", sizes=(4, 3), ending="cls", value=lambda i: i % 2)
+        (tmp_path / "wds" / name / "classnames.txt").write_text("cat\ndog\n")
+        (tmp_path / "wds" / name / "zeroshot_classification_templates.txt").write_text("a photo of a {c}.\n")
+    (tmp_path / "wds/b_unnamed/classnames.txt").unlink()
+    spoil(tmp_path / "wds/c_broken/test")
+    with pytest.raises(
+        ValueError, match=r"has 2 data sets that were not measured.*b_unnamed: .*; c_broken of .*broken"
+    ):
+        evaluate_main(student_folder, SHAPES, "--suite", str(tmp_path / "wds"))
+    records = {record["dataset"]: record for record in load_results(tmp_path / "results")}
+    assert set(records) == {f"{tmp_path}/wds/a_whole/test", f"{tmp_path}/wds/test"}
+    assert records[f"{tmp_path}/wds/test"]["means"]["average_acc1"] == {"sets": ["a_whole"], "of": 1}
+    assert "average_acc1" in capsys.readouterr().out
+
+
+def spoil(folder):
+    """Write the tars anew with pictures that are none."""
+    for path in folder.glob("*.tar"):
+        with tarfile.open(path) as archive:
+            members = [(member, archive.extractfile(member).read()) for member in archive.getmembers()]
+        with tarfile.open(path, "w") as archive:
+            for member, data in members:
+                data = data if member.name.endswith("cls") else b"no picture"
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
 
 
 def test_a_suite_without_data_is_named(evaluate_main, student_folder, tmp_path):

@@ -9,6 +9,7 @@ from datasets import Dataset
 
 from .benchmarks import COMPOSITIONAL
 from .benchmarks.shapes import read_shapes
+from .cases import first_of_each
 from .evaluator import CompositionalEvaluator
 
 _SHAPES = ("split", "seed", "image_size")
@@ -28,8 +29,8 @@ def build_compositional(name: str, options: dict[str, Any], load: Callable[..., 
         name (`str`): Name of the block.
         options (`dict[str, Any]`):
             `dataset_name`, a key of `COMPOSITIONAL`. For `shapes` the arguments of [`load_shapes`], for others
-            `annotations` and `image_folder`. `max_samples` is the number of cases from the first, or of images of
-            `shapes`.
+            `annotations` and `image_folder`. `max_samples` is the number of cases, taken in turns from the categories,
+            or of images of `shapes`.
         load (`Callable`): [`load_image_text`] or its like, for `shapes`.
 
     Raises:
@@ -50,7 +51,7 @@ def build_compositional(name: str, options: dict[str, Any], load: Callable[..., 
     benchmark = COMPOSITIONAL[key]
     if key != "shapes":
         try:
-            cases = benchmark.load(given)[:most]
+            cases = first_of_each(benchmark.load(given), most)
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
         return CompositionalEvaluator(cases, benchmark, batch_size=batch_size, name=name)

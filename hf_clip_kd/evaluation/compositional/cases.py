@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,11 +78,26 @@ def check_images(cases: list[Case], path: Path, image_folder: str | Path, **word
     """
     if not cases:
         raise ForeignFileError(path, "it holds no case", **words)
-    files = list(dict.fromkeys(image for case in cases for image in case.images))
+    check_files([image for case in cases for image in case.images], path, image_folder)
+    return cases
+
+
+def check_files(images: Iterable[str], path: Path, image_folder: str | Path) -> None:
+    """Raise a `ValueError` if a picture that the file `path` names is not in the folder."""
+    files = list(dict.fromkeys(images))
     missing = [file for file in files if not Path(file).is_file()]
     if missing:
         raise ValueError(
             f"`image_folder={str(image_folder)!r}` lacks {len(missing)} of {len(files)} pictures that {path} names, "
             f"the first is {missing[0]}. It must be the folder with all of them. Complete it, or pass another."
         )
-    return cases
+
+
+def first_of_each(cases: list[Case], most: int | None) -> list[Case]:
+    """Return at most so many cases in their order: the first of each category, then the second, and so on."""
+    turns: Counter[str] = Counter()
+    places = []
+    for position, case in enumerate(cases):
+        places.append((turns[case.category], position))
+        turns[case.category] += 1
+    return [cases[position] for position in sorted(position for _, position in sorted(places)[:most])]

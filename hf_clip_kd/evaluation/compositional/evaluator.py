@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,8 @@ class CompositionalEvaluator(Evaluator):
     nearest to its own picture. In `acc` both hold. These three are Winoground's text, image and group score.
     A tie is wrong. `macro_acc` is the mean of `text_acc` over categories.
 
-    The result file has 95 % bootstrap intervals, which draw pictures with all of their cases.
+    The result file has 95 % bootstrap intervals, which draw pictures with all of their cases. `samples/*.jsonl` has
+    the score of each case. It is that of `acc` if a case has two pictures, and of `text_acc` else.
 
     Args:
         cases (sequence of [`Case`]): Cases of one benchmark, all with as many pictures.
@@ -35,6 +37,7 @@ class CompositionalEvaluator(Evaluator):
     Attributes:
         judged (`dict[str, np.ndarray]`):
             Score of each case of the last call, 0 or 1, `(cases,)`, for each of `text_acc`, `image_acc` and `acc`.
+        samples (`list[dict]`): The same as lines of a `samples/*.jsonl`.
 
     Raises:
         ValueError: A caption cannot be read. A call raises it if there is no case, or more than 5 % of the pictures
@@ -90,7 +93,8 @@ class CompositionalEvaluator(Evaluator):
         row = {position: i for i, position in enumerate(kept.tolist())}
         text = {caption: i for i, caption in enumerate(self.texts)}
         # A case goes with its broken picture.
-        cases = [case for case in self.cases if all(self._picture[key] in row for key in case.keys())]
+        numbers = [i for i, case in enumerate(self.cases) if all(self._picture[key] in row for key in case.keys())]
+        cases = [self.cases[i] for i in numbers]
         self.counts = self._counts(cases)
         self.check()
         judged = []
@@ -101,6 +105,8 @@ class CompositionalEvaluator(Evaluator):
         hits = self.judged = {"text_acc": right}
         if self.benchmark.two_images:
             hits |= {"image_acc": found, "acc": right * found}
+        scored = hits.get("acc", right)
+        self.samples = [_sample(i, case, score) for i, case, score in zip(numbers, cases, scored, strict=True)]
         categories = [case.category for case in cases]
         summary = means(hits, categories, self.macro or None, self.benchmark.by_category)
         units = image_units([str(case.keys()[0][0]) for case in cases])
@@ -122,3 +128,16 @@ class CompositionalEvaluator(Evaluator):
             },
         }
         return {metric: scores[metric] for metric in names}
+
+
+def _sample(number: int, case: Case, score: float) -> dict[str, Any]:
+    """Return the line of a case. Pictures in memory have no name."""
+    image = case.images[0]
+    return {
+        "question_id": number,
+        "image": image if isinstance(image, str) else None,
+        "prompt": "\n".join(case.captions),
+        "references": case.captions[: len(case.images)],
+        "category": case.category,
+        "score": float(score),
+    }

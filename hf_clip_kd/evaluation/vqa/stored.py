@@ -64,6 +64,7 @@ def read_stored(path: Path | None, key: str | None, entry: LoadedBenchmark) -> S
 def write_samples(path: Path, entry: LoadedBenchmark, answers: list[str], result: dict) -> str:
     """Write one line per question beside the result at `path`, and return a checksum of the file."""
     nothing = [None] * len(answers)
+    columns = (entry.samples, answers, result.get("scores", nothing), result.get("bits", nothing), _units(entry))
     lines = [
         json.dumps(
             {
@@ -72,18 +73,27 @@ def write_samples(path: Path, entry: LoadedBenchmark, answers: list[str], result
                 "prompt": sample.prompt,
                 "answer": answer,
                 "references": sample.answers,
+                "choices": sample.choices,
                 "score": score,
                 "bits": bits,
                 "category": sample.category,
+                "unit": unit,
             }
         )
-        for sample, answer, score, bits in zip(
-            entry.samples, answers, result.get("scores", nothing), result.get("bits", nothing), strict=True
-        )
+        for sample, answer, score, bits, unit in zip(*columns, strict=True)
     ]
     text = "".join(f"{line}\n" for line in lines)
     write_whole(_samples_path(path), text)
     return _checksum(text)
+
+
+def _units(entry: LoadedBenchmark) -> list[str | None]:
+    """Return the pair or group that the bootstrap draws each question with; `None` where it draws images."""
+    metric = entry.metric
+    if metric is None or metric.unit == "image":
+        return [None] * len(entry.samples)
+    pictures = [sample.picture for sample in entry.samples]
+    return [f"{metric.unit} {number}" for number in metric.units(metric.references(entry.samples), pictures)]
 
 
 def _samples_path(path: Path) -> Path:

@@ -16,6 +16,7 @@ TASKS = {
     "zeroshot_classification": ("zero-shot-image-classification", "Zero-shot classification"),
     "zeroshot_retrieval": ("image-text-retrieval", "Zero-shot retrieval"),
     "image_caption_selection": ("image-text-retrieval", "Choice of captions"),
+    "zeroshot_suite": ("zero-shot-image-classification", "Means over a suite"),
 }
 VQA = ("visual-question-answering", "Visual question answering")
 # MME counts points; all other metrics are fractions.
@@ -130,7 +131,7 @@ def eval_results(scores: list[dict[str, Any]], vlm: bool) -> list[EvalResult]:
         if not vlm and record["task"] not in TASKS:
             continue
         name, _, split = record["dataset"].rpartition("/") if record["task"] in TASKS else (record["dataset"], "", "")
-        main = record.get("main_metric")
+        main = None if record["task"] == "zeroshot_retrieval" else record.get("main_metric")
         for metric, value in record["metrics"].items():
             if main not in (None, metric):
                 continue

@@ -12,6 +12,8 @@ from typing import Any
 from PIL import Image
 
 from ...hub.cards.markdown import Markdown, environment, plain, public
+from ...hub.cards.scores import is_points
+from ..estimates.two_models import Summarize
 from .comparisons import compare_runs
 from .pictures import small_pictures
 from .questions import Question, Run
@@ -36,6 +38,7 @@ def page(
     *,
     texts: Mapping[int, str] | None = None,
     maps: Mapping[str, Mapping[int, ShownMap]] | None = None,
+    summarize: Summarize | None = None,
     largest: int = LARGEST,
 ) -> str:
     """
@@ -47,6 +50,7 @@ def page(
         load (`Callable`): Function from the name of an image to the RGB picture, or to `None` if there is none.
         texts (`Mapping[int, str]`, *optional*): Position of a question -> text of its heat maps.
         maps (`Mapping[str, Mapping[int, ShownMap]]`, *optional*): Name of a dual encoder -> position -> heat map.
+        summarize (`Callable`, *optional*): See [`compare_models`].
         largest (`int`, *optional*, defaults to 20,000,000): Bytes of the page at most.
 
     Returns:
@@ -56,6 +60,7 @@ def page(
         ValueError: The page cannot be made small enough.
     """
     data = _without_pictures(runs, questions, texts or {}, maps or {})
+    data["pairs"] = [comparison.cells() for comparison in compare_runs(runs, summarize)]
     names = list(dict.fromkeys(question.first.image for question in questions if question.first.image is not None))
     # A picture has an entry with its sides besides.
     room = largest - len(_rendered(runs, data).encode()) - 40 * len(names)
@@ -76,7 +81,6 @@ def _without_pictures(
     return {
         "models": [run.name for run in runs],
         "scores": [row for run in runs for row in _scores(run)],
-        "pairs": [comparison.cells() for comparison in compare_runs(runs)],
         "encoders": [public(name) for name in maps],
         "asked": sum(len({key for run in runs for key in run.answers.get(name, {})}) for name in _benchmarks(runs)),
         "per_token": [name for name in _benchmarks(runs) if _per_token(runs, name)],
@@ -100,7 +104,7 @@ def _per_token(runs: Sequence[Run], benchmark: str) -> bool:
 
 
 def _scores(run: Run) -> list[dict[str, Any]]:
-    """Return a row for each benchmark of a run: number of its questions, mean score and mean bits."""
+    """Return a row for each benchmark of a run: number of its questions, mean score, main metric and mean bits."""
     rows = []
     for benchmark, answers in run.answers.items():
         scores = [answered.score for answered in answers.values() if answered.score is not None]
@@ -111,10 +115,18 @@ def _scores(run: Run) -> list[dict[str, Any]]:
                 "benchmark": benchmark,
                 "questions": len(answers),
                 "accuracy": f"{100 * sum(scores) / len(scores):.2f}" if scores else "–",
+                "papers quote": _main_metric(run.records[benchmark]),
                 "answer bits": f"{sum(bits) / len(bits):.3f}" if bits else "–",
             }
         )
     return rows
+
+
+def _main_metric(record: dict[str, Any]) -> str:
+    """Return the number that papers quote with its name, in per cent or points."""
+    name = record.get("main_metric")
+    value = record["metrics"].get(name)
+    return "–" if value is None else f"{name}: {(1 if is_points(name) else 100) * value:.2f}"
 
 
 def _question(question: Question) -> dict[str, Any]:

@@ -53,15 +53,17 @@ def read_runs(folders: Sequence[str | Path]) -> list[Run]:
         ForeignFileError: A file is no such file.
     """
     found: dict[tuple[Path, str], list[SamplesFile]] = {}
+    seen: set[Path] = set()
     for folder in map(Path, folders):
         files = samples_files(folder)
         if not files:
             raise no_answers(folder)
-        place = folder.absolute()
-        if any(place == other for other, _ in found):
+        place, paths = folder.absolute(), {samples.path.resolve() for samples in files}
+        if paths & seen:
             raise ValueError(
                 f"{str(folder)!r} is named twice. Each model can be shown a single time. Name each folder once."
             )
+        seen |= paths
         for samples in files:
             found.setdefault((place, str(samples.record.get("model"))), []).append(samples)
     return [_run(name, files) for name, files in zip(_names(list(found)), found.values(), strict=True)]
@@ -79,10 +81,20 @@ def questions_of(runs: Sequence[Run]) -> list[Question]:
 
 
 def drawn(questions: list[Question], most: int) -> list[Question]:
-    """Return at most so many questions, in their order. They are a random sample that is the same each time."""
+    """
+    Return at most so many questions, in their order. They are a random sample that is the same each time.
+
+    A pair or group is drawn as one.
+    """
     if len(questions) <= most:
         return questions
-    return [questions[position] for position in sorted(random.Random(0).sample(range(len(questions)), most))]
+    units: dict[tuple[str, Any], list[int]] = {}
+    for position, question in enumerate(questions):
+        units.setdefault((question.benchmark, question.first.unit or position), []).append(position)
+    chosen: list[int] = []
+    for unit in random.Random(0).sample([*units.values()], len(units)):
+        chosen += unit if len(chosen) + len(unit) <= most else []
+    return [questions[position] for position in sorted(chosen)]
 
 
 def _run(name: str, files: list[SamplesFile]) -> Run:
@@ -95,8 +107,8 @@ def _run(name: str, files: list[SamplesFile]) -> Run:
 
 
 def _benchmark(record: dict[str, Any]) -> str:
-    protocol = record["task"].removeprefix("vqa_")
-    return f"{record['dataset']}, {protocol}" if protocol not in ("llava", record["task"]) else record["dataset"]
+    task, _, protocol = record["task"].partition("_")
+    return f"{record['dataset']}, {protocol}" if task == "vqa" and protocol != "llava" else record["dataset"]
 
 
 def _names(models: list[tuple[Path, str]]) -> list[str]:

@@ -11,9 +11,11 @@ from typing import Any
 
 from ...recipe_io.foreign import fields, read_json
 from ...recipe_io.format_version import check_version
+from ...recipe_io.results import MAIN
 from .graded import graded, type_counts
+from .headline import headline_metrics, headline_of, with_headline
 from .merge import merged
-from .metrics import METERS, ZERO_SHOT, Metric, question_types
+from .metrics import METERS, ZERO_SHOT, Metric, main_scores, question_types
 from .questions import without_blind
 from .towers import own_record, with_towers
 
@@ -64,6 +66,13 @@ class Study:
     def meter(self) -> Metric:
         """Number that the findings call VQA; the study's YAML names it."""
         return METERS[self.record["config"].get("meter") or "accuracy"]
+
+    @property
+    def columns(self) -> tuple[Metric, ...]:
+        """Numbers of the tables, the main metric of each of several benchmarks of captions among them."""
+        names = dict.fromkeys(name for cell in self.cells for name in main_scores(cell.get("student") or {}))
+        mains = (Metric(name, ("student",), f"{name}{MAIN}") for name in names)
+        return (*headline_metrics(self.record), *mains)
 
     @property
     def reading(self) -> str | None:
@@ -188,8 +197,9 @@ def read_study(folder: str | Path, *, leave_out_blind: bool = False) -> Study:
             Leave out the questions that the blind model answers right. `study.json` may demand it, too.
 
     Raises:
-        ValueError: There is no `study.json`, or a later version of the package wrote it. No cell is done, `ungraded`
-            names an unknown type, or no question can be left out, see [`without_blind`].
+        ValueError: There is no `study.json`, or a later version of the package wrote it. No cell is done, or
+            `headline` names an unknown score. `ungraded` names an unknown type, or no question can be left out, see
+            [`without_blind`].
     """
     folder = Path(folder)
     if not (folder / "study.json").is_file():
@@ -207,7 +217,9 @@ def read_study(folder: str | Path, *, leave_out_blind: bool = False) -> Study:
     cells = {path: read_json(path, **words) for path in paths if path.is_file()}
     for path, cell in cells.items():
         fields(cell, {"status": str, "axes": dict}, path, where="the cell", **words)
-    cells = list(cells.values())
+    headline = headline_of(record)
+    cells = [with_headline(cell, headline) for cell in cells.values()]
+    record = record | {"teachers": {name: with_headline(teacher, headline) for name, teacher in teachers.items()}}
     done = [cell for cell in cells if cell["status"] == "done"]
     if not done:
         raise ValueError(

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from statistics import mean
 from typing import Any
 
 import numpy as np
+
+from .metrics import main_scores
 
 # Metrics that are means over questions. The probe is a mean over types.
 BY_QUESTION = ("accuracy", "answer_bits")
@@ -33,6 +36,8 @@ def graded(record: dict[str, Any], ungraded: Mapping[str, str], counts: Mapping[
         return record
     found = dict(record)
     found["vqa"] = _mean_of_types(record.get("vqa") or {}, BY_QUESTION, "{kind}/{name}", ungraded, counts)
+    if kept := [value for kind, value in main_scores(found["vqa"]).items() if kind not in ungraded]:
+        found["vqa"]["accuracy"] = mean(kept) / 100
     if record.get("curve"):
         found["curve"] = _curve(record["curve"], ungraded, counts)
     if "vqa" in (record.get("representation") or {}):

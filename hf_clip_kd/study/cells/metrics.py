@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from statistics import mean
 from typing import Any
 
-BY_TYPE = ("/accuracy", "/anls")  # Endings of the share of a type of question.
+from ...recipe_io.results import MAIN
+
+BY_TYPE = (MAIN, "/accuracy", "/anls")  # Endings of the share of a benchmark among several, and of a type of question.
 STANDARD_ERROR = "question_probe_stderr"  # It says how sure a probe is, not what a tower is worth.
 
 
@@ -41,14 +43,22 @@ class Metric:
         return -difference if self.lower_is_better else difference
 
     def of(self, cell: dict[str, Any]) -> float | None:
-        """Return the number, in per cent if it is a share, or `None` if it was not measured."""
+        """
+        Return the number, in per cent if it is a share, or `None` if it was not measured.
+
+        A data set with a main metric of its own (`winoground/main`) is no part of a mean of several.
+        """
         block: Any = cell
         for name in self.block:
             block = (block or {}).get(name)
         block = block or {}
-        parts = [self.key] if self.key in block else [key for key in block if key.endswith(f"/{self.key}")]
+        parts = [self.key] if self.key in block else [key for key in block if self._is_part(key, block)]
         found = [block[key] for key in parts if block[key] is not None and math.isfinite(block[key])]
         return (100 if self.percent else 1) * mean(found) if found else None
+
+    def _is_part(self, key: str, block: dict[str, Any]) -> bool:
+        name, found, rest = key.rpartition(f"/{self.key}")
+        return bool(found) and not rest and f"{name}{MAIN}" not in block
 
     def show(self, value: float) -> str:
         """Return the number as text."""
@@ -67,7 +77,9 @@ TEXT_RETRIEVAL = Metric("text R@1", ("student",), "text_retrieval_recall@1")
 TEXT_SCORE = Metric("compositional text score", ("student",), "text_acc")
 IMAGE_SCORE = Metric("compositional image score", ("student",), "image_acc")
 GROUP_SCORE = Metric("compositional group score", ("student",), "acc")
-COMPOSITIONAL = (TEXT_SCORE, IMAGE_SCORE, GROUP_SCORE)
+# Mean of the text score over categories.
+MACRO_SCORE = Metric("compositional mean over categories", ("student",), "macro_acc")
+COMPOSITIONAL = (TEXT_SCORE, IMAGE_SCORE, GROUP_SCORE, MACRO_SCORE)
 VQA = Metric("VQA accuracy", ("vqa",), "accuracy")
 # Mean bits of the accepted answer: 0 for a model that is sure of it.
 BITS = Metric("VQA answer bits", ("vqa",), "answer_bits", percent=False, lower_is_better=True)
@@ -107,23 +119,39 @@ METERS = {"accuracy": VQA, "answer_bits": BITS, "curve_area": AREA, "question_pr
 
 
 def question_types(cell: dict[str, Any]) -> dict[str, float]:
-    """Return the accuracy (or ANLS) of each type of question in per cent, or of each of several benchmarks."""
-    found = {
-        key.rpartition("/")[0]: 100 * value for key, value in (cell.get("vqa") or {}).items() if key.endswith(BY_TYPE)
-    }
+    """Return the accuracy (or ANLS) of each type of question in per cent, or the main metric of each benchmark."""
+    vqa = cell.get("vqa") or {}
+    if mains := main_scores(vqa):
+        return mains
+    # Several benchmarks in a cell of an old version have no main metrics.
+    found = {key.rpartition("/")[0]: 100 * value for key, value in vqa.items() if key.endswith(BY_TYPE)}
     fewest = min((name.count("/") for name in found), default=0)
     return {name: value for name, value in found.items() if name.count("/") == fewest}
 
 
+def main_scores(block: dict[str, Any]) -> dict[str, float]:
+    """Return the number that papers quote of each of several benchmarks, in per cent."""
+    return {key.removesuffix(MAIN): 100 * value for key, value in block.items() if key.endswith(MAIN)}
+
+
 def changed_captions(cell: dict[str, Any]) -> dict[str, float]:
-    """Return the compositional text score of each category in per cent, such as `swapped_colors`."""
+    """
+    Return the compositional text score of each category in per cent, such as `swapped_colors`.
+
+    Several benchmarks have their main metric instead, and a benchmark without categories has its score as `all`.
+    """
+    student = cell.get("student") or {}
+    if mains := main_scores(student):
+        return mains
     mark = f"{TEXT_SCORE.key}/"
-    return {
+    found = {
         f"{before}{category}": 100 * value
-        for key, value in (cell.get("student") or {}).items()
+        for key, value in student.items()
         for before, found, category in [key.partition(mark)]
         if found
     }
+    whole = next((score for metric in (MACRO_SCORE, TEXT_SCORE) if (score := metric.of(cell)) is not None), None)
+    return found or ({} if whole is None else {"all": whole})
 
 
 def probes(cell: dict[str, Any]) -> dict[str, float]:
@@ -135,5 +163,5 @@ def probes(cell: dict[str, Any]) -> dict[str, float]:
     return {
         name.replace("_", " "): value
         for name, value in found.items()
-        if value is not None and math.isfinite(value) and not name.startswith(STANDARD_ERROR)
+        if value is not None and math.isfinite(value) and not name.startswith(STANDARD_ERROR) and MAIN not in name
     }

@@ -25,6 +25,8 @@ _KINDS = {
     "answer": str | None,
     "references": list[str] | None,
     "category": str | None,
+    "choices": list[str] | None,
+    "unit": str | None,
 }
 
 
@@ -38,6 +40,10 @@ class Answered:
     answer: str = field(default="", metadata={"help": "The model's answer."})
     references: tuple[str, ...] = field(default=(), metadata={"help": "Accepted answers."})
     category: str = field(default="", metadata={"help": "Type of the question."})
+    choices: tuple[str, ...] = field(default=(), metadata={"help": "Texts of the options A, B and so on."})
+    unit: str | None = field(
+        default=None, metadata={"help": "Pair or group that is drawn as one, such as `pair 3`; `None` for the image."}
+    )
 
 
 @dataclass(frozen=True)
@@ -75,10 +81,44 @@ def read_answers(path: str | Path) -> dict[Key, Answered]:
     """
     found = {}
     for number, row in read_json_lines(path, **_WORDS):
-        name, prompt, score, bits, image, answer, references, category = fields(
+        name, prompt, score, bits, image, answer, references, category, choices, unit = fields(
             row, _KINDS, path, where=f"line {number}", **_WORDS
         )
-        found[name, prompt] = Answered(score, bits, image, answer or "", tuple(references or ()), category or "")
+        texts = answer or "", tuple(references or ()), category or "", tuple(choices or ())
+        found[name, prompt] = Answered(score, bits, image, *texts, unit)
+    return found
+
+
+def single_model(path: str | Path) -> dict[str, SamplesFile]:
+    """
+    Return the files of answers of a single model, by the name of their benchmark.
+
+    Args:
+        path (`str` or `Path`):
+            The folder of a run whose results have samples, or a `samples/*.jsonl`, whose benchmark is `""`. A file
+            without its result has an empty record.
+
+    Raises:
+        ValueError: There are no samples, or a folder holds a benchmark twice, of several models or protocols.
+        ForeignFileError: A result is no such file.
+    """
+    path = Path(path)
+    if path.is_file():
+        beside = samples_files(path.absolute().parents[1])
+        return {"": next((found for found in beside if found.path == path.absolute()), SamplesFile(path, {}))}
+    found: dict[str, SamplesFile] = {}
+    for samples in samples_files(path):
+        benchmark = samples.record["dataset"]
+        if benchmark in found:
+            what = "model" if found[benchmark].record.get("model") != samples.record.get("model") else "task"
+            both = [str(file.record.get(what)) for file in (found[benchmark], samples)]
+            raise ValueError(
+                f"{str(path)!r} holds {benchmark!r} of several {what}s, {both[0]!r} and {both[1]!r}. A single model "
+                f"and protocol can be compared with another. Pass a file: `{samples.path}`."
+            )
+        found[benchmark] = samples
+    if not found:
+        raise no_answers(path)
     return found
 
 
@@ -87,30 +127,16 @@ def read_samples(path: str | Path) -> dict[str, dict[Key, Answered]]:
     Read the scores of single questions that an evaluation wrote.
 
     Args:
-        path (`str` or `Path`): A `samples/*.jsonl`, or the folder of a run whose results have them.
+        path (`str` or `Path`): See [`single_model`].
 
     Returns:
         `dict`: benchmark -> (question id, prompt) -> [`Answered`]. A file alone has the benchmark `""`.
 
     Raises:
-        ValueError: There are no samples, a question has no score, or a folder holds several models.
+        ValueError: See [`single_model`]. Or a question has no score.
         ForeignFileError: A file is no such file.
     """
-    path = Path(path)
-    if path.is_file():
-        return {"": _scored(path)}
-    found = {}
-    for samples in samples_files(path):
-        benchmark = samples.record["dataset"]
-        if benchmark in found:
-            raise ValueError(
-                f"{str(path)!r} holds {benchmark!r} of several models. Two models are compared, so each must be "
-                f"named. Pass a file of each: `{samples.path}`."
-            )
-        found[benchmark] = _scored(samples.path)
-    if not found:
-        raise no_answers(path)
-    return found
+    return {benchmark: scored_answers(samples.path) for benchmark, samples in single_model(path).items()}
 
 
 def no_answers(path: str | Path) -> ValueError:
@@ -121,7 +147,8 @@ def no_answers(path: str | Path) -> ValueError:
     )
 
 
-def _scored(path: Path) -> dict[Key, Answered]:
+def scored_answers(path: Path) -> dict[Key, Answered]:
+    """Read a `samples/*.jsonl` as [`read_answers`] does. A question without a score is an error."""
     answers = read_answers(path)
     for (name, _), answered in answers.items():
         if answered.score is None:

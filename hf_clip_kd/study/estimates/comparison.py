@@ -9,7 +9,7 @@ from statistics import mean, stdev
 import numpy as np
 
 from ..cells.cells import Study, Sweep, scores
-from ..cells.metrics import CKA, METRICS, Metric
+from ..cells.metrics import CKA, Metric
 from .outcomes import estimate
 from .power import LEVEL, detectable
 from .statistics import Estimate, holm
@@ -68,7 +68,7 @@ class Comparison:
 
 
 @functools.cache
-def compare(study: Study, axis: str, metrics: tuple[Metric, ...] = METRICS) -> Comparison | None:
+def compare(study: Study, axis: str, metrics: tuple[Metric, ...] | None = None) -> Comparison | None:
     """
     Compare the conditions of an axis' main sweep; return `None` if the axis does not vary.
 
@@ -82,7 +82,7 @@ def compare(study: Study, axis: str, metrics: tuple[Metric, ...] = METRICS) -> C
         return None
     sweep, reference, conditions = found
     rows: dict[str, dict[Metric, Score]] = {name: {} for name in conditions}
-    for metric in metrics:
+    for metric in study.columns if metrics is None else metrics:
         found = {name: list(scores(cells, metric).values()) for name, cells in conditions.items()}
         found = {name: values for name, values in found.items() if values}
         # CKA of a student without a teacher is its CKA with some other teacher.

@@ -12,9 +12,10 @@ from typing import Any
 
 from markdown_it import MarkdownIt
 
-from ...hub.cards.markdown import Markdown, environment, plain
+from ...hub.cards.markdown import Markdown, code, environment, plain
 from ...recipe_io.results import write_whole
 from ..cells.cells import AXES, Study, read_study, student
+from ..cells.headline import headline_of
 from ..cells.metrics import BITS, VQA
 from ..estimates.curves import curve_table
 from ..estimates.meter import whole_ladder
@@ -108,6 +109,7 @@ def _markdown(study: Study, figures: list[dict[str, Any]]) -> str:
             axes=list(_axes(study.cells)),
             findings=findings(study),
             left_out=Markdown(study.left_out or ""),
+            headline=Markdown(" ".join(map(code, [*headline_of(study.record)][:1]))),
             drawn=drawn_units(study, VQA) or "",
             figures=figures,
             tables=sweep_tables(study),

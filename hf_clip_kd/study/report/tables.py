@@ -7,7 +7,7 @@ from typing import Any
 
 from ...hub.cards.markdown import Markdown, code, table
 from ..cells.cells import Study
-from ..cells.metrics import METRICS, Metric, signed
+from ..cells.metrics import Metric, signed
 from ..estimates.comparison import Comparison, compare
 from .figures.probes import shown
 
@@ -22,8 +22,9 @@ TITLES = {
 }
 
 
-def sweep_tables(study: Study, metrics: tuple[Metric, ...] = METRICS) -> list[dict[str, Any]]:
+def sweep_tables(study: Study, metrics: tuple[Metric, ...] | None = None) -> list[dict[str, Any]]:
     """Return title, table, reference and common settings of each axis that varies."""
+    metrics = study.columns if metrics is None else metrics
     found = []
     for axis, title in TITLES.items():
         if (comparison := compare(study, axis, metrics)) is not None:
@@ -52,7 +53,7 @@ def benchmark_tables(study: Study) -> list[dict[str, Any]]:
     return found
 
 
-def score_table(comparison: Comparison, metrics: tuple[Metric, ...] = METRICS) -> Markdown:
+def score_table(comparison: Comparison, metrics: tuple[Metric, ...]) -> Markdown:
     """Return a table of mean ± standard deviation of each condition, with the marks of [`Score`]."""
     metrics = [metric for metric in metrics if any(metric in row for row in comparison.rows.values())]
     rows = [

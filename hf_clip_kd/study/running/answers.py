@@ -7,7 +7,7 @@ from statistics import mean
 from typing import Any
 
 from ...recipe_io.foreign import read_json
-from ...recipe_io.results import load_results, read_written, read_written_lines, result_path
+from ...recipe_io.results import MAIN, load_results, read_written, read_written_lines, result_path
 from .readings import VALIDATION
 from .stages import Stage
 
@@ -22,7 +22,8 @@ def answers_block(stage: Stage, root: Path, *, chooses: bool) -> dict[str, Any]:
     """
     Return the VQA metrics, the single questions, and the learning curve of a stage.
 
-    The metrics of several benchmarks have the benchmark's name in front.
+    The metrics of several benchmarks have the benchmark's name in front. `accuracy` is the number that papers quote,
+    as a share. It is the mean of these of several benchmarks, and each of them stands there as `NAME/main`.
 
     Args:
         root (`Path`): Folder of the study.
@@ -44,9 +45,11 @@ def answers_block(stage: Stage, root: Path, *, chooses: bool) -> dict[str, Any]:
         for name, record in zip(names, records, strict=True)
         for metric, value in record["metrics"].items()
     }
-    shares = [score for score in map(_share, records) if score is not None]
+    shares = {record["dataset"]: share for record in records if (share := _share(record)) is not None}
     if shares:
-        metrics.setdefault("accuracy", mean(shares))
+        metrics["accuracy"] = mean(shares.values())
+    if several:
+        metrics |= {f"{name}{MAIN}": share for name, share in shares.items()}
     bits = [record["metrics"]["answer_bits"] for record in records if "answer_bits" in record["metrics"]]
     if bits:
         metrics.setdefault("answer_bits", mean(bits))

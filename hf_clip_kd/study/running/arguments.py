@@ -98,6 +98,13 @@ class StudyArguments:
             "The report reads `classification` and `vqa`. Their `language_model` may be that of the study."
         },
     )
+    headline: dict = field(
+        default_factory=dict,
+        metadata={
+            "help": "Title to a score of `evaluate`, such as `unseen names: unseen/acc1`. The report's tables have "
+            "these in place of the means over all data sets. The first is what it calls zero-shot accuracy."
+        },
+    )
     reference_teacher: str | None = field(
         default=None, metadata={"help": "Teacher for that comparison of students without one."}
     )

@@ -17,8 +17,9 @@ from ...recipe_io.foreign import read_json
 from ...recipe_io.format_version import check_version, stamped
 from ...recipe_io.results import (
     COST_NAME,
+    MAIN,
     METRICS_NAME,
-    data_name,
+    data_names,
     load_results,
     read_written,
     read_written_lines,
@@ -151,6 +152,7 @@ def blocks(plan: Plan, measured: Measured, root: Path) -> dict[str, Any]:
     there if the study has such sets.
     """
     results = _results(measured.evaluate, root)
+    tasks = Counter(record["task"] for _, record in results)
     representation, maps, probes, scores = {}, {}, {}, {}
     counts = Counter(
         metric for _, record in results for metric in record["metrics"] if record["task"] != REPRESENTATION
@@ -166,6 +168,9 @@ def blocks(plan: Plan, measured: Measured, root: Path) -> dict[str, Any]:
                 metric if counts[metric] == 1 else f"{name}/{metric}": value
                 for metric, value in record["metrics"].items()
             }
+            # Chance differs between several benchmarks, so each has a number of its own.
+            if "main_metric" in record and tasks[record["task"]] > 1:
+                scores[f"{name}{MAIN}"] = record["metrics"][record["main_metric"]]
     reading, stage = answered(measured, root)
     tables = measured.tables.get(reading)
     return {
@@ -241,10 +246,10 @@ def _results(stage: Stage | None, root: Path) -> list[tuple[str, dict[str, Any]]
     if stage is None or stage.record(root) is None:
         return []
     written = {(record["task"], record["dataset"]): record for record in load_results(root / stage.output)}
-    found = []
-    for name, block in stage.arguments["evaluation"].items():
-        task = block.get("task", name)
-        record = written.get((TASKS.get(task, task), data_name(block)))
+    found, evaluation = [], stage.arguments["evaluation"]
+    for name, data in data_names(evaluation).items():
+        task = evaluation[name].get("task", name)
+        record = written.get((TASKS.get(task, task), data))
         if record is not None:
             found.append((name, record))
     return found

@@ -227,6 +227,11 @@ class Plan:
 
     def _evaluate(self, model: Model, needs: tuple[Stage, ...], teacher: str | None) -> Stage:
         arguments, seconds = self._yamls.recipe("evaluate", self.study.evaluate, "evaluate")
+        if arguments.get("suite") is not None:
+            raise ValueError(
+                f"`evaluate` has `suite: {arguments['suite']}`, and a study measures the blocks of `evaluation`. Each "
+                "data set must be a block there. Write `NAME: {task: zero_shot, dataset_name: webdataset, ...}`."
+            )
         blocks, read_by = self._representation()
         needs = (*needs, *read_by)
         if teacher is not None and blocks:

@@ -3,6 +3,7 @@
 import pytest
 
 from hf_clip_kd.evaluation import build_evaluator
+from hf_clip_kd.evaluation.compositional.cases import Case, first_of_each
 
 FILES = {"task": "compositional", "dataset_name": "winoground", "annotations": "a.jsonl", "image_folder": "images"}
 
@@ -27,3 +28,10 @@ FILES = {"task": "compositional", "dataset_name": "winoground", "annotations": "
 def test_a_wrong_block_is_named(block, message):
     with pytest.raises(ValueError, match=f"'compositional'.*{message}"):
         build_evaluator({"compositional": block}, load=None)
+
+
+def test_fewer_cases_are_of_all_categories():
+    """A file has one category after another. Three cases of each two are those that come first."""
+    cases = [Case((str(i),), ("a", "b"), category) for i, category in enumerate("xxxxyyz")]
+    assert [case.images[0] for case in first_of_each(cases, 5)] == ["0", "1", "4", "5", "6"]
+    assert first_of_each(cases, None) == cases and first_of_each(cases, 99) == cases

@@ -20,6 +20,12 @@ def test_a_case_goes_with_its_broken_picture(tmp_path, caplog):
     metrics = evaluator(*model_of({"near": NEAR, "far": FAR}, 40))
     assert metrics["text_acc"] == pytest.approx(20 / 39) and evaluator.counts["n_cases"] == 39
     assert evaluator.judged["text_acc"].tolist() == [i % 2 for i in range(1, 40)]
+    assert [line["question_id"] for line in evaluator.samples] == list(range(1, 40))
+    assert [line["score"] for line in evaluator.samples] == [i % 2 for i in range(1, 40)]
+    assert evaluator.samples[0] == {
+        "question_id": 1, "image": str(tmp_path / "1.png"), "prompt": "near\nfar", "references": ("near",),
+        "category": "add_att", "score": 1.0,
+    }  # fmt: skip
     assert "broken image" in caplog.text and "0.png" in caplog.text
     for i in (1, 2):
         (tmp_path / f"{i}.png").write_bytes(b"")

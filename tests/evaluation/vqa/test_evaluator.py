@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,7 +37,8 @@ def test_files_of_a_scored_benchmark(gqa, asked, tmp_path):
     rows = [json.loads(line) for line in (out / "samples" / f"{result.stem}.jsonl").read_text().splitlines()]
     assert rows[1] == {
         "question_id": "b", "image": str(Path(gqa["image_folder"]) / "2.jpg"), "prompt": "What is it?" + S1,
-        "answer": "Mug", "references": ["cup"], "score": 0, "bits": 3, "category": "query",
+        "answer": "Mug", "references": ["cup"], "choices": [], "score": 0, "bits": 3, "category": "query",
+        "unit": None,
     }  # fmt: skip
     submission = json.loads((out / "submissions" / result.name).read_text())
     assert submission == [{"questionId": "a", "prediction": "yes"}, {"questionId": "b", "prediction": "mug"}]
@@ -184,6 +186,21 @@ def test_questions_about_one_image_are_drawn_together(put, images, asked):
     # Two images: both right, both wrong, or a half.
     result = evaluate.results["gqa"]
     assert result["bootstrap"]["unit"] == "image" and result["confidence_intervals"]["accuracy"] == [0, 1]
+
+
+def test_lines_name_the_pair_that_is_drawn_as_one(put, images, asked, tmp_path):
+    heading = "lndex,Question,Options,Correct Answer\n"
+    rows = "".join(f"{i},Is it open?,(a) Open (b) Closed,({'ab'[i % 2]})\n" for i in (1, 2))
+    rows += "".join(f"{i},Is it red?,(a) Red (b) Blue,({'ab'[i % 2]})\n" for i in (3, 4))
+    for name in ("3.jpg", "4.jpg"):
+        shutil.copy(Path(images, "1.jpg"), Path(images, name))
+    block = {"questions": str(put("Questions.csv", heading + rows)), "image_folder": images}
+    evaluate = build_vqa_evaluator({"mmvp": block})
+    evaluate({}, None, folder=tmp_path / "out")
+    (path,) = (tmp_path / "out/samples").iterdir()
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["unit"] for line in lines] == ["pair 0", "pair 0", "pair 1", "pair 1"]
+    assert lines[0]["choices"] == ["Open", "Closed"]
 
 
 def test_an_interrupted_run_goes_on(gqa, asked, tmp_path, monkeypatch):

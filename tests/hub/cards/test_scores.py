@@ -2,7 +2,8 @@
 
 import pytest
 
-from hf_clip_kd.hub.cards.scores import eval_results, own_scores, score_tables
+from hf_clip_kd.hub.cards.scores import eval_results, own_scores, score_tables, scores_in
+from hf_clip_kd.recipe_io.results import save_results
 
 RECORD = {
     "task": "vqa_llava",
@@ -61,3 +62,26 @@ def test_a_choice_of_captions_is_no_vqa():
     assert found.title == "Choice of captions on `winoground/test`" and "10.0 (5.0 to 15.0)" in found.rows
     (result,) = eval_results([record], vlm=False)
     assert (result.metric_name, result.metric_type, result.dataset_split) == ("acc", "accuracy", "test")
+
+
+def test_means_of_a_suite_are_scores(tmp_path):
+    """They stand in the table and in the metadata, under the name of the suite's folder."""
+    save_results(
+        tmp_path,
+        dataset="/data/wds/test",
+        model="m",
+        task="zeroshot_suite",
+        metrics={"average_acc1": 0.5, "datacomp_average/vtab": 0.25},
+        config={},
+        details={"means": {}},
+    )
+    scores = [own_scores(record) for record in scores_in(tmp_path)]
+    (table,) = score_tables(scores, {})
+    assert table.title == "Means over a suite on `wds/test`" and "25.0" in table.rows
+    (first, second) = eval_results(scores, vlm=False)
+    assert (first.task_type, first.dataset_name, first.dataset_split) == (
+        "zero-shot-image-classification",
+        "wds",
+        "test",
+    )
+    assert (first.metric_type, first.metric_value, second.metric_name) == ("accuracy", 0.5, "datacomp_average/vtab")

@@ -1,5 +1,6 @@
 """recipes/maintenance/binding_table.py: trained students of a study are found, and their pairs are counted right."""
 
+import json
 import re
 
 import numpy as np
@@ -9,6 +10,7 @@ from tiny_study import write_study
 import hf_clip_kd as kd
 from hf_clip_kd.evaluation import build_evaluator
 from hf_clip_kd.recipe_io.parser import RecipeParser
+from hf_clip_kd.recipe_io.results import read_written
 from hf_clip_kd.study.running.arguments import StudyArguments
 from hf_clip_kd.study.running.plan import Plan
 from recipes.maintenance import binding_table as recipe
@@ -96,10 +98,20 @@ def test_the_table_of_trained_models_goes_between_its_markers(tmp_path, monkeypa
     text = recipe.main([str(root), "--write"])
     assert page.read_text() == f"a\n<!-- binding: a note -->\n{text}\n<!-- end of binding -->\nb\n"
     assert text in capsys.readouterr().out
+    # The stored scores give the table again, without the models.
+    record = json.loads((tmp_path / recipe.STORED).read_text())
+    assert record["config"]["study"] == "tiny" and len(record["changes"]) == 24
+    assert {len(model["text_acc"]) for model in record["models"]} == {24}
+    assert recipe.main([]) == text
     rows = [row.strip("| ").split(" | ") for row in text.splitlines()[2:]]
     assert [row[0] for row in rows] == ["`alone`", "`clip_kd`", "`clip_kd`", "teacher", "teacher"]
     # All are the same random model.
     assert len({tuple(row[3:6]) for row in rows}) == 1 and rows[1][6] == "+0.0 [+0.0, +0.0]"
+
+
+def test_the_table_of_the_page_is_that_of_the_stored_scores():
+    page = (recipe.ROOT / recipe.PAGE).read_text()
+    assert recipe.MARKED.search(page)[2] == f"{recipe.table_of(read_written(recipe.ROOT / recipe.STORED))}\n"
 
 
 def test_bad_folders_are_named(tmp_path):

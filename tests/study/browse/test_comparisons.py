@@ -30,7 +30,7 @@ def test_each_pair_is_compared_and_holm_adjusts_for_their_number(tmp_path):
     assert by_pair["bc"].p_value == 1
     cells = by_pair["ad"].cells()
     assert (cells["A"], cells["B"], cells["B − A"]) == ("a: 50.00", "d: 100.00", "+50.00")
-    assert (cells["A better"], cells["B better"], cells["questions"], cells["images"]) == (0, 10, 20, "–")
+    assert (cells["A better"], cells["B better"], cells["questions"], cells["drawn"]) == (0, 10, 20, "–")
     assert cells["clear"] == "yes" and by_pair["ab"].cells()["B − A"] == "+0.00"
 
 

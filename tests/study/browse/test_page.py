@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from answered_runs import write_run
-from browser import FRAMES, looks, needs_browser
+from browser import CONTRASTS, FRAMES, OVERLAPS, Browser, looks, needs_browser
 from PIL import Image
 
 from hf_clip_kd.study.browse.page import LARGEST, ShownMap, page
@@ -117,8 +117,20 @@ def test_numbers_are_those_of_all_questions(tmp_path):
         ("distilled", 12, "66.67"),
     ]
     accuracy, bits = data["pairs"]
-    assert (accuracy["A better"], accuracy["B better"], accuracy["images"]) == (0, 2, 6)
+    assert (accuracy["A better"], accuracy["B better"], accuracy["drawn"]) == (0, 2, "6 images")
     assert bits["number"] == "answer bits" and bits["B − A"] == "+1.000"
+
+
+def test_the_number_of_papers_stands_beside_the_mean_score(tmp_path):
+    about = {"main_metric": "pair_accuracy", "metrics": {"accuracy": 0.5, "pair_accuracy": 0.25}}
+    points = {"main_metric": "perception", "metrics": {"perception": 1234.5}}
+    write_run(tmp_path, [1, 0], dataset="mmvp", **about)
+    write_run(tmp_path, [1, 0], dataset="mme", **points)
+    runs = read_runs([write_run(tmp_path, [1, 0])])
+    rows = {
+        row["benchmark"]: row["papers quote"] for row in Page(page(runs, questions_of(runs), drawing)).data["scores"]
+    }
+    assert rows == {"mmvp": "pair_accuracy: 25.00", "mme": "perception: 1234.50", "shapes": "–"}
 
 
 def test_nothing_of_the_data_is_html(made):
@@ -173,16 +185,20 @@ def test_pictures_shrink_until_the_page_is_small_enough(tmp_path):
         page(runs, questions_of(runs), photograph, largest=10_000)
 
 
-@pytest.mark.slow
-def test_three_thousand_questions_take_twenty_megabytes(tmp_path):
-    """Each question has a picture of its own, and two heat maps of the finest grid."""
-    runs = made_up_runs(tmp_path, 3000, per_image=1)
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """A page of 3,000 questions, each with a picture of its own, and two heat maps of the finest grid."""
+    runs = made_up_runs(tmp_path_factory.mktemp("large"), 3000, per_image=1)
     questions = questions_of(runs)
     values = base64.b64encode(bytes(256)).decode()
     maps = {name: {i: ShownMap(values, -1, 1) for i in range(3000)} for name in ("teacher", "student")}
-    text = page(runs, questions, photograph, texts=dict.fromkeys(range(3000), "a text of a map" * 5), maps=maps)
-    assert len(text.encode()) <= LARGEST == 20_000_000
-    assert len(Page(text).data["questions"]) == 3000 and len(Page(text).data["pictures"]) == 3000
+    return page(runs, questions, photograph, texts=dict.fromkeys(range(3000), "a text of a map" * 5), maps=maps)
+
+
+@pytest.mark.slow
+def test_three_thousand_questions_take_twenty_megabytes(large):
+    assert len(large.encode()) <= LARGEST == 20_000_000
+    assert len(Page(large).data["questions"]) == 3000 and len(Page(large).data["pictures"]) == 3000
 
 
 # ---- Browser ----
@@ -264,3 +280,90 @@ def test_the_page_on_a_phone_and_on_a_desk_in_light_and_dark(made, tmp_path):
             "1 of 12", "1 of 2",  # order and outcome
         ]  # fmt: skip
         assert frame["selected"] == 1 and frame["listed"] == 2
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with Browser() as opened:
+        yield opened
+
+
+POSITION = 'document.getElementById("position").textContent'
+# The element with the focus, and how its outline differs from the page.
+FOCUS = """(() => {
+  const one = document.activeElement, style = getComputedStyle(one);
+  return [one.id || one.textContent.slice(0, 7), style.outlineStyle !== "none" && parseFloat(style.outlineWidth)];
+})()"""
+
+
+@pytest.mark.slow
+@needs_browser
+@pytest.mark.parametrize(("width", "dark"), FRAMES)
+def test_nothing_lies_on_anything_and_all_can_be_read(made, browser, tmp_path, width, dark):
+    """`--basetemp outputs/looks` keeps a picture of each screen, for a person to look at."""
+    (tmp_path / "page.html").write_text(made)
+    browser.open(tmp_path / "page.html", width, dark)
+    for number in (0, 1, 10):  # a hostile text, a plain one, and one whose picture is missing
+        browser.value(f"show({number})")
+        assert browser.value(OVERLAPS) == []
+        contrasts = browser.value(CONTRASTS)
+        assert len(contrasts) > 20 and [pair for pair in contrasts if pair[1] < 4.5] == []
+        browser.picture(tmp_path / f"{width}-{'dark' if dark else 'light'}-{number}.png")
+    # The checks see what they look for.
+    browser.value('document.getElementById("words").style.cssText = "color: #999; margin-top: -3em"')
+    assert browser.value(OVERLAPS)
+    assert [name for name, ratio in browser.value(CONTRASTS) if ratio < 4.5] == ["words"]
+
+
+@pytest.mark.slow
+@needs_browser
+def test_all_controls_are_reached_and_used_by_keys(made, browser, tmp_path):
+    (tmp_path / "page.html").write_text(made)
+    browser.open(tmp_path / "page.html", 1000, False)
+    reached = []
+    for _ in range(8):
+        browser.press("Tab")
+        name, outline = browser.value(FOCUS)
+        assert outline >= 2, name
+        reached.append(name)
+    # The first button has nothing to go back to yet.
+    assert reached == ["Numbers", "outcome", "benchmark", "category", "order", "words", "next", "list"]
+    browser.press("ArrowDown")
+    assert browser.value(POSITION) == "2 of 12"
+    browser.value('document.getElementById("next").focus()')
+    for key, position in (("Enter", 3), (" ", 4)):
+        browser.press(key)
+        assert browser.value(POSITION) == f"{position} of 12"
+    opened = browser.value('document.getElementById("numbers").open')
+    browser.value('document.querySelector("summary").focus()')
+    browser.press("Enter")
+    assert browser.value('document.getElementById("numbers").open') is not opened
+
+
+@pytest.mark.slow
+@needs_browser
+def test_types_are_those_of_the_benchmark(browser, tmp_path):
+    folders = [
+        write_run(tmp_path, [1, 0], dataset=name, questions=[{"category": kind}, {"category": kind}])
+        for name, kind in (("gqa", "query"), ("blink", "Counting"))
+    ]
+    runs = read_runs(folders[:1])
+    (tmp_path / "page.html").write_text(page(runs, questions_of(runs), drawing))
+    browser.open(tmp_path / "page.html", 1000, False)
+    listed = '[...document.getElementById("category").options].map(option => option.value)'
+    assert browser.value(listed) == ["", "Counting", "query"]
+    browser.value("""{ const chosen = document.getElementById("benchmark"); chosen.value = "gqa";
+        chosen.dispatchEvent(new Event("change")); }""")
+    assert browser.value(listed) == ["", "query"]
+
+
+@pytest.mark.slow
+@needs_browser
+def test_three_thousand_questions_open_and_are_stepped_through(large, browser, tmp_path):
+    (tmp_path / "page.html").write_text(large)
+    browser.open(tmp_path / "page.html", 1000, False)
+    assert browser.value(POSITION) == "1 of 3000"
+    assert browser.value('document.querySelectorAll("#list li").length') == 3000
+    browser.press("End")
+    assert browser.value(POSITION) == "3000 of 3000"
+    assert browser.value('document.querySelector("#question img").naturalWidth') > 0

@@ -40,6 +40,7 @@ def test_models_of_one_name_have_their_folder(tmp_path):
     [
         (["run", "nothing"], "nothing' holds no answers.*Run `recipes/evaluate_vlm.py`"),
         (["run", "run"], "run' is named twice.*Name each folder once"),
+        (["run", "run/results"], "run/results' is named twice.*Name each folder once"),
     ],
 )
 def test_bad_folders_are_named(tmp_path, folders, message):
@@ -54,3 +55,16 @@ def test_the_same_questions_are_drawn_each_time_in_their_order(tmp_path):
     places = [questions.index(question) for question in some]
     assert len(some) == 10 and places == sorted(set(places)) and places != list(range(10))
     assert drawn(questions, 10) == some and drawn(questions, 50) == questions
+
+
+def test_pairs_are_drawn_whole(tmp_path):
+    asked = [{"unit": f"pair {i // 2}"} for i in range(50)]
+    questions = questions_of(read_runs([write_run(tmp_path, [0] * 50, questions=asked)]))
+    some = drawn(questions, 11)
+    assert len(some) == 10 and {q.first.unit for q in some[::2]} == {q.first.unit for q in some[1::2]}
+
+
+def test_outcomes_of_dual_encoders_are_questions_too(tmp_path):
+    about = {"task": "image_caption_selection", "benchmark": "sugarcrepe"}
+    write_run(tmp_path, [1, 0], dataset="sugarcrepe/test", **about)
+    assert [question.benchmark for question in questions_of(read_runs([tmp_path]))] == ["sugarcrepe/test"] * 2

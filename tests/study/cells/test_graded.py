@@ -69,3 +69,9 @@ def test_types_are_counted_once():
 def test_an_unknown_type_is_an_error():
     with pytest.raises(ValueError, match=r"names \['colour'\].*types of its questions: \['color_at'.*Correct it"):
         meter.study(ungraded=(("colour", "why"),))
+
+
+def test_benchmarks_that_are_left_out_are_no_part_of_the_mean():
+    vqa = {"accuracy": 0.4, "mmvp/accuracy": 0.9, "mmvp/main": 0.2, "blink/main": 0.6, "blink/accuracy": 0.6}
+    found = graded({"vqa": vqa}, {"mmvp": "too hard"}, {})["vqa"]
+    assert found["accuracy"] == pytest.approx(0.6) and found["mmvp/main"] == 0.2

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from hf_clip_kd.recipe_io.results import result_path, save_results
+from hf_clip_kd.study.cells.metrics import question_types
 from hf_clip_kd.study.running.answers import answers_block, averaged, image_tokens, validation_score
 from hf_clip_kd.study.running.stages import Stage
 
@@ -82,6 +83,17 @@ def test_benchmarks_do_not_share_images_or_types(tmp_path):
     assert found["vqa"]["accuracy"] == 0.75 and found["vqa"]["answer_bits"] == 1.5 and found["vqa"]["b/accuracy"] == 1
     assert found["vqa_images"] == [0, 1, 2, 2]
     assert found["vqa_types"] == ["a/count", "a/color", "b/count", "b/count"]
+
+
+def test_the_number_of_papers_counts(tmp_path):
+    """The first metric is the main one here. MME's is a sum of points, at most 2,000."""
+    mmvp = {"pair_accuracy": 0.2, "accuracy": 0.6}
+    leave(tmp_path, {"mmvp": (mmvp, LINES[:1])})
+    assert block(tmp_path)["vqa"] == {"pair_accuracy": 0.2, "accuracy": 0.2}
+    leave(tmp_path, {"mmvp": (mmvp, LINES[:1]), "mme": ({"perception": 1000.0, "OCR/accuracy": 0.5}, LINES[:1])}, VQA)
+    found = block(tmp_path, VQA)["vqa"]
+    assert (found["mmvp/main"], found["mme/main"], found["accuracy"]) == (0.2, 0.5, 0.35)
+    assert found["mmvp/accuracy"] == 0.6 and question_types({"vqa": found}) == {"mme": 50, "mmvp": 20}
 
 
 def test_the_validation_chooses_and_measures_nothing(tmp_path):

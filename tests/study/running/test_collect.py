@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from tiny_study import TINY
 
-from hf_clip_kd.recipe_io.results import save_cost, save_results
+from hf_clip_kd.recipe_io.results import data_names, save_cost, save_results
 from hf_clip_kd.study.cells.cells import read_study
 from hf_clip_kd.study.running.arguments import StudyArguments
+from hf_clip_kd.study.running.collect import blocks as collected
 from hf_clip_kd.study.running.collect import cell_id, write_cell, write_study
 from hf_clip_kd.study.running.plan import Plan
 from hf_clip_kd.study.running.schedule import Ended
@@ -104,6 +105,29 @@ def test_a_cell_file_holds_compositional_scores(tmp_path):
     record = write_cell(plan, cell, tmp_path, {stage.id: Ended(stage, "done") for stage in plan.stages})
     compositional = {"text_acc": 0.1, "text_acc/swapped_colors": 0.05}
     assert record["student"] == {"acc1": 0.4, "image_retrieval_recall@1": 0.2} | compositional
+
+
+def test_several_benchmarks_of_captions_have_a_main_metric_each(tmp_path):
+    """Two blocks of one benchmark and split keep their own numbers. The chance of benchmarks differs."""
+    sets = {"add": "sugarcrepe", "swap": "sugarcrepe", "winoground": "winoground"}
+    blocks = {
+        name: {"task": "compositional", "dataset_name": key, "annotations": name, "image_folder": "i"}
+        for name, key in sets.items()
+    }
+    plan = make_plan(evaluate={"recipe": "shapes/evaluate.yaml", "evaluation": blocks})
+    (cell,) = (cell for cell in plan.cells if cell.teacher is None)
+    stage = plan.cells[cell].evaluate
+    folder = tmp_path / stage.output
+    for i, (name, data) in enumerate(data_names(stage.arguments["evaluation"]).items()):
+        if name in sets:
+            main = "acc" if name == "winoground" else "text_acc"
+            metrics = {"text_acc": 0.2 + 0.1 * i} | ({"acc": 0.1} if main == "acc" else {})
+            common = {"model": "m", "task": "image_caption_selection", "config": {}}
+            save_results(folder, dataset=data, metrics=metrics, details={"main_metric": main}, **common)
+    (tmp_path / stage.folder / "stage.json").write_text(json.dumps({"seconds": 1.0}))
+    scores = collected(plan, plan.cells[cell], tmp_path)["student"]
+    assert (scores["add/text_acc"], scores["swap/text_acc"]) == pytest.approx((0.2, 0.3))
+    assert (scores["add/main"], scores["swap/main"], scores["winoground/main"]) == pytest.approx((0.2, 0.3, 0.1))
 
 
 def test_what_is_written_is_what_the_report_reads(left):
@@ -243,6 +267,7 @@ def test_several_benchmarks_get_their_names_and_a_mean(tmp_path):
     assert record["vqa"] == {
         "mme/perception": 1000.0, "pope/f1": 0.7, "shapes/accuracy": 0.5, "shapes/count/accuracy": 0.125,
         "accuracy": pytest.approx((1000 / 2000 + 0.7 + 0.5) / 3),
+        "mme/main": 0.5, "pope/main": 0.7, "shapes/main": 0.5,
     }  # fmt: skip
     assert record["vqa_correct"] is None  # MME has no scores of single questions.
 

@@ -237,3 +237,10 @@ def test_ids_of_cells_are_readable_and_change_with_what_could_change_numbers():
     assert not ids(distill=TINY["distill"] | {"max_steps": 5}) & before
     assert not ids(evaluate=TINY["evaluate"] | {"dtype": "float16"}) & before
     assert len(ids(objectives=TINY["objectives"] | {"alone": {"clip": 2.0}}) & before) == 3  # all but that one
+
+
+def test_a_suite_in_the_evaluation_is_refused(tmp_path):
+    path = tmp_path / "evaluate.yaml"
+    path.write_text("suite: wds\n")
+    with pytest.raises(ValueError, match="`evaluate` has `suite: wds`.*must be a block there. Write `NAME: {task"):
+        plan(evaluate=str(path))
