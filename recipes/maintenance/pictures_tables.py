@@ -145,7 +145,7 @@ def towers(folder: Path) -> dict[str, Path]:
 
 @dataclass(frozen=True)
 class Answers:
-    """What the towers of a folder answered, and the metrics of their results, by tower and test."""
+    """Answers of the towers in a folder, and the metrics of their results, by tower and test."""
 
     asked: dict[str, dict[str, dict[Key, Answered]]]
     metrics: dict[str, dict[str, dict[str, float]]]

@@ -136,7 +136,7 @@ def picture(name, kind, number=0):
 @pytest.mark.parametrize("alike", [None, False, True])
 @pytest.mark.parametrize("number", [1, 3])
 def test_a_name_without_a_partner_is_neither_asked_nor_used(alike, number):
-    """Most pictures are dogs: there are too few others to be wrong for them, and dogs to be wrong for others."""
+    """Most pictures are dogs, and too few others can be wrong for them."""
     names = ["dog", "cat", "cow", "hen"] if alike in (None, True) else ["dog", "dog food", "dog house"]
     pictures = [picture("dog", "animals", i) for i in range(9)]
     pictures += [picture(name, "animals") for name in names[1:]]
@@ -144,15 +144,15 @@ def test_a_name_without_a_partner_is_neither_asked_nor_used(alike, number):
     pictures += [picture("tiger", "flags")]
     for seed in range(20):
         wrong = recipe.others(pictures, number, recipe.random.Random(seed), alike)
-        asked = [one for one, other in zip(pictures, wrong, strict=True) if other]
+        asked = [own for own, other in zip(pictures, wrong, strict=True) if other]
         assert all(len(other) in (0, number) for other in wrong)
         used = Counter(other.image for others in wrong for other in others)
-        assert used == Counter({one.image: number for one in asked})
-        for one, other in zip(pictures, wrong, strict=True):
-            assert one.name not in [each.name for each in other] and len({each.name for each in other}) == len(other)
-            assert alike is None or all((each.category == one.category) == alike for each in other)
+        assert used == Counter({own.image: number for own in asked})
+        for own, other in zip(pictures, wrong, strict=True):
+            assert own.name not in [each.name for each in other] and len({each.name for each in other}) == len(other)
+            assert alike is None or all((each.category == own.category) == alike for each in other)
         if alike and number == 1:
-            assert len(asked) >= 4 and "tiger" not in [one.name for one in asked]
+            assert len(asked) >= 4 and "tiger" not in [own.name for own in asked]
 
 
 def test_the_article_is_that_of_the_sound():

@@ -87,8 +87,8 @@ def new_names(pictures: list[Picture]) -> set[str]:
     """
     Return the names that are held out, about a ninth of all.
 
-    Only a name that stands in no caption of another name can be new: `pizza` cannot if there is a `cheese pizza`.
-    Case and punctuation do not count. The SHA-256 of a name decides.
+    Only a name that stands in no caption of another name can be new. A `cheese pizza` rules out `pizza`. Case and
+    punctuation do not count. The SHA-256 of a name decides.
     """
     spoken = {picture.name: _words(picture.name) for picture in pictures}
     runs = set(spoken.values())

@@ -78,7 +78,7 @@ def check_folder(folder: Path) -> None:
     Check that sets written into a folder replace nothing but sets.
 
     Raises:
-        ValueError: if a file or folder has the name of a set, and no index of an earlier call lies beside it.
+        ValueError: if something has the name of a set, and no index of an earlier call lies beside it.
     """
     if not any((folder / name).exists() for name in (INDEX, UNFINISHED)) and (there := _written(folder)):
         raise ValueError(

@@ -113,7 +113,7 @@ class Models:
 
 
 def _has_texts(model: Any) -> bool:
-    """Return False for a model of timm, which has no texts: `timm:NAME`, or a mapping or list of such names alone."""
+    """Return False for `timm:NAME`, which has no texts, and for a mapping or list of such names alone."""
     if isinstance(model, list):
         return any(map(_has_texts, model))
     name = model.get("name") if isinstance(model, dict) else model
