@@ -18,11 +18,14 @@ from hf_clip_kd.models.completeness import SAVE_RULE, load_complete
 from hf_clip_kd.recipe_io.parser import exit_with_one_line
 from hf_clip_kd.vlm.gguf import load_gguf
 
+logger = logging.getLogger(__name__)
+
 # Article 1 of the Universal Declaration of Human Rights, which every language model has read.
 TEXT = (
     "All human beings are born free and equal in dignity and rights. They are endowed with reason and conscience and "
     "should act towards one another in a spirit of brotherhood."
 )
+WORST = 1000  # SmolLM2-135M has 7. A model that guesses has its vocabulary, some 50,000.
 QUESTION = "What is the capital of France? Answer with one word."
 
 
@@ -45,12 +48,15 @@ def answer(model, tokenizer, question: str = QUESTION) -> str:
 
 @torch.no_grad()
 def check_same(model, tokenizer, folder: Path) -> None:
-    """Raise a `RuntimeError` if the folder holds another model or cuts a text into other tokens."""
+    """Raise a `ValueError` if the folder holds another model or cuts a text into other tokens."""
     saved = load_complete(AutoModelForCausalLM, str(folder), SAVE_RULE)
     ids = tokenizer(TEXT, return_tensors="pt")["input_ids"]
     again = AutoTokenizer.from_pretrained(folder)(TEXT, return_tensors="pt")["input_ids"]
     if not torch.equal(ids, again) or not torch.equal(model(ids).logits, saved(ids).logits):
-        raise RuntimeError(f"The model saved in {folder} does not give the logits of the file.")
+        raise ValueError(
+            "The folder that was written does not give the logits of the file. It must be the same model. Update "
+            "transformers, or convert another file."
+        )
 
 
 def main(argv: list[str] | None = None) -> dict[str, float | str]:
@@ -73,6 +79,12 @@ def main(argv: list[str] | None = None) -> dict[str, float | str]:
         made.rename(folder)
     found = {"perplexity": perplexity(model, tokenizer), "answer": answer(model, tokenizer)}
     print(f"Perplexity of a fixed text: {found['perplexity']:.2f}")
+    if not found["perplexity"] <= WORST:
+        logger.warning(
+            "A language model that has learned English has a perplexity of at most %d. The file is damaged, or of a "
+            "model that is not trained.",
+            WORST,
+        )
     print(f"{QUESTION} {found['answer']}")
     print(f"Imported. Use it as: --language_model {folder}")
     return found

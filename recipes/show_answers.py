@@ -11,7 +11,7 @@ import argparse
 import io
 import random
 import textwrap
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -137,6 +137,13 @@ def main(argv: list[str] | None = None) -> Path:
     allowed = None
     if args.licences is not None:
         allowed = {image for image, (_, licence) in owners.items() if licence in args.licences}
+    (name, number), *_ = Counter(run.name for run in args.runs).most_common(1)
+    if number > 1:
+        alike = " and ".join(str(run) for run in args.runs if run.name == name)
+        raise ValueError(
+            f"{number} runs are called {name!r}: {alike}. The sheet tells runs apart by the names of their folders. "
+            "Rename one of them, or pass a link of another name."
+        )
     runs = {run.name: read_answers(run, args.benchmark) for run in args.runs}
     first, *rest = runs.values()
     shared = {key: answer for key, answer in first.items() if all(key in other for other in rest)}

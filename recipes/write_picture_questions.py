@@ -40,6 +40,8 @@ KINDS = {"animals", "buildings", "clothes", "flags", "food", "people", "plants",
 MOST = {TRAIN: 500} | dict.fromkeys(HELD_OUT, 40)
 # Upper ends of hues in degrees.
 HUES = {"red": 15, "orange": 40, "yellow": 70, "green": 165, "blue": 260, "purple": 330}
+# Beginnings of names that sound like "you" or "one": a unicorn, a euro, a one.
+LIKE_YOU = re.compile(r"(uni|us[ae]|uk|ufo|ura|uru|uga|ut[ei]|eu|ewe|one\b)", re.IGNORECASE)
 CAPTION, NAME = "Describe the picture.", "What is in the picture?"
 COLOUR = "Which colour covers most of the flag?"
 
@@ -141,7 +143,9 @@ def others(
     pictures: list[Picture], number: int, chance: random.Random, alike: bool | None = None
 ) -> list[list[Picture]]:
     """
-    Return for each picture so many others with wrong names, or fewer. Each picture is used as often as asked about.
+    Return for each picture so many others with wrong names, or none. Each picture is used as often as asked about.
+
+    A picture that gets too few takes no part: neither its question nor its name is used.
 
     Args:
         pictures (`list[Picture]`): Pictures of several categories.
@@ -150,21 +154,40 @@ def others(
         alike (`bool`, *optional*): `True` takes others of the same category, `False` of another category.
     """
     common = common_words(pictures)
+
+    def wrong(a: Picture, b: Picture) -> bool:
+        return (alike is not False or a.category != b.category) and differ(a, b, common)
+
     found: list[list[Picture]] = [[] for _ in pictures]
     groups = defaultdict(list)
     for i, picture in enumerate(pictures):
         groups[picture.category if alike else ""].append(i)
+    for group in groups.values():
+        while True:
+            chosen = wrong_names([pictures[i] for i in group], number, wrong, chance)
+            whole = [i for i, names in zip(group, chosen, strict=True) if len(names) == number]
+            if whole == group:
+                break
+            group = whole
+        for i, names in zip(group, chosen, strict=True):
+            found[i] = names
+    return found
+
+
+def wrong_names(
+    pictures: list[Picture], number: int, wrong: Callable[[Picture, Picture], bool], chance: random.Random
+) -> list[list[Picture]]:
+    """Return for each picture at most so many others of different names that are wrong for it."""
+    found: list[list[Picture]] = [[] for _ in pictures]
+
+    def fits(place: int, other: int) -> bool:
+        new = pictures[other].name not in [picture.name for picture in found[place]]
+        return new and wrong(pictures[place], pictures[other])
+
     for _ in range(number):
-        for group in groups.values():
-
-            def fits(place: int, other: int, group: list[int] = group) -> bool:
-                a, b = pictures[group[place]], pictures[group[other]]
-                apart = alike is not False or a.category != b.category
-                return apart and differ(a, b, common) and b.name not in [c.name for c in found[group[place]]]
-
-            for place, other in enumerate(matched(len(group), fits, chance)):
-                if other is not None:
-                    found[group[place]].append(pictures[group[other]])
+        for place, other in enumerate(matched(len(pictures), fits, chance)):
+            if other is not None:
+                found[place].append(pictures[other])
     return found
 
 
@@ -185,7 +208,7 @@ def main_colour(path: Path) -> str | None:
 
 
 def article(name: str) -> str:
-    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+    return f"{'an' if name[0].lower() in 'aeiou' and not LIKE_YOU.match(name) else 'a'} {name}"
 
 
 def listed(options: list[str]) -> str:

@@ -11,7 +11,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from hf_clip_kd.data.pictures import collect, divide, fetch, write_sets
+from hf_clip_kd.data.pictures import check_folder, collect, divide, fetch, write_sets
 from hf_clip_kd.recipe_io.parser import exit_with_one_line
 
 
@@ -29,6 +29,11 @@ def main(argv: list[str] | None = None) -> str:
         "--max_side", type=int, help="Longest side of a picture, in pixels. Pictures stay as they are without it."
     )
     args = parser.parse_args(argv)
+    if args.max_side is not None and args.max_side < 1:
+        raise ValueError(
+            f"`--max_side {args.max_side}` leaves no pixel. It must be at least 1. Pass for example `--max_side 144`."
+        )
+    check_folder(args.folder)
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     sets = divide(collect(fetch(args.packages)))
     checksum = write_sets(sets, args.folder, args.max_side)

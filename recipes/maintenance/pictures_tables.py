@@ -1,7 +1,7 @@
 """Write the tables of the pages about real pictures, from the results of their commands.
 
-Students of each length and teacher come from the study, towers of a LLaVA from their answers. Tables whose folder is
-missing stay as they are.
+Students of each length and teacher come from the study, towers of a LLaVA from their answers. Those of
+pictures_projector.yaml have tables of their own. Tables whose folder is missing stay as they are.
 
 python recipes/maintenance/pictures_tables.py            # print the tables
 python recipes/maintenance/pictures_tables.py --write    # put them into docs/pictures.md and docs/pictures_vlm.md
@@ -11,6 +11,7 @@ import argparse
 import math
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ from hf_clip_kd.recipe_io.parser import exit_with_one_line
 from hf_clip_kd.recipe_io.results import load_results, write_whole
 from hf_clip_kd.study.cells.cells import Study, read_study, scores, student_alone
 from hf_clip_kd.study.cells.metrics import Metric, signed
-from hf_clip_kd.study.cells.samples import read_samples
+from hf_clip_kd.study.cells.samples import Answered, Key, read_samples
 from hf_clip_kd.study.estimates.statistics import Estimate, contrast
-from hf_clip_kd.study.estimates.two_models import compare_models
+from hf_clip_kd.study.estimates.two_models import Pair, compare_models
 
 ROOT = Path(__file__).parents[2]
 PAGES = (Path("docs/pictures.md"), Path("docs/pictures_vlm.md"))
@@ -33,10 +34,15 @@ METRICS = (
     Metric("category, mean recall", ("student",), "category/mean_per_class_recall"),
     Metric("retrieval, image R@10", ("student",), "image_retrieval_recall@10"),
     Metric("retrieval, text R@10", ("student",), "text_retrieval_recall@10"),
+    Metric("photographs, image R@10", ("student",), "photographs/image_retrieval_recall@10"),
+    Metric("photographs, text R@10", ("student",), "photographs/text_retrieval_recall@10"),
 )
 BLIND = "blind"
-# Towers in the order of the table; others come before the teacher.
-FIRST, LAST = (BLIND, "untrained", "alone"), ("teacher",)
+ALONE, TEACHER = "alone", "teacher"
+# Towers in the order of the table; students with a teacher come before the teacher.
+FIRST, LAST = (BLIND, "untrained", ALONE), (TEACHER,)
+# Open questions in two groups: nobody guesses a name, and the others name their answers or have few.
+NAME = "name"
 
 
 def interval(estimate: Estimate, digits: int = 1) -> str:
@@ -56,9 +62,13 @@ def over(cells: Iterable[dict], alone: Iterable[dict], metric: Metric) -> str:
 
 
 def shown(cells: Iterable[dict], metric: Metric) -> str:
-    """Return the mean of a condition over its seeds."""
+    """Return the mean of a condition over its seeds with its interval; without one if there is a single seed."""
     values = list(scores(cells, metric).values())
-    return f"{np.mean(values):.1f}" if values else "–"
+    if not values:
+        return "–"
+    estimate = contrast(np.array(values)[None, :, None], [1])
+    ends = "" if math.isnan(estimate.low) else f" [{estimate.low:.1f}, {estimate.high:.1f}]"
+    return f"{estimate.value:.1f}{ends}"
 
 
 def render(header: list[str], rows: list[list[str]]) -> str:
@@ -111,7 +121,8 @@ def teachers(study: Study) -> str:
         for teacher in (name for name in study.record["teachers"] if name in taught):
             found = by_objective(study, teacher=teacher, duration=length)
             gains = [over(found.get(name, []), alone, metric) for name in names]
-            rows.append([metric.title, f"`{teacher}`", f"{study.teacher_score(teacher, metric):.1f}", *gains])
+            own = study.teacher_score(teacher, metric)
+            rows.append([metric.title, f"`{teacher}`", "–" if math.isnan(own) else f"{own:.1f}", *gains])
     return render(["score", "teacher", "its own", *(f"`{name}` over `alone`" for name in names)], rows)
 
 
@@ -132,13 +143,34 @@ def towers(folder: Path) -> dict[str, Path]:
     return {name: found[name] for name in (*FIRST, *middle, *LAST) if name in found}
 
 
-def answers(folder: Path, closed: bool) -> str:
-    """
-    Return the table of the towers' answers, those that see compared with the blind one, picture by picture.
+@dataclass(frozen=True)
+class Answers:
+    """Answers of the towers in a folder, and the metrics of their results, by tower and test."""
 
-    Args:
-        folder (`Path`): Folder of the towers.
-        closed (`bool`): Show the yes/no questions, with F1 and yes-ratio; else the others.
+    asked: dict[str, dict[str, dict[Key, Answered]]]
+    metrics: dict[str, dict[str, dict[str, float]]]
+
+    def tests(self, closed: bool) -> list[str]:
+        """Return the tests with yes/no questions, or the others."""
+        return [test for test, numbers in self.metrics[BLIND].items() if ("f1" in numbers) == closed]
+
+    def groups(self, test: str) -> dict[str, dict[str, dict[Key, Answered]]]:
+        """Return the answers of each tower to the groups of a test: those for a name apart."""
+        found: dict[str, dict[str, dict[Key, Answered]]] = {}
+        for tower, tests in self.asked.items():
+            for key, answer in tests[test].items():
+                kind = NAME if answer.category == NAME else "others"
+                found.setdefault(kind, {}).setdefault(tower, {})[key] = answer
+        title = test.removesuffix("_exists")
+        return {f"{title}, {kind}" if NAME in found else title: found[kind] for kind in sorted(found)}
+
+
+def read_answers(folder: Path) -> Answers:
+    """
+    Read the answers of all towers of a folder.
+
+    Raises:
+        ValueError: The blind tower is missing, it is alone, or a tower lacks a test, as after a kill.
     """
     found = towers(folder)
     asked = {name: read_samples(path) for name, path in found.items()}
@@ -146,41 +178,89 @@ def answers(folder: Path, closed: bool) -> str:
         name: {record["dataset"]: record["metrics"] for record in load_results(path / "results")}
         for name, path in found.items()
     }
+    for name, tests in asked.items():
+        if lacks := sorted(set(asked[BLIND]) - set(tests)):
+            raise ValueError(
+                f"{str(found[name])!r} has no answers to {lacks[0]!r}, and {BLIND!r} has. All towers must be asked "
+                "the same. Run the command of the towers again with `--resume_from_checkpoint auto`."
+            )
+    return Answers(asked, metrics)
+
+
+def answers(read: Answers, closed: bool) -> str:
+    """
+    Return the table of the towers' answers, those that see compared with the blind one, picture by picture.
+
+    Args:
+        read ([`Answers`]): Answers of the towers.
+        closed (`bool`): Show the yes/no questions, with F1 and yes-ratio; else the others.
+    """
     rows = []
-    for test, numbers in metrics[BLIND].items():
-        if ("f1" in numbers) != closed:
-            continue
-        for name in found:
-            pairs, _ = compare_models(asked[BLIND][test], asked[name][test], {})
-            cells = [part for pair in pairs for part in _cells(pair, blind=name == BLIND)]
-            rates = [f"{100 * metrics[name][test][key]:.1f}" for key in ("f1", "yes_ratio")] if closed else []
-            rows.append([test.removesuffix("_exists"), f"`{name}`", *rates, *cells])
+    for test in read.tests(closed):
+        for title, group in read.groups(test).items():
+            for name, asked in group.items():
+                pairs, _ = compare_models(group[BLIND], asked, {})
+                cells = [part for pair in pairs for part in _cells(pair, blind=name == BLIND)]
+                metrics = read.metrics[name][test]
+                rates = [f"{100 * metrics[key]:.1f}" for key in ("f1", "yes_ratio")] if closed else []
+                rows.append([title, f"`{name}`", *rates, *cells])
     rates = ["F1", "says yes"] if closed else []
     return render(["test", "tower", *rates, "accuracy", f"over `{BLIND}`", "answer bits", f"over `{BLIND}`"], rows)
 
 
-def _cells(pair, blind: bool) -> tuple[str, str]:
-    digits = 1 if pair.what == "accuracy" else 2
+def differences(read: Answers) -> str:
+    """Return the table of each student over the student alone, and of the teacher over each student."""
+    names = list(read.asked)
+    students = [name for name in names if name not in (*FIRST, *LAST)]
+    compared = [(ALONE, name) for name in students] + [(name, TEACHER) for name in students]
+    compared = [pair for pair in compared if set(pair) <= set(names)]
+    rows = []
+    for closed in (False, True):
+        for test in read.tests(closed):
+            for title, group in read.groups(test).items():
+                for first, second in compared:
+                    pairs, _ = compare_models(group[first], group[second], {})
+                    found = [interval(pair.difference, _digits(pair)) for pair in pairs]
+                    shown = f"{title}, yes/no" if closed else title
+                    rows.append([shown, f"`{second}` over `{first}`", *found])
+    return render(["test", "towers", "accuracy", "answer bits"], rows)
+
+
+def _digits(pair: Pair) -> int:
+    return 1 if pair.what == "accuracy" else 2
+
+
+def _cells(pair: Pair, blind: bool) -> tuple[str, str]:
+    digits = _digits(pair)
     return f"{pair.second:.{digits}f}", "–" if blind else interval(pair.difference, digits)
 
 
-def tables(study: Path, folder: Path) -> dict[str, str]:
+def tables_of_towers(folder: Path, prefix: str) -> dict[str, str]:
+    """Make the tables of the towers in a folder, with names that begin with `prefix`."""
+    read = read_answers(folder)
+    made = {"questions": answers(read, closed=False), "exists": answers(read, closed=True)}
+    return {f"{prefix}{name}": text for name, text in (made | {"differences": differences(read)}).items()}
+
+
+def tables(study: Path, lora: Path, projector: Path) -> dict[str, str]:
     """
     Make the tables whose folders are there, by name.
 
     Raises:
-        ValueError: Neither folder is there, or a folder holds something else.
+        ValueError: No folder is there, or a folder holds something else.
     """
     made = {}
     if (study / "study.json").is_file():
         read = read_study(study)
         made |= {"lengths": lengths(read), "teachers": teachers(read)}
-    if folder.is_dir():
-        made |= {"questions": answers(folder, closed=False), "exists": answers(folder, closed=True)}
+    for folder, prefix in ((lora, ""), (projector, "projector_")):
+        if folder.is_dir():
+            made |= tables_of_towers(folder, prefix)
     if not made:
         raise ValueError(
-            f"There is neither a study in {str(study)!r} nor a folder {str(folder)!r}. One of them makes tables. "
-            "Run `python recipes/study.py --config recipes/configs/study/pictures.yaml`, or pass its folder."
+            f"There is neither a study in {str(study)!r} nor a folder {str(lora)!r} or {str(projector)!r}. One of "
+            "them makes tables. Run `python recipes/study.py --config recipes/configs/study/pictures.yaml`, or pass "
+            "its folder."
         )
     return made
 
@@ -189,10 +269,18 @@ def main(argv: list[str] | None = None) -> dict[str, str]:
     """Print the tables, write them where asked, and return them by name."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--study", type=Path, default=Path("outputs/study/pictures"), help="Folder of the study.")
-    parser.add_argument("--towers", type=Path, default=Path("outputs/pictures_vlm"), help="Folder of the towers.")
+    parser.add_argument(
+        "--towers", type=Path, default=Path("outputs/pictures_vlm"), help="Folder of pictures_lora.yaml's towers."
+    )
+    parser.add_argument(
+        "--projector",
+        type=Path,
+        default=Path("outputs/pictures_projector"),
+        help="Folder of pictures_projector.yaml's towers.",
+    )
     parser.add_argument("--write", action="store_true", help="Put the tables into the pages.")
     given = parser.parse_args(argv)
-    made = tables(given.study, given.towers)
+    made = tables(given.study, given.towers, given.projector)
     for page in PAGES if given.write else ():
         text = (ROOT / page).read_text(encoding="utf-8")
         renewed = MARKED.sub(lambda found: f"{found[1]}{made.get(found[2], found[3].rstrip())}\n{found[4]}", text)

@@ -105,6 +105,8 @@ def teacher_dims(stage):
     if not isinstance(name, str):  # a stage trains it
         (teacher,) = [need for need in stage.needs if need.kind == "teacher"]
         return dims_of(teacher.arguments["model_name_or_path"], stage.arguments["losses"])
+    if name.startswith("timm:"):
+        return kd.CLIPDims(embed_dim=1280, token_dim=8, has_text=False)
     if name.startswith("open_clip:"):
         architecture, tag = name.removeprefix("open_clip:").split("/")
         assert tag in open_clip.list_pretrained_tags_by_model(architecture)
@@ -209,6 +211,60 @@ def test_the_ablation_compares_every_loss(monkeypatch):
     assert shown == {"reinforced", "clip+reinforced", "mobileclip"}
     assert {(arguments["max_steps"], arguments["warmup_steps"]) for arguments in students.values()} == {(225, 20)}
     assert plan.cells[next(iter(plan.cells))].vqa is None
+
+
+def test_the_study_of_pictures_has_what_it_asks_for(monkeypatch):
+    """Three strengths of one teacher, a vision teacher, three seeds, and each length with a student alone."""
+    monkeypatch.chdir(ROOT)
+    plan = load(CONFIGS / "pictures.yaml")
+    arguments = {cell: measured.training.arguments for cell, measured in plan.cells.items()}
+    steps = {cell.duration: arguments[cell]["max_steps"] for cell in plan.cells}
+    assert steps == {"x1": 300, "x4": 1200, "x16": 4800}
+    seeds = {}
+    for cell in plan.cells:
+        seeds.setdefault((cell.teacher, cell.objective, cell.duration), []).append(cell.seed)
+    assert all(found == [0, 1, 2] for found in seeds.values())
+    alone = {(None, "alone", duration) for duration in steps}
+    strongest = {("L", objective, duration) for objective in ("clip_kd", "tokens") for duration in steps}
+    others = {(teacher, objective, "x4") for teacher in "SM" for objective in ("clip_kd", "tokens")}
+    assert set(seeds) == alone | strongest | others | {("vision", "vision_tokens", "x4")}
+    trained = {name: tower.training.arguments for (name, _), tower in plan.teachers.items() if tower.training}
+    assert [trained[name].pop("max_steps") for name in "SML"] == [150, 500, 1500]
+    assert trained["S"] == trained["M"] == trained["L"]
+    # All of one length differ in teacher and losses alone: they see the same crops in the same order.
+    caches = [stage.arguments for stage in plan.stages if stage.kind == "cache"]
+    settings = [{key: cache[key] for key in ("seed", "augmentations", "crop_scale", "data_dir")} for cache in caches]
+    assert len(caches) == 4 and all(cache == settings[0] for cache in settings)
+    own = ("losses", "teacher_model_name_or_path", "teacher_cache")
+    rest = {
+        (cell.duration, cell.seed, str({key: value for key, value in told.items() if key not in own}))
+        for cell, told in arguments.items()
+    }
+    assert all("teacher_cache" in told for told in arguments.values()) and len(rest) == len(steps) * 3
+
+
+PICTURES = sorted((ROOT / "recipes/configs").glob("*/pictures*.yaml"))
+
+
+@pytest.mark.parametrize("script", ["distill", "cache_teacher", "train_vlm"])
+def test_the_yamls_of_the_pictures_agree(script):
+    """Each YAML is read alone, so the parts that must be equal stand in each."""
+    files = [yaml.safe_load(path.read_text()) for path in PICTURES if path.parent.name == script]
+    assert len(files) >= 2
+    held_out = yaml.safe_load((ROOT / "recipes/configs/evaluate/pictures.yaml").read_text())["evaluation"]
+    shared = {
+        "distill": ("dataset_name", "data_dir", "crop_scale", "per_device_train_batch_size", "learning_rate"),
+        "cache_teacher": ("dataset_name", "data_dir", "crop_scale", "augmentations", "seed"),
+        "train_vlm": ("evaluation", "vision_tower", "beside", "language_model", "first_stage", "dataset_name"),
+    }[script]
+    assert all({key: file[key] for key in shared} == {key: files[0][key] for key in shared} for file in files)
+    if script == "distill":
+        assert set(held_out) == {"style", "unseen", "category", "retrieval", "photographs"}
+        assert all(file["evaluation"] == held_out for file in files)
+        students = [file for file in files if file["model_name_or_path"] == "pictures-vit-t"]
+        assert len(students) == 4 and all(file["max_steps"] == 1200 and "teacher_cache" in file for file in students)
+    # Captions say "left" and "right".
+    assert all("flip" not in file for file in files)
 
 
 def test_the_paper_is_complete():

@@ -86,6 +86,13 @@ def test_the_file_is_written(folder):
         assert image.width == 1260  # 8.4 inches
 
 
+def test_runs_of_one_name_are_refused(folder):
+    (folder / "other").mkdir()
+    (folder / "knows").rename(folder / "other" / "guesses")
+    with pytest.raises(ValueError, match="2 runs are called 'guesses': .*guesses and .*other/guesses.*Rename one"):
+        recipe.main(["unseen", str(folder / "guesses"), str(folder / "other" / "guesses")])
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

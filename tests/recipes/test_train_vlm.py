@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from PIL import Image
 from teacher_models import tiny_siglip2
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor
 
@@ -17,6 +18,7 @@ from hf_clip_kd.models import load_clip
 from hf_clip_kd.models.load_tower import load_tower
 from hf_clip_kd.recipe_io.parser import RecipeParser
 from hf_clip_kd.vlm import LlavaTrainingArguments, build_llava, list_chat_templates, save_llava, tower_checksum
+from hf_clip_kd.vlm.first_stage import read_first_stage
 from recipes import distill, prime_lm, train_vlm
 
 ROOT = Path(__file__).parents[2]
@@ -58,6 +60,33 @@ def test_recipe_is_sound(path):
         first, training = parse(path.with_name(path.stem.split("_")[0] + "_pretrain.yaml"))
         assert training.output_dir == script.model_name_or_path and training.stage == "pretrain"
         assert first.template == "plain" and first.language_model is not None
+
+
+@pytest.mark.parametrize("path", [path for path in CONFIGS if "pictures" in path.stem], ids=lambda path: path.stem)
+def test_both_stages_and_the_questions_of_the_pictures_are_read(path, tmp_path, monkeypatch):
+    argv = ["--config", str(path), "--use_cpu", "true"]
+    parser = RecipeParser((train_vlm.TrainVLMArguments, LlavaTrainingArguments), path)
+    script, training = parser.parse(argv)
+    first, own = read_first_stage(parser, argv, script.first_stage)
+    train_vlm.check(first, own)
+    assert (own.stage, own.lora, first.template, first.evaluation) == ("pretrain", None, "plain", None)
+    assert (own.learning_rate, own.max_steps, own.bf16) == (2e-3, 100, training.bf16)
+    assert first.language_model == script.language_model and first.dataset_name != script.dataset_name
+    monkeypatch.chdir(tmp_path)
+    asked = {"image": "a.png", "question": "What?", "answer": "a cat", "type": "name"}
+    Path("outputs/pictures").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save("outputs/pictures/a.png")
+    for block in script.evaluation.values():
+        if block["benchmark"] == "questions":
+            Path(block["questions"]).parent.mkdir(exist_ok=True)
+            Path(block["questions"]).write_text(json.dumps(asked) + "\n")
+        else:
+            row = {"question_id": 1, "image": "a.png", "text": "Is there a cat?", "label": "yes"}
+            Path(block["folder"]).mkdir()
+            Path(block["folder"], "coco_pope_random.json").write_text(json.dumps(row) + "\n")
+    evaluator = build_vqa_evaluator(script.evaluation, load_shapes)
+    assert [entry.name for entry in evaluator.benchmarks] == list(script.evaluation)
+    assert all(len(entry.samples) == 1 for entry in evaluator.benchmarks)
 
 
 # vlm.md 1.1: learning rate, global batch on 8 GPUs, image mode

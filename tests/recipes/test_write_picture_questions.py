@@ -129,6 +129,38 @@ def test_the_same_pictures_give_the_same_files(written):
     assert once == again and len(once) == 5
 
 
+def picture(name, kind, number=0):
+    return recipe.Picture(f"{name}-{number}.png", name, name, kind)
+
+
+@pytest.mark.parametrize("alike", [None, False, True])
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_name_without_a_partner_is_neither_asked_nor_used(alike, number):
+    """Most pictures are dogs, and too few others can be wrong for them."""
+    names = ["dog", "cat", "cow", "hen"] if alike in (None, True) else ["dog", "dog food", "dog house"]
+    pictures = [picture("dog", "animals", i) for i in range(9)]
+    pictures += [picture(name, "animals") for name in names[1:]]
+    pictures += [picture(name, "tools") for name in ("saw", "drill", "file", "axe")]
+    pictures += [picture("tiger", "flags")]
+    for seed in range(20):
+        wrong = recipe.others(pictures, number, recipe.random.Random(seed), alike)
+        asked = [own for own, other in zip(pictures, wrong, strict=True) if other]
+        assert all(len(other) in (0, number) for other in wrong)
+        used = Counter(other.image for others in wrong for other in others)
+        assert used == Counter({own.image: number for own in asked})
+        for own, other in zip(pictures, wrong, strict=True):
+            assert own.name not in [each.name for each in other] and len({each.name for each in other}) == len(other)
+            assert alike is None or all((each.category == own.category) == alike for each in other)
+        if alike and number == 1:
+            assert len(asked) >= 4 and "tiger" not in [own.name for own in asked]
+
+
+def test_the_article_is_that_of_the_sound():
+    expected = {"unicorn": "a", "uniform": "a", "euro": "a", "ukulele": "a", "ewe": "a", "tiger": "a", "USA map": "a"}
+    expected |= {"umbrella": "an", "anvil": "an", "urn": "an", "onion": "an", "ear": "an", "one": "a"}
+    assert {name: recipe.article(name).split()[0] for name in expected} == expected
+
+
 def test_names_that_share_a_word_are_not_wrong_for_each_other():
     picture = recipe.Picture("a.png", "A tiger in the grass.", "tiger face", "animals")
     wrong = {"tiger": False, "grass": False, "cow face": True, "face": False}

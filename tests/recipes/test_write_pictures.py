@@ -26,6 +26,20 @@ def test_sets_are_written_and_counted(recipe, tmp_path, capsys):
 
 def test_a_machine_without_the_packages_says_what_to_install(recipe, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ValueError, match="openclipart-png cannot be fetched .*Install these programs, or unpack"):
+    with pytest.raises(ValueError, match="openclipart-png cannot be fetched .*Install it, or unpack"):
         recipe.main([str(tmp_path / "sets"), "--packages", str(tmp_path / "packages")])
     assert not (tmp_path / "sets").exists()
+
+
+@pytest.mark.parametrize("side", ["0", "-5"])
+def test_a_side_without_pixels_is_refused(recipe, tmp_path, side):
+    with pytest.raises(ValueError, match=f"`--max_side {side}` leaves no pixel.*--max_side 144"):
+        recipe.main([str(tmp_path / "sets"), "--packages", str(tmp_path / "packages"), "--max_side", side])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_of_somebody_else_is_refused_before_anything_is_fetched(recipe, tmp_path):
+    (tmp_path / "sets/train").mkdir(parents=True)
+    with pytest.raises(ValueError, match="holds 'train', which sets would replace"):
+        recipe.main([str(tmp_path / "sets"), "--packages", str(tmp_path / "packages")])
+    assert not (tmp_path / "packages").exists()

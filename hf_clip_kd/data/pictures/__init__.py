@@ -4,6 +4,6 @@ from .collect import collect
 from .packages import fetch
 from .picture import Picture
 from .sets import divide
-from .write import write_sets
+from .write import check_folder, write_sets
 
-__all__ = ["Picture", "collect", "divide", "fetch", "write_sets"]
+__all__ = ["Picture", "check_folder", "collect", "divide", "fetch", "write_sets"]

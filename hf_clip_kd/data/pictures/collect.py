@@ -15,6 +15,17 @@ from .stamps import stamps
 MAX_ALIKE = 8
 """Number of pictures with the same captions that a source may have."""
 
+SOURCES = {
+    "clipart": ("openclipart-png", "openclipart-svg"),
+    "stamps": ("tuxpaint-stamps-default",),
+    "gcompris": ("gcompris-qt-data",),
+    "openmoji": ("openmoji",),
+    "twemoji": ("emoji-datasource-twitter",),
+    "fluent": ("fluentui-emoji",),
+    "noto": ("fonts-noto-color-emoji",),
+}
+"""Packages of each source of pictures."""
+
 
 def collect(packages: dict[str, Path]) -> list[Picture]:
     """
@@ -25,6 +36,7 @@ def collect(packages: dict[str, Path]) -> list[Picture]:
 
     Raises:
         ForeignFileError: if a file of a package cannot be read.
+        ValueError: if no picture is found in a package.
     """
     found = chain(
         clip_art(packages["openclipart-png"], packages["openclipart-svg"]),
@@ -43,4 +55,11 @@ def collect(packages: dict[str, Path]) -> list[Picture]:
         alike[key] += 1
         if alike[key] <= MAX_ALIKE:
             kept.append(picture)
+    for source, names in SOURCES.items():
+        if not any(picture.source == source for picture in kept):
+            places = " and ".join(str(packages[name]) for name in names)
+            raise ValueError(
+                f"There is no picture of {source!r} in {places}. The files of {' and '.join(names)} must lie there as "
+                "in the package. Delete the folder, and it is fetched anew, or unpack the package there."
+            )
     return sorted(kept, key=lambda picture: picture.file)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ...recipe_io.foreign import ForeignFileError
+
 _EMOJI_STYLE = 0xFE0F
 
 
@@ -13,16 +15,25 @@ class NotoBitmaps:
 
     Args:
         path (`Path`): Font. The package fonttools reads it.
+
+    Raises:
+        ForeignFileError: if the file is missing, or is no such font.
     """
 
     def __init__(self, path: Path):
-        from fontTools.ttLib import TTFont  # An optional dependency.
+        from fontTools.ttLib import TTFont, TTLibError  # An optional dependency.
 
-        font = TTFont(path)
-        self.glyphs = font.getBestCmap()
-        self.bitmaps = font["CBDT"].strikeData[0]
+        try:
+            font = TTFont(path)
+            self.glyphs = font.getBestCmap()
+            self.bitmaps = font["CBDT"].strikeData[0]
+            lookups = font["GSUB"].table.LookupList.Lookup
+        except (OSError, KeyError, TTLibError) as error:
+            form = "It must be the font Noto Color Emoji with the tables CBDT and GSUB."
+            fix = "Unpack the package fonts-noto-color-emoji of Debian 12 anew."
+            raise ForeignFileError(path, f"it cannot be read ({error!r})", allowed=form, fix=fix) from error
         self.ligatures = {}
-        for lookup in font["GSUB"].table.LookupList.Lookup:
+        for lookup in lookups:
             for table in lookup.SubTable:
                 table = getattr(table, "ExtSubTable", table)
                 for first, found in getattr(table, "ligatures", {}).items():

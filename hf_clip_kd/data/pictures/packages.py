@@ -20,6 +20,11 @@ DEBIAN = (
     "gcompris-qt-data",
 )
 NPM = {"emoji-datasource-twitter": "16.0.0", "openmoji": "17.0.0", "fluentui-emoji": "1.3.0"}
+_CURES = {
+    "apt-get": "Run `apt-get update`, and check the network",
+    "dpkg-deb": "Make room on the disk",
+    "npm": "Check the network",
+}
 _PYTHON = {"fontTools": "fonttools", "resvg_py": "resvg-py"}
 
 
@@ -77,11 +82,14 @@ def _unpack_npm(name: str, folder: Path, place: Path) -> Path:
 def _run(command: list[str], folder: Path, name: str, place: Path) -> None:
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1] if done.returncode else ""
     except FileNotFoundError:
-        reason = f"this machine has no `{command[0]}`"
-    if reason:
-        raise ValueError(
-            f"The package {name} cannot be fetched ({reason}). Packages come from Debian (`apt-get`, `dpkg-deb`) and "
-            f"npm (`npm`). Install these programs, or unpack the package on another machine into {place}."
-        )
+        reason, cure = f"this machine has no `{command[0]}`", "Install it"
+    else:
+        if done.returncode == 0:
+            return
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        cure = _CURES[command[0]]
+    raise ValueError(
+        f"The package {name} cannot be fetched ({reason}). Packages come from Debian (`apt-get`, `dpkg-deb`) and npm "
+        f"(`npm`). {cure}, or unpack the package on another machine into {place}."
+    )

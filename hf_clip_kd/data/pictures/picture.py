@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...recipe_io.foreign import ForeignFileError
+
 SVG_WIDTH = 144
 """Width at which drawings in SVG are painted, in pixels. It is that of most pictures that are no SVG."""
 
@@ -61,6 +63,12 @@ class Picture:
 
             return bytes(resvg_py.svg_to_bytes(svg_path=str(self.packaged), width=SVG_WIDTH))
         return self.content()
+
+
+def damaged(file: str | Path, error: Exception) -> ForeignFileError:
+    """Return the error of a picture that cannot be read."""
+    form = "It must be a picture, whole."
+    return ForeignFileError(file, f"it cannot be read ({error})", allowed=form, fix="Unpack its package anew.")
 
 
 def words(text: str) -> str:

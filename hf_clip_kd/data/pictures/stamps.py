@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ...recipe_io.foreign import read_text
-from .picture import Picture, category_of
+from .picture import Picture, category_of, damaged
 
 _CATEGORIES = {
     "animals": "animals",
@@ -36,7 +36,7 @@ def stamps(package: Path) -> Iterator[Picture]:
     Read the folder of the package tuxpaint-stamps-default. The caption of a stamp is the first line of its text.
 
     Raises:
-        ForeignFileError: if the text of a stamp is no text.
+        ForeignFileError: if the text of a stamp is no text, or its picture is damaged.
     """
     folder = package / "usr/share/tuxpaint/stamps"
     for png in sorted(folder.rglob("*.png")):
@@ -45,8 +45,11 @@ def stamps(package: Path) -> Iterator[Picture]:
         if not text.is_file() or "/alphabets/" in place:
             continue
         caption = read_caption(text)
-        with Image.open(png) as image:
-            photograph = equal_neighbours(image) < _MOST_EQUAL
+        try:
+            with Image.open(png) as image:
+                photograph = equal_neighbours(image) < _MOST_EQUAL
+        except (OSError, SyntaxError) as error:
+            raise damaged(png, error) from error
         yield Picture(
             f"stamps/{place}",
             re.sub(r"^(an?|the|some) ", "", caption.rstrip(".!").lower()),

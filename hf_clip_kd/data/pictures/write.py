@@ -16,12 +16,16 @@ from PIL import Image
 from ...recipe_io.results import write_whole
 from ..reading.images import MAX_PIXELS
 from .picture import Picture
-from .sets import CLASSES, TRAIN
+from .sets import CLASSES, NAMES, TRAIN
 
 SHARD = 1000
 """Number of pictures in a tar."""
 
 INDEX = "pictures.jsonl"
+UNFINISHED = f"{INDEX}.unfinished"
+"""File of a folder whose sets are being written."""
+
+_DIGITS = "[0-9]" * 5
 
 
 def write_sets(sets: dict[str, list[Picture]], folder: Path, max_side: int | None = None) -> str:
@@ -30,11 +34,12 @@ def write_sets(sets: dict[str, list[Picture]], folder: Path, max_side: int | Non
 
     - `train/` and `SET/test/` are image folders: pictures, and `metadata.jsonl` with `file_name`, `text`, `name`,
       `category`, `source` and `licence`. `text` is a list of captions in `train`, and the fullest caption elsewhere.
-    - `train.csv` has the columns `filepath` and `title`.
-    - `train-00000.tar` and so on are WebDataset: 1,000 pictures each, in an order that follows from their names.
+    - `SET.csv` has the columns `filepath`, `title` (the fullest caption), `name` and `category`.
+    - `SET-00000.tar` and so on are WebDataset: 1,000 pictures each, in an order that follows from their names.
     - `style.json` and so on list the classes of the sets for zero-shot classification.
     - `pictures.jsonl` lists all pictures: `image` (path from `folder`), `set`, `name`, `captions`, `category`,
-      `source`, `licence`, `photograph`, and `sha256` of the file in its package. It is written last.
+      `source`, `licence`, `photograph`, and `sha256` of the file in its package. It is written last, and a folder
+      with `pictures.jsonl.unfinished` in its place was left by a kill.
 
     Args:
         sets (`dict[str, list[Picture]]`): Pictures of each set, from [`divide`].
@@ -44,19 +49,53 @@ def write_sets(sets: dict[str, list[Picture]], folder: Path, max_side: int | Non
 
     Returns:
         `str`: SHA-256 of `pictures.jsonl`. It depends on the packages, and on no version of a library.
+
+    Raises:
+        ValueError: if the folder holds files of such names that are no earlier call's, see [`check_folder`].
     """
+    check_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / UNFINISHED, "")
+    (folder / INDEX).unlink(missing_ok=True)
+    _remove_old(folder)
     index = []
     for name, pictures in sets.items():
         _write_folder(name, pictures, folder, max_side)
         if name in CLASSES:
             classes = sorted({getattr(picture, CLASSES[name]) for picture in pictures})
             write_whole(folder / f"{name}.json", json.dumps(classes, ensure_ascii=False, indent=1) + "\n")
+        _write_csv(name, pictures, folder)
+        _write_tars(name, pictures, folder)
         index += [_index_row(picture, name) for picture in pictures]
-    _write_csv(sets[TRAIN], folder)
-    _write_tars(sets[TRAIN], folder)
     text = _lines(index)
     write_whole(folder / INDEX, text)
+    (folder / UNFINISHED).unlink()
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def check_folder(folder: Path) -> None:
+    """
+    Check that sets written into a folder replace nothing but sets.
+
+    Raises:
+        ValueError: if something has the name of a set, and no index of an earlier call lies beside it.
+    """
+    if not any((folder / name).exists() for name in (INDEX, UNFINISHED)) and (there := _written(folder)):
+        raise ValueError(
+            f"{str(folder)!r} holds {there[0].name!r}, which sets would replace, and no {INDEX} of an earlier call. "
+            "The folder must be new, or one of this command. Name another, or move the files away."
+        )
+
+
+def _written(folder: Path) -> list[Path]:
+    """Return what an earlier call left, killed or not, all but the index."""
+    endings = ("", ".json", ".csv", f"-{_DIGITS}.tar", ".tmp", ".*.tmp", f"-{_DIGITS}.tmp")
+    return [path for name in NAMES for ending in endings for path in sorted(folder.glob(f"{name}{ending}"))]
+
+
+def _remove_old(folder: Path) -> None:
+    for path in [*_written(folder), *folder.glob(f"{INDEX}*.tmp")]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def smaller(content: bytes, max_side: int) -> bytes:
@@ -86,7 +125,6 @@ def _place(name: str) -> str:
 
 def _write_folder(name: str, pictures: list[Picture], folder: Path, max_side: int | None) -> None:
     temporary = folder / f"{name}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
     inside = temporary / Path(_place(name)).relative_to(name)
     rows = []
     for picture in pictures:
@@ -97,7 +135,6 @@ def _write_folder(name: str, pictures: list[Picture], folder: Path, max_side: in
         text = picture.captions if name == TRAIN else picture.captions[-1]
         rows.append({"file_name": picture.file, "text": text} | _facts(picture))
     write_whole(inside / "metadata.jsonl", _lines(rows))
-    shutil.rmtree(folder / name, ignore_errors=True)
     os.replace(temporary, folder / name)
 
 
@@ -115,25 +152,26 @@ def _lines(rows: list[dict]) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def _write_csv(pictures: list[Picture], folder: Path) -> None:
+def _write_csv(name: str, pictures: list[Picture], folder: Path) -> None:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["filepath", "title"])
-    table.writerows([f"{TRAIN}/{picture.file}", picture.captions[-1]] for picture in pictures)
-    write_whole(folder / f"{TRAIN}.csv", text.getvalue())
+    table.writerow(["filepath", "title", "name", "category"])
+    table.writerows(
+        [f"{_place(name)}/{picture.file}", picture.captions[-1], picture.name, picture.category]
+        for picture in pictures
+    )
+    write_whole(folder / f"{name}.csv", text.getvalue())
 
 
-def _write_tars(pictures: list[Picture], folder: Path) -> None:
-    for old in folder.glob(f"{TRAIN}-*.tar"):
-        old.unlink()
+def _write_tars(name: str, pictures: list[Picture], folder: Path) -> None:
     # Pictures of all sources mix in each tar, as a crawler leaves them.
     mixed = sorted(pictures, key=lambda picture: hashlib.sha256(picture.file.encode()).digest())
     for start in range(0, len(mixed), SHARD):
-        path = folder / f"{TRAIN}-{start // SHARD:05}.tar"
+        path = folder / f"{name}-{start // SHARD:05}.tar"
         temporary = path.with_suffix(".tmp")
         with tarfile.open(temporary, "w") as tar:
             for number, picture in enumerate(mixed[start : start + SHARD], start):
-                content = (folder / TRAIN / picture.file).read_bytes()
+                content = (folder / _place(name) / picture.file).read_bytes()
                 facts = json.dumps(_facts(picture), ensure_ascii=False).encode()
                 suffix = Path(picture.file).suffix
                 for ending, data in ((suffix, content), (".txt", picture.captions[-1].encode()), (".json", facts)):

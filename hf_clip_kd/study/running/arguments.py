@@ -108,6 +108,13 @@ class StudyArguments:
     reference_teacher: str | None = field(
         default=None, metadata={"help": "Teacher for that comparison of students without one."}
     )
+    crops_from: str | None = field(
+        default=None,
+        metadata={
+            "help": "Teacher whose `cache` gives its crops to students without a teacher, too. Then all students see "
+            "the same ones. Default: they draw crops of their own."
+        },
+    )
     vlm: list = field(
         default_factory=list,
         metadata={
@@ -192,6 +199,11 @@ class StudyArguments:
             raise ValueError(
                 f"`meter={self.meter}` judges by answers, and `vlm` has no stage, so nobody answers. "
                 "It needs a vision-language model. Write the stages of `vlm`, or leave out `meter`."
+            )
+        if self.crops_from is not None and self.cache is None:
+            raise ValueError(
+                f"`crops_from={self.crops_from}` without `cache`, whose crops are meant. It needs the YAML of one. "
+                "Write `cache: YAML`, or leave out `crops_from`."
             )
         if self.every_loss:
             self.objectives = every_objective() | self.objectives

@@ -148,6 +148,9 @@ def blocks(plan: Plan, measured: Measured, root: Path) -> dict[str, Any]:
     """
     Return the numbers of one tower: `student` (zero-shot, retrieval, compositional), `vqa`, `cost` and so on.
 
+    Of several data sets with the same number, that of the task's own name (`retrieval`) keeps the plain key. The
+    others have theirs in front: `photographs/image_retrieval_recall@10`.
+
     `question_probe` has the probe's own learning curve over images, by the name of the image set. `vqa_tables` is only
     there if the study has such sets.
     """
@@ -165,7 +168,7 @@ def blocks(plan: Plan, measured: Measured, root: Path) -> dict[str, Any]:
                 probes[name] = record["question_probe"]
         else:
             scores |= {
-                metric if counts[metric] == 1 else f"{name}/{metric}": value
+                metric if counts[metric] == 1 or name in TASKS else f"{name}/{metric}": value
                 for metric, value in record["metrics"].items()
             }
             # Chance differs between several benchmarks, so each has a number of its own.

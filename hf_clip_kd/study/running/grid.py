@@ -183,7 +183,8 @@ def _check_names(study: StudyArguments) -> None:
                     "Rename it, in quotes if it is a number: `'2': ...`."
                 )
     check_readings(study)
-    for name, field_name in (("reference_teacher", "teachers"), ("base_objective", "objectives")):
+    named = {"reference_teacher": "teachers", "crops_from": "teachers", "base_objective": "objectives"}
+    for name, field_name in named.items():
         known = getattr(study, field_name)
         if getattr(study, name) not in (None, *known):
             raise ValueError(

@@ -22,9 +22,13 @@ class TeacherModel:
 
     name: Any = field(metadata={"help": "Name for `distill.py` and `cache_teacher.py`, or a mapping with it."})
     tower: Model = field(metadata={"help": "Name for `evaluate.py` and `train_vlm.py`."})
-    size: Model = field(metadata={"help": "Model of the same size, for `measure_cost.py`."})
+    size: Model | None = field(
+        metadata={"help": "Model of the same size, for `measure_cost.py`; `None` for one without texts."}
+    )
     made_by: tuple[Stage, ...] = field(metadata={"help": "Stages that make it, its own training last."})
-    has_texts: bool = field(default=True, metadata={"help": "False for a tower out of a vision-language model."})
+    has_texts: bool = field(
+        default=True, metadata={"help": "False for a vision model, or a tower out of a vision-language model."}
+    )
 
     @property
     def training(self) -> Stage | None:
@@ -63,7 +67,9 @@ class Models:
                 f"Write for example `{name}: {{model: openai/clip-vit-base-patch16}}`."
             )
         if "model" in entry:
-            return TeacherModel(entry["model"], entry["model"], entry["model"], ())
+            model = entry["model"]
+            texts = _has_texts(model)
+            return TeacherModel(model, model, model if texts else None, (), texts)
         arguments, seconds = self.yamls.recipe("teachers", entry, "teacher")
         stage = Stage("teacher", arguments | {"evaluation": None}, (), seconds)
         # Its size is that of what it was before its training.
@@ -104,6 +110,14 @@ class Models:
         arguments, seconds = self.yamls.recipe("language_models", entry, "language_model")
         stage = Stage("language_model", arguments, (), seconds)
         return stage.output, (stage,)
+
+
+def _has_texts(model: Any) -> bool:
+    """Return False for `timm:NAME`, which has no texts, and for a mapping or list of such names alone."""
+    if isinstance(model, list):
+        return any(map(_has_texts, model))
+    name = model.get("name") if isinstance(model, dict) else model
+    return not str(name).startswith("timm:")
 
 
 def _has_one_tower(entry: dict[str, Any]) -> bool:

@@ -147,6 +147,10 @@ class Plan:
                 arguments["teacher_cache"], placed["teacher_cache"] = own.output, shared.output
                 needs = (*needs, shared)
             needs = (*needs, *readers)
+        elif study.crops_from is not None:
+            own, shared = self._caches(replace(cell, teacher=study.crops_from), self.models.teacher(study.crops_from))
+            arguments["teacher_cache"], placed["teacher_cache"] = own.output, shared.output
+            needs = (shared,)
         seconds = None if seconds is None else seconds * study.durations[cell.duration]
         training = Stage("student", arguments | {"evaluation": None}, needs, seconds, placed)
         evaluate = self._evaluate(training.output, (training,), cell.teacher or study.reference_teacher)
@@ -217,6 +221,8 @@ class Plan:
             and self._data(other) == data
             and self._read_by_student(other).name == teacher.name
         }
+        # A student without a teacher reads no feature of the cache, only its crops.
+        alike.setdefault(cell.objective, self.study.objectives[cell.objective])
         own = cache_losses({cell.objective: alike[cell.objective]})
         return tuple(
             Stage("cache", arguments | {"losses": losses[cell.objective]}, teacher.made_by, seconds)
@@ -267,8 +273,9 @@ class Plan:
                 needs |= dict.fromkeys(made_by)
         return blocks, tuple(needs)
 
-    def _cost(self, model: Model) -> Stage:
-        return Stage("cost", {"model_name_or_path": model}, (), self.study.estimates.get("cost"))
+    def _cost(self, model: Model | None) -> Stage | None:
+        seconds = self.study.estimates.get("cost")
+        return None if model is None else Stage("cost", {"model_name_or_path": model}, (), seconds)
 
 
 def _prolonged(arguments: dict[str, Any], factor: Any, name: str) -> dict[str, Any]:

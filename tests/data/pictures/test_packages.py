@@ -65,17 +65,30 @@ def test_a_machine_without_a_client_says_what_to_install(monkeypatch, tmp_path):
     draw_with_stub(monkeypatch)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(
-        ValueError, match="openclipart-png cannot be fetched .this machine has no `apt-get`.*npm.*Install"
+        ValueError,
+        match="openclipart-png cannot be fetched .this machine has no `apt-get`.*npm.*Install it, or unpack",
     ):
         fetch(tmp_path / "new")
     assert list((tmp_path / "new").iterdir()) == []
 
 
-def test_a_client_that_finds_nothing_is_quoted(monkeypatch, tmp_path):
-    draw_with_stub(monkeypatch)
-    failed = SimpleNamespace(returncode=100, stderr="W: old\nE: Unable to locate package\n")
-    monkeypatch.setattr(subprocess, "run", lambda command, **_: failed)
-    with pytest.raises(ValueError, match="cannot be fetched .E: Unable to locate package."):
+@pytest.mark.parametrize(
+    ("client", "stderr", "cure"),
+    [
+        ("apt-get", "W: old\nE: Unable to locate package", "Run `apt-get update`, and check the network, or unpack"),
+        ("dpkg-deb", "No space left on device", "Make room on the disk, or unpack"),
+        ("npm", "npm error network", "Check the network, or unpack"),
+    ],
+)
+def test_a_client_that_fails_is_quoted_with_a_cure(client, stderr, cure, commands, monkeypatch, tmp_path):
+    works = subprocess.run
+
+    def run(command, **rest):
+        return SimpleNamespace(returncode=100, stderr=stderr) if command[0] == client else works(command, **rest)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    last = stderr.splitlines()[-1]
+    with pytest.raises(ValueError, match=f"cannot be fetched .{last}.*{cure}"):
         fetch(tmp_path)
 
 

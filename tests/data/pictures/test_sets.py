@@ -1,30 +1,34 @@
 """Sets: which names are new, and what no training may see."""
 
+import hashlib
+import io
+
 import pytest
 from picture_packages import drawing
 from PIL import Image
 
 from hf_clip_kd.data.pictures import Picture, divide
 from hf_clip_kd.data.pictures import sets as module
-from hf_clip_kd.data.pictures.sets import is_giant, is_new
+from hf_clip_kd.data.pictures.sets import is_drawn, is_giant, new_names
+from hf_clip_kd.recipe_io.foreign import ForeignFileError
 
-# SHA-256, as `sha256sum` prints it: a number whose last decimal digit is 0 makes a name new.
+# SHA-256, as `sha256sum` prints it: a multiple of 7 draws a name.
 DIGESTS = {
-    "banana": "b493d48364afe44d11c0165cf470a4164d1e2609911ef998be868d46ade3de4e",
-    "tree": "dc9c5edb8b2d479e697b4b0b8ab874f32b325138598ce9e7b759eb8292110622",
+    "cup": "c6171781d65f3ccce1135e3c89850cfbaa7f332fd72a1f8f6a841fbcf7fd362a",
+    "fish": "b474a99a2705e23cf905a484ec6d14ef58b56bbe62e9292783466ec363b5072d",
 }
-KNOWN, NEW = "apple", "banana"
+KNOWN, NEW, OTHER = "apple", "cup", "fish"
 
 
-def picture(source, name, content=None, **facts):
-    packaged = f"{source} {name}".encode() if content is None else content
-    return Picture(f"{source}/{name}.png", name, (name,), "MIT", packaged, **facts)
+def picture(source, name, content=None, captions=None, **facts):
+    """Return a picture in a colour of its own, unless it has a content."""
+    colour = f"#{hashlib.sha256(f'{source} {name}'.encode()).hexdigest()[:6]}"
+    packaged = drawing(colour) if content is None else content
+    return Picture(f"{source}/{name}.png", name, captions or (name,), "MIT", packaged, **facts)
 
 
 @pytest.fixture
-def divided(monkeypatch):
-    monkeypatch.setattr(module, "is_giant", lambda picture: picture.category == "giant")
-
+def divided():
     def divided(*pictures):
         sets = divide(list(pictures))
         return {name: sorted(part.file for part in parts) for name, parts in sets.items() if parts}
@@ -32,16 +36,41 @@ def divided(monkeypatch):
     return divided
 
 
-def test_a_tenth_of_the_names_is_new():
+def test_a_seventh_of_the_names_is_drawn():
     words = "apple banana cat dog horse owl lemon train bus car cup tree moon sun fish bird star".split()
-    assert {word for word in words if is_new(word)} == set(DIGESTS)
-    assert all(str(int(digest, 16)).endswith("0") for digest in DIGESTS.values())
-    assert 70 <= sum(is_new(f"name {number}") for number in range(1000)) <= 130
+    assert {word for word in words if is_drawn(word)} == set(DIGESTS)
+    assert all(int(digest, 16) % 7 == 0 for digest in DIGESTS.values())
+    assert 110 <= sum(is_drawn(f"name {number}") for number in range(1000)) <= 175
+
+
+@pytest.mark.parametrize(
+    ("caption", "new"),
+    [
+        (f"big {NEW} pie", False),
+        (f"Pie of {NEW.upper()}!", False),
+        (f"pie, {NEW}", False),
+        (f"pie with {NEW}s", True),
+        ("pie", True),
+    ],
+)
+def test_a_name_in_the_caption_of_another_is_not_new(caption, new):
+    pictures = [picture("clipart", NEW), picture("noto", "pie", captions=("pie", caption))]
+    assert new_names(pictures) == ({NEW} if new else set())
+    # Its own captions may repeat it.
+    own = picture("noto", NEW, captions=(NEW, f"{NEW}, yellow {NEW}"))
+    assert new_names([*pictures, own]) == ({NEW} if new else set())
+
+
+def test_names_of_several_words_are_found_inside_of_captions():
+    two = next(f"{NEW} pie {number}x" for number in range(99) if is_drawn(f"{NEW} pie {number}x"))
+    inside = picture("clipart", "table", captions=(f"a table, one {two.replace(' ', '-')}, a cup",))
+    assert new_names([picture("clipart", two)]) == {two}
+    assert new_names([picture("clipart", two), inside]) == set()
 
 
 def test_sets_by_source_and_name(divided):
     pictures = [picture(source, name) for source in ("clipart", "noto", "twemoji") for name in (KNOWN, NEW)]
-    pictures += [picture("stamps", KNOWN, photograph=True), picture("gcompris", NEW, b"x", photograph=True)]
+    pictures += [picture("stamps", KNOWN, photograph=True), picture("gcompris", NEW, photograph=True)]
     assert divided(*pictures) == divided(*reversed(pictures))
     assert divided(*pictures) == {
         "train": [f"clipart/{KNOWN}.png", f"noto/{KNOWN}.png"],
@@ -57,9 +86,9 @@ def test_a_style_is_tested_on_names_that_another_style_taught(divided):
 
 
 def test_categories_are_those_of_new_names(divided):
-    found = divided(picture("clipart", NEW, category="food"), picture("stamps", "tree"))
+    found = divided(picture("clipart", NEW, category="food"), picture("stamps", OTHER))
     assert found == {
-        "retrieval": [f"clipart/{NEW}.png", "stamps/tree.png"],
+        "retrieval": [f"clipart/{NEW}.png", f"stamps/{OTHER}.png"],
         "category": [f"clipart/{NEW}.png"],
     }
 
@@ -78,15 +107,38 @@ def test_emoji_that_look_alike_only_train(category, divided):
     assert divided(*pictures) == {"train": [f"noto/{KNOWN}.png"]}
 
 
-def test_a_training_file_is_not_tested_under_another_name(divided):
-    assert divided(picture("clipart", KNOWN, b"a"), picture("clipart", NEW, b"a")) == {
+@pytest.mark.parametrize("kind", ["the same file", "another file", "below transparency"])
+def test_a_training_picture_is_not_tested_under_another_name(kind, divided):
+    content = {
+        "the same file": drawing("white"),
+        "another file": drawing("white", kind="WEBP"),
+        "below transparency": transparent(),
+    }[kind]
+    assert divided(picture("clipart", KNOWN, drawing("white")), picture("clipart", NEW, content)) == {
         "train": [f"clipart/{KNOWN}.png"]
     }
+    larger = picture("clipart", NEW, drawing("white", (9, 6)))
+    assert divided(picture("clipart", KNOWN, drawing("white")), larger)["retrieval"] == [f"clipart/{NEW}.png"]
 
 
-def test_giants_are_trained_on_and_not_tested(divided):
-    found = divided(*(picture("clipart", name, category="giant") for name in (KNOWN, NEW)))
+def transparent():
+    """Return a PNG of which nothing is seen."""
+    file = io.BytesIO()
+    Image.new("RGBA", (8, 6), (255, 0, 0, 0)).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_giants_are_trained_on_and_not_tested(divided, monkeypatch):
+    monkeypatch.setattr(module, "MAX_PIXELS", 47)
+    found = divided(*(picture("clipart", name) for name in (KNOWN, NEW)))
     assert found == {"train": [f"clipart/{KNOWN}.png"]}
+
+
+@pytest.mark.parametrize("content", [b"no picture", drawing(size=(200, 200))[:70]], ids=["header", "pixels"])
+@pytest.mark.parametrize("name", [KNOWN, NEW])
+def test_a_damaged_picture_is_named(name, content):
+    with pytest.raises(ForeignFileError, match=f"clipart/{name}.png: it cannot be read .*Unpack its package anew"):
+        divide([picture("clipart", name, content)])
 
 
 def test_giants_are_known_by_their_header(monkeypatch):

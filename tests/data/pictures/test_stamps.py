@@ -8,6 +8,7 @@ from picture_packages import drawing, photograph, put, write_packages
 from PIL import Image
 
 from hf_clip_kd.data.pictures.stamps import equal_neighbours, stamps
+from hf_clip_kd.recipe_io.foreign import ForeignFileError
 
 
 def test_stamps(tmp_path):
@@ -33,3 +34,12 @@ def test_photographs_and_drawings_of_any_mode(mode):
     grey = Image.open(io.BytesIO(photograph())).convert(mode)
     assert equal_neighbours(grey) < 0.06
     assert equal_neighbours(Image.open(io.BytesIO(drawing())).convert(mode)) == 1
+
+
+def test_a_damaged_stamp_is_named(tmp_path):
+    package = write_packages(tmp_path)["tuxpaint-stamps-default"]
+    png = package / "usr/share/tuxpaint/stamps/animals/birds/tit.png"
+    for content in (b"no picture", png.read_bytes()[:80]):
+        png.write_bytes(content)
+        with pytest.raises(ForeignFileError, match="tit.png: it cannot be read .*Unpack its package anew"):
+            list(stamps(package))

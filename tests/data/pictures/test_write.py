@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import tarfile
 
 import pytest
@@ -38,9 +39,13 @@ def test_files_are_the_same_each_time_and_others_stay(tmp_path, monkeypatch):
     assert first == second | {"mine/model.bin": b"m"} and checksums[0] == checksums[1]
     assert checksums[0] == hashlib.sha256(first["pictures.jsonl"]).hexdigest()
     assert sorted(second) == [
+        "photographs-00000.tar",
+        "photographs.csv",
         "photographs/test/metadata.jsonl",
         "photographs/test/stamps/1.png",
         "pictures.jsonl",
+        "style-00000.tar",
+        "style.csv",
         "style.json",
         "style/test/metadata.jsonl",
         "style/test/twemoji/2764.png",
@@ -58,6 +63,42 @@ def test_files_are_the_same_each_time_and_others_stay(tmp_path, monkeypatch):
     write_sets({"train": SETS["train"][:1], "style": []}, tmp_path / "a")
     left = contents(tmp_path / "a")
     assert "train-00001.tar" not in left and "train/noto/1F408.png" not in left and "mine/model.bin" in left
+
+
+NAMES = ["train", "style/mine.png", "category.json", "unseen.csv", "train-00000.tar", "style.tmp"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_of_somebody_else_are_not_replaced(name, tmp_path):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(b"mine")
+    (tmp_path / "train-mine.tar").write_bytes(b"of another form")
+    with pytest.raises(ValueError, match=f"holds '{name.partition('/')[0]}'.*no pictures.jsonl.*Name another"):
+        write_sets(SETS, tmp_path)
+    assert (tmp_path / name).read_bytes() == b"mine" and len(contents(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("number", range(1, 10))
+def test_a_kill_leaves_no_index_and_the_next_call_clears_up(number, tmp_path, monkeypatch):
+    write_sets(SETS, tmp_path / "whole")
+    replace, left = os.replace, iter(range(number))
+
+    def killed(*args):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        replace(*args)
+
+    write_sets({name: pictures[:1] for name, pictures in SETS.items()}, tmp_path / "sets")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            write_sets(SETS, tmp_path / "sets")
+    assert not (tmp_path / "sets/pictures.jsonl").exists() and (tmp_path / "sets/pictures.jsonl.unfinished").exists()
+    for torn in ("unseen.tmp/a.png", "category-00003.tmp", "train.csv.77.tmp", "pictures.jsonl.77.tmp"):
+        (tmp_path / "sets" / torn).parent.mkdir(exist_ok=True)
+        (tmp_path / "sets" / torn).write_bytes(b"half")
+    write_sets(SETS, tmp_path / "sets")
+    assert contents(tmp_path / "sets") == contents(tmp_path / "whole")
 
 
 def test_the_checksum_is_of_the_packages_and_not_of_sizes(tmp_path):
@@ -101,8 +142,12 @@ def test_all_forms_are_read(tmp_path, monkeypatch):
     folder = load_image_text("imagefolder", data_dir="train")
     assert sorted(folder["text"][:]) == [["café"], ["cat"], ["owl", "owl, bird"]]
     assert sorted(load_image_text("train.csv")["text"][:]) == ["café", "cat", "owl, bird"]
+    assert load_image_text("style.csv", text_column="name")["text"][:] == ["train"]
+    assert load_image_text("photographs.csv")["text"][:] == ["A blue tit."]
     tars = load_image_text("webdataset", data_files="train-*.tar")
     assert sorted(tars["text"][:]) == ["café", "cat", "owl, bird"]
+    tars = load_image_text("webdataset", data_files="style-*.tar")
+    assert tars["text"][:] == ["train, rail"]
     # A class called `train` is a class, and names of classes are a column.
     style = load_image_text("imagefolder", data_dir="style", split="test", text_column="name")
     assert style["text"][:] == ["train"]

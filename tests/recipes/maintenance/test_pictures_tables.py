@@ -10,6 +10,8 @@ from recipes.maintenance import pictures_tables as recipe
 
 SHARES = {"style/acc1": 0.1, "unseen/acc1": 0.2, "category/mean_per_class_recall": 0.3}
 SHARES |= {"image_retrieval_recall@10": 0.4, "text_retrieval_recall@10": 0.5}
+SHARES |= {"photographs/image_retrieval_recall@10": 0.6, "photographs/text_retrieval_recall@10": 0.7}
+NAMES = [f"{prefix}{name}" for prefix in ("", "projector_") for name in ("questions", "exists", "differences")]
 STEPS = {"x1": 300, "x4": 1200}
 
 
@@ -25,25 +27,36 @@ def cell(teacher, objective, duration, seed, gain):
 def study(tmp_path):
     """Students of S lose a point, those of L gain two and three. `x1` has a single seed."""
     some = [cell(None, "alone", "x4", seed, 0) for seed in (0, 1)] + [cell(None, "alone", "x1", 0, 0)]
-    for teacher, gain in (("S", -0.01), ("L", 0.02)):
+    for teacher, gain in (("S", -0.01), ("L", 0.02), ("vision", 0.0)):
         some += [cell(teacher, "clip_kd", "x4", seed, gain) for seed in (0, 1)]
     some += [cell("L", "clip_kd", "x1", 0, 0.03)]
     objectives = {"clip_kd": "clip_kd", "tokens": {"clip_kd": 1.0, "patch": 40.0}, "alone": {"clip": 1.0}}
     teachers = {name: {"student": dict.fromkeys(SHARES, share)} for name, share in (("S", 0.25), ("L", 0.75))}
+    teachers["vision"] = {"student": {}}
     config = {"objectives": objectives, "reference_teacher": "L", "vlm": []}
     return made_up_study.write(tmp_path / "study", some, config=config, teachers=teachers, references={})
 
 
 @pytest.fixture
 def towers(tmp_path):
-    """`blind` is right in a quarter, `alone` in half and the teacher in all of the questions about four pictures."""
+    """
+    The right answers to two questions each about four pictures: two of `blind`, four of `alone`, six of `distilled`.
+
+    The first question about a picture asks for its name, the second for its category.
+    """
     scores = {"teacher": [1] * 8, "alone": [1, 1, 1, 1, 0, 0, 0, 0], "blind": [1, 1, 0, 0, 0, 0, 0, 0]}
+    scores["distilled"] = [1, 1, 1, 1, 1, 0, 1, 0]
     folder = tmp_path / "towers"
     for name, right in scores.items():
         images = [i // 2 for i in range(8)]
         bits = [3.0 - score for score in right]
         for dataset in ("style", "style_exists"):
-            run = write_run(folder / name, right, model=name, dataset=dataset, images=images, bits=bits)
+            kinds = [{"category": ("adversarial", "random")[i % 2]} for i in range(8)]
+            if dataset == "style":
+                kinds = [{"category": ("name", "category")[i % 2]} for i in range(8)]
+            run = write_run(
+                folder / name, right, model=name, dataset=dataset, images=images, bits=bits, questions=kinds
+            )
         (result,) = (run / "results").glob("style_exists*.json")
         record = json.loads(result.read_text())
         result.write_text(json.dumps(record | {"metrics": {"accuracy": 0.5, "f1": 0.6, "yes_ratio": 0.9}}))
@@ -59,59 +72,101 @@ def test_lengths_have_the_gains_that_were_put_in(study):
     assert header == ["score", "steps", "`alone`", "`clip_kd`", "over `alone`"]
     assert len(found) == 2 * len(SHARES)
     assert found[0] == ["style, top 1", "300", "10.0", "13.0", "+3.0"]  # One seed has no interval.
-    assert found[1] == ["style, top 1", "1,200", "10.5", "12.5", "+2.0 [+2.0, +2.0]"]
-    assert [row[2] for row in found[1::2]] == ["10.5", "20.5", "30.5", "40.5", "50.5"]
+    assert found[1][4] == "+2.0 [+2.0, +2.0]"
+    # Seeds of 10 and 11: the mean, and Student's interval with one degree of freedom, 12.7 standard errors.
+    assert [cell.split()[0] for cell in found[1][2:4]] == ["10.5", "12.5"]
+    low, high = map(float, found[1][2].split(" ", 1)[1].strip("[]").split(", "))
+    assert low + high == pytest.approx(21, abs=0.11) and (high - low) / 2 == pytest.approx(12.7 * 0.5, rel=0.1)
+    assert [row[2].split()[0] for row in found[1::2]] == ["10.5", "20.5", "30.5", "40.5", "50.5", "60.5", "70.5"]
 
 
 def test_teachers_stand_beside_their_students(study):
     header, _, *found = rows(recipe.teachers(recipe.read_study(study)))
     assert header == ["score", "teacher", "its own", "`clip_kd` over `alone`"]
-    assert found[:2] == [
+    assert found[:3] == [
         ["style, top 1", "`S`", "25.0", "−1.0 [−1.0, −1.0]"],
         ["style, top 1", "`L`", "75.0", "+2.0 [+2.0, +2.0]"],
+        ["style, top 1", "`vision`", "–", "+0.0 [+0.0, +0.0]"],  # It has no texts.
     ]
 
 
 def test_towers_that_see_are_compared_with_the_blind_one(towers):
-    header, _, *found = rows(recipe.answers(towers, closed=False))
+    read = recipe.read_answers(towers)
+    header, _, *found = rows(recipe.answers(read, closed=False))
     assert header == ["test", "tower", "accuracy", "over `blind`", "answer bits", "over `blind`"]
     assert [row[:3] for row in found] == [
-        ["style", "`blind`", "25.0"], ["style", "`alone`", "50.0"], ["style", "`teacher`", "100.0"],
-    ]  # fmt: skip
+        ["style, name", "`blind`", "25.0"],
+        ["style, name", "`alone`", "50.0"],
+        ["style, name", "`distilled`", "100.0"],
+        ["style, name", "`teacher`", "100.0"],
+        ["style, others", "`blind`", "25.0"],
+        ["style, others", "`alone`", "50.0"],
+        ["style, others", "`distilled`", "50.0"],
+        ["style, others", "`teacher`", "100.0"],
+    ]
     assert found[0][3:] == ["–", "2.75", "–"]
-    assert found[2][3].startswith("+75.0 [+") and found[2][4:] == ["2.00", found[2][5]]
-    assert found[2][5].startswith("−0.75 [−")
-    header, _, *found = rows(recipe.answers(towers, closed=True))
+    assert found[3][3].startswith("+75.0 [+") and found[3][4:] == ["2.00", found[3][5]]
+    assert found[3][5].startswith("−0.75 [−")
+    header, _, *found = rows(recipe.answers(read, closed=True))
     assert header[2:4] == ["F1", "says yes"] and found[1][:5] == ["style", "`alone`", "60.0", "90.0", "50.0"]
+
+
+def test_students_are_compared_with_alone_and_with_their_teacher(towers):
+    header, _, *found = rows(recipe.differences(recipe.read_answers(towers)))
+    assert header == ["test", "towers", "accuracy", "answer bits"]
+    parts = [[row[0], row[1], row[2].split()[0], row[3].split()[0]] for row in found]
+    assert parts == [
+        ["style, name", "`distilled` over `alone`", "+50.0", "−0.50"],
+        ["style, name", "`teacher` over `distilled`", "+0.0", "+0.00"],
+        ["style, others", "`distilled` over `alone`", "+0.0", "+0.00"],
+        ["style, others", "`teacher` over `distilled`", "+50.0", "−0.50"],
+        ["style, yes/no", "`distilled` over `alone`", "+25.0", "−0.25"],
+        ["style, yes/no", "`teacher` over `distilled`", "+25.0", "−0.25"],
+    ]
+    # Two of four pictures differ, by a whole answer: the interval is that of pictures, not of questions.
+    assert all(" [" in row[2] for row in found)
+
+
+def test_a_tower_that_was_killed_is_named(towers):
+    for file in (towers / "distilled/results").rglob("style_exists*"):
+        file.unlink()
+    with pytest.raises(ValueError, match="distilled' has no answers to 'style_exists', and 'blind' has.*Run the"):
+        recipe.tables_of_towers(towers, "")
 
 
 def test_tables_go_between_their_markers(study, towers, tmp_path, monkeypatch):
     (tmp_path / "docs").mkdir()
-    for page, names in zip(recipe.PAGES, (("lengths", "teachers"), ("questions", "exists")), strict=True):
+    for page, names in zip(recipe.PAGES, (("lengths", "teachers"), NAMES), strict=True):
         text = "".join(
             f"a\n<!-- pictures: {name}, by a command -->\nold\n<!-- end of pictures -->\n" for name in names
         )
         (tmp_path / page).write_text(text)
     monkeypatch.setattr(recipe, "ROOT", tmp_path)
-    flags = ["--study", str(study), "--towers", str(tmp_path / "none"), "--write"]
+    nowhere = str(tmp_path / "none")
+    flags = ["--study", str(study), "--projector", nowhere, "--write"]
     for _ in range(2):
-        made = recipe.main(flags)
+        made = recipe.main([*flags, "--towers", nowhere])
         assert list(made) == ["lengths", "teachers"]
         text = (tmp_path / recipe.PAGES[0]).read_text()
         assert f"by a command -->\n{made['teachers']}\n<!-- end" in text and "old" not in text
-        assert (tmp_path / recipe.PAGES[1]).read_text().count("\nold\n") == 2
-    recipe.main([*flags[:2], "--towers", str(towers), "--write"])
-    assert "old" not in (tmp_path / recipe.PAGES[1]).read_text()
+        assert (tmp_path / recipe.PAGES[1]).read_text().count("\nold\n") == 6
+    recipe.main([*flags, "--towers", str(towers)])
+    assert (tmp_path / recipe.PAGES[1]).read_text().count("\nold\n") == 3
+    # Towers whose projector alone has learned keep apart.
+    before = (tmp_path / recipe.PAGES[1]).read_text()
+    recipe.main(["--study", nowhere, "--towers", nowhere, "--projector", str(towers), "--write"])
+    after = (tmp_path / recipe.PAGES[1]).read_text()
+    assert "old" not in after and after.startswith(before[: before.index("old")])
 
 
 def test_pages_have_a_place_for_each_table():
     found = [found[2] for page in recipe.PAGES for found in recipe.MARKED.finditer((recipe.ROOT / page).read_text())]
-    assert found == ["lengths", "teachers", "questions", "exists"]
+    assert found == ["lengths", "teachers", *NAMES]
 
 
 def test_bad_folders_are_named(tmp_path):
-    flags = ["--study", str(tmp_path / "a"), "--towers", str(tmp_path / "b")]
-    with pytest.raises(ValueError, match="neither a study in '.*a' nor a folder '.*b'.*pictures.yaml"):
+    flags = ["--study", str(tmp_path / "a"), "--towers", str(tmp_path / "b"), "--projector", str(tmp_path / "c")]
+    with pytest.raises(ValueError, match="neither a study in '.*a' nor a folder '.*b' or '.*c'.*pictures.yaml"):
         recipe.main(flags)
     (tmp_path / "b").mkdir()
     with pytest.raises(ValueError, match=r"holds answers of \[\].*must have those of `blind`.*pictures_lora.yaml"):

@@ -73,6 +73,29 @@ def left(tmp_path):
     return plan, tmp_path, {stage.id: Ended(stage, "done") for stage in plan.stages}
 
 
+def test_the_data_set_with_the_name_of_the_task_keeps_the_plain_key(tmp_path):
+    """Two data sets for retrieval: `photographs` has its name in front, and `retrieval` does not."""
+    sets = {"retrieval": "drawings", "photographs": "photographs"}
+    evaluation = {name: {"task": "retrieval", "dataset_name": data} for name, data in sets.items()}
+    del evaluation["retrieval"]["task"]
+    changes = {"vlm": [], "references": {}, "language_models": {}, "representation": None, "reference_teacher": None}
+    evaluate = {"recipe": "shapes/evaluate.yaml", "evaluation": evaluation}
+    plan = make_plan(cells=[{"teacher": None, "objective": "alone"}], evaluate=evaluate, **changes)
+    (measured,) = plan.cells.values()
+    output = tmp_path / measured.evaluate.output
+    for name, value in (("retrieval", 0.25), ("photographs", 0.75)):
+        metrics = {"image_retrieval_recall@10": value}
+        common = {"dataset": f"{sets[name]}/test", "model": "m", "task": "zeroshot_retrieval", "config": {}}
+        save_results(output, metrics=metrics, **common)
+    (tmp_path / measured.evaluate.folder / "stage.json").write_text(
+        json.dumps({"id": measured.evaluate.id, "kind": "evaluate", "seconds": 1.0})
+    )
+    assert collected(plan, measured, tmp_path)["student"] == {
+        "image_retrieval_recall@10": 0.25,
+        "photographs/image_retrieval_recall@10": 0.75,
+    }
+
+
 def test_a_cell_file_holds_all_blocks(left):
     plan, root, ended = left
     alone, distilled = plan.cells

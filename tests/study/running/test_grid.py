@@ -76,6 +76,8 @@ def test_axes_are_those_of_a_cell_file():
         ({"language_models": {}}, "`language_models` is empty"),
         ({"students": {"a/b": "test-vit"}}, "cannot be a name"),
         ({"reference_teacher": "XXL"}, "`reference_teacher=XXL` is not defined"),
+        ({"crops_from": "XXL"}, "`crops_from=XXL` is not defined"),
+        ({"crops_from": "S", "cache": None}, "`crops_from=S` without `cache`.*Write `cache: YAML`"),
         ({"base_objective": "fd"}, r"`base_objective=fd` is not defined. `objectives` has \['clip_kd', 'alone'\]"),
         ({"durations": {"x1": 1, "x2": 0}}, "is no factor"),
         ({"teachers": {"S": {}}, "reference_teacher": "S", "cells": [{}]}, "does not say what it is"),
@@ -89,6 +91,29 @@ def test_what_cannot_be_run_is_told(changes, message):
 
 
 # ---- Stages ----
+
+
+def test_a_student_alone_sees_the_crops_of_a_cache_that_others_learn_from():
+    cells = [{"teacher": None, "objective": "alone"}, {"teacher": ["S", "L"]}]
+    own, shared = plan(cells=cells), plan(cells=cells, crops_from="L")
+    caches = {cell.teacher: cache_of(measured.training) for cell, measured in shared.cells.items()}
+    assert caches[None] == caches["L"] != caches["S"]
+    (alone,) = (measured.training for cell, measured in shared.cells.items() if cell.teacher is None)
+    assert "teacher_model_name_or_path" not in alone.arguments and alone.arguments["losses"] == {"clip": 1.0}
+    # No other stage changes.
+    (before,) = (measured.training for cell, measured in own.cells.items() if cell.teacher is None)
+    assert "teacher_cache" not in before.arguments
+    assert {s.id for s in own.stages if s.kind in ("cache", "teacher")} == {
+        s.id for s in shared.stages if s.kind in ("cache", "teacher")
+    }
+    # Nobody else may learn from that teacher.
+    (single,) = plan(cells=cells[:1], crops_from="L").cells.values()
+    assert cache_of(single.training).arguments["losses"] == "clip_kd"
+
+
+def cache_of(stage):
+    (cache,) = (need for need in stage.needs if need.kind == "cache")
+    return cache
 
 
 def test_cells_share_what_is_equal():

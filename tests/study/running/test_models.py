@@ -72,6 +72,31 @@ def test_it_is_measured_as_a_tower_without_texts(plan):
     assert without.teachers["S_lifted", READER].evaluate is None
 
 
+VISION = "timm:tf_efficientnet_lite0//lite0.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("model", "measured"),
+    [
+        (VISION, False),
+        ({"name": VISION, "dtype": "bfloat16"}, False),
+        ([{"name": VISION, "weight": 0.5}, VISION], False),
+        ([VISION, "openai/clip-vit-base-patch16"], True),
+        ("openai/clip-vit-base-patch16", True),
+    ],
+)
+def test_a_vision_model_is_asked_for_no_zero_shot_and_no_cost_of_texts(model, measured):
+    changes = {"vlm": [], "references": {}, "language_models": {}, "representation": None, "reference_teacher": None}
+    changes |= {"teachers": {"V": {"model": model}}, "cells": [{"teacher": "V"}]}
+    plan = make_plan(**changes)
+    (teacher,) = plan.teachers.values()
+    assert (teacher.evaluate is not None) == (teacher.cost is not None) == measured
+    # Its student is measured like any other.
+    (student,) = plan.cells.values()
+    assert list(student.evaluate.arguments["evaluation"]) == ["zero_shot", "retrieval"] and student.cost is not None
+    assert student.training.arguments["teacher_model_name_or_path"] == model
+
+
 def test_what_it_depends_on_makes_it_anew(plan):
     def lift(**changes):
         (stage,) = (stage for stage in make_plan(**changes).stages if stage.kind == "lift")
