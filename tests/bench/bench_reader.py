@@ -5,8 +5,8 @@ Share of a step that a frozen reader takes: a caption decoder, or the first laye
 
 writes outputs/bench/reader.json. A ViT-T/16 learns at 224 pixels with `clip_kd` and `patch`, and then with a reader
 besides. The teacher's features lie in memory. So a step is that of the student, its losses and the reader. The
-language model has the sizes of Qwen2-0.5B and random weights: one, two or four layers, questions of 12 tokens, answers
-of 3.
+language model has the sizes of Qwen2-0.5B, random weights and one, two or four layers. Questions have 12 tokens,
+answers 3.
 """
 
 import logging
