@@ -67,6 +67,7 @@ sizes: $(INSTALLED) ## Train students at one image size and at sizes drawn for e
 ablation: $(INSTALLED) ## Train a student under every objective and write the table of their scores (one to two hours)
 	$(BIN)/python recipes/study.py --config recipes/configs/study/ablation.yaml
 	$(BIN)/python recipes/maintenance/ablation_table.py --write
+	$(BIN)/python recipes/maintenance/model_cards.py --report outputs/study/ablation
 
 test: $(INSTALLED) ## Run the fast tests, without the network
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile

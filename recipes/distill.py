@@ -11,6 +11,7 @@ loads, with the scores in `results/`.
 """
 
 import copy
+import json
 import logging
 import os
 import subprocess
@@ -236,7 +237,9 @@ def make_reader(script: DistillArguments, folder: str) -> None:
         recipe = Path(script.reader_recipe)
         recipe = recipe if recipe.is_file() else RECIPES / "configs" / "train_captioner" / recipe
         command = [sys.executable, str(RECIPES / "train_captioner.py"), "--config", str(recipe)]
-        command += ["--teacher_model_name_or_path", str(script.teacher_model_name_or_path), "--output_dir", folder]
+        teacher = script.teacher_model_name_or_path
+        named = teacher if isinstance(teacher, str) else json.dumps(teacher)
+        command += ["--teacher_model_name_or_path", named, "--output_dir", folder]
         # It is a run of its own, on a single process.
         alone = {name: value for name, value in os.environ.items() if name not in LAUNCHED}
         if subprocess.run(command, env=alone).returncode:

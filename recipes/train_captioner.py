@@ -31,7 +31,9 @@ CONFIGS = Path(__file__).parent / "configs" / "train_captioner"
 
 @dataclass(kw_only=True)
 class CaptionerArguments(ImageTextArguments, RandomCropArguments):
-    teacher_model_name_or_path: str = field(metadata={"help": "The teacher, as for `recipes/distill.py`."})
+    teacher_model_name_or_path: str | dict = field(
+        metadata={"help": "The teacher, as for `recipes/distill.py`, but no ensemble."}
+    )
     teacher_layer: int = field(
         default=-2,
         metadata={"help": "Entry of the teacher's `hidden_states` to read. A LLaVA reads the last but one."},

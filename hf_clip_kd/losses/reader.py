@@ -41,7 +41,7 @@ class ReaderLoss(DistillationLoss):
         reader (`str`, `dict` or a list of them, *optional*):
             Folder or Hub id of a LLaVA or of a caption decoder, or several. `{"name": ..., "layers": 2}` takes the
             first two layers of a LLaVA's language model, and its head. `{teacher}` in a name stands for the teacher's
-            folder. The trainer loads them. Ready readers are given to the trainer itself.
+            folder, or that of its tokens. The trainer loads them. Ready readers are given to the trainer itself.
         layer (`int`, *optional*, defaults to `-2`):
             Entry of the student's `hidden_states` to train. LLaVA reads the last but one.
         teacher_layer (`int`, *optional*, defaults to `-2`): Entry of the teacher's that the reader was trained on.

@@ -54,9 +54,10 @@ of the answers of a vision-language model.
 Those named `miniature` are students of one seed of a study. Its [report](miniature/report.md) has the spread over
 seeds. A second run with other seeds is compared with the first in [reproduction.md](miniature/reproduction.md).
 
-Three more studies have a report and no cards. [answer](answer/report.md) compares objectives, also in a
-[second run](answer/reproduction.md). [defects](defects/report.md) tries defects of published code.
-[meter](meter/report.md) says how good the meter of VQA is.
+Four more studies have a report and no cards. [answer](answer/report.md) compares objectives, also in a
+[second run](answer/reproduction.md). [ablation](ablation/report.md) tries each loss alone and with the task.
+[defects](defects/report.md) tries defects of published code. [meter](meter/report.md) says how good the meter of VQA
+is.
 
 `python recipes/maintenance/model_cards.py` writes these files from `runs/`. `--collect FOLDER ...` takes over the
 runs in these folders first, `--study FOLDER` one student of each condition of a study and its report, `--report

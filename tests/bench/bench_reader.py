@@ -5,7 +5,8 @@ Share of a step that a frozen reader takes: a caption decoder, or the first laye
 
 writes outputs/bench/reader.json. A ViT-T/16 learns at 224 pixels with `clip_kd` and `patch`, and then with a reader
 besides. The teacher's features lie in memory. So a step is that of the student, its losses and the reader. The
-language model has the sizes of Qwen2-0.5B and random weights: four layers, questions of 12 tokens, answers of 3.
+language model has the sizes of Qwen2-0.5B, random weights and one, two or four layers. Questions have 12 tokens,
+answers 3.
 """
 
 import logging
@@ -33,7 +34,7 @@ STUDENT, WIDTH, GRID = "ViT-T-16", 768, (14, 14)
 LOSSES = {"clip_kd": 1.0, "patch": 1.0}
 BATCH, WARM_UP, STEPS, REPEATS = 16, 1, 4, 3
 LM = {"hidden_size": 896, "intermediate_size": 4864, "num_attention_heads": 14, "num_key_value_heads": 2}
-LAYERS, VOCABULARY, QUESTION, ANSWER = 4, 151_936, 12, 3
+LAYERS, VOCABULARY, QUESTION, ANSWER = (1, 2, 4), 151_936, 12, 3
 
 
 def known_teacher():
@@ -65,9 +66,9 @@ class Questions(Texts):
 class RandomLlava(LlavaReader):
     """The language side of a LLaVA with random weights."""
 
-    def __init__(self):
+    def __init__(self, layers):
         Reader.__init__(self, "random")
-        config = Qwen2Config(vocab_size=VOCABULARY, num_hidden_layers=LAYERS, **LM)
+        config = Qwen2Config(vocab_size=VOCABULARY, num_hidden_layers=layers, **LM)
         self.language_model, self.head = Qwen2Model(config), nn.Linear(LM["hidden_size"], VOCABULARY, bias=False)
         self.projector = nn.Sequential(
             nn.Linear(WIDTH, LM["hidden_size"]), nn.GELU(), nn.Linear(*[LM["hidden_size"]] * 2)
@@ -92,7 +93,8 @@ def main():
     processor = kd.load_clip(STUDENT)[1]
     rows = kd.load_image_text("shapes", max_samples=BATCH * (STEPS + WARM_UP), image_size=224)
     with tempfile.TemporaryDirectory() as folder:
-        kinds = {"none": [], "captioner": [caption_reader(f"{folder}/captioner")], "language_model": [RandomLlava()]}
+        kinds = {"none": [], "captioner": [caption_reader(f"{folder}/captioner")]}
+        kinds |= {f"language_model_{layers}": [RandomLlava(layers)] for layers in LAYERS}
         seconds = {name: [] for name in kinds}
         for name in in_turn(kinds, REPEATS):
             readers = kinds[name]

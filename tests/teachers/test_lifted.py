@@ -10,13 +10,20 @@ from llava_runs import make_model
 from teacher_models import TEXTS, images, tiny_clip, tiny_siglip
 
 from hf_clip_kd import CLIPDataCollator, ReplayCollator
+from hf_clip_kd.data.exchanges import reader_prefix
 from hf_clip_kd.losses import LossSum, requested
 from hf_clip_kd.losses.features import CLIPDims, FeatureRequest
 from hf_clip_kd.models.load_tower import load_tower
 from hf_clip_kd.teachers import CLIPTeacher, LiftedTeacher, load_teacher
 from hf_clip_kd.teachers.cache import manifest
+from hf_clip_kd.teachers.reader import readers_for, with_answers
 from hf_clip_kd.vlm import save_llava, tower_checksum
 
+# A reader asks where the answers lie.
+TEMPLATE = (
+    "{% for turn in messages %}{% if turn.role == 'assistant' %}{% generation %}{{ turn.content }} <end>"
+    "{% endgeneration %}{% else %}{{ turn.content }} : {% endif %}{% endfor %}"
+)
 LOSSES = {"clip": 1.0, "crd": 1.0, "icl": 1.0, "fd": 4.0, "patch": 5.0, "cka": 1.0}
 
 
@@ -34,6 +41,7 @@ def folders(tmp_path_factory):
     dual, processor = tiny_clip()
     dual.save_pretrained(folder / "dual"), processor.save_pretrained(folder / "dual")
     model, llava_processor = make_model()
+    llava_processor.chat_template = llava_processor.tokenizer.chat_template = TEMPLATE
     lift(model)
     save_llava(model, llava_processor, folder / "llava")
     return folder / "dual", folder / "llava", dual, model
@@ -136,6 +144,27 @@ def test_embeddings_are_the_dual_encoders_and_tokens_the_lifted_towers(folders):
     teacher.prepare(requested({"clip": 1.0, "fd": 4.0}))
     teacher.tokens = None
     assert teacher(pixels, **texts).image_tokens is None
+
+
+def test_the_llavas_own_language_model_reads_it(folders):
+    """It says of the tokens what the LLaVA says of the image. `{teacher}` is the LLaVA's folder, not the encoder's."""
+    dual, llava, _, model = folders
+    losses = {"clip_kd": 1.0, "reader": {"reader": "{teacher}"}}
+    teacher, request = load_teacher({"name": str(dual), "tokens_from": str(llava)}), requested(losses)
+    encoder = CLIPTeacher(str(dual))
+    teacher.prepare(request), encoder.prepare(request)
+    [reader] = readers_for(teacher, request)
+    texts = reader.texts([("What colour is it", "red"), (None, "green"), ("What colour", "blue 3")])
+    pixels = torch.randn(3, 3, 32, 32)
+    batch = {"pixel_values": pixels, "input_ids": torch.ones(3, 7, dtype=torch.long)}
+    batch |= {reader_prefix(0) + name: value for name, value in texts.items()}
+    plain, features = encoder.of_batch(batch), with_answers(teacher.of_batch(batch), [reader], batch)
+    with torch.no_grad():
+        said = model(pixel_values=pixels, **{name: texts[name] for name in ("input_ids", "attention_mask")}).logits
+    torch.testing.assert_close(features.answers[0].logits, said[texts["labels"] != -100], rtol=1e-4, atol=1e-4)
+    assert torch.equal(features.text_embeds, plain.text_embeds) and LossSum(losses, student_dims(), teacher.dims)
+    other = with_answers(plain, [reader], batch).answers[0]
+    assert (other.logits - features.answers[0].logits).abs().max() > 1e-3, "the tokens are the lifted tower's"
 
 
 def test_a_cache_tells_one_lifted_tower_from_another(folders):

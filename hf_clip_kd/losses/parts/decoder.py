@@ -32,7 +32,7 @@ class CaptionDecoder(nn.Module):
         parallel (`bool`): Whether it can predict texts at once.
 
     Raises:
-        ValueError: if the fusion is unknown, or the heads do not divide the width.
+        ValueError: if the fusion is unknown, a size is no integer above 0, or the heads do not divide the width.
     """
 
     def __init__(
@@ -53,6 +53,18 @@ class CaptionDecoder(nn.Module):
                 f"fusion={fusion!r} is no way to show an image to a caption decoder. Allowed are {list(FUSIONS)}. "
                 "Write for example `losses={'caption': {'fusion': 'cross'}}`."
             )
+        sizes = {
+            "hidden_size": hidden_size,
+            "num_layers": num_layers,
+            "num_heads": num_heads,
+            "max_length": max_length,
+        }
+        for name, size in sizes.items():
+            if type(size) is not int or size < 1:
+                raise ValueError(
+                    f"{name}={size!r} is no size of a caption decoder. Allowed are integers above 0. Write for "
+                    "example `hidden_size: 256`, `num_layers: 2`, `num_heads: 4` and `max_length: 77`."
+                )
         if hidden_size % num_heads:
             raise ValueError(
                 f"hidden_size={hidden_size} of a caption decoder is no multiple of num_heads={num_heads}. Each head "

@@ -83,18 +83,32 @@ def compare(study: Study, axis: str, metrics: tuple[Metric, ...] | None = None) 
     sweep, reference, conditions = found
     rows: dict[str, dict[Metric, Score]] = {name: {} for name in conditions}
     for metric in study.columns if metrics is None else metrics:
-        found = {name: list(scores(cells, metric).values()) for name, cells in conditions.items()}
-        found = {name: values for name, values in found.items() if values}
-        # CKA of a student without a teacher is its CKA with some other teacher.
-        comparable = reference in found and not (reference == NO_TEACHER and metric in CKA.values())
-        others = [name for name in found if name != reference] if comparable else []
-        differences = {name: estimate([conditions[reference], conditions[name]], metric, [-1, 1]) for name in others}
-        tested = [name for name, gap in differences.items() if gap is not None and not np.isnan(gap.p_value)]
-        adjusted = dict(zip(tested, holm([differences[name].p_value for name in tested]), strict=True))
-        for name, values in found.items():
-            score = values, differences.get(name), float(adjusted.get(name, np.nan)), metric, len(tested)
-            rows[name][metric] = Score(*score)
+        for name, score in scored(conditions, reference, metric).items():
+            rows[name][metric] = score
     return Comparison(sweep, reference, rows)
+
+
+def scored(conditions: dict[str, list[dict]], reference: str, metric: Metric) -> dict[str, Score]:
+    """
+    Return the scores of the conditions that have the metric, each beside the reference.
+
+    Args:
+        conditions (`dict[str, list[dict]]`): Name to cells, those of the reference among them.
+        reference (`str`): Name of the condition that the others are compared with.
+        metric ([`Metric`]): The metric.
+    """
+    found = {name: list(scores(cells, metric).values()) for name, cells in conditions.items()}
+    found = {name: values for name, values in found.items() if values}
+    # CKA of a student without a teacher is its CKA with some other teacher.
+    comparable = reference in found and not (reference == NO_TEACHER and metric in CKA.values())
+    others = [name for name in found if name != reference] if comparable else []
+    differences = {name: estimate([conditions[reference], conditions[name]], metric, [-1, 1]) for name in others}
+    tested = [name for name, gap in differences.items() if gap is not None and not np.isnan(gap.p_value)]
+    adjusted = dict(zip(tested, holm([differences[name].p_value for name in tested]), strict=True))
+    return {
+        name: Score(values, differences.get(name), float(adjusted.get(name, np.nan)), metric, len(tested))
+        for name, values in found.items()
+    }
 
 
 def compared(study: Study, axis: str) -> tuple[Sweep, str, dict[str, list[dict]]] | None:

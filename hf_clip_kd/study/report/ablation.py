@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any
 
 from ...hub.cards.markdown import Markdown, code, escape
 from ...losses.specification import expanded
 from ..cells.cells import Study
-from ..cells.metrics import IMAGE_RETRIEVAL, TEXT_RETRIEVAL, ZERO_SHOT
-from ..estimates.power import detectable
+from ..cells.metrics import IMAGE_RETRIEVAL, TEXT_RETRIEVAL, ZERO_SHOT, Metric, signed
+from ..estimates.comparison import Score, scored
+from .sentences import bounds, would_have_seen
 
 TASK = "clip"
 SCORES = (ZERO_SHOT, IMAGE_RETRIEVAL, TEXT_RETRIEVAL)
@@ -18,6 +20,17 @@ HEADER = (
     "|---|---|---|---|---|---|---|---|---|",
 )
 Pair = tuple[str | None, str | None]
+
+
+@dataclass(frozen=True)
+class Mean(Metric):
+    """Mean of the three scores of a cell."""
+
+    def of(self, cell: dict[str, Any]) -> float | None:
+        return mean(metric.of(cell) for metric in SCORES)
+
+
+MEAN = Mean("mean of the three scores", (), "mean")
 
 
 def ablation_table(study: Study) -> Markdown | None:
@@ -37,13 +50,13 @@ def ablation_table(study: Study) -> Markdown | None:
     done, failed = _by_objective(study, study.read_first), _by_objective(study, study.failed)
     if task not in done:
         return None
+    judged = {name: done.get(both) or done.get(alone, []) for name, (alone, both) in pairs.items()}
+    gains = scored(judged, task, MEAN)
     lines = [_caption(study, done), "", *HEADER]
     for name, (alone, both) in pairs.items():
         groups = [(done.get(objective, []), failed.get(objective, [])) for objective in (alone, both)]
         scores = [text for cells, errors in groups for text in _scores(cells, bool(errors))]
-        (alone_cells, _), (both_cells, _) = groups
-        judged = ["–", "–"] if name == task else verdict(totals(both_cells or alone_cells), totals(done[task]))
-        lines.append(f"| {' | '.join([code(name), *scores, *judged])} |")
+        lines.append(f"| {' | '.join([code(name), *scores, *verdict(gains.get(name))])} |")
     errors = [cell for cells in failed.values() for cell in cells]
     if errors:
         lines.append("")
@@ -80,25 +93,15 @@ def objective_pairs(objectives: dict[str, Any]) -> dict[str, Pair]:
     return pairs
 
 
-def totals(cells: list[dict]) -> list[float]:
-    """Return the mean of the three scores of each cell, in per cent."""
-    return [mean(metric.of(cell) for metric in SCORES) for cell in cells]
-
-
-def verdict(values: list[float], baseline: list[float]) -> list[str]:
-    """Return the gain of the mean over the baseline's with its standard error, and if that is more than chance."""
-    if not values or not baseline:
+def verdict(gain: Score | None) -> list[str]:
+    """Return a gain over the task with its interval, and if that is more than chance."""
+    if gain is None or gain.difference is None:
         return ["–", "–"]
-    gain = mean(values) - mean(baseline)
-    if min(len(values), len(baseline)) < 2:
-        return [f"{gain:+.1f}", "one seed cannot tell"]
-    parts = [(stdev(found) ** 2 / len(found), len(found) - 1) for found in (values, baseline)]
-    error = sum(part for part, _ in parts) ** 0.5
-    helps = "yes" if gain > 2 * error else "no, it hurts" if gain < -2 * error else "no clear gain"
-    if helps == "no clear gain" and error:
-        freedom = error**4 / sum(part**2 / free for part, free in parts)
-        helps += f"; a gain of {detectable(error, freedom, critical=2):.1f} would have been seen"
-    return [f"{gain:+.1f} ± {error:.1f}", helps]
+    told = f"{signed(gain.difference.value, 1)}{bounds(gain.difference, 1)}"
+    if gain.difference.seeds < 2:
+        return [told, "one seed cannot tell"]
+    seen = would_have_seen("gain", gain.detectable, 1, "")
+    return [told, {"▲": "yes", "▼": "no, it hurts"}.get(gain.mark, f"not clear{seen}")]
 
 
 def _by_objective(study: Study, cells: list[dict]) -> dict[str, list[dict]]:
@@ -137,5 +140,6 @@ def _caption(study: Study, done: dict[str, list[dict]]) -> str:
         text += f", teacher {code(teacher)}, which scores {own}"
     return (
         f"{text}.\n`gain`: the difference to `clip` in the mean of the three scores (with `clip` where there is such "
-        "a run, else alone), ± its standard error. An objective helps if its gain is more than two standard errors."
+        "a run, else alone), paired by seed, with its 95% interval. An objective helps if p < 0.05 after Holm's "
+        "correction for all rows. A gain “would have been seen” if eight of ten such studies would call it clear."
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,10 +12,13 @@ from transformers import AutoConfig
 from ...losses.features import FeatureRequest
 from ...models.loader_faults import reason_of
 from ..base import as_dtype
+from ..lifted import LiftedTeacher
 from .answering import with_answers
 from .base import Reader
 from .captioner import Captioner, CaptionerConfig, CaptionerReader
 from .llava import LlavaReader
+
+TEACHER = "{teacher}"  # It stands for the teacher's folder in the name of a reader.
 
 AutoConfig.register(CaptionerConfig.model_type, CaptionerConfig, exist_ok=True)
 
@@ -64,8 +67,11 @@ def load_readers(request: FeatureRequest, teacher: object = None, **options) -> 
 
     Args:
         request ([`FeatureRequest`]): From [`~hf_clip_kd.losses.requested`].
-        teacher (`str`, *optional*): Folder of the teacher, which stands for `{teacher}` in a name.
+        teacher (*optional*): The teacher, as for [`name_of`].
         options: Arguments of [`load_reader`].
+
+    Raises:
+        ValueError: as for [`name_of`] and [`load_reader`].
     """
     named = [(name_of(name, teacher), layers) for name, layers in request.readers or ()]
     return [load_reader(name, layers=layers, **options) for name, layers in named]
@@ -81,18 +87,40 @@ def readers_for(teacher: Any, request: FeatureRequest, readers: Sequence[Reader]
         readers (`Sequence[Reader]`, *optional*): Ready readers.
 
     Raises:
-        ValueError: as for [`check_readers`].
+        ValueError: as for [`load_readers`] and [`check_readers`].
     """
     if teacher is None or request.readers is None:
         return []
-    found = load_readers(request, getattr(teacher, "name_or_path", None)) if readers is None else list(readers)
+    found = load_readers(request, teacher) if readers is None else list(readers)
     check_readers(found, teacher, request.teacher_reads)
     return found
 
 
 def name_of(name: str, teacher: object) -> str:
-    """Return the name of a reader, with the folder of its teacher in the place of `{teacher}`."""
-    return name.replace("{teacher}", str(teacher))
+    """
+    Return the name of a reader, with the folder of its teacher in the place of `{teacher}`.
+
+    Args:
+        name (`str`): The name as a loss has it.
+        teacher (`str`, `Mapping` or [`Teacher`], *optional*): A teacher, or what [`load_teacher`] takes. The folder of
+            a lifted teacher is that of its tokens.
+
+    Raises:
+        ValueError: `{teacher}` stands in the name, and there is no teacher, or it is an ensemble or has no name.
+    """
+    if TEACHER not in name:
+        return name
+    folder = teacher.tokens if isinstance(teacher, LiftedTeacher) else teacher
+    if isinstance(folder, Mapping):
+        folder = folder.get("tokens_from", folder.get("name"))
+    folder = getattr(folder, "name_or_path", folder)
+    if not isinstance(folder, str | os.PathLike):
+        raise ValueError(
+            f"The reader {name!r} lies in the folder of the teacher, and this teacher has none: it is of type "
+            f"{type(teacher).__name__}. A teacher with a folder is a name, or a mapping with `name` or `tokens_from`. "
+            "Write the folder of the reader: `losses={'reader': {'reader': FOLDER}}`, of an ensemble a list of them."
+        )
+    return name.replace(TEACHER, os.fspath(folder))
 
 
 def check_readers(readers: Sequence[Reader], teacher: Any, layers: Sequence[int]) -> None:

@@ -1,5 +1,7 @@
 """The caption decoder, against torch's own transformer and by what each place may see."""
 
+from itertools import product
+
 import pytest
 import torch
 from torch import nn
@@ -53,7 +55,8 @@ def test_cross_attention_is_that_of_torch():
 
 
 def test_without_layers_it_is_worked_out_by_hand():
-    decoder = make(num_layers=0)
+    decoder = make()
+    decoder.layers = nn.ModuleList()
     with torch.no_grad():
         decoder.words.weight.zero_()
         decoder.places.zero_()
@@ -102,5 +105,8 @@ def test_prefix_mask():
 def test_refused():
     with pytest.raises(ValueError, match="fusion='sum'.*'cross', 'prefix'.*'fusion': 'cross'"):
         make(fusion="sum")
+    for name, size in product(("hidden_size", "num_layers", "num_heads", "max_length"), (0, -1, "2", 2.0, True, None)):
+        with pytest.raises(ValueError, match=rf"^{name}={size!r} is no size.*integers above 0.*`{name}: \d+`"):
+            make(**{name: size})
     with pytest.raises(ValueError, match="hidden_size=8.*no multiple of num_heads=3"):
         make(num_heads=3)

@@ -1,8 +1,10 @@
 """The table of losses alone and with the task, made of cells with known scores."""
 
+import re
 from statistics import mean, stdev
 
 import made_up_study as made_up
+import numpy as np
 import pytest
 from scipy import optimize, stats
 
@@ -54,10 +56,18 @@ def rows(folder, **groups):
     return {cells[0].strip("`"): cells[1:] for cells in ([c.strip() for c in line[1:-1].split("|")] for line in lines)}
 
 
-def not_clear(variance, freedom):
-    """The gain that is above two standard errors in 8 of 10 studies (Welch's degrees of freedom)."""
-    shift = optimize.brentq(lambda shift: stats.nct.sf(2, freedom, shift) - 0.8, 0, 50)
-    return f"no clear gain; a gain of {shift * variance**0.5:.1f} would have been seen"
+def paired(scores, baseline, tests=1):
+    """The two last columns by scipy: a paired t-test, and the gain that is clear in 8 of 10 studies."""
+    gains = 100 * (np.array(scores) - baseline[: len(scores)])
+    test, error, freedom = stats.ttest_1samp(gains, 0), stats.sem(gains), len(gains) - 1
+    low, high = test.confidence_interval(0.95)
+    critical = stats.t.ppf(1 - 0.05 / tests / 2, freedom)
+    shift = optimize.brentq(lambda shift: stats.nct.sf(critical, freedom, shift) - 0.8, 0, 500)
+    return float(gains.mean()), float(low), float(high), shift * error, test.pvalue
+
+
+def numbers(cells):
+    return [float(number.replace("−", "-")) for cell in cells for number in re.findall(r"[+−]?\d+\.\d", cell)]
 
 
 def test_pairs_are_found_by_their_losses():
@@ -75,31 +85,59 @@ def test_table_of_means_and_deviations(tmp_path):
     assert table["clip"] == ["–", "–", "–", *["10.0 ± 0.0"] * 3, "–", "–"]
     expected = f"{100 * mean(scores):.1f} ± {100 * stdev(scores):.1f}"
     assert table["crd"][:6] == [*["20.0"] * 3, *[expected] * 3]
-    error = 100 * stdev(scores) / 3**0.5
-    assert table["crd"][6:] == [f"+3.0 ± {error:.1f}", not_clear(error**2, 2)]
+    *expected, _ = paired(scores, [0.10, 0.10, 0.10])
+    assert numbers(table["crd"][6:]) == pytest.approx(expected, rel=0.1)
+    assert re.match(r"not clear; a gain of \S+ would have been seen$", table["crd"][7])
     assert table["clip_kd"] == ["–"] * 8  # not there yet
 
 
+BASELINE = [0.10, 0.15, 0.20, 0.12]
+
+
 @pytest.mark.parametrize(
-    ("scores", "judged"),
+    ("gains", "helps"),
     [
-        # The standard error is 1/sqrt(3) for both of the same spread: sqrt(2/3) = 0.82 together.
-        ([0.117, 0.127, 0.137], ["+1.7 ± 0.8", "yes"]),
-        ([0.116, 0.126, 0.136], ["+1.6 ± 0.8", not_clear(2 / 3, 4)]),
-        ([0.084, 0.094, 0.104], ["-1.6 ± 0.8", not_clear(2 / 3, 4)]),
-        ([0.083, 0.093, 0.103], ["-1.7 ± 0.8", "no, it hurts"]),
-        ([0.30], ["+19.0", "one seed cannot tell"]),
-        ([0.117, None, 0.137], ["+1.7 ± 1.2", not_clear(4 / 3, 1.6842)]),
-        ([None], ["–", "–"]),
+        ([0.020, 0.022, 0.018, 0.020], "yes"),
+        ([-0.020, -0.022, -0.018, -0.020], "no, it hurts"),
+        ([0.020, 0.050, -0.010, 0.020], "not clear"),
+        ([-0.020, -0.050, 0.010, -0.020], "not clear"),
+        ([0.020], "one seed cannot tell"),
+        ([], "–"),
     ],
 )
-def test_the_verdict_follows_from_the_numbers(tmp_path, scores, judged):
-    assert rows(tmp_path, clip=[0.10, 0.11, 0.12], clip_crd=scores)["crd"][6:] == judged
+def test_a_gain_is_paired_by_seed(tmp_path, gains, helps):
+    """Seeds differ by ten points. A gain of two is clear if each seed has it."""
+    scores = [base + gain for base, gain in zip(BASELINE, gains, strict=False)]
+    told, verdict = rows(tmp_path, clip=BASELINE, clip_crd=scores)["crd"][6:]
+    assert verdict.split(";")[0] == helps
+    if len(gains) < 2:
+        assert told == (f"+{100 * gains[0]:.1f}" if gains else "–")
+        return
+    mean_gain, low, high, seen, p_value = paired(scores, BASELINE)
+    assert numbers([told]) == pytest.approx([mean_gain, low, high], rel=0.1, abs=0.06)
+    assert (p_value < 0.05) == (helps != "not clear")
+    assert numbers([verdict]) == pytest.approx([seen] * (helps == "not clear"), rel=0.1)
+
+
+def test_a_seed_that_failed_is_in_no_pair(tmp_path):
+    table = rows(tmp_path, clip=[0.10, 0.90, 0.20], clip_crd=[0.12, None, 0.22])
+    assert table["crd"][6:] == ["+2.0 [+2.0, +2.0]", "yes"]
+
+
+def test_holm_corrects_for_all_rows(tmp_path):
+    """The p-value 0.03 of one row is clear, and that of three rows is not."""
+    scores = [base + gain for base, gain in zip(BASELINE, [0.020, 0.035, 0.008, 0.030], strict=True)]
+    nothing = [base + gain for base, gain in zip(BASELINE, [0.010, -0.010, 0.020, -0.020], strict=True)]
+    assert 0.05 / 3 < paired(scores, BASELINE)[-1] < 0.04
+    assert rows(tmp_path / "one", clip=BASELINE, clip_crd=scores)["crd"][7] == "yes"
+    three = rows(tmp_path / "three", clip=BASELINE, clip_crd=scores, clip_kd=nothing, tinyclip=nothing)
+    assert three["crd"][7].startswith("not clear")
+    assert numbers([three["crd"][7]]) == pytest.approx([paired(scores, BASELINE, tests=3)[3]], rel=0.1)
 
 
 def test_what_has_no_run_with_the_task_is_judged_alone(tmp_path):
     table = rows(tmp_path, clip=[0.1, 0.1], tinyclip=[0.2, 0.2])
-    assert table["tinyclip"][6:] == ["+10.0 ± 0.0", "yes"]
+    assert table["tinyclip"][6:] == ["+10.0 [+10.0, +10.0]", "yes"]
 
 
 def test_a_failure_is_told_below_the_table(tmp_path):

@@ -11,6 +11,7 @@ import made_up_study as made_up
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import yaml
 
 from hf_clip_kd.study.cells.cells import Study, read_study, scores
 from hf_clip_kd.study.cells.metrics import CKA, VQA, ZERO_SHOT, probes, question_types, signed
@@ -20,7 +21,7 @@ from hf_clip_kd.study.estimates.slopes import teachers_own_slope, teachers_slope
 from hf_clip_kd.study.estimates.statistics import Estimate
 from hf_clip_kd.study.estimates.trends import doubling
 from hf_clip_kd.study.report.figures import FIGURES, LeftOut, figures_of
-from hf_clip_kd.study.report.figures.canvas import style
+from hf_clip_kd.study.report.figures.canvas import DARK, LIGHT, look, style
 from hf_clip_kd.study.report.figures.probes import ranked
 from hf_clip_kd.study.report.figures.question_types import rows
 from hf_clip_kd.study.report.figures.transfer import gaps
@@ -274,6 +275,15 @@ def crowded(tmp_path_factory) -> Study:
             text = text.replace(short, long)
         path.write_text(text)
     return read_study(folder)
+
+
+def test_each_objective_of_a_study_has_a_colour_of_its_own():
+    for path in (ROOT / "recipes/configs/study").glob("*.yaml"):
+        config = yaml.safe_load(path.read_text())
+        if config.get("base_objective"):  # Its objectives stand in one figure. The student alone has the ink's colour.
+            colours = [look(number)[0] for number in range(len(config["objectives"]) - 1)]
+            assert len(set(colours)) == len(colours), path.name
+    assert len(set(LIGHT)) == len(set(DARK)) == len(LIGHT) == len(DARK)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """Readers beside a teacher: answers in its features, and which readers fit."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -55,4 +56,27 @@ def test_readers_that_do_not_fit():
     both = SimpleNamespace(dims=CLIPDims(8, token_dim=5, members=(dims, dims)))
     with pytest.raises(ValueError, match="1 readers for 2 teachers.*in the order of the teachers"):
         check_readers([LinearReader(5, 4)], both, (-2,))
-    assert name_of("{teacher}/captioner", "outputs/demo") == "outputs/demo/captioner"
+
+
+@pytest.mark.parametrize(
+    ("teacher", "folder"),
+    [
+        ("outputs/demo", "outputs/demo"),
+        (Path("outputs") / "demo", "outputs/demo"),
+        ({"name": "demo", "image_size": 32}, "demo"),
+        ({"name": "demo", "tokens_from": "llava"}, "llava"),
+    ],
+    ids=repr,
+)
+def test_the_folder_of_a_teacher_stands_in_a_name(teacher, folder):
+    assert name_of("{teacher}/captioner", teacher) == f"{folder}/captioner"
+
+
+@pytest.mark.parametrize(
+    ("teacher", "kind"),
+    [(None, "NoneType"), (["demo", {"name": "llava"}], "list"), ({"name": torch.nn.Identity()}, "dict")],
+)
+def test_a_teacher_without_a_folder(teacher, kind):
+    with pytest.raises(ValueError, match=rf"'{{teacher}}/captioner' lies in .* of type {kind}.*'reader': FOLDER"):
+        name_of("{teacher}/captioner", teacher)
+    assert name_of("captioner", teacher) == "captioner"

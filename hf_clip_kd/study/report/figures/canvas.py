@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 
 WIDTHS = {"": 7.2, "-narrow": 3.5}  # Inches: a page, a phone held upright.
 # Okabe and Ito's colours (https://jfly.uni-koeln.de/color) can be told apart by everybody; lighter ones for black.
-# Slate and indigo stand beside them for studies of many objectives.
-LIGHT = ("#0072B2", "#D55E00", "#009E73", "#A6428A", "#8A6D00", "#64748B", "#3B1E87")
-DARK = ("#56B4E9", "#F08A4B", "#33C29B", "#E39AC4", "#F0E442", "#B8C4D2", "#A68BFF")
+# Four more stand beside them for studies of many objectives.
+LIGHT = ("#0072B2", "#D55E00", "#009E73", "#A6428A", "#8A6D00", "#64748B", "#3B1E87", "#6B1A1A", "#E8388F")
+DARK = ("#56B4E9", "#F08A4B", "#33C29B", "#E39AC4", "#F0E442", "#B8C4D2", "#A68BFF", "#FF5C5C", "#9BE34A")
 MARKERS = "osD^vPXp"
 LEGEND_ROW = 0.2  # Inches.
 
@@ -66,7 +66,7 @@ def ink() -> str:
 
 
 def look(number: int) -> tuple[str, str]:
-    """Return the colour and the mark of the entry of this number. There are 56 pairs."""
+    """Return the colour and the mark of the entry of this number. There are 72 pairs."""
     return f"C{number % len(LIGHT)}", MARKERS[number % len(MARKERS)]
 
 
