@@ -1,8 +1,8 @@
 """Put the runs of one folder side by side, as a table and as `summary.json`.
 
 Each subfolder of the given folder with `results/*.json` is a row, in the order teacher, alone, distilled, others. Runs
-with several seeds, named NAME-0, NAME-1, ..., are one row: mean and standard deviation. Below are the differences of
-such rows from the first of them, paired by seed.
+with several seeds, named NAME-0, NAME-1, ..., are one row: mean and standard deviation. Differences of such rows from
+the first of them follow, paired by seed.
 
     python recipes/compare.py outputs/demo
 

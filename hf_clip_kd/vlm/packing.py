@@ -78,7 +78,7 @@ def check_packing(model: LlavaForConditionalGeneration) -> None:
     Run the language model on two rows of two sequences each, and on each sequence alone.
 
     Raises:
-        ValueError: A sequence depends on the other one of its row, or the attention may let it in a batch of a run.
+        ValueError: A sequence depends on the other one of its row, or the attention may let it.
     """
     reader = model.model.language_model
     attention = reader.config._attn_implementation

@@ -84,7 +84,7 @@ class SampleCounts:
 
     def read(self) -> dict[str, float]:
         """
-        Return the shares of the batches made since the last reading, or those of the last one if there are none.
+        Return the shares of the batches made since the last reading. Without any, they are those of the last one.
 
         The names are `supervised_fraction` and `padding_fraction`, see the attributes. Workers make batches ahead.
         """
