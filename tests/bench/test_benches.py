@@ -30,7 +30,7 @@ RUNS = {
     "transparency_vlm": "bench.SEEDS, bench.TRAIN, bench.TEST, bench.TOWER_STEPS, bench.STEPS = [0], 64, 8, 1, 1; "
     "bench.main()",
 }
-WITHOUT_PEER = {"packing", "reader", "shapes", "small_pictures", "transparency", "transparency_vlm"}
+WITHOUT_PEER = {"reader", "shapes", "small_pictures", "transparency", "transparency_vlm"}
 START = "import sys, pathlib, report; report.OUTPUTS = pathlib.Path(sys.argv.pop()); from online import Setting; "
 
 

@@ -88,7 +88,7 @@ def missing(passage, known):
 
     Nearly each number of two digits stands somewhere in a long report. So an interval must stand beside its number.
     """
-    counts = [rf"(?<!\d){count}(?!\d)" for count in re.findall(r"\d+ of \d+", passage)]
+    counts = [rf"(?<!\d){count}(?!\d)" for count in re.findall(r"(?<![\d.])\d+ of \d+(?!\.?\d)", passage)]
     numbers = [rf"(?<!\d)(?<!\d\.){re.escape(number)}(?!\.?\d)" for number in re.findall(NUMBER, passage)]
     pairs = re.findall(rf"({NUMBER}){BETWEEN}({INTERVAL})", passage)
     numbers += [rf"(?<!\d){re.escape(number)}{BETWEEN}{re.escape(interval)}" for number, interval in pairs]
