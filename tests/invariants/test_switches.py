@@ -183,7 +183,7 @@ def test_channels_last_reaches_a_teacher_convnet(tmp_path):
         teacher, seen = CLIPTeacher(model, processor=processor), []
         kernel = next(module for module in model.modules() if isinstance(module, torch.nn.Conv2d))
         kernel.register_forward_pre_hook(lambda module, args, seen=seen: seen.append((module.weight, args[0])))
-        settings = {"losses": {"clip": 1, "fd": 4}, "channels_last": channels_last}
+        settings = {"losses": {"clip": 1, "fd": 4}, "learning_rate": 1e-3, "channels_last": channels_last}
         run = make_trainer(tmp_path, student, teacher, LargerPairs(), **settings)
         run.train()
         assert len(seen) == STEPS
