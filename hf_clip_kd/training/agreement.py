@@ -72,9 +72,8 @@ def working_together(arguments: Any) -> Iterator[None]:
     with Peers().watching():
         check_agreement({"versions": versions(), "arguments": asdict(arguments)})
         yield
-        gather_objects(
-            "done"
-        )  # The main process may have nothing to wait for, and would not notice the end of others.
+        # A process that has nothing to wait for would not notice the end of others.
+        gather_objects("done")
 
 
 def versions() -> dict[str, str | None]:

@@ -139,6 +139,10 @@ class KillWorker(TrainerCallback):
 
 def live(folder, steps, life):
     """Train on from the last checkpoint, and leave the words of the end."""
+    multiprocessing.set_start_method(
+        "fork", force=True
+    )  # A spawned worker would import everything at each evaluation.
+    torch.set_num_threads(1)
     run = make_run(Path(folder), steps, every=10)
     run.add_callback(KillWorker(life))
     try:
