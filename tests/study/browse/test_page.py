@@ -310,7 +310,7 @@ def test_nothing_lies_on_anything_and_all_can_be_read(made, browser, tmp_path, w
         assert len(contrasts) > 20 and [pair for pair in contrasts if pair[1] < 4.5] == []
         browser.picture(tmp_path / f"{width}-{'dark' if dark else 'light'}-{number}.png")
     # The checks see what they look for.
-    browser.value('document.getElementById("words").style.cssText = "color: #999; margin-top: -3em"')
+    browser.value('document.getElementById("words").style.cssText = "color: #808080; margin-top: -3em"')
     assert browser.value(OVERLAPS)
     assert [name for name, ratio in browser.value(CONTRASTS) if ratio < 4.5] == ["words"]
 
