@@ -19,12 +19,14 @@ import json
 import random
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from hf_clip_kd.data.reading.images import BrokenImageError, decode_image
 from hf_clip_kd.evaluation.vqa import SHORT_ANSWER
@@ -120,23 +122,46 @@ def common_words(pictures: list[Picture]) -> frozenset[str]:
     return frozenset(word for word, number in counts.items() if number > max(3, len(names) // 50))
 
 
-def differ(a: Picture, b: Picture, common: frozenset[str]) -> bool:
-    """Return whether the second picture's name is wrong for the first: no word of its own stands there."""
-    own = words(b.name) - common
-    return bool(own) and not own & (words(a.name) | words(a.text))
+def wrong_names(pictures: list[Picture], alike: bool | None) -> np.ndarray:
+    """
+    Return the table (pictures, pictures) in which the name of a column's picture is wrong for that of a row.
+
+    No word of the name stands in the other's name or caption. Words that are common to many names do not count.
+
+    Args:
+        pictures (`list[Picture]`): Pictures of several categories.
+        alike (`bool`, *optional*): `True` allows names of the same category alone, `False` those of another.
+    """
+    common = common_words(pictures)
+    showing = defaultdict(list)
+    for row, picture in enumerate(pictures):
+        for word in words(picture.name) | words(picture.text):
+            showing[word].append(row)
+    wrong = np.ones((len(pictures), len(pictures)), dtype=bool)
+    for column, picture in enumerate(pictures):
+        own = words(picture.name) - common
+        for word in own:
+            wrong[showing[word], column] = False
+        if not own:
+            wrong[:, column] = False
+    categories = np.array([picture.category for picture in pictures])
+    return wrong if alike is None else wrong & ((categories[:, None] == categories) == alike)
 
 
-def matched(count: int, fits: Callable[[int, int], bool], chance: random.Random) -> list[int | None]:
-    """Return a permutation of `range(count)` in which each number fits its place; `None` where none was found."""
-    order = list(range(count))
-    chance.shuffle(order)
-    for i in range(count):
-        if not fits(i, order[i]):
-            for j in [*range(i + 1, count), *range(i)]:
-                if fits(i, order[j]) and fits(j, order[i]):
-                    order[i], order[j] = order[j], order[i]
-                    break
-    return [k if fits(i, k) else None for i, k in enumerate(order)]
+def matched(allowed: np.ndarray, chance: random.Random) -> np.ndarray:
+    """Return for each row an allowed column at random, each column once; -1 for the fewest rows that get none."""
+    rows, columns = (np.array(chance.sample(range(size), size), dtype=int) for size in allowed.shape)
+    found = maximum_bipartite_matching(csr_array(allowed[rows][:, columns]), perm_type="column")
+    order = np.full(len(rows), -1)
+    order[rows] = np.where(found < 0, -1, columns[found])
+    return order
+
+
+def weakest(allowed: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Return as many pictures as got none in [`matched`], those that fit the fewest others as a row or a column."""
+    rows, columns = np.flatnonzero(order < 0), np.setdiff1d(np.arange(len(order)), order)
+    fits = np.concatenate([allowed[rows].sum(axis=1), allowed[:, columns].sum(axis=0)])
+    return np.concatenate([rows, columns])[np.argsort(fits, kind="stable")[: len(rows)]]
 
 
 def others(
@@ -145,50 +170,30 @@ def others(
     """
     Return for each picture so many others with wrong names, or none. Each picture is used as often as asked about.
 
-    A picture that gets too few takes no part: neither its question nor its name is used.
+    A picture that fits too few others takes no part: neither its question nor its name is used.
 
     Args:
         pictures (`list[Picture]`): Pictures of several categories.
         number (`int`): Number of others for each.
         chance (`random.Random`): Source of chance.
-        alike (`bool`, *optional*): `True` takes others of the same category, `False` of another category.
+        alike (`bool`, *optional*): See [`wrong_names`].
     """
-    common = common_words(pictures)
-
-    def wrong(a: Picture, b: Picture) -> bool:
-        return (alike is not False or a.category != b.category) and differ(a, b, common)
-
-    found: list[list[Picture]] = [[] for _ in pictures]
-    groups = defaultdict(list)
-    for i, picture in enumerate(pictures):
-        groups[picture.category if alike else ""].append(i)
-    for group in groups.values():
-        while True:
-            chosen = wrong_names([pictures[i] for i in group], number, wrong, chance)
-            whole = [i for i, names in zip(group, chosen, strict=True) if len(names) == number]
-            if whole == group:
-                break
-            group = whole
-        for i, names in zip(group, chosen, strict=True):
-            found[i] = names
-    return found
-
-
-def wrong_names(
-    pictures: list[Picture], number: int, wrong: Callable[[Picture, Picture], bool], chance: random.Random
-) -> list[list[Picture]]:
-    """Return for each picture at most so many others of different names that are wrong for it."""
-    found: list[list[Picture]] = [[] for _ in pictures]
-
-    def fits(place: int, other: int) -> bool:
-        new = pictures[other].name not in [picture.name for picture in found[place]]
-        return new and wrong(pictures[place], pictures[other])
-
-    for _ in range(number):
-        for place, other in enumerate(matched(len(pictures), fits, chance)):
-            if other is not None:
-                found[place].append(pictures[other])
-    return found
+    wrong, names = wrong_names(pictures, alike), np.array([picture.name for picture in pictures])
+    part, found = np.arange(len(pictures)), []
+    while len(found) < number:
+        allowed = wrong[np.ix_(part, part)]
+        for order in found:
+            # The others of a picture have different names.
+            allowed = allowed & (names[part] != names[part[order]][:, None])
+        order = matched(allowed, chance)
+        if (order < 0).any():
+            part, found = np.delete(part, weakest(allowed, order)), []
+        else:
+            found.append(order)
+    chosen: list[list[Picture]] = [[] for _ in pictures]
+    for place, own in enumerate(part):
+        chosen[own] = [pictures[part[order[place]]] for order in found]
+    return chosen
 
 
 def main_colour(path: Path) -> str | None:

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 
+import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
@@ -162,10 +163,30 @@ def test_the_article_is_that_of_the_sound():
 
 
 def test_names_that_share_a_word_are_not_wrong_for_each_other():
-    picture = recipe.Picture("a.png", "A tiger in the grass.", "tiger face", "animals")
-    wrong = {"tiger": False, "grass": False, "cow face": True, "face": False}
-    common = frozenset({"face"})
-    assert {name: recipe.differ(picture, recipe.Picture("b.png", "", name, ""), common) for name in wrong} == wrong
+    pictures = [recipe.Picture("a.png", "A tiger in the grass.", "tiger face", "animals")]
+    pictures += [picture(name, "plants") for name in ("tiger", "grass", "cow face", "face")]
+    pictures += [picture(f"{name} face", "animals") for name in ("owl", "dog", "hen")]
+    # Four names and more share `face`, which tells nothing then.
+    first = dict(zip([each.name for each in pictures], recipe.wrong_names(pictures, None)[0], strict=True))
+    wrong = {"tiger face": False, "tiger": False, "grass": False, "cow face": True, "face": False}
+    assert first == wrong | {"owl face": True, "dog face": True, "hen face": True}
+    for alike, names in ((True, ["owl face", "dog face", "hen face"]), (False, ["cow face"])):
+        row = recipe.wrong_names(pictures, alike)[0]
+        assert [each.name for each, is_wrong in zip(pictures, row, strict=True) if is_wrong] == names
+
+
+def test_a_match_is_found_wherever_there_is_one():
+    """The table of a circle allows two matches, and a greedy choice misses both."""
+    size = 101
+    circle = np.zeros((size, size), dtype=bool)
+    for step in (0, 1):
+        circle[np.arange(size), (np.arange(size) + step) % size] = True
+    for seed in range(5):
+        found = recipe.matched(circle, recipe.random.Random(seed))
+        assert sorted(found) == list(range(size)) and circle[np.arange(size), found].all()
+    circle[7] = False
+    found = recipe.matched(circle, recipe.random.Random(0))
+    assert found[7] == -1 and (found < 0).sum() == 1
 
 
 def test_only_things_with_a_short_name_of_letters_are_asked_about():
