@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any
 
+import numpy as np
+from scipy import stats
+
 from ...hub.cards.markdown import Markdown, code, escape
 from ...losses.specification import expanded
 from ..cells.cells import Study
 from ..cells.metrics import IMAGE_RETRIEVAL, TEXT_RETRIEVAL, ZERO_SHOT, Metric, signed
-from ..estimates.comparison import Score, scored
-from .sentences import bounds, would_have_seen
+from ..estimates.statistics import CONFIDENCE, Estimate
+from .sentences import bounds
 
 TASK = "clip"
 SCORES = (ZERO_SHOT, IMAGE_RETRIEVAL, TEXT_RETRIEVAL)
@@ -51,7 +54,7 @@ def ablation_table(study: Study) -> Markdown | None:
     if task not in done:
         return None
     judged = {name: done.get(both) or done.get(alone, []) for name, (alone, both) in pairs.items()}
-    gains = scored(judged, task, MEAN)
+    gains = gains_over(done[task], judged)
     lines = [_caption(study, done), "", *HEADER]
     for name, (alone, both) in pairs.items():
         groups = [(done.get(objective, []), failed.get(objective, [])) for objective in (alone, both)]
@@ -93,15 +96,36 @@ def objective_pairs(objectives: dict[str, Any]) -> dict[str, Pair]:
     return pairs
 
 
-def verdict(gain: Score | None) -> list[str]:
+def gains_over(control: list[dict], groups: dict[str, list[dict]]) -> dict[str, Estimate]:
+    """
+    Return the gain of each group of cells over the control in the mean of the scores, by Dunnett's test.
+
+    All groups share one variance between seeds, since that of three seeds alone says little. Intervals and p-values
+    hold for all gains at once ([Dunnett 1955](https://doi.org/10.1080/01621459.1955.10501294)).
+
+    Returns:
+        `dict[str, Estimate]`: Name to gain. Groups of a single cell are missing, as all are without a second control.
+    """
+    base = [MEAN.of(cell) for cell in control]
+    found = {name: [MEAN.of(cell) for cell in cells] for name, cells in groups.items() if cells != control}
+    found = {name: values for name, values in found.items() if len(values) > 1}
+    if not found or len(base) < 2:
+        return {}
+    test = stats.dunnett(*found.values(), control=base, rng=np.random.default_rng(0))
+    interval = test.confidence_interval(CONFIDENCE)
+    numbers = zip(found.items(), interval.low, interval.high, test.pvalue, strict=True)
+    return {
+        name: Estimate(mean(values) - mean(base), float(low), float(high), float(p_value), len(values))
+        for (name, values), low, high, p_value in numbers
+    }
+
+
+def verdict(gain: Estimate | None) -> list[str]:
     """Return a gain over the task with its interval, and if that is more than chance."""
-    if gain is None or gain.difference is None:
+    if gain is None:
         return ["–", "–"]
-    told = f"{signed(gain.difference.value, 1)}{bounds(gain.difference, 1)}"
-    if gain.difference.seeds < 2:
-        return [told, "one seed cannot tell"]
-    seen = would_have_seen("gain", gain.detectable, 1, "")
-    return [told, {"▲": "yes", "▼": "no, it hurts"}.get(gain.mark, f"not clear{seen}")]
+    told = f"{signed(gain.value, 1)}{bounds(gain, 1)}"
+    return [told, ("yes" if gain.value > 0 else "no, it hurts") if gain.clear else "not clear"]
 
 
 def _by_objective(study: Study, cells: list[dict]) -> dict[str, list[dict]]:
@@ -140,6 +164,6 @@ def _caption(study: Study, done: dict[str, list[dict]]) -> str:
         text += f", teacher {code(teacher)}, which scores {own}"
     return (
         f"{text}.\n`gain`: the difference to `clip` in the mean of the three scores (with `clip` where there is such "
-        "a run, else alone), paired by seed, with its 95% interval. An objective helps if p < 0.05 after Holm's "
-        "correction for all rows. A gain “would have been seen” if eight of ten such studies would call it clear."
+        "a run, else alone). Its 95% interval is that of Dunnett's test: one variance for all rows, and all intervals "
+        "hold at once. An objective helps if its interval lies above 0."
     )
