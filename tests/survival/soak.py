@@ -139,10 +139,10 @@ class KillWorker(TrainerCallback):
 
 def live(folder, steps, life):
     """Train on from the last checkpoint, and leave the words of the end."""
-    multiprocessing.set_start_method(
-        "fork", force=True
-    )  # A spawned worker would import everything at each evaluation.
+    # A spawned worker would import everything at each evaluation.
+    multiprocessing.set_start_method("fork", force=True)
     torch.set_num_threads(1)
+    torch.manual_seed(0)
     run = make_run(Path(folder), steps, every=10)
     run.add_callback(KillWorker(life))
     try:
@@ -160,7 +160,7 @@ def worker_deaths(folder, steps):
     Returns the number of deaths, a sentence for each that was not told, and the number of lives that hung.
     """
     chance, context, deaths, lost, hangs = random.Random(0), multiprocessing.get_context("spawn"), 0, [], 0
-    for life in range(steps):
+    while not lost:
         (folder / "words").unlink(missing_ok=True)
         process = context.Process(target=live, args=(str(folder), steps, chance.randint(15, LIFE)))
         process.start()
@@ -174,7 +174,7 @@ def worker_deaths(folder, steps):
             break
         deaths += 1
         if not words.startswith("A dataloader worker has died"):
-            lost.append(f"life {life}: {words}")
+            lost.append(f"death {deaths}: {words}")
     return deaths, lost, hangs
 
 
