@@ -158,7 +158,7 @@ def matched(allowed: np.ndarray, chance: random.Random) -> np.ndarray:
 
 
 def weakest(allowed: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Return as many pictures as got none in [`matched`], those that fit the fewest others as a row or a column."""
+    """Return as many pictures as got none in [`matched`]: those that fit the fewest others, as row or column."""
     rows, columns = np.flatnonzero(order < 0), np.setdiff1d(np.arange(len(order)), order)
     fits = np.concatenate([allowed[rows].sum(axis=1), allowed[:, columns].sum(axis=0)])
     return np.concatenate([rows, columns])[np.argsort(fits, kind="stable")[: len(rows)]]
