@@ -13,7 +13,6 @@ from transformers import TrainerState
 
 from ..models.loader_faults import reason_of
 from ..recipe_io.foreign import fields
-from ..recipe_io.results import read_written
 from .distributed import talk_failed
 
 _FIX = "Restore its files, or resume from another checkpoint: `--resume_from_checkpoint FOLDER`."
@@ -71,6 +70,7 @@ def check_state(folder: Path) -> None:
     }
     kinds |= {"stateful_callbacks": dict, "best_model_checkpoint": str | None, "train_batch_size": int | None}
     words = {"allowed": "It must be as the Trainer wrote it.", "fix": _FIX}
-    fields(read_written(path), kinds, path, where="the file", **words)
     with reading(path):
-        TrainerState.load_from_json(str(path))
+        # The Trainer notes a loss that is not a number as NaN, which strict JSON does not have.
+        state = TrainerState.load_from_json(str(path))
+    fields(vars(state), kinds, path, where="the file", **words)

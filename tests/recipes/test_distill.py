@@ -106,7 +106,7 @@ def untrained(name):
 
 def check_evaluation(evaluation):
     """Build the evaluators on one row of data, loaded with arguments that `load_image_text` would take."""
-    options = {name for name in inspect.signature(kd.load_image_text).parameters} | {"name", "revision", "seed", "vqa"}
+    options = {*inspect.signature(kd.load_image_text).parameters, "name", "revision", "seed", "vqa", "image_size"}
 
     def load(dataset_name, *, text_column=None, **data):
         assert set(data) <= options
