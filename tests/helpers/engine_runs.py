@@ -42,11 +42,9 @@ ENGINES = {
 }
 
 
-def engine_cases(*processes):
-    """Each engine with each number of processes, for `pytest.mark.parametrize` and fixtures."""
-    return [
-        pytest.param((engine, count), id=f"{engine}-{count}processes") for engine in ENGINES for count in processes
-    ]
+def engine_cases(processes, engines=tuple(ENGINES)):
+    """Each engine with a number of processes, for `pytest.mark.parametrize` and fixtures."""
+    return [pytest.param((engine, processes), id=f"{engine}-{processes}processes") for engine in engines]
 
 
 class Tide(DistillationLoss):

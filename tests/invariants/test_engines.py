@@ -12,7 +12,8 @@ from hf_clip_kd.distillation.trainer import LOSSES_NAME
 pytestmark = pytest.mark.slow
 
 
-CASES = engine_cases(2, 3)
+# Three processes split nothing evenly. ZeRO 1 and 2 split a part of what ZeRO 3 splits.
+CASES = [*engine_cases(2), *engine_cases(3, ("ddp", "zero3", "fsdp2"))]
 # A test's hook does not reach the gradients of FSDP 2.
 WITH_HOOKS = [case for case in CASES if case.values[0][0] != "fsdp2"]
 
