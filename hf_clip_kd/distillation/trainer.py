@@ -21,7 +21,8 @@ from ..teachers.reader import Reader, readers_for, with_answers
 from ..training.alarms import Alarms
 from ..training.arguments import save_arguments
 from ..training.base_trainer import BaseTrainer
-from ..training.checkpoint_weights import load_part, load_weights
+from ..training.checkpoint_reading import load_part
+from ..training.checkpoint_weights import load_weights
 from ..training.sharded import gather_full_model
 from ..training.trainer_arguments import refuse_arguments
 from .batch_fit import explained_memory_error, fit_batch

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from transformers import PreTrainedModel
 
 from ..models.completeness import REPORTED, RESUME_RULE, check_complete
-from .checkpoint_reading import load_part, reading
+from .checkpoint_reading import reading
 
 
 def load_weights(model: PreTrainedModel, folder: str, elsewhere: Collection[str] = ()) -> None:
@@ -49,6 +49,3 @@ def check_adapter(model: PeftModel, folder: str) -> None:
     with reading(path), safe_open(path, framework="pt") as file:
         missing = get_peft_model_state_dict(model).keys() - set(file.keys())
     check_complete({"missing_keys": missing, "mismatched_keys": []}, repr(folder), model, RESUME_RULE)
-
-
-__all__ = ["check_adapter", "load_part", "load_weights"]

@@ -31,17 +31,31 @@ def shares(study: Study, metric: Metric) -> dict[tuple, Estimate | None]:
     for cell in study.cells:
         if cell["axes"]["teacher"] is not None:
             groups.setdefault(condition(cell), []).append(cell)
-    found = {}
+    found, leads = {}, {}
     for key, cells in groups.items():
         axes = cells[0]["axes"]
         alone, own = study.without_teacher(axes), own_record(study.record, axes)
-        if alone and metric.of(own) is not None and any(metric.of(cell) is not None for cell in cells):
-            found[key] = share_of(study.record, axes, cells, alone, metric)
+        if not alone or metric.of(own) is None or all(metric.of(cell) is None for cell in cells):
+            continue
+        pair = condition(alone[0]), axes["teacher"]
+        if pair not in leads:
+            leads[pair] = lead_over(own, alone, metric)
+        found[key] = share_of(study.record, axes, cells, alone, metric, leads[pair])
     return found
 
 
+def lead_over(teacher: dict[str, Any], alone: list[dict], metric: Metric) -> Estimate | None:
+    """Return what a teacher's own score is more than that of the student alone."""
+    return estimate([alone, beside(teacher, alone)], metric, [-1, 1])
+
+
 def share_of(
-    record: dict[str, Any], axes: dict[str, Any], student: list[dict], alone: list[dict], metric: Metric
+    record: dict[str, Any],
+    axes: dict[str, Any],
+    student: list[dict],
+    alone: list[dict],
+    metric: Metric,
+    lead: Estimate | None,
 ) -> Estimate | None:
     """
     Return the share of a teacher's lead over the student alone that arrives in some students ([`share`]).
@@ -52,10 +66,9 @@ def share_of(
     Args:
         record (`dict`): The content of `study.json`.
         axes (`dict`): `teacher`, and how it is read.
+        lead ([`Estimate`], *optional*): Estimate of teacher - alone, see [`lead_over`].
     """
-    own = own_record(record, axes)
-    lead = estimate([alone, beside(own, alone)], metric, [-1, 1])
-    found = share(student, alone, beside(own, student), metric, lead)
+    found = share(student, alone, beside(own_record(record, axes), student), metric, lead)
     readings = towers_of(record, "teacher", axes["teacher"], axes.get("reading"), axes.get("language_model"))
     scores = [score for tower in readings if (score := metric.of(tower)) is not None]
     if found is None or lead is None or len(scores) < 2:

@@ -9,8 +9,9 @@ import numpy as np
 
 from ..cells.cells import Study
 from ..cells.metrics import QUESTION_PROBE, ZERO_SHOT, Metric
+from ..cells.towers import own_record
 from .equal_time import all_lengths, at_seconds, seconds_of
-from .lead import share_of
+from .lead import lead_over, share_of
 from .objectives import Group, Taught, difference, groups, line, several, slope
 from .power import LEVEL
 from .statistics import Estimate, holm
@@ -109,11 +110,7 @@ def asked(study: Study) -> list[tuple[str, Group, Metric]]:
 def untaught_share(study: Study, group: Group, cells: list[dict], metric: Metric) -> Estimate | None:
     """Return the share of a lead that an objective without a teacher reaches, that of the base's strongest teacher."""
     teacher = strongest(study, group, group.taught[several(group)[0]], metric)
-    return (
-        None
-        if teacher is None
-        else share_of(study.record, group.axes | {"teacher": teacher}, cells, group.alone, metric)
-    )
+    return None if teacher is None else _share(study, group, teacher, cells, group.alone, metric)
 
 
 def untaught_results(study: Study, group: Group, metric: Metric) -> list[Result]:
@@ -151,9 +148,7 @@ def _result(study: Study, group: Group, objective: str, base: str, metric: Metri
         compared = fitted is not None and objective != base
         return Judged(
             difference(study, group, fitted, others, metric) if compared else None,
-            share_of(study.record, group.axes | {"teacher": teacher}, taught[teacher], alone, metric)
-            if teacher and alone
-            else None,
+            _share(study, group, teacher, taught[teacher], alone, metric) if teacher and alone else None,
         )
 
     def timed(cells: list[dict]) -> list[dict] | None:
@@ -168,3 +163,11 @@ def _result(study: Study, group: Group, objective: str, base: str, metric: Metri
         judged(group.taught[base], group.alone),
         judged(others, timed(group.alone)),
     )
+
+
+def _share(
+    study: Study, group: Group, teacher: str, cells: list[dict], alone: list[dict], metric: Metric
+) -> Estimate | None:
+    axes = group.axes | {"teacher": teacher}
+    lead = lead_over(own_record(study.record, axes), alone, metric)
+    return share_of(study.record, axes, cells, alone, metric, lead)

@@ -7,7 +7,8 @@ from scipy import stats
 
 from hf_clip_kd.study.cells.cells import AXES, condition
 from hf_clip_kd.study.cells.metrics import BITS, QUESTION_PROBE, VQA, ZERO_SHOT
-from hf_clip_kd.study.estimates.lead import share, share_of, shares
+from hf_clip_kd.study.cells.towers import own_record
+from hf_clip_kd.study.estimates.lead import lead_over, share, share_of, shares
 from hf_clip_kd.study.estimates.outcomes import estimate
 from hf_clip_kd.study.report.meter_findings import about_lead
 from hf_clip_kd.study.report.meter_tables import lead_table
@@ -62,7 +63,8 @@ def test_the_interval_holds_the_luck_of_the_teachers_readings():
         ]
         blind = {"teachers": {"L": {"vqa": {"accuracy": scores.mean()}}}, "towers": []}
         for known, record in ((True, blind | {"towers": towers}), (False, blind)):
-            found = share_of(record, axes, student, alone, VQA)
+            lead = lead_over(own_record(record, axes), alone, VQA)
+            found = share_of(record, axes, student, alone, VQA, lead)
             held[known] += found.low < 0.5 < found.high
     assert 0.92 < held[True] / 400 < 0.98 and held[False] / 400 < 0.7
 
@@ -88,5 +90,5 @@ def test_a_second_reading_has_the_teacher_read_in_the_same_way():
 
 @pytest.mark.slow
 def test_the_report_gives_the_shares_of_the_strongest_teacher():
-    assert "lead of `L` over the student alone" in about_lead(meter.study())
+    assert "The strongest teacher, `L`, leads the student alone." in about_lead(meter.study())
     assert lead_table(meter.study()).count("`frozen`") == 6
