@@ -56,7 +56,7 @@ def test_make_bench_goes_on_after_a_benchmark_that_fails(tmp_path):
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\necho "$1" >>{tmp_path}/ran\ntest "$1" != b.py\n')
     python.chmod(0o755)
-    command = ["make", "bench", "-o", ".venv/.installed", f"BIN={tmp_path}"]
+    command = ["make", "--no-print-directory", "bench", "-o", ".venv/.installed", f"BIN={tmp_path}"]
     run = subprocess.run([*command, "BENCHES=a.py b.py c.py"], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode and run.stdout.strip() == "These failed: b.py"
     table = "recipes/maintenance/speed_table.py"
