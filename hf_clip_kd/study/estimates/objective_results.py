@@ -50,7 +50,7 @@ class Result:
 
     objective: str = field(metadata={"help": "Its name in the study."})
     slope: Estimate | None = field(
-        metadata={"help": "Gain for each unit that the teacher has more in the same score, of two teachers or more."}
+        metadata={"help": "Gain for each unit that the teacher has more in the same score, of three teachers or more."}
     )
     strongest: str | None = field(metadata={"help": "The teacher with the best score of its own."})
     seconds: float | None = field(metadata={"help": "Median seconds of a student's training."})

@@ -119,13 +119,13 @@ def _ordered(study: Study, group: Group) -> Group:
 
 def line(study: Study, group: Group, taught: Taught, metric: Metric) -> Line | None:
     """
-    Return the points of a slope: the teachers of equal size, or all if no two are equally large.
+    Return the points of a slope: the teachers of equal size, or all if no three are equally large.
 
     Args:
         taught (`dict[str, list[dict]]`): Cells of an objective's students, by teacher.
 
     Returns:
-        [`Line`]: `None` for fewer than two teachers with scores of their own, or if all of these are equal.
+        [`Line`]: `None` for fewer than three teachers with scores of their own, or if all of these are equal.
     """
     known = _known(study, group, taught, metric)
     sizes: dict[Any, list[str]] = {}
@@ -133,7 +133,8 @@ def line(study: Study, group: Group, taught: Taught, metric: Metric) -> Line | N
         cost = (study.record["teachers"].get(teacher) or {}).get("cost") or {}
         sizes.setdefault(cost.get("vision_parameters"), []).append(teacher)
     alike = max(sizes.values(), key=len, default=[])
-    return _line(study, group, {name: known[name] for name in (alike if len(alike) > 1 else known)}, metric)
+    chosen = alike if len(alike) >= FEWEST_TEACHERS else known
+    return _line(study, group, {name: known[name] for name in chosen}, metric)
 
 
 def _known(study: Study, group: Group, taught: Taught, metric: Metric) -> Taught:
@@ -146,7 +147,9 @@ def _known(study: Study, group: Group, taught: Taught, metric: Metric) -> Taught
 
 def _line(study: Study, group: Group, taught: Taught, metric: Metric) -> Line | None:
     places = np.array([study.own_score(teacher, group.axes, metric) for teacher in taught])
-    return Line(tuple(taught), places, tuple(taught.values())) if len(taught) > 1 and np.ptp(places) else None
+    if len(taught) < FEWEST_TEACHERS or not np.ptp(places):
+        return None
+    return Line(tuple(taught), places, tuple(taught.values()))
 
 
 def slope(study: Study, fitted: Line, metric: Metric) -> Estimate | None:
@@ -160,8 +163,8 @@ def difference(study: Study, group: Group, fitted: Line, base: Taught, metric: M
     Return a slope less that of the base objective, paired by seed and question.
 
     Both are fitted to the same teachers. A lifted teacher stands beside the teacher that it was lifted from. If both
-    have no two teachers in common, each is fitted to its own. With the same teachers, the luck of a teacher cancels as
-    far as both objectives share it.
+    have no three teachers in common, each is fitted to its own. With the same teachers, the luck of a teacher cancels
+    as far as both objectives share it.
 
     Args:
         fitted ([`Line`]): The line of the objective.
