@@ -103,17 +103,17 @@ def main(argv: list[str] | None = None) -> Path:
     parser.add_argument(
         "--max_questions", type=int, default=3000, help="Number of questions on the page, drawn at random."
     )
-    parser.add_argument("--output", type=Path, default=Path("outputs/browse.html"), help="File of the page.")
+    parser.add_argument("--output_file", type=Path, default=Path("outputs/browse.html"), help="File of the page.")
     given = parser.parse_args(argv)
     if given.max_questions < 1:
         raise ValueError(
             f"`--max_questions {given.max_questions}` leaves nothing to show. It must be 1 or more. Pass for example "
             "`--max_questions 3000`, or leave it out."
         )
-    if given.output.is_dir():
+    if given.output_file.is_dir():
         raise ValueError(
-            f"`--output {given.output}` is a folder. It must be the file of the page. Pass for example "
-            f"`--output {given.output / 'browse.html'}`."
+            f"`--output_file {given.output_file}` is a folder. It must be the file of the page. Pass for example "
+            f"`--output_file {given.output_file / 'browse.html'}`."
         )
     runs = read_runs(given.folders)
     questions = drawn(questions_of(runs), given.max_questions)
@@ -127,12 +127,12 @@ def main(argv: list[str] | None = None) -> Path:
         )
     maps = {name: maps_of(name, questions, texts, pictures) for name in given.heat_maps}
     text = page(runs, questions, decoder(pictures), texts=texts if maps else {}, maps=maps, summarize=main_summary)
-    write_whole(given.output, text)
+    write_whole(given.output_file, text)
     print(
-        f"{given.output}: {len(questions):,} questions, {len(pictures):,} pictures, {len(runs)} models, "
+        f"{given.output_file}: {len(questions):,} questions, {len(pictures):,} pictures, {len(runs)} models, "
         f"{len(text.encode()) / 1e6:.1f} MB"
     )
-    return given.output
+    return given.output_file
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def test_a_page_with_pictures_and_heat_maps(recipe, folders, tmp_path, capsys):
     model, processor = kd.load_clip("test-vit")
     model.save_pretrained(tmp_path / "student")
     processor.save_pretrained(tmp_path / "student")
-    path = recipe.main([*folders, "--heat_maps", "student", "--output", "pages/answers.html"])
+    path = recipe.main([*folders, "--heat_maps", "student", "--output_file", "pages/answers.html"])
     assert path == Path("pages/answers.html")
     data = data_of(path)
     assert data["models"] == ["alone", "distilled"] and data["encoders"] == ["student"]
@@ -92,7 +92,10 @@ def test_maps_without_a_picture_are_refused(recipe, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--output", "alone"], "`--output alone` is a folder. It must be the file of the page.*alone/browse.html"),
+        (
+            ["--output_file", "alone"],
+            "`--output_file alone` is a folder. It must be the file of the page.*alone/browse.html",
+        ),
         (["--max_questions", "0"], "`--max_questions 0` leaves nothing to show. It must be 1 or more"),
         (["nothing"], "'nothing' holds no answers to questions.*Run `recipes/evaluate_vlm.py`"),
     ],
