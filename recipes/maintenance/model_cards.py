@@ -44,14 +44,14 @@ COLUMNS = ("acc1", "image_retrieval_recall@1", "text_retrieval_recall@1", "accur
 NOT_COMPARED = ("evaluation", "beside")
 INDEX = """# Model cards
 
-One card for each model that this repository makes on its own. A card has the teacher, the data, the objectives,
-and the scores beside those of its teacher and of the same student alone. All are demonstrations. Their world
-`shapes` is drawn by a program, and the scores say nothing about photographs. Scores are in per cent. `accuracy` is
+One card for each model of the demos and of one seed of the miniature study. A card has the teacher, the data, the
+objectives, and the scores beside those of its teacher and of the same student alone. All are demonstrations. Their
+world `shapes` is drawn by a program, and the scores say nothing about photographs. Scores are in per cent. `accuracy` is
 of the answers of a vision-language model.
 
 {table}
 
-Those named `miniature` are students of one seed of a study. Its [report](miniature/report.md) has the spread over
+Those named `miniature` are students of that seed. The study's [report](miniature/report.md) has the spread over
 seeds. A second run with other seeds is compared with the first in [reproduction.md](miniature/reproduction.md).
 
 Four more studies have a report and no cards. [answer](answer/report.md) compares objectives, also in a
