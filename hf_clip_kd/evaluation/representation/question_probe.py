@@ -55,8 +55,8 @@ def question_probe(tokens: Tensor, questions: Sequence[Question], seed: int = 0)
     """
     Fit an [`AttentiveProbe`] to questions about the first three quarters of the images, and test it on the rest.
 
-    Further fits on a quarter and on half of these images show whether there are enough. All have the same steps, seed
-    and held-out images.
+    A further fit on half of these images shows whether there are enough. Both have the same steps, seed and held-out
+    images.
 
     Args:
         tokens (`Tensor` of shape `(images, tokens, channels)`): Frozen tokens of images in random order.
