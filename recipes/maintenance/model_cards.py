@@ -45,9 +45,9 @@ NOT_COMPARED = ("evaluation", "beside")
 INDEX = """# Model cards
 
 One card for each model of the demos and of one seed of the miniature study. A card has the teacher, the data, the
-objectives, and the scores beside those of its teacher and of the same student alone. All are demonstrations. Their
-world `shapes` is drawn by a program, and the scores say nothing about photographs. Scores are in per cent. `accuracy` is
-of the answers of a vision-language model.
+objectives and the scores. Those of its teacher and of the same student alone stand beside them. All are
+demonstrations. Their world `shapes` is drawn by a program, and the scores say nothing about photographs. Scores are in
+per cent. `accuracy` is of the answers of a vision-language model.
 
 {table}
 
@@ -60,8 +60,8 @@ Four more studies have a report and no cards. [answer](answer/report.md) compare
 is.
 
 `python recipes/maintenance/model_cards.py` writes these files from `runs/`. `--collect FOLDER ...` takes over the
-runs in these folders first, `--study FOLDER` one student of each condition of a study and its report, `--report
-FOLDER` the report alone.
+runs in these folders first. `--study FOLDER` takes one student of each condition of a study, and its report.
+`--report FOLDER` takes the report alone.
 """
 
 
