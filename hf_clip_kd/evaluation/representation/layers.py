@@ -69,7 +69,7 @@ def read_patches(model: nn.Module, pixel_values: Tensor) -> Tensor:
         ValueError: See [`check_patches`].
     """
     inner = unwrapped(model)
-    return towers(inner).encode_patches(inner, placed(model, pixel_values))[2]
+    return towers(inner).encode_layers(inner, placed(model, pixel_values), patch_embeds=True)[2]
 
 
 def check_patches(model: nn.Module) -> None:

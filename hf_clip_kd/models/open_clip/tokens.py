@@ -18,24 +18,15 @@ from ..towers.patch_embeds import alone, has_value_path, no_patch_embeds, reads_
 from ..towers.tokens import LayerTokens, no_class_token
 
 
-def encode_patches(
-    model: nn.Module, pixel_values: Tensor, layer: int | None = None, patch_embeds: bool = True
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
+def encode_layers(
+    model: nn.Module, pixel_values: Tensor, layers: Sequence[int] = (), patch_embeds: bool = False
+) -> tuple[Tensor, dict[int, LayerTokens], Tensor | None]:
     """
-    Do what [`~hf_clip_kd.models.encode_patches`] does for an open_clip model: same arguments, results and errors.
+    Do what [`~hf_clip_kd.models.encode_layers`] does for an open_clip model: same arguments, results and errors.
 
     There is no layer 0. A ResNet of CLIP has 5 layers, stem and stages. Its patch embeddings are the value path of its
     attention pooling (MaskCLIP, https://huggingface.co/papers/2112.01071).
     """
-    layers = () if layer is None else (layer,)
-    embeds, found, patches = encode_layers(model, pixel_values, layers, patch_embeds)
-    return embeds, found[layer].patches if layers else None, patches
-
-
-def encode_layers(
-    model: nn.Module, pixel_values: Tensor, layers: Sequence[int] = (), patch_embeds: bool = False
-) -> tuple[Tensor, dict[int, LayerTokens], Tensor | None]:
-    """Do what [`~hf_clip_kd.models.encode_layers`] does for an open_clip model."""
     last = depth(model.visual)
     for layer in layers:
         check_layer(model, layer)
@@ -74,7 +65,7 @@ def token_shape(model: nn.Module, layer: int) -> tuple[int, tuple[int, int]]:
 
 
 def check_patch_embeds(model: nn.Module) -> None:
-    """Raise a `ValueError` if [`encode_patches`] has no embeddings of patches for this model."""
+    """Raise a `ValueError` if [`encode_layers`] has no embeddings of patches for this model."""
     visual = model.visual
     if isinstance(visual, TimmModel):
         # abs_attn and rot_attn pool maps of a fixed size.
@@ -171,4 +162,4 @@ def patch_embeddings(visual: nn.Module, features: Tensor | None, final: Tensor, 
     return visual.ln_post(patches) @ visual.proj
 
 
-__all__ = ["check_class_token", "encode_layers", "encode_patches", "token_shape"]
+__all__ = ["check_class_token", "encode_layers", "token_shape"]
