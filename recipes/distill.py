@@ -195,14 +195,6 @@ def make_teacher(script: DistillArguments) -> "kd.Teacher | None":
     )
 
 
-def load_data(script: DistillArguments, seed: int):
-    """Load the rows: a data set that the Trainer shuffles, or an endless stream of one or several sources."""
-    sources = script.load_sources()
-    if script.datasets is not None:
-        return kd.Stream(sources, weights=[source.get("weight", 1.0) for source in script.datasets], seed=seed)
-    return kd.Stream(sources[0], seed=seed) if script.streaming else sources[0]
-
-
 def open_cache(script: DistillArguments, teacher: "kd.Teacher | None", dataset) -> "kd.TeacherCache":
     """Open the stored features that stand for the teacher, if they belong to this run."""
     from hf_clip_kd.teachers.cache.sample_id import probe
@@ -296,7 +288,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     evaluator = None if script.evaluation is None else build_evaluator(script.evaluation, kd.load_image_text)
     if evaluator is not None:
         evaluator.check()  # a training is long, and its end too late
-    train_dataset = load_data(script, training.seed)
+    train_dataset = script.load_rows(training.seed)
     readers = make_readers(script, training.losses)
     data_options = {
         "seed": training.seed,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from datasets import Features, List, Value
 
+from ...recipe_io.results import BITS
 from .bootstrap import bootstrap_intervals, image_units, means_by_category
 from .files import Sample
 from .library import import_evaluate
@@ -20,8 +21,6 @@ _FEATURES = {
     "category": Value("string"),
     "image": Value("string"),
 }
-# Name of the metric of answer likelihood, which is in bits: lower is better.
-BITS = "answer_bits"
 Summary = Callable[[np.ndarray], dict[str, float]]
 
 
