@@ -24,6 +24,11 @@ _FEATURES = {
 Summary = Callable[[np.ndarray], dict[str, float]]
 
 
+def categories_of(references: Sequence[dict]) -> list[str]:
+    """Return the category of each reference, `""` for none."""
+    return [reference["category"] or "" for reference in references]
+
+
 class VQAMetric(evaluate.Metric, ABC):
     """
     Score of answers: `metric.compute(predictions=[...], references=[{...}], protocol="llava")`.
