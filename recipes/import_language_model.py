@@ -30,17 +30,17 @@ QUESTION = "What is the capital of France? Answer with one word."
 
 
 @torch.no_grad()
-def perplexity(model, tokenizer, text: str = TEXT) -> float:
-    """Return exp of the mean negative log-likelihood of a text's tokens, all but the first: 1 or more."""
-    ids = tokenizer(text, return_tensors="pt")["input_ids"]
+def perplexity(model, tokenizer) -> float:
+    """Return exp of the mean negative log-likelihood of the tokens of `TEXT`, all but the first: 1 or more."""
+    ids = tokenizer(TEXT, return_tensors="pt")["input_ids"]
     return float(model(input_ids=ids, labels=ids).loss.exp())
 
 
-def answer(model, tokenizer, question: str = QUESTION) -> str:
-    """Return the greedy answer to a question in the tokenizer's own chat template; empty if it has none."""
+def answer(model, tokenizer) -> str:
+    """Return the greedy answer to `QUESTION` in the tokenizer's own chat template; empty if it has none."""
     if tokenizer.chat_template is None:
         return ""
-    chat = [{"role": "user", "content": question}]
+    chat = [{"role": "user", "content": QUESTION}]
     inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
     ids = model.generate(**inputs, max_new_tokens=12, do_sample=False)
     return tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True).strip()
