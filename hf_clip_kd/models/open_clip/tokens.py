@@ -37,7 +37,7 @@ def encode_layers(
         check_layer(model, -2)
         wanted.add(last - 1)
     wanted = sorted(wanted)
-    embeds, features, maps, first = run_with_class_tokens(model.visual, pixel_values, wanted)
+    embeds, features, maps, first = run(model.visual, pixel_values, wanted)
     tokens = {
         index: LayerTokens(values.flatten(2).transpose(1, 2), class_token)
         for index, values, class_token in zip(wanted, maps, first, strict=True)
@@ -59,7 +59,7 @@ def token_shape(model: nn.Module, layer: int) -> tuple[int, tuple[int, int]]:
     )
     last = depth(model.visual)
     wanted = sorted({last, layer % (last + 1)})
-    _, _, maps = run(model.visual, image, wanted)
+    _, _, maps, _ = run(model.visual, image, wanted)
     channels, rows, columns = maps[0].shape[1:]
     return channels, (rows, columns)
 
@@ -118,18 +118,15 @@ def depth(visual: nn.Module) -> int:
     return 5 if isinstance(visual, ModifiedResNet) else len(visual.transformer.resblocks)
 
 
-def run(visual: nn.Module, pixel_values: Tensor, layers: list[int]) -> tuple[Tensor, Tensor | None, list[Tensor]]:
-    """Return embeddings, a timm trunk's final features, and maps (B, C, rows, columns) of the layers, in rising order.
-
-    The last layer must be among them: open_clip's ResNet stops at the last one asked for.
-    """
-    return run_with_class_tokens(visual, pixel_values, layers)[:3]
-
-
-def run_with_class_tokens(
+def run(
     visual: nn.Module, pixel_values: Tensor, layers: list[int]
 ) -> tuple[Tensor, Tensor | None, list[Tensor], Sequence[Tensor | None]]:
-    """Return what [`run`] returns, and the class token (B, C) of each layer, or `None` for a tower without any."""
+    """
+    Return embeddings, a timm trunk's final features, and maps (B, C, rows, columns) of the layers, in rising order.
+
+    The class token (B, C) of each layer comes last, `None` for a tower without any. The last layer must be among the
+    layers: open_clip's ResNet stops at the last one asked for.
+    """
     arguments = {"indices": [layer - 1 for layer in layers], "output_fmt": "NCHW"}
     first: list[Tensor | None] = [None] * len(layers)
     if isinstance(visual, TimmModel):
