@@ -21,7 +21,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 class Frozen(nn.Module):
     """
-    A model that is asked and never trained, a [`Teacher`] or a reader, with a precision and a device of its own.
+    A model that is asked and never trained: a [`Teacher`] or a reader. It has a precision and a device of its own.
 
     Args:
         dtype (`torch.dtype`, *optional*):
