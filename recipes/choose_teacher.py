@@ -48,6 +48,8 @@ MOST_OFTEN_SET = (
 )
 LEAST_HELD_OUT = 20
 PAIRS = 500  # Images and captions for `gromov_wasserstein`, whose time grows with their cube.
+# Kinds of stages, those first that others wait for.
+KINDS = ("teacher", "cache", "student", "evaluate")
 # Arguments of each pilot that the user need not write.
 PILOT = {"max_steps": 300, "save_strategy": "no", "logging_steps": 50, "report_to": "none"}
 
@@ -228,10 +230,7 @@ def make_plan(args: ChooseTeacherArguments, root: Path, data: PurePosixPath) -> 
 def in_order(pilots: list[Pilots]) -> list[Stage]:
     """Return all stages, those in front that others wait for, and the longest first."""
     stages = with_needed([stage for each in pilots for stage in each.stages])
-    return sorted(stages, key=lambda stage: (_KINDS.index(stage.kind), -(stage.seconds or 0)))
-
-
-_KINDS = ("teacher", "cache", "student", "evaluate")
+    return sorted(stages, key=lambda stage: (KINDS.index(stage.kind), -(stage.seconds or 0)))
 
 
 def run(stages: list[Stage], root: Path, args: ChooseTeacherArguments) -> dict[str, Ended]:

@@ -24,7 +24,7 @@ from transformers import set_seed
 
 import hf_clip_kd as kd
 from hf_clip_kd.data.arguments import ImageTextArguments, RandomCropArguments
-from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
+from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line, recipe_path
 
 # Functions import the parts that only a run needs. Thus `--help` and a wrong flag are answered early.
 
@@ -183,9 +183,7 @@ def make_teacher(script: DistillArguments) -> "kd.Teacher | None":
         )
     if script.teacher_recipe is not None and not Path(name, "config.json").is_file():
         logger.info("There is no teacher in %s yet: training it with %s.", name, script.teacher_recipe)
-        recipe = Path(script.teacher_recipe)
-        recipe = recipe if recipe.is_file() else CONFIGS / recipe
-        main(["--config", str(recipe), "--output_dir", name])
+        main(["--config", str(recipe_path(script.teacher_recipe, CONFIGS)), "--output_dir", name])
     return kd.load_teacher(
         name,
         dtype=script.teacher_dtype,
@@ -193,14 +191,6 @@ def make_teacher(script: DistillArguments) -> "kd.Teacher | None":
         compile=script.teacher_compile,
         trust_remote_code=script.trust_remote_code,
     )
-
-
-def load_data(script: DistillArguments, seed: int):
-    """Load the rows: a data set that the Trainer shuffles, or an endless stream of one or several sources."""
-    sources = script.load_sources()
-    if script.datasets is not None:
-        return kd.Stream(sources, weights=[source.get("weight", 1.0) for source in script.datasets], seed=seed)
-    return kd.Stream(sources[0], seed=seed) if script.streaming else sources[0]
 
 
 def open_cache(script: DistillArguments, teacher: "kd.Teacher | None", dataset) -> "kd.TeacherCache":
@@ -234,8 +224,7 @@ def make_reader(script: DistillArguments, folder: str) -> None:
         if Path(folder, "config.json").is_file():
             return
         logger.info("There is no reader in %s yet: training it.", folder)
-        recipe = Path(script.reader_recipe)
-        recipe = recipe if recipe.is_file() else RECIPES / "configs" / "train_captioner" / recipe
+        recipe = recipe_path(script.reader_recipe, RECIPES / "configs" / "train_captioner")
         command = [sys.executable, str(RECIPES / "train_captioner.py"), "--config", str(recipe)]
         teacher = script.teacher_model_name_or_path
         named = teacher if isinstance(teacher, str) else json.dumps(teacher)
@@ -296,7 +285,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     evaluator = None if script.evaluation is None else build_evaluator(script.evaluation, kd.load_image_text)
     if evaluator is not None:
         evaluator.check()  # a training is long, and its end too late
-    train_dataset = load_data(script, training.seed)
+    train_dataset = script.load_rows(training.seed)
     readers = make_readers(script, training.losses)
     data_options = {
         "seed": training.seed,

@@ -9,12 +9,12 @@ perplexity as large as its vocabulary. The saved folder must give the file's own
 import argparse
 import logging
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hf_clip_kd.models.completeness import SAVE_RULE, load_complete
+from hf_clip_kd.recipe_io.new_folder import new_folder
 from hf_clip_kd.recipe_io.parser import exit_with_one_line
 from hf_clip_kd.vlm.gguf import load_gguf
 
@@ -30,17 +30,17 @@ QUESTION = "What is the capital of France? Answer with one word."
 
 
 @torch.no_grad()
-def perplexity(model, tokenizer, text: str = TEXT) -> float:
-    """Return exp of the mean negative log-likelihood of a text's tokens, all but the first: 1 or more."""
-    ids = tokenizer(text, return_tensors="pt")["input_ids"]
+def perplexity(model, tokenizer) -> float:
+    """Return exp of the mean negative log-likelihood of the tokens of `TEXT`, all but the first: 1 or more."""
+    ids = tokenizer(TEXT, return_tensors="pt")["input_ids"]
     return float(model(input_ids=ids, labels=ids).loss.exp())
 
 
-def answer(model, tokenizer, question: str = QUESTION) -> str:
-    """Return the greedy answer to a question in the tokenizer's own chat template; empty if it has none."""
+def answer(model, tokenizer) -> str:
+    """Return the greedy answer to `QUESTION` in the tokenizer's own chat template; empty if it has none."""
     if tokenizer.chat_template is None:
         return ""
-    chat = [{"role": "user", "content": question}]
+    chat = [{"role": "user", "content": QUESTION}]
     inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
     ids = model.generate(**inputs, max_new_tokens=12, do_sample=False)
     return tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True).strip()
@@ -66,17 +66,11 @@ def main(argv: list[str] | None = None) -> dict[str, float | str]:
     parser.add_argument("output_dir", type=Path, help="The new folder.")
     args = parser.parse_args(argv)
     logging.basicConfig(format="%(message)s", level=logging.INFO)
-    folder = args.output_dir
-    if folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"output_dir={str(folder)!r} holds files already. It must be new or empty. Take another.")
-    model, tokenizer = load_gguf(args.file)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
-        made = Path(scratch) / "model"
+    with new_folder(args.output_dir) as made:
+        model, tokenizer = load_gguf(args.file)
         model.save_pretrained(made)
         tokenizer.save_pretrained(made)
         check_same(model, tokenizer, made)
-        made.rename(folder)
     found = {"perplexity": perplexity(model, tokenizer), "answer": answer(model, tokenizer)}
     print(f"Perplexity of a fixed text: {found['perplexity']:.2f}")
     if not found["perplexity"] <= WORST:
@@ -86,7 +80,7 @@ def main(argv: list[str] | None = None) -> dict[str, float | str]:
             WORST,
         )
     print(f"{QUESTION} {found['answer']}")
-    print(f"Imported. Use it as: --language_model {folder}")
+    print(f"Imported. Use it as: --language_model {args.output_dir}")
     return found
 
 

@@ -47,6 +47,7 @@ CONFIGS = Path(__file__).parent / "configs" / "prime_lm"
 # These scenes have another seed than those whose images train and test a LLaVA.
 SEED_OF_SCENES = 1
 QUESTIONS_PER_IMAGE = 6
+QUESTIONS_AT_ONCE = 100
 
 
 @dataclass
@@ -162,14 +163,14 @@ def below(scores: dict, script: PrimeArguments) -> dict[str, float]:
 
 
 @torch.no_grad()
-def oracle(model, processor, script: PrimeArguments, batch_size: int = 100) -> dict:
+def oracle(model, processor, script: PrimeArguments) -> dict:
     """Return the accuracy, overall and by type of question, on the test scenes' symbols."""
     samples = READERS["shapes"](load_shapes("test", script.max_test_samples, vqa=True))
     tokenizer, image_tokens = processor.tokenizer, processor.image_token * SYMBOL_GRID**2
     model.eval()
     answers = []
-    for start in tqdm(range(0, len(samples), batch_size), desc="oracle", leave=False):
-        batch = samples[start : start + batch_size]
+    for start in tqdm(range(0, len(samples), QUESTIONS_AT_ONCE), desc="oracle", leave=False):
+        batch = samples[start : start + QUESTIONS_AT_ONCE]
         prompts = [[{"role": "user", "content": f"{image_tokens}\n{sample.prompt}"}] for sample in batch]
         inputs = tokenizer.apply_chat_template(
             prompts,

@@ -73,14 +73,6 @@ def tokenizer_for(script: CaptionerArguments, teacher: kd.Teacher) -> PreTrained
     return own if isinstance(own, PreTrainedTokenizerBase) else clip_tokenizer()
 
 
-def load_data(script: CaptionerArguments, seed: int):
-    """Load the rows: a data set that the Trainer shuffles, or an endless stream of one or several sources."""
-    sources = script.load_sources()
-    if script.datasets is not None:
-        return kd.Stream(sources, weights=[source.get("weight", 1.0) for source in script.datasets], seed=seed)
-    return kd.Stream(sources[0], seed=seed) if script.streaming else sources[0]
-
-
 def main(argv: list[str] | None = None) -> float:
     """Run the recipe and return the last logged loss, in nats a token."""
     logging.basicConfig(format="%(message)s", level=logging.INFO)
@@ -112,7 +104,7 @@ def main(argv: list[str] | None = None) -> float:
         model=model,
         args=training,
         teacher=teacher,
-        train_dataset=load_data(script, training.seed),
+        train_dataset=script.load_rows(training.seed),
         data_collator=kd.CLIPDataCollator(
             view,
             **script.crop,

@@ -32,7 +32,7 @@ from hf_clip_kd.evaluation.vqa import VQAEvaluator, question_picture, summary_ro
 from hf_clip_kd.hub.cards import record_sources
 from hf_clip_kd.hub.run import check_run, push_run
 from hf_clip_kd.models import inner_tower, resize_images
-from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
+from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line, recipe_path
 from hf_clip_kd.recipe_io.results import write_whole
 from hf_clip_kd.training.learning_curve import LearningCurve
 from hf_clip_kd.vlm import (
@@ -69,8 +69,7 @@ def make_language_model(script: TrainVLMArguments) -> None:
     if script.language_model_recipe is None or Path(script.language_model, "config.json").is_file():
         return
     logger.info("There is no language model in %s yet: training it.", script.language_model)
-    recipe = Path(script.language_model_recipe)
-    recipe = recipe if recipe.is_file() else RECIPES / "configs" / "prime_lm" / recipe
+    recipe = recipe_path(script.language_model_recipe, RECIPES / "configs" / "prime_lm")
     command = [sys.executable, str(RECIPES / "prime_lm.py"), "--config", str(recipe)]
     if subprocess.run([*command, "--output_dir", script.language_model]).returncode:
         raise ValueError(

@@ -29,7 +29,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from hf_clip_kd.data.reading.images import BrokenImageError, decode_image
-from hf_clip_kd.evaluation.vqa import SHORT_ANSWER
+from hf_clip_kd.evaluation.vqa.files import SHORT_ANSWER, write_lines
 from hf_clip_kd.recipe_io.foreign import fields, read_json_lines
 from hf_clip_kd.recipe_io.parser import exit_with_one_line
 from hf_clip_kd.recipe_io.results import write_whole
@@ -290,10 +290,6 @@ def write_held_out(
         write_lines(output / f"{name}_exists" / f"coco_pope_{kind}.json", numbered)
         counts["exists"] += len(asked)
     return dict(counts)
-
-
-def write_lines(path: Path, rows: list[dict]) -> None:
-    write_whole(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def main(argv: list[str] | None = None) -> dict[str, dict[str, int]]:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .reading.parts import Data
+    from .stream import Stream
 
 
 @dataclass(kw_only=True)
@@ -65,6 +66,15 @@ class ImageTextArguments:
                 streaming=self.streaming,
             )
         ]
+
+    def load_rows(self, seed: int) -> "Data | Stream":
+        """Load the rows of a training: a data set to shuffle, or an endless stream of one or several sources."""
+        from .stream import Stream
+
+        sources = self.load_sources()
+        if self.datasets is not None:
+            return Stream(sources, weights=[source.get("weight", 1.0) for source in self.datasets], seed=seed)
+        return Stream(sources[0], seed=seed) if self.streaming else sources[0]
 
 
 @dataclass(kw_only=True)

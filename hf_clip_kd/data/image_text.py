@@ -8,7 +8,7 @@ import datasets
 import numpy as np
 
 from .reading.cached import source_of_cache
-from .reading.parts import Data, base_split
+from .reading.parts import Data, cut
 from .reading.sources import find_files, read_parts
 from .reading.targets import ColumnError
 from .reading.typed import joined, with_targets
@@ -117,7 +117,7 @@ def load_image_text(
         raise ColumnError(f"In {str(data_dir or data_files or dataset_name)!r}, {error}") from error
     dataset = joined([part.dataset for part in parts])
     if len(parts) > 1 and "[" in split:
-        dataset = _cut(dataset, split)
+        dataset = cut(dataset, split)
     return _numbered(dataset if max_samples is None or len(parts) == 1 else _first(dataset, max_samples))
 
 
@@ -128,12 +128,6 @@ def _numbered(dataset: Data) -> Data:
     if "__index__" in dataset.column_names:
         dataset = dataset.remove_columns("__index__")
     return dataset.add_column("__index__", np.arange(len(dataset)))
-
-
-def _cut(dataset: datasets.Dataset, split: str) -> datasets.Dataset:
-    """Return the slices that a split names, such as `train[:10%]`."""
-    slices = datasets.ReadInstruction.from_spec(split).to_absolute({base_split(split): len(dataset)})
-    return dataset.select([row for part in slices for row in range(part.from_, part.to)])
 
 
 def _first(dataset: Data, number: int) -> Data:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pyarrow.compute as pc
 
 from ..recipe_io.foreign import ForeignFileError, read_json_samples
 from .reading.conversations import FORMS, IMAGE_MARKER, TURNS, fault, mark_images, read_images, read_messages
+from .reading.parts import base_split, cut
 from .reading.sources import base_folder, find_files, read
 
 FEATURES = datasets.Features(
@@ -114,13 +114,12 @@ def _read_json(files: list[str], folder: str | None, split: str, max_samples: in
             _rows_of_json,
             features=FEATURES,
             gen_kwargs={"stamps": stamps, "folder": folder, "max_samples": None if "[" in split else max_samples},
-            split=datasets.NamedSplit(re.match(r"\w+", split)[0]),
+            split=datasets.NamedSplit(base_split(split)),
         )
     except datasets.exceptions.DatasetGenerationError as error:
         raise (error.__cause__ if isinstance(error.__cause__, ValueError) else error) from None
     if "[" in split:
-        part = datasets.ReadInstruction.from_spec(split).to_absolute({str(dataset.split): len(dataset)})[0]
-        dataset = dataset.select(range(part.from_, part.to))
+        dataset = cut(dataset, split)
     return dataset if max_samples is None else dataset.take(max_samples)
 
 

@@ -29,12 +29,6 @@ class CaptionerTrainingArguments(RunArguments, TrainingArguments):
         default=False, metadata={"help": "Must stay False: the collator reads `image` and `text`."}
     )
     dataloader_drop_last: bool = field(default=True, metadata={"help": "Drop the last, smaller batch."})
-    logging_nan_inf_filter: bool = field(
-        default=False,
-        metadata={
-            "help": "Must stay False: a non-finite loss skips its step or stops the run instead of being hidden."
-        },
-    )
 
 
 class CaptionerTrainer(BaseTrainer):

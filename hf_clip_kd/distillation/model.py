@@ -81,8 +81,9 @@ class DistillationModel(nn.Module):
         student ([`~transformers.PreTrainedModel`]): A dual encoder with `get_image_features`, `get_text_features` and
             `logit_scale` (a logarithm), such as [`~transformers.CLIPModel`].
         losses (`str` or `dict[str, float | dict]`): See [`LossSum`].
-        teacher_dims ([`CLIPDims`], *optional*): The teacher's widths; `None` trains without a teacher.
-        max_logit_scale (`float`): Upper bound of every learned scale, after the exponential.
+        teacher_dims ([`CLIPDims`] or `None`): The teacher's widths; `None` trains without a teacher.
+        max_logit_scale (`float`, *optional*, defaults to 100.0):
+            Upper bound of every learned scale, after the exponential.
 
     Raises:
         ValueError: `student` is none, see [`check_student`].

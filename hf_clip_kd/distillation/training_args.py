@@ -86,12 +86,6 @@ class DistillationTrainingArguments(RunArguments, TrainingArguments):
             "`gradient_accumulation_steps` change, their product does not."
         },
     )
-    logging_nan_inf_filter: bool = field(
-        default=False,
-        metadata={
-            "help": "Must stay False: a non-finite loss skips its step or stops the run instead of being hidden."
-        },
-    )
 
     def __post_init__(self):
         super().__post_init__()

@@ -36,7 +36,7 @@ def encode_images(
         processor: Has the `image_processor` of the model.
         images (sequence): Pictures as [`decode_image`] takes them, such as a column of a dataset.
         batch_size (`int`): Pictures per forward pass.
-        description (`str`): Label of the progress bar.
+        description (`str`, *optional*, defaults to `"images"`): Label of the progress bar.
 
     Returns:
         `tuple`: features, a `Tensor` of shape `(kept, dim)` in float32 on the CPU, and positions. The positions are
@@ -100,7 +100,7 @@ def encode_texts(
         processor: Has the `tokenizer` of the model.
         texts (sequence of `str`): Longer ones are truncated to the context of the model.
         batch_size (`int`): Texts per forward pass.
-        description (`str`): Label of the progress bar.
+        description (`str`, *optional*, defaults to `"texts"`): Label of the progress bar.
 
     Returns:
         `Tensor` of shape `(len(texts), dim)` in float32 on the CPU.

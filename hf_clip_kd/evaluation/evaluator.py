@@ -208,8 +208,9 @@ def measure(
         evaluation (`dict[str, dict]`): The recipe's block; it names the data of each part in its file. A part with
             `samples` leaves them as `folder/samples/*.jsonl`, a line each.
         folder (`str` or `Path`, *optional*): Folder of the files; `None` stores nothing (all but the main process).
-        name (`str`): The model's folder, Hub id or architecture; `pretrained` is open_clip's tag.
+        name (`str`): The model's folder, Hub id or architecture.
         config (`dict`): Every argument that the numbers depend on.
+        pretrained (`str`, *optional*, defaults to `""`): open_clip's tag of the weights.
         failed (`dict[str, str]`, *optional*): Gets the name and the error of each part that fails, and the others go
             on. Without it the first error ends the measurement.
 

@@ -140,7 +140,7 @@ def _questions(dataset: Dataset) -> list[Question]:
     """Return the questions of all images, with the place of each image."""
     lists = zip(dataset["text"], dataset["answers"], dataset["question_type"], strict=True)
     return [
-        Question(image, text, (answers,) if isinstance(answers, str) else tuple(answers), kind)
+        Question.of(image, text, answers, kind)
         for image, (texts, accepted, kinds) in enumerate(lists)
         for text, answers, kind in zip(texts, accepted, kinds, strict=True)
     ]

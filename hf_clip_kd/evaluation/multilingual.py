@@ -26,7 +26,7 @@ class MultilingualRetrievalEvaluator(Evaluator):
     Args:
         images (`list`): Pictures as [`decode_image`] takes them.
         captions (`dict[str, list[list[str]]]`): Language to the captions of each picture, in the order of `images`.
-        protocol (`str`): Name of the protocol, for the result file.
+        protocol (`str`, *optional*, defaults to `"all_captions"`): Name of the protocol, for the result file.
         batch_size (`int`, *optional*, defaults to `128`): Pictures or texts per forward pass.
         name (`str`, *optional*, defaults to `"multilingual_retrieval"`):
             Tells this evaluator from others in a [`SequentialEvaluator`].

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .representation.attentive_probe import Question
+from .representation.probes import linear_classifier
 
 CHUNK_ELEMENTS = 2**24  # Number of similarities in memory at a time: 64 MB in float32.
 
@@ -56,11 +57,7 @@ def linear_hits(features: Tensor, labels: Tensor, held_out: Tensor, held_out_lab
         features (`Tensor` of shape `(others, dim)`), labels (`Tensor` of shape `(others,)`): Images for the fit.
         held_out (`Tensor` of shape `(images, dim)`), held_out_labels (`Tensor` of shape `(images,)`): Images to judge.
     """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    classifier = linear_classifier()
     classifier.fit(features.double().numpy(), labels.numpy())
     return torch.from_numpy(classifier.predict(held_out.double().numpy()) == held_out_labels.numpy()).double()
 

@@ -8,11 +8,11 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from transformers import PreTrainedModel, ProcessorMixin
 
 from ..models import load_clip
+from ..recipe_io.new_folder import new_folder
 from .native import to_native, write_native
 from .parity import Probe, ask_model, check, compare, make_probe
 from .remote_code import ask_remote_code, write_remote_code
@@ -69,17 +69,8 @@ def export_model(
     >>> report = export_model("outputs/demo/distilled", "outputs/demo/exported", ["native", "open_clip"])
     ```
     """
-    formats, output = check_formats(formats, quantize), Path(output_dir)
-    if output.exists() and any(output.iterdir()):
-        raise ValueError(
-            f"output_dir={str(output_dir)!r} holds files already. Allowed is a new or an empty folder. Take another "
-            "or remove it."
-        )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    # The scratch folder lies beside the new one, so renaming moves no data.
-    with TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as scratch:
-        root = Path(scratch) / "export"
-        root.mkdir()
+    formats = check_formats(formats, quantize)
+    with new_folder(output_dir) as root:
         if is_llava(Path(folder)):
             report = write_llava(root, Path(folder), formats, tolerance)
         else:
@@ -87,7 +78,6 @@ def export_model(
         for name in FACTS:
             copy_fact(Path(folder) / name, root / name)
         (root / "parity.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        root.rename(output)
     return report
 
 

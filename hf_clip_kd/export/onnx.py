@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, ProcessorMixin
 
+from ..models.loader_faults import reason_of
 from ..models.towers.tokens import pooled
 from .parity import Answer, Probe, ask_model
 
@@ -73,10 +74,9 @@ def write_onnx(folder: Path, model: PreTrainedModel, probe: Probe, quantize: boo
                 verbose=False,
             )
         except Exception as error:  # The exporter's stages raise errors of any type.
-            reason = str(error).strip().split("\n")[0].rstrip(".")
             raise ValueError(
                 f"The {name} of this {type(model).__name__} cannot be exported as 'onnx' ({type(error).__name__}: "
-                f"{reason}). Allowed are towers that torch.export can trace. Leave 'onnx' out."
+                f"{reason_of(error)}). Allowed are towers that torch.export can trace. Leave 'onnx' out."
             ) from error
         if quantize:
             write_int8(path, path.with_name(f"{name}_int8.onnx"))

@@ -117,9 +117,10 @@ def push_folder(
 
     Args:
         folder (`str` or `Path`): A run, an export or a teacher cache, with its card.
-        repo_id, repo_type, private, revision, token: See [`check_push`].
+        repo_id, repo_type, private, revision: See [`check_push`].
         tag (`str`, *optional*): Tag of the new commit.
         message (`str`, *optional*, defaults to `"Upload"`): Title of the commit.
+        token (`str`, *optional*): See [`check_push`].
 
     Returns:
         `str`: Its address.

@@ -195,10 +195,10 @@ class Projection(nn.Linear):
         return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
 
 
-def projection(student: CLIPDims, teacher: CLIPDims, dim: str = "embed_dim") -> nn.Module:
+def projection(student: CLIPDims, teacher: CLIPDims) -> nn.Module:
     """Build the [`Projection`] of raw student features `(batch, Ds)` to `(batch, Dt)`, or no map if `Ds == Dt`."""
-    widths = getattr(student, dim), getattr(teacher, dim)
-    return nn.Identity() if widths[0] == widths[1] else Projection(*widths)
+    same = student.embed_dim == teacher.embed_dim
+    return nn.Identity() if same else Projection(student.embed_dim, teacher.embed_dim)
 
 
 def full_precision(student: CLIPFeatures, teacher: CLIPFeatures | None) -> tuple[CLIPFeatures, CLIPFeatures | None]:

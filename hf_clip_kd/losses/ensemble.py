@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .base import DistillationLoss, serving
 from .features import CLIPDims, CLIPFeatures
 from .parts.process_heads import with_process_heads, without_heads
-from .schedule import read_weight, weights_at
+from .schedule import first_weights, read_weight
 from .table import LOSSES
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class EnsembleLoss(DistillationLoss):
         # Teachers that come and go are measured in other numbers of steps.
         apart = (len(members),) if any(read_weight(member.weight).changes for member in members) else ()
         self.register_buffer("steps", torch.zeros(apart, dtype=torch.int64))
-        self.weigh(weights_at((member.weight for member in teacher.members), 0.0))
+        self.weigh(first_weights(member.weight for member in teacher.members))
 
     def weigh(self, members: tuple[float, ...]) -> None:
         weights = torch.tensor([members[index] for index in self.serving])

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from .base import inverse_temperature, serving
 from .features import CLIPDims, CLIPFeatures
-from .schedule import weights_at
+from .schedule import first_weights
 from .similarity import Similarities, SimilarityLoss, Term
 
 
@@ -68,7 +68,7 @@ class ReinforcedLoss(SimilarityLoss):
         self.logit_scale = logit_scale
         self.teacher_logit_scales = tuple(teacher_logit_scale)
         self.synthetic = synthetic
-        self.weigh(weights_at((member.weight for member in teacher.members), 0.0))
+        self.weigh(first_weights(member.weight for member in teacher.members))
 
     def weigh(self, members: tuple[float, ...]) -> None:
         weights = [members[index] for index in self.serving]

@@ -103,9 +103,9 @@ def _number(value: Any) -> float:
         return math.nan
 
 
-def weights_at(weights: Iterable[Any], share: float) -> tuple[float, ...]:
-    """Return the weights at a share of the steps, each as [`read_weight`] reads it."""
-    return tuple(read_weight(weight).at(share) for weight in weights)
+def first_weights(weights: Iterable[Any]) -> tuple[float, ...]:
+    """Return the weights at the start of a run, each as [`read_weight`] reads it."""
+    return tuple(read_weight(weight).at(0.0) for weight in weights)
 
 
 def phases(schedules: Iterable[Schedule]) -> list[float]:

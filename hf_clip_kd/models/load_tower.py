@@ -36,7 +36,7 @@ def load_tower(
         ValueError: There is no such tower, it has not all its weights, or it is no vision model.
     """
     if isinstance(vision_tower, PreTrainedModel):
-        return image_tower(vision_tower, f"{type(vision_tower).__name__}"), None
+        return image_tower(vision_tower, type(vision_tower).__name__), None
     name = os.fspath(vision_tower)
     kind = parse_name(name).kind
     if kind == "preset":

@@ -64,9 +64,8 @@ def load_clip(
     try:
         return load_any(name, trust_remote_code, from_pretrained_kwargs)
     except ImportError as error:
-        reason = str(error).strip().split("\n")[0].rstrip(".")
         raise ValueError(
-            f"{name!r} cannot be loaded as asked ({reason}). Allowed is what the installed packages can do. "
+            f"{name!r} cannot be loaded as asked ({reason_of(error)}). Allowed is what the installed packages can do. "
             "Install that package, or leave `attn_implementation` out."
         ) from error
 

@@ -112,7 +112,7 @@ def read_config(values: dict[str, Any], path: Path) -> CLIPConfig | TimmCLIPConf
         )
     config_class = MODEL_CLASSES[model_type][0]
     sub_configs = config_class.sub_configs
-    check_keys(values, config_class, f"{path}")
+    check_keys(values, config_class, str(path))
     fields(values, dict.fromkeys(sub_configs, dict | None), path, where="the file", **WORDS)
     for name in sub_configs:
         if values.get(name) is None:

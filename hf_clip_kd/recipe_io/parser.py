@@ -257,6 +257,11 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def recipe_path(name: str, folder: Path) -> Path:
+    """Return the YAML at a path, or else the one of this name in a folder."""
+    return Path(name) if Path(name).is_file() else folder / name
+
+
 def exit_with_one_line(main: Callable[[], Any]) -> None:
     """Run `main()`, and turn a `ValueError` into one line on stderr and exit code 2.
 

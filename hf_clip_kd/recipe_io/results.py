@@ -26,6 +26,8 @@ METRICS_NAME = "metrics.jsonl"
 COST_NAME = "cost.json"
 # Ending of the number that papers quote of a benchmark, where a cell of a study has several benchmarks.
 MAIN = "/main"
+# Name of the likelihood of accepted answers among the metrics of a benchmark. Fewer bits are better.
+BITS = "answer_bits"
 
 
 def save_results(
@@ -219,6 +221,11 @@ def load_results(folder: str | Path) -> list[dict]:
         check_version(record, path, "result")
         fields(record, {"dataset": str, "task": str, "metrics": dict}, path, where="the file", **words)
     return list(records.values())
+
+
+def is_bits(metric: str) -> bool:
+    """Tell a likelihood in bits from a share or a number of points."""
+    return metric.rpartition("/")[2] == BITS
 
 
 def save_cost(folder: str | Path, costs: dict[str, dict[str, Any]]) -> Path:

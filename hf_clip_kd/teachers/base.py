@@ -19,7 +19,35 @@ TEXT_INPUTS = ("input_ids", "attention_mask", "synthetic_input_ids", "synthetic_
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-class Teacher(nn.Module):
+class Frozen(nn.Module):
+    """
+    A model that is asked and never trained: a [`Teacher`] or a reader. It has a precision and a device of its own.
+
+    Args:
+        dtype (`torch.dtype`, *optional*):
+            Precision of its computation, whatever the student's; by default that of the autocast around it.
+        device (`str` or `torch.device`, *optional*):
+            Device where it stays; by default the one that the trainer chooses.
+    """
+
+    def __init__(self, dtype: torch.dtype | None = None, device: str | torch.device | None = None):
+        super().__init__()
+        self.own_dtype, self.own_device = dtype, device
+
+    def identity(self) -> dict[str, Any]:
+        """Return values in JSON's types that tell this model from another: a run resumes only with the same."""
+        return {"weights": tower_checksum(self)[:16], "dtype": str(self.own_dtype)}
+
+    def place(self, device: str | torch.device) -> None:
+        """Go to `device`, unless this model has one of its own."""
+        self.to(device if self.own_device is None else self.own_device)
+
+    def train(self, mode: bool = True) -> Frozen:
+        """Do nothing: the model stays in eval mode whatever the trainer does."""
+        return self
+
+
+class Teacher(Frozen):
     """
     Something to learn from: [`CLIPTeacher`], [`FunctionTeacher`], [`TeacherEnsemble`] or [`TeacherCache`].
 
@@ -46,8 +74,7 @@ class Teacher(nn.Module):
     dims: CLIPDims
 
     def __init__(self, dtype: torch.dtype | None = None, device: str | torch.device | None = None):
-        super().__init__()
-        self.own_dtype, self.own_device = dtype, device
+        super().__init__(dtype, device)
         self.request = FeatureRequest()
 
     def prepare(self, request: FeatureRequest) -> None:
@@ -74,18 +101,6 @@ class Teacher(nn.Module):
         texts = prefix if f"{prefix}input_ids" in batch else ""
         inputs = {name: batch[texts + name] for name in TEXT_INPUTS if texts + name in batch}
         return self(pixel_values=batch.get(f"{prefix}pixel_values", batch["pixel_values"]), **inputs)
-
-    def identity(self) -> dict[str, Any]:
-        """Return values in JSON's types that tell this teacher from another: a run resumes only with the same."""
-        return {"weights": tower_checksum(self)[:16], "dtype": str(self.own_dtype)}
-
-    def place(self, device: str | torch.device) -> None:
-        """Go to `device`, unless this teacher has one of its own."""
-        self.to(device if self.own_device is None else self.own_device)
-
-    def train(self, mode: bool = True) -> Teacher:
-        """Do nothing: a teacher stays in eval mode whatever the trainer does."""
-        return self
 
     def precision(self, device: torch.device):
         """Return the context to compute in."""

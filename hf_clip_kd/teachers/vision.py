@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from ..models import TimmVisionConfig
+from ..models.loader_faults import reason_of
 
 # Outputs that are the embedding of an image, the best of them first.
 POOLED = ("image_embeds", "summary", "pooler_output")
@@ -88,11 +89,10 @@ class VisionTower(nn.Module):
         try:
             states = self.get_image_features(image, output_hidden_states=True).hidden_states or ()
         except (AttributeError, TypeError, IndexError, RuntimeError) as error:
-            reason = str(error).strip().split("\n")[0].rstrip(".")
             raise ValueError(
                 f"The vision model {type(self.vision_model).__name__} cannot be run on images of {height}x{width} "
-                f"pixels alone ({reason}). A teacher takes pixels (batch, 3, height, width), and no other input. The "
-                "table in docs/teachers.md has towers of vision-language models. Wrap others: "
+                f"pixels alone ({reason_of(error)}). A teacher takes pixels (batch, 3, height, width), and no other "
+                "input. The table in docs/teachers.md has towers of vision-language models. Wrap others: "
                 "FunctionTeacher(function, ...)."
             ) from error
         layout = SimpleNamespace(

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
-from operator import attrgetter
 from typing import Any
 
 from torch.utils.data import IterableDataset
@@ -19,9 +18,8 @@ from transformers import Trainer
 from .checkpoint_files import differences
 from .distributed import gather_objects, world_size
 from .evaluation import named_datasets
-from .flags import FREE, RESUME
+from .flags import FREE, RESUME, values_of
 from .peers import Peers
-from .refusals import plain
 
 PACKAGES = ("hf_clip_kd", "torch", "transformers", "accelerate", "datasets", "numpy", "pillow")
 PACKAGES += ("timm", "safetensors", "tokenizers", "peft", "deepspeed")  # The last need not be there.
@@ -96,7 +94,7 @@ def settings(trainer: Trainer) -> dict[str, Any]:
     shapes = [(name, tuple(p.shape), p.requires_grad) for name, p in model.named_parameters()]
     return {
         "versions": versions(),
-        "arguments": {name: plain(attrgetter(name)(args)) for name in names if hasattr(args, name.partition(".")[0])},
+        "arguments": values_of(args, names),
         "model": {
             "parameters": sum(p.numel() for p in model.parameters()),
             "shapes": hashlib.sha256(repr(shapes).encode()).hexdigest()[:16],

@@ -57,6 +57,12 @@ class RunArguments:
             "not count."
         },
     )
+    logging_nan_inf_filter: bool = field(
+        default=False,
+        metadata={
+            "help": "Must stay False: a non-finite loss skips its step or stops the run instead of being hidden."
+        },
+    )
     ema_decay: float | None = field(
         default=None,
         metadata={

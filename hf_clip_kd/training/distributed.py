@@ -117,9 +117,9 @@ def sum_over_ranks(values: Tensor) -> Tensor:
 Store = dist.Store if dist.is_available() else Any
 
 
-def open_store(prefix: str) -> Store:
+def open_store() -> Store:
     """Return a new connection to the store in which the processes of this run met. It holds texts by a key."""
-    return dist.PrefixStore(prefix, dist.distributed_c10d._get_default_store().clone())
+    return dist.PrefixStore("hf_clip_kd/peers", dist.distributed_c10d._get_default_store().clone())
 
 
 def talk_failed(error: Exception) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from operator import attrgetter
 from typing import Any
 
@@ -81,6 +82,11 @@ def check_flags(args: Any) -> None:
 def run_flags(args: Any) -> dict[str, Any]:
     """Return the flags that a resumed run must share, by name, for the identity of the run."""
     names = [name for name, rule in RESUME.items() if rule in (SAME, NEVER) and name not in _ELSEWHERE]
+    return values_of(args, names)
+
+
+def values_of(args: Any, names: Iterable[str]) -> dict[str, Any]:
+    """Return the values of flags by name, without those that the arguments of this trainer lack."""
     return {name: plain(attrgetter(name)(args)) for name in names if hasattr(args, name.partition(".")[0])}
 
 

@@ -46,7 +46,7 @@ class Peers:
         if world_size() == 1 or self._stop is not None:
             yield
             return
-        self._store, self._who = open_store("hf_clip_kd/peers"), _who()
+        self._store, self._who = open_store(), _who()
         self._stop = threading.Event()
         self._beats = threading.Thread(target=self._beat, args=(self._stop,), daemon=True)
         self._beats.start()
@@ -75,7 +75,7 @@ class Peers:
         _within(lambda: self._store.set(str(rank()), word))
 
     def _beat(self, stop: threading.Event) -> None:
-        store, number = open_store("hf_clip_kd/peers"), 0
+        store, number = open_store(), 0
         heard: dict[int, tuple[str, float]] = {}
         while not stop.is_set():
             try:

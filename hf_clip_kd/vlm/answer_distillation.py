@@ -8,8 +8,7 @@ from torch import Tensor
 from ..losses.parts.divergences import forward_kl
 from ..losses.parts.resample import resample
 from ..losses.relation import token_distance, token_divergence
-from .collator import IGNORED
-from .teacher import LlavaTeacher, patch_grid
+from .teacher import LlavaTeacher, answer_positions, patch_grid
 from .training_args import LlavaTrainingArguments
 
 Told = tuple[Tensor | None, Tensor | None]  # logits where a label follows, and visual tokens of each image
@@ -93,20 +92,6 @@ class AnswerDistillation:
         return terms
 
 
-def answer_positions(states: Tensor, labels: Tensor) -> Tensor:
-    """
-    Return what a language model says where a label follows.
-
-    Args:
-        states (`Tensor` of shape `(batch, length, width)`): Logits or hidden states.
-        labels (`Tensor` of shape `(batch, length)`): -100 where there is none.
-
-    Returns:
-        `Tensor` of shape `(labels, width)`, row by row.
-    """
-    return states[:, :-1][labels[:, 1:] != IGNORED]
-
-
 def answer_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
     """
     Compute `T² · KL(softmax(t / T) ‖ softmax(s / T))` of each token.
@@ -152,4 +137,4 @@ def patches(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
     return tokens[:, -grid[0] * grid[1] :]
 
 
-__all__ = ["AnswerDistillation", "answer_kl", "answer_positions", "visual_relation"]
+__all__ = ["AnswerDistillation", "answer_kl", "visual_relation"]

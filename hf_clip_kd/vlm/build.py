@@ -142,7 +142,7 @@ def build_llava(
         tokenizer=tokenizer,
         patch_size=measured.patch_size,
         vision_feature_select_strategy=measured.select_strategy,
-        num_additional_image_tokens=measured.num_additional_image_tokens,
+        num_additional_image_tokens=measured.num_prefix_tokens,
         chat_template=template.jinja,
     )
     check_counts(model, processor, measured)

@@ -54,13 +54,13 @@ class LlavaDataCollator:
         tower_features (`Callable`, *optional*):
             Stored features `(layers, tokens, width)` of a row's image, such as a [`FeatureCache`]; no image is then
             decoded. A `ValueError` for an image without features makes the sample a bad one.
-        packing (`bool`, *optional*, defaults to `False`):
-            Put several samples in a row of at most `max_length` tokens. See [`pack`].
         teacher_images (`Callable`, *optional*):
             Each image of a row as the teacher of the run sees it: [`LlavaTeacher.pixels`], or its stored features.
         max_masked_fraction (`float`, *optional*, defaults to `0.5`):
             Largest share of samples left out, of at least 50, or of all at the end of the run. A larger share stops
             the run with its reasons.
+        packing (`bool`, *optional*, defaults to `False`):
+            Put several samples in a row of at most `max_length` tokens. See [`pack`].
 
     Attributes:
         counts ([`SampleCounts`]):

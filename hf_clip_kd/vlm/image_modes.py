@@ -29,10 +29,10 @@ def square_image_processor(image_processor: BaseImageProcessor, image_mode: str)
             "build_llava(..., image_mode='square')."
         )
     side = image_side(image_processor)
-    sizes = {"square": {"height": side, "width": side}, "pad": {"height": side, "width": side}}
+    square = {"height": side, "width": side}
     return LlavaImageProcessorPil(
-        size=sizes.get(image_mode, {"shortest_edge": side}),
-        crop_size={"height": side, "width": side},
+        size={"shortest_edge": side} if image_mode == "crop" else square,
+        crop_size=square,
         do_center_crop=image_mode == "crop",
         do_pad=image_mode == "pad",
         resample=image_processor.resample,

@@ -16,7 +16,6 @@ class ImageTokens(NamedTuple):
 
     `count` tokens reach the language model. They are the `grid` (rows, columns) of patches of `patch_size` pixels,
     after `num_prefix_tokens` (class token and registers) of the tower. `select_strategy` `"default"` drops token 0.
-    `num_additional_image_tokens` is the processor's name for the prefix.
     """
 
     count: int
@@ -24,7 +23,6 @@ class ImageTokens(NamedTuple):
     patch_size: int
     num_prefix_tokens: int
     select_strategy: str
-    num_additional_image_tokens: int
 
 
 def measure_image_tokens(tower: PreTrainedModel, layer: int | list[int], image_size: int) -> ImageTokens:
@@ -77,7 +75,6 @@ def measure_image_tokens(tower: PreTrainedModel, layer: int | list[int], image_s
         patch_size=image_size // side,
         num_prefix_tokens=prefix,
         select_strategy="default" if has_class else "full",
-        num_additional_image_tokens=prefix,
     )
 
 

@@ -151,7 +151,7 @@ class LlavaTeacher:
             use_cache=False,
         )
         # A head on these states alone saves the memory of a whole vocabulary for each word of the questions.
-        states = outputs.last_hidden_state[:, :-1][words["labels"][:, 1:] != IGNORED]
+        states = answer_positions(outputs.last_hidden_state, words["labels"])
         visual = outputs.image_hidden_states
         return self.model.lm_head(states), None if visual is None else visual.unflatten(0, (-1, self.num_image_tokens))
 
@@ -184,6 +184,20 @@ def check_teacher(
         )
     if args.asks_teacher:
         teacher.check(processor, collator)
+
+
+def answer_positions(states: Tensor, labels: Tensor) -> Tensor:
+    """
+    Return what a language model says where a label follows.
+
+    Args:
+        states (`Tensor` of shape `(batch, length, width)`): Logits or hidden states.
+        labels (`Tensor` of shape `(batch, length)`): -100 where there is none.
+
+    Returns:
+        `Tensor` of shape `(labels, width)`, row by row.
+    """
+    return states[:, :-1][labels[:, 1:] != IGNORED]
 
 
 def with_image_tokens(
@@ -236,4 +250,4 @@ def patch_grid(processor: LlavaProcessor, count: int, owner: str) -> tuple[int, 
     return side, side
 
 
-__all__ = ["LlavaTeacher", "check_teacher", "patch_grid", "with_image_tokens"]
+__all__ = ["LlavaTeacher", "answer_positions", "check_teacher", "patch_grid", "with_image_tokens"]

@@ -87,12 +87,6 @@ class LlavaTrainingArguments(RunArguments, TrainingArguments):
     remove_unused_columns: bool = field(
         default=False, metadata={"help": "Must stay False: the collator reads `messages` and `images`."}
     )
-    logging_nan_inf_filter: bool = field(
-        default=False,
-        metadata={
-            "help": "Must stay False: a non-finite loss skips its step or stops the run instead of being hidden."
-        },
-    )
 
     @property
     def asks_teacher(self) -> bool:

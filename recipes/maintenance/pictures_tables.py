@@ -20,10 +20,11 @@ import numpy as np
 from hf_clip_kd.recipe_io.parser import exit_with_one_line
 from hf_clip_kd.recipe_io.results import load_results, write_whole
 from hf_clip_kd.study.cells.cells import Study, read_study, scores, student_alone
-from hf_clip_kd.study.cells.metrics import Metric, signed
+from hf_clip_kd.study.cells.metrics import Metric
 from hf_clip_kd.study.cells.samples import Answered, Key, read_samples
-from hf_clip_kd.study.estimates.statistics import Estimate, contrast
+from hf_clip_kd.study.estimates.statistics import contrast
 from hf_clip_kd.study.estimates.two_models import Pair, compare_models
+from hf_clip_kd.study.report.sentences import with_bounds
 
 ROOT = Path(__file__).parents[2]
 PAGES = (Path("docs/pictures.md"), Path("docs/pictures_vlm.md"))
@@ -45,12 +46,6 @@ FIRST, LAST = (BLIND, "untrained", ALONE), (TEACHER,)
 NAME = "name"
 
 
-def interval(estimate: Estimate, digits: int = 1) -> str:
-    """Return a difference with its interval, `+1.2 [+0.3, +2.1]`; without one if there is a single seed."""
-    ends = "" if math.isnan(estimate.low) else f" [{signed(estimate.low, digits)}, {signed(estimate.high, digits)}]"
-    return signed(estimate.value, digits) + ends
-
-
 def over(cells: Iterable[dict], alone: Iterable[dict], metric: Metric) -> str:
     """Return the difference of two conditions in a metric, paired by seed; `–` if they share none."""
     first, second = scores(alone, metric), scores(cells, metric)
@@ -58,7 +53,7 @@ def over(cells: Iterable[dict], alone: Iterable[dict], metric: Metric) -> str:
     if not shared:
         return "–"
     outcomes = np.array([[[run[seed]] for seed in shared] for run in (first, second)])
-    return interval(contrast(outcomes, [-1, 1]))
+    return with_bounds(contrast(outcomes, [-1, 1]), 1)
 
 
 def shown(cells: Iterable[dict], metric: Metric) -> str:
@@ -220,7 +215,7 @@ def differences(read: Answers) -> str:
             for title, group in read.groups(test).items():
                 for first, second in compared:
                     pairs, _ = compare_models(group[first], group[second], {})
-                    found = [interval(pair.difference, _digits(pair)) for pair in pairs]
+                    found = [with_bounds(pair.difference, _digits(pair)) for pair in pairs]
                     shown = f"{title}, yes/no" if closed else title
                     rows.append([shown, f"`{second}` over `{first}`", *found])
     return render(["test", "towers", "accuracy", "answer bits"], rows)
@@ -232,7 +227,7 @@ def _digits(pair: Pair) -> int:
 
 def _cells(pair: Pair, blind: bool) -> tuple[str, str]:
     digits = _digits(pair)
-    return f"{pair.second:.{digits}f}", "–" if blind else interval(pair.difference, digits)
+    return f"{pair.second:.{digits}f}", "–" if blind else with_bounds(pair.difference, digits)
 
 
 def tables_of_towers(folder: Path, prefix: str) -> dict[str, str]:

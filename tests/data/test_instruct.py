@@ -68,6 +68,7 @@ def test_image_folder_max_samples_and_splits(tmp_path):
     rows = load_instruct("json", data_files=file, image_folder=str(tmp_path / "pictures"), max_samples=2)
     assert len(rows) == 2 and rows[0]["images"][0]["path"] == str(tmp_path / "pictures/coco/1.jpg")
     assert load_instruct(file, split="validation[4:]")["id"] == ["e", "f"]
+    assert load_instruct(file, split="train[:1]+train[4:]")["id"] == ["a", "e", "f"]
     assert load_instruct(file, split="train[:50%]", max_samples=2)["id"] == ["a", "7"]
     written(tmp_path, LLAVA[3:])  # a file that changed is read again
     assert load_instruct(file)["id"] == ["d", "e", "f"]

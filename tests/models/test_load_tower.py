@@ -212,16 +212,15 @@ def test_image_tokens():
     def tokens(tower, layer=-2, side=32):
         return measure_image_tokens(tower.eval(), layer, side)
 
-    default, full = ("default", 1), ("full", 0)
-    for tower, count, grid, patch, prefix, (strategy, additional) in [
-        (tiny_clip()[0].vision_model, 16, (4, 4), 8, 1, default),
-        (tiny_siglip()[0].vision_model, 16, (4, 4), 8, 0, full),
-        (ViTModel(ViTConfig(**SMALL)), 16, (4, 4), 8, 1, default),
-        (Dinov2Model(Dinov2Config(**SMALL)), 16, (4, 4), 8, 1, default),
+    for tower, count, prefix, strategy in [
+        (tiny_clip()[0].vision_model, 16, 1, "default"),
+        (tiny_siglip()[0].vision_model, 16, 0, "full"),
+        (ViTModel(ViTConfig(**SMALL)), 16, 1, "default"),
+        (Dinov2Model(Dinov2Config(**SMALL)), 16, 1, "default"),
         # Four registers stay as tokens; only the class token goes.
-        (Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**SMALL)), 20, (4, 4), 8, 5, ("default", 5)),
+        (Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**SMALL)), 20, 5, "default"),
     ]:
-        expected = ImageTokens(count, grid, patch, prefix, strategy, additional)
+        expected = ImageTokens(count, (4, 4), 8, prefix, strategy)
         assert tokens(tower) == tokens(tower, [-2, -1]) == expected
     # DINOv2 takes another size than it was configured for; a grid that does not divide the image cannot be counted.
     assert tokens(Dinov2Model(Dinov2Config(**SMALL)), side=48).grid == (6, 6)

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from transformers import TrainingArguments
 
-from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
+from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line, recipe_path
 
 DEFAULT = "max_steps: 20\ndataset_name: shapes\nlosses: {clip: 1, fd: {weight: 2e3}}\n"
 
@@ -262,6 +262,12 @@ def test_flags_of_the_process_are_read_by_default(default, monkeypatch):
     monkeypatch.setattr("sys.argv", ["distill.py", "--image_column", "pixels"])
     (data,) = RecipeParser(DataArguments, default).parse()
     assert data.image_column == "pixels"
+
+
+def test_a_recipe_is_a_path_or_a_name_in_a_folder(tmp_path):
+    (tmp_path / "demo.yaml").touch()
+    assert recipe_path(str(tmp_path / "demo.yaml"), tmp_path / "configs") == tmp_path / "demo.yaml"
+    assert recipe_path("demo.yaml", tmp_path) == tmp_path / "demo.yaml"
 
 
 def test_value_error_becomes_one_line_and_code_2(capsys, caplog):

@@ -9,7 +9,8 @@ from vlm_parts import image_processor
 
 from hf_clip_kd.data import decode_image
 from hf_clip_kd.vlm import FeatureCache, LlavaDataCollator, LlavaTrainingArguments, reading_features, tower_checksum
-from hf_clip_kd.vlm.answer_distillation import answer_kl, answer_positions, visual_relation
+from hf_clip_kd.vlm.answer_distillation import answer_kl, visual_relation
+from hf_clip_kd.vlm.teacher import answer_positions
 
 # ---- The losses ----
 

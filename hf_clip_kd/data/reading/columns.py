@@ -10,6 +10,7 @@ import pyarrow as pa
 from datasets.features.features import cast_to_python_objects
 
 TEXT = datasets.Value("string")
+UNDECODED = datasets.Image(decode=False)
 _OBJECTS = (dict, list, tuple)
 _MISFITS = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, TypeError, ValueError)
 

@@ -61,6 +61,12 @@ def base_split(split: str) -> str:
     return re.match(r"\w+", split)[0]
 
 
+def cut(dataset: datasets.Dataset, split: str) -> datasets.Dataset:
+    """Return the slices that a split names, such as `train[:10%]`."""
+    slices = datasets.ReadInstruction.from_spec(split).to_absolute({base_split(split): len(dataset)})
+    return dataset.select([row for part in slices for row in range(part.from_, part.to)])
+
+
 def open_parts(
     name: str, split: str, streaming: bool, kwargs: dict[str, Any], targets: dict[str, str] | None
 ) -> list[Part]:

@@ -16,7 +16,7 @@ from datasets.packaged_modules.webdataset.webdataset import WebDataset
 from datasets.utils.file_utils import xopen
 
 from .cells import CellError, Locate, caption_cell, image_cell, locator, picked, short
-from .columns import TEXT, column_array, column_feature
+from .columns import TEXT, UNDECODED, column_array, column_feature
 from .tables import read_csv, read_json
 from .targets import check_apart, unknown_column, wrong_column
 from .tars import ERROR, OBJECTS, read_tar
@@ -30,7 +30,6 @@ FORMATS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".ta
 """Formats by the ending of a file."""
 
 _OWN = ("__key__", "__url__", ERROR)
-_UNDECODED = datasets.Image(decode=False)
 _LOOK_AT = {"csv": 1000, "json": 1000, "webdataset": 20}  # Rows of a file that tell which columns there are.
 _FILES = 16  # Files that tell it. Of files on a server it is the first, unless it lacks a column.
 _BATCH = {"csv": 1000, "json": 1000, "webdataset": 10}  # Rows that are in memory at a time.
@@ -141,7 +140,7 @@ class Rows(datasets.ArrowBasedBuilder):
             if all(isinstance(cell, CellError) for cell in cells):
                 raise wrong_column(target, found[0][0], short(found[0][1]), others)
             several = any(isinstance(cell, list) for cell in cells)
-            features[target] = _UNDECODED if target == "image" else datasets.List(TEXT) if several else TEXT
+            features[target] = UNDECODED if target == "image" else datasets.List(TEXT) if several else TEXT
         check_apart(used, others)
         for name in others:
             if name not in set().union(*used.values()) and name not in features:

@@ -10,14 +10,13 @@ import datasets
 
 from ..class_names import readable
 from .cells import CellError, Locate, caption_cell, image_cell, locator, short
-from .columns import TEXT
+from .columns import TEXT, UNDECODED
 from .parts import Data, Part
 from .targets import check_apart, sources_of, unknown_column, wrong_column
 
 logger = logging.getLogger(__name__)
 
 _STRINGS, _BYTES = ("string", "large_string"), ("binary", "large_binary")
-_UNDECODED = datasets.Image(decode=False)
 
 
 def with_targets(part: Part, targets: dict[str, str], template: str) -> Data:
@@ -143,7 +142,7 @@ def _set_image(dataset: Data, column: str, find_folder: Callable[[], str | None]
     feature = _feature(dataset.features, column)
     if isinstance(feature, datasets.Image) and column in dataset.features:
         # The cast comes before the new name, because renaming maps over a stream and would decode it.
-        return _rename(dataset.cast_column(column, _UNDECODED), column, "image")
+        return _rename(dataset.cast_column(column, UNDECODED), column, "image")
     dtype = feature.dtype if isinstance(feature, datasets.Value) else None
     struct = isinstance(feature, dict) and {"bytes", "path"} >= set(feature)
     if column not in dataset.features or not (struct or dtype in _STRINGS + _BYTES):
@@ -151,11 +150,11 @@ def _set_image(dataset: Data, column: str, find_folder: Callable[[], str | None]
     dataset = _rename(dataset, column, "image")
     if dtype in _STRINGS:
         locate = locator(find_folder())
-        return _with_column(dataset, "image", "image", _UNDECODED, lambda value: _image(value, locate))
+        return _with_column(dataset, "image", "image", UNDECODED, lambda value: _image(value, locate))
     if isinstance(dataset, datasets.Dataset):
-        return dataset.cast_column("image", _UNDECODED)
+        return dataset.cast_column("image", UNDECODED)
     # A cast does not convert a streamed column: its rows would stay bytes.
-    return _with_column(dataset, "image", "image", _UNDECODED, lambda value: _image(value, str))
+    return _with_column(dataset, "image", "image", UNDECODED, lambda value: _image(value, str))
 
 
 def _image(value: Any, locate: Locate) -> dict[str, Any] | None:

@@ -27,6 +27,11 @@ class Question(NamedTuple):
     answers: tuple[str, ...]
     kind: str
 
+    @classmethod
+    def of(cls, image: int, text: str, answers: str | Sequence[str], kind: str) -> Question:
+        """Make a question of the cells of a row, with one accepted answer or several."""
+        return cls(image, text, (answers,) if isinstance(answers, str) else tuple(answers), kind)
+
 
 class AttentiveProbe(nn.Module):
     """

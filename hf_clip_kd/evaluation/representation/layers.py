@@ -46,7 +46,7 @@ def read_tower(model: nn.Module, pixel_values: Tensor) -> TowerOutput:
         from ...models.open_clip import tokens as open_clip_tokens
 
         depth = open_clip_tokens.depth(model.visual)
-        embeds, _, maps = open_clip_tokens.run(model.visual, pixel_values, list(range(1, depth + 1)))
+        embeds, _, maps, _ = open_clip_tokens.run(model.visual, pixel_values, list(range(1, depth + 1)))
         return TowerOutput(embeds, tuple(level.flatten(2).transpose(1, 2) for level in maps))
     if isinstance(model, VisionTower):
         check_tokens(model)
@@ -69,7 +69,7 @@ def read_patches(model: nn.Module, pixel_values: Tensor) -> Tensor:
         ValueError: See [`check_patches`].
     """
     inner = unwrapped(model)
-    return towers(inner).encode_patches(inner, placed(model, pixel_values))[2]
+    return towers(inner).encode_layers(inner, placed(model, pixel_values), patch_embeds=True)[2]
 
 
 def check_patches(model: nn.Module) -> None:

@@ -33,11 +33,16 @@ def linear_probe(features: Tensor, labels: Sequence) -> float:
     Returns:
         `float`: Share of right classes. Each fifth is judged by a classifier that was fitted on the others.
     """
+    return held_out_accuracy(linear_classifier(), features, labels)
+
+
+def linear_classifier() -> ClassifierMixin:
+    """Return the logistic regression of [`linear_probe`] before its fit."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    return held_out_accuracy(make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)), features, labels)
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
 
 
 def knn_probe(features: Tensor, labels: Sequence) -> float:

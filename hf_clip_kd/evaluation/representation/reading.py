@@ -74,7 +74,7 @@ def read_images(
             Texts `(texts, dim)` of unit norm to compare patches with, and the position of each picture's own,
             `(pictures,)`.
         keep_tokens (`bool`, *optional*, defaults to `False`): Keep the tokens of all images.
-        description (`str`): Label of the progress bar.
+        description (`str`, *optional*, defaults to `"images"`): Label of the progress bar.
 
     Raises:
         ValueError: More than 5 % of the pictures are broken, the tower has no such layer, or features are not finite.

@@ -54,10 +54,7 @@ def questions_of(
     """Return the question of each row, about the image at a position."""
     kinds = dataset[type_column] if type_column is not None else ["all"] * len(dataset)
     asked = zip(image_of_row, dataset[question_column], dataset[answers_column], kinds, strict=True)
-    return [
-        Question(image, text, (answers,) if isinstance(answers, str) else tuple(answers), kind)
-        for image, text, answers, kind in asked
-    ]
+    return [Question.of(*cells) for cells in asked]
 
 
 def keypoints_of(dataset: Dataset, keypoint_column: str) -> list[list[Keypoint]]:

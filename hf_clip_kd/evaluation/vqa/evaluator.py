@@ -89,8 +89,7 @@ class VQAEvaluator:
 
         - `folder/NAME_MODEL_vqa_PROTOCOL.json`: metrics, bootstrap intervals and config, as [`save_results`] writes;
         - `folder/samples/*.jsonl`: `question_id`, `image`, `prompt`, `answer`, `references`, `choices`, `score`,
-          `bits`,
-          `category`, `unit` (pair or group that is drawn as one);
+          `bits`, `category`, `unit` (pair or group that is drawn as one);
         - `folder/submissions/*`: input of the benchmark's own scorer, judge or server, if it has a writer.
 
         Args:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from datasets import Features, List, Value
 
+from ...recipe_io.results import BITS
 from .bootstrap import bootstrap_intervals, image_units, means_by_category
 from .files import Sample
 from .library import import_evaluate
@@ -20,9 +21,12 @@ _FEATURES = {
     "category": Value("string"),
     "image": Value("string"),
 }
-# Name of the metric of answer likelihood, which is in bits: lower is better.
-BITS = "answer_bits"
 Summary = Callable[[np.ndarray], dict[str, float]]
+
+
+def categories_of(references: Sequence[dict]) -> list[str]:
+    """Return the category of each reference, `""` for none."""
+    return [reference["category"] or "" for reference in references]
 
 
 class VQAMetric(evaluate.Metric, ABC):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .metric import BITS
+from ...recipe_io.results import BITS, is_bits
 
 _BY_TYPE = "/accuracy"
 
@@ -10,11 +10,6 @@ _BY_TYPE = "/accuracy"
 def bits_of(results: dict[str, dict]) -> dict[str, float]:
     """Return `{"NAME/answer_bits": bits}` of the benchmarks that have them, from a [`VQAEvaluator`]'s `results`."""
     return {f"{name}/{BITS}": result[BITS] for name, result in results.items() if BITS in result}
-
-
-def is_bits(metric: str) -> bool:
-    """Tell a likelihood in bits from a share or a number of points."""
-    return metric.rpartition("/")[2] == BITS
 
 
 def summary_row(name: str, numbers: dict[str, float], results: dict[str, dict]) -> dict:

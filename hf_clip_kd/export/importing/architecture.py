@@ -113,6 +113,7 @@ def build(config: dict[str, Any], state: dict[str, Tensor], source: Path) -> nn.
 
 
 def is_reparameterized(state: dict[str, Tensor]) -> bool:
+    """Tell if the weights are those of a model whose branches were folded."""
     return any("reparam_conv" in key for key in state)
 
 
@@ -125,4 +126,4 @@ def apple_reparameterized(model: nn.Module, state: dict[str, Tensor]) -> dict[st
     return {key: value for key, value in converted.items() if not key.endswith("stem.0.conv_kxk.0.conv.weight")}
 
 
-__all__ = ["ARCHITECTURE", "build", "infer_architecture", "model_cfg", "read_architecture"]
+__all__ = ["ARCHITECTURE", "build", "infer_architecture", "is_reparameterized", "model_cfg", "read_architecture"]

@@ -7,7 +7,6 @@ import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import open_clip
 from huggingface_hub import snapshot_download
@@ -16,12 +15,14 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ...models import clip_tokenizer, load_clip
+from ...models.loader_faults import reason_of
 from ...models.names import is_hub_id
 from ...models.tokenizer import CLIP_VOCAB_SIZE
 from ...recipe_io.foreign import read_json
+from ...recipe_io.new_folder import new_folder
 from ..open_clip import CONFIG as OPEN_CLIP_CONFIG
 from ..open_clip import save_open_clip
-from .architecture import ARCHITECTURE, build, infer_architecture, model_cfg, read_architecture
+from .architecture import ARCHITECTURE, build, infer_architecture, is_reparameterized, model_cfg, read_architecture
 from .students import to_student
 from .weights import LAYOUTS, check_names, read_state_dict, tinyclip_names, weights_in
 
@@ -69,16 +70,8 @@ def import_checkpoint(
             "another project can be had by writing its weights under open_clip's names."
         )
     source, output = local(checkpoint), Path(output_dir)
-    if output.exists() and any(output.iterdir()):
-        raise ValueError(
-            f"output_dir={str(output_dir)!r} holds files already. Allowed is a new or an empty folder. Take another."
-        )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as scratch:
-        folder = Path(scratch) / "model"
-        folder.mkdir()
+    with new_folder(output) as folder:
         prefix = write(folder, source, layout, architecture)
-        folder.rename(output)
     logger.info("Imported %s: give %s%s to the recipes.", checkpoint, prefix, output)
     return f"{prefix}{output}"
 
@@ -93,7 +86,7 @@ def local(checkpoint: str | os.PathLike) -> Path:
         try:
             return Path(snapshot_download(os.fspath(checkpoint)))
         except (OSError, ValueError) as error:
-            reason += f", and on the Hub: {str(error).strip().split(chr(10))[0].rstrip('.')}"
+            reason += f", and on the Hub: {reason_of(error)}"
     raise ValueError(
         f"checkpoint={str(checkpoint)!r} is not there ({reason}). Allowed are a .pt or .safetensors file, a folder "
         "and a Hub id. Check the path and the network."
@@ -118,7 +111,7 @@ def write(folder: Path, source: Path, layout: str, architecture: str | os.PathLi
 def keep_open_clip(
     folder: Path, model: nn.Module, config: dict, pixels: PreprocessCfg, source: Path, reason: str
 ) -> str:
-    if any("reparam_conv" in key for key in model.state_dict()):
+    if is_reparameterized(model.state_dict()):
         raise ValueError(
             f"The checkpoint {str(source)!r} cannot be imported: {reason}, and open_clip does not load folded "
             "branches. Allowed is such a model as it was trained. Take the checkpoint before its reparameterisation."

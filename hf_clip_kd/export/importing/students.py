@@ -13,6 +13,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from ...models import TimmCLIPConfig, TimmCLIPModel, TimmVisionModel
 from ...models.open_clip.conversion import close, convert_image_encoder, convert_text_encoder, noise
 from ...models.towers.timm_tower import tower_of_trunk
+from .architecture import is_reparameterized
 
 STUDENTS = {CLIPVisionModel: (CLIPConfig, CLIPModel), TimmVisionModel: (TimmCLIPConfig, TimmCLIPModel)}
 
@@ -79,9 +80,8 @@ def convert_timm(visual: TimmModel) -> tuple[TimmVisionModel, Tensor]:
 def rebuild(trunk: nn.Module, weights: dict[str, Tensor], image_size: int) -> TimmVisionModel:
     """Return the trunk as timm builds it by name, or with its own pooling or folded branches."""
     architecture = trunk.pretrained_cfg["architecture"]
-    folded = any("reparam_conv" in key for key in weights)
     pooling = {"global_pool": getattr(trunk, "global_pool", None)}
-    for model_args in ({"inference_mode": True},) if folded else (None, pooling):
+    for model_args in ({"inference_mode": True},) if is_reparameterized(weights) else (None, pooling):
         try:
             return tower_of_trunk(architecture, weights, image_size, origin=architecture, model_args=model_args)
         except (TypeError, ValueError):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from huggingface_hub import EvalResult
 
-from ...recipe_io.results import load_results
+from ...recipe_io.results import BITS, is_bits, load_results
 from .markdown import Markdown, code, plain, public, table
 
 # CLIP_benchmark's task -> the Hub's, and ours for headings.
@@ -21,8 +21,6 @@ TASKS = {
 VQA = ("visual-question-answering", "Visual question answering")
 # MME counts points; all other metrics are fractions.
 POINTS = ("score", "perception", "cognition", "total")
-# The likelihood of the accepted answers.
-BITS = "answer_bits"
 THIS = "this model"
 
 
@@ -95,10 +93,6 @@ def _value(metrics: dict[str, float], metric: str, intervals: dict[str, Sequence
 
 def is_points(metric: str) -> bool:
     return metric.rpartition("/")[2] in POINTS
-
-
-def is_bits(metric: str) -> bool:
-    return metric.rpartition("/")[2] == BITS
 
 
 def _note(record: dict[str, Any]) -> str:

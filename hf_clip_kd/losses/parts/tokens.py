@@ -25,22 +25,18 @@ def check_token_dim(loss: str, owner: str, dims: CLIPDims) -> None:
         )
 
 
-def tokens_of(
-    loss: str, owner: str, features: CLIPFeatures, name: str = "image_tokens", *, layer: int | None = None
-) -> Tensor:
+def tokens_of(loss: str, owner: str, features: CLIPFeatures, name: str = "image_tokens") -> Tensor:
     """
     Return the tokens `(images, tokens, channels)` of a model, which lie on the `image_grid` of the features.
 
     Args:
         loss (`str`), owner (`str`): Names for the error, as in [`check_token_dim`].
-        features ([`CLIPFeatures`]): Features of the model.
-        name (`str`): `"image_tokens"` or `"patch_embeds"`.
-        layer (`int`, *optional*): Layer of the tokens. `None` reads features of one layer, as [`CLIPFeatures.at`] has.
+        features ([`CLIPFeatures`]): Features of the model, of one layer, as [`CLIPFeatures.at`] has them.
+        name (`str`, *optional*, defaults to `"image_tokens"`): That, or `"patch_embeds"`.
 
     Raises:
         ValueError: if the tokens or their grid are missing.
     """
-    features = features if layer is None else features.at(layer)
     tokens = getattr(features, name)
     for field, value in ((name, tokens), ("image_grid", features.image_grid)):
         if value is None:

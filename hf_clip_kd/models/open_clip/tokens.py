@@ -18,24 +18,15 @@ from ..towers.patch_embeds import alone, has_value_path, no_patch_embeds, reads_
 from ..towers.tokens import LayerTokens, no_class_token
 
 
-def encode_patches(
-    model: nn.Module, pixel_values: Tensor, layer: int | None = None, patch_embeds: bool = True
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
+def encode_layers(
+    model: nn.Module, pixel_values: Tensor, layers: Sequence[int] = (), patch_embeds: bool = False
+) -> tuple[Tensor, dict[int, LayerTokens], Tensor | None]:
     """
-    Do what [`~hf_clip_kd.models.encode_patches`] does for an open_clip model: same arguments, results and errors.
+    Do what [`~hf_clip_kd.models.encode_layers`] does for an open_clip model: same arguments, results and errors.
 
     There is no layer 0. A ResNet of CLIP has 5 layers, stem and stages. Its patch embeddings are the value path of its
     attention pooling (MaskCLIP, https://huggingface.co/papers/2112.01071).
     """
-    layers = () if layer is None else (layer,)
-    embeds, found, patches = encode_layers(model, pixel_values, layers, patch_embeds)
-    return embeds, found[layer].patches if layers else None, patches
-
-
-def encode_layers(
-    model: nn.Module, pixel_values: Tensor, layers: Sequence[int] = (), patch_embeds: bool = False
-) -> tuple[Tensor, dict[int, LayerTokens], Tensor | None]:
-    """Do what [`~hf_clip_kd.models.encode_layers`] does for an open_clip model."""
     last = depth(model.visual)
     for layer in layers:
         check_layer(model, layer)
@@ -46,7 +37,7 @@ def encode_layers(
         check_layer(model, -2)
         wanted.add(last - 1)
     wanted = sorted(wanted)
-    embeds, features, maps, first = run_with_class_tokens(model.visual, pixel_values, wanted)
+    embeds, features, maps, first = run(model.visual, pixel_values, wanted)
     tokens = {
         index: LayerTokens(values.flatten(2).transpose(1, 2), class_token)
         for index, values, class_token in zip(wanted, maps, first, strict=True)
@@ -68,13 +59,13 @@ def token_shape(model: nn.Module, layer: int) -> tuple[int, tuple[int, int]]:
     )
     last = depth(model.visual)
     wanted = sorted({last, layer % (last + 1)})
-    _, _, maps = run(model.visual, image, wanted)
+    _, _, maps, _ = run(model.visual, image, wanted)
     channels, rows, columns = maps[0].shape[1:]
     return channels, (rows, columns)
 
 
 def check_patch_embeds(model: nn.Module) -> None:
-    """Raise a `ValueError` if [`encode_patches`] has no embeddings of patches for this model."""
+    """Raise a `ValueError` if [`encode_layers`] has no embeddings of patches for this model."""
     visual = model.visual
     if isinstance(visual, TimmModel):
         # abs_attn and rot_attn pool maps of a fixed size.
@@ -127,18 +118,15 @@ def depth(visual: nn.Module) -> int:
     return 5 if isinstance(visual, ModifiedResNet) else len(visual.transformer.resblocks)
 
 
-def run(visual: nn.Module, pixel_values: Tensor, layers: list[int]) -> tuple[Tensor, Tensor | None, list[Tensor]]:
-    """Return embeddings, a timm trunk's final features, and maps (B, C, rows, columns) of the layers, in rising order.
-
-    The last layer must be among them: open_clip's ResNet stops at the last one asked for.
-    """
-    return run_with_class_tokens(visual, pixel_values, layers)[:3]
-
-
-def run_with_class_tokens(
+def run(
     visual: nn.Module, pixel_values: Tensor, layers: list[int]
 ) -> tuple[Tensor, Tensor | None, list[Tensor], Sequence[Tensor | None]]:
-    """Return what [`run`] returns, and the class token (B, C) of each layer, or `None` for a tower without any."""
+    """
+    Return embeddings, a timm trunk's final features, and maps (B, C, rows, columns) of the layers, in rising order.
+
+    The class token (B, C) of each layer comes last, `None` for a tower without any. The last layer must be among the
+    layers: open_clip's ResNet stops at the last one asked for.
+    """
     arguments = {"indices": [layer - 1 for layer in layers], "output_fmt": "NCHW"}
     first: list[Tensor | None] = [None] * len(layers)
     if isinstance(visual, TimmModel):
@@ -171,4 +159,4 @@ def patch_embeddings(visual: nn.Module, features: Tensor | None, final: Tensor, 
     return visual.ln_post(patches) @ visual.proj
 
 
-__all__ = ["check_class_token", "encode_layers", "encode_patches", "token_shape"]
+__all__ = ["check_class_token", "encode_layers", "token_shape"]

@@ -13,6 +13,7 @@ from transformers import BaseImageProcessor
 from transformers.image_utils import PILImageResampling
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from ..loader_faults import reason_of
 from ..names import LIBRARIES, parse_name
 from ..presets import measure_trunk
 from ..timm_clip.configuration_timm_clip import TimmVisionConfig
@@ -68,9 +69,8 @@ def pretrained_state_dict(name: str, architecture: str) -> dict[str, torch.Tenso
         # timm loads weights strictly only into a model with its own classifier.
         return timm.create_model(architecture, pretrained=True).state_dict()
     except Exception as error:  # timm, the Hub and its client have no error class in common
-        reason = str(error).strip().split("\n")[0].rstrip(".")
         raise ValueError(
-            f"The weights of the tower {name!r} could not be had ({type(error).__name__}: {reason}). "
+            f"The weights of the tower {name!r} could not be had ({type(error).__name__}: {reason_of(error)}). "
             f"Allowed is {FORMS}. "
             f"Without network give their file: 'timm:{architecture}//path/to/model.safetensors'."
         ) from error

@@ -9,11 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from .metrics import main_scores
-
-# Metrics that are means over questions. The probe is a mean over types.
-BY_QUESTION = ("accuracy", "answer_bits")
-SINGLE = ("vqa_correct", "vqa_bits", "vqa_images", "vqa_types")
+from ...recipe_io.learning_curve import area
+from .metrics import QUESTION_LISTS, SINGLE, main_scores
 
 
 def type_counts(records: list[dict[str, Any]]) -> Counter[str]:
@@ -35,7 +32,7 @@ def graded(record: dict[str, Any], ungraded: Mapping[str, str], counts: Mapping[
     if not ungraded:
         return record
     found = dict(record)
-    found["vqa"] = _mean_of_types(record.get("vqa") or {}, BY_QUESTION, "{kind}/{name}", ungraded, counts)
+    found["vqa"] = _mean_of_types(record.get("vqa") or {}, SINGLE, "{kind}/{name}", ungraded, counts)
     if kept := [value for kind, value in main_scores(found["vqa"]).items() if kind not in ungraded]:
         found["vqa"]["accuracy"] = mean(kept) / 100
     if record.get("curve"):
@@ -47,18 +44,12 @@ def graded(record: dict[str, Any], ungraded: Mapping[str, str], counts: Mapping[
         found["representation"] = record["representation"] | {"vqa": probe}
     if types := record.get("vqa_types"):
         keep = [kind not in ungraded for kind in types]
-        for name in SINGLE:
+        for name in QUESTION_LISTS:
             if record.get(name) is not None:
                 found[name] = [value for value, kept in zip(record[name], keep, strict=True) if kept]
     else:  # No single question can be left out, and all of them have another mean.
-        found |= {name: None for name in SINGLE if name in record}
+        found |= {name: None for name in QUESTION_LISTS if name in record}
     return found
-
-
-def area(steps: list[int], values: list[float]) -> float:
-    """Return the mean height of a curve over the logarithm of its steps, by the trapezoid rule."""
-    places = np.log(steps)
-    return float(np.trapezoid(values, places) / (places[-1] - places[0])) if len(steps) > 1 else float(values[0])
 
 
 def _mean_of_types(block, names, form, ungraded, counts) -> dict[str, float]:
@@ -80,7 +71,7 @@ def _mean_of_types(block, names, form, ungraded, counts) -> dict[str, float]:
 def _curve(curve, ungraded, counts) -> dict[str, Any]:
     kept = {kind: scores for kind, scores in (curve.get("types") or {}).items() if kind not in ungraded}
     found = curve | {"area": dict(curve["area"])}
-    for name in BY_QUESTION:
+    for name in SINGLE:
         rows = {kind: scores[name] for kind, scores in kept.items() if scores.get(name)}
         if rows:
             weights = [counts.get(kind, 1) for kind in rows]

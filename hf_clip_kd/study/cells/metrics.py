@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from statistics import mean
+from statistics import mean, stdev
 from typing import Any
 
 from ...recipe_io.results import MAIN
 
 BY_TYPE = (MAIN, "/accuracy", "/anls")  # Endings of the share of a benchmark among several, and of a type of question.
+# Number of the block `vqa` -> list in a cell that has it of each question.
+SINGLE = {"accuracy": "vqa_correct", "answer_bits": "vqa_bits"}
+# Lists in a cell with a value for each question.
+QUESTION_LISTS = (*SINGLE.values(), "vqa_images", "vqa_types")
 STANDARD_ERROR = "question_probe_stderr"  # It says how sure a probe is, not what a tower is worth.
 
 
@@ -31,7 +36,7 @@ class Metric:
     @property
     def single(self) -> str | None:
         """Key of the list in a cell that has the number of each question, if there may be one."""
-        return {"accuracy": "vqa_correct", "answer_bits": "vqa_bits"}.get(self.key) if self.block == ("vqa",) else None
+        return SINGLE.get(self.key) if self.block == ("vqa",) else None
 
     @property
     def heading(self) -> str:
@@ -63,6 +68,10 @@ class Metric:
     def show(self, value: float) -> str:
         """Return the number as text."""
         return f"{value:.{1 if self.percent or abs(value) >= 10 else 2}f}".replace("-", "−")
+
+    def show_mean(self, values: Sequence[float]) -> str:
+        """Return mean and standard deviation of several numbers as text, `36.4 ± 0.3`; one number has no `±`."""
+        return self.show(mean(values)) + (f" ± {self.show(stdev(values))}" if len(values) > 1 else "")
 
 
 def signed(value: float, digits: int = 2) -> str:

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-SINGLE = {"accuracy": "vqa_correct", "answer_bits": "vqa_bits"}
-BY_QUESTION = (*SINGLE.values(), "vqa_images", "vqa_types")
+from .metrics import QUESTION_LISTS, SINGLE
 
 
 def needs_picture(record: dict[str, Any]) -> np.ndarray:
@@ -56,7 +55,7 @@ def restricted(block: dict[str, Any], keep: np.ndarray) -> dict[str, Any]:
             f"`leave_out_blind=true` cannot be done: a score of this study is not the mean over {len(keep)} single "
             "questions. It must be one benchmark whose questions each score 0 to 1. Set `leave_out_blind` to false."
         )
-    lists = {name: np.array(block[name])[keep] for name in BY_QUESTION if block.get(name)}
+    lists = {name: np.array(block[name])[keep] for name in QUESTION_LISTS if block.get(name)}
     metrics = {}
     for metric, name in SINGLE.items():
         if name in lists:

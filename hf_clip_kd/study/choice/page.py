@@ -15,8 +15,8 @@ from ...recipe_io.results import write_whole
 from ..cells.metrics import signed
 from ..estimates.statistics import Estimate
 from ..report.figures.canvas import save
-from ..report.findings import bounds
 from ..report.report import FOLDER, picture
+from ..report.sentences import bounds, with_bounds
 from .figure import draw
 from .pilots import ALONE
 from .ranking import Pair, Ranking, Row
@@ -92,11 +92,10 @@ def ranking_table(ranking: Ranking) -> Markdown:
 
 
 def _cells(ranking: Ranking, row: Row, others: list[str], own: list[str], free: list[str]) -> list[Any]:
-    gain = Markdown("–") if row.gain is None else Markdown(signed(row.gain.value, 1) + bounds(row.gain, 1))
     return [
         Markdown(ALONE) if row.name == ALONE else code(row.name),
         _percent(row.pilots[ranking.metric]),
-        gain,
+        with_bounds(row.gain, 1),
         Markdown(row.letters),
         *(Markdown(f"{_percent(row.pilots[name])} {row.other_letters[name]}") for name in others),
         *(_percent(row.own[name]) if name in row.own else Markdown("–") for name in own),

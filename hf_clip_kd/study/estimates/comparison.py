@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, field
-from statistics import mean, stdev
+from statistics import mean
 
 import numpy as np
 
@@ -43,10 +43,9 @@ class Score:
             return np.nan
         return detectable(self.difference.error, self.difference.freedom, level=LEVEL / self.tests)
 
-    def show(self, metric: Metric) -> str:
+    def show(self) -> str:
         """Return the score as text, `36.4 ± 0.3 ▲`; one seed has no `±`."""
-        spread = f" ± {metric.show(stdev(self.values))}" if len(self.values) > 1 else ""
-        return f"{metric.show(mean(self.values))}{spread} {self.mark}".strip()
+        return f"{self.metric.show_mean(self.values)} {self.mark}".strip()
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ...hub.cards.markdown import Markdown, table
-from ...recipe_io.learning_curve import steps_to
 from ..cells.cells import Study, condition, student_alone
-from ..cells.metrics import AREA, QUESTION_PROBE, VQA, Metric
+from ..cells.metrics import VQA, Metric
 from ..cells.towers import ladder_of_teachers, towers_of
-from .gauges import curve_steps
 from .meter import ALONE, UNTRAINED
 
 MOST_OBJECTIVES = 3
@@ -72,21 +69,3 @@ def _taught(study: Study, alone: list[dict]) -> list[Line]:
     strongest = max((cells[0]["axes"]["teacher"] for cells in alike), key=study.strength, default=None)
     named = [cells for cells in alike if cells[0]["axes"]["teacher"] == strongest]
     return [Line("{objective} from {teacher}".format(**cells[0]["axes"]), "student", cells) for cells in named]
-
-
-def curve_table(study: Study) -> dict[str, Any] | None:
-    """Return the table of what tokens hold and how soon they are read, with the score of its last column."""
-    found = lines(study)
-    if not found:
-        return None
-    steps = curve_steps([record for line in found for record in line.records])
-    reference = next((line for line in found if line.label == ALONE), found[0])
-    target = float(reference.values(VQA)[-1])
-    rows = []
-    for line in found:
-        values, reached = line.values(VQA), steps_to(steps, line.values(VQA), target)
-        numbers = [line.mean(QUESTION_PROBE), line.mean(AREA), values[-1]]
-        shown = ["–" if value is None else VQA.show(value) for value in numbers]
-        rows.append([line.label, *shown, "–" if reached is None else f"{reached:.0f}"])
-    header = ["tower", "hold: question probe", "read: curve area", f"at {steps[-1]} steps", f"steps to {target:.1f}"]
-    return {"table": Markdown(table(header, rows)), "reference": reference.label}

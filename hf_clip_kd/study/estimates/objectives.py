@@ -11,7 +11,7 @@ import numpy as np
 from ..cells.cells import AXES, Study, scores
 from ..cells.metrics import Metric
 from .outcomes import estimate
-from .slopes import draw_of_teachers, strength, widened
+from .slopes import by_size, draw_of_teachers, strength, widened
 from .statistics import Estimate, slope_weights, with_variance
 
 SAME = tuple(axis for axis in AXES if axis not in ("teacher", "objective"))
@@ -128,11 +128,7 @@ def line(study: Study, group: Group, taught: Taught, metric: Metric) -> Line | N
         [`Line`]: `None` for fewer than three teachers with scores of their own, or if all of these are equal.
     """
     known = _known(study, group, taught, metric)
-    sizes: dict[Any, list[str]] = {}
-    for teacher in known:
-        cost = (study.record["teachers"].get(teacher) or {}).get("cost") or {}
-        sizes.setdefault(cost.get("vision_parameters"), []).append(teacher)
-    alike = max(sizes.values(), key=len, default=[])
+    alike = max(by_size(study, known), key=len, default=())
     chosen = alike if len(alike) >= FEWEST_TEACHERS else known
     return _line(study, group, {name: known[name] for name in chosen}, metric)
 

@@ -87,11 +87,11 @@ def how_sure(pilot: Study, name: str, seeds: int, vlm_seeds: int) -> str:
     ]
     for metric, (parts, design, number) in found.items():
         planned = Design(seeds, vlm_seeds, design.images)
-        lines += ["", *_table(metric, parts, planned, design, number)]
+        lines += ["", *_table(metric, parts, planned, number)]
     return "\n".join(lines)
 
 
-def _table(metric: Metric, parts: Variances, planned: Design, pilot: Design, number: int) -> Iterator[str]:
+def _table(metric: Metric, parts: Variances, planned: Design, number: int) -> Iterator[str]:
     unit = metric.unit or "units"
     deviations = {
         "seeds": parts.seed,

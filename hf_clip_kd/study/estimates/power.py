@@ -15,11 +15,9 @@ LEVEL, POWER = 0.05, 0.8
 MOST_SEEDS, MOST_IMAGES = 200, 1_000_000
 
 
-def detectable(
-    error: float, freedom: float, *, level: float = LEVEL, power: float = POWER, critical: float | None = None
-) -> float:
+def detectable(error: float, freedom: float, *, level: float = LEVEL, critical: float | None = None) -> float:
     """
-    Return the smallest true difference that Student's t-test shows with the given power.
+    Return the smallest true difference that Student's t-test shows with a power of 0.8.
 
     The test is two-sided, and its statistic follows the noncentral t distribution ([Cohen
     1988](https://doi.org/10.4324/9780203771587)). Only a difference with the right sign counts as shown.
@@ -28,7 +26,6 @@ def detectable(
         error (`float`): Standard deviation of the estimated difference, in its unit.
         freedom (`float`): Degrees of freedom of the test.
         level (`float`, *optional*, defaults to 0.05): Chance of a finding where there is no difference.
-        power (`float`, *optional*, defaults to 0.8): Chance of a finding at the returned difference.
         critical (`float`, *optional*): Difference over `error` from which on the test calls it clear. Default is that
             of Student's t at `level`.
 
@@ -39,9 +36,9 @@ def detectable(
         return math.nan
     critical = stats.t.ppf(1 - level / 2, freedom) if critical is None else critical
     end = max(1.0, critical)
-    while stats.nct.sf(critical, freedom, end) < power:
+    while stats.nct.sf(critical, freedom, end) < POWER:
         end *= 2
-    return error * optimize.brentq(lambda shift: stats.nct.sf(critical, freedom, shift) - power, 0, end)
+    return error * optimize.brentq(lambda shift: stats.nct.sf(critical, freedom, shift) - POWER, 0, end)
 
 
 @dataclass(frozen=True)

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import mean
 from typing import Any
 
 import numpy as np
 
-from ...hub.cards.markdown import Markdown, table
-from ..cells.cells import Study, Sweep, scores
-from ..cells.metrics import QUESTION_PROBE, ZERO_SHOT, Metric, signed
+from ..cells.cells import Study, scores
+from ..cells.metrics import ZERO_SHOT, Metric
 from .outcomes import estimate
 from .statistics import Estimate, slope_weights, with_variance
-
-MOST_SWEEPS = 6
 
 
 @dataclass(frozen=True)
@@ -97,11 +94,11 @@ def draw_of_teachers(x: np.ndarray, rest: np.ndarray, strengths: Sequence[str]) 
     return float(between * (slope_weights(x) ** 2).sum()), freedom
 
 
-def teachers_own_slope(study: Study, metric: Metric, against: Metric = ZERO_SHOT) -> float | None:
-    """Return the gain of that sweep's teachers themselves for each unit of `against`: a limit for their students."""
+def teachers_own_slope(study: Study, metric: Metric) -> float | None:
+    """Return the gain of the main sweep's teachers for each point of zero-shot accuracy: a limit for students."""
     sweep = study.main_sweep("teacher")
     teachers = sweep.cells if sweep else {}
-    pairs = [(study.teacher_score(teacher, against), study.teacher_score(teacher, metric)) for teacher in teachers]
+    pairs = [(study.teacher_score(teacher, ZERO_SHOT), study.teacher_score(teacher, metric)) for teacher in teachers]
     x, y = np.array([pair for pair in pairs if np.isfinite(pair).all()]).reshape(-1, 2).T
     return float(slope_weights(x) @ y) if len(x) > 1 and np.ptp(x) else None
 
@@ -114,9 +111,14 @@ def repeats(study: Study) -> Repeats:
 
 def sizes(study: Study) -> list[tuple[str, ...]]:
     """Return the main sweep's teachers, those with equally many parameters of the vision encoder together."""
-    groups: dict[Any, list[str]] = {}
     sweep = study.main_sweep("teacher")
-    for teacher in sweep.cells if sweep else ():
+    return by_size(study, sweep.cells if sweep else ())
+
+
+def by_size(study: Study, teachers: Iterable[str]) -> list[tuple[str, ...]]:
+    """Return teachers in groups of equally many parameters of the vision encoder."""
+    groups: dict[Any, list[str]] = {}
+    for teacher in teachers:
         cost = study.record["teachers"].get(teacher, {}).get("cost") or {}
         groups.setdefault(cost.get("vision_parameters"), []).append(teacher)
     return [tuple(group) for group in groups.values()]
@@ -127,32 +129,6 @@ def equal_size(study: Study) -> tuple[str, ...] | None:
     groups = sizes(study)
     largest = max(groups, key=len, default=())
     return largest if len(groups) > 1 and len(largest) > 1 else None
-
-
-def slope_table(study: Study) -> Markdown | None:
-    """Return the slopes of each sweep over teachers: students' scores in rows, the teachers' own in columns."""
-    sweeps = study.sweeps("teacher")[:MOST_SWEEPS]
-    against = tuple(dict.fromkeys((ZERO_SHOT, study.meter, QUESTION_PROBE)))
-    rows = []
-    for number, sweep in enumerate(sweeps):
-        for metric in against:
-            fits = [teachers_slope(study, metric, other, number=number) for other in against]
-            if any(fit is not None for fit in fits):
-                label = _label(sweep, sweeps)
-                rows.append([*([label] if len(sweeps) > 1 else []), metric.title, *map(_shown, fits)])
-    header = [*(["students"] if len(sweeps) > 1 else []), "score of the student"]
-    return table([*header, *(f"for the teacher's {metric.title}" for metric in against)], rows) if rows else None
-
-
-def _label(sweep: Sweep, among: list[Sweep]) -> str:
-    return sweep.label(among) or "all"
-
-
-def _shown(fit: Estimate | None) -> Markdown:
-    if fit is None:
-        return Markdown("–")
-    interval = "" if np.isnan(fit.low) else f" [{signed(fit.low)}, {signed(fit.high)}]"
-    return Markdown(signed(fit.value) + interval)
 
 
 def strength(study: Study, teacher: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,9 @@ from scipy import stats
 from ...hub.cards.markdown import Markdown, code, escape
 from ...losses.specification import expanded
 from ..cells.cells import Study
-from ..cells.metrics import IMAGE_RETRIEVAL, TEXT_RETRIEVAL, ZERO_SHOT, Metric, signed
+from ..cells.metrics import IMAGE_RETRIEVAL, TEXT_RETRIEVAL, ZERO_SHOT, Metric
 from ..estimates.statistics import CONFIDENCE, Estimate
-from .sentences import bounds
+from .sentences import with_bounds
 
 TASK = "clip"
 SCORES = (ZERO_SHOT, IMAGE_RETRIEVAL, TEXT_RETRIEVAL)
@@ -124,8 +124,7 @@ def verdict(gain: Estimate | None) -> list[str]:
     """Return a gain over the task with its interval, and if that is more than chance."""
     if gain is None:
         return ["–", "–"]
-    told = f"{signed(gain.value, 1)}{bounds(gain, 1)}"
-    return [told, ("yes" if gain.value > 0 else "no, it hurts") if gain.clear else "not clear"]
+    return [with_bounds(gain, 1), ("yes" if gain.value > 0 else "no, it hurts") if gain.clear else "not clear"]
 
 
 def _by_objective(study: Study, cells: list[dict]) -> dict[str, list[dict]]:
@@ -144,11 +143,7 @@ def _by_objective(study: Study, cells: list[dict]) -> dict[str, list[dict]]:
 def _scores(cells: list[dict], failed: bool) -> list[str]:
     if not cells:
         return ["failed" if failed else "–"] * len(SCORES)
-    texts = []
-    for metric in SCORES:
-        values = [metric.of(cell) for cell in cells]
-        texts.append(f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else ""))
-    return texts
+    return [metric.show_mean([metric.of(cell) for cell in cells]) for metric in SCORES]
 
 
 def _caption(study: Study, done: dict[str, list[dict]]) -> str:

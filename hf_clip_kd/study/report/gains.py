@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 
 from ..cells.cells import Study
 from ..cells.metrics import Metric
+from ..estimates.comparison import NO_TEACHER
 from ..estimates.equal_time import all_lengths, seconds_of
 from ..estimates.objective_results import strongest
 from ..estimates.objectives import Group, several
 from ..estimates.outcomes import estimate
 from ..estimates.statistics import Estimate
-
-ALONE = "no teacher"
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ def gains(study: Study, group: Group, metric: Metric) -> dict[str, list[Gain]]:
         )
         for objective, cells in group.taught.items()
     }
-    rows = {ALONE: group.alone} if group.alone else {}
+    rows = {NO_TEACHER: group.alone} if group.alone else {}
     rows |= {objective: cells[teacher] for objective, (teacher, cells) in taught.items() if teacher is not None}
     rows |= dict(list(group.untaught.items())[1:])
     found = {}

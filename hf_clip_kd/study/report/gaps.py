@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from ...hub.cards.markdown import Markdown, code, table
 from ..cells.cells import Study
-from ..cells.metrics import QUESTION_PROBE, ZERO_SHOT, Metric, signed
+from ..cells.metrics import QUESTION_PROBE, ZERO_SHOT
 from ..estimates.outcomes import estimate
-from ..estimates.statistics import Estimate
-from .sentences import bounds
+from .sentences import with_bounds
 
 
 def gap_table(study: Study) -> Markdown | None:
@@ -34,19 +31,12 @@ def gap_table(study: Study) -> Markdown | None:
     for sweep, group in zip(sweeps, groups, strict=True):
         row = [code(sweep.label(sweeps))]
         for metric in metrics:
-            row.append(_shown(estimate(group, metric, [-1, 1]), metric))
             beyond = None if group is groups[0] else estimate([*groups[0], *group], metric, [1, -1, -1, 1])
-            row.append(_shown(beyond, metric))
+            digits = 1 if metric.percent else 2
+            row += [with_bounds(found, digits) for found in (estimate(group, metric, [-1, 1]), beyond)]
         rows.append(row)
     header = [part for metric in metrics for part in (metric.title, f"against {code(sweeps[0].label(sweeps))}")]
     return table(["students", *map(Markdown, header)], rows)
-
-
-def _shown(found: Estimate | None, metric: Metric) -> Markdown:
-    if found is None or np.isnan(found.value):
-        return Markdown("–")
-    digits = 1 if metric.percent else 2
-    return Markdown(signed(found.value, digits) + bounds(found, digits))
 
 
 __all__ = ["gap_table"]

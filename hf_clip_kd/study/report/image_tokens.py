@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from statistics import mean, stdev
 from typing import Any
-
-import numpy as np
 
 from ...hub.cards.markdown import Markdown, code, table
 from ..cells.cells import AXES, Study, Sweep, condition, scores
-from ..cells.metrics import Metric, signed
+from ..cells.metrics import Metric
 from ..estimates.outcomes import estimate
-from .sentences import bounds
+from .sentences import with_bounds
 
 
 def token_sweeps(study: Study) -> list[Sweep]:
@@ -74,9 +71,8 @@ def token_table(study: Study) -> Markdown | None:
         against = None if sweep is sweeps[0] else estimate([*first, *ends], metric, [1, -1, -1, 1])
         differences = [estimate(ends, metric, [-1, 1]), against]
         shown = [_score(sweep.cells.get(count, []), metric) for count in counts]
-        rows.append(
-            [code(sweep.label(sweeps) or "student"), *shown, *(_shown(found, metric) for found in differences)]
-        )
+        gaps = [with_bounds(found, 1 if metric.percent else 2) for found in differences]
+        rows.append([code(sweep.label(sweeps) or "student"), *shown, *gaps])
     least = f"{counts[-1]} less {counts[0]}"
     header = ["students", *map(str, counts), least, Markdown(f"against {code(sweeps[0].label(sweeps) or 'student')}")]
     return table(header, rows)
@@ -84,16 +80,7 @@ def token_table(study: Study) -> Markdown | None:
 
 def _score(cells: list[dict[str, Any]], metric: Metric) -> str:
     values = list(scores(cells, metric).values())
-    if not values:
-        return "–"
-    return metric.show(mean(values)) + (f" ± {metric.show(stdev(values))}" if len(values) > 1 else "")
-
-
-def _shown(found, metric: Metric) -> Markdown:
-    if found is None or np.isnan(found.value):
-        return Markdown("–")
-    digits = 1 if metric.percent else 2
-    return Markdown(signed(found.value, digits) + bounds(found, digits))
+    return metric.show_mean(values) if values else "–"
 
 
 __all__ = ["token_sweeps", "token_table"]

@@ -6,11 +6,11 @@ from ...hub.cards.markdown import code
 from ...recipe_io.learning_curve import steps_to
 from ..cells.cells import AXES, Study
 from ..cells.metrics import QUESTION_PROBE, VQA, ZERO_SHOT, Metric
-from ..estimates.curves import ALONE, UNTRAINED, lines
+from ..estimates.curves import lines
 from ..estimates.gauges import curve_steps
 from ..estimates.grading import ALL, GRADED, grades
 from ..estimates.lead import shares
-from ..estimates.meter import Row, cheapest, meter_rows, used, whole_ladder
+from ..estimates.meter import ALONE, UNTRAINED, Row, cheapest, meter_rows, used, whole_ladder
 from ..estimates.slopes import teachers_slope
 from .sentences import bounds, moved, per, turned
 

@@ -1,16 +1,20 @@
-"""Tables of the measurement: grades of the types of question, the meter's own quality, and shares of a lead."""
+"""Tables of the measurement: types of question, learning curves, the meter's own quality, shares of a lead."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from ...hub.cards.markdown import Markdown, code, table
+from ...recipe_io.learning_curve import steps_to
 from ..cells.cells import AXES, Study
-from ..cells.metrics import BITS, QUESTION_PROBE, VQA, ZERO_SHOT, signed
+from ..cells.metrics import AREA, BITS, QUESTION_PROBE, VQA, ZERO_SHOT, signed
+from ..estimates.curves import lines
 from ..estimates.gauges import curve_steps
 from ..estimates.grading import grades
 from ..estimates.lead import shares
-from ..estimates.meter import Row, cheapest, meter_rows, whole_ladder
+from ..estimates.meter import ALONE, Row, cheapest, meter_rows, whole_ladder
 from ..estimates.statistics import Estimate
-from .sentences import bounds
+from .sentences import part
 
 MARK = "✔"
 
@@ -77,6 +81,24 @@ def _cells(study: Study, row: Row) -> list[str]:
     return [row.gauge.title, row.reading or "–", *deviations, correlation, kept, seconds]
 
 
+def curve_table(study: Study) -> dict[str, Any] | None:
+    """Return the table of what tokens hold and how soon they are read, with the score of its last column."""
+    found = lines(study)
+    if not found:
+        return None
+    steps = curve_steps([record for line in found for record in line.records])
+    reference = next((line for line in found if line.label == ALONE), found[0])
+    target = float(reference.values(VQA)[-1])
+    rows = []
+    for line in found:
+        values, reached = line.values(VQA), steps_to(steps, line.values(VQA), target)
+        numbers = [line.mean(QUESTION_PROBE), line.mean(AREA), values[-1]]
+        shown = ["–" if value is None else VQA.show(value) for value in numbers]
+        rows.append([line.label, *shown, "–" if reached is None else f"{reached:.0f}"])
+    header = ["tower", "hold: question probe", "read: curve area", f"at {steps[-1]} steps", f"steps to {target:.1f}"]
+    return {"table": Markdown(table(header, rows)), "reference": reference.label}
+
+
 def lead_table(study: Study) -> Markdown | None:
     """Return the share of each teacher's lead over the student alone that arrives, by condition."""
     metrics = tuple(dict.fromkeys((study.meter, QUESTION_PROBE, ZERO_SHOT)))
@@ -101,4 +123,4 @@ def lead_table(study: Study) -> Markdown | None:
 def _share(share: Estimate | None) -> Markdown:
     if share is None:
         return Markdown("no clear lead")
-    return Markdown(f"{share.value:.2f}{bounds(share)}".replace("-", "−"))
+    return Markdown(part(share))

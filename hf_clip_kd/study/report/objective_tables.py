@@ -6,12 +6,11 @@ import numpy as np
 
 from ...hub.cards.markdown import Markdown, code, table
 from ..cells.cells import Study
-from ..cells.metrics import Metric, signed
+from ..cells.metrics import Metric
 from ..estimates.objective_results import GOAL, Judged, Result, asked, results, untaught_results
 from ..estimates.objectives import Group
 from ..estimates.power import LEVEL, detectable
-from ..estimates.statistics import Estimate
-from .sentences import bounds, per, would_have_seen
+from .sentences import bounds, part, per, with_bounds, would_have_seen
 
 
 def objective_table(study: Study) -> Markdown | None:
@@ -32,7 +31,7 @@ def objective_table(study: Study) -> Markdown | None:
 def _row(result: Result) -> list[str]:
     return [
         code(result.objective),
-        _number(result.slope),
+        with_bounds(result.slope),
         _difference(result.steps),
         _share(result, result.steps),
         _seconds(result.seconds),
@@ -45,22 +44,14 @@ def _seconds(seconds: float | None) -> str:
     return "–" if seconds is None else f"{seconds:.0f}"
 
 
-def _number(estimate: Estimate | None) -> Markdown:
-    return Markdown("–" if estimate is None else signed(estimate.value) + bounds(estimate))
-
-
 def _difference(judged: Judged) -> Markdown:
-    return Markdown(f"{_number(judged.difference)} {judged.mark}".strip())
+    return Markdown(f"{with_bounds(judged.difference)} {judged.mark}".strip())
 
 
 def _share(result: Result, judged: Judged) -> Markdown:
     if judged.share is None or result.strongest is None:
-        return _number(judged.share)
-    return Markdown(f"{_part(judged.share)} of {code(result.strongest)}")
-
-
-def _part(share: Estimate) -> str:
-    return f"{share.value:.2f}{bounds(share)}".replace("-", "−")
+        return with_bounds(judged.share)
+    return Markdown(f"{part(judged.share)} of {code(result.strongest)}")
 
 
 def about_goal(study: Study) -> str | None:
@@ -84,7 +75,7 @@ def _told(study: Study, group: Group, metric: Metric) -> str:
     found = results(study, group, metric)
     base, others = found[0], found[1:]
     said = f"With {per(metric)} in its own {metric.title}, students of {code(base.objective)} gain "
-    said += f"{_number(base.slope)}"
+    said += with_bounds(base.slope)
     if base.steps.share is not None:
         said += f", and {_arrives(base, base.steps, 'their')}"
     steps = _verdict(others, [result.steps for result in others])
@@ -127,4 +118,4 @@ def _described(result: Result, judged: Judged, tests: int = 1) -> str:
 
 def _arrives(result: Result, judged: Judged, whose: str) -> str:
     # Another objective may have a stronger one.
-    return f"{_part(judged.share)} of the lead of {whose} strongest teacher {code(result.strongest)} arrives"
+    return f"{part(judged.share)} of the lead of {whose} strongest teacher {code(result.strongest)} arrives"

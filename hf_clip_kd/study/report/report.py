@@ -17,19 +17,17 @@ from ...recipe_io.results import write_whole
 from ..cells.cells import AXES, Study, read_study, student
 from ..cells.headline import headline_of
 from ..cells.metrics import BITS, VQA
-from ..estimates.curves import curve_table
 from ..estimates.meter import whole_ladder
 from ..estimates.outcomes import drawn_units
-from ..estimates.slopes import slope_table
 from .ablation import ablation_table
 from .figures import LeftOut, figures_of, save
 from .findings import findings
 from .gaps import gap_table
 from .image_tokens import token_table
-from .meter_tables import grading_table, lead_table, meter_table, ten_times
+from .meter_tables import curve_table, grading_table, lead_table, meter_table, ten_times
 from .objective_tables import objective_table
 from .summary import summary
-from .tables import benchmark_tables, failures, probe_table, sweep_tables
+from .tables import benchmark_tables, failures, probe_table, slope_table, sweep_tables
 
 FOLDER = "figures"
 # Forms of a figure and their media queries, for a phone's width and dark colours. The first that fits is shown.

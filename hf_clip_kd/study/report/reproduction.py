@@ -13,9 +13,8 @@ from scipy import stats
 
 from ...hub.cards.markdown import Markdown, code, environment, table
 from ...recipe_io.results import read_written, write_whole
-from ..cells.metrics import signed
 from ..estimates.statistics import CONFIDENCE, Estimate
-from .sentences import bounds
+from .sentences import with_bounds
 
 SUMMARY, PAGE = "summary.json", "reproduction.md"
 
@@ -202,8 +201,8 @@ def _table(found: list[Again]) -> Markdown | None:
     rows = [
         (
             code(again.what),
-            Markdown(signed(again.first.value) + bounds(again.first)),
-            Markdown(signed(again.second.value) + bounds(again.second)),
+            with_bounds(again.first),
+            with_bounds(again.second),
             f"{again.reach:.2f}",
             "yes" if again.within else "no",
         )

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ...hub.cards.markdown import Markdown
 from ..cells.metrics import Metric, signed
 from ..estimates.comparison import Score
 from ..estimates.power import detectable
@@ -17,6 +18,16 @@ def bounds(estimate: Estimate, digits: int = 2) -> str:
     if np.isnan(estimate.low):
         return ""
     return f" [{signed(estimate.low, digits)}, {signed(estimate.high, digits)}]"
+
+
+def with_bounds(estimate: Estimate | None, digits: int = 2) -> Markdown:
+    """Return a number with its sign and interval, `+2.3 [+1.2, +3.4]`, or `–` for none."""
+    return Markdown("–" if estimate is None else signed(estimate.value, digits) + bounds(estimate, digits))
+
+
+def part(share: Estimate) -> str:
+    """Return a share of a lead with its interval, `0.45 [+0.31, +0.59]`."""
+    return f"{share.value:.2f}{bounds(share)}".replace("-", "−")
 
 
 def would_have_seen(what: str, size: float, digits: int, unit: str) -> str:

@@ -1,4 +1,4 @@
-"""Tables of the report: scores of the student for each teacher, objective, duration and data mix."""
+"""Tables of the report: scores of the student for each value of an axis, slopes over teachers, and probes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from typing import Any
 
 from ...hub.cards.markdown import Markdown, code, table
 from ..cells.cells import Study
-from ..cells.metrics import Metric, signed
+from ..cells.metrics import QUESTION_PROBE, ZERO_SHOT, Metric, signed
 from ..estimates.comparison import Comparison, compare
+from ..estimates.slopes import teachers_slope
 from .figures.probes import shown
+from .sentences import with_bounds
 
+MOST_SWEEPS = 6
 TITLES = {
     "teacher": "Teachers",
     "objective": "Objectives",
@@ -58,10 +61,25 @@ def score_table(comparison: Comparison, metrics: tuple[Metric, ...]) -> Markdown
     metrics = [metric for metric in metrics if any(metric in row for row in comparison.rows.values())]
     rows = [
         [code(name), max((len(score.values) for score in row.values()), default=0)]
-        + [row[metric].show(metric) if metric in row else "–" for metric in metrics]
+        + [row[metric].show() if metric in row else "–" for metric in metrics]
         for name, row in comparison.rows.items()
     ]
     return table([comparison.sweep.axis.replace("_", " "), "seeds", *(metric.title for metric in metrics)], rows)
+
+
+def slope_table(study: Study) -> Markdown | None:
+    """Return the slopes of each sweep over teachers: students' scores in rows, the teachers' own in columns."""
+    sweeps = study.sweeps("teacher")[:MOST_SWEEPS]
+    against = tuple(dict.fromkeys((ZERO_SHOT, study.meter, QUESTION_PROBE)))
+    rows = []
+    for number, sweep in enumerate(sweeps):
+        for metric in against:
+            fits = [teachers_slope(study, metric, other, number=number) for other in against]
+            if any(fit is not None for fit in fits):
+                label = [sweep.label(sweeps) or "all"] if len(sweeps) > 1 else []
+                rows.append([*label, metric.title, *map(with_bounds, fits)])
+    header = [*(["students"] if len(sweeps) > 1 else []), "score of the student"]
+    return table([*header, *(f"for the teacher's {metric.title}" for metric in against)], rows) if rows else None
 
 
 def probe_table(study: Study) -> Markdown | None:

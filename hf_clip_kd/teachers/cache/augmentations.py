@@ -43,9 +43,11 @@ class AugmentationCollator:
             for each of its teachers.
         augmentations (`int`, *optional*, defaults to `1`):
             Number of crops of each image.
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of the crops, as in [`CLIPDataCollator`].
         synthetic (`bool`, *optional*, defaults to `False`):
             Tokenize the rows' generated captions, too.
-        seed, max_broken_fraction, readers, crop:
+        max_broken_fraction, readers, crop:
             Arguments of [`CLIPDataCollator`].
 
     Attributes:

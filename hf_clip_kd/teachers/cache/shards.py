@@ -17,10 +17,6 @@ def shard_path(folder: Path, number: int) -> Path:
     return folder / f"shard-{number:06d}.safetensors"
 
 
-def save(path: Path, tensors: dict[str, Tensor]) -> None:
-    write_tensors(path, tensors)
-
-
 def load(path: Path, check: bool = False) -> dict[str, Tensor]:
     """
     Map all tensors of a file into memory, see [`read_tensors`].
@@ -53,4 +49,4 @@ def save_index(folder: Path, shards: int) -> None:
     ids = [load(shard_path(folder, number))["ids"] for number in range(shards)]
     ends = torch.tensor([len(part) for part in ids], dtype=torch.int64).cumsum(0)
     ids, places = torch.cat(ids).sort(stable=True)
-    save(folder / INDEX, {"ids": ids, "places": places, "ends": ends})
+    write_tensors(folder / INDEX, {"ids": ids, "places": places, "ends": ends})

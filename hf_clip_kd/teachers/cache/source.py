@@ -52,7 +52,7 @@ class ShardedRows(Dataset):
         if batch:
             yield batch
 
-    def count_batches(self, wanted: Callable[[int], bool] = lambda shard: True) -> int | None:
+    def count_batches(self, wanted: Callable[[int], bool]) -> int | None:
         """Count what [`batches`] yields, without reading a row. A stream does not know: `None`."""
         if not self.indexed:
             return None

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from ...data.reading.worker_counts import too_many
 from ...losses.features import FeatureRequest
+from ...recipe_io.checked_tensors import write_tensors
 from ...recipe_io.processes import process_state
 from ...recipe_io.results import remove_torn
 from ...recipe_io.worker_deaths import explained_worker_death
@@ -152,7 +153,7 @@ class CacheWriter:
                 parts = [self._ask(batch) for _, batch in batches if batch is not None]
                 shard = join(parts)
                 self._refuse_bad_numbers(number, shard)
-                shards.save(shards.shard_path(self.folder, number), shard)
+                write_tensors(shards.shard_path(self.folder, number), shard)
         self._rows = source.rows
         return source.shards
 

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...losses.answers import Answers
 from ...models.precision import upcast
-from ...models.towers.checksum import tower_checksum
+from ..base import Frozen
 from .texts import IGNORED, Texts
 
 # Names of the largest answers that a cache puts beside a reader's inputs.
 ANSWER_LOGITS, ANSWER_IDS = "answer_logits", "answer_ids"
 
 
-class Reader(nn.Module):
+class Reader(Frozen):
     """
     A frozen model of text given an image's tokens: [`LlavaReader`] or [`CaptionerReader`].
 
@@ -45,8 +44,8 @@ class Reader(nn.Module):
     depth: int | None = None
 
     def __init__(self, name: str, dtype: torch.dtype | None = None, device: str | torch.device | None = None):
-        super().__init__()
-        self.name, self.own_dtype, self.own_device = name, dtype, device
+        super().__init__(dtype, device)
+        self.name = name
 
     def logits(self, tokens: Tensor, input_ids: Tensor, attention_mask: Tensor, positions: tuple) -> Tensor:
         """
@@ -122,18 +121,6 @@ class Reader(nn.Module):
         if layer == self.layer:
             return True
         return self.depth is not None and isinstance(layer, int) and (layer - self.layer) % (self.depth + 1) == 0
-
-    def identity(self) -> dict[str, Any]:
-        """Return values in JSON's types that tell this reader from another: a run resumes only with the same."""
-        return {"weights": tower_checksum(self)[:16], "dtype": str(self.own_dtype)}
-
-    def place(self, device: str | torch.device) -> None:
-        """Go to `device`, unless this reader has one of its own."""
-        self.to(device if self.own_device is None else self.own_device)
-
-    def train(self, mode: bool = True) -> Reader:
-        """Do nothing: a reader stays in eval mode whatever the trainer does."""
-        return self
 
     def freeze(self) -> None:
         """Put all parts in eval mode, without gradients; for the end of a subclass's `__init__`."""

@@ -57,8 +57,8 @@ def test_layers_of_open_clip(config, tmp_path):
         output = read_tower(teacher, pixels)
         assert len(output.layers) == open_clip_tokens.depth(model.visual)
         for layer in (-1, -2):
-            embeds, tokens, patches = open_clip_tokens.encode_patches(model, pixels, layer)
-            torch.testing.assert_close(output.layers[layer], tokens)
+            embeds, tokens, patches = open_clip_tokens.encode_layers(model, pixels, [layer], patch_embeds=True)
+            torch.testing.assert_close(output.layers[layer], tokens[layer].patches)
         torch.testing.assert_close(output.embeds, embeds)
         torch.testing.assert_close(read_patches(teacher, pixels), patches)
 

@@ -1,4 +1,4 @@
-"""Learning curves: which towers are shown, and when a score is reached."""
+"""Learning curves: which towers are shown."""
 
 import dataclasses
 
@@ -9,15 +9,10 @@ import pytest
 
 from hf_clip_kd.study.cells.cells import read_study
 from hf_clip_kd.study.cells.metrics import AREA, BITS, VQA
-from hf_clip_kd.study.estimates.curves import curve_table, lines, steps_to
+from hf_clip_kd.study.estimates.curves import lines
 from hf_clip_kd.study.report.figures import figures_of
 from hf_clip_kd.study.report.meter_findings import about_holding, about_reading
-
-
-@pytest.mark.parametrize(("score", "steps"), [(55, 10**2.5), (60, 1000), (40, 100), (71, None)])
-def test_a_score_is_reached_between_two_steps_on_a_log_scale(score, steps):
-    found = steps_to([100, 1000, 10_000], np.array([50, 60, 70]), score)
-    assert found is None if steps is None else found == pytest.approx(steps)
+from hf_clip_kd.study.report.meter_tables import curve_table
 
 
 def test_lines_are_the_ladder_and_the_students_of_the_strongest_teacher():

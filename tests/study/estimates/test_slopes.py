@@ -11,7 +11,6 @@ from hf_clip_kd.study.estimates.slopes import (
     equal_size,
     repeats,
     sizes,
-    slope_table,
     teachers_own_slope,
     teachers_slope,
     widened,
@@ -92,9 +91,3 @@ def test_the_number_of_strengths_is_said():
     study.record["teachers"]["M"] |= {"strength": "S"}
     assert str(repeats(study)).startswith("3 teachers of 2 strengths; intervals hold other teachers")
     assert teachers_slope(study, VQA).error > teachers_slope(meter.study(), VQA).error
-
-
-@pytest.mark.slow
-def test_a_row_for_each_score_of_the_student_and_a_column_for_each_of_the_teacher():
-    lines = slope_table(meter.study()).splitlines()
-    assert len(lines) == 2 + 4 * 3 and lines[0].count("for the teacher's") == 3

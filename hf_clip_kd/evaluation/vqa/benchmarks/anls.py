@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hf_clip_kd.evaluation.vqa.bootstrap import means_by_category
-from hf_clip_kd.evaluation.vqa.metric import Summary
+from hf_clip_kd.evaluation.vqa.metric import Summary, categories_of
 
 # A text with less than half in common is another answer, not a misread one.
 _THRESHOLD = 0.5
@@ -44,7 +44,7 @@ def judge_anls(predictions: list[str], references: list[dict]) -> tuple[np.ndarr
     """Return the scores of a metric of ANLS, and its means by category, called `anls`."""
     pairs = zip(predictions, references, strict=True)
     scores = np.array([anls(text, reference["answers"]) for text, reference in pairs])
-    return scores, means_by_category(scores, [reference["category"] or "" for reference in references], "anls")
+    return scores, means_by_category(scores, categories_of(references), "anls")
 
 
 def _plain(text: str) -> str:

@@ -19,7 +19,7 @@ from hf_clip_kd.evaluation.vqa.benchmarks.letters import (
 )
 from hf_clip_kd.evaluation.vqa.bootstrap import means_by_category
 from hf_clip_kd.evaluation.vqa.files import OPTION_LETTER, Sample, Source, check_ids, check_images
-from hf_clip_kd.evaluation.vqa.metric import VQAMetric
+from hf_clip_kd.evaluation.vqa.metric import VQAMetric, categories_of
 from hf_clip_kd.evaluation.vqa.parquet import parquet_rows, picture_bytes, stored_picture
 
 # Pixels of black between two images in a row, as the authors' script has them.
@@ -63,7 +63,7 @@ class BLINK(VQAMetric):
             read = map(option_letter, predictions, options)
         pairs = zip(read, references, strict=True)
         scores = np.array([float(letter == reference["answers"][0]) for letter, reference in pairs])
-        categories = [reference["category"] or "" for reference in references]
+        categories = categories_of(references)
         tasks = [f"{task}/accuracy" for task in sorted(set(categories) - {""})]
         single = [f"{task}/accuracy" for task in SINGLE_IMAGE]
         by_task = means_by_category(scores, categories)

@@ -10,7 +10,7 @@ import numpy as np
 from hf_clip_kd.evaluation.vqa.benchmarks.base import Benchmark
 from hf_clip_kd.evaluation.vqa.bootstrap import means_by_category
 from hf_clip_kd.evaluation.vqa.files import SHORT_ANSWER, Sample, Source, check_images, image_path
-from hf_clip_kd.evaluation.vqa.metric import VQAMetric
+from hf_clip_kd.evaluation.vqa.metric import VQAMetric, categories_of
 
 _KINDS = ("human", "augmented")
 _TOLERANCE = 0.05
@@ -52,7 +52,7 @@ class ChartQA(VQAMetric):
     def judge(self, predictions, references, protocol, seed):
         pairs = zip(predictions, references, strict=True)
         scores = np.array([float(relaxed_correct(text, reference["answers"][0])) for text, reference in pairs])
-        return scores, means_by_category(scores, [reference["category"] or "" for reference in references])
+        return scores, means_by_category(scores, categories_of(references))
 
 
 def read_chartqa(folder: str | Path, image_folder: str | Path | None = None, protocol: str = "llava") -> list[Sample]:

@@ -10,7 +10,7 @@ from hf_clip_kd.evaluation.vqa.benchmarks.base import Benchmark
 from hf_clip_kd.evaluation.vqa.benchmarks.letters import cambrian_letter, first_letter, lmms_note, right_choice
 from hf_clip_kd.evaluation.vqa.bootstrap import means_by_category, weighted_mean
 from hf_clip_kd.evaluation.vqa.files import OPTION_LETTER, Sample, Source, check_ids, check_images
-from hf_clip_kd.evaluation.vqa.metric import VQAMetric
+from hf_clip_kd.evaluation.vqa.metric import VQAMetric, categories_of
 from hf_clip_kd.evaluation.vqa.parquet import parquet_rows, picture_bytes, stored_picture
 
 SOURCES_2D = ("ADE20K", "COCO")
@@ -38,7 +38,7 @@ class CVBench(VQAMetric):
         letters = [cambrian_letter(text, ".") if protocol == "llava" else first_letter(text) for text in predictions]
         pairs = zip(letters, references, strict=True)
         scores = np.array([float(letter == reference["answers"][0]) for letter, reference in pairs])
-        categories = [reference["category"] or "" for reference in references]
+        categories = categories_of(references)
         sources = np.array([category.split("/")[0] for category in categories])
         here = {name: sources == name for name in (*SOURCES_2D, SOURCE_3D) if name in sources}
         by_category = means_by_category(scores, categories)

@@ -19,7 +19,7 @@ from hf_clip_kd.evaluation.vqa.files import (
     pair_answers,
     write_json,
 )
-from hf_clip_kd.evaluation.vqa.metric import VQAMetric
+from hf_clip_kd.evaluation.vqa.metric import VQAMetric, categories_of
 
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -52,7 +52,7 @@ class GQA(VQAMetric):
         normalize = normalize_gqa if protocol == "llava" else _without_punctuation
         pairs = zip(predictions, answers, strict=True)
         scores = np.array([float(normalize(text) == normalize(answer.strip())) for text, answer in pairs])
-        categories = [reference["category"] or "" for reference in references]
+        categories = categories_of(references)
         is_open = np.array([category == "query" for category in categories])
         is_binary = np.array([category not in ("query", "") for category in categories])
         by_category = means_by_category(scores, categories)

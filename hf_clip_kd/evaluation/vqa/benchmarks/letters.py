@@ -63,7 +63,7 @@ def option_letter(text: str, letters: Sequence[str]) -> str:
     """
     Read the letter of an option as lmms-eval 0.7.3 does in BLINK; `""` if there is none.
 
-    The first rule that finds one of `letters` (by default all) decides, and of several the last in the text:
+    The first rule that finds one of `letters` (any if there are none) decides, and of several the last in the text:
 
     1. The first line has four characters at most, and is the letter with brackets or marks.
     2. It stands behind "answer", "answer is" or "answer:".

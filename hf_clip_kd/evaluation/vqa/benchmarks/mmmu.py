@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from hf_clip_kd.evaluation.vqa.benchmarks.base import MAX_NEW_TOKENS_LONG, Benchmark
+from hf_clip_kd.evaluation.vqa.benchmarks.letters import options_by_letter
 from hf_clip_kd.evaluation.vqa.benchmarks.mmmu_parsing import open_is_correct, read_choice
 from hf_clip_kd.evaluation.vqa.bootstrap import means_by_category
 from hf_clip_kd.evaluation.vqa.files import (
@@ -25,7 +26,7 @@ from hf_clip_kd.evaluation.vqa.files import (
     pair_answers,
     write_json,
 )
-from hf_clip_kd.evaluation.vqa.metric import VQAMetric
+from hf_clip_kd.evaluation.vqa.metric import VQAMetric, categories_of
 from hf_clip_kd.evaluation.vqa.parquet import parquet_rows, picture_bytes
 from hf_clip_kd.recipe_io.results import write_whole
 
@@ -55,7 +56,7 @@ class MMMU(VQAMetric):
             else:
                 scores.append(open_is_correct(text, reference["answers"]))
         scores = np.array(scores, dtype=float)
-        return scores, means_by_category(scores, [reference["category"] or "" for reference in references])
+        return scores, means_by_category(scores, categories_of(references))
 
 
 def read_mmmu(
@@ -159,7 +160,7 @@ def _accepted(source: Source, answer: str | list, choices: Sequence[str], where:
     if not isinstance(answer, list):
         answer = [answer]
     accepted = tuple(source.fields({"answer": answer}, where, answer=list[str])[0])
-    letters = [chr(ord("A") + i) for i in range(len(choices))]
+    letters = list(options_by_letter(choices))
     if choices and not set(accepted) <= set(letters):
         raise source.error(f"the answer {accepted} is no letter of {letters}", where)
     return accepted

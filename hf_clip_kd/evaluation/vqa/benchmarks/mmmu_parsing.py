@@ -6,17 +6,14 @@ import random
 import re
 from collections.abc import Callable, Sequence
 
+from hf_clip_kd.evaluation.vqa.benchmarks.letters import options_by_letter
+
 _KEY_PHRASES = ("could be ", "so ", "is ", "thus ", "therefore ", "final ", "answer ", "result ")
 _NUMBERS = (
     re.compile(r"-?\b\d{1,3}(?:,\d{3})+\b"),  # 1,234
     re.compile(r"-?\d+(?:\.\d+)?[eE][+-]?\d+"),  # 1.2e3
     re.compile(r"-?(?:\d+\.\d+|\.\d+|\d+\b)(?![eE][+-]?\d+)(?![,\d])"),
 )
-
-
-def letters_of(choices: Sequence[str]) -> list[str]:
-    """Return A, B, ..., one letter per option."""
-    return [chr(ord("A") + i) for i in range(len(choices))]
 
 
 def read_choice(text: str, choices: Sequence[str], rng: random.Random, protocol: str = "llava") -> str:
@@ -38,7 +35,7 @@ def read_choice(text: str, choices: Sequence[str], rng: random.Random, protocol:
     for mark in ",.!?;:'":
         text = text.strip(mark)
     text = f" {text} "
-    letters = letters_of(choices)
+    letters = list(options_by_letter(choices))
     bracketed, spaced = (lambda letter: f"({letter})"), (lambda letter: f" {letter} ")
     # Each rule has a pattern to find, and a pattern that locates the last mention among several.
     rules: list[tuple[Callable[[str], str], Callable[[str], str]]] = [(bracketed, bracketed), (spaced, spaced)]

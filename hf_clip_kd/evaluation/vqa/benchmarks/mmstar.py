@@ -11,7 +11,7 @@ from hf_clip_kd.evaluation.vqa.benchmarks.base import Benchmark
 from hf_clip_kd.evaluation.vqa.benchmarks.letters import lmms_letter
 from hf_clip_kd.evaluation.vqa.bootstrap import means_by_category, weighted_mean
 from hf_clip_kd.evaluation.vqa.files import OPTION_LETTER, Sample, Source, check_ids, check_images
-from hf_clip_kd.evaluation.vqa.metric import VQAMetric
+from hf_clip_kd.evaluation.vqa.metric import VQAMetric, categories_of
 from hf_clip_kd.evaluation.vqa.parquet import parquet_rows, picture_bytes, stored_picture
 
 _START = re.compile(r"(?:\(|option |the answer is )?(.)", re.DOTALL)
@@ -46,7 +46,7 @@ class MMStar(VQAMetric):
         read = starting_letter if protocol == "llava" else lmms_letter
         pairs = zip(predictions, references, strict=True)
         scores = np.array([float(read(text) == reference["answers"][0]) for text, reference in pairs])
-        categories = [reference["category"] or "" for reference in references]
+        categories = categories_of(references)
         by_kind = means_by_category(scores, categories)
         parts = {"accuracy": sorted(set(categories) - {""})}
         for ability in sorted({kind.split("/")[0] for kind in parts["accuracy"] if "/" in kind}):

@@ -9,7 +9,7 @@ import numpy as np
 from hf_clip_kd.evaluation.vqa.benchmarks.base import Benchmark
 from hf_clip_kd.evaluation.vqa.bootstrap import means_by_category, weighted_mean
 from hf_clip_kd.evaluation.vqa.files import Sample, Source, check_images, image_path
-from hf_clip_kd.evaluation.vqa.metric import VQAMetric
+from hf_clip_kd.evaluation.vqa.metric import VQAMetric, categories_of
 
 _FORMULAS = "Handwritten Mathematical Expression Recognition"
 RECOGNITION = (
@@ -59,7 +59,7 @@ class OCRBench(VQAMetric):
                 text, answers = text.translate(_NARROW), [answer.translate(_NARROW) for answer in answers]
             scores.append(float(any(contains(text, answer, formula) for answer in answers)))
         scores = np.array(scores)
-        categories = [reference["category"] or "" for reference in references]
+        categories = categories_of(references)
         words, by_type = np.isin(categories, RECOGNITION), means_by_category(scores, categories)
 
         def summary(weights):

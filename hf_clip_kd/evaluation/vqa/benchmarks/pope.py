@@ -8,7 +8,7 @@ import numpy as np
 
 from hf_clip_kd.evaluation.vqa.benchmarks.base import Benchmark
 from hf_clip_kd.evaluation.vqa.files import SHORT_ANSWER, Sample, Source, check_images, image_path, yes_or_no
-from hf_clip_kd.evaluation.vqa.metric import VQAMetric
+from hf_clip_kd.evaluation.vqa.metric import VQAMetric, categories_of
 
 
 def says_yes(text: str) -> bool:
@@ -62,7 +62,7 @@ class POPE(VQAMetric):
         else:
             yes = np.array([text.lower() == "yes" for text in predictions])
             no = np.array([text.lower() == "no" for text in predictions])
-        categories = np.array([reference["category"] or "" for reference in references])
+        categories = np.array(categories_of(references))
         members = {name: categories == name for name in sorted(set(categories.tolist()))}
 
         def summary(weights):

@@ -10,7 +10,7 @@ from hf_clip_kd.evaluation.vqa.benchmarks.base import Benchmark
 from hf_clip_kd.evaluation.vqa.benchmarks.exact_match import exact_match, plain
 from hf_clip_kd.evaluation.vqa.bootstrap import means_by_category
 from hf_clip_kd.evaluation.vqa.files import Sample, Source, check_ids, check_images, image_path, yes_or_no
-from hf_clip_kd.evaluation.vqa.metric import VQAMetric
+from hf_clip_kd.evaluation.vqa.metric import VQAMetric, categories_of
 
 
 class OwnQuestions(VQAMetric):
@@ -30,7 +30,7 @@ class OwnQuestions(VQAMetric):
     def judge(self, predictions, references, protocol, seed):
         pairs = zip(predictions, references, strict=True)
         scores = np.array([exact_match(text, reference["answers"]) for text, reference in pairs])
-        types = [reference["category"] or "" for reference in references]
+        types = categories_of(references)
         accuracy = means_by_category(scores, types)
         closed = np.array([all(map(yes_or_no, reference["answers"])) for reference in references])
         if not closed.any():

@@ -10,7 +10,7 @@ from hf_clip_kd.evaluation.vqa.benchmarks.base import Benchmark
 from hf_clip_kd.evaluation.vqa.benchmarks.letters import lmms_letter, said_answer
 from hf_clip_kd.evaluation.vqa.bootstrap import means_by_category
 from hf_clip_kd.evaluation.vqa.files import Sample, Source, check_images
-from hf_clip_kd.evaluation.vqa.metric import VQAMetric
+from hf_clip_kd.evaluation.vqa.metric import VQAMetric, categories_of
 from hf_clip_kd.evaluation.vqa.parquet import parquet_rows, picture_bytes, stored_picture
 
 _LETTERS = ("A", "B", "C", "D")
@@ -39,7 +39,7 @@ class RealWorldQA(VQAMetric):
         right = _right_by_cambrian if protocol == "llava" else _right_by_lmms
         pairs = zip(predictions, references, strict=True)
         scores = np.array([float(right(text, reference["answers"][0])) for text, reference in pairs])
-        return scores, means_by_category(scores, [reference["category"] or "" for reference in references])
+        return scores, means_by_category(scores, categories_of(references))
 
 
 def _right_by_cambrian(text: str, answer: str) -> bool:

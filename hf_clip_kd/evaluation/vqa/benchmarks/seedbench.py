@@ -20,7 +20,7 @@ from hf_clip_kd.evaluation.vqa.files import (
     pair_answers,
     write_lines,
 )
-from hf_clip_kd.evaluation.vqa.metric import VQAMetric
+from hf_clip_kd.evaluation.vqa.metric import VQAMetric, categories_of
 
 
 class SEEDBench(VQAMetric):
@@ -41,7 +41,7 @@ class SEEDBench(VQAMetric):
         letters = predictions if protocol == "llava" else [text[:1].upper() for text in predictions]
         answers = [reference["answers"][0] for reference in references]
         scores = np.array([float(letter == answer) for letter, answer in zip(letters, answers, strict=True)])
-        return scores, means_by_category(scores, [reference["category"] or "" for reference in references])
+        return scores, means_by_category(scores, categories_of(references))
 
 
 def read_seedbench(questions: str | Path, image_folder: str | Path | None = None) -> list[Sample]:

@@ -11,7 +11,7 @@ from hf_clip_kd.evaluation.vqa.benchmarks.base import Benchmark
 from hf_clip_kd.evaluation.vqa.benchmarks.exact_match import exact_match
 from hf_clip_kd.evaluation.vqa.bootstrap import means_by_category
 from hf_clip_kd.evaluation.vqa.files import Sample
-from hf_clip_kd.evaluation.vqa.metric import VQAMetric
+from hf_clip_kd.evaluation.vqa.metric import VQAMetric, categories_of
 
 
 class ShapesVQA(VQAMetric):
@@ -28,7 +28,7 @@ class ShapesVQA(VQAMetric):
     def judge(self, predictions, references, protocol, seed):
         pairs = zip(predictions, references, strict=True)
         scores = np.array([exact_match(text, reference["answers"]) for text, reference in pairs])
-        return scores, means_by_category(scores, [reference["category"] or "" for reference in references])
+        return scores, means_by_category(scores, categories_of(references))
 
 
 def read_shapes(rows: Iterable[dict]) -> list[Sample]:

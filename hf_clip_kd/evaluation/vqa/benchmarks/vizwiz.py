@@ -21,7 +21,7 @@ from hf_clip_kd.evaluation.vqa.files import (
     pair_answers,
     write_json,
 )
-from hf_clip_kd.evaluation.vqa.metric import VQAMetric
+from hf_clip_kd.evaluation.vqa.metric import VQAMetric, categories_of
 
 
 class VizWiz(VQAMetric):
@@ -42,7 +42,7 @@ class VizWiz(VQAMetric):
         scorer = {"llava": llava, "lmms_eval": both_m4c}[protocol]
         pairs = zip(predictions, references, strict=True)
         scores = np.array([scorer(prediction, reference["answers"]) for prediction, reference in pairs])
-        return scores, means_by_category(scores, [reference["category"] or "" for reference in references])
+        return scores, means_by_category(scores, categories_of(references))
 
 
 def read_vizwiz(

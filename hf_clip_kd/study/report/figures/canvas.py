@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
+from statistics import mean, stdev
 
 import matplotlib
 
@@ -91,6 +92,14 @@ def panels(
     for spare in grid.flat[count:]:
         spare.axis("off")
     return figure, list(grid.flat[:count])
+
+
+def line_of_means(axes: Axes, found: dict[float, list[float]], label: str, number: int) -> None:
+    """Draw mean and deviation of the scores of several seeds, `x -> scores`, as the entry of this number."""
+    colour, marker = look(number)
+    means = [mean(values) for values in found.values()]
+    spread = [stdev(values) if len(values) > 1 else 0 for values in found.values()]
+    axes.errorbar(list(found), means, spread, color=colour, marker=marker, capsize=3, label=label)
 
 
 def same_span(axes: list[Axes]) -> None:

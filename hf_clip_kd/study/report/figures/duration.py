@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from statistics import mean, stdev
-
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ...cells.cells import Study, Sweep, scores
 from ...cells.metrics import CKA, ZERO_SHOT, Metric
-from .canvas import LeftOut, legend, look, panels, same_span
+from .canvas import LeftOut, legend, line_of_means, look, panels, same_span
 
 MOST_LINES = 4  # More lines cannot be told apart.
 
@@ -30,7 +27,10 @@ def draw(study: Study, narrow: bool) -> Figure:
     ends = {cells[0]["epochs"] for sweep in sweeps for cells in sweep.cells.values()}
     for panel, metric in zip(axes, shown, strict=True):
         for number, sweep in enumerate(sweeps):
-            _line(panel, sweep, metric, sweep.label(sweeps) or "student", *look(number))
+            found, (colour, _) = lines(sweep, metric), look(number)
+            line_of_means(panel, found, sweep.label(sweeps) or "student", number)
+            for epochs, values in found.items():
+                panel.plot([epochs] * len(values), values, ".", color=colour, alpha=0.5, markersize=3)
         panel.set_xscale("log", base=2)
         panel.set_xticks(sorted(ends), [f"{end:g}" for end in sorted(ends)])
         panel.minorticks_off()
@@ -49,19 +49,3 @@ def lines(sweep: Sweep, metric: Metric) -> dict[float, list[float]]:
     """Return epochs -> scores of the seeds, if there are any."""
     found = {cells[0]["epochs"]: list(scores(cells, metric).values()) for cells in sweep.cells.values()}
     return {epochs: values for epochs, values in found.items() if values}
-
-
-def _line(axes: Axes, sweep: Sweep, metric: Metric, label: str, colour: str, marker: str) -> None:
-    found = lines(sweep, metric)
-    spread = [stdev(values) if len(values) > 1 else 0 for values in found.values()]
-    axes.errorbar(
-        list(found),
-        [mean(values) for values in found.values()],
-        spread,
-        color=colour,
-        marker=marker,
-        capsize=3,
-        label=label,
-    )
-    for epochs, values in found.items():
-        axes.plot([epochs] * len(values), values, ".", color=colour, alpha=0.5, markersize=3)

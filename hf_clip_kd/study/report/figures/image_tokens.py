@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from statistics import mean, stdev
-
 from matplotlib.figure import Figure
 
 from ...cells.cells import Study, scores
 from ..image_tokens import token_sweeps
-from .canvas import LeftOut, legend, look, panels
+from .canvas import LeftOut, legend, line_of_means, panels
 
 
 def draw(study: Study, narrow: bool) -> Figure:
@@ -25,16 +23,7 @@ def draw(study: Study, narrow: bool) -> Figure:
     for number, sweep in enumerate(sweeps):
         found = {count: list(scores(cells, metric).values()) for count, cells in sweep.cells.items()}
         found = {count: values for count, values in found.items() if values}
-        colour, marker = look(number)
-        panel.errorbar(
-            list(found),
-            [mean(values) for values in found.values()],
-            [stdev(values) if len(values) > 1 else 0 for values in found.values()],
-            color=colour,
-            marker=marker,
-            capsize=3,
-            label=sweep.label(sweeps) or "student",
-        )
+        line_of_means(panel, found, sweep.label(sweeps) or "student", number)
     counts = sorted({count for sweep in sweeps for count in sweep.cells})
     panel.set_xscale("log", base=2)
     panel.set_xticks(counts, [str(count) for count in counts])

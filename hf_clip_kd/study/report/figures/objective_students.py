@@ -11,9 +11,10 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from ...cells.cells import Study, scores
 from ...cells.metrics import Metric
+from ...estimates.comparison import NO_TEACHER
 from ...estimates.objective_results import asked
 from ...estimates.objectives import Group, line, slope
-from ..gains import ALONE, gains
+from ..gains import gains
 from .canvas import LeftOut, ink, legend, look, panels
 
 SHOWN = 2  # Scores of `asked` that have a panel: the meter, and the next language model or the probe.
@@ -55,13 +56,13 @@ def _looks(groups: list[Group]) -> Looks:
     """Return the colour and the mark of each objective, the same in all panels."""
     names = dict.fromkeys(name for group in groups for name in (*group.taught, *list(group.untaught)[1:]))
     found = {name: look(number) for number, name in enumerate(names)}
-    return {ALONE: ("", "x")} | found
+    return {NO_TEACHER: ("", "x")} | found
 
 
 def _labels(panel: Axes, groups: list[Group], looks: Looks) -> None:
     for name, (colour, marker) in looks.items():
         line_style = "-" if any(name in group.taught for group in groups) else "none"
-        if name != ALONE:  # It has a line of its own.
+        if name != NO_TEACHER:  # It has a line of its own.
             panel.plot([], [], marker, color=colour, linestyle=line_style, label=name)
 
 
@@ -83,7 +84,7 @@ def _students(panel: Axes, study: Study, group: Group, metric: Metric, looks: Lo
             middle = np.mean([points[teacher][1] for teacher in fitted.teachers])
             panel.plot(ends, middle + found.value * (ends - fitted.places.mean()), color=colour, linewidth=1)
     if alone := list(scores(group.alone, metric).values()):
-        panel.axhline(mean(alone), color=ink(), linestyle=":", label=ALONE)
+        panel.axhline(mean(alone), color=ink(), linestyle=":", label=NO_TEACHER)
     teachers = {name for taught in group.taught.values() for name in taught}
     own = [value for name in teachers if np.isfinite(value := study.own_score(name, group.axes, metric))]
     panel.plot(*[[min(own), max(own)]] * 2, color=ink(), linestyle="--", linewidth=0.8, label="teachers themselves")

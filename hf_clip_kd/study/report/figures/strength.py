@@ -9,9 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ...cells.cells import Study, scores
-from ...cells.metrics import QUESTION_PROBE, ZERO_SHOT, Metric, signed
+from ...cells.metrics import QUESTION_PROBE, ZERO_SHOT, Metric
 from ...estimates.slopes import equal_size, teachers_slope
 from ...estimates.statistics import Estimate
+from ..sentences import with_bounds
 from .canvas import LeftOut, ink, legend, look, panels, same_span
 
 
@@ -73,10 +74,10 @@ def _panel(panel: Axes, study: Study, metric: Metric, against: Metric, fit: Esti
             label=f"taught by {teacher}",
         )
     _line(panel, fit, [(x[teacher], means[teacher]) for teacher in x], "-" if alike is None else "--", "all teachers")
-    title = f"{metric.title} of the student{', %' if metric.percent else ''}\nslope {slope_text(fit)}"
+    title = f"{metric.title} of the student{', %' if metric.percent else ''}\nslope {with_bounds(fit)}"
     if alike is not None and (same := teachers_slope(study, metric, against, alike)) is not None:
         _line(panel, same, [(x[teacher], means[teacher]) for teacher in alike], "-", "of equal size")
-        title += f"\nequal size {slope_text(same)}"
+        title += f"\nequal size {with_bounds(same)}"
     alone = scores(study.without_teacher(sweep.fixed), metric)
     if alone:
         panel.axhline(mean(alone.values()), color=ink(), linestyle=":", label="no teacher")
@@ -87,8 +88,3 @@ def _line(panel: Axes, fit: Estimate, points: list[tuple[float, float]], style: 
     x, y = np.array(points).T
     ends = np.array([x.min(), x.max()])
     panel.plot(ends, y.mean() + fit.value * (ends - x.mean()), color=ink(), linewidth=1, linestyle=style, label=label)
-
-
-def slope_text(fit: Estimate) -> str:
-    """Return a slope as text, `+0.45 [+0.31, +0.59]`."""
-    return signed(fit.value) + ("" if np.isnan(fit.low) else f" [{signed(fit.low)}, {signed(fit.high)}]")

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from ...cells.cells import Study
 from ...cells.metrics import ZERO_SHOT, Metric
+from ...estimates.lead import beside
 from ...estimates.outcomes import estimate
 from ...estimates.statistics import Estimate
 from .canvas import LeftOut, ink, panels
@@ -28,8 +29,7 @@ def gaps(study: Study, metric: Metric) -> dict[str, tuple[float, Estimate]]:
         score = study.teacher_score(teacher, metric)
         if not math.isfinite(score):
             continue
-        # There is one teacher, so it stands beside each seed of its student.
-        own = [study.record["teachers"][teacher] | {"axes": cell["axes"]} for cell in cells]
+        own = beside(study.record["teachers"][teacher], cells)
         if (gap := estimate([own, cells], metric, [-1, 1])) is not None:
             found[teacher] = score, gap
     return found
