@@ -126,7 +126,7 @@ def test_padding_to_the_longest_caption_changes_no_feature_of_clip():
         full = tokenizer(
             [t or "." for t in some], padding="max_length", truncation=True, max_length=24, return_tensors="pt"
         )
-        assert batch["input_ids"].shape[1] < 24 or some is texts
+        assert (batch["input_ids"].shape[1] < 24) == (some is not texts)
         with torch.no_grad():
             short = model(batch["input_ids"], batch["attention_mask"]).text_embeds
             assert torch.allclose(short, model(**full).text_embeds, atol=1e-6)
