@@ -238,7 +238,7 @@ def test_broken_rows_are_dropped_counted_and_named(train, bad, caplog):
     assert "bad.jpg" in caplog.text if bad is BROKEN else "no caption" in caplog.text
 
 
-def test_a_batch_with_no_usable_row_does_not_end_the_run(caplog):
+def test_a_batch_with_no_usable_row_does_not_end_the_run():
     collator = CLIPDataCollator(processor())
     first = collator([BROKEN, BROKEN])
     assert len(first["pixel_values"]) == 1 and torch.isfinite(first["pixel_values"]).all()
