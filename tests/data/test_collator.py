@@ -6,22 +6,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from clip_processor import clip_images, processor
+from clip_processor import clip_images, noise, plain, processor, rows, siglip_images
 from datasets import Dataset
 from PIL import Image
 from torch.utils.data import DataLoader
 from transformers import (
     CLIPImageProcessor,
     CLIPImageProcessorPil,
-    SiglipImageProcessorPil,
 )
 
 from hf_clip_kd.data import CLIPDataCollator, load_image_text
 from hf_clip_kd.models.tokenizer import clip_tokenizer
-
-
-def siglip_images(size=32, cls=SiglipImageProcessorPil, **options):
-    return cls(size={"height": size, "width": size}, **options)
 
 
 class OtherTokenizer:
@@ -40,19 +35,7 @@ def gradient(width, height):
     return Image.fromarray(np.stack([x, y, 0 * x], axis=-1).round().astype(np.uint8))
 
 
-def noise(width, height, seed=0):
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
-
-
-def rows(n=6, text="a cat"):
-    return [{"image": noise(40 + i, 50 - i, i), "text": text} for i in range(n)]
-
-
 BROKEN = {"image": {"bytes": b"not a picture", "path": "bad.jpg"}, "text": "a dog"}
-
-
-def plain(size, **options):
-    return clip_images(size, image_mean=[0, 0, 0], image_std=[1, 1, 1], **options)
 
 
 def test_the_same_crop_reaches_both():
@@ -238,7 +221,7 @@ def test_broken_rows_are_dropped_counted_and_named(train, bad, caplog):
     assert "bad.jpg" in caplog.text if bad is BROKEN else "no caption" in caplog.text
 
 
-def test_a_batch_with_no_usable_row_does_not_end_the_run(caplog):
+def test_a_batch_with_no_usable_row_does_not_end_the_run():
     collator = CLIPDataCollator(processor())
     first = collator([BROKEN, BROKEN])
     assert len(first["pixel_values"]) == 1 and torch.isfinite(first["pixel_values"]).all()

@@ -2,8 +2,6 @@
 
 import json
 import re
-import runpy
-from pathlib import Path
 
 import open_clip
 import pytest
@@ -18,6 +16,7 @@ from hf_clip_kd.export import export_model
 from hf_clip_kd.export.importing import import_checkpoint
 from hf_clip_kd.models import TimmCLIPModel, load_clip
 from hf_clip_kd.models.towers.tokens import pooled
+from recipes import import_checkpoint as recipe
 
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 2}
 VIT = {
@@ -208,8 +207,7 @@ def test_folder_of_transformers(tmp_path):
 
 def test_recipe_names_the_model(tmp_path, capsys):
     torch.save(build(VIT).state_dict(), tmp_path / "file.pt")
-    recipe = runpy.run_path(str(Path(__file__).parents[2] / "recipes" / "import_checkpoint.py"))
-    name = recipe["main"]([str(tmp_path / "file.pt"), str(tmp_path / "out"), "--format", "clip_kd"])
+    name = recipe.main([str(tmp_path / "file.pt"), str(tmp_path / "out"), "--format", "clip_kd"])
     assert name in capsys.readouterr().out and load_clip(name)
 
 

@@ -3,19 +3,15 @@
 python -m pytest -m '' tests/gpu/test_switches_on_gpu.py
 """
 
-import sys
 from contextlib import nullcontext
-from pathlib import Path
 
 import pytest
 import torch
+from every_loss import make_run
+from miniature import STEPS, logs, make_clip, make_trainer
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
-from every_loss import make_run  # noqa: E402
-from miniature import STEPS, logs, make_clip, make_trainer  # noqa: E402
-from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: E402
-
-from hf_clip_kd.losses import LOSSES  # noqa: E402
+from hf_clip_kd.losses import LOSSES
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
 

@@ -3,22 +3,18 @@
 python -m pytest -m '' tests/gpu/test_synchronisations_on_gpu.py
 """
 
-import sys
 import warnings
-from pathlib import Path
 
+import cache_world
 import pytest
 import torch
+from every_loss import make_run
+from miniature import make_args
+from teacher_models import tiny_clip
 from transformers import TrainerCallback
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
-import cache_world  # noqa: E402
-from every_loss import make_run  # noqa: E402
-from miniature import make_args  # noqa: E402
-from teacher_models import tiny_clip  # noqa: E402
-
-import hf_clip_kd as kd  # noqa: E402
-from hf_clip_kd.losses import LOSSES  # noqa: E402
+import hf_clip_kd as kd
+from hf_clip_kd.losses import LOSSES
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
 

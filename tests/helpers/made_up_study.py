@@ -16,7 +16,7 @@ ZERO_SHOT_DOUBLING, VQA_DOUBLING = 0.04, 0.0
 SEED_NOISE = 0.004
 
 
-def cell(teacher, objective, duration, data, seed, *, student="T", questions=400, seeds=None):
+def cell(teacher, objective, duration, data, seed, *, student="T", questions=400):
     """One cell; all that is random in it comes from its own axes."""
     rng = np.random.default_rng([*f"{teacher}{objective}{duration}{data}{seed}".encode()])
     shared = np.random.default_rng(seed)  # a lucky seed is lucky for all conditions

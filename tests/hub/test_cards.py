@@ -216,7 +216,7 @@ def test_a_run_remembers_its_folders_after_they_have_moved(run, tmp_path, monkey
         assert all(name.rstrip("/") in text for name in names)
 
 
-def test_what_a_run_took_from_the_hub_is_linked_still(run, tmp_path, monkeypatch):
+def test_what_a_run_took_from_the_hub_is_linked_still(run):
     folder = run(teacher_model_name_or_path="openai/clip-vit-base-patch16", output_dir="openai/mine")
     record_sources(folder)
     text = write_card(folder).read_text()
@@ -237,7 +237,7 @@ def test_a_card_has_a_name(run, output_dir, expected):
     assert f"\n# {expected}\n" in text and f"model_name: {expected}\n" in text
 
 
-def test_an_ensemble_and_several_data_sets(run, tmp_path):
+def test_an_ensemble_and_several_data_sets(run):
     teachers = ["openai/clip-vit-base-patch16", {"name": "timm:vit_small_patch14_dinov2.lvd142m", "weight": 0.5}]
     data = [
         {"dataset_name": "shapes", "weight": 2},

@@ -185,7 +185,7 @@ def test_a_pickle_beside_the_weights_is_not_read(saved, tmp_path):
 def test_a_pickle_in_the_place_of_the_weights_runs_nothing(saved, tmp_path):
     folder = copied(saved, tmp_path / "student")
     (folder / "model.safetensors").unlink()
-    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Harm(tmp_path / "harm")))
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Harm(tmp_path / "harm"), protocol=2))
     with pytest.raises(ValueError, match="student"):
         kd.load_clip(str(folder))
     assert not (tmp_path / "harm").exists()
@@ -195,7 +195,7 @@ def test_a_pickle_in_the_place_of_the_weights_runs_nothing(saved, tmp_path):
 def test_a_checkpoint_of_another_project_runs_nothing(protocol, tmp_path):
     path = tmp_path / "a.pt"
     harm = {"state_dict": {"visual": Harm(tmp_path / "harm")}}
-    torch.save(harm, path) if protocol == "torch" else path.write_bytes(pickle.dumps(harm))
+    torch.save(harm, path) if protocol == "torch" else path.write_bytes(pickle.dumps(harm, protocol=2))
     with pytest.raises(ValueError, match=r"a.pt' cannot be read .*pickles of tensors alone \(weights_only=True\)"):
         read_state_dict(path)
     assert not (tmp_path / "harm").exists()

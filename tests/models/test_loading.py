@@ -8,7 +8,7 @@ import pytest
 import torch
 from open_clip.transform import image_transform
 from PIL import Image
-from tiny_text import TINY_TEXT
+from preset_files import write_json
 from transformers import (
     AutoModel,
     AutoModelForZeroShotImageClassification,
@@ -22,13 +22,6 @@ from hf_clip_kd.models import load_clip
 from hf_clip_kd.models.presets import preset_folder
 
 TEXTS = ["a photo of a red circle", "two small dogs & a cat!"]
-
-
-def write_json(path, architecture="test_resnet", image_size=64, model_args=None, **others):
-    vision = {"architecture": architecture, "image_size": image_size, "model_args": model_args}
-    values = {"model_type": "timm_clip", "projection_dim": 32, "vision_config": vision, "text_config": TINY_TEXT}
-    path.write_text(json.dumps(values | others))
-    return str(path)
 
 
 def picture(side):

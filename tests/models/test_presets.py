@@ -44,7 +44,7 @@ def marked(name):
     return pytest.param(name, marks=[pytest.mark.slow] if large else [])
 
 
-@pytest.mark.parametrize("name", map(marked, list_models()))
+@pytest.mark.parametrize("name", [marked(name) for name in list_models()])
 def test_preset_builds_trains_saves_and_reloads(name, tmp_path):
     torch.manual_seed(0)
     model, processor = load_clip(name)

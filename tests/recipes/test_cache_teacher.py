@@ -47,7 +47,7 @@ def losses(folder):
     return [entry["loss"] for entry in state["log_history"] if "loss" in entry]
 
 
-def test_cache_then_distil(tmp_path, capfd):
+def test_cache_then_distil(tmp_path):
     teacher = save_teacher(tmp_path / "teacher")
     crops = ["--crop_scale", "[0.5, 1.0]", "--flip", "0.5", "--color_jitter", "[0.4, 0.4, 0.4, 0.1]"]
     written = cache(tmp_path / "cache", teacher, *crops, "--augmentations", "1", "--dtype", "float32")

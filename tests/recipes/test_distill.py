@@ -244,8 +244,8 @@ def test_the_saved_recipe_gives_the_same_weights_again(finished, tmp_path):
     assert again == scores
     first, second = weights(folder / "student"), weights(tmp_path)
     assert first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
-    other = recipe.main(["--config", str(saved), "--output_dir", str(tmp_path / "other"), "--seed", "4"])
-    assert other != scores or any(not torch.equal(first[k], v) for k, v in weights(tmp_path / "other").items())
+    recipe.main(["--config", str(saved), "--output_dir", str(tmp_path / "other"), "--seed", "4"])
+    assert any(not torch.equal(first[key], value) for key, value in weights(tmp_path / "other").items())
 
 
 def test_a_run_goes_on_from_a_folder(finished, tmp_path):
@@ -258,7 +258,7 @@ def test_a_run_goes_on_from_a_folder(finished, tmp_path):
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
-def test_generated_captions_reach_the_losses(finished, tmp_path, caplog):
+def test_generated_captions_reach_the_losses(finished, tmp_path):
     config = write_yaml(
         tmp_path / "r.yaml",
         teacher_model_name_or_path=str(finished[0] / "teacher"),

@@ -222,7 +222,7 @@ def test_a_gradient_is_named_by_its_parameter_and_skipped(tmp_path, caplog):
         again.train()
 
 
-def test_overflow_of_the_loss_scale_is_no_fault(tmp_path, caplog):
+def test_overflow_of_the_loss_scale_is_no_fault(tmp_path):
     run = make_run(tmp_path, Numbered(bad=None))
     run.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
     run.add_callback(SpoilGradient(run.model, step=1))

@@ -128,7 +128,7 @@ def alone(monkeypatch):
     return monkeypatch
 
 
-def test_processes_that_would_never_meet_are_refused(alone, tmp_path):
+def test_processes_that_would_never_meet_are_refused(alone):
     check_launch(process(1))
     alone.setenv("WORLD_SIZE", "2")
     check_launch(process(2))

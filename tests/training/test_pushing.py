@@ -325,7 +325,7 @@ def test_evaluate_pushes_the_scores_of_a_folder_and_then_of_its_repository(hub, 
     assert set(files) < set(hub.files("me/student"))
 
 
-def test_evaluate_refuses_what_it_could_not_push(hub, student, tmp_path):
+def test_evaluate_refuses_what_it_could_not_push(hub, tmp_path):
     hub.seed("somebody/model", {"config.json": b"{}"})
     for name in (["me/a", "me/b"], "open_clip:RN50/openai"):
         with pytest.raises(ValueError, match="It may be one folder or Hub id"):
@@ -397,7 +397,7 @@ def test_a_cache_whose_push_fails_is_pushed_by_the_command(hub, tmp_path, teache
     assert hub.titles("me/cache", type="dataset") == ["Upload"] and len(kd.TeacherCache("me/cache")) == 32
 
 
-def test_what_is_no_shared_cache_is_told(hub, tmp_path):
+def test_what_is_no_shared_cache_is_told(hub):
     with pytest.raises(ValueError, match="there is no such folder, and the Hub gave no data set of that id"):
         kd.TeacherCache("me/nothing")
     hub.seed("me/cache", {"cache.json": b"{}"}, type="dataset")

@@ -61,7 +61,7 @@ def test_max_hours_saves_and_exits(tmp_path):
 
 
 def test_time_enough_changes_nothing(tmp_path):
-    make_run(tmp_path, max_hours=1.0).train()
+    assert make_run(tmp_path, max_hours=1.0).train().global_step == 4
 
 
 def test_after_the_last_step_there_is_nothing_to_stop(tmp_path):

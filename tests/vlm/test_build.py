@@ -30,8 +30,8 @@ def build(tower, family="qwen2", **arguments):
     return build_llava(tower, model, tokenizer=tokenizer, **arguments)
 
 
-def inputs_of(model, processor, text="<image>\nWhat shape?"):
-    return processor(images=[picture()], text=text, return_tensors="pt")
+def inputs_of(processor):
+    return processor(images=[picture()], text="<image>\nWhat shape?", return_tensors="pt")
 
 
 def features_of(model, pixel_values):
@@ -60,7 +60,7 @@ def test_tower_trains_generates_saves_and_reloads(family, layer, tmp_path):
     assert tower_checksum(model.model.vision_tower) == checksum
     assert tower.config.feature_layers is None  # the given tower stays a student's
 
-    inputs = inputs_of(model, processor)
+    inputs = inputs_of(processor)
     index = LAYERS.index(layer)
     assert (inputs["input_ids"] == model.config.image_token_id).sum() == COUNTS[family][index]
     features = features_of(model, inputs["pixel_values"])
@@ -100,7 +100,7 @@ def test_tower_trains_generates_saves_and_reloads(family, layer, tmp_path):
     save_llava(model, processor, tmp_path)
     again, processor_again = load_llava(tmp_path)
     assert tower_checksum(again.model.vision_tower) == checksum
-    inputs_again = inputs_of(again, processor_again)
+    inputs_again = inputs_of(processor_again)
     assert all(torch.equal(inputs[key], inputs_again[key]) for key in inputs)
     with torch.no_grad():
         assert torch.equal(again(**inputs_again).logits, model(**inputs).logits)
@@ -143,12 +143,12 @@ def test_language_model_keeps_its_logits(family, tmp_path):
     assert tied == model.config.tie_word_embeddings == (family in ("qwen2", "gemma"))
     assert not any(parameter is shared for parameter in model.parameters() for shared in causal.parameters())
 
-    inputs = inputs_of(model, processor)
+    inputs = inputs_of(processor)
     expected = model(**inputs).logits
     save_llava(model, processor, tmp_path)
     again, processor = load_llava(tmp_path)
     assert (again.lm_head.weight is again.get_input_embeddings().weight) == tied
-    assert torch.equal(again(**inputs_of(again, processor)).logits, expected)
+    assert torch.equal(again(**inputs_of(processor)).logits, expected)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_generation_is_greedy_and_stops_at_the_end_of_a_turn():
 def test_gradient_checkpointing_changes_nothing(family):
     torch.manual_seed(0)
     model, processor = build(timm_tower(family), vision_feature_layer=[-2, -1])
-    inputs = inputs_of(model, processor)
+    inputs = inputs_of(processor)
     model.train()
 
     def gradients():
@@ -226,7 +226,7 @@ def test_gradient_checkpointing_changes_nothing(family):
         return {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
 
     expected = gradients()
-    model.gradient_checkpointing_enable()
+    model.activation_checkpointing_enable()
     found = gradients()
     assert model.model.vision_tower._trunk_checkpoints
     assert found.keys() == expected.keys() and any("vision_tower" in name for name in found)
@@ -236,7 +236,7 @@ def test_gradient_checkpointing_changes_nothing(family):
 
 def test_layers_above_the_one_that_is_read_get_no_gradient():
     model, processor = build(timm_tower(), vision_feature_layer=-2)
-    inputs = inputs_of(model, processor)
+    inputs = inputs_of(processor)
     model(**inputs, labels=inputs["input_ids"]).loss.backward()
     blocks = model.model.vision_tower.trunk.blocks
     assert blocks[0].attn.qkv.weight.grad.abs().sum() > 0 and blocks[1].attn.qkv.weight.grad is None

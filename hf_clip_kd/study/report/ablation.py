@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import warnings
 from dataclasses import dataclass
 from statistics import mean
 from typing import Any
@@ -111,9 +114,7 @@ def gains_over(control: list[dict], groups: dict[str, list[dict]]) -> dict[str, 
     found = {name: values for name, values in found.items() if len(values) > 1}
     if not found or len(base) < 2:
         return {}
-    test = stats.dunnett(*found.values(), control=base, rng=np.random.default_rng(0))
-    interval = test.confidence_interval(CONFIDENCE)
-    numbers = zip(found.items(), interval.low, interval.high, test.pvalue, strict=True)
+    numbers = zip(found.items(), *_dunnett(list(found.values()), base), strict=True)
     return {
         name: Estimate(mean(values) - mean(base), float(low), float(high), float(p_value), len(values))
         for (name, values), low, high, p_value in numbers
@@ -125,6 +126,21 @@ def verdict(gain: Estimate | None) -> list[str]:
     if gain is None:
         return ["–", "–"]
     return [with_bounds(gain, 1), ("yes" if gain.value > 0 else "no, it hurts") if gain.clear else "not clear"]
+
+
+def _dunnett(groups: list[list[float]], control: list[float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """
+    Return the lower ends, the upper ends and the p-values of Dunnett's test.
+
+    Scipy searches for the interval by p-values of random draws. The search sometimes ends at another level, such as
+    95.3%, and scipy warns. Then this function takes the next seed.
+    """
+    for seed in itertools.count():
+        test = stats.dunnett(*groups, control=control, rng=np.random.default_rng(seed))
+        with warnings.catch_warnings(), contextlib.suppress(UserWarning):
+            warnings.simplefilter("error", UserWarning)
+            interval = test.confidence_interval(CONFIDENCE)
+            return interval.low, interval.high, test.pvalue
 
 
 def _by_objective(study: Study, cells: list[dict]) -> dict[str, list[dict]]:

@@ -175,9 +175,10 @@ def _estimate(numbers: dict[str, Any]) -> Estimate:
 
 
 def _mean(values: list[float]) -> Estimate:
-    """Return the mean over the seeds with its interval."""
-    low, high = stats.t.interval(CONFIDENCE, len(values) - 1, np.mean(values), stats.sem(values))
-    return Estimate(float(np.mean(values)), float(low), float(high), math.nan, len(values))
+    """Return the mean over the seeds with its interval. Its ends are equal if no seed changes the score."""
+    value = float(np.mean(values))
+    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * stats.sem(values))
+    return Estimate(value, value - reach, value + reach, math.nan, len(values))
 
 
 def _welch(old: list[float], new: list[float]) -> float:

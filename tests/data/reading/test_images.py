@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from odd_pictures import png_bomb
+from odd_pictures import encoded, png_bomb
 from PIL import Image
 from torch.utils.data import DataLoader
 from transformers.image_transforms import convert_to_rgb
@@ -15,12 +15,6 @@ from hf_clip_kd.data import BrokenImageError, BrokenImages, decode_image
 from hf_clip_kd.data.reading import images
 
 RED, WHITE, BLACK = (255, 0, 0), (255, 255, 255), (0, 0, 0)
-
-
-def encoded(image, format="PNG", **options):
-    buffer = io.BytesIO()
-    image.save(buffer, format, **options)
-    return buffer.getvalue()
 
 
 def noise(width, height, mode="RGB"):

@@ -1,8 +1,7 @@
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
+from clip_processor import clip_images, noise, plain, processor, rows, siglip_images
 from PIL import Image
 from transformers import (
     CLIPImageProcessor,
@@ -18,32 +17,6 @@ from hf_clip_kd.data import CLIPDataCollator
 from hf_clip_kd.data.transforms.random_crop import Crop
 from hf_clip_kd.data.transforms.view import ImageView, TextView
 from hf_clip_kd.models.tokenizer import clip_tokenizer
-
-
-def clip_images(size=32, cls=CLIPImageProcessorPil, **options):
-    return cls(size={"shortest_edge": size}, crop_size={"height": size, "width": size}, **options)
-
-
-def siglip_images(size=32, cls=SiglipImageProcessorPil, **options):
-    return cls(size={"height": size, "width": size}, **options)
-
-
-def processor(image_processor=None, tokenizer=None, **options):
-    return SimpleNamespace(
-        image_processor=image_processor or clip_images(), tokenizer=tokenizer or clip_tokenizer(2048, 24), **options
-    )
-
-
-def noise(width, height, seed=0):
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
-
-
-def rows(n=6, text="a cat"):
-    return [{"image": noise(40 + i, 50 - i, i), "text": text} for i in range(n)]
-
-
-def plain(size, **options):
-    return clip_images(size, image_mean=[0, 0, 0], image_std=[1, 1, 1], **options)
 
 
 def test_training_pixels_are_normalised_as_the_processor_says():
@@ -126,7 +99,7 @@ def test_padding_to_the_longest_caption_changes_no_feature_of_clip():
         full = tokenizer(
             [t or "." for t in some], padding="max_length", truncation=True, max_length=24, return_tensors="pt"
         )
-        assert batch["input_ids"].shape[1] < 24 or some is texts
+        assert (batch["input_ids"].shape[1] < 24) == (some is not texts)
         with torch.no_grad():
             short = model(batch["input_ids"], batch["attention_mask"]).text_embeds
             assert torch.allclose(short, model(**full).text_embeds, atol=1e-6)

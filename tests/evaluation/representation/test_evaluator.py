@@ -276,14 +276,14 @@ def test_options_are_checked():
         build_evaluator({"zero_shot": {"dataset_name": "shapes", "vqa": True}}, load_image_text)
 
 
-def test_two_sets_of_images_keep_their_names(student):
+def test_two_sets_of_images_keep_their_names():
     both = SequentialEvaluator(
         [questions(20, name="vqa"), RepresentationEvaluator(load_shapes("test", size=8), name="plain")]
     )
     assert {"vqa/effective_rank", "plain/effective_rank", "question_probe/count"} <= set(both.metric_names)
 
 
-def test_results_of_a_recipe(student, tmp_path, monkeypatch, capsys):
+def test_results_of_a_recipe(student, tmp_path, capsys):
     folder, empty = tmp_path / "student", tmp_path / "empty.yaml"
     for part in student:
         part.save_pretrained(folder)

@@ -203,7 +203,7 @@ def test_lines_name_the_pair_that_is_drawn_as_one(put, images, asked, tmp_path):
     assert lines[0]["choices"] == ["Open", "Closed"]
 
 
-def test_an_interrupted_run_goes_on(gqa, asked, tmp_path, monkeypatch):
+def test_an_interrupted_run_goes_on(gqa, asked, tmp_path):
     evaluate = build_vqa_evaluator({"gqa": gqa, "again": gqa | {"benchmark": "gqa"}})
 
     class Stops(dict):

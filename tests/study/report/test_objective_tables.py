@@ -1,6 +1,7 @@
 """Sentence and table of several objectives: they say what the numbers say, either way."""
 
 import functools
+import re
 
 import made_up_objectives as made_up
 import pytest
@@ -29,17 +30,14 @@ def test_an_objective_that_reaches_the_goal_is_named_with_its_numbers():
 def test_what_lacks_is_said_of_the_nearest():
     text = about_goal(study(0.5))
     assert "At equal steps none of 1 reaches it; the nearest is `best`: its slope over 3 seeds is 0.2" in text
-    assert ", 0.35 too little." in text or ", 0.34 too little." in text or ", 0.36 too little." in text
+    (lack,) = re.findall(r", ([\d.]+) too little\.", text)
+    assert float(lack) == pytest.approx(0.35, abs=0.011)
 
 
 def test_one_seed_makes_nothing_clear():
     text = about_goal(study(0.9, seeds=1))
-    assert (
-        "none of 1 reaches it" in text
-        and "over 1 seed is" in text
-        and ", not clearly, and" in text
-        and "too little" not in text
-    )
+    assert "none of 1 reaches it" in text and "over 1 seed is" in text and ", not clearly, and" in text
+    assert "too little" not in text
 
 
 def test_slower_students_cannot_be_judged_at_equal_time():

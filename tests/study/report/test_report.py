@@ -418,7 +418,7 @@ def test_objectives_side_by_side_have_a_finding_a_table_and_figures(tmp_path):
     assert {path: path.read_bytes() for path in write_report(folder)} == first
 
 
-def test_only_procedural_data_is_called_so(small, monkeypatch):
+def test_only_procedural_data_is_called_so(small):
     record = json.loads((small / "study.json").read_text())
     (small / "study.json").write_text(json.dumps(record | {"procedural": False}))
     write_report(small)

@@ -103,6 +103,7 @@ def test_a_score_in_two_tables_counts_once_and_one_that_never_moves_agrees_with_
     summaries = [{"comparisons": {"teacher": {"L": row}, "objective": {"clip_kd": row}}}] * 2
     (again,) = means_again(*summaries)
     assert again.what == "teacher: L, VQA accuracy" and again.reach == 0 and again.within
+    assert again.first.low == again.first.high == again.first.value == 1
 
 
 @pytest.mark.parametrize(

@@ -199,7 +199,7 @@ def test_workers_read_what_the_main_process_reads(tmp_path):
     collator = kd.ReplayCollator(tiny_clip()[1], pickle.loads(pickle.dumps(cache)), max_broken_fraction=1.0)
     collator.epoch = 1
     loader = torch.utils.data.DataLoader(dataset(), batch_size=6, collate_fn=collator, num_workers=2)
-    for start, batch in zip(range(0, ROWS, 6), loader, strict=False):
+    for start, batch in zip(range(0, ROWS, 6), loader, strict=True):
         expected = collator(rows()[start : start + 6])
         assert all(torch.equal(batch[name], values) for name, values in expected.items())
 
