@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -73,12 +74,8 @@ def contrast(
     sums, sizes = by_image(effects, images)
     if sums.size == 1:
         return Estimate(value, np.nan, np.nan, np.nan, seeds)
-    rng = np.random.default_rng(seed)
-    leave_out = min(1, seeds - 1)
-    draws = []
-    for _ in range(n_resamples):
-        drawn_seeds, drawn_images = _drawn(rng, seeds, leave_out), _drawn(rng, len(sizes))
-        draws.append(drawn_seeds @ sums @ drawn_images / (sizes @ drawn_images))
+    weights_drawn = _draws(seeds, len(sizes), n_resamples, seed)
+    draws = [of_seeds @ sums @ of_images / (sizes @ of_images) for of_seeds, of_images in weights_drawn]
     error = float(np.std(draws, ddof=1))
     if error <= 1e-12 * np.abs(effects).max():  # All seeds and all images are alike.
         return Estimate(value, value, value, 0.0 if value else 1.0, seeds)
@@ -103,6 +100,14 @@ def by_image(scores: np.ndarray, images: Sequence[int] | None) -> tuple[np.ndarr
         return scores, np.ones(scores.shape[1])
     codes = np.unique(images, return_inverse=True)[1]
     return np.stack([np.bincount(codes, row) for row in scores]), np.bincount(codes).astype(float)
+
+
+@functools.lru_cache(maxsize=4)  # The contrasts of a report have few numbers of seeds and images.
+def _draws(seeds: int, images: int, n_resamples: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the weights of the seeds and of the images in each draw."""
+    rng = np.random.default_rng(seed)
+    leave_out = min(1, seeds - 1)
+    return [(_drawn(rng, seeds, leave_out), _drawn(rng, images)) for _ in range(n_resamples)]
 
 
 def _drawn(rng: np.random.Generator, count: int, leave_out: int = 0) -> np.ndarray:
