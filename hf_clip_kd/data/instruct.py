@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..recipe_io.foreign import ForeignFileError, read_json_samples
-from .reading.conversations import FORMS, IMAGE_MARKER, TURNS, fault, mark_images, read_images, read_messages
+from .reading import conversations
+from .reading.conversations import FORMS, IMAGE_MARKER, TURNS
 from .reading.parts import base_split, cut
 from .reading.sources import base_folder, find_files, read
 
@@ -133,17 +134,17 @@ def _rows_of_json(
     for file, i, sample in itertools.islice(itertools.chain([first], samples), max_samples):
         where = f"sample {i} of {file!r}"
         if not isinstance(sample, dict):
-            raise fault(f"The {where} is a {type(sample).__name__}")
+            raise conversations.fault(f"The {where} is a {type(sample).__name__}")
         name = str(sample["id"]) if sample.get("id") not in (None, "") else str(i)
         where += f" (id {name!r})"
-        messages, inside = read_messages(sample, where)
-        images = read_images(sample, where) or inside
+        messages, inside = conversations.read_messages(sample, where)
+        images = conversations.read_images(sample, where) or inside
         if inside and inside != images:
-            raise fault(f"The {where} has the images {images} in a field, and {inside} in its messages")
+            raise conversations.fault(f"The {where} has the images {images} in a field, and {inside} in its messages")
         cells = [image if isinstance(image, dict) else {"bytes": None, "path": image} for image in images]
         for cell in cells:
             cell["path"] = cell["path"] and _inside(folder or os.path.dirname(file), cell["path"], name)
-        yield _row(name, mark_images(messages, len(cells)), len(cells)) | {"images": cells}
+        yield _row(name, conversations.mark_images(messages, len(cells)), len(cells)) | {"images": cells}
 
 
 def _json_samples(file: str) -> Iterator[Any]:
@@ -180,16 +181,20 @@ def _of_columns(dataset: datasets.Dataset, folder: str | None) -> datasets.Datas
         batches = images.with_format("arrow").iter(batch_size=1000)
         counts = [n or 0 for batch in batches for n in pc.list_value_length(batch["images"]).to_pylist()]
 
+    has_images = images is not None
+
+    # `datasets` hashes this function. The hash would follow bare names of functions through all files.
     def rows(batch: dict[str, list], indices: list[int]) -> dict[str, list]:
         made = []
         for k, i in enumerate(indices):
             name = str(batch["id"][k]) if "id" in batch and batch["id"][k] is not None else str(i)
             sample = {name: batch[name][k] for name in fields}
             where = f"row {i} of the dataset (id {name!r})"
-            messages, inside = read_messages(sample, where)
-            if inside and images is None:
-                raise fault(f"The {where} has images in its messages, and the dataset has no column of images")
-            made.append(_row(name, mark_images(messages, counts[i]), counts[i]))
+            messages, inside = conversations.read_messages(sample, where)
+            if inside and not has_images:
+                problem = f"The {where} has images in its messages, and the dataset has no column of images"
+                raise conversations.fault(problem)
+            made.append(_row(name, conversations.mark_images(messages, counts[i]), counts[i]))
         return {key: [row[key] for row in made] for key in made[0]}
 
     columns = [name for name in ("id", *fields) if name in dataset.column_names]
