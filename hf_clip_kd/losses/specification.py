@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -187,10 +188,10 @@ def check_options(name: str, cls: Callable[..., Any], options: Mapping[str, Any]
     Raises:
         ValueError: if an option is unknown.
     """
-    parameters = inspect.signature(cls).parameters.values()
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+    own = _options(cls)
+    if own is None:
         return
-    allowed = [*(parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY), *HEADS]
+    allowed = [*own, *HEADS]
     for option in options:
         if option not in allowed:
             close = difflib.get_close_matches(str(option), [*allowed, "weight"], n=1)
@@ -202,3 +203,12 @@ def check_options(name: str, cls: Callable[..., Any], options: Mapping[str, Any]
             raise ValueError(
                 f"The loss {name!r} in `losses` has no option {option!r}. Allowed are {['weight', *allowed]}. {hint}"
             )
+
+
+@functools.cache
+def _options(cls: Callable[..., Any]) -> tuple[str, ...] | None:
+    """Return the options of a loss class or a shorthand, or `None` if it takes any."""
+    parameters = inspect.signature(cls).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return tuple(parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY)
