@@ -91,6 +91,13 @@ def seeded():
         torch.cuda.manual_seed_all(0)
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Weights of new models have any values, for a test of their shapes alone. Those of large ones take seconds."""
+    for name in ("normal_", "uniform_", "erfinv_"):
+        monkeypatch.setattr(f"torch.Tensor.{name}", lambda tensor, *args, **options: tensor)
+
+
 @pytest.fixture(autouse=True)
 def own_caches(monkeypatch):
     """Empty caches for the test and for the processes it starts."""

@@ -100,6 +100,7 @@ PARAMETERS = {
 }
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_parameter_counts(name):
     model, _ = load_clip(name)

@@ -32,6 +32,8 @@ from hf_clip_kd.study.running.teacher_readers import without_readers
 from hf_clip_kd.vlm import LlavaTrainingArguments, list_chat_templates
 from recipes import train_vlm
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "recipes/configs/study"
 STUDIES = sorted(CONFIGS.glob("*.yaml"))
@@ -62,11 +64,16 @@ def load(path, *flags):
     return Plan(study, CONFIGS)
 
 
+@functools.cache
+def parser_of(script):
+    return RecipeParser(dataclasses_of(script), CONFIGS)
+
+
 def parsed(stage, root):
     """Parse the arguments of a stage as its recipe does. The CPU is used because bf16 without a GPU is refused."""
-    dtypes, path = dataclasses_of(KINDS[stage.kind].script), stage.write_arguments(root)
-    cpu = ["--use_cpu", "true"] if len(dtypes) == 2 else []
-    return RecipeParser(dtypes, path).parse(["--config", str(path), *cpu])
+    parser, path = parser_of(KINDS[stage.kind].script), stage.write_arguments(root)
+    cpu = ["--use_cpu", "true"] if len(parser.dataclass_types) == 2 else []
+    return parser.parse(["--config", str(path), *cpu])
 
 
 @pytest.fixture(params=STUDIES, ids=lambda path: path.stem)

@@ -127,6 +127,7 @@ def check_evaluation(evaluation):
 LARGE = {"vit_s16_inherits_vit_b16_cc12m", "pictures", "pictures_teacher", "pictures_tokens"}
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     "path",
     [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem in LARGE)) for path in DISTILL],
