@@ -1,5 +1,7 @@
 """A reader without a language model: a fixed map of an image's tokens, and texts for it."""
 
+import functools
+
 import torch
 from torch import nn
 
@@ -65,10 +67,13 @@ def with_questions(rows):
     return [row | (asked if row["__index__"] % 3 == 0 else {}) for row in rows]
 
 
+reader_of = functools.cache(LinearReader)  # It is frozen, and the same at every call.
+
+
 def answers_about(tokens):
     """Answers of the reader about tokens `(images, N, channels)`, in fp32 or fp64 as the tokens are."""
     dtype = torch.promote_types(tokens.dtype, torch.float32)
-    reader = LinearReader(tokens.shape[2], tokens.shape[1], dtype)
+    reader = reader_of(tokens.shape[2], tokens.shape[1], dtype)
     return reader.answers(tokens.to(dtype), made_up_texts(len(tokens)))
 
 

@@ -43,6 +43,7 @@ TRAINS = {
 ZERO_AT_TEACHER = ["crd", "cross_kd", "fd", "mfd", "gd", "siglip_kd", "relation", "inter_image", "cka"]
 # Losses that learn a head even where the widths are equal; a wider input makes it another head.
 ALWAYS_A_HEAD = ["afd", "patch_text"]
+FAST = [(1e-3, "bf16"), (1.0, "fp32"), (1e3, "fp16")]  # Each precision and each magnitude once.
 
 
 def pair_of(dims, dtype=torch.float32):
@@ -90,8 +91,14 @@ def test_gradient_is_that_of_finite_differences(name, dims):
 
 
 @every_case
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=["bf16", "fp16", "fp32"])
-@pytest.mark.parametrize("magnitude", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize(
+    ("magnitude", "dtype"),
+    [
+        pytest.param(size, dtype, id=f"{size}-{name}", marks=[pytest.mark.slow] * ((size, name) not in FAST))
+        for size in (1e-3, 1.0, 1e3)
+        for name, dtype in {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}.items()
+    ],
+)
 def test_any_precision_and_magnitude_is_computed_in_fp32(name, dims, dtype, magnitude):
     loss = build(name, dims)
     given = [scaled(values, magnitude) for values in pair_of(dims, dtype)]
