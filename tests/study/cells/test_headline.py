@@ -4,10 +4,10 @@ import json
 
 import made_up_study as made_up
 import pytest
+from report_texts import write_and_read
 
 from hf_clip_kd.study.cells.cells import read_study
 from hf_clip_kd.study.cells.metrics import ZERO_SHOT
-from hf_clip_kd.study.report.report import write_report
 from hf_clip_kd.study.report.tables import sweep_tables
 
 HEADLINE = {"unseen names": "unseen/acc1", "image R@10": "image_retrieval_recall@10"}
@@ -41,9 +41,9 @@ def test_the_first_is_zero_shot_accuracy_and_all_are_columns(tmp_path):
     assert ZERO_SHOT.of(plain.cells[0]) == pytest.approx(50 * (0.9 + cell["student"]["unseen/acc1"]))
 
 
-def test_the_report_says_which_it_is(tmp_path):
-    write_report(write(tmp_path / "study", HEADLINE))
-    assert "puts first, here `unseen names`." in (tmp_path / "study/report.md").read_text()
+def test_the_report_says_which_it_is(tmp_path, monkeypatch):
+    text = write_and_read(write(tmp_path / "study", HEADLINE), monkeypatch)
+    assert "puts first, here `unseen names`." in text
 
 
 def test_a_score_that_was_not_measured_is_named(tmp_path):

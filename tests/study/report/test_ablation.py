@@ -6,11 +6,11 @@ from statistics import mean, stdev
 import made_up_study as made_up
 import numpy as np
 import pytest
+from report_texts import write_and_read
 from scipy import stats
 
 from hf_clip_kd.study.cells.cells import read_study
 from hf_clip_kd.study.report.ablation import ablation_table, gains_over, objective_pairs
-from hf_clip_kd.study.report.report import write_report
 
 SCORES = ("acc1", "image_retrieval_recall@1", "text_retrieval_recall@1")
 OBJECTIVES = {
@@ -123,19 +123,15 @@ def test_a_failure_is_told_below_the_table(tmp_path):
     assert "`clip+crd` failed with seed 0: student-1: exit code 1: ValueError: no" in text
 
 
-def test_there_is_no_table_without_a_loss_alone(tmp_path):
+def test_there_is_no_table_without_a_loss_alone(tmp_path, monkeypatch):
     folder = made_up.write(tmp_path / "study", cells("clip", [0.1]), config={"objectives": {"clip": "clip"}})
     assert ablation_table(read_study(folder)) is None
-    assert "with the task" not in write_and_read(folder)
+    assert "with the task" not in write_and_read(folder, monkeypatch)
 
 
-def write_and_read(folder):
-    write_report(folder)
-    return (folder / "report.md").read_text()
-
-
-def test_a_report_without_a_language_model_says_nothing_of_vqa(tmp_path):
-    text = write_and_read(study(tmp_path, clip=[0.1, 0.2], crd=[0.1, 0.3], clip_crd=[0.2, 0.3], clip_kd=[0.4, 0.5]))
+def test_a_report_without_a_language_model_says_nothing_of_vqa(tmp_path, monkeypatch):
+    folder = study(tmp_path, clip=[0.1, 0.2], crd=[0.1, 0.3], clip_crd=[0.2, 0.3], clip_kd=[0.4, 0.5])
+    text = write_and_read(folder, monkeypatch)
     assert "VQA" not in text and "vision-language" not in text and "Kinds of question" not in text
     assert "which cheap probe" not in text.lower() and "The study “made-up”" in text
     assert "### Losses alone and with the task" in text and "225 steps (0.9 epochs of `shapes`)" in text

@@ -223,7 +223,7 @@ def test_findings_answer_each_question_once(study):
 
 def texts(figure) -> list[tuple[str, tuple[float, float, float, float]]]:
     """Every visible text of a figure with its box in pixels, a pixel smaller on each side."""
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     found = []
     for text in figure.findobj(plt.Text):
         if text.get_visible() and text.get_text().strip() and text.figure is not None:
@@ -304,7 +304,7 @@ def test_no_text_of_a_figure_overlaps_another_or_is_cut_off(which, name, narrow,
         return
     with plt.rc_context(style(dark=False)):
         figure = FIGURES[name].draw(study, narrow)
-        figure.canvas.draw()
+        figure.draw_without_rendering()
         shown_ticks(figure)
         found, (width, height) = texts(figure), figure.canvas.get_width_height()
         plt.close(figure)
