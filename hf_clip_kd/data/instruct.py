@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import os
 from collections.abc import Iterator
@@ -183,8 +184,9 @@ def _of_columns(dataset: datasets.Dataset, folder: str | None) -> datasets.Datas
 
     has_images = images is not None
 
-    # `datasets` hashes this function. The hash would follow bare names of functions through all files.
-    def rows(batch: dict[str, list], indices: list[int]) -> dict[str, list]:
+    # `datasets` hashes this function for its cache. The hash would follow bare names of functions through all files.
+    # It does not follow those of a module, so `code` renews the cache if the reading changes.
+    def rows(batch: dict[str, list], indices: list[int], code: str) -> dict[str, list]:
         made = []
         for k, i in enumerate(indices):
             name = str(batch["id"][k]) if "id" in batch and batch["id"][k] is not None else str(i)
@@ -202,6 +204,7 @@ def _of_columns(dataset: datasets.Dataset, folder: str | None) -> datasets.Datas
         rows,
         batched=True,
         with_indices=True,
+        fn_kwargs={"code": inspect.getsource(conversations)},
         remove_columns=columns,
         features=datasets.Features({key: value for key, value in FEATURES.items() if key != "images"}),
         desc="Reading messages",

@@ -1,4 +1,5 @@
 import base64
+import inspect
 import io
 import json
 
@@ -265,3 +266,16 @@ def test_columns_of_questions_and_answers(tmp_path):
     rows = load_instruct(path)
     said = [[message["content"] for message in row] for row in rows["messages"]]
     assert said == [["<image>\nWhat?", "dog"], ["Red?", "no"]]
+
+
+def test_datasets_finds_the_messages_again_unless_their_reading_changes(tmp_path, monkeypatch):
+    path = str(tmp_path / "q.parquet")
+    Dataset.from_dict({"question": ["What?"], "answer": ["A cat."]}).to_parquet(path)
+
+    def files():
+        return {file["filename"] for file in load_instruct(path).cache_files}
+
+    first = files()
+    assert first and files() == first
+    monkeypatch.setattr(inspect, "getsource", lambda module: "other code")
+    assert files() != first
