@@ -48,6 +48,7 @@ def test_the_interval_is_that_of_the_delta_method():
     assert (found.high - ratio, ratio - found.low) == pytest.approx((reach, reach), rel=0.1)
 
 
+@pytest.mark.slow
 def test_the_interval_holds_the_luck_of_the_teachers_readings():
     """A share of one half lies in 95 of 100 intervals, and hardly in 50 without that luck."""
     rng = np.random.default_rng(0)
