@@ -24,13 +24,14 @@ from torch.utils.data import ConcatDataset
 
 import hf_clip_kd as kd
 from hf_clip_kd.data.arguments import ImageTextArguments, RandomCropArguments
+from hf_clip_kd.distillation.channels_last import lay_out_kernels
 from hf_clip_kd.hub.cards import record_sources
 from hf_clip_kd.hub.run import HubArguments, check_run, push_run
 from hf_clip_kd.losses import requested, requested_by_all
 from hf_clip_kd.losses.specification import expanded, loss_of
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
 from hf_clip_kd.recipe_io.processes import process_state
-from hf_clip_kd.teachers.cache.manifest import drop_alpha
+from hf_clip_kd.teachers.cache.manifest import drop_alpha, members_of
 from hf_clip_kd.teachers.cache.sample_id import probe
 from hf_clip_kd.teachers.reader import Reader, load_readers
 from hf_clip_kd.training.agreement import working_together
@@ -69,6 +70,9 @@ class CacheArguments(HubArguments, ImageTextArguments, RandomCropArguments):
     dtype: str = field(default="bfloat16", metadata={"help": "Type of the stored numbers.", "choices": DTYPES})
     teacher_dtype: str = field(
         default="float32", metadata={"help": "Type of the teachers' weights.", "choices": DTYPES}
+    )
+    channels_last: bool = field(
+        default=False, metadata={"help": "Lay the teachers' kernels out with the channels last, for convnets."}
     )
     batch_size: int = field(default=32, metadata={"help": "Images per forward pass, each with all its crops."})
     dataloader_num_workers: int = field(default=0, metadata={"help": "Processes that decode and crop."})
@@ -152,6 +156,8 @@ def write(parser: RecipeParser, args: CacheArguments, state: PartialState) -> kd
         device=state.device,
         trust_remote_code=args.trust_remote_code,
     )
+    if args.channels_last:
+        lay_out_kernels(*members_of(teacher))
     dataset = load_data(args)
     readers = load_answering(args, state.device)
     collator = kd.AugmentationCollator(

@@ -10,8 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 import timm
+import torch
 import yaml
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from teacher_models import tiny_clip
 
 import hf_clip_kd as kd
@@ -90,6 +91,23 @@ def test_two_teachers_and_generated_captions(tmp_path):
     names = ["--teacher_model_name_or_path", json.dumps(teachers), "--teacher_cache", str(tmp_path / "cache")]
     distil(tmp_path / "student", *both, *names, "--save_strategy", "no")
     assert (tmp_path / "student/model.safetensors").is_file()
+
+
+def test_channels_last(tmp_path, monkeypatch):
+    teacher, seen = save_teacher(tmp_path / "teacher", "test-resnet"), []
+    forward = torch.nn.Conv2d.forward
+    monkeypatch.setattr(torch.nn.Conv2d, "forward", lambda conv, x: seen.append(conv.weight) or forward(conv, x))
+    features, manifests = [], []
+    for channels_last in (False, True):
+        folder = tmp_path / str(channels_last)
+        cache(folder, teacher, "--channels_last", str(channels_last), "--dtype", "float32")
+        kernels = [x for x in seen if x.shape[1] > 1 and x.shape[2] > 1]
+        assert {x.is_contiguous(memory_format=torch.channels_last) for x in kernels} == {channels_last}
+        seen.clear()
+        features.append(load_file(folder / "shard-000000.safetensors")["0.image_embeds"])
+        manifests.append((folder / "cache.json").read_text())
+    assert manifests[0] == manifests[1]
+    assert torch.allclose(*features, rtol=1e-4, atol=1e-5)
 
 
 def test_several_sources_are_one_cache(tmp_path):
