@@ -29,6 +29,7 @@ from hf_clip_kd.hub.cards import record_sources
 from hf_clip_kd.hub.run import HubArguments, check_run, push_run
 from hf_clip_kd.losses import requested, requested_by_all
 from hf_clip_kd.losses.specification import expanded, loss_of
+from hf_clip_kd.recipe_io.freed_memory import keep_freed_memory
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
 from hf_clip_kd.recipe_io.processes import process_state
 from hf_clip_kd.teachers.cache.manifest import drop_alpha, members_of
@@ -200,4 +201,5 @@ def write(parser: RecipeParser, args: CacheArguments, state: PartialState) -> kd
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     exit_with_one_line(main)

@@ -29,6 +29,7 @@ from hf_clip_kd.evaluation.representation import NOT_SHARES
 from hf_clip_kd.evaluation.suite import suite_blocks, suite_means
 from hf_clip_kd.hub.run import HubArguments, check_run, push_run
 from hf_clip_kd.models.names import parse_name
+from hf_clip_kd.recipe_io.freed_memory import keep_freed_memory
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
 from hf_clip_kd.recipe_io.processes import process_state
 from hf_clip_kd.recipe_io.results import check_counts, save_results
@@ -255,4 +256,5 @@ def evaluate(args: EvaluateArguments, state: PartialState) -> dict[str, dict[str
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     exit_with_one_line(main)

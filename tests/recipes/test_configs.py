@@ -112,6 +112,10 @@ def teacher_dims(stage):
     if not isinstance(name, str):  # a stage trains it
         (teacher,) = [need for need in stage.needs if need.kind == "teacher"]
         return dims_of(teacher.arguments["model_name_or_path"], stage.arguments["losses"])
+    recipes = [yaml.safe_load(path.read_text()) for path in CONFIGS.parent.glob("distill/*.yaml")]
+    made_from = {recipe.get("output_dir"): recipe["model_name_or_path"] for recipe in recipes}
+    if name in made_from:
+        return dims_of(made_from[name], stage.arguments["losses"])
     if name.startswith("timm:"):
         return kd.CLIPDims(embed_dim=1280, token_dim=8, has_text=False)
     if name.startswith("open_clip:"):
@@ -232,12 +236,15 @@ def test_the_study_of_pictures_has_what_it_asks_for(monkeypatch):
         seeds.setdefault((cell.teacher, cell.objective, cell.duration), []).append(cell.seed)
     assert all(found == [0, 1, 2] for found in seeds.values())
     alone = {(None, "alone", duration) for duration in steps}
-    strongest = {("L", objective, duration) for objective in ("clip_kd", "tokens") for duration in steps}
+    strongest = {("L", "clip_kd", duration) for duration in steps} | {("L", "tokens", "x1"), ("L", "tokens", "x4")}
     others = {(teacher, objective, "x4") for teacher in "SM" for objective in ("clip_kd", "tokens")}
     assert set(seeds) == alone | strongest | others | {("vision", "vision_tokens", "x4")}
     trained = {name: tower.training.arguments for (name, _), tower in plan.teachers.items() if tower.training}
-    assert [trained[name].pop("max_steps") for name in "SML"] == [150, 500, 1500]
-    assert trained["S"] == trained["M"] == trained["L"]
+    assert [trained[name].pop("max_steps") for name in "SM"] == [150, 500] and trained["S"] == trained["M"]
+    # The page has trained the third.
+    recipe = yaml.safe_load((CONFIGS.parent / "distill/pictures_teacher.yaml").read_text())
+    assert recipe["max_steps"] == 1500 and plan.study.teachers["L"] == {"model": recipe["output_dir"]}
+    assert all(trained["S"][key] == recipe[key] for key in ("losses", "learning_rate", "seed", "data_dir"))
     # All of one length differ in teacher and losses alone: they see the same crops in the same order.
     caches = [stage.arguments for stage in plan.stages if stage.kind == "cache"]
     settings = [{key: cache[key] for key in ("seed", "augmentations", "crop_scale", "data_dir")} for cache in caches]
