@@ -127,6 +127,12 @@ def keep(model, processor, training: LlavaTrainingArguments):
     return model.to(training.device), processor, None, None
 
 
+def autocast(training: LlavaTrainingArguments) -> torch.autocast:
+    """Return the precision of a training, for its scores."""
+    dtype = torch.float16 if training.fp16 else torch.bfloat16
+    return torch.autocast(training.device.type, dtype, enabled=training.fp16 or training.bf16)
+
+
 def train(
     script: TrainVLMArguments,
     training: LlavaTrainingArguments,
@@ -178,7 +184,8 @@ def train(
         if script.score_at_steps is not None:
 
             def score() -> dict[str, dict[str, float]]:
-                evaluator(trainer.llava, reader, learning=True)
+                with autocast(training):
+                    evaluator(trainer.llava, reader, learning=True)
                 return all_scores(evaluator)
 
             curve = LearningCurve(trainer, script.score_at_steps, score)
@@ -261,7 +268,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
         measure = evaluator if evaluator is None or sees(start) else evaluator.without_images()
         model, processor, cache, curve = run_stage(parser, start, own, dataset, measure, teacher)
         if measure is not None:
-            with reading(model, processor, cache) as reader:
+            with reading(model, processor, cache) as reader, autocast(training):
                 numbers = measure(
                     model,
                     reader,

@@ -13,7 +13,7 @@ from teacher_models import tiny_siglip2
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor
 
 from hf_clip_kd.data.shapes import QUESTION_TYPES, load_shapes
-from hf_clip_kd.evaluation import build_vqa_evaluator
+from hf_clip_kd.evaluation import VQAEvaluator, build_vqa_evaluator
 from hf_clip_kd.models import load_clip
 from hf_clip_kd.models.load_tower import load_tower
 from hf_clip_kd.recipe_io.parser import RecipeParser
@@ -282,6 +282,20 @@ def assert_same(first, second):
 
 
 @pytest.mark.slow
+def test_scores_have_the_precision_of_the_training(folder, tmp_path, monkeypatch):
+    seen, measure = [], VQAEvaluator.__call__
+
+    def measured(self, *args, **options):
+        seen.append((torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")))
+        return measure(self, *args, **options)
+
+    monkeypatch.setattr(VQAEvaluator, "__call__", measured)
+    settings = yaml.safe_load((folder / "vlm.yaml").read_text())
+    settings |= {"beside": None, "bf16": True, "output_dir": str(tmp_path / "student")}
+    train_vlm.main(["--config", write_yaml(tmp_path / "vlm.yaml", **settings)])
+    assert seen == [(True, torch.bfloat16)] * 2  # at the first of two steps, and at the end
+
+
 def test_two_stages_in_one_run_are_two_runs(folder, tmp_path):
     settings = yaml.safe_load((folder / "vlm.yaml").read_text())
     del settings["score_at_steps"], settings["normalize_features"]
