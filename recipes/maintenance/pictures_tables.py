@@ -1,7 +1,7 @@
 """Write the tables of the pages about real pictures, from the results of their commands.
 
-Students of each length and teacher come from the study, towers of a LLaVA from their answers. Those of
-pictures_projector.yaml have tables of their own. Tables whose folder is missing stay as they are.
+Students of each length and teacher come from the study, towers of a LLaVA from their answers. Tables whose folder is
+missing stay as they are.
 
 python recipes/maintenance/pictures_tables.py            # print the tables
 python recipes/maintenance/pictures_tables.py --write    # put them into docs/pictures.md and docs/pictures_vlm.md
@@ -230,14 +230,7 @@ def _cells(pair: Pair, blind: bool) -> tuple[str, str]:
     return f"{pair.second:.{digits}f}", "–" if blind else with_bounds(pair.difference, digits)
 
 
-def tables_of_towers(folder: Path, prefix: str) -> dict[str, str]:
-    """Make the tables of the towers in a folder, with names that begin with `prefix`."""
-    read = read_answers(folder)
-    made = {"questions": answers(read, closed=False), "exists": answers(read, closed=True)}
-    return {f"{prefix}{name}": text for name, text in (made | {"differences": differences(read)}).items()}
-
-
-def tables(study: Path, lora: Path, projector: Path) -> dict[str, str]:
+def tables(study: Path, llavas: Path) -> dict[str, str]:
     """
     Make the tables whose folders are there, by name.
 
@@ -248,14 +241,14 @@ def tables(study: Path, lora: Path, projector: Path) -> dict[str, str]:
     if (study / "study.json").is_file():
         read = read_study(study)
         made |= {"lengths": lengths(read), "teachers": teachers(read)}
-    for folder, prefix in ((lora, ""), (projector, "projector_")):
-        if folder.is_dir():
-            made |= tables_of_towers(folder, prefix)
+    if llavas.is_dir():
+        read = read_answers(llavas)
+        made |= {"questions": answers(read, closed=False), "exists": answers(read, closed=True)}
+        made |= {"differences": differences(read)}
     if not made:
         raise ValueError(
-            f"There is neither a study in {str(study)!r} nor a folder {str(lora)!r} or {str(projector)!r}. One of "
-            "them makes tables. Run `python recipes/study.py --config recipes/configs/study/pictures.yaml`, or pass "
-            "its folder."
+            f"There is neither a study in {str(study)!r} nor a folder {str(llavas)!r}. One of them makes tables. Run "
+            "`python recipes/study.py --config recipes/configs/study/pictures.yaml`, or pass its folder."
         )
     return made
 
@@ -267,15 +260,9 @@ def main(argv: list[str] | None = None) -> dict[str, str]:
     parser.add_argument(
         "--towers", type=Path, default=Path("outputs/pictures_vlm"), help="Folder of pictures_lora.yaml's towers."
     )
-    parser.add_argument(
-        "--projector",
-        type=Path,
-        default=Path("outputs/pictures_projector"),
-        help="Folder of pictures_projector.yaml's towers.",
-    )
     parser.add_argument("--write", action="store_true", help="Put the tables into the pages.")
     given = parser.parse_args(argv)
-    made = tables(given.study, given.towers, given.projector)
+    made = tables(given.study, given.towers)
     for page in PAGES if given.write else ():
         text = (ROOT / page).read_text(encoding="utf-8")
         renewed = MARKED.sub(lambda found: f"{found[1]}{made.get(found[2], found[3].rstrip())}\n{found[4]}", text)

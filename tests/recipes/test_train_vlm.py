@@ -113,7 +113,7 @@ def test_published_recipe_trains_as_published(name):
 
 
 def test_all_published_recipes_are_tested():
-    own = {"demo", "lift", "pictures_lora", "pictures_projector"}
+    own = {"demo", "lift", "pictures_lora"}
     assert {path.stem for path in CONFIGS} == {*PUBLISHED, *own}
 
 

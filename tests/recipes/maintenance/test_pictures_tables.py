@@ -11,7 +11,7 @@ from recipes.maintenance import pictures_tables as recipe
 SHARES = {"style/acc1": 0.1, "unseen/acc1": 0.2, "category/mean_per_class_recall": 0.3}
 SHARES |= {"image_retrieval_recall@10": 0.4, "text_retrieval_recall@10": 0.5}
 SHARES |= {"photographs/image_retrieval_recall@10": 0.6, "photographs/text_retrieval_recall@10": 0.7}
-NAMES = [f"{prefix}{name}" for prefix in ("", "projector_") for name in ("questions", "exists", "differences")]
+NAMES = ["questions", "exists", "differences"]
 STEPS = {"x1": 300, "x4": 1200}
 
 
@@ -131,7 +131,7 @@ def test_a_tower_that_was_killed_is_named(towers):
     for file in (towers / "distilled/results").rglob("style_exists*"):
         file.unlink()
     with pytest.raises(ValueError, match="distilled' has no answers to 'style_exists', and 'blind' has.*Run the"):
-        recipe.tables_of_towers(towers, "")
+        recipe.read_answers(towers)
 
 
 def test_tables_go_between_their_markers(study, towers, tmp_path, monkeypatch):
@@ -143,20 +143,15 @@ def test_tables_go_between_their_markers(study, towers, tmp_path, monkeypatch):
         (tmp_path / page).write_text(text)
     monkeypatch.setattr(recipe, "ROOT", tmp_path)
     nowhere = str(tmp_path / "none")
-    flags = ["--study", str(study), "--projector", nowhere, "--write"]
+    flags = ["--study", str(study), "--write"]
     for _ in range(2):
         made = recipe.main([*flags, "--towers", nowhere])
         assert list(made) == ["lengths", "teachers"]
         text = (tmp_path / recipe.PAGES[0]).read_text()
         assert f"by a command -->\n{made['teachers']}\n<!-- end" in text and "old" not in text
-        assert (tmp_path / recipe.PAGES[1]).read_text().count("\nold\n") == 6
+        assert (tmp_path / recipe.PAGES[1]).read_text().count("\nold\n") == 3
     recipe.main([*flags, "--towers", str(towers)])
-    assert (tmp_path / recipe.PAGES[1]).read_text().count("\nold\n") == 3
-    # Towers whose projector alone has learned keep apart.
-    before = (tmp_path / recipe.PAGES[1]).read_text()
-    recipe.main(["--study", nowhere, "--towers", nowhere, "--projector", str(towers), "--write"])
-    after = (tmp_path / recipe.PAGES[1]).read_text()
-    assert "old" not in after and after.startswith(before[: before.index("old")])
+    assert "old" not in (tmp_path / recipe.PAGES[1]).read_text()
 
 
 def test_pages_have_a_place_for_each_table():
@@ -165,8 +160,8 @@ def test_pages_have_a_place_for_each_table():
 
 
 def test_bad_folders_are_named(tmp_path):
-    flags = ["--study", str(tmp_path / "a"), "--towers", str(tmp_path / "b"), "--projector", str(tmp_path / "c")]
-    with pytest.raises(ValueError, match="neither a study in '.*a' nor a folder '.*b' or '.*c'.*pictures.yaml"):
+    flags = ["--study", str(tmp_path / "a"), "--towers", str(tmp_path / "b")]
+    with pytest.raises(ValueError, match="neither a study in '.*a' nor a folder '.*b'.*pictures.yaml"):
         recipe.main(flags)
     (tmp_path / "b").mkdir()
     with pytest.raises(ValueError, match=r"holds answers of \[\].*must have those of `blind`.*pictures_lora.yaml"):
