@@ -24,7 +24,6 @@ from transformers import set_seed
 
 import hf_clip_kd as kd
 from hf_clip_kd.data.arguments import ImageTextArguments, RandomCropArguments
-from hf_clip_kd.recipe_io.freed_memory import keep_freed_memory
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line, recipe_path
 
 # Functions import the parts that only a run needs. Thus `--help` and a wrong flag are answered early.
@@ -350,5 +349,4 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    keep_freed_memory()
     exit_with_one_line(main)

@@ -23,7 +23,6 @@ from hf_clip_kd.data import load_shapes
 from hf_clip_kd.evaluation import VQAEvaluator, build_vqa_evaluator
 from hf_clip_kd.evaluation.vqa import BENCHMARKS, bits_of, is_bits
 from hf_clip_kd.models.completeness import REPORTED, SCORE_RULE, check_complete
-from hf_clip_kd.recipe_io.freed_memory import keep_freed_memory
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
 from hf_clip_kd.recipe_io.processes import process_state
 from hf_clip_kd.recipe_io.results import check_counts
@@ -123,5 +122,4 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
 
 
 if __name__ == "__main__":
-    keep_freed_memory()
     exit_with_one_line(main)

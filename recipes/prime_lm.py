@@ -32,7 +32,6 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from hf_clip_kd.data import load_shapes
 from hf_clip_kd.data.shapes.instruct import SYMBOL_GRID, SYMBOL_WIDTH, load_shapes_instruct, symbols_of
 from hf_clip_kd.evaluation.vqa import METRICS, READERS
-from hf_clip_kd.recipe_io.freed_memory import keep_freed_memory
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
 from hf_clip_kd.recipe_io.results import check_answers
 from hf_clip_kd.vlm import (
@@ -239,5 +238,4 @@ def main(argv: list[str] | None = None) -> dict:
 
 
 if __name__ == "__main__":
-    keep_freed_memory()
     exit_with_one_line(main)

@@ -22,7 +22,6 @@ from hf_clip_kd.distillation.captioner_trainer import CaptionerTrainer, Captione
 from hf_clip_kd.hub.cards import record_sources
 from hf_clip_kd.losses.features import FeatureRequest
 from hf_clip_kd.models import clip_tokenizer
-from hf_clip_kd.recipe_io.freed_memory import keep_freed_memory
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
 from hf_clip_kd.teachers.reader import Captioner, CaptionerConfig
 from hf_clip_kd.teachers.reader.texts import CaptionerTexts
@@ -128,5 +127,4 @@ def main(argv: list[str] | None = None) -> float:
 
 
 if __name__ == "__main__":
-    keep_freed_memory()
     exit_with_one_line(main)

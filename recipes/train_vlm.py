@@ -32,7 +32,6 @@ from hf_clip_kd.evaluation.vqa import VQAEvaluator, question_picture, summary_ro
 from hf_clip_kd.hub.cards import record_sources
 from hf_clip_kd.hub.run import check_run, push_run
 from hf_clip_kd.models import inner_tower, resize_images
-from hf_clip_kd.recipe_io.freed_memory import keep_freed_memory
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line, recipe_path
 from hf_clip_kd.recipe_io.results import write_whole
 from hf_clip_kd.training.learning_curve import LearningCurve
@@ -292,5 +291,4 @@ def main(argv: list[str] | None = None) -> list[dict]:
 
 
 if __name__ == "__main__":
-    keep_freed_memory()
     exit_with_one_line(main)

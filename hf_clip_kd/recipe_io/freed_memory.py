@@ -1,4 +1,4 @@
-"""Freed memory that stays with a process, for computing on a CPU."""
+"""Freed memory that stays with a process, for batches of one size on a CPU."""
 
 import ctypes
 import os
@@ -15,8 +15,9 @@ def keep_freed_memory() -> None:
     """
     Tell glibc to keep freed memory, on a machine without an accelerator.
 
-    glibc returns the memory of each large tensor to the kernel. The kernel clears every page anew when the next step
-    asks for the same size. A large part of a convnet's time goes there. Variables `MALLOC_*` of the user win.
+    glibc returns the memory of each large tensor to the kernel. The kernel clears every page anew when the next batch
+    asks for the same size. A large part of a convnet's time goes there. Sizes that change leave gaps in kept memory:
+    the training of a LLaVA took three times as much. Variables `MALLOC_*` of the user win.
 
     Source: `man mallopt`, M_MMAP_MAX and M_TRIM_THRESHOLD.
     """

@@ -9,8 +9,8 @@ has `clip` and `affinity` then, which are the same formula. The plain loop has C
 Each tool writes the captions as tokens by itself. Runs take turns, each in a process of its own.
 
 open_clip pads each caption to 77 tokens, and we pad to the longest of the batch. A second row pads ours to 77, too.
-A third keeps freed memory, as our recipes do. A student in float32 is measured with a teacher in bfloat16, too
-(`--teacher_dtype bfloat16`). The precision of open_clip is that of both models.
+A student in float32 is measured with a teacher in bfloat16, too (`--teacher_dtype bfloat16`). The precision of
+open_clip is that of both models.
 """
 
 import json
@@ -28,7 +28,6 @@ LIKE_OPEN_CLIP = {"clip": 1.0, "affinity": 1.0}
 BESIDE_OPEN_CLIP = {
     "ours": ("captions as long as the longest", {}),
     "ours_padded": ("captions of 77 tokens", {"padding": "max_length"}),
-    "ours_in_a_recipe": ("captions as long as the longest, freed memory kept", {"keeps_memory": True}),
     "ours_bf16_teacher": ("teacher in bf16", {"bf16_teacher": True}),
 }
 RUNS = {

@@ -16,7 +16,6 @@ from turns import peak_memory
 
 import hf_clip_kd as kd
 from hf_clip_kd.data.transforms.view import TextView
-from hf_clip_kd.recipe_io.freed_memory import keep_freed_memory
 
 LEARNING_RATE, WEIGHT_DECAY, BETAS, EPSILON, MAX_GRAD_NORM, MAX_LOG_SCALE = 1e-3, 0.1, (0.9, 0.98), 1e-6, 1.0, 4.6052
 # Width, blocks, heads and patch of the image tower; width, blocks and heads of the text tower; joint width.
@@ -35,8 +34,7 @@ class Setting:
 
     `student` is a preset, `teacher` a key of TEACHERS. `losses`, `cached` and `bf16_teacher` are for our trainer
     alone: a cached step has the teacher's features in memory. No teacher runs for losses without one. `padding` is
-    that of our captions, by default to the longest of the batch. `keeps_memory` is for our trainer, too: the recipes
-    keep freed memory. Times are of `steps` steps behind `warm_up` ones.
+    that of our captions, by default to the longest of the batch. Times are of `steps` steps behind `warm_up` ones.
     """
 
     student: str = "ViT-T-16"
@@ -48,7 +46,6 @@ class Setting:
     bf16_teacher: bool = False
     compiled: bool = False
     cached: bool = False
-    keeps_memory: bool = False
     padding: str | None = None
     losses: str | dict = "clip_kd"
     device: str = "cpu"
@@ -136,8 +133,6 @@ def tokenized(setting, processor):
 
 def ours(setting):
     """Train by [`DistillationTrainer`]."""
-    if setting.keeps_memory:
-        keep_freed_memory()
     student, processor = kd.load_clip(setting.student)
     dtype = torch.bfloat16 if setting.bf16_teacher else None
     # The stored features come from two samples, which need no compiled teacher.
