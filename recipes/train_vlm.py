@@ -274,6 +274,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
                     folder=Path(own.output_dir) / "results" if own.process_index == 0 else None,
                     name=own.output_dir,
                     config=asdict(script) | {"vision_tower": tower} | own.to_dict(),
+                    weights=f"{tower_checksum(model)} {processor.to_json_string()} {processor.chat_template}",
                 )
             if curve is not None:
                 curve.finish(all_scores(measure))

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, Auto
 
 from hf_clip_kd.data.shapes import QUESTION_TYPES, load_shapes
 from hf_clip_kd.evaluation import VQAEvaluator, build_vqa_evaluator
+from hf_clip_kd.evaluation.vqa import evaluator
 from hf_clip_kd.models import load_clip
 from hf_clip_kd.models.load_tower import load_tower
 from hf_clip_kd.recipe_io.parser import RecipeParser
@@ -294,6 +295,23 @@ def test_scores_have_the_precision_of_the_training(folder, tmp_path, monkeypatch
     settings |= {"beside": None, "bf16": True, "output_dir": str(tmp_path / "student")}
     train_vlm.main(["--config", write_yaml(tmp_path / "vlm.yaml", **settings)])
     assert seen == [(True, torch.bfloat16)] * 2  # at the first of two steps, and at the end
+
+
+def test_a_resumed_run_asks_no_tower_twice(folder, tmp_path, monkeypatch):
+    settings = yaml.safe_load((folder / "vlm.yaml").read_text())
+    settings |= {"beside": {"blind": None}, "save_strategy": "steps", "save_steps": 2}
+    settings |= {"output_dir": str(tmp_path / "student"), "feature_cache": None, "score_at_steps": None}
+    config, asked, generate = write_yaml(tmp_path / "vlm.yaml", **settings), [], evaluator.generate_answers
+
+    def generated(*args, **options):
+        asked.append(options["description"])
+        return generate(*args, **options)
+
+    monkeypatch.setattr(evaluator, "generate_answers", generated)
+    rows = train_vlm.main(["--config", config])
+    assert asked == ["shapes"] * 2
+    assert train_vlm.main(["--config", config, "--resume_from_checkpoint", "auto"]) == rows
+    assert asked == ["shapes"] * 2
 
 
 def test_two_stages_in_one_run_are_two_runs(folder, tmp_path):
