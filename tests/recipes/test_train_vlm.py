@@ -282,7 +282,6 @@ def assert_same(first, second):
     assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
-@pytest.mark.slow
 def test_scores_have_the_precision_of_the_training(folder, tmp_path, monkeypatch):
     seen, measure = [], VQAEvaluator.__call__
 
@@ -294,7 +293,8 @@ def test_scores_have_the_precision_of_the_training(folder, tmp_path, monkeypatch
     settings = yaml.safe_load((folder / "vlm.yaml").read_text())
     settings |= {"beside": None, "bf16": True, "output_dir": str(tmp_path / "student")}
     train_vlm.main(["--config", write_yaml(tmp_path / "vlm.yaml", **settings)])
-    assert seen == [(True, torch.bfloat16)] * 2  # at the first of two steps, and at the end
+    # Steps 1 and 2 are scored.
+    assert seen == [(True, torch.bfloat16)] * 2
 
 
 def test_a_resumed_run_asks_no_tower_twice(folder, tmp_path, monkeypatch):
@@ -314,6 +314,7 @@ def test_a_resumed_run_asks_no_tower_twice(folder, tmp_path, monkeypatch):
     assert asked == ["shapes"] * 2
 
 
+@pytest.mark.slow
 def test_two_stages_in_one_run_are_two_runs(folder, tmp_path):
     settings = yaml.safe_load((folder / "vlm.yaml").read_text())
     del settings["score_at_steps"], settings["normalize_features"]
@@ -331,7 +332,7 @@ def test_two_stages_in_one_run_are_two_runs(folder, tmp_path):
     for name, tower in (("student", "shapes-vit-t"), ("conv", "shapes-conv")):
         before = tmp_path / "once" / "pretrain" / name
         assert_same(before, tmp_path / "first" / name)
-        parsed = yaml.safe_load((before / "train_vlm.yaml").read_text())
+        parsed = yaml.safe_load((before / "recipe.yaml").read_text())
         assert (parsed["vision_tower"], parsed["stage"], parsed["lora"]) == (tower, "pretrain", None)
         second = settings | {"model_name_or_path": str(before), "output_dir": str(tmp_path / "second" / name)}
         for key in ("vision_tower", "beside", "language_model", "evaluation"):
@@ -339,7 +340,7 @@ def test_two_stages_in_one_run_are_two_runs(folder, tmp_path):
         train_vlm.main(["--config", write_yaml(tmp_path / f"{name}.yaml", **second)])
         assert_same(tmp_path / "once" / name, tmp_path / "second" / name)
         # The written recipe of the second stage is such a run.
-        parsed = yaml.safe_load((tmp_path / "once" / name / "train_vlm.yaml").read_text())
+        parsed = yaml.safe_load((tmp_path / "once" / name / "recipe.yaml").read_text())
         assert (parsed["model_name_or_path"], parsed["vision_tower"]) == (str(before), None)
     assert not (tmp_path / "once" / "pretrain" / "blind").exists()
 
