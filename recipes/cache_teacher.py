@@ -32,7 +32,7 @@ from hf_clip_kd.losses.specification import expanded, loss_of
 from hf_clip_kd.recipe_io.freed_memory import keep_freed_memory
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
 from hf_clip_kd.recipe_io.processes import process_state
-from hf_clip_kd.teachers.cache.manifest import drop_alpha, members_of
+from hf_clip_kd.teachers.cache.manifest import drop_alpha
 from hf_clip_kd.teachers.cache.sample_id import probe
 from hf_clip_kd.teachers.reader import Reader, load_readers
 from hf_clip_kd.training.agreement import working_together
@@ -158,7 +158,7 @@ def write(parser: RecipeParser, args: CacheArguments, state: PartialState) -> kd
         trust_remote_code=args.trust_remote_code,
     )
     if args.channels_last:
-        lay_out_kernels(*members_of(teacher))
+        lay_out_kernels(teacher)
     dataset = load_data(args)
     readers = load_answering(args, state.device)
     collator = kd.AugmentationCollator(
