@@ -132,6 +132,12 @@ def autocast(training: LlavaTrainingArguments) -> torch.autocast:
     return torch.autocast(training.device.type, dtype, enabled=training.fp16 or training.bf16)
 
 
+def weights_name(model, processor, training: LlavaTrainingArguments) -> str:
+    """Return a name of all that the answers of a saved LLaVA depend on, but for the questions."""
+    precision = "bf16" if training.bf16 else "fp16" if training.fp16 else "weights"
+    return f"{tower_checksum(model)} {precision} {processor.to_json_string()} {processor.chat_template}"
+
+
 def train(
     script: TrainVLMArguments,
     training: LlavaTrainingArguments,
@@ -274,7 +280,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
                     folder=Path(own.output_dir) / "results" if own.process_index == 0 else None,
                     name=own.output_dir,
                     config=asdict(script) | {"vision_tower": tower} | own.to_dict(),
-                    weights=f"{tower_checksum(model)} {processor.to_json_string()} {processor.chat_template}",
+                    weights=weights_name(model, processor, training),
                 )
             if curve is not None:
                 curve.finish(all_scores(measure))
