@@ -27,6 +27,13 @@ def explained_worker_death(fix: str = _FIX) -> Iterator[None]:
     Raises:
         RuntimeError: A worker has died.
     """
+    # PyTorch may tell the same death again while the first telling is on its way out.
+    with _explained(fix), _explained(fix):
+        yield
+
+
+@contextmanager
+def _explained(fix: str) -> Iterator[None]:
     try:
         try:
             yield

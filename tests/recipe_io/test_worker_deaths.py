@@ -108,6 +108,18 @@ def test_a_batch_that_cannot_be_received_any_more():
         next(iter(DataLoader(Dead())))
 
 
+def test_the_news_may_come_again_while_the_error_is_on_its_way(monkeypatch):
+    again = iter([RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed. ")])
+
+    def silence():
+        for error in again:
+            raise error
+
+    monkeypatch.setattr("hf_clip_kd.recipe_io.worker_deaths._silence", silence)
+    with pytest.raises(RuntimeError, match=r"^A dataloader worker has died \("), explained_worker_death():
+        raise RuntimeError("DataLoader worker (pid 1) exited unexpectedly")
+
+
 @pytest.mark.parametrize("error", [RuntimeError("another"), EOFError("of a file"), ConnectionError("of the network")])
 def test_other_errors_stay_as_they_are(error):
     with pytest.raises(type(error), match=f"^{error}$"), explained_worker_death():
