@@ -45,5 +45,11 @@ WORK = {
     ),
     "cache_teacher.py, 2": Work("`cache_teacher.py`, 2 processes", "caching", "write_student", 2, **ANY_MOMENT),
     "evaluate.py": Work("`evaluate.py`", "evaluating", "write_student", **ANY_MOMENT),
+    "evaluate.py, full disk": Work(
+        "`evaluate.py`, with a full disk", "evaluating", "write_student", disk=True, **ANY_MOMENT
+    ),
     "push.py": Work("`push.py`", "pushing_a_folder", "write_student", **ANY_MOMENT),
+    "push.py, full disk": Work(
+        "`push.py`, with a full disk", "pushing_a_folder", "write_student", disk=True, **ANY_MOMENT
+    ),
 }

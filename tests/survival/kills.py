@@ -50,7 +50,9 @@ SHARES = {
     "cache_teacher.py, full disk": 2,
     "cache_teacher.py, 2": 2,
     "evaluate.py": 1,
+    "evaluate.py, full disk": 1,
     "push.py": 3,
+    "push.py, full disk": 1,
     "study.py": 1,
 }
 NEEDED = ("saving", "rotating", "pushing")  # Phases of which a thousand kills must hit each.
