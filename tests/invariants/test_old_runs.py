@@ -5,6 +5,7 @@ import json
 import shutil
 from pathlib import Path
 
+import llava_runs
 import pytest
 import torch
 from cache_world import dataset
@@ -30,7 +31,7 @@ ROWS = [i for i in range(22) if i != 7 and i % 4 != 1]  # Pictures without trans
 
 def test_no_file_of_old_names_a_version():
     files = [path for path in OLD.rglob("*.json") if path.name in ("cache.json", MARK, "study.json")]
-    assert len(files) == 3 and not any(NAME in json.loads(path.read_text()) for path in files)
+    assert len(files) == 4 and not any(NAME in json.loads(path.read_text()) for path in files)
 
 
 def test_a_cache():
@@ -95,6 +96,19 @@ def test_a_checkpoint(run):
     resumed = trainer(run)
     resumed.train(resume_from_checkpoint="auto")
     assert resumed.state.global_step == 4 and [entry["step"] for entry in resumed.state.log_history] == [1, 2, 3, 4, 4]
+    mark = json.loads((run / "checkpoint-4" / MARK).read_text())
+    assert mark[NAME] == CURRENT["checkpoint"]
+
+
+def test_a_checkpoint_of_a_llava(tmp_path):
+    """It goes on to the losses that the same commit had without a stop."""
+    run = shutil.copytree(OLD / "llava", tmp_path / "llava")
+    whole = [json.loads(line) for line in (run / "whole.jsonl").read_text().splitlines()]
+    expected = [entry["loss"] for entry in whole if "loss" in entry]
+    saving = {"save_strategy": "steps", "save_steps": 2}
+    resumed = llava_runs.make_trainer(run, *llava_runs.make_model(), lora={"r": 4}, **saving)
+    resumed.train(resume_from_checkpoint="auto")
+    assert len(expected) == 4 and llava_runs.losses(resumed) == pytest.approx(expected, rel=1e-5)
     mark = json.loads((run / "checkpoint-4" / MARK).read_text())
     assert mark[NAME] == CURRENT["checkpoint"]
 
