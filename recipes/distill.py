@@ -262,9 +262,11 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     from hf_clip_kd.hub.run import check_run, push_run
     from hf_clip_kd.models.init_tower import init_image_tower
     from hf_clip_kd.models.resolution import largest, resize_images
+    from hf_clip_kd.training.agreement import check_agreement
     from hf_clip_kd.training.sharded import gather_full_model
     from hf_clip_kd.vlm.saving import load_folder
 
+    check_agreement({"recipe": asdict(script)})
     if training.process_index == 0:
         # Check before the teacher, whose training may take long.
         check_run(training, training.output_dir, script)

@@ -10,7 +10,7 @@ teacher's tokens. It leaves a folder that distill.py reads with.
 
 import logging
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,6 +25,7 @@ from hf_clip_kd.models import clip_tokenizer
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
 from hf_clip_kd.teachers.reader import Captioner, CaptionerConfig
 from hf_clip_kd.teachers.reader.texts import CaptionerTexts
+from hf_clip_kd.training.agreement import check_agreement
 
 CONFIGS = Path(__file__).parent / "configs" / "train_captioner"
 
@@ -78,6 +79,7 @@ def main(argv: list[str] | None = None) -> float:
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     parser = RecipeParser((CaptionerArguments, CaptionerTrainingArguments), CONFIGS / "demo.yaml", description=__doc__)
     script, training = parser.parse(argv)
+    check_agreement({"recipe": asdict(script)})
     teacher = kd.load_teacher(
         script.teacher_model_name_or_path,
         dtype=script.teacher_dtype,

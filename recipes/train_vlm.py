@@ -34,6 +34,7 @@ from hf_clip_kd.hub.run import check_run, push_run
 from hf_clip_kd.models import inner_tower, resize_images
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line, recipe_path
 from hf_clip_kd.recipe_io.results import write_whole
+from hf_clip_kd.training.agreement import check_agreement
 from hf_clip_kd.training.learning_curve import LearningCurve
 from hf_clip_kd.vlm import (
     FeatureCache,
@@ -240,6 +241,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
     parser = RecipeParser((TrainVLMArguments, LlavaTrainingArguments), CONFIGS / "demo.yaml", description=__doc__)
     script, training = parser.parse(argv)
     check(script, training)
+    check_agreement({"recipe": asdict(script)})
     first = None if script.first_stage is None else read_first_stage(parser, argv, script.first_stage)
     folder = Path(training.output_dir)
     if training.process_index == 0:

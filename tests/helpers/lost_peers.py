@@ -109,14 +109,14 @@ def lose(rank, port, folder, victim, how, timeout):
 
 
 def recipe(rank, port, folder, name, flags, others):
-    """A recipe on two processes, of which rank 1 has other flags, or fails where these are `None`."""
+    """A recipe on two processes. Rank 1 has the flags `others`, or fails at its teacher where these are `None`."""
     join(rank, 2, port)
     hf_clip_kd.training.peers.BEAT = 0.3
     script = importlib.import_module(f"recipes.{name}")
     if rank == 1 and others is None:
         script.kd.load_teacher = lambda *args, **kwargs: _fail()
     try:
-        script.main([*flags, *(others or ())] if rank == 1 else flags)
+        script.main(others if rank == 1 and others is not None else flags)
         said = "nothing"
     except Exception as error:
         said = f"{type(error).__name__}: {error}"

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from teacher_models import tiny_clip
 
 from hf_clip_kd.training.peers import Peers
 
+ROOT = Path(__file__).parents[2]
 PATIENCE = 600  # includes the imports of the server on a busy machine
 
 
@@ -73,27 +75,52 @@ def stopped(pid):
         return file.read().rpartition(")")[2].split()[0] == "T"
 
 
+MODEL = "--model_name_or_path"
+TEACHER = "--teacher_model_name_or_path"
+# recipe -> the flags that name its model, and others
+RECIPES = {
+    "cache_teacher": [TEACHER],
+    "evaluate": [MODEL],
+    "distill": [TEACHER, MODEL, "--use_cpu", "true"],
+    "train_captioner": [TEACHER, "--use_cpu", "true"],
+    "train_vlm": ["--vision_tower"],
+}
+
+
+def flags_of(name, folder):
+    models = {TEACHER, MODEL, "--vision_tower"}
+    filled = [[flag, str(student(folder))] if flag in models else [flag] for flag in RECIPES[name]]
+    return [word for words in filled for word in words] + ["--output_dir", str(folder / "out")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_names_the_rank_with_another_yaml(context, name, tmp_path):
+    """Its part of the data or its crops would be others without a word."""
+    configs = []
+    for number, allowed in enumerate(("false", "true")):
+        demo = (ROOT / f"recipes/configs/{name}/demo.yaml").read_text()
+        configs.append(tmp_path / f"{number}.yaml")
+        configs[-1].write_text(f"{demo}\ntrust_remote_code: {allowed}\n")
+    flags = flags_of(name, tmp_path)
+    own, other = ([*flags, "--config", str(config)] for config in configs)
+    end(start(context, recipe, tmp_path, name, own, other))
+    for rank in range(2):
+        said = torch.load(tmp_path / f"{rank}.pt")
+        assert said.startswith("ValueError: The processes of this run disagree"), said
+        assert ".trust_remote_code: False on rank 0, True on rank 1" in said, said
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["cache_teacher", "evaluate"])
-@pytest.mark.parametrize("how", ["other arguments", "an error on one rank"])
-def test_a_recipe_names_the_rank_that_disagrees_or_ends(context, name, how, tmp_path):
+def test_a_recipe_names_the_rank_that_ends(context, name, tmp_path):
     """The other would wait for ever at the next meeting."""
-    data = ["--dataset_name", "shapes", "--max_train_samples", "32", "--batch_size", "8"]
-    flags = {
-        "cache_teacher": ["--teacher_model_name_or_path", str(student(tmp_path)), *data],
-        "evaluate": ["--model_name_or_path", str(student(tmp_path))],
-    }[name]
-    others = ["--trust_remote_code", "true"] if how == "other arguments" else None
-    processes = start(context, recipe, tmp_path, name, [*flags, "--output_dir", str(tmp_path / "out")], others)
+    processes = start(context, recipe, tmp_path, name, flags_of(name, tmp_path), None)
     end(processes)
     said = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
-    if others:
-        words = "arguments.trust_remote_code: False on rank 0, True on rank 1"
-        assert all(own.startswith("ValueError: The processes of this run disagree") and words in own for own in said)
-    else:
-        assert said[1] == "ValueError: the teacher does not fit in here"
-        assert said[0].startswith(f"RuntimeError: Rank 1 (process {processes[1].pid} on "), said[0]
-        assert "ended: ValueError: the teacher does not fit in here" in said[0]
+    assert said[1] == "ValueError: the teacher does not fit in here"
+    assert said[0].startswith(f"RuntimeError: Rank 1 (process {processes[1].pid} on "), said[0]
+    assert "ended: ValueError: the teacher does not fit in here" in said[0]
 
 
 def student(folder):
