@@ -13,10 +13,9 @@ from ..losses.answers import Captions
 from ..losses.base import MAX_LOG_SCALE
 from ..losses.features import CLIPDims, CLIPFeatures
 from ..models import (
-    check_can_drop_patches,
+    PatchDropping,
     check_class_token,
     context_length,
-    drop_patches,
     encode_images,
     encode_layers,
     token_shape,
@@ -104,8 +103,7 @@ class DistillationModel(nn.Module):
         self.student_dims = self.student_dims.with_layers({layer: width for layer, (width, _) in shapes.items()})
         if self.request.class_token:
             check_class_token(student)
-        if self.request.mask_ratio is not None:
-            check_can_drop_patches(student)
+        self.patch_dropping = None if self.request.mask_ratio is None else PatchDropping(student)
         self.losses = LossSum(losses, self.student_dims, teacher_dims)
         self.student = student
         self.context_length = context_length(student)
@@ -176,7 +174,7 @@ class DistillationModel(nn.Module):
         image_embeds, tokens, _ = encode_layers(self.student, pixel_values, self.request.student_reads)
         masked = None
         if self.request.mask_ratio is not None:
-            with drop_patches(self.student, self.request.mask_ratio):
+            with self.patch_dropping.hiding(self.request.mask_ratio):
                 masked, _ = encode_images(self.student, pixel_values)
         synthetic = None
         if synthetic_input_ids is not None:

@@ -27,13 +27,12 @@ AutoProcessor.register(TimmCLIPConfig, CLIPProcessor, exist_ok=True)
 
 # Imported at its first use: what is registered needs none of it.
 _PLACE = {
+    "PatchDropping": "towers.patch_dropping",
     "TokenLayout": "towers.layout",
-    "check_can_drop_patches": "towers.patch_dropping",
     "check_class_token": "towers.tokens",
     "check_patch_embeds": "towers.patch_embeds",
     "clip_tokenizer": "tokenizer",
     "context_length": "processing",
-    "drop_patches": "towers.patch_dropping",
     "encode_images": "towers.tokens",
     "encode_layers": "towers.patch_embeds",
     "encode_patches": "towers.patch_embeds",

@@ -28,11 +28,11 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPModel
 
-import hf_clip_kd.distillation.model
 from hf_clip_kd.distillation.model import DistillationModel
 from hf_clip_kd.distillation.trainer import DistillationTrainer
 from hf_clip_kd.losses import LossSum
 from hf_clip_kd.losses.features import CLIPDims, CLIPFeatures
+from hf_clip_kd.models import PatchDropping
 from hf_clip_kd.models.tokenizer import clip_tokenizer
 from hf_clip_kd.models.towers.tokens import pooled
 from hf_clip_kd.teachers import TeacherEnsemble
@@ -340,11 +340,9 @@ def test_a_teacher_is_asked_only_while_a_loss_needs_it(tmp_path):
 
 def test_the_pass_over_masked_images_rests_with_its_loss(tmp_path, monkeypatch):
     masked = []
-    drop = hf_clip_kd.distillation.model.drop_patches
+    hiding = PatchDropping.hiding
     monkeypatch.setattr(Teacher, "prepare", lambda self, request: None)
-    monkeypatch.setattr(
-        "hf_clip_kd.distillation.model.drop_patches", lambda *args: masked.append(step()) or drop(*args)
-    )
+    monkeypatch.setattr(PatchDropping, "hiding", lambda *args: masked.append(step()) or hiding(*args))
     trainer = make_trainer(tmp_path, losses={"clip": 1.0, "mfd": {"weight": {0: 0, 0.25: 1.0, 0.75: 0}}})
 
     def step():

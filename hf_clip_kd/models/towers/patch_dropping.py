@@ -1,4 +1,4 @@
-"""Context that hides a random part of the patches from an image tower."""
+"""Image towers that see a random part of the patches."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,54 +16,62 @@ from .tokens import describe
 STOCK_TOWERS = ("clip_vision_model", "metaclip_2_vision_model", "siglip_vision_model")
 
 
-@contextmanager
-def drop_patches(model: PreTrainedModel, mask_ratio: float) -> Iterator[None]:
+class PatchDropping:
     """
-    Drop a random part of the patches of each image within this context. The tower computes only the others.
+    Hide a random part of the patches of each image from an image tower, which computes only the others.
 
     Each image has its own choice, from torch's global random numbers on the device of the images. Class and register
     tokens stay, and a patch keeps its position embedding.
 
+    A hook stays on the tower for good: `torch.compile` breaks a graph where a hook comes or goes. It changes nothing
+    outside of [`PatchDropping.hiding`].
+
     Args:
         model ([`~transformers.PreTrainedModel`]): Dual encoder whose image tower is a ViT.
-        mask_ratio (`float`): Share of the patches to leave out, at least 0 and less than 1. One patch always stays.
 
     Raises:
-        ValueError: if the ratio is out of range, or the image tower needs all patches.
+        ValueError: if the image tower needs all patches.
 
     Example:
 
     ```python
-    with drop_patches(model, 0.75):
+    dropping = PatchDropping(model)
+    with dropping.hiding(0.75):
         embeds, _ = encode_images(model, pixel_values)
     ```
     """
-    if not 0 <= mask_ratio < 1:
-        raise ValueError(
-            f"mask_ratio={mask_ratio!r} is no share of patches to leave out. "
-            "Allowed are numbers of at least 0 and less than 1. "
-            "Write for example drop_patches(model, 0.75)."
-        )
-    num_prefix = token_layout(model.config.vision_config).num_prefix_tokens
 
-    def drop(module, args, tokens):
-        return keep_some(tokens, mask_ratio, num_prefix)
+    def __init__(self, model: PreTrainedModel):
+        module = last_of_embedding(model)
+        self.num_prefix = token_layout(model.config.vision_config).num_prefix_tokens
+        self.mask_ratio: float | None = None
+        module.register_forward_hook(self._drop)
 
-    handle = last_of_embedding(model).register_forward_hook(drop)
-    try:
-        yield
-    finally:
-        handle.remove()
+    @contextmanager
+    def hiding(self, mask_ratio: float) -> Iterator[None]:
+        """
+        Hide patches within this context.
 
+        Args:
+            mask_ratio (`float`): Share of the patches to leave out, at least 0 and less than 1. One always stays.
 
-def check_can_drop_patches(model: PreTrainedModel) -> None:
-    """
-    Check that [`drop_patches`] works with the model.
+        Raises:
+            ValueError: if the ratio is out of range.
+        """
+        if not 0 <= mask_ratio < 1:
+            raise ValueError(
+                f"mask_ratio={mask_ratio!r} is no share of patches to leave out. "
+                "Allowed are numbers of at least 0 and less than 1. "
+                "Write for example PatchDropping(model).hiding(0.75)."
+            )
+        self.mask_ratio = mask_ratio
+        try:
+            yield
+        finally:
+            self.mask_ratio = None
 
-    Raises:
-        ValueError: if the image tower needs all patches.
-    """
-    last_of_embedding(model)
+    def _drop(self, module: nn.Module, args: tuple, tokens: torch.Tensor) -> torch.Tensor | None:
+        return None if self.mask_ratio is None else keep_some(tokens, self.mask_ratio, self.num_prefix)
 
 
 def last_of_embedding(model: PreTrainedModel) -> nn.Module:
@@ -92,4 +100,4 @@ def keep_some(tokens: torch.Tensor, mask_ratio: float, num_prefix: int) -> torch
     return torch.cat([prefix, patches.gather(1, index[..., None].expand(-1, -1, channels))], dim=1)
 
 
-__all__ = ["check_can_drop_patches", "drop_patches"]
+__all__ = ["PatchDropping"]

@@ -7,7 +7,7 @@ from teacher_models import tiny_clip, tiny_metaclip, tiny_siglip
 
 from hf_clip_kd.distillation.model import DistillationModel
 from hf_clip_kd.losses.features import CLIPDims
-from hf_clip_kd.models import check_can_drop_patches, drop_patches, load_clip
+from hf_clip_kd.models import PatchDropping, load_clip
 
 
 def timm_vit(tmp_path, **model_args):
@@ -52,7 +52,7 @@ def test_blocks_compute_only_the_patches_that_stay(student, ratio, kept):
     for block in blocks:
         block.register_forward_pre_hook(lambda module, args: seen.append(args[0].shape[1]))
     pixels = pictures(model)
-    with drop_patches(model, ratio):
+    with PatchDropping(model).hiding(ratio):
         dropped = embed(model, pixels)
     assert seen == [prefix + kept] * len(blocks)
     assert dropped.isfinite().all()
@@ -70,7 +70,7 @@ def test_patches_keep_their_positions_and_prefix_tokens_stay(student):
     blocks[0].register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     pixels = pictures(model, 6)
     embed(model, pixels)
-    with drop_patches(model, 0.75):
+    with PatchDropping(model).hiding(0.75):
         embed(model, pixels)
     whole, kept = seen
     assert torch.equal(whole[:, :prefix], kept[:, :prefix])
@@ -89,7 +89,7 @@ def test_every_patch_is_as_likely_as_any():
     pixels = torch.randn(1, 3, 32, 32).expand(2000, -1, -1, -1)
     with torch.no_grad():
         embed(model, pixels[:1])
-        with drop_patches(model, 0.75):
+        with PatchDropping(model).hiding(0.75):
             embed(model, pixels)
     whole, kept = seen[0][0], seen[1].flatten(0, 1)
     places = torch.cdist(kept, whole, compute_mode="donot_use_mm_for_euclid_dist").argmin(dim=1)
@@ -102,7 +102,7 @@ def test_random_numbers_repeat_the_choice(student):
     model, _, _ = student
     pixels = pictures(model)
     state = torch.get_rng_state()
-    with drop_patches(model, 0.75):
+    with PatchDropping(model).hiding(0.75):
         first, second = embed(model, pixels), embed(model, pixels)
         torch.set_rng_state(state)
         again = embed(model, pixels)
@@ -114,7 +114,7 @@ def test_pooling_reads_the_patches_that_stay(tmp_path):
     trunk, pixels = model.vision_model.trunk, pictures(model)
     seen = []
     trunk.norm.register_forward_hook(lambda module, args, output: seen.append(output))
-    with drop_patches(model, 0.5):
+    with PatchDropping(model).hiding(0.5):
         output = model.vision_model(pixels)
     torch.testing.assert_close(output.pooler_output, seen[0][:, 1:].mean(dim=1))
     assert seen[0].shape[1] == 9
@@ -129,7 +129,7 @@ def test_gradient_reaches_the_tower(student, checkpointing):
     def gradients():
         torch.manual_seed(0)
         model.zero_grad()
-        with drop_patches(model, 0.75):
+        with PatchDropping(model).hiding(0.75):
             loss = embed(model, pixels).square().sum()
         loss.backward()  # recomputes checkpointed blocks outside the context
         return [p.grad.clone() for p in model.vision_model.parameters() if p.grad is not None]
@@ -142,18 +142,20 @@ def test_gradient_reaches_the_tower(student, checkpointing):
             torch.testing.assert_close(gradient, other)
 
 
-def test_hook_is_gone_after_an_error():
+def test_all_patches_are_back_after_an_error():
     model, _ = tiny_clip()
-    with pytest.raises(RuntimeError), drop_patches(model, 0.5):
+    pixels = pictures(model)
+    whole = embed(model, pixels)
+    with pytest.raises(RuntimeError), PatchDropping(model).hiding(0.5):
         raise RuntimeError
-    assert not model.vision_model.embeddings._forward_hooks
+    assert torch.equal(embed(model, pixels), whole)
 
 
 @pytest.mark.parametrize("ratio", [1.0, -0.1, 1.5, float("nan")])
 def test_ratio_out_of_range(ratio):
     with (
         pytest.raises(ValueError, match=f"mask_ratio={ratio!r} is no share.*less than 1. Write"),
-        drop_patches(tiny_clip()[0], ratio),
+        PatchDropping(tiny_clip()[0]).hiding(ratio),
     ):
         pass
 
@@ -173,9 +175,7 @@ def test_students_that_need_all_patches(architecture, size, arguments, tmp_path)
     model, _ = load_clip(write_json(tmp_path / "x.json", architecture, size, arguments))
     message = f"(?s)'{architecture}' cannot leave out patches.*ViTs can.*Leave 'mfd' out"
     with pytest.raises(ValueError, match=message):
-        check_can_drop_patches(model)
-    with pytest.raises(ValueError, match=message), drop_patches(model, 0.5):
-        pytest.fail("the context was entered")
+        PatchDropping(model)
 
 
 def test_distillation_model_refuses_at_once():
