@@ -238,6 +238,49 @@ def make_reader(script: DistillArguments, folder: str) -> None:
             )
 
 
+def make_student(script: DistillArguments, teacher: "kd.Teacher | None") -> tuple:
+    """Return the untrained student and its processor, with what it takes from another tower or its teacher."""
+    from hf_clip_kd.models.init_tower import init_image_tower
+    from hf_clip_kd.models.resolution import resize_images
+
+    trust = {"trust_remote_code": script.trust_remote_code}
+    attention = {} if script.attn_implementation is None else {"attn_implementation": script.attn_implementation}
+    student, processor = kd.load_clip(script.model_name_or_path, **trust, **attention)
+    if script.init_image_tower is not None:
+        init_image_tower(student, processor, script.init_image_tower, **trust)
+    if script.image_size is not None:
+        student, processor = resize_images(student, processor, script.image_size)
+    if script.init_from_teacher is not None:
+        student, processor = kd.init_from_teacher(student, processor, teacher, script.init_from_teacher)
+    return student, processor
+
+
+def make_collator(script: DistillArguments, training, processor, teacher, readers: list):
+    """
+    Return what makes batches for student and teacher.
+
+    A training at several sizes gets pictures of the largest one. A step makes them smaller.
+    """
+    from hf_clip_kd.models.resolution import largest
+
+    options = {
+        "seed": training.seed,
+        "max_broken_fraction": script.max_broken_fraction,
+        "readers": [reader.texts for reader in readers],
+    }
+    seen = copy.copy(processor)
+    if training.image_sizes is not None:
+        seen.image_processor = largest(processor.image_processor, training.image_sizes, "image_sizes")
+    if script.teacher_cache is not None:
+        return kd.ReplayCollator(seen, teacher, **options)
+    views, sizes = None if teacher is None else teacher.processor, training.teacher_image_sizes
+    # The trainer refuses a teacher without such a tower.
+    if sizes is not None and hasattr(getattr(teacher, "model", None), "vision_model"):
+        views = replace(views, image_processor=largest(views.image_processor, sizes, "teacher_image_sizes"))
+    make = kd.data.IndependentCropsCollator if script.independent_crops else kd.CLIPDataCollator
+    return make(seen, views, **script.crop, **options)
+
+
 def print_scores(name: str, scores: dict[str, float]) -> None:
     width = max(len(metric) for metric in scores)
     print(f"\n{name}")
@@ -260,8 +303,6 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     from hf_clip_kd.evaluation.cost import measure_run
     from hf_clip_kd.hub.cards import record_sources
     from hf_clip_kd.hub.run import check_run, push_run
-    from hf_clip_kd.models.init_tower import init_image_tower
-    from hf_clip_kd.models.resolution import largest, resize_images
     from hf_clip_kd.training.agreement import check_agreement
     from hf_clip_kd.training.sharded import gather_full_model
     from hf_clip_kd.vlm.saving import load_folder
@@ -274,42 +315,15 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     teacher = make_teacher(script)
     # The teacher's training moves the generator. Seed after it: the student's weights depend on the seed alone.
     set_seed(training.seed)
-    attention = {} if script.attn_implementation is None else {"attn_implementation": script.attn_implementation}
-    student, processor = kd.load_clip(
-        script.model_name_or_path, trust_remote_code=script.trust_remote_code, **attention
-    )
-    if script.init_image_tower is not None:
-        init_image_tower(student, processor, script.init_image_tower, trust_remote_code=script.trust_remote_code)
-    if script.image_size is not None:
-        student, processor = resize_images(student, processor, script.image_size)
-    if script.init_from_teacher is not None:
-        student, processor = kd.init_from_teacher(student, processor, teacher, script.init_from_teacher)
+    student, processor = make_student(script, teacher)
     evaluator = None if script.evaluation is None else build_evaluator(script.evaluation, kd.load_image_text)
     if evaluator is not None:
         evaluator.check()  # a training is long, and its end too late
     train_dataset = script.load_rows(training.seed)
     readers = make_readers(script, training.losses)
-    data_options = {
-        "seed": training.seed,
-        "max_broken_fraction": script.max_broken_fraction,
-        "readers": [reader.texts for reader in readers],
-    }
-    seen = processor
-    if training.image_sizes is not None:
-        # A step makes the images smaller. Pictures of fewer pixels than the largest size are enlarged here.
-        seen = copy.copy(processor)
-        seen.image_processor = largest(processor.image_processor, training.image_sizes, "image_sizes")
-    if script.teacher_cache is None:
-        views = None if teacher is None else teacher.processor
-        # The trainer refuses a teacher without such a tower.
-        if training.teacher_image_sizes is not None and hasattr(getattr(teacher, "model", None), "vision_model"):
-            sizes = training.teacher_image_sizes
-            views = replace(views, image_processor=largest(views.image_processor, sizes, "teacher_image_sizes"))
-        make = kd.data.IndependentCropsCollator if script.independent_crops else kd.CLIPDataCollator
-        collator = make(seen, views, **script.crop, **data_options)
-    else:
+    if script.teacher_cache is not None:
         teacher = open_cache(script, teacher, train_dataset)
-        collator = kd.ReplayCollator(seen, teacher, **data_options)
+    collator = make_collator(script, training, processor, teacher, readers)
     trainer = kd.DistillationTrainer(
         model=student,
         teacher_model=teacher,
