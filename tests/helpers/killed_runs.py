@@ -104,7 +104,8 @@ def of_a_llava(folder, board, processes, **changes):
 
 
 def repo_of(folder):
-    return f"me/{folder.parent.name}-{folder.name}"
+    # A card escapes two in a row, and the name could not be found in it.
+    return f"me/{folder.parent.name}-{folder.name}".replace("__", "_")
 
 
 def pushed(folder, board, processes, **changes):

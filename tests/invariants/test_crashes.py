@@ -5,8 +5,10 @@ from board import PHASES
 from crashing import crash
 from killed_work import WORK
 
-# Two kills of each work, in two phases, and the next begins with the phases after. The slowest recipes get one.
-SHARES = dict.fromkeys(WORK, 2) | {"evaluate.py": 1, "cache_teacher.py, 2": 1}
+# Two kills of each training, in two phases, and the next begins with the phases after. Recipes get one or two.
+ONCE = ("evaluate.py", "evaluate.py, full disk", "push.py", "push.py, full disk")
+ONCE += ("cache_teacher.py, full disk", "cache_teacher.py, 2")
+SHARES = dict.fromkeys(WORK, 2) | dict.fromkeys(ONCE, 1)
 SEEDS = {name: 2 * number for number, name in enumerate(WORK)} | {"push": 1}
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from recipe_runs import ROOT
 
 from hf_clip_kd.data.shapes import load_shapes
 from hf_clip_kd.evaluation import build_vqa_evaluator
@@ -13,7 +14,6 @@ from hf_clip_kd.vlm import LlavaTrainingArguments, list_chat_templates
 from hf_clip_kd.vlm.first_stage import read_first_stage
 from recipes import train_vlm
 
-ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "recipes/configs/train_vlm").glob("*.yaml"))
 
 
