@@ -222,9 +222,10 @@ class LlavaDataCollator:
         try:
             return training_picture(image) if read is None else read(image)
         except ValueError as error:  # `training_picture` raises a BrokenImageError.
+            why = str(error).rstrip(".")
             raise BadSampleError(
                 "no usable image",
-                f"The image {image_path(image)!r} of the sample {name!r} cannot be used: {error}. It must be a file "
+                f"The image {image_path(image)!r} of the sample {name!r} cannot be used: {why}. It must be a file "
                 "that Pillow reads. Repair or download it, or correct `image_folder`.",
             ) from error
 

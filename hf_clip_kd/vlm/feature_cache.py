@@ -107,8 +107,8 @@ class FeatureCache:
         name = image_name(image)
         if name not in self._places:
             raise ValueError(
-                f"The image {name} is not among the {len(self):,} of the feature cache {self.folder}. All images of "
-                "the data must be. Call `cache.add(images)` first."
+                f"The image {name} is not among the {len(self):,} of the feature cache {self.folder}. A broken or "
+                "too large one was left out with a warning. Call `cache.add(images)` for all others first."
             )
         path, row = self._places[name]
         if path not in self._mapped:
