@@ -240,8 +240,8 @@ def main(argv: list[str] | None = None) -> list[dict]:
     argv = sys.argv[1:] if argv is None else argv
     parser = RecipeParser((TrainVLMArguments, LlavaTrainingArguments), CONFIGS / "demo.yaml", description=__doc__)
     script, training = parser.parse(argv)
-    check(script, training)
     check_agreement({"recipe": asdict(script)})
+    check(script, training)
     first = None if script.first_stage is None else read_first_stage(parser, argv, script.first_stage)
     folder = Path(training.output_dir)
     if training.process_index == 0:

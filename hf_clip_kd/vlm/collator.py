@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import LlavaNextProcessor
 
 from ..data.reading.images import image_path
+from ..models.loader_faults import reason_of
 from .chat_templates import get_chat_template, list_chat_templates
 from .messages import check_messages
 from .packing import pack, packed_positions
@@ -222,11 +223,10 @@ class LlavaDataCollator:
         try:
             return training_picture(image) if read is None else read(image)
         except ValueError as error:  # `training_picture` raises a BrokenImageError.
-            why = str(error).rstrip(".")
             raise BadSampleError(
                 "no usable image",
-                f"The image {image_path(image)!r} of the sample {name!r} cannot be used: {why}. It must be a file "
-                "that Pillow reads. Repair or download it, or correct `image_folder`.",
+                f"The image {image_path(image)!r} of the sample {name!r} cannot be used: {reason_of(error)}. It must "
+                "be a file that Pillow reads. Repair or download it, or correct `image_folder`.",
             ) from error
 
     def _nothing(self) -> dict[str, Any]:

@@ -77,20 +77,19 @@ def stopped(pid):
 
 MODEL = "--model_name_or_path"
 TEACHER = "--teacher_model_name_or_path"
-# recipe -> the flags that name its model, and others
+# recipe -> the flags that name its models
 RECIPES = {
     "cache_teacher": [TEACHER],
     "evaluate": [MODEL],
-    "distill": [TEACHER, MODEL, "--use_cpu", "true"],
-    "train_captioner": [TEACHER, "--use_cpu", "true"],
+    "distill": [TEACHER, MODEL],
+    "train_captioner": [TEACHER],
     "train_vlm": ["--vision_tower"],
 }
 
 
 def flags_of(name, folder):
-    models = {TEACHER, MODEL, "--vision_tower"}
-    filled = [[flag, str(student(folder))] if flag in models else [flag] for flag in RECIPES[name]]
-    return [word for words in filled for word in words] + ["--output_dir", str(folder / "out")]
+    models = [word for flag in RECIPES[name] for word in (flag, str(student(folder)))]
+    return [*models, "--output_dir", str(folder / "out")]
 
 
 @pytest.mark.slow
