@@ -294,7 +294,7 @@ def read_cache(folder):
     places = list(range(len(found)))
     read = [found.crops(places, [0] * len(places)), found.images(places, [0] * len(places))]
     read.append(found.texts(places, [0] * len(places)))
-    return repr(read), sorted(found._ids.tolist())
+    return repr(read), sorted(found._samples.ids.tolist())
 
 
 def write_checkpoint(folder):

@@ -18,7 +18,7 @@ from ...data.transforms.keyed_random import row_uniforms
 from ...data.transforms.random_crop import Crop, RandomCrop
 from ...data.transforms.view import _PROBES, ImageView, OwnView, TextView, image_view
 from .answers import written
-from .sample_id import sample_id
+from .sample_id import sample_id, text_ids
 
 
 class AugmentationCollator:
@@ -28,7 +28,7 @@ class AugmentationCollator:
 
     A call returns a `dict` of the rows that can be used, or `None` if there is no such row:
 
-    - `ids` (rows,) int64.
+    - `ids` (rows,) int64; `synthetic_ids` and `exchange_ids`, as [`text_ids`] has them.
     - `boxes` (rows, augmentations, 4) float32: left, top, right, bottom of the crops in shares of the picture.
     - `flips` (rows, augmentations) bool.
     - `colors` (rows, augmentations, 5) float32, as [`~hf_clip_kd.data.transforms.random_crop.Crop`] has them.
@@ -108,7 +108,7 @@ class AugmentationCollator:
         self.broken.add(len(rows), broken)
         if not good:
             return None
-        images, captions, generated, ids, indices, kept = zip(*good, strict=True)
+        images, captions, generated, ids, others, indices, kept = zip(*good, strict=True)
         numbers = [row_uniforms(self.seed, epoch, i) for i in indices for epoch in range(self.augmentations)]
         owners = [image for image in images for _ in range(self.augmentations)]
         crops = [self.crop.draw(image.size, uniforms) for image, uniforms in zip(owners, numbers, strict=True)]
@@ -116,6 +116,7 @@ class AugmentationCollator:
         boxes = boxes / torch.tensor([2 * image.size for image in owners])
         views = [{"pixel_values": pixels} for pixels in self._pixels(self._flat(images, crops), crops)]
         batch = {"ids": torch.tensor(ids), "views": views}
+        batch |= {name: torch.tensor([row[name] for row in others]) for name in others[0]}
         if self.readers:
             batch |= written(kept, captions, self.readers)
         changes = {"boxes": boxes, "flips": flips, "colors": colors}
@@ -138,7 +139,8 @@ class AugmentationCollator:
         captions = usable_captions(row.get("text"), "caption")
         generated = usable_captions(row.get("synthetic_text"), "generated caption") if self.synthetic else []
         image = decode_with_alpha(row.get("image"), min_side=self.min_side)
-        return image, captions, generated, sample_id(row["image"], captions), row["__index__"], row
+        others = text_ids(row, captions, generated, bool(self.readers))
+        return image, captions, generated, sample_id(row["image"], captions), others, row["__index__"], row
 
     def _flat(self, images: Sequence[Image.Image], crops: Sequence[Crop]) -> list[Image.Image]:
         """Return an opaque picture for each crop; crops of a picture share at most two of them."""

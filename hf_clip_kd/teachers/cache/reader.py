@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from ..base import PREFIX, Teacher, to_loss_features
 from ..ensemble import joint_dims
 from . import manifest, shards
 from .layers import lacking, names_of_images, scalar, stored_features
+from .samples import Samples
 from .shared import local_folder
 
 
@@ -62,7 +62,7 @@ class TeacherCache(Teacher):
                 f"`checksums={checksums!r}` of the teacher cache {str(folder)!r} is no time to compare its files. It "
                 "must be 'read' or 'open'. Leave it out to compare each file before its first read."
             )
-        self.folder, self._checked = local_folder(folder), checksums == "open"
+        self.folder = local_folder(folder)
         self.manifest = manifest.read(self.folder)
         self.settings, self.stored = self.manifest["settings"], manifest.request_of(self.manifest)
         teachers = len(self.manifest["teachers"])
@@ -78,31 +78,11 @@ class TeacherCache(Teacher):
                 "all samples. Run recipes/cache_teacher.py again with the same arguments, and it goes on where it "
                 "stopped."
             )
-        self._open_index()
-        if self._checked:
-            for number in range(len(self._ends)):
-                shards.load(shards.shard_path(self.folder, number), check=True)
+        self._samples = Samples(self.folder, check_all=checksums == "open")
         self.prepare(FeatureRequest())
 
-    def _open_index(self) -> None:
-        index = shards.load(self.folder / shards.INDEX, check=True)
-        self._ids, self._places = index["ids"].numpy(), index["places"].numpy()
-        self._ends = index["ends"].tolist()
-        self._open: dict[int, dict[str, Tensor]] = {}
-
     def __len__(self) -> int:
-        return len(self._ids)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A spawned worker maps the files itself. Otherwise all mapped data would be copied to it.
-        state = self.__dict__.copy()
-        for name in ("_ids", "_places", "_ends", "_open"):
-            del state[name]
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self._open_index()
+        return len(self._samples)
 
     def prepare(self, request: FeatureRequest) -> None:
         """
@@ -172,12 +152,16 @@ class TeacherCache(Teacher):
         tensors |= {"logit_scale": None if scale is None else scale.exp(), "logit_bias": bias}
         return to_loss_features(stored_features(teacher, tensors, self.request, self.stored), self.request, device)
 
-    def find(self, sample_id: int) -> int | None:
-        """Find the place of a sample by its [`~hf_clip_kd.teachers.cache.sample_id`]; `None` if it is not here."""
-        position = int(self._ids.searchsorted(sample_id))
-        if position == len(self._ids) or self._ids[position] != sample_id:
-            return None
-        return int(self._places[position])
+    def find(self, sample_id: int, texts: Mapping[str, int] | None = None) -> int | None:
+        """
+        Find the place of a sample; `None` if it is not here.
+
+        Args:
+            sample_id (`int`): From [`~hf_clip_kd.teachers.cache.sample_id`].
+            texts (`Mapping[str, int]`, *optional*):
+                From [`~hf_clip_kd.teachers.cache.sample_id.text_ids`]. They tell apart samples of one number.
+        """
+        return self._samples.find(sample_id, texts or {})
 
     def crops(
         self, places: Sequence[int], epochs: Sequence[int]
@@ -196,7 +180,7 @@ class TeacherCache(Teacher):
         """
         where = self._where(places, epochs)
         boxes, flips, colors = (self._read(name, where).tolist() for name in ("boxes", "flips", "colors"))
-        stored = "dropped" in self._shard(places[0])[0]  # Caches of older versions lie on white.
+        stored = "dropped" in self._samples.shard(places[0])[0]  # Caches of older versions lie on white.
         dropped = self._read("dropped", where).tolist() if stored else [False] * len(places)
         return list(zip(boxes, map(bool, flips), map(tuple, colors), map(bool, dropped), strict=True))
 
@@ -236,13 +220,13 @@ class TeacherCache(Teacher):
             )
         where = []
         for place, number in zip(places, numbers, strict=True):
-            shard, row = self._shard(place)
+            shard, row = self._samples.shard(place)
             where.append((shard, number + (int(shard[f"{prefix}text_ends"][row - 1]) if row else 0)))
         return self._gather({f"{prefix}text_embeds": f"{prefix}text_embeds"}, where)
 
     def _where(self, places: Sequence[int], epochs: Sequence[int]) -> list[tuple]:
         """Return the file of each crop, with the sample's row there and the crop's number."""
-        found = map(self._shard, places)
+        found = map(self._samples.shard, places)
         count = self.settings["augmentations"]
         return [(shard, (row, epoch % count)) for (shard, row), epoch in zip(found, epochs, strict=True)]
 
@@ -288,10 +272,3 @@ class TeacherCache(Teacher):
                 "written with. Restore them (`dataset_name`, `split`, `text_column`, `label_template`), or write "
                 "another cache."
             )
-
-    def _shard(self, place: int) -> tuple[dict[str, Tensor], int]:
-        """Find the file of a sample, and its row there."""
-        number = bisect_right(self._ends, place)
-        if number not in self._open:
-            self._open[number] = shards.load(shards.shard_path(self.folder, number), check=not self._checked)
-        return self._open[number], place - (self._ends[number - 1] if number else 0)

@@ -14,7 +14,7 @@ from ...data.reading.images import BrokenImageError
 from ...data.transforms.keyed_random import UNIFORMS_PER_ROW
 from ...data.transforms.random_crop import Box, Crop, RandomCrop
 from .answers import stored_answers
-from .sample_id import sample_id
+from .sample_id import sample_id, text_ids
 
 
 class ReplayCollator(CLIPDataCollator):
@@ -58,10 +58,12 @@ class ReplayCollator(CLIPDataCollator):
 
     def _read(self, row: dict[str, Any], synthetic: bool) -> tuple:
         sample = super()._read(row, synthetic)
-        place = self.cache.find(sample_id(row["image"], sample[1]))
+        _, captions, generated = sample
+        texts = text_ids(row, captions, generated, bool(self.readers))
+        place = self.cache.find(sample_id(row["image"], captions), texts)
         if place is None:
             raise BrokenImageError(
-                f"the teacher cache {str(self.cache.folder)!r} does not hold this image and caption"
+                f"the teacher cache {str(self.cache.folder)!r} does not hold this image with these texts"
             )
         return *sample, place
 

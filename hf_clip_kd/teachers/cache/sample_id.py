@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ...data.exchanges import every_exchange
 from ...data.reading.images import BrokenImageError, decode_image
+from ...data.reading.tars import ERROR
 from ...data.texts import usable_captions
 
 
@@ -32,9 +34,35 @@ def sample_id(image: Any, captions: Sequence[str] = ()) -> int:
     Returns:
         `int`: 64 bits, with sign.
     """
-    digest = hashlib.sha256(_contents(image))
-    for caption in captions:
-        digest.update(b"\0" + caption.encode("utf-8", errors="surrogatepass"))
+    return _hash(_contents(image), captions)
+
+
+def text_ids(row: dict[str, Any], captions: Sequence[str], generated: Sequence[str], readers: bool) -> dict[str, int]:
+    """
+    Hash the texts of a row that are neither its image nor its captions, and whose features a cache may hold.
+
+    Rows of one image and caption differ in them, such as the questions of a picture.
+
+    Args:
+        row (`dict`): A row, perhaps with questions.
+        captions, generated (`Sequence[str]`): Its captions, and its generated ones.
+        readers (`bool`): Hash what readers read, too.
+
+    Returns:
+        `dict[str, int]`: `synthetic_ids` of generated captions and `exchange_ids` of what readers read, as far as
+        there are any. Each has 64 bits, with sign.
+    """
+    ids = {"synthetic_ids": _hash(b"", generated)} if generated else {}
+    if readers:
+        read = every_exchange(row, captions)
+        ids["exchange_ids"] = _hash(b"", [text or "" for exchange in read for text in exchange])
+    return ids
+
+
+def _hash(start: bytes, texts: Sequence[str]) -> int:
+    digest = hashlib.sha256(start)
+    for text in texts:
+        digest.update(b"\0" + text.encode("utf-8", errors="surrogatepass"))
     return int.from_bytes(digest.digest()[:8], "little", signed=True)
 
 
@@ -56,16 +84,21 @@ def probe(dataset: Any, count: int = 16) -> list[int]:
 
     Args:
         dataset (`datasets.Dataset` or `datasets.IterableDataset`): Rows, as [`load_image_text`] returns them.
-        count (`int`, *optional*, defaults to `16`): Rows to look at. Those that cannot be used are left out.
+        count (`int`, *optional*, defaults to `16`): Rows to look at. Those that no cache holds are left out.
     """
     if hasattr(dataset, "__len__"):
-        rows = (dataset[i * len(dataset) // count] for i in range(min(count, len(dataset))))
+        count = min(count, len(dataset))
+        rows = (dataset[i * len(dataset) // count] for i in range(count))
     else:
         rows = islice(dataset, count)
     ids = []
     for row in rows:
+        if row.get(ERROR):
+            continue
         try:
             decode_image(row.get("image"))
+            if "synthetic_text" in row:
+                usable_captions(row["synthetic_text"], "generated caption")
             ids.append(sample_id(row["image"], usable_captions(row.get("text"), "caption")))
         except BrokenImageError:
             continue

@@ -28,6 +28,8 @@ from .verify import largest_difference
 
 IMAGE_FEATURES = ("image_embeds", "image_tokens", "patch_embeds", "class_token")
 TEXT_FEATURES = ("text_embeds", "synthetic_text_embeds")
+# Tensors of a batch that a shard holds as they are, where the batch has them.
+FACTS = ("ids", "synthetic_ids", "exchange_ids", "boxes", "flips", "colors", "dropped")
 
 
 class CacheWriter:
@@ -181,7 +183,7 @@ class CacheWriter:
     def _ask(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Embed one batch of a shard for its file, with counts of captions in the place of ends."""
         rows, crops = batch["flips"].shape
-        stored = {name: batch[name] for name in ("ids", "boxes", "flips", "colors", "dropped") if name in batch}
+        stored = {name: batch[name] for name in FACTS if name in batch}
         for prefix in ("", "synthetic_"):
             if f"{prefix}counts" in batch:
                 stored[f"{prefix}text_ends"] = batch[f"{prefix}counts"]

@@ -47,6 +47,27 @@ def test_stored_answers_are_the_largest_of_the_readers_own(world):
         torch.testing.assert_close(found.read(tokens), expected.read(tokens))
 
 
+def test_questions_of_one_picture_and_caption_have_their_own_answers(tmp_path):
+    asked = [("a?", "dd"), ("bb?", "e"), ("ccc?", "fff")]
+    data = [rows()[0] | {"question": question, "answers": [right]} for question, right in asked]
+    data = [row | {"__index__": place} for place, row in enumerate(data)]
+    online, reader, request = teacher(), spelling_reader(), requested("reader")
+    options = {"request": request, "dtype": torch.float32, "readers": [reader], "top_k": TOP_K}
+    cache = writer(tmp_path, online, data, views={"readers": [reader.texts]}, **options).write()
+    cache.prepare(request)
+    online.prepare(request)
+    options = {"seed": SEED, "max_broken_fraction": 1.0, "readers": [reader.texts]}
+    replay = kd.ReplayCollator(tiny_clip()[1], cache, **options)
+    batch, live = replay(data), kd.CLIPDataCollator(tiny_clip()[1], online.processor, **VIEWS | options)(data)
+    found = with_answers(cache.of_batch(batch), [reader], batch).answers[0]
+    expected = with_answers(online.of_batch(live), [reader], live).answers[0]
+    largest = expected.logits.log_softmax(-1).topk(TOP_K)
+    torch.testing.assert_close(found.logits, largest.values, rtol=1e-4, atol=1e-4)
+    assert torch.equal(found.ids, largest.indices) and replay.broken.broken == 0
+    replay([data[0] | {"question": "d?"}])
+    assert replay.broken.broken == 1, "nobody asked this question"
+
+
 def test_no_token_is_stored_and_verification_finds_the_same(world):
     made, cache, _, reader = world
     names = set(load_file(next(cache.folder.glob("shard-*.safetensors"))))

@@ -294,6 +294,33 @@ def test_a_sample_that_is_not_there_counts_as_broken(tmp_path):
     assert len(empty(rows()[7:8])["teacher_0_text_embeds"]) == 1
 
 
+def test_other_generated_captions_are_not_in_the_cache(tmp_path):
+    cache = writer(tmp_path, teacher()).write()
+    replay = kd.ReplayCollator(tiny_clip()[1], cache, max_broken_fraction=1.0)
+    changed = rows()[:4]
+    changed[1]["synthetic_text"] = changed[2]["synthetic_text"]
+    assert len(replay(changed)["pixel_values"]) == 3 and replay.broken.broken == 1
+
+
+def test_a_cache_of_an_older_version_knows_no_texts_but_captions(tmp_path):
+    cache = writer(tmp_path, teacher()).write()
+    shard, _ = cache._samples.shard(0)
+    assert "synthetic_ids" in shard
+    del shard["synthetic_ids"]
+    changed = rows()[:4]
+    changed[1]["synthetic_text"] = changed[2]["synthetic_text"]
+    replay = kd.ReplayCollator(tiny_clip()[1], cache, max_broken_fraction=0.0)
+    assert len(replay(changed)["pixel_values"]) == 4
+
+
+def test_a_probe_looks_at_rows_that_a_cache_holds():
+    data = rows()
+    data[2]["__error__"], data[3]["synthetic_text"], data[5]["synthetic_text"] = "two files", [" "], None
+    held = [sample_id(row["image"], row["text"]) for row in data[:6] if row["__index__"] not in (2, 3, 5)]
+    assert probe(data[:6]) == held
+    assert probe(data[:6], count=3) == held[:1] + held[2:], "rows 0, 2 and 4"
+
+
 def test_a_sample_is_known_by_its_contents(tmp_path):
     image = rows()[0]["image"]
     path = tmp_path / "moved.png"

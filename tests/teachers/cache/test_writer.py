@@ -181,4 +181,4 @@ def test_a_shard_without_any_usable_row(tmp_path):
     broken = dataset().from_list(rows, features=dataset().features)
     cache = writer(tmp_path, teacher(), broken).write()
     assert len(cache) == 13
-    assert cache._ends == [7, 7, 13]
+    assert cache._samples.ends == [7, 7, 13]
