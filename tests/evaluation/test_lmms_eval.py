@@ -2,7 +2,8 @@
 
 lmms-eval wants older versions of common libraries, so it runs in a process of an environment of its own. Make one with
 `python -m venv FOLDER; FOLDER/bin/pip install -e '.[lmms]' decord` and run
-`LMMS_EVAL_PYTHON=FOLDER/bin/python python -m pytest -m slow tests/evaluation/test_lmms_eval.py`.
+`LMMS_EVAL_PYTHON=FOLDER/bin/python python -m pytest -m slow tests/evaluation/test_lmms_eval.py`. The test of two
+processes does without: it calls the adapter as lmms-eval does.
 """
 
 import json
@@ -11,9 +12,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from unittest.mock import patch
 
 import pytest
 from datasets import DatasetDict
+from processes import join, launch, leave
 from tiny_llava import make_llava
 
 from hf_clip_kd.data import load_shapes
@@ -33,7 +37,7 @@ assert "hf_clip_kd" in {point.name for point in entry_points(group="lmms_eval.mo
 """
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def lmms_eval():
     done = subprocess.run([PYTHON, "-c", FIND_ADAPTER], cwd="/", capture_output=True, text=True)
     if done.returncode:
@@ -41,7 +45,7 @@ def lmms_eval():
 
 
 @pytest.fixture(scope="module", params=["clip", "timm"])
-def world(request, tmp_path_factory):
+def world(lmms_eval, request, tmp_path_factory):
     """The folder of a model, its answers, and a data set in which every second one of them is right."""
     folder = tmp_path_factory.mktemp(request.param)
     model, processor = make_llava(request.param)
@@ -87,3 +91,39 @@ def test_agrees_question_by_question(world, adapter, tmp_path):
     (file,) = (tmp_path / "out").rglob("*_results.json")
     found = json.loads(file.read_text())["results"]["shapes_vqa"]["accuracy,none"]
     assert found == pytest.approx(accuracy) and 0.5 <= accuracy < 1
+
+
+def made_up_lmms_eval():
+    """The one class of lmms-eval that the adapter inherits from."""
+    modules = {name: ModuleType(name) for name in ("lmms_eval", "lmms_eval.api", "lmms_eval.api.model")}
+    modules["lmms_eval.api.model"].lmms = object
+    return patch.dict(sys.modules, modules)
+
+
+def one_of_two(rank, processes, port, folder, model):
+    join(rank, processes, port)
+    os.environ["ACCELERATE_USE_CPU"] = "true"
+    with made_up_lmms_eval():
+        from hf_clip_kd.evaluation.lmms_eval.model import ImageTextToText
+    lm = ImageTextToText(model, batch_size=2, dtype="float32")
+    rows = load_shapes("test", size=ROWS, vqa=True)
+    lm.task_dict = {"shapes": {"test": rows}}
+    options = {"max_new_tokens": LENGTH}
+    requests = [
+        SimpleNamespace(args=(rows[i]["question"], options, lambda row: [row["image"]], i, "shapes", "test"))
+        for i in range(lm._rank, 7, lm._world_size)  # lmms-eval shares documents so.
+    ]
+    (Path(folder) / f"{rank}.json").write_text(json.dumps(lm.generate_until(requests)))
+    leave()
+
+
+def test_each_of_two_processes_answers_its_own_documents(tmp_path):
+    model, processor = make_llava("clip")
+    for part in (model, processor):
+        part.save_pretrained(tmp_path / "vlm")
+    rows = load_shapes("test", size=ROWS, vqa=True).select(range(7))
+    expected = generate_answers(model, processor, READERS["shapes"](rows), max_new_tokens=LENGTH)
+    assert len(set(expected)) > 4, "the answers must differ, or this test could not fail"
+    launch(one_of_two, 2, tmp_path, str(tmp_path / "vlm"))
+    found = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    assert found == [expected[0::2], expected[1::2]]

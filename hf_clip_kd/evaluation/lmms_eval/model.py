@@ -69,8 +69,15 @@ class ImageTextToText(lmms):
                 )
             length = {"max_new_tokens": options["max_new_tokens"]} if "max_new_tokens" in options else {}
             samples = [self._sample(request) for request in group]
+            # lmms-eval gives each process documents of its own.
             answers += generate_answers(
-                self.model, self.processor, samples, batch_size=self.batch_size, description=task, **length
+                self.model,
+                self.processor,
+                samples,
+                batch_size=self.batch_size,
+                shared=False,
+                description=task,
+                **length,
             )
         return answers
 

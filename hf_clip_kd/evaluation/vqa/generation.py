@@ -23,10 +23,11 @@ def generate_answers(
     *,
     batch_size: int = 8,
     max_new_tokens: int = MAX_NEW_TOKENS,
+    shared: bool = True,
     description: str = "answers",
 ) -> list[str]:
     """
-    Generate a model's answer to each sample. Several processes share the samples, and each gets all answers.
+    Generate a model's answer to each sample.
 
     Decoding is plain greedy, without sampling or repetition penalty. The model's generation config only gives the ids
     of its special tokens. Prompts are padded on the left. Answers depend on `batch_size` only by rounding. In float32
@@ -43,6 +44,9 @@ def generate_answers(
             Questions per call of `generate`.
         max_new_tokens (`int`, *optional*, defaults to 128):
             Longest answer in tokens. A batch ends earlier when all of its answers have ended.
+        shared (`bool`, *optional*, defaults to `True`):
+            Share the samples among the processes; each passes the same samples and gets all answers. `False` is for a
+            caller that has shared them itself: each process answers all of its own, whatever the others have.
         description (`str`, *optional*, defaults to `"answers"`):
             Label of the progress bar.
 
@@ -56,14 +60,14 @@ def generate_answers(
     order = by_length(samples)
     config = _greedy(model, processor.tokenizer, max_new_tokens)
     state = process_state()
-    mine = order[state.process_index :: state.num_processes]
+    mine = order[state.process_index :: state.num_processes] if shared else order
     found = []
     with eval_mode(model), torch.no_grad():
         for start in tqdm(range(0, len(mine), batch_size), desc=description, leave=False):
             batch = mine[start : start + batch_size]
             found += zip(batch, _answer(model, processor, [samples[i] for i in batch], config), strict=True)
     answers = [""] * len(samples)
-    for position, text in gather_object(found):
+    for position, text in gather_object(found) if shared else found:
         answers[position] = text
     return answers
 

@@ -1,5 +1,7 @@
 """Generated answers: the same in any batch, greedy whatever the model's config, and bad images by name."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from tiny_llava import make_llava
@@ -108,6 +110,16 @@ def test_bad_samples(llava, tmp_path):
             generate_answers(*llava, [Sample("q7", str(tmp_path / name), "what ?")])
     with pytest.raises(ValueError, match="question 'q8' holds the image token '<image>'.*Delete it"):
         generate_answers(*llava, [Sample("q8", None, "<image>\nwhat ?")])
+
+
+def test_a_process_answers_all_of_its_own_questions(samples, monkeypatch):
+    """lmms-eval shares the documents itself."""
+    llava = make_llava("timm")
+    expected = generate_answers(*llava, samples[:3], max_new_tokens=2)
+    state = SimpleNamespace(process_index=1, num_processes=2)
+    monkeypatch.setattr("hf_clip_kd.evaluation.vqa.generation.process_state", lambda: state)
+    assert generate_answers(*llava, samples[:3], max_new_tokens=2, shared=False) == expected
+    assert generate_answers(*llava, samples[:3], max_new_tokens=2).count("") == 2
 
 
 def test_nothing_to_answer(llava):
