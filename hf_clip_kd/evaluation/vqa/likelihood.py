@@ -138,7 +138,8 @@ def _answer_ids(processor, answer: str, ends: set[int]) -> list[int]:
     Return the tokens of an answer as the chat template writes it, with its end.
 
     They are what training supervises. A template may put a space in front of an answer. A tokenizer may cut a word
-    behind a prompt otherwise than the word alone. If the template writes no end, EOS follows.
+    behind a prompt otherwise than the word alone. If the template writes no end, EOS follows the last word. White
+    space that the template puts behind it only parts the turns.
     """
     asked = [{"role": "user", "content": [{"type": "text", "text": "?"}]}]
     answered = [*asked, {"role": "assistant", "content": [{"type": "text", "text": answer}]}]
@@ -150,12 +151,15 @@ def _answer_ids(processor, answer: str, ends: set[int]) -> list[int]:
     def tokens(text: str) -> list[int]:
         return processor.tokenizer(text, add_special_tokens=False)["input_ids"]
 
-    before, both = tokens(prompt), tokens(prompt + tail)
-    found = both[len(before) :] if both[: len(before)] == before else tokens(tail)
+    def behind_prompt(text: str) -> list[int]:
+        before, both = tokens(prompt), tokens(prompt + text)
+        return both[len(before) :] if both[: len(before)] == before else tokens(text)
+
+    found = behind_prompt(tail)
     stop = next((i for i, token in enumerate(found) if token in ends), None)
     if stop is not None:
         return found[: stop + 1]
-    end = processor.tokenizer.eos_token_id
+    found, end = behind_prompt(tail.rstrip()), processor.tokenizer.eos_token_id
     return found if end is None else [*found, end]
 
 

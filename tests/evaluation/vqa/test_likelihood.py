@@ -13,9 +13,11 @@ from accelerate import PartialState
 from processes import join, launch, leave
 from tiny_llava import make_llava
 from transformers import LlavaForConditionalGeneration
+from vlm_parts import image_processor, language_model, timm_tower
 
 from hf_clip_kd.data import load_shapes
 from hf_clip_kd.evaluation.vqa import READERS, Likelihood, Sample, answer_bits, generate_answers
+from hf_clip_kd.vlm import build_llava
 
 COLOR = "what color is the circle ?"
 
@@ -166,6 +168,27 @@ def test_an_answer_without_a_written_end_gets_eos(bigram):
     processor = copy.deepcopy(processor)
     processor.chat_template = processor.chat_template.replace("<end>", "")
     assert answer_bits(model, processor, [Sample(1, None, COLOR, ("red",))]) == [pytest.approx(5, abs=1e-4)]
+
+
+# The template of the stock llava-hf/llava-1.5-7b-hf, for texts: a space ends each turn, and no EOS.
+STOCK = (
+    "{% for message in messages %}{{ message['role'].upper() + ': ' }}{% for part in message['content'] %}"
+    "{{ part['text'] + ' ' }}{% endfor %}{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+)
+
+
+def test_the_space_behind_a_turn_is_no_part_of_the_answer():
+    language, tokenizer = language_model("llama")
+    model, processor = build_llava(timm_tower(), language, tokenizer=tokenizer, image_processor=image_processor())
+    processor.chat_template = STOCK
+    seen = []
+    hook = model.register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append(kwargs["input_ids"][0].tolist()), with_kwargs=True
+    )
+    answer_bits(model, processor, [Sample(1, None, "What shape?", ("red",))])
+    hook.remove()
+    written = "".join(processor.tokenizer.convert_ids_to_tokens(seen[0])).replace("▁", " ")
+    assert written.endswith("ASSISTANT: red</s>")
 
 
 def test_a_template_that_writes_more_into_an_open_turn(bigram):
