@@ -90,13 +90,20 @@ def cell(values: tuple[float, ...], sign: str = "") -> str:
 def side_by_side(first: Path, second: Path, blind: Path | None) -> list[Pair]:
     """Print how two models differ in each benchmark that both were asked, and return the numbers.
 
+    A benchmark that is only exported has no scores. It is left out, unless all are such.
+
     Raises:
-        ValueError: They share no benchmark or no question, or `blind` was asked nothing of it.
+        ValueError: They share no benchmark or no question, or `blind` was asked nothing of it. Or nothing has a score.
     """
     runs = [single_model(path) for path in (first, second)]
     without = {} if blind is None else single_model(blind)
     found = []
-    for name in sorted({*runs[0], *runs[1]} - {""}) or [""]:
+    names = sorted({*runs[0], *runs[1]} - {""}) or [""]
+    scored = [name for name in names if not any(name in run and run[name].only_exported for run in runs)]
+    for name in names:
+        if scored and name not in scored:
+            print(f"{name} is left out: its answers are exported and have no score here.")
+            continue
         # A file alone does not name its benchmark.
         files = [run.get(name, run.get("")) for run in (*runs, without)]
         asked, again, unseen = ({} if file is None else scored_answers(file.path) for file in files)

@@ -98,6 +98,23 @@ def test_models_that_were_asked_different_things(tmp_path):
         recipe.main([str(first), "--leave_out_blind", str(second)])
 
 
+def test_a_benchmark_that_is_only_exported_is_left_out(tmp_path, capsys):
+    folders = []
+    for name in ("first", "second"):
+        folders.append(str(write_run(tmp_path / name, [None, None], dataset="mmvet", main_metric=None)))
+    with pytest.raises(ValueError, match="mmvet.*has no score of question '0'.*answers are known"):
+        recipe.main(folders)
+    files = [str(path) for path in sorted(tmp_path.glob("*/results/samples/*"))]
+    with pytest.raises(ValueError, match="mmvet.*has no score of question '0'"):
+        recipe.main(files)
+    for folder, scores in zip(folders, ([1, 0], [1, 1]), strict=True):
+        write_run(tmp_path / folder, scores, images=[0, 1])
+    (accuracy,) = recipe.main(folders)
+    assert (accuracy.first, accuracy.second) == (50, 100)
+    text = capsys.readouterr().out
+    assert text.count("mmvet is left out: its answers are exported") == 1 and "shapes: 2 questions" in text
+
+
 def test_the_number_of_papers_is_compared(tmp_path, capsys):
     """MMVP asks two questions with one answer each. The second model is right in whole pairs."""
     letters = ["A" if i % 2 else "B" for i in range(40)]

@@ -53,6 +53,11 @@ class SamplesFile:
     path: Path = field(metadata={"help": "The `samples/*.jsonl`."})
     record: dict[str, Any] = field(metadata={"help": "Content of the result beside it."})
 
+    @property
+    def only_exported(self) -> bool:
+        """Answers for a server or a judge: the result has no metric, and no question has a score."""
+        return self.record.get("main_metric", "") is None
+
 
 def samples_files(folder: str | Path) -> list[SamplesFile]:
     """
