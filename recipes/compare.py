@@ -19,11 +19,12 @@ import json
 import math
 import re
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
 from hf_clip_kd.evaluation.main_summary import main_summary
+from hf_clip_kd.recipe_io.foreign import read_json
 from hf_clip_kd.recipe_io.parser import exit_with_one_line
 from hf_clip_kd.recipe_io.results import load_results, write_whole
 from hf_clip_kd.study.cells.metrics import signed
@@ -37,14 +38,28 @@ COLUMNS = ("acc1", "image_retrieval_recall@1", "text_retrieval_recall@1")
 def collect(folder: Path) -> list[dict]:
     """Return one row per run: its name, its folder and all its metrics.
 
+    A metric that several results of a run have gets the names of their data in front, in all rows.
+
     Raises:
-        ValueError: There is no run in the folder.
+        ValueError: There is no run in the folder, or a run has two results of one metric on the same data.
     """
+    runs = {path.parent: load_results(path) for path in sorted(folder.glob("*/results"))}
+    shared = set()
+    for results in runs.values():
+        counts = Counter(metric for result in results for metric in result["metrics"])
+        shared |= {metric for metric, count in counts.items() if count > 1}
     rows = []
-    for run in sorted(path.parent for path in folder.glob("*/results")):
+    for run, results in runs.items():
         metrics = {}
-        for result in load_results(run / "results"):
-            metrics |= result["metrics"]
+        for result in results:
+            named = {f"{result['dataset']}/{key}" if key in shared else key: x for key, x in result["metrics"].items()}
+            twice = sorted(metrics.keys() & named.keys())
+            if twice:
+                raise ValueError(
+                    f"{str(run / 'results')!r} holds {twice[0]!r} twice, of several models, tasks or protocols. A run "
+                    "has one result of a metric on the same data. Move the others to another folder."
+                )
+            metrics |= named
         if metrics:
             rows.append({"name": run.name, **metrics, "folder": str(run)})
     if not rows:
@@ -58,8 +73,19 @@ def collect(folder: Path) -> list[dict]:
 
 
 def table(rows: list[dict]) -> str:
-    """Return the rows as text, in percent, with the mean of the columns last, and differences paired by seed."""
-    columns = [column for column in COLUMNS if all(column in row for row in rows)]
+    """Return the rows as text, in percent, with the mean of the columns last, and differences paired by seed.
+
+    Raises:
+        ValueError: No metric of a column is in all rows.
+    """
+    common = [key for key in rows[0] if all(key in row for row in rows)]
+    columns = [key for column in COLUMNS for key in common if key.rpartition("/")[2] == column]
+    if not columns:
+        raise ValueError(
+            f"The runs {', '.join(row['name'] for row in rows)} share none of {', '.join(COLUMNS)}, so there is no "
+            "column to put them side by side. All must have been scored on the same data. Give them the same "
+            "`evaluation`, or compare the answers of two VLMs: `compare.py FIRST SECOND`."
+        )
     groups: dict[str, dict[str, list[float]]] = defaultdict(dict)
     for row in rows:
         name, seed = re.fullmatch(r"(.*?)(-\d+)?", row["name"]).groups()
@@ -74,11 +100,23 @@ def table(rows: list[dict]) -> str:
             values = zip(*([a - b for a, b in pair] for pair in pairs), strict=True)
             shown[f"{name} less {first}"] = [cell(differences, "+") for differences in values]
     width = max(12, *(len(name) + 2 for name in shown))
-    last = 8 if len(groups) == len(rows) else 14
-    lines = [f"{'':<{width}}" + "".join(f"{column:>26}" for column in columns) + f"{'mean':>{last}}"]
-    for name, (*cells, mean) in shown.items():
-        lines.append(f"{name:<{width}}" + "".join(f"{text:>26}" for text in cells) + f"{mean:>{last}}")
-    return "\n".join(lines)
+    widths = [*(max(26, len(column) + 2) for column in columns), 8 if len(groups) == len(rows) else 14]
+    lines = [f"{'':<{width}}" + _right([*columns, "mean"], widths)]
+    return "\n".join(lines + [f"{name:<{width}}" + _right(cells, widths) for name, cells in shown.items()])
+
+
+def _right(cells: list[str], widths: list[int]) -> str:
+    return "".join(f"{text:>{width}}" for text, width in zip(cells, widths, strict=True))
+
+
+def write_summary(path: Path, rows: list[dict]) -> None:
+    """Write the rows, unless another recipe wrote a summary there, whose rows name no folder."""
+    if path.is_file():
+        there = read_json(path, dict, allowed="It must be a recipe's `summary.json`.", fix="Move it away.")
+        if not all("folder" in row for row in there.get("rows") or [{}]):
+            print(f"{path} is of another recipe and stays as it is.")
+            return
+    write_whole(path, json.dumps({"rows": rows}, indent=2) + "\n")
 
 
 def cell(values: tuple[float, ...], sign: str = "") -> str:
@@ -179,8 +217,8 @@ def main(argv: list[str] | None = None) -> list[dict] | list[Pair]:
             "alone. It needs two models. Pass both: `compare.py FIRST SECOND --leave_out_blind BLIND`."
         )
     rows = collect(folder)
-    write_whole(folder / "summary.json", json.dumps({"rows": rows}, indent=2) + "\n")
     print("\n" + table(rows) + "\n")
+    write_summary(folder / "summary.json", rows)
     return rows
 
 

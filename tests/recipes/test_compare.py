@@ -8,17 +8,17 @@ from answered_runs import write_run
 from recipes import compare as recipe
 
 
-def write(folder, name, acc1):
+def write(folder, name, acc1, dataset="x", file="x.json", metric="acc1"):
     results = folder / name / "results"
-    results.mkdir(parents=True)
+    results.mkdir(parents=True, exist_ok=True)
     result = {
-        "dataset": "x",
+        "dataset": dataset,
         "model": name,
         "pretrained": "",
         "task": "zeroshot_classification",
-        "metrics": {"acc1": acc1},
+        "metrics": {metric: acc1},
     }
-    (results / "x.json").write_text(json.dumps(result | {"language": "en", "config": {}}))
+    (results / file).write_text(json.dumps(result | {"language": "en", "config": {}}))
 
 
 def test_runs_side_by_side(tmp_path, capsys):
@@ -72,6 +72,53 @@ def test_a_run_without_a_result_is_no_row(tmp_path):
         recipe.main([str(tmp_path)])
     write(tmp_path, "alone", 0.5)
     assert [row["name"] for row in recipe.main([str(tmp_path)])] == ["alone"]
+
+
+def test_two_data_sets_of_one_task_have_columns_of_their_own(tmp_path, capsys):
+    write(tmp_path, "alone", 0.1, dataset="cifar10/test")
+    write(tmp_path, "distilled", 0.2, dataset="cifar10/test")
+    write(tmp_path, "distilled", 0.4, dataset="a_data_set_with_a_long_name/test", file="y.json")
+    for name in ("alone", "distilled"):
+        write(tmp_path, name, 0.5, file="z.json", metric="image_retrieval_recall@1")
+    rows = recipe.main([str(tmp_path)])
+    assert [row.get("cifar10/test/acc1") for row in rows] == [0.1, 0.2] and "acc1" not in rows[0]
+    assert rows[1]["a_data_set_with_a_long_name/test/acc1"] == 0.4
+    write(tmp_path, "alone", 0.3, dataset="a_data_set_with_a_long_name/test", file="y.json")
+    capsys.readouterr()
+    recipe.main([str(tmp_path)])
+    header, alone, distilled = [line.split() for line in capsys.readouterr().out.strip().splitlines()]
+    assert set(header[:2]) == {"cifar10/test/acc1", "a_data_set_with_a_long_name/test/acc1"}
+    assert header[2:] == ["image_retrieval_recall@1", "mean"]
+    assert sorted(alone[1:]) == ["10.0", "30.0", "30.0", "50.0"] and distilled[0] == "distilled"
+
+
+def test_two_results_of_a_metric_on_the_same_data_are_refused(tmp_path):
+    write(tmp_path, "alone", 0.1)
+    write(tmp_path, "alone", 0.2, file="y.json")
+    with pytest.raises(ValueError, match="alone/results' holds 'x/acc1' twice.*one result.*Move the others"):
+        recipe.main([str(tmp_path)])
+
+
+def test_runs_without_a_common_column(tmp_path):
+    write_run(tmp_path / "alone", [1, 0])
+    (tmp_path / "summary.json").write_text('{"rows": [{"name": "alone", "accuracy": 0.5}]}')
+    with pytest.raises(ValueError, match="runs alone share none of acc1.*same data.*compare.py FIRST SECOND"):
+        recipe.main([str(tmp_path)])
+    assert "folder" not in (tmp_path / "summary.json").read_text()
+
+
+def test_a_summary_of_another_recipe_stays(tmp_path, capsys):
+    write(tmp_path, "alone", 0.5)
+    for there in ({"rows": [{"name": "alone", "accuracy": 0.5}]}, {"cells": []}):
+        (tmp_path / "summary.json").write_text(json.dumps(there))
+        recipe.main([str(tmp_path)])
+        assert json.loads((tmp_path / "summary.json").read_text()) == there
+        assert "summary.json is of another recipe and stays" in capsys.readouterr().out
+    (tmp_path / "summary.json").unlink()
+    for acc1 in (0.5, 0.6):  # Its own is replaced.
+        write(tmp_path, "alone", acc1)
+        recipe.main([str(tmp_path)])
+        assert json.loads((tmp_path / "summary.json").read_text())["rows"][0]["acc1"] == acc1
 
 
 def test_two_models_are_compared_question_by_question(tmp_path, capsys):
