@@ -21,7 +21,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from hf_clip_kd.data import load_shapes
 from hf_clip_kd.evaluation import VQAEvaluator, build_vqa_evaluator
-from hf_clip_kd.evaluation.vqa import BENCHMARKS, bits_of, is_bits
+from hf_clip_kd.evaluation.vqa import BENCHMARKS, bits_of, is_bits, score_text
 from hf_clip_kd.models.completeness import REPORTED, SCORE_RULE, check_complete
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
 from hf_clip_kd.recipe_io.processes import process_state
@@ -92,14 +92,10 @@ def table(rows: dict[str, dict[str, float]], points: set[str]) -> str:
     width = max(map(len, ["model", *rows]))
     lines = ["  ".join([f"{'model':<{width}}", *(f"{name:>8}" for name in names)])]
     for model, scores in rows.items():
-        texts = [_cell(scores[name], points=name in points, bits=is_bits(name)) for name in names]
+        texts = [score_text(name, scores[name], points) for name in names]
         cells = [f"{text:>{max(8, len(name))}}" for name, text in zip(names, texts, strict=True)]
         lines.append("  ".join([f"{model:<{width}}", *cells]))
     return "\n".join(lines)
-
-
-def _cell(value: float, points: bool, bits: bool) -> str:
-    return f"{value:.2f}" if bits else f"{value if points else 100 * value:.1f}"
 
 
 def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
@@ -112,9 +108,7 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
     evaluator = build_vqa_evaluator(args.evaluation, load_shapes)
     rows = {name: score(name, evaluator, args, state) for name in names}
     if state.is_main_process:
-        scored = [entry for entry in evaluator.benchmarks if entry.metric is not None]
-        points = {entry.name for entry in scored if entry.metric.max_score != 1}
-        print(f"\n{table(rows, points)}\n")
+        print(f"\n{table(rows, evaluator.points)}\n")
         if any(map(is_bits, set().union(*rows.values()))):
             print("Fewer `answer_bits` are better: minus log2 of the probability of the accepted answer.\n")
         print(f"Results, answers and submissions: {args.output_dir}")

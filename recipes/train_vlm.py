@@ -292,7 +292,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
         if oracle.is_file():
             rows.append({"name": "oracle", **json.loads(oracle.read_text())})
         write_whole(folder.parent / "summary.json", json.dumps({"rows": rows}, indent=2) + "\n")
-        print(f"\n{summary_table(rows)}\n")
+        print(f"\n{summary_table(rows, evaluator.points)}\n")
     if training.push_to_hub and training.process_index == 0:
         measure_run(folder, load_folder)
         print(f"On the Hub: {push_run(training, folder)}")

@@ -23,7 +23,7 @@ from .generation import generate_answers
 from .inputs import question_picture
 from .likelihood import Likelihood, answer_bits
 from .metric import VQAMetric
-from .summary import bits_of, is_bits, summary_row, summary_table
+from .summary import bits_of, is_bits, score_text, summary_row, summary_table
 
 __all__ = [
     "BENCHMARKS",
@@ -49,6 +49,7 @@ __all__ = [
     "normalize_vqav2",
     "question_picture",
     "read_answers",
+    "score_text",
     "summary_row",
     "summary_table",
 ]

@@ -148,6 +148,12 @@ class VQAEvaluator:
                 numbers[entry.name] = result[metric.main_metric]
         return numbers
 
+    @property
+    def points(self) -> set[str]:
+        """Names of the entries whose number is a sum of points, such as MME's, and no share."""
+        scored = [entry for entry in self.benchmarks if entry.metric is not None]
+        return {entry.name for entry in scored if entry.metric.max_score != 1}
+
     def without_images(self) -> VQAEvaluator:
         """Return an evaluator that shows no image: its scores are what the questions alone give away."""
         return VQAEvaluator(

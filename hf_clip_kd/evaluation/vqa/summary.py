@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from ...recipe_io.results import BITS, is_bits
 
 _BY_TYPE = "/accuracy"
@@ -39,17 +41,29 @@ def summary_row(name: str, numbers: dict[str, float], results: dict[str, dict]) 
     return row
 
 
-def summary_table(rows: list[dict]) -> str:
-    """Format the rows, one model a line: per cent, and `answer_bits` in bits (lower is better)."""
+def summary_table(rows: list[dict], points: Collection[str]) -> str:
+    """
+    Format the rows, one model a line.
+
+    Args:
+        rows (`list[dict]`): See [`summary_row`].
+        points (collection of `str`): Columns that are no shares: `points` of a [`VQAEvaluator`].
+
+    Returns:
+        `str`: Numbers as [`score_text`] writes them, `-` where a model has none.
+    """
     cells = [{key: value for key, value in row.items() if key not in ("name", "by_type")} for row in rows]
     cells = [values | row.get("by_type", {}) for values, row in zip(cells, rows, strict=True)]
     widths = {column: max(9, len(column) + 2) for values in cells for column in values}
     lines = [f"{'':<12}" + "".join(f"{column:>{width}}" for column, width in widths.items())]
     for row, values in zip(rows, cells, strict=True):
-        texts = {column: _cell(column, values[column]) if column in values else "-" for column in widths}
+        texts = {name: score_text(name, values[name], points) if name in values else "-" for name in widths}
         lines.append(f"{row['name']:<12}" + "".join(f"{texts[column]:>{width}}" for column, width in widths.items()))
     return "\n".join(lines)
 
 
-def _cell(column: str, value: float) -> str:
-    return f"{value:.2f}" if is_bits(column) else f"{100 * value:.1f}"
+def score_text(column: str, value: float, points: Collection[str]) -> str:
+    """Write a number of a table: bits (fewer are better) and the columns of `points` unchanged, others in per cent."""
+    if is_bits(column):
+        return f"{value:.2f}"
+    return f"{value if column in points else 100 * value:.1f}"
