@@ -155,14 +155,16 @@ class VQAEvaluator:
         return {entry.name for entry in scored if entry.metric.max_score != 1}
 
     def without_images(self) -> VQAEvaluator:
-        """Return an evaluator that shows no image: its scores are what the questions alone give away."""
+        """
+        Return an evaluator that shows no image: its scores are what the questions alone give away.
+
+        It asks the same questions.
+        """
         return VQAEvaluator(
             [
                 replace(
                     entry,
                     samples=[replace(sample, image=None, image_name=sample.picture) for sample in entry.samples],
-                    # A blind model must be asked, or its score would be one of empty answers.
-                    benchmark=replace(entry.benchmark, needs_image=False),
                 )
                 for entry in self.benchmarks
             ]
@@ -172,7 +174,9 @@ class VQAEvaluator:
 def _asked(entry: LoadedBenchmark) -> list[int]:
     """Return the positions of the questions that a model is asked."""
     skips = entry.benchmark.needs_image
-    return [i for i, sample in enumerate(entry.samples) if not (skips and sample.image is None)]
+    # A picture that is not shown to a blind model has a name.
+    lacks = [sample.image is None and sample.image_name is None for sample in entry.samples]
+    return [i for i, nothing in enumerate(lacks) if not (skips and nothing)]
 
 
 def _generate(model, processor, entry: LoadedBenchmark) -> list[str]:

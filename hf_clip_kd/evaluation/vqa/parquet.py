@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import io
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import PIL.Image
+
+from ...data.reading.images import BrokenImageError, decode_image
 from ...recipe_io.results import write_whole
 from .files import Source
 
 _ROWS_AT_ONCE = 64
+# Pixels of black between two pictures in a row, as the script of BLINK's authors has them.
+_MARGIN = 10
 
 
 def parquet_rows(whole: Source, pattern: str) -> Iterator[tuple[Source, str, dict]]:
@@ -65,3 +71,42 @@ def stored_picture(data: bytes, image_folder: str | Path) -> str:
     if not path.is_file():
         write_whole(path, data)
     return str(path)
+
+
+def joined(pictures: Sequence[bytes]) -> bytes:
+    """
+    Put images in a row, 10 black pixels between them, and return the file of the whole as PNG.
+
+    Lower images stand in the middle of the height. The authors of [BLINK](https://github.com/zeyofu/BLINK_Benchmark)
+    do so for models that take one image.
+
+    Raises:
+        BrokenImageError: if an image cannot be read.
+    """
+    images = [decode_image(data) for data in pictures]
+    height = max(image.height for image in images)
+    whole = PIL.Image.new("RGB", (sum(image.width + _MARGIN for image in images) - _MARGIN, height))
+    left = 0
+    for image in images:
+        whole.paste(image, (left, (height - image.height) // 2))
+        left += image.width + _MARGIN
+    file = io.BytesIO()
+    whole.save(file, "PNG")
+    return file.getvalue()
+
+
+def stored_row(source: Source, row: dict, columns: Sequence[str], image_folder: str | Path, where: str) -> str:
+    """
+    Write the pictures in some columns of a row as one file, side by side, and return its path.
+
+    See [`joined`], and [`stored_picture`] for the name. A single picture stays the file that it is.
+
+    Raises:
+        ForeignFileError: if a column has no picture, or one of several cannot be read.
+    """
+    pictures = [picture_bytes(source, row, name, where) for name in columns]
+    try:
+        picture = joined(pictures) if len(pictures) > 1 else pictures[0]
+    except BrokenImageError as error:
+        raise source.error(f"an image cannot be read ({error})", where) from error
+    return stored_picture(picture, image_folder)

@@ -1,12 +1,15 @@
 """Parquet files: their rows in order, their pictures as files, and every fault with its row."""
 
+import io
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from vqa_benchmarks import parquet, picture
 
 from hf_clip_kd.evaluation.vqa.files import Source
-from hf_clip_kd.evaluation.vqa.parquet import parquet_rows, picture_bytes, stored_picture
+from hf_clip_kd.evaluation.vqa.parquet import joined, parquet_rows, picture_bytes, stored_picture
 from hf_clip_kd.recipe_io.foreign import ForeignFileError
 
 
@@ -34,6 +37,16 @@ def test_equal_pictures_are_one_file(tmp_path):
     paths = [stored_picture(data, tmp_path / "images") for data in (red, blue, red)]
     assert paths[0] == paths[2] != paths[1]
     assert [Path(path).read_bytes() for path in paths] == [red, blue, red]
+
+
+def test_images_stand_in_a_row_on_black():
+    whole = np.array(
+        Image.open(io.BytesIO(joined([picture("red", (4, 4))["bytes"], picture("blue", (2, 8))["bytes"]])))
+    )
+    expected = np.zeros((8, 16, 3), np.uint8)
+    expected[2:6, :4, 0] = 255
+    expected[:, 14:, 2] = 255
+    assert (whole == expected).all()
 
 
 def test_what_is_no_file_is_named(tmp_path):

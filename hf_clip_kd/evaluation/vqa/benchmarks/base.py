@@ -55,7 +55,7 @@ class Benchmark:
         any_case (`bool`, *optional*, defaults to `False`):
             Take `Yes` for the answer `yes`, as the metric does. The likelihood is that of the likelier.
         needs_image (`bool`, *optional*, defaults to `False`):
-            Give questions without an image the empty answer, and do not ask the model.
+            Give questions without an image the empty answer, and do not ask a model, nor a blind one.
     """
 
     name: str

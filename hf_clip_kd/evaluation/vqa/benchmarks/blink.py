@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import PIL.Image
 
-from hf_clip_kd.data.reading.images import BrokenImageError, decode_image
 from hf_clip_kd.evaluation.vqa.benchmarks.base import Benchmark
 from hf_clip_kd.evaluation.vqa.benchmarks.letters import (
     lmms_note,
@@ -20,10 +16,8 @@ from hf_clip_kd.evaluation.vqa.benchmarks.letters import (
 from hf_clip_kd.evaluation.vqa.bootstrap import means_by_category
 from hf_clip_kd.evaluation.vqa.files import OPTION_LETTER, Sample, Source, check_ids, check_images
 from hf_clip_kd.evaluation.vqa.metric import VQAMetric, categories_of
-from hf_clip_kd.evaluation.vqa.parquet import parquet_rows, picture_bytes, stored_picture
+from hf_clip_kd.evaluation.vqa.parquet import parquet_rows, stored_row
 
-# Pixels of black between two images in a row, as the authors' script has them.
-_MARGIN = 10
 # The tasks whose questions are about one image. Cambrian-1 asks these alone.
 SINGLE_IMAGE = (
     "Counting",
@@ -79,28 +73,6 @@ class BLINK(VQAMetric):
         return scores, summary
 
 
-def joined(pictures: Sequence[bytes]) -> bytes:
-    """
-    Put images in a row, 10 black pixels between them, and return the file of the whole as PNG.
-
-    Lower images stand in the middle of the height. The [authors](https://github.com/zeyofu/BLINK_Benchmark) do so for
-    models that take one image.
-
-    Raises:
-        BrokenImageError: if an image cannot be read.
-    """
-    images = [decode_image(data) for data in pictures]
-    height = max(image.height for image in images)
-    whole = PIL.Image.new("RGB", (sum(image.width + _MARGIN for image in images) - _MARGIN, height))
-    left = 0
-    for image in images:
-        whole.paste(image, (left, (height - image.height) // 2))
-        left += image.width + _MARGIN
-    file = io.BytesIO()
-    whole.save(file, "PNG")
-    return file.getvalue()
-
-
 def read_blink(questions: str | Path, image_folder: str | Path, protocol: str = "llava") -> list[Sample]:
     """
     Read BLINK's validation split; the answers to its test split are hidden.
@@ -134,13 +106,8 @@ def read_blink(questions: str | Path, image_folder: str | Path, protocol: str = 
         columns = [name for name in ("image_1", "image_2", "image_3", "image_4") if row.get(name)]
         if not columns:
             raise source.error("it has no image", where)
-        pictures = [picture_bytes(source, row, name, where) for name in columns]
-        try:
-            picture = joined(pictures) if len(pictures) > 1 else pictures[0]
-        except BrokenImageError as error:
-            raise source.error(f"an image cannot be read ({error})", where) from error
         task = "_".join(key.split("_")[1:-1])
-        image = stored_picture(picture, image_folder)
+        image = stored_row(source, row, columns, image_folder, where)
         samples.append(Sample(key, image, prompt, (letter,), tuple(choices), task))
     return check_images(check_ids(samples, whole), None, whole)
 

@@ -27,7 +27,7 @@ from hf_clip_kd.evaluation.vqa.files import (
     write_json,
 )
 from hf_clip_kd.evaluation.vqa.metric import VQAMetric, categories_of
-from hf_clip_kd.evaluation.vqa.parquet import parquet_rows, picture_bytes
+from hf_clip_kd.evaluation.vqa.parquet import parquet_rows, picture_bytes, stored_row
 from hf_clip_kd.recipe_io.results import write_whole
 
 
@@ -70,15 +70,19 @@ def read_mmmu(
             A parquet file (`id`, `question`, `options`, `answer`, `question_type`, `image_1`, ...), a folder of them,
             or `anns_for_eval.json` (`[{"id", "prompt", "question_type", "all_choices", "index2ans", "image"}]`).
         image_folder (`str` or `Path`):
-            Folder with the images of the JSON. Images of a parquet file are written there, as `ID.png`.
+            Folder with the images of the JSON. Images of a parquet file are written there: `image_1` as `ID.png`,
+            others under a hash of their content.
         answers (`str` or `Path`, *optional*):
             `answer_dict_val.json` (`{id: {"ground_truth"}}`). Scores of the JSON need it.
         protocol (`str`, *optional*, defaults to `"llava"`):
-            `"llava"` writes options as `(A) red`, `"lmms_eval"` as `A. red`. The JSON has its own prompts.
+            `"llava"` writes options as `(A) red`, `"lmms_eval"` as `A. red`. Of several images of a question,
+            `"llava"` shows `image_1` alone, as the official script does for LLaVA-1.5. `"lmms_eval"` puts all that
+            the question names side by side, see [`joined`]. The tool itself shows them to a model apart. The JSON has
+            its own prompts and images.
 
     Returns:
-        `list[Sample]` with the subject as category. A question about several images has `image=None`, since a LLaVA
-        takes one. The official script gives such a question a random letter, as an empty answer gets here.
+        `list[Sample]` with the subject as category. A question of the JSON without an image is one about several. It
+        has `image=None`, and no model is asked. It gets a random letter, as an empty answer does.
 
     Raises:
         ValueError: if a file, a field, an answer or the first image is missing.
@@ -102,17 +106,25 @@ def _read_mmmu_parquet(questions: str | Path, image_folder: str | Path, protocol
         if choices:
             prompt = f"{question}\n{options_text(choices, form)}\n{OPTION_LETTER}"
         else:
-            prompt = f"{question}\n{SHORT_ANSWER}"
-        pictures = set(re.findall(r"<image \d+>", f"{question}{options}"))
-        image = None
-        if len(pictures) <= 1 and row.get("image_1"):
-            image = Path(image_folder) / f"{key}.png"
-            if not image.is_file():
-                write_whole(image, picture_bytes(source, row, "image_1", where))
-        path_or_none = None if image is None else str(image)
+            prompt = question + ("" if protocol == "llava" else "\n") + SHORT_ANSWER
+        named = sorted(set(re.findall(r"<image (\d+)>", f"{question}{choices}"))) if protocol == "lmms_eval" else []
+        columns = [f"image_{number}" for number in named] or ["image_1"]
+        if columns == ["image_1"]:
+            image = _first_image(source, row, Path(image_folder) / f"{key}.png", where)
+        else:
+            image = stored_row(source, row, columns, image_folder, where)
         accepted = _accepted(source, answer, choices, where)
-        samples.append(Sample(key, path_or_none, prompt, accepted, choices, _subject(key)))
+        samples.append(Sample(key, image, prompt, accepted, choices, _subject(key)))
     return check_images(check_ids(samples, whole), None, whole)
+
+
+def _first_image(source: Source, row: dict, path: Path, where: str) -> str | None:
+    """Write `image_1` of a row to `path`, unless a file is there, and return the path. A row may have none."""
+    if not row.get("image_1"):
+        return None
+    if not path.is_file():
+        write_whole(path, picture_bytes(source, row, "image_1", where))
+    return str(path)
 
 
 def _read_mmmu_json(questions, image_folder, answers, call) -> list[Sample]:

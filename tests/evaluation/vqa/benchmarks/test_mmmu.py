@@ -2,37 +2,55 @@
 
 import json
 import math
+from pathlib import Path
 
 import pyarrow
 import pyarrow.parquet
 import pytest
 from PIL import Image
-from vqa_benchmarks import S1, S2, compute
+from vqa_benchmarks import S1, S2, compute, parquet, picture
 
 from hf_clip_kd.evaluation import build_vqa_evaluator
 from hf_clip_kd.evaluation.vqa import METRICS, READERS, WRITERS, Sample
 from hf_clip_kd.recipe_io.foreign import ForeignFileError
 
+COMMON = {"question_type": "multiple-choice", "options": "['x', 'y']", "answer": "B"}
+
 
 def test_reader_of_parquet(tmp_path):
-    image = {"bytes": b"png", "path": "x.png"}
     rows = [
-        {"id": "validation_Art_Theory_1", "question": "See <image 1>?", "options": "['x', 'y']", "answer": "B"},
+        COMMON | {"id": "validation_Art_Theory_1", "question": "See <image 1>?"},
         {"id": "validation_Math_2", "question": "How many?", "options": "[]", "answer": "['7', 'seven']"},
-        {"id": "validation_Math_3", "question": "<image 1>", "options": "['<image 1>', '<image 2>']", "answer": "A"},
+        COMMON | {"id": "validation_Math_3", "question": "<image 1>", "options": "['<image 1>', '<image 2>']"},
     ]
-    kinds = ["multiple-choice", "open", "multiple-choice"]
-    rows = [row | {"question_type": kind, "image_1": image} for row, kind in zip(rows, kinds, strict=True)]
-    path = tmp_path / "validation-0.parquet"
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    rows[1]["question_type"] = "open"
+    images = {"image_1": picture("red", (4, 4)), "image_2": picture("blue", (2, 6))}
+    path = parquet(tmp_path / "validation-0.parquet", *(row | images for row in rows))
     first, second, third = READERS["mmmu"](path, tmp_path / "images")
     stored = tmp_path / "images" / "validation_Art_Theory_1.png"
     prompt = "See <image 1>?\n(A) x\n(B) y\n" + S2
     assert first == Sample("validation_Art_Theory_1", str(stored), prompt, ("B",), ("x", "y"), "Art_Theory")
-    assert stored.read_bytes() == b"png"
-    assert (second.prompt, second.answers, second.choices) == ("How many?\n" + S1, ("7", "seven"), ())
-    assert third.image is None
-    assert "\nA. x\nB. y\n" in READERS["mmmu"](tmp_path, tmp_path / "images", protocol="lmms_eval")[0].prompt
+    assert stored.read_bytes() == images["image_1"]["bytes"]
+    assert (second.prompt, second.answers, second.choices) == ("How many?" + S1, ("7", "seven"), ())
+    # The official script shows LLaVA the first of several images.
+    assert Path(third.image).read_bytes() == images["image_1"]["bytes"]
+
+
+def test_lmms_eval_shows_all_images_that_a_question_names(tmp_path):
+    rows = [
+        COMMON | {"id": "validation_Art_1", "question": "<image 1>?"},
+        COMMON | {"id": "validation_Art_2", "question": "<image 2>?"},
+        COMMON | {"id": "validation_Art_3", "question": "<image 1>", "options": "['<image 1>', '<image 2>']"},
+        COMMON | {"id": "validation_Art_4", "question": "How?", "question_type": "open"},
+    ]
+    images = {"image_1": picture("red", (4, 4)), "image_2": picture("blue", (2, 6))}
+    path = parquet(tmp_path / "validation-0.parquet", *(row | images for row in rows))
+    for _ in range(2):  # Images of the other protocol lie in the folder the second time.
+        found = READERS["mmmu"](path, tmp_path / "images", protocol="lmms_eval")
+        sizes = [Image.open(sample.image).size for sample in found]
+        assert sizes == [(4, 4), (2, 6), (4 + 10 + 2, 6), (4, 4)]
+        assert len(READERS["mmmu"](path, tmp_path / "images")) == 4
+    assert "\nA. x\nB. y\n" in found[0].prompt and found[3].prompt == "How?\n" + S1
 
 
 def test_reader_of_json(put):
@@ -47,22 +65,22 @@ def test_reader_of_json(put):
     assert (second.image, second.answers) == (None, ("1", "2"))
 
 
-def test_a_question_about_several_images_is_not_asked(asked, tmp_path):
-    png = tmp_path / "x.png"
-    Image.new("RGB", (4, 4)).save(png)
-    common = {"question_type": "multiple-choice", "options": "['x', 'y']", "answer": "B"}
-    common["image_1"] = {"bytes": png.read_bytes(), "path": "x.png"}
+def test_a_question_without_an_image_is_asked_of_no_model_not_even_a_blind_one(asked, tmp_path, put):
+    """TinyLLaVA's JSON has no image where there are several."""
+    Image.new("RGB", (4, 4)).save(tmp_path / "x.png")
+    common = {"question_type": "multiple-choice", "all_choices": ["A", "B"], "index2ans": {"A": "x", "B": "y"}}
     rows = [
-        {"id": "validation_Art_1", "question": "<image 1> or <image 2>?"} | common,
-        {"id": "validation_Art_2", "question": "<image 1>?"} | common,
+        {"id": "validation_Art_1", "prompt": "<image 1> or <image 2>?"} | common,
+        {"id": "validation_Art_2", "prompt": "<image 1>?", "image": "x.png"} | common,
     ]
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "validation.parquet")
-    block = {"questions": str(tmp_path / "validation.parquet"), "image_folder": str(tmp_path / "images")}
-    evaluate = build_vqa_evaluator({"mmmu": block})
-    evaluate({}, None, folder=tmp_path / "out")
-    assert len(asked[0][0]) == 1 and asked[0][0][0].startswith("<image 1>?\n(A) x")
-    (file,) = (tmp_path / "out/samples").iterdir()
-    assert [json.loads(line)["answer"] for line in file.read_text().splitlines()] == ["", "yes"]
+    truth = {row["id"]: {"ground_truth": "B"} for row in rows}
+    files = {"questions": str(put("anns.json", rows)), "answers": str(put("truth.json", truth))}
+    evaluate = build_vqa_evaluator({"mmmu": files | {"image_folder": str(tmp_path)}})
+    for sees, evaluator in {"seeing": evaluate, "blind": evaluate.without_images()}.items():
+        evaluator({}, None, folder=tmp_path / sees)
+        assert asked.pop()[0] == ["<image 1>?"]
+        (file,) = (tmp_path / sees / "samples").iterdir()
+        assert [json.loads(line)["answer"] for line in file.read_text().splitlines()] == ["", "yes"]
 
 
 def test_draws_are_seeded_and_independent():
