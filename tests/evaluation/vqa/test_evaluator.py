@@ -117,6 +117,24 @@ def test_hidden_answers_are_only_exported(put, images, asked, tmp_path):
     assert json.loads(rows)["score"] is None
 
 
+@pytest.mark.parametrize("benchmark", ["mme", "vizwiz"])
+def test_a_blind_model_is_exported_as_a_seeing_one(benchmark, put, images, asked, tmp_path):
+    """Their submissions name the picture, which a blind model is not shown."""
+    if benchmark == "mme":
+        put("mme/OCR/1.txt", "Is it red?\tYes\nIs it blue?\tNo\n")
+        shutil.copy(Path(images, "1.jpg"), tmp_path / "mme/OCR/1.jpg")
+        block = {"folder": str(tmp_path / "mme")}
+    else:
+        block = {"annotations": str(put("v.json", [{"image": "2.jpg", "question": "What?"}])), "image_folder": images}
+    seeing = build_vqa_evaluator({benchmark: block})
+    found = []
+    for name, evaluate in {"seeing": seeing, "blind": seeing.without_images()}.items():
+        evaluate({}, None, folder=tmp_path / name)
+        files = sorted(path for path in (tmp_path / name / "submissions").rglob("*") if path.is_file())
+        found.append([path.read_text() for path in files])
+    assert found[0] == found[1] != []
+
+
 def test_answers_are_reused_for_the_same_weights_alone(gqa, asked, tmp_path, put):
     def run(weights, model=None, **options):
         build = build_vqa_evaluator({"gqa": gqa | options})

@@ -151,7 +151,7 @@ def write_mme(folder: str | Path, samples: Sequence[Sample], answers: Sequence[s
     lines: dict[str, list[str]] = {}
     for sample, answer in pair_answers(samples, answers):
         question = sample.prompt.removesuffix(SHORT_ANSWER) + _ASK_YES_NO
-        row = [f"{Path(sample.image).stem}.txt", question, *sample.answers[:1], " ".join(answer.split())]
+        row = [f"{Path(sample.picture).stem}.txt", question, *sample.answers[:1], " ".join(answer.split())]
         lines.setdefault(sample.category, []).append("\t".join(row))
     for category, rows in lines.items():
         write_whole(Path(folder) / f"{category}.txt", "\n".join(rows) + "\n")

@@ -82,7 +82,7 @@ def read_vizwiz(
 def write_vizwiz(path: str | Path, samples: Sequence[Sample], answers: Sequence[str]) -> None:
     """Write `[{"image", "answer"}]` for the VizWiz server, answers through [`normalize_m4c`]."""
     rows = [
-        {"image": Path(sample.image).name, "answer": normalize_m4c(answer)}
+        {"image": Path(sample.picture).name, "answer": normalize_m4c(answer)}
         for sample, answer in pair_answers(samples, answers)
     ]
     write_json(path, rows)
