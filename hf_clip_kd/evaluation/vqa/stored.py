@@ -46,7 +46,7 @@ def answers_key(entry: LoadedBenchmark, weights: str) -> str:
 
 
 def read_stored(path: Path | None, key: str | None, entry: LoadedBenchmark) -> StoredAnswers:
-    """Read what an earlier run with this key left beside its result."""
+    """Read what an earlier run with this key left beside its result. Bits must be of the same accepted answers."""
     if key is None or path is None or not path.is_file() or not _samples_path(path).is_file():
         return StoredAnswers()
     record = read_json(path, allowed="It must be a result of an earlier run.", fix="Delete it.")
@@ -58,6 +58,9 @@ def read_stored(path: Path | None, key: str | None, entry: LoadedBenchmark) -> S
     # Results of old versions have no bits.
     how = {name: value for name, value in record.get("likelihood", {}).items() if name in ("answers", "length")}
     same = entry.likelihood is not None and how == asdict(entry.likelihood)
+    # The key knows the questions alone. A corrected answer is scored anew, so its bits are, too.
+    pairs = zip(rows, entry.samples, strict=True)
+    same = same and all(row["references"] == list(sample.answers) for row, sample in pairs)
     return StoredAnswers([row["answer"] for row in rows], [row["bits"] for row in rows] if same else None)
 
 

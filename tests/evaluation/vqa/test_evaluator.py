@@ -178,6 +178,18 @@ def test_bits_are_reused_too_and_missing_ones_alone_are_measured(gqa, asked, mea
     assert measured[1][1]["likelihood"] == Likelihood(length="per_token") and measured[1][1]["any_case"]
 
 
+def test_bits_of_a_corrected_answer_are_measured_again(gqa, asked, measured, tmp_path, put):
+    def run():
+        evaluate = build_vqa_evaluator({"gqa": gqa})
+        evaluate({}, None, folder=tmp_path / "out", weights="w")
+        return evaluate.results["gqa"]["bits"]
+
+    assert run() == [3, 3] and (len(asked), len(measured)) == (1, 1)
+    put("gqa.json", json.loads(Path(gqa["questions"]).read_text().replace("cup", "saucer")))
+    assert run() == [3, 6] and (len(asked), len(measured)) == (1, 2)
+    assert run() == [3, 6] and (len(asked), len(measured)) == (1, 2), "the new bits were not stored"
+
+
 def test_bits_of_questions_that_are_not_asked_are_left_out(gqa, asked, measured, tmp_path):
     (entry,) = build_vqa_evaluator({"gqa": gqa}).benchmarks
     first, second = entry.samples
