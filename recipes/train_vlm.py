@@ -171,8 +171,7 @@ def train(
         teacher_images=None if asked is None else asked.images(processor, cache, teacher_cache),
     )
     if cache is not None:
-        shown = cache(next(image for images in dataset["images"] for image in images))
-        collator.blank_image = {"pixel_values": torch.zeros_like(shown)[None]}
+        collator.blank_image = {"pixel_values": cache.blank()[None]}
     trainer = LlavaTrainer(
         model=model,
         args=training,

@@ -110,11 +110,28 @@ class FeatureCache:
                 f"The image {name} is not among the {len(self):,} of the feature cache {self.folder}. A broken or "
                 "too large one was left out with a warning. Call `cache.add(images)` for all others first."
             )
+        return self._stored(name)
+
+    def _stored(self, name: str) -> torch.Tensor:
         path, row = self._places[name]
         if path not in self._mapped:
             tensors = read_tensors(path, fix=_FIX, is_old=lambda metadata: VERSION not in metadata)
             self._mapped[path] = tensors["features"]
         return self._mapped[path][row]
+
+    def blank(self) -> torch.Tensor:
+        """
+        Return zeros of the shape of an image's hidden states (layers, tokens, width).
+
+        Raises:
+            ValueError: The cache has no image.
+        """
+        if not self._places:
+            raise ValueError(
+                f"The feature cache {self.folder} has no image, so the shape of its features is unknown. At least one "
+                "image must be readable. Repair the images that the warnings above name, or correct `image_folder`."
+            )
+        return torch.zeros_like(self._stored(next(iter(self._places))))
 
     def add(
         self,

@@ -1,13 +1,18 @@
 """Model and data that a run of the recipe `train_vlm.py` starts from."""
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 
 import datasets
 import torch
+from PIL import Image
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlavaForConditionalGeneration, LlavaProcessor
 
 from ..data import load_instruct
+from ..data.reading.images import BrokenImageError
 from ..data.shapes.instruct import load_shapes_instruct
 from ..models.completeness import SAVE_RULE, load_complete
 from .adapters import quantization
@@ -85,9 +90,21 @@ def build(script: TrainVLMArguments, quantize: bool) -> tuple[LlavaForConditiona
 def feature_scale(
     model: LlavaForConditionalGeneration, processor: LlavaProcessor, dataset: datasets.Dataset
 ) -> FeatureScale:
-    """Return a scale that normalises the tower's features, measured on the first images of the data."""
-    images = [image for row in dataset.take(CALIBRATION)["images"] for image in row][:CALIBRATION]
-    pixels = processor.image_processor(images=[training_picture(image) for image in images], return_tensors="pt")
+    """
+    Return a scale that normalises the tower's features, measured on the first 64 readable images of the data.
+
+    The collator judges the others, by `on_bad_sample`.
+
+    Raises:
+        ValueError: There is no readable image.
+    """
+    images = list(islice(_readable(dataset), CALIBRATION))
+    if not images:
+        raise ValueError(
+            f"`normalize_features` finds no readable image in {len(dataset)} rows of data. It measures features on "
+            f"up to {CALIBRATION} of them. Repair the images, correct `image_folder`, or leave the flag out."
+        )
+    pixels = processor.image_processor(images=images, return_tensors="pt")
     statistics = measure_features(model, **pixels)
     logger.info(
         "Features of %d images: mean %.3g, std %.3g, largest %.3g; each channel is scaled by a power of two.",
@@ -97,6 +114,14 @@ def feature_scale(
         statistics.max,
     )
     return FeatureScale(model, statistics.power_of_two_scale())
+
+
+def _readable(dataset: datasets.Dataset) -> Iterator[Image.Image]:
+    """Yield the pictures of the rows, without those that cannot be read."""
+    for row in dataset.select_columns("images"):
+        for image in row["images"]:
+            with contextlib.suppress(BrokenImageError):
+                yield training_picture(image)
 
 
 __all__ = ["build", "feature_scale", "load_data"]

@@ -7,7 +7,7 @@ from PIL import Image
 
 from hf_clip_kd.evaluation.vqa import Sample, question_picture
 from hf_clip_kd.evaluation.vqa.inputs import model_inputs
-from hf_clip_kd.vlm import FeatureCache, image_name, reading_features, stored_pictures
+from hf_clip_kd.vlm import FeatureCache, image_name, reading_features, stored_pictures, training_picture
 
 
 def questions():
@@ -97,3 +97,16 @@ def test_a_damaged_file_is_named(tmp_path):
         with pytest.raises(ValueError, match=f"{path.name}: .*{told}"):
             FeatureCache(tmp_path, model, processor)
     assert len(cache) == 3
+
+
+def test_a_blank_image_has_the_shape_of_any_that_is_stored(tmp_path):
+    """The first image of a data set may be one that was left out."""
+    model, processor = make_model(layer=[-2, -1])
+    cache = FeatureCache(tmp_path, model, processor)
+    with pytest.raises(ValueError, match="has no image, so the shape.*must be readable.*Repair the images"):
+        cache.blank()
+    good = {"bytes": None, "path": str(tmp_path / "good.png")}
+    Image.new("RGB", (40, 30), "red").save(good["path"])
+    cache.add([{"bytes": b"no picture", "path": None}, good], training_picture)
+    assert len(cache) == 1
+    assert cache.blank().shape == cache(good).shape and not cache.blank().any()
