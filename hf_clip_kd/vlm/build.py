@@ -22,7 +22,7 @@ from transformers import (
 
 from ..models.load_tower import load_tower
 from ..models.resolution import resize_images
-from .chat_templates import default_chat_template, get_chat_template
+from .chat_templates import check_prompt, default_chat_template, get_chat_template
 from .feature_scale import measure_features
 from .image_modes import square_image_processor
 from .image_tokens import ImageTokens, check_layer, measure_image_tokens, name_of
@@ -95,7 +95,7 @@ def build_llava(
 
     Raises:
         ValueError: A model is missing, lacks weights, or the stock LLaVA cannot hold it exactly. Or the language model
-            knows no token that ends an answer.
+            knows no token that ends an answer. Or the chat template lacks a BOS that the tokenizer adds.
 
     Example:
 
@@ -134,6 +134,7 @@ def build_llava(
     causal, tokenizer = load_language_model(language_model, tokenizer, dtype, trust_remote_code)
     template = get_chat_template(chat_template or default_chat_template(causal.config, tokenizer))
     image_token_id = add_special_tokens(causal, tokenizer, template.end_of_turn)
+    check_prompt(template, tokenizer)
     model = assemble(tower, causal, measured, layer, image_token_id, image_processor)
     model.generation_config = greedy(tokenizer, template.end_of_turn)
     tokenizer.chat_template = template.jinja

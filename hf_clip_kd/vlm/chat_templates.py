@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -114,6 +115,29 @@ def default_chat_template(config: Any, tokenizer: Any) -> str:
     if own is not None:
         logger.warning("The tokenizer's own chat template is replaced by %r, which writes another text.", name)
     return name
+
+
+def check_prompt(template: ChatTemplate, tokenizer: Any) -> None:
+    """
+    Refuse a template that lacks a token, mostly the BOS, which the tokenizer puts in front of a text.
+
+    Training takes a conversation as the template writes it. A processor that asks adds the tokenizer's own tokens,
+    unless the text begins with the BOS. Both must give the same prompt.
+
+    Raises:
+        ValueError: They differ.
+    """
+    text = _question(tokenizer, template.jinja)
+    if tokenizer.bos_token is not None and text.startswith(tokenizer.bos_token):
+        return
+    trained, asked = (Counter(tokenizer(text, add_special_tokens=adds)["input_ids"]) for adds in (False, True))
+    added = tokenizer.convert_ids_to_tokens(list(asked - trained))
+    if added:
+        raise ValueError(
+            f"`chat_template={template.name!r}` writes no {added[0]!r}, and this tokenizer adds it to each question. "
+            "Training sees the template's text alone, so both must have it or none. Name a template that writes it, "
+            "such as `chat_template='vicuna'`, or pass a tokenizer with `tokenizer.add_bos_token = False`."
+        )
 
 
 def _question(tokenizer: Any, jinja: str) -> str | None:

@@ -186,6 +186,16 @@ def test_image_token_and_padding_are_added_only_where_needed():
     assert processor.tokenizer.pad_token_id < model.get_input_embeddings().num_embeddings
 
 
+def test_a_tokenizer_that_adds_a_bos_to_a_template_without_is_refused():
+    causal, tokenizer = language_model("qwen2")
+    tokenizer.bos_token = "<|endoftext|>"
+    tokenizer.add_bos_token = True
+    parts = {"tokenizer": tokenizer, "image_processor": image_processor()}
+    with pytest.raises(ValueError, match=r"chat_template='qwen2'` writes no '<\|endoftext\|>'.*add_bos_token = False"):
+        build_llava(timm_tower(), causal, **parts)
+    build_llava(timm_tower(), causal, **parts, chat_template="vicuna")
+
+
 @pytest.mark.parametrize("template", ["vicuna", "plain", "short"])
 def test_a_language_model_that_knows_no_end_is_refused(template):
     causal, tokenizer = language_model("llama")

@@ -1,5 +1,6 @@
 """Golden text and masks of every chat template. What an answer's loss is taken of stands between « and »."""
 
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -7,7 +8,12 @@ from chat_tokenizers import chat_tokenizer
 from PIL import Image
 from transformers import CLIPImageProcessor, LlavaProcessor
 
-from hf_clip_kd.vlm.chat_templates import default_chat_template, get_chat_template, list_chat_templates
+from hf_clip_kd.vlm.chat_templates import (
+    check_prompt,
+    default_chat_template,
+    get_chat_template,
+    list_chat_templates,
+)
 
 CHAT = [
     {"role": "user", "content": "<image>\nWhat colour is it?"},
@@ -157,6 +163,23 @@ def test_an_answer_is_learned_behind_the_prompt_that_asks_for_it(name):
         )["input_ids"][0].tolist()
         assert trained[: len(prompt)] == prompt
         assert prompt.count(processor.image_token_id) == 16
+
+
+@pytest.mark.parametrize("family", ["gemma", "llama3", "vicuna"])
+@pytest.mark.parametrize("name", ["phi3", "qwen2", "smollm2"])
+def test_a_template_without_the_bos_that_a_tokenizer_adds(name, family):
+    """Training would see no BOS, and the processor puts it in front of each question."""
+    tokenizer = chat_tokenizer(family)
+    bos = re.escape(tokenizer.bos_token)
+    with pytest.raises(ValueError, match=f"chat_template='{name}'` writes no '{bos}'.*both must.*'vicuna'"):
+        check_prompt(get_chat_template(name), tokenizer)
+    tokenizer.add_bos_token = False
+    check_prompt(get_chat_template(name), tokenizer)
+
+
+@pytest.mark.parametrize("name, family", sorted({(name, family) for name, family, *_ in CASES}))
+def test_a_template_that_asks_as_it_trains(name, family):
+    check_prompt(get_chat_template(name), chat_tokenizer(family))
 
 
 def test_images_among_words():
