@@ -34,7 +34,8 @@ class EnsembleLoss(DistillationLoss):
     [GradNorm](https://huggingface.co/papers/1711.02257) does the same with learned weights.
 
     A loss that reads all teachers at once (`takes_ensemble`) is not wrapped. A loss that compares images with texts
-    learns from the teachers that have texts. A teacher whose weight is 0 for a while is not asked then.
+    learns from the teachers that have texts. A teacher whose weight is 0 for a while is not asked then. A step whose
+    gradients are not all finite is not measured.
 
     Args:
         cls (`type[DistillationLoss]`): Class of the loss.
@@ -102,14 +103,15 @@ class EnsembleLoss(DistillationLoss):
             gradients = torch.autograd.grad(value.sum(), features, retain_graph=True, allow_unused=True)
             squares.append(sum(gradient.square().sum() for gradient in gradients if gradient is not None))
         # Values of images belong to this process only. All processes must get the same shares as a single process.
-        pulls = gather(torch.stack(squares)[None]).mean(dim=0).sqrt()
+        pulls, before = gather(torch.stack(squares)[None]).mean(dim=0).sqrt().to(self.pulls), self.pulls[self.on]
+        counts = pulls.isfinite().all()  # A running mean would never lose a NaN.
         if self.steps.ndim:
-            self.steps[self.on] += 1
+            self.steps[self.on] += counts
         else:
-            self.steps += 1
+            self.steps += counts
         steps = self.steps[self.on] if self.steps.ndim else self.steps
         newest = (1 / steps).clamp_min(1 - MEMORY)
-        self.pulls[self.on] = self.pulls[self.on].lerp(pulls.to(self.pulls), newest.to(self.pulls))
+        self.pulls[self.on] = torch.where(counts, before.lerp(pulls, newest.to(pulls)), before)
 
     def bounded_scales(self) -> list[nn.Parameter]:
         return [scale for loss in self.losses for scale in loss.bounded_scales()]

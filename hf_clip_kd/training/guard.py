@@ -61,6 +61,7 @@ class StepGuard:
         self.trainer, self.args = trainer, trainer.args
         self.skipped = SkippedSteps()
         self.micro_batches: list[dict[str, Any]] = []
+        self._buffers: list[tuple[Tensor, Tensor]] = []
         self._losses: list[tuple[Tensor, dict[str, Tensor]]] = []
         self._steps_since_log = self._skipped_since_log = 0
         if trainer.is_deepspeed_enabled and self.args.max_skipped_steps:
@@ -75,8 +76,10 @@ class StepGuard:
         self.skipped = next(callback for callback in callbacks if isinstance(callback, SkippedSteps))
 
     def begin(self, micro_batches: list[dict[str, Any]]) -> None:
-        """Begin the step that these micro-batches make."""
+        """Begin the step that these micro-batches make, and keep the buffers if it may be skipped."""
         self.micro_batches, self._losses = micro_batches, []
+        if self.args.max_skipped_steps:
+            self._buffers = [(buffer, buffer.clone()) for buffer in _saved_buffers(self.trainer.model)]
 
     def check_loss(self, loss: Tensor, terms: dict[str, Tensor]) -> Tensor:
         """
@@ -101,7 +104,8 @@ class StepGuard:
         Return whether the step must be skipped; called once all gradients of the step are there.
 
         Args:
-            model (`nn.Module`): The wrapped model. The gradients of a rejected step are gone from it.
+            model (`nn.Module`): The wrapped model. The gradients of a rejected step are gone from it, and its buffers
+                are those from before the step.
 
         Raises:
             FloatingPointError: The run has skipped as many steps as it may.
@@ -125,6 +129,8 @@ class StepGuard:
         logger.warning("%s\nThe step is skipped, %d of %d.", self._message(reports, model), count, allowed)
         if scaler is None:  # a scaler must see the gradients that it shall skip
             model.zero_grad()  # an optimizer leaves weights without gradient as they are
+        for buffer, before in self._buffers:  # BatchNorm, for one, would remember the bad numbers for good
+            buffer.copy_(before)
         return True
 
     def _check_engine(self, model: nn.Module) -> None:
@@ -236,6 +242,16 @@ class StepGuard:
         except (OSError, SafetensorError) as error:  # A full disk must not hide the reason of the end.
             return f"The batch could not be written ({error})."
         return f"The batch is in {path}."
+
+
+def _saved_buffers(model: nn.Module) -> list[Tensor]:
+    """Return the buffers that a checkpoint has. Others follow from the share of the steps, which a skip leaves."""
+    return [
+        buffer
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None and name not in module._non_persistent_buffers_set
+    ]
 
 
 def _numbers(batch: dict[str, Any]) -> list[int]:

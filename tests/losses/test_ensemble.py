@@ -107,6 +107,21 @@ def test_balance_is_a_running_mean_of_training_alone():
     assert_close(again.terms["fd"].shares(), term.shares())
 
 
+@pytest.mark.parametrize("weights", [[1.0, 1.0], [1.0, {0: 1.0, 0.5: 2.0}]], ids=["constant", "changing"])
+def test_gradients_that_are_not_finite_are_not_measured(weights):
+    """They come with a loss scale of fp16 that is too large, and a running mean would never lose them."""
+    loss = built("fd", ensemble(TEACHER, TEACHER, weights=weights))
+    term = loss.terms["fd"]
+    student, good, bad = leaves(features(STUDENT, 1)), features(TEACHER, 2), features(TEACHER, 3)
+    bad.image_embeds[0] = float("nan")
+    loss(student, CLIPFeatures(members=(good, bad)))
+    assert term.pulls.tolist() == [0, 0] and not term.steps.any()
+    loss(student, CLIPFeatures(members=(good, good)))
+    before = term.pulls.clone()
+    loss(student, CLIPFeatures(members=(good, bad)))
+    assert torch.equal(term.pulls, before) and before.min() > 0 and (term.steps == 1).all()
+
+
 def test_a_teacher_that_agrees_is_not_amplified_without_end():
     loss = built("relation", ensemble(STUDENT, TEACHER))
     student = leaves(features(STUDENT, 1))

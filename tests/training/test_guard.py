@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,11 +10,13 @@ from loss_inputs import PAIRS, build, features
 from miniature import ALL_LOSSES, BATCH, STEPS, Pairs, Teacher, collate, logs, make_clip, make_trainer
 from processes import join, launch, leave
 from safetensors.torch import load_file
+from torch import nn
 from torch.utils.data import Subset
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from hf_clip_kd.distillation.model import variance
 from hf_clip_kd.losses import LOSSES
+from hf_clip_kd.teachers import TeacherEnsemble
 from hf_clip_kd.training.alarms import Alarms
 
 BAD_ROW = 11  # a row of the second batch
@@ -63,16 +66,35 @@ class SpoilGradient(TrainerCallback):
 # ---- A loss that is not finite ----
 
 
+def plain():
+    return {}
+
+
+def with_batch_norm():
+    student = make_clip()
+    student.visual_projection = nn.Sequential(student.visual_projection, nn.BatchNorm1d(12))
+    return {"student": student}
+
+
+def two_teachers():
+    members = [Teacher(make_clip(24, 20, seed=seed)) for seed in (1, 2)]
+    for member in members:
+        member.processor = SimpleNamespace()
+    return {"teacher": TeacherEnsemble(members)}
+
+
 @pytest.mark.parametrize("micro_batches", [1, 2])
-def test_a_skipped_step_leaves_the_weights_alone(tmp_path, micro_batches, caplog):
+@pytest.mark.parametrize("models", [plain, with_batch_norm, two_teachers])
+def test_a_skipped_step_leaves_the_weights_alone(tmp_path, models, micro_batches, caplog):
+    """Neither is there a trace in the buffers: statistics of BatchNorm, the balance of teachers."""
     size = BATCH // micro_batches
     options = {"per_device_train_batch_size": size, "gradient_accumulation_steps": micro_batches}
-    run = make_run(tmp_path, max_skipped_steps=1, **options)
+    run = make_run(tmp_path, max_skipped_steps=1, **models(), **options)
     with caplog.at_level(logging.WARNING, "hf_clip_kd.training.guard"):
         run.train()
     good = [i for i in range(BATCH * STEPS) if i // BATCH != BAD_ROW // BATCH]
     expected = make_run(
-        tmp_path / "expected", dataset=Subset(Numbered(bad=None), good), max_steps=STEPS - 1, **options
+        tmp_path / "expected", dataset=Subset(Numbered(bad=None), good), max_steps=STEPS - 1, **models(), **options
     )
     expected.train()
     assert run.state.global_step == STEPS
@@ -231,8 +253,9 @@ def test_overflow_of_the_loss_scale_is_no_fault(tmp_path):
     assert not logs(run, "skipped_steps")
 
 
-def test_a_bad_loss_counts_under_the_scaler_too(tmp_path):
-    run = make_run(tmp_path, max_skipped_steps=1)
+@pytest.mark.parametrize("models", [with_batch_norm, two_teachers])
+def test_a_bad_loss_counts_under_the_scaler_too(tmp_path, models):
+    run = make_run(tmp_path, max_skipped_steps=1, **models())
     run.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
     run.train()
     assert logs(run, "skipped_steps") == [1, 1, 1]
