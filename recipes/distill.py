@@ -34,6 +34,8 @@ RECIPES = Path(__file__).parent
 CONFIGS = RECIPES / "configs" / "distill"
 # Variables by which `accelerate launch` makes a process a part of a run.
 LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+# A training inside of this one may have been stopped before.
+RESUMED = ("--resume_from_checkpoint", "auto")
 # `--help` shows these first.
 MOST_OFTEN_SET = (
     "model_name_or_path",
@@ -183,7 +185,8 @@ def make_teacher(script: DistillArguments) -> "kd.Teacher | None":
         )
     if script.teacher_recipe is not None and not Path(name, "config.json").is_file():
         logger.info("There is no teacher in %s yet: training it with %s.", name, script.teacher_recipe)
-        main(["--config", str(recipe_path(script.teacher_recipe, CONFIGS)), "--output_dir", name])
+        recipe = str(recipe_path(script.teacher_recipe, CONFIGS))
+        main(["--config", recipe, "--output_dir", name, *RESUMED])
     return kd.load_teacher(
         name,
         dtype=script.teacher_dtype,
@@ -228,9 +231,10 @@ def make_reader(script: DistillArguments, folder: str) -> None:
         command = [sys.executable, str(RECIPES / "train_captioner.py"), "--config", str(recipe)]
         teacher = script.teacher_model_name_or_path
         named = teacher if isinstance(teacher, str) else json.dumps(teacher)
-        command += ["--teacher_model_name_or_path", named, "--output_dir", folder]
-        # It is a run of its own, on a single process.
+        command += ["--teacher_model_name_or_path", named, "--output_dir", folder, *RESUMED]
+        # It is a run of its own, on a single process, which takes a single GPU.
         alone = {name: value for name, value in os.environ.items() if name not in LAUNCHED}
+        alone["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]
         if subprocess.run(command, env=alone).returncode:
             raise ValueError(
                 f"`reader_recipe={script.reader_recipe}` failed, see its own message above. It must train into "

@@ -72,7 +72,9 @@ def make_language_model(script: TrainVLMArguments) -> None:
     logger.info("There is no language model in %s yet: training it.", script.language_model)
     recipe = recipe_path(script.language_model_recipe, RECIPES / "configs" / "prime_lm")
     command = [sys.executable, str(RECIPES / "prime_lm.py"), "--config", str(recipe)]
-    if subprocess.run([*command, "--output_dir", script.language_model]).returncode:
+    command += ["--output_dir", script.language_model]
+    # It may have been stopped before.
+    if subprocess.run([*command, "--resume_from_checkpoint", "auto"]).returncode:
         raise ValueError(
             f"`language_model_recipe={script.language_model_recipe}` failed, see its own message above. It must "
             f"train into {script.language_model}. Run `{' '.join(command[1:])}` by itself."

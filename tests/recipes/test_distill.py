@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -69,6 +70,43 @@ def finished(tmp_path_factory):
         output_dir=str(folder / "student"),
     )
     return folder, recipe.main(["--config", student, "--seed", "3"])
+
+
+def test_a_teacher_that_was_stopped_goes_on(tmp_path):
+    stopped = {"model_name_or_path": "test-resnet", "losses": {"clip": 1}, "max_hours": 1e-9, "output_dir": "not/here"}
+    student = write_yaml(
+        tmp_path / "student.yaml",
+        teacher_model_name_or_path=str(tmp_path / "teacher"),
+        teacher_recipe=write_yaml(tmp_path / "teacher.yaml", **stopped),
+        losses={"fd": 1},
+        evaluation=None,
+        max_steps=1,
+        output_dir=str(tmp_path / "student"),
+    )
+    with pytest.raises(SystemExit, match="0"):
+        recipe.main(["--config", student])
+    assert (tmp_path / "teacher" / "checkpoint-1").is_dir() and not (tmp_path / "student").exists()
+    recipe.main(["--config", student])  # the last step of a run needs no stopping
+    assert (tmp_path / "student" / "config.json").is_file()
+
+
+@pytest.mark.parametrize(("visible", "gpu"), [(None, "0"), ("3,1", "3"), ("", "")])
+def test_a_reader_that_was_stopped_goes_on_as_one_process_on_one_gpu(visible, gpu, tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr(
+        recipe.subprocess,
+        "run",
+        lambda *args, **options: started.append((*args, options)) or SimpleNamespace(returncode=0),
+    )
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    script = SimpleNamespace(reader_recipe="demo.yaml", teacher_model_name_or_path="teacher")
+    recipe.make_reader(script, str(tmp_path / "reader"))
+    ((command, options),) = started
+    assert command[-2:] == ["--resume_from_checkpoint", "auto"]
+    assert options["env"]["CUDA_VISIBLE_DEVICES"] == gpu and "LOCAL_RANK" not in options["env"]
 
 
 def weights(folder):

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -276,6 +277,18 @@ def test_a_blind_model_whose_projector_alone_would_learn_stays_as_it_is(folder, 
     saved = weights(tmp_path / "blind")
     rows = given["model.layers.0.mlp.up_proj.weight"]
     assert torch.equal(saved["model.language_model.layers.0.mlp.up_proj.weight"], rows)
+
+
+def test_a_language_model_that_was_stopped_goes_on(tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr(
+        train_vlm.subprocess, "run", lambda command: started.append(command) or SimpleNamespace(returncode=0)
+    )
+    train_vlm.make_language_model(
+        SimpleNamespace(language_model=str(tmp_path / "none"), language_model_recipe="demo.yaml")
+    )
+    ((*_, name, value),) = started
+    assert (name, value) == ("--resume_from_checkpoint", "auto")
 
 
 # ---- Bad input ----
