@@ -31,13 +31,15 @@ def check_launch(args: TrainingArguments) -> None:
     Refuse a launch whose processes would not train together.
 
     Accelerate starts one process where `distributed_type: MULTI_CPU` asks for several. It starts several that never
-    average their gradients where a CPU run lacks `use_cpu`. It reports neither.
+    average their gradients where a CPU run lacks `use_cpu`. The Trainer cuts the batch of one process among all GPUs
+    that it sees. Each pair would meet a part of the others. Neither reports it.
 
     Args:
         args ([`~transformers.TrainingArguments`]): The arguments of this process.
 
     Raises:
-        ValueError: The number of processes is not the one asked for, or processes would share their batches.
+        ValueError: The number of processes is not the one asked for. Or processes would share their batches, or one
+            would use several GPUs.
     """
     started = int(os.environ.get("WORLD_SIZE", 1))
     if started != args.world_size:
@@ -50,6 +52,13 @@ def check_launch(args: TrainingArguments) -> None:
             f"MASTER_ADDR={os.environ['MASTER_ADDR']} announces several processes, and RANK, which tells them apart, "
             "is not set. This is one process alone, whatever `num_processes` says. Unset MASTER_ADDR if that is "
             f"meant. {ON_CPU}"
+        )
+    if args.n_gpu > 1:
+        raise ValueError(
+            f"This one process sees {args.n_gpu} GPUs. The Trainer would cut each batch among them, and no loss would "
+            "compare pairs of two GPUs. Each GPU needs a process of its own. Start them with `accelerate launch "
+            "--config_file accelerate_configs/multi_gpu.yaml SCRIPT`, or show this one a single GPU with "
+            "`CUDA_VISIBLE_DEVICES=0`."
         )
     if os.environ.get("ACCELERATE_USE_PARALLELISM_CONFIG", "false").lower() == "true":
         raise ValueError(

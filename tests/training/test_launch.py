@@ -117,8 +117,8 @@ def test_fsdp_builds_its_plugin_and_finds_the_blocks(student, environment):
 # ---- Refusals ----
 
 
-def process(world_size, **values):
-    return types.SimpleNamespace(world_size=world_size, deepspeed=None, fsdp=None, **values)
+def process(world_size, n_gpu=1, **values):
+    return types.SimpleNamespace(world_size=world_size, n_gpu=n_gpu, deepspeed=None, fsdp=None, **values)
 
 
 @pytest.fixture
@@ -134,6 +134,16 @@ def test_processes_that_would_never_meet_are_refused(alone):
     check_launch(process(2))
     with pytest.raises(ValueError, match=r"2 processes were started .* trains with 1.*--use_cpu true"):
         check_launch(process(1))
+
+
+@pytest.mark.parametrize("make", [kd.DistillationTrainingArguments, kd.LlavaTrainingArguments])
+def test_one_process_on_several_gpus_is_refused(make, alone, tmp_path):
+    """The Trainer would wrap the model into `nn.DataParallel`."""
+    check_launch(process(1)), check_launch(process(1, n_gpu=0))
+    alone.setattr(make, "n_gpu", 2)
+    fix = r"accelerate launch --config_file accelerate_configs/multi_gpu\.yaml SCRIPT.*`CUDA_VISIBLE_DEVICES=0`"
+    with pytest.raises(ValueError, match=f"one process sees 2 GPUs.*{fix}"):
+        make(str(tmp_path), use_cpu=True)
 
 
 def test_processes_that_share_their_pairs_are_refused(alone):
