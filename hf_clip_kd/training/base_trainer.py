@@ -16,7 +16,7 @@ from .distributed import min_over_ranks
 from .ema import EMACallback
 from .epochs import EpochCallback
 from .eval_batches import eval_dataloader
-from .evaluation import check_evaluation, exact_means, gather_rows, measure, named_datasets
+from .evaluation import check_evaluation, evaluator_is_enough, exact_means, gather_rows, measure, named_datasets
 from .guard import StepGuard
 from .identity import run_identity
 from .launch import build_models_whole, check_engine, name_blocks
@@ -65,7 +65,8 @@ class BaseTrainer(Trainer):
         self.stream, self.ema = StreamPlace(self.args), EMACallback(self.args)
         self.stopping, self.outcome = StopOnSignal(self.checkpoints, self.pushing), Outcome(self)
         watching = [MetricsWriter(), EpochCallback(self), ProgressFromResume(self), self.guard.skipped, self.outcome]
-        for callback in [*watching, self.ema, self.stopping, self.throughput]:  # the last counts the others' time
+        watching += [self.checkpoints, self.ema, self.stopping, self.throughput]  # the last counts the others' time
+        for callback in watching:
             self.add_callback(callback)
 
     # ---- Launch ----
@@ -202,12 +203,8 @@ class BaseTrainer(Trainer):
     def _validate_args(self) -> None:
         check_evaluation(self.args, self.eval_dataset, self.evaluator)
         check_optimizer(self)
-        # The parent asks for an eval_dataset whenever there is an eval_strategy; here an evaluator is enough.
-        strategy = self.args.eval_strategy
-        if self.evaluator is not None:
-            self.args.eval_strategy = "no"
-        super()._validate_args()
-        self.args.eval_strategy = strategy
+        with evaluator_is_enough(self.args, self.evaluator):
+            super()._validate_args()
 
     def get_eval_dataloader(self, eval_dataset=None):
         """Return a dataloader that gives each row once to some process, see [`deal`]."""
@@ -245,6 +242,8 @@ class BaseTrainer(Trainer):
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the model, with the average beside it. Nothing is pushed: scores and card are not there yet."""
+        if self.checkpoints.has_model:
+            return
         if self.ema.average is not None:
             self.ema.average.save(self.args.output_dir if output_dir is None else output_dir)
         super().save_model(output_dir, _internal_call=True)

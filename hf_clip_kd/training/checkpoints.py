@@ -12,7 +12,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 from torch.utils.data import IterableDataset
-from transformers import Trainer
+from transformers import Trainer, TrainerCallback
 
 from .agreement import check_agreement, shared_identity
 from .arguments import save_arguments
@@ -34,22 +34,31 @@ logger = logging.getLogger(__name__)
 RESUME_ALIKE = "Restore them, or train another run with `--allow_changed_resume true`."
 
 
-class Checkpoints:
+class Checkpoints(TrainerCallback):
     """
     Order the files of a run's checkpoints.
 
     A checkpoint counts once all processes have written it. Its last file, `checkpoint.json`, lists its files and
     describes its run. Only then are older checkpoints deleted (`save_total_limit`) and is it pushed. A checkpoint that
-    cannot be written is a warning, or with `on_failed_save="stop"` the end of the run. The last complete one stays.
+    cannot be written is a warning, or with `on_failed_save="stop"` the end of the run. The last complete one stays,
+    and a metric whose checkpoint is lost is not the best.
 
     Args:
         trainer ([`BaseTrainer`]): The trainer whose checkpoints they are.
+
+    Attributes:
+        has_model (`bool`): The model of the checkpoint is there, and `Trainer._save_checkpoint` adds what is missing.
     """
 
     def __init__(self, trainer: Trainer):
         self.trainer, self.args = trainer, trainer.args
         self.saved_step: int | None = None  # step of the last complete checkpoint of this training
         self.identity: dict[str, Any] | None = None
+        self.has_model = False
+        self._best_before: tuple[float | None, int | None] = (None, None)
+
+    def on_evaluate(self, args, state, control, **kwargs):
+        self._best_before = state.best_metric, state.best_global_step  # the Trainer judges this evaluation later
 
     # ---- Saving ----
 
@@ -59,7 +68,7 @@ class Checkpoints:
 
         Args:
             folder (`Path`): The folder `checkpoint-STEP`.
-            write (`Callable`): Called without arguments on every process, to write all files of it.
+            write (`Callable`): Called without arguments on every process, to write all files but the model's.
 
         Raises:
             RuntimeError: It could not be written, and `on_failed_save` is `stop`.
@@ -72,9 +81,16 @@ class Checkpoints:
             shutil.rmtree(folder, ignore_errors=True)
         self.trainer.accelerator.wait_for_everyone()
         best = state.best_model_checkpoint
-        failed = self._attempt(self._write, write) or self._attempt(self._finish, folder)
+        # Processes wait for each other within `write`. One that could not write its model would not come.
+        failed = (
+            self._attempt(self.trainer.save_model, str(folder), True)
+            or self._attempt(self._write, write)
+            or self._attempt(self._finish, folder)
+        )
         if failed:
             state.best_model_checkpoint = best
+            if state.best_global_step == state.global_step:
+                state.best_metric, state.best_global_step = self._best_before
             self._tell_failed(folder, failed)
             return
         self.saved_step = state.global_step
@@ -87,10 +103,11 @@ class Checkpoints:
     def _write(self, write: Callable[[], None]) -> None:
         # The Trainer would delete older checkpoints before this one is complete.
         limit, self.args.save_total_limit = self.args.save_total_limit, None
+        self.has_model = True
         try:
             write()
         finally:
-            self.args.save_total_limit = limit
+            self.args.save_total_limit, self.has_model = limit, False
 
     def _finish(self, folder: Path) -> None:
         if self.args.should_save:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -70,6 +71,16 @@ def check_evaluation(args: TrainingArguments, eval_dataset: Any, evaluator: Call
             "gives an `eval_loss`. It must be a metric of one data set, or a score of the evaluator. Pass for example "
             f"`metric_for_best_model={known[0]!r}`."
         )
+
+
+@contextmanager
+def evaluator_is_enough(args: TrainingArguments, evaluator: Callable | None) -> Iterator[None]:
+    """Check arguments inside, where the Trainer asks for an `eval_dataset` whenever there is an `eval_strategy`."""
+    strategy = args.eval_strategy
+    if evaluator is not None:
+        args.eval_strategy = "no"
+    yield
+    args.eval_strategy = strategy
 
 
 def gather_rows(values: Any) -> Any:

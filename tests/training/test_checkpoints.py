@@ -5,6 +5,7 @@ import logging
 import os
 import resource
 import shutil
+from pathlib import Path
 
 import cache_world
 import llava_runs
@@ -12,7 +13,8 @@ import pytest
 import torch
 from checkpointed_runs import assert_same, make_run, names
 from full_disk import DiskFull
-from miniature import STEPS, Pairs, Teacher, logs, make_args, make_clip
+from miniature import BATCH, STEPS, Pairs, Teacher, best_of, logs, make_args, make_clip
+from processes import join, launch, leave
 from transformers import TrainerCallback
 
 import hf_clip_kd.training.checkpoints
@@ -339,6 +341,55 @@ def test_no_space_anywhere(whole, place, tmp_path, monkeypatch, caplog):
     assert names(tmp_path) == ["checkpoint-1", "checkpoint-3", "checkpoint-4"]
     assert "No space left on device" in caplog.text
     assert_same(run, whole[0])
+
+
+def without_room(run, name, step, ranks=(0,)):
+    """Let a method of the trainer find no room at one step, on some processes."""
+    write = getattr(run, name)
+
+    def failing(*args, **kwargs):
+        if run.state.global_step == step and run.args.process_index in ranks:
+            raise OSError(28, "No space left on device")
+        return write(*args, **kwargs)
+
+    setattr(run, name, failing)
+
+
+def best_on_disk(state):
+    return state.best_metric, state.best_global_step, Path(state.best_model_checkpoint).name
+
+
+@pytest.mark.parametrize("name", ["_save", "_save_rng_state"])
+@pytest.mark.parametrize(
+    ("scores", "best"),
+    [((1.0, 3.0, 2.0, 0.0), (2.0, 3, "checkpoint-3")), ((4.0, 3.0, 2.0, 0.0), (4.0, 1, "checkpoint-1"))],
+    ids=["lost", "kept"],
+)
+def test_the_best_of_a_run_is_a_checkpoint_that_is_there(name, scores, best, tmp_path):
+    run = make_run(tmp_path, save_total_limit=1, **best_of(*scores))
+    without_room(run, name, step=2)
+    run.train()
+    assert best_on_disk(run.state) == best
+    assert (tmp_path / best[2] / MARK).exists()
+
+
+def best_of_two(rank, processes, port, folder, name):
+    join(rank, processes, port)
+    # The best is known from step 1, so that processes wait for each other between model and optimizer.
+    run = make_run(f"{folder}/run", per_device_train_batch_size=BATCH // 2, **best_of(1.0, 3.0, 2.0, 0.0))
+    without_room(run, name, step=2)
+    run.train()
+    Path(folder, f"{rank}.json").write_text(json.dumps([best_on_disk(run.state), names(Path(folder, "run"))]))
+    leave()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["_save", "_save_rng_state"])
+def test_nobody_waits_for_a_process_whose_disk_is_full(name, tmp_path):
+    launch(best_of_two, 2, tmp_path, name)
+    for rank in range(2):
+        found = json.loads((tmp_path / f"{rank}.json").read_text())
+        assert found == [[2.0, 3, "checkpoint-3"], ["checkpoint-1", "checkpoint-3", "checkpoint-4"]]
 
 
 def test_other_errors_are_not_taken_for_a_full_disk(tmp_path, monkeypatch):
