@@ -41,8 +41,8 @@ class StreamPlace:
         return self.loader
 
     def save(self, folder: Path) -> None:
-        """Write the place into a checkpoint, if there is a dataloader."""
-        if self.loader is not None:
+        """Write the place into a checkpoint, if there is a dataloader. One of the model alone is never resumed."""
+        if self.loader is not None and not self.args.save_only_model:
             self._path(folder).write_text(json.dumps(self.loader.state_dict()))
 
     def load(self, folder: str | Path) -> bool:
