@@ -143,15 +143,21 @@ def concatenate(parts: list[CLIPFeatures]) -> CLIPFeatures:
 
 @contextmanager
 def unchanged_buffers(model: nn.Module, *, except_for: str | None = None):
-    """Undo what forward passes change in the model's buffers, such as BatchNorm's, but not in those of a name."""
+    """
+    Undo what forward passes change in the model's buffers, such as BatchNorm's, but not in those of a name.
+
+    Errors undo it, too: the trial of a batch ends in one where the memory is too small.
+    """
     before = [
         (buffer, buffer.clone())
         for name, buffer in model.named_buffers()
         if except_for is None or except_for not in name
     ]
-    yield
-    for buffer, value in before:
-        buffer.copy_(value)
+    try:
+        yield
+    finally:
+        for buffer, value in before:
+            buffer.copy_(value)
 
 
 def random_state(device: torch.device) -> list[Tensor]:

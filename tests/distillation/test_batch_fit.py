@@ -6,6 +6,7 @@ from every_loss import make_run
 from miniature import BATCH, STEPS, Pairs, logs, make_args, make_clip, make_trainer
 from processes import join, launch, leave
 from safetensors.torch import load_file
+from torch import nn
 
 from hf_clip_kd.losses import LOSSES, requested
 
@@ -70,6 +71,31 @@ def test_the_trial_is_no_batch_of_the_statistics(tmp_path):
     found, expected = (dict(trainer.model.losses.named_buffers()) for trainer in (run, plain))
     assert found["terms.patch.statistics.0.seen"] == STEPS
     assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in found)
+
+
+def test_a_trial_that_does_not_fit_leaves_no_trace(tmp_path):
+    """The images have been encoded, with their numbers in BatchNorm, when the texts find no memory."""
+
+    def begin(**changes):
+        student = make_clip()
+        student.visual_projection = nn.Sequential(student.visual_projection, nn.BatchNorm1d(12))
+        return make_trainer(tmp_path, student, losses={"clip": 1.0}, **changes)
+
+    run = begin(auto_find_batch_size=True)
+    encode, sizes = run.student.get_text_features, []
+
+    def limited(input_ids, **options):
+        sizes.append(len(input_ids))
+        if len(input_ids) > BATCH // 2:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return encode(input_ids=input_ids, **options)
+
+    run.student.get_text_features = limited
+    expected = begin(per_device_train_batch_size=BATCH // 2, gradient_accumulation_steps=2)
+    run.train(), expected.train()
+    assert sizes[0] == BATCH and run.args.per_device_train_batch_size == BATCH // 2
+    for name, value in expected.model.named_buffers():
+        assert torch.equal(run.model.get_buffer(name), value), name
 
 
 def test_what_fits_stays(tmp_path, caplog):
