@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .base import DistillationLoss, serving
 from .features import CLIPDims, CLIPFeatures
+from .parts.precise_buffers import PreciseBuffers
 from .parts.process_heads import with_process_heads, without_heads
 from .schedule import first_weights, read_weight
 from .table import LOSSES
@@ -21,7 +22,7 @@ MEMORY = 0.99  # Decay of the running pulls. About the last hundred steps count.
 MAX_GAIN = 1000.0  # Limit on the gain of a teacher whose pull vanishes.
 
 
-class EnsembleLoss(DistillationLoss):
+class EnsembleLoss(PreciseBuffers, DistillationLoss):
     """
     Mean of one loss from each teacher of an ensemble, with own heads and scales, in which no teacher dominates.
 

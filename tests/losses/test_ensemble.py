@@ -122,6 +122,22 @@ def test_gradients_that_are_not_finite_are_not_measured(weights):
     assert torch.equal(term.pulls, before) and before.min() > 0 and (term.steps == 1).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_an_engine_that_casts_the_module_does_not_stop_the_running_mean(dtype):
+    """A hundredth of a small difference is rounded away in halves."""
+    loss = built("fd", ensemble(TEACHER, TEACHER))
+    term = loss.terms["fd"]
+    loss.to(dtype)
+    student = leaves(features(STUDENT, 1))
+    members = features(TEACHER, 2), features(TEACHER, 3)
+    loss(student, CLIPFeatures(members=members))
+    measured = term.pulls.clone()
+    term.steps.fill_(1000), term.pulls.mul_(1.1)
+    loss(student, CLIPFeatures(members=members))
+    assert_close(term.pulls, (1.1 * measured).lerp(measured, torch.tensor(0.01)))
+    assert term.pulls.dtype == term.weights.dtype == torch.float32
+
+
 def test_a_teacher_that_agrees_is_not_amplified_without_end():
     loss = built("relation", ensemble(STUDENT, TEACHER))
     student = leaves(features(STUDENT, 1))

@@ -3,12 +3,14 @@
 import torch
 from torch import Tensor, nn
 
+from .precise_buffers import PreciseBuffers
+
 BATCH, NONE = "batch", "none"
 # Smallest variance of a channel, as a share of its mean square. Smaller fp32 variances are mostly rounding.
 VARIANCE_FLOOR = 1e-6
 
 
-class FixedStatistics(nn.Module):
+class FixedStatistics(PreciseBuffers):
     """
     Standardise a teacher's features by the mean and variance of their channels in the first batches of the training.
 
@@ -48,14 +50,6 @@ class FixedStatistics(nn.Module):
         mean = torch.lerp(self.moments, newest.to(self.moments), 1 / (self.seen + 1))
         self.moments.copy_(torch.where(counts, mean, self.moments))
         self.seen += counts
-
-    def _apply(self, fn, recurse: bool = True):
-        # DeepSpeed turns the floating buffers of a module into halves. A variance in halves is mostly rounding.
-        precise = self.moments
-        super()._apply(fn, recurse)
-        if self.moments.dtype != precise.dtype:
-            self.moments = precise.to(self.moments.device)
-        return self
 
     def extra_repr(self) -> str:
         return f"batches={self.batches}"
