@@ -80,6 +80,7 @@ def test_a_resumed_run_sees_what_an_undisturbed_one_sees(kind, num_workers, tmp_
     assert resumed.trace == whole.trace[-len(resumed.trace) :]
     assert len(whole.trace) - len(resumed.trace) == SAVED * changes["gradient_accumulation_steps"]
     assert logs(resumed, "loss")[-2:] == logs(whole, "loss")[-2:]
+    assert logs(resumed, "epoch") == logs(whole, "epoch")
     for name, value in whole.student.state_dict().items():
         assert torch.equal(value, resumed.student.state_dict()[name]), name
 
