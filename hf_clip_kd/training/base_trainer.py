@@ -196,6 +196,7 @@ class BaseTrainer(Trainer):
             self.control = self.callback_handler.on_train_end(self.args, self.state, self.control)
             self.stopping.exit(self.state)
         self.outcome.check_end()
+        self._finish_current_push()  # it reads the last checkpoint, and the Trainer may leave only the best
         return super()._finalize_training(*args)
 
     # ---- Evaluation ----

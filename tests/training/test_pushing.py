@@ -6,6 +6,7 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,11 @@ import torch
 import yaml
 from llava_runs import make_model
 from llava_runs import make_trainer as make_llava_trainer
-from miniature import STEPS, make_trainer
+from miniature import STEPS, best_of, make_trainer
 from safetensors.torch import load, load_file
 
 import hf_clip_kd as kd
+import hf_clip_kd.training.pushing
 from hf_clip_kd.hub.push import PushError
 from recipes import cache_teacher, distill, evaluate, prime_lm, push, train_vlm
 
@@ -115,6 +117,21 @@ def test_every_save_pushes_each_checkpoint_whole(hub, tmp_path, make):
         assert not {"checkpoint.json", "trainer_state.json", "losses.safetensors"} & set(commit.files)
         pushed = weights(hub, "me/student", commit.oid)
         assert all(torch.equal(pushed[name], tensor) for name, tensor in saved.items()) and set(pushed) == set(saved)
+
+
+def test_a_checkpoint_stays_until_it_is_pushed(hub, tmp_path, monkeypatch):
+    """Only the best one is left in the end, and the push of the last may still read its files."""
+    there = []
+
+    def slow(args, folder, message):
+        time.sleep(0.5)
+        there.append((folder.name, (folder / "model.safetensors").is_file()))
+
+    monkeypatch.setattr(hf_clip_kd.training.pushing, "_push_checkpoint", slow)
+    trainer = pushing(tmp_path / "run", save_total_limit=1, max_steps=2, **best_of(1.0, 0.0))
+    trainer.train()
+    assert there == [("checkpoint-1", True), ("checkpoint-2", True)]
+    assert [path.name for path in (tmp_path / "run").glob("checkpoint-*")] == ["checkpoint-1"]
 
 
 def test_a_checkpoint_that_is_not_pushed_is_a_warning_and_the_end_raises(hub, tmp_path, caplog):
