@@ -15,6 +15,9 @@ from ..teachers.reader.answering import texts_in
 from ..training.arguments import RunArguments
 from ..training.base_trainer import BaseTrainer
 from ..training.refusals import DISTILLATION
+from ..training.trainer_arguments import refuse_arguments
+
+REFUSED = {"eval_dataset": "A reader is as good as the students that learn from it. Leave it out."}
 
 
 # repr=False keeps TrainingArguments' repr, which hides the Hub token.
@@ -43,6 +46,9 @@ class CaptionerTrainer(BaseTrainer):
         data_collator (`Callable`): A [`CLIPDataCollator`] with the teacher's image processor and the decoder's texts.
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]): The decoder's, saved beside it.
         kwargs: The other arguments of [`~transformers.Trainer`].
+
+    Raises:
+        ValueError: An argument of the stock Trainer would have no effect.
     """
 
     _name = "captioner"
@@ -60,6 +66,7 @@ class CaptionerTrainer(BaseTrainer):
         tokenizer: PreTrainedTokenizerBase,
         **kwargs,
     ):
+        refuse_arguments("CaptionerTrainer", kwargs, REFUSED)
         self.teacher = teacher
         super().__init__(
             model=model,
