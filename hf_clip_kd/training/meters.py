@@ -10,6 +10,8 @@ from torch import Tensor
 
 from .distributed import sum_over_ranks
 
+MOST = 10_000  # Micro-batches whose numbers are kept apart. A run may never log.
+
 
 class Meters:
     """
@@ -19,7 +21,7 @@ class Meters:
     """
 
     def __init__(self):
-        # One entry for each micro-batch: its share, and its numbers times the share.
+        # One entry for each micro-batch: its share, and its numbers times the share. Older ones may be summed up.
         self.kept: dict[str, list[tuple[Any, dict[str, Tensor]]]] = {"train": [], "eval": []}
         self.rows = 0
 
@@ -35,6 +37,17 @@ class Meters:
         """
         # The product is a copy: `value` may be a view of a weight that the step is about to change.
         self.kept[mode].append((share, {name: share * value.detach() for name, value in values.items()}))
+        if mode == "train" and len(self.kept[mode]) > MOST:
+            self._fold()
+
+    def _fold(self) -> None:
+        """Sum up the older half of the training's numbers. The newer one has all that may still be forgotten."""
+        older, self.kept["train"] = self.kept["train"][: MOST // 2], self.kept["train"][MOST // 2 :]
+        sums = [
+            (sum(share for share, _ in kept), {name: torch.stack([value for _, value in kept]).sum()})
+            for name, kept in _by_name(older).items()
+        ]
+        self.kept["train"] = sums + self.kept["train"]
 
     def forget_last(self, count: int) -> None:
         """Drop the numbers of the last `count` micro-batches of the training, whose step was skipped."""
@@ -47,7 +60,7 @@ class Meters:
         # Every process computes the numbers of the global batch, so there is nothing to average across them.
         means = {
             name: torch.stack([value for _, value in kept]).sum().item() / sum(share for share, _ in kept)
-            for name, kept in self._by_name("train").items()
+            for name, kept in _by_name(self.kept["train"]).items()
         }
         self.kept["train"].clear()
         return means
@@ -67,7 +80,7 @@ class Meters:
 
         Both are of all processes, which must call this together. Each batch counts by its share.
         """
-        kept = self._by_name("eval")
+        kept = _by_name(self.kept["eval"])
         sums = [torch.stack([value for _, value in values]).cpu().double().sum() for values in kept.values()]
         shares = [sum(float(share) for share, _ in values) for values in kept.values()]
         totals = torch.tensor([*sums, *shares, self.rows], dtype=torch.float32, device=device)
@@ -77,10 +90,11 @@ class Meters:
         self.begin_evaluation()
         return means, int(rows)
 
-    def _by_name(self, mode: str) -> dict[str, list[tuple[Any, Tensor]]]:
-        """Return share and number of each micro-batch that has the number; a loss may be on for a while only."""
-        found: dict[str, list[tuple[Any, Tensor]]] = defaultdict(list)
-        for share, values in self.kept[mode]:
-            for name, value in values.items():
-                found[name].append((share, value))
-        return found
+
+def _by_name(entries: list[tuple[Any, dict[str, Tensor]]]) -> dict[str, list[tuple[Any, Tensor]]]:
+    """Return share and number of each micro-batch that has the number; a loss may be on for a while only."""
+    found: dict[str, list[tuple[Any, Tensor]]] = defaultdict(list)
+    for share, values in entries:
+        for name, value in values.items():
+            found[name].append((share, value))
+    return found

@@ -19,6 +19,8 @@ from ..recipe_io.results import METRICS_NAME, write_whole
 
 logger = logging.getLogger(__name__)
 
+MOST = 10_000  # Spans that are kept apart. A run may never log.
+
 
 class Clock:
     """
@@ -31,24 +33,31 @@ class Clock:
     def __init__(self, device: torch.device):
         self.device = device
         self.spans: dict[str, list[tuple]] = defaultdict(list)
+        self.seconds: dict[str, float] = defaultdict(float)  # those of the spans that were summed up
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
         start = self._mark()
         yield
         self.spans[name].append((start, self._mark()))
+        if len(self.spans[name]) > MOST:
+            self._sum_up()
 
     def read(self) -> dict[str, float]:
         """Return the seconds of each part since the last reading."""
-        if self.device.type == "cpu":
-            seconds = {name: sum(end - start for start, end in spans) for name, spans in self.spans.items()}
-        else:
-            torch.get_device_module(self.device).synchronize(self.device)
-            seconds = {
-                name: sum(start.elapsed_time(end) for start, end in spans) / 1000 for name, spans in self.spans.items()
-            }
-        self.spans.clear()
+        self._sum_up()
+        seconds = dict(self.seconds)
+        self.seconds.clear()
         return seconds
+
+    def _sum_up(self) -> None:
+        on_host = self.device.type == "cpu"
+        if not on_host:
+            torch.get_device_module(self.device).synchronize(self.device)
+        for name, spans in self.spans.items():
+            lengths = (end - start if on_host else start.elapsed_time(end) / 1000 for start, end in spans)
+            self.seconds[name] += sum(lengths)
+        self.spans.clear()
 
     def _mark(self) -> Any:
         if self.device.type == "cpu":

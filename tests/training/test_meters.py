@@ -62,6 +62,18 @@ def test_a_number_that_the_skipped_step_did_not_have_stays():
     assert meters.read({"loss": 0.0}) == {"a": 1.0, "b": 5.0}
 
 
+def test_a_run_that_never_logs_keeps_no_more_and_more(monkeypatch):
+    monkeypatch.setattr("hf_clip_kd.training.meters.MOST", 10)
+    meters, sizes = Meters(), []
+    for value in range(50):
+        meters.add("train", numbers(a=float(value)) | (numbers(b=float(value)) if value % 2 else {}))
+        sizes.append(len(meters.kept["train"]))
+    meters.add("train", numbers(a=1e9))
+    meters.forget_last(1)
+    assert max(sizes) <= 10
+    assert meters.read({"loss": 0.0}) == pytest.approx({"a": 24.5, "b": 25.0})
+
+
 def test_a_number_is_kept_as_it_was():
     meters, weight = Meters(), torch.tensor([2.0])
     meters.add("train", {"scale": weight[0]})

@@ -100,6 +100,20 @@ def test_clock_sums_up_and_starts_anew():
     assert clock.read() == {}
 
 
+def test_a_run_that_never_logs_keeps_no_more_and_more_spans(monkeypatch):
+    time_of = Hours(monkeypatch)
+    monkeypatch.setattr("hf_clip_kd.training.throughput.MOST", 3)
+    clock, sizes = Clock(torch.device("cpu")), []
+    work = time_of.taking(1.0, lambda: None)
+    for _ in range(10):
+        with clock("outer"):
+            with clock("inner"):
+                work()
+            work()
+        sizes.append(len(clock.spans["outer"]))
+    assert max(sizes) <= 3 and clock.read() == {"outer": 20.0, "inner": 10.0}
+
+
 # ---- metrics.jsonl ----
 
 
