@@ -10,7 +10,6 @@ from torch import nn
 
 from ..losses import LossSum, requested
 from ..losses.answers import Captions
-from ..losses.base import MAX_LOG_SCALE
 from ..losses.features import CLIPDims, CLIPFeatures
 from ..models import (
     PatchDropping,
@@ -82,7 +81,7 @@ class DistillationModel(nn.Module):
         losses (`str` or `dict[str, float | dict]`): See [`LossSum`].
         teacher_dims ([`CLIPDims`] or `None`): The teacher's widths; `None` trains without a teacher.
         max_logit_scale (`float`, *optional*, defaults to 100.0):
-            Upper bound of every learned scale, after the exponential.
+            Upper bound of every learned scale, those of the losses too, after the exponential.
 
     Raises:
         ValueError: `student` is none, see [`check_student`].
@@ -122,7 +121,7 @@ class DistillationModel(nn.Module):
     @torch.no_grad()
     def clamp_scales_(self) -> None:
         """Bound all learned scales from above and copy the student's own into its buffers."""
-        self.losses.clamp_scales_()
+        self.losses.clamp_scales_(self.max_log_scale)
         if self.logit_scale.requires_grad:  # a frozen scale stays what it is
             self.logit_scale.clamp_(max=self.max_log_scale)
         own = {"logit_scale": self.logit_scale, "logit_bias": self.logit_bias}
@@ -132,7 +131,7 @@ class DistillationModel(nn.Module):
 
     def scale_bounds(self) -> dict[nn.Parameter, float]:
         """Return the upper bound of every learned scale, both as logarithms."""
-        return dict.fromkeys(self.losses.bounded_scales(), MAX_LOG_SCALE) | {self.logit_scale: self.max_log_scale}
+        return dict.fromkeys([*self.losses.bounded_scales(), self.logit_scale], self.max_log_scale)
 
     def forward(
         self,

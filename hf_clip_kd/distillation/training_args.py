@@ -40,7 +40,8 @@ class DistillationTrainingArguments(RunArguments, TrainingArguments):
         },
     )
     max_logit_scale: float = field(
-        default=100.0, metadata={"help": "Learned scales (inverse temperatures) are clamped to at most this."}
+        default=100.0,
+        metadata={"help": "Learned scales (inverse temperatures) of student and losses are clamped to at most this."},
     )
     image_sizes: list[int] | None = field(
         default=None,

@@ -161,14 +161,14 @@ class DistillationLoss(nn.Module):
         return set(range(max(1, len(self.teacher_dims.members)))) if self.needs_teacher else set()
 
     def bounded_scales(self) -> list[nn.Parameter]:
-        """Return the learned scales, stored as logarithms, whose factor may be at most 100."""
+        """Return the learned scales with an upper bound, stored as logarithms."""
         return [parameter for name, parameter in self.named_parameters() if name.endswith("logit_scale")]
 
     @torch.no_grad()
-    def clamp_scales_(self) -> None:
-        """Limit [`~DistillationLoss.bounded_scales`]. Call it after each step."""
+    def clamp_scales_(self, max_log_scale: float = MAX_LOG_SCALE) -> None:
+        """Limit [`~DistillationLoss.bounded_scales`], by default to 100 as CLIP does. Call it after each step."""
         for parameter in self.bounded_scales():
-            parameter.clamp_(max=MAX_LOG_SCALE)
+            parameter.clamp_(max=max_log_scale)
 
     def _check_width(self, owner: str, features: CLIPFeatures, dims: CLIPDims) -> None:
         for name, dim in WIDTHS.items():

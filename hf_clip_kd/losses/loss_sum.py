@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .base import DistillationLoss, full_precision, missing_teacher
+from .base import MAX_LOG_SCALE, DistillationLoss, full_precision, missing_teacher
 from .ensemble import build, check_teacher
 from .features import CLIPDims, CLIPFeatures
 from .schedule import phases, read_weight
@@ -167,13 +167,13 @@ class LossSum(nn.Module):
         return total, {name: values[name].detach() for name in losses}
 
     def bounded_scales(self) -> list[nn.Parameter]:
-        """Return the learned scales of all losses, stored as logarithms, whose factor may be at most 100."""
+        """Return the learned scales of all losses with an upper bound, stored as logarithms."""
         return [scale for loss in self.terms.values() for scale in loss.bounded_scales()]
 
-    def clamp_scales_(self) -> None:
-        """Limit the learned scales of all losses. Call it after each step of the optimizer."""
+    def clamp_scales_(self, max_log_scale: float = MAX_LOG_SCALE) -> None:
+        """Limit the learned scales of all losses, by default to 100. Call it after each step of the optimizer."""
         for loss in self.terms.values():
-            loss.clamp_scales_()
+            loss.clamp_scales_(max_log_scale)
 
     def extra_repr(self) -> str:
         return f"weights={self.weights}"

@@ -62,6 +62,6 @@ class OptimizerSettings:
 def _other_optimizer(why: str) -> str:
     return (
         f"The checkpoint's optimizer is another than that of this run: {why}. Its state fits only the same optimizer, "
-        "with the same groups of weights. Restore `optim`, rates, `weight_decay` and `max_logit_scale`, or start from "
-        "the weights alone: `model_name_or_path`."
+        "with the same groups of weights. Restore `optim`, rates and `weight_decay`, or start from the weights alone: "
+        "`model_name_or_path`."
     )

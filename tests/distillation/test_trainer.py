@@ -168,9 +168,13 @@ def test_heads_and_scales_are_trained_and_scales_do_not_decay(tmp_path):
 
 
 def test_learned_scales_are_clamped(tmp_path):
-    trainer = make_trainer(tmp_path, max_logit_scale=20.0, learning_rate=1.0)
+    """Those of the losses are, too, and start at the bound if it is lower than 14.3."""
+    trainer = make_trainer(tmp_path, max_logit_scale=10.0, learning_rate=1.0, losses={"clip": 1.0, "icl": 1.0})
+    own = trainer.model.losses.terms["icl"].logit_scale
+    assert own.exp().item() == pytest.approx(10.0)
+    own.register_hook(lambda gradient: -torch.ones_like(gradient))  # it would grow without end
     trainer.train()
-    assert max(logs(trainer, "logit_scale")) <= 20.0 + 1e-4
+    assert own.exp().item() == pytest.approx(10.0) and max(logs(trainer, "logit_scale")) <= 10.0 + 1e-4
     torch.testing.assert_close(trainer.student.logit_scale, trainer.model.logit_scale[0].detach(), rtol=0, atol=0)
 
 

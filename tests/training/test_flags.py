@@ -298,9 +298,11 @@ def test_all_settings_of_the_optimizer_are_those_of_the_arguments(resumed):
     assert {group["weight_decay"] for group in groups} == {0.5, 0.0}
 
 
-def test_a_bound_that_splits_the_groups_otherwise_is_refused(resumed):
-    with pytest.raises(ValueError, match="different number of parameter groups.*Restore.*`max_logit_scale`"):
-        resumed(allow_changed_resume=True, max_logit_scale=50.0)
+def test_a_bound_is_that_of_the_arguments(resumed):
+    run = resumed(allow_changed_resume=True, max_logit_scale=14.0)
+    for scale in (run.model.logit_scale, *run.model.losses.bounded_scales()):
+        assert scale.exp().item() <= 14.0 * (1 + 1e-6)
+    assert {group["upper_bound"] for group in run.optimizer.param_groups if "upper_bound" in group} == {math.log(14.0)}
 
 
 def test_steps_of_saving_and_logging_are_those_of_the_arguments(resumed, tmp_path):
