@@ -60,7 +60,8 @@ def open_clip_hub_id(name: ModelName) -> str | None:
         return name.rest.removeprefix("hf-hub:").partition("@")[0]
     import open_clip  # The import takes seconds, and most names do without it.
 
-    return open_clip.get_pretrained_cfg(name.architecture, name.weights).get("hf_hub", "").rstrip("/") or None
+    place = open_clip.get_pretrained_cfg(name.architecture, name.weights).get("hf_hub", "")
+    return "/".join(place.split("/")[:2]) or None  # OWNER/NAME/ or OWNER/NAME/FILE
 
 
 def timm_hub_id(name: ModelName) -> str | None:

@@ -61,6 +61,7 @@ def test_no_hub_ids(name):
     ("name", "hub_id"),
     [
         ("open_clip:ViT-B-16/laion2b_s34b_b88k", "laion/CLIP-ViT-B-16-laion2B-s34B-b88K"),
+        ("open_clip:ViTamin-S/datacomp1b", "jienengchen/ViTamin-S"),
         ("open_clip:ViT-B-16//data/checkpoint.pt", None),
         ("timm:resnet18.a1_in1k", "timm/resnet18.a1_in1k"),
         ("timm:resnet18//data/weights.safetensors", None),

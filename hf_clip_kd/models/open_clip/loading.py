@@ -17,11 +17,12 @@ from torch import nn
 from transformers import BatchEncoding, CLIPImageProcessorPil
 from transformers.image_utils import PILImageResampling
 
-from ..names import LIBRARIES, parse_name
+from ..names import LIBRARIES, open_clip_hub_id, parse_name
 from ..zip_bombs import refuse_zip_bomb
 
 # open_clip reads these forms of a name itself, with a folder or repository that holds `open_clip_config.json`.
 _SCHEMAS = ("hf-hub:", "local-dir:")
+_CONFIG = "open_clip_config.json"
 
 
 class OpenClipImageProcessor(CLIPImageProcessorPil):
@@ -133,14 +134,16 @@ def load_open_clip(name: str, tokenizer=None) -> tuple[nn.Module, object]:
     Args:
         name (`str`): `open_clip:ARCH/TAG`; `open_clip:ARCH//path/to/file` with an open_clip checkpoint, `.pt` (read
             with `weights_only=True`) or `.safetensors`, absolute or relative to the working directory;
-            `open_clip:hf-hub:ORG/REPO`; `open_clip:local-dir:FOLDER`.
+            `open_clip:hf-hub:ORG/REPO`; `open_clip:local-dir:FOLDER`. A file has weights alone: its activation is that
+            of ARCH, and its preprocessing is open_clip's default.
         tokenizer (*optional*): Replaces the tokenizer that the configuration names.
 
     Returns:
         `tuple`: the model and the open_clip tokenizer.
 
     Raises:
-        ValueError: Unknown architecture or tag, weights or tokenizer that are not there, or that do not fit.
+        ValueError: Unknown architecture or tag, weights or tokenizer that are not there, or that do not fit. The file
+            lies beside an `open_clip_config.json`, which only the whole folder brings along.
     """
     parsed = parse_name(name)
     if parsed.rest.startswith(_SCHEMAS):
@@ -157,8 +160,9 @@ def load_open_clip(name: str, tokenizer=None) -> tuple[nn.Module, object]:
         raise ValueError(
             f"The weights of the teacher {name!r} could not be loaded: {error}. A teacher is "
             f"{LIBRARIES['open_clip'].forms}. A file must be an open_clip checkpoint of exactly that architecture. "
-            "Without network, download the weights beforehand and give the file: "
-            "CLIPTeacher('open_clip:ARCH//path/to/checkpoint.safetensors')."
+            "Without network, download the whole repository beforehand, with its open_clip_config.json: "
+            f"`hf download {open_clip_hub_id(parsed) or 'ORG/REPO'} --local-dir FOLDER`. Then write "
+            "CLIPTeacher('open_clip:local-dir:FOLDER')."
         ) from error
     if tokenizer is None:
         try:
@@ -192,6 +196,7 @@ def _resolve_weights(name: str, arch: str, rest: str) -> tuple[str, dict]:
         return rest, {"force_quick_gelu": True} if config.get("quick_gelu") else {}
     for path in (rest, rest.lstrip("/")):
         if path and os.path.isfile(path):
+            _check_lone(name, Path(path))
             return path, {}
     if os.sep in rest or Path(rest).suffix in (".pt", ".pth", ".bin", ".safetensors"):
         raise ValueError(
@@ -209,6 +214,16 @@ def _resolve_weights(name: str, arch: str, rest: str) -> tuple[str, dict]:
         )
         + f"Write CLIPTeacher({example!r}). `open_clip.list_pretrained()` gives all pairs."
     )
+
+
+def _check_lone(name: str, path: Path) -> None:
+    """Refuse a file of a whole repository: open_clip would leave out all that its configuration says."""
+    if path.with_name(_CONFIG).is_file():
+        raise ValueError(
+            f"The teacher {name!r} names one file of a folder with an {_CONFIG}. That file alone has neither its "
+            f"activation nor its preprocessing. Write CLIPTeacher('open_clip:local-dir:{path.absolute().parent}'), "
+            "or move the file into another folder if the configuration is not its own."
+        )
 
 
 def open_clip_processor(model: nn.Module, given=None) -> tuple[OpenClipImageProcessor, OpenClipTokenizer]:

@@ -10,6 +10,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from safetensors.torch import save_file
 from teacher_models import TEXTS, images, word_tokenizer
 from transformers import CLIPConfig, CLIPModel
+from transformers.image_utils import PILImageResampling
 
 from hf_clip_kd.losses.features import FeatureRequest
 from hf_clip_kd.models import encode_layers, encode_patches
@@ -126,25 +127,34 @@ def test_open_clip_parity(arch, how, archs):
     assert teacher.processor.context_length == OPEN_CLIP_ARCHS[arch]["text_cfg"]["context_length"]
 
 
-def test_open_clip_relative_path_and_local_dir(archs, monkeypatch):
+def test_open_clip_relative_path(archs, monkeypatch):
     model = open_clip.create_model("tiny-ViT")
-    folder = archs / "repository"
-    folder.mkdir()
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "open_clip_model.safetensors")
-    config = {"model_cfg": OPEN_CLIP_ARCHS["tiny-ViT"], "preprocess_cfg": {"mean": [0.5] * 3, "resize_mode": "squash"}}
-    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    (archs / "weights").mkdir()
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, archs / "weights" / "ours.safetensors")
     monkeypatch.chdir(archs)
     pixels = torch.randn(2, 3, 32, 32)
     expected = model.eval().encode_image(pixels)
-    for name in (
-        "open_clip:tiny-ViT//repository/open_clip_model.safetensors",
-        "open_clip:tiny-ViT/repository/open_clip_model.safetensors",
-        f"open_clip:local-dir:{folder}",
-    ):
-        teacher = CLIPTeacher(name)
-        torch.testing.assert_close(teacher.get_image_features(pixels), expected, rtol=0, atol=1e-6)
-    assert teacher.processor.image_processor.image_mean == (0.5, 0.5, 0.5)
-    assert teacher.processor.image_processor.do_center_crop is False
+    for name in ("open_clip:tiny-ViT//weights/ours.safetensors", "open_clip:tiny-ViT/weights/ours.safetensors"):
+        torch.testing.assert_close(CLIPTeacher(name).get_image_features(pixels), expected, rtol=0, atol=1e-6)
+
+
+def test_a_repository_on_disk_brings_its_activation_and_preprocessing(archs):
+    """Its file alone has neither, and the features would be others without a word."""
+    model = open_clip.create_model("tiny-ViT-quickgelu").eval()
+    folder = archs / "repository"
+    folder.mkdir()
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "open_clip_model.safetensors")
+    pixels_of = {"mean": [0.5] * 3, "interpolation": "bilinear", "resize_mode": "squash"}
+    config = {"model_cfg": OPEN_CLIP_ARCHS["tiny-ViT-quickgelu"], "preprocess_cfg": pixels_of}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    teacher = CLIPTeacher(f"open_clip:local-dir:{folder}")
+    pixels = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(teacher.get_image_features(pixels), model.encode_image(pixels), rtol=0, atol=1e-6)
+    image_processor = teacher.processor.image_processor
+    assert image_processor.image_mean == (0.5, 0.5, 0.5) and image_processor.do_center_crop is False
+    assert image_processor.resample == PILImageResampling.BILINEAR
+    with pytest.raises(ValueError, match=f"open_clip_config.json.*activation.*'open_clip:local-dir:{folder}'"):
+        CLIPTeacher(f"open_clip:tiny-ViT/{folder}/open_clip_model.safetensors")
 
 
 def test_tag_trained_with_quick_gelu_forces_it(archs, monkeypatch):
@@ -239,7 +249,7 @@ def test_weights_that_are_not_in_the_cache(monkeypatch):
         raise OSError("offline")
 
     monkeypatch.setattr(open_clip.factory, "download_pretrained", unreachable)
-    with pytest.raises(ValueError, match="(?s)ViT-B-32/openai.*offline.*Without network.*//path/to/checkpoint"):
+    with pytest.raises(ValueError, match="(?s)ViT-B-32/openai.*offline.*Without network.*hf download timm/vit_"):
         CLIPTeacher("open_clip:ViT-B-32/openai")
 
 
