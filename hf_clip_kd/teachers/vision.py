@@ -79,15 +79,17 @@ class VisionTower(nn.Module):
     @torch.no_grad()
     def _measured(self, size: tuple[int, int]) -> SimpleNamespace:
         """
-        Measure the layout of its tokens at this image size on one black image.
+        Measure the layout of its tokens at this image size on one image of noise.
 
-        The configuration has only the layout of its training.
+        The configuration has only the layout of its training. A second look at the image finds a model that answers by
+        chance.
         """
         config, (height, width) = self.vision_model.config, size
         channels = getattr(config, "num_channels", 3)
-        image = torch.zeros(1, channels, height, width, device=self.device, dtype=self.dtype)
+        image = torch.randn(1, channels, height, width, generator=torch.Generator().manual_seed(0))
+        image = image.to(self.device, self.dtype)
         try:
-            states = self.get_image_features(image, output_hidden_states=True).hidden_states or ()
+            first, again = (self.get_image_features(image, output_hidden_states=True) for _ in range(2))
         except (AttributeError, TypeError, IndexError, RuntimeError) as error:
             raise ValueError(
                 f"The vision model {type(self.vision_model).__name__} cannot be run on images of {height}x{width} "
@@ -95,6 +97,8 @@ class VisionTower(nn.Module):
                 "input. The table in docs/teachers.md has towers of vision-language models. Wrap others: "
                 "FunctionTeacher(function, ...)."
             ) from error
+        _check_repeats(first.last_hidden_state, again.last_hidden_state, type(self.vision_model).__name__)
+        states = first.hidden_states or ()
         layout = SimpleNamespace(
             model_type=config.model_type,
             num_channels=channels,
@@ -115,6 +119,17 @@ def _by_image(state: Tensor | None, images: int) -> Tensor | None:
     """Return a hidden state with its first axis for the images. A Pixtral lays them one behind the other."""
     packed = state is not None and state.ndim == 3 and len(state) == 1
     return state.reshape(images, -1, state.shape[-1]) if packed else state
+
+
+def _check_repeats(first: Tensor, again: Tensor, name: str) -> None:
+    """Refuse a model whose two answers to one image differ by more than rounding."""
+    if (again - first).float().norm() > 0.01 * first.float().norm():
+        raise ValueError(
+            f"The vision model {name} answers the same image differently from call to call. A teacher must give one "
+            "answer. A ViT-MAE hides patches by chance, and its encoder is a ViT: save it with "
+            "ViTModel.from_pretrained(NAME, add_pooling_layer=False).save_pretrained(FOLDER), beside its image "
+            "processor. Wrap others: FunctionTeacher(function, ...)."
+        )
 
 
 def check_tokens(model: VisionTower) -> None:

@@ -20,6 +20,9 @@ from transformers import (
     ViTConfig,
     ViTForImageClassification,
     ViTImageProcessorPil,
+    ViTMAEConfig,
+    ViTMAEModel,
+    ViTModel,
 )
 from vision_teachers import MODELS, crop
 
@@ -141,6 +144,22 @@ def test_embeddings_of_a_convnet_but_no_tokens():
     assert torch.equal(teacher(pixels).image_embeds, model(pixels).pooler_output)
     with pytest.raises(ValueError, match="ConvNextModel gives no tokens.*timm:NAME.*leave out the losses"):
         teacher.prepare(FeatureRequest(teacher_layer=-2))
+
+
+@pytest.mark.parametrize("mask_ratio", [0.75, 0.0])
+def test_a_model_that_hides_or_shuffles_patches_by_chance_is_refused(mask_ratio, tmp_path):
+    """A ViT-MAE does so in eval mode, too. The fix that its error names gives all patches in their order."""
+    torch.manual_seed(0)
+    model = ViTMAEModel(ViTMAEConfig(**TOWER, image_size=32, patch_size=8, mask_ratio=mask_ratio)).eval()
+    model.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"ViTMAEModel answers .* differently.*ViTModel.from_pretrained\(NAME, add_p"):
+        CLIPTeacher(model, processor=crop())
+    teacher = CLIPTeacher(ViTModel.from_pretrained(tmp_path, add_pooling_layer=False), processor=crop())
+    teacher.prepare(FeatureRequest(teacher_layer=-1))
+    pixels, model.config.mask_ratio = torch.randn(2, 3, 32, 32), 0.0
+    with torch.no_grad():
+        states = model(pixel_values=pixels, noise=torch.arange(16.0).expand(2, -1), output_hidden_states=True)
+    torch.testing.assert_close(teacher(pixels).image_tokens, states.hidden_states[-1][:, 1:])
 
 
 def test_losses_without_text():
