@@ -115,15 +115,27 @@ def tower_of_trunk(
 
 
 def timm_image_processor(pretrained_cfg: dict) -> CLIPImageProcessorPil:
-    """Build the preprocessing that timm evaluates a model with."""
-    side = pretrained_cfg["input_size"][-1]
-    return CLIPImageProcessorPil(
-        size={"shortest_edge": math.floor(side / pretrained_cfg["crop_pct"])},
-        crop_size={"height": side, "width": side},
-        resample=PILImageResampling[pretrained_cfg["interpolation"].upper()],
-        image_mean=list(pretrained_cfg["mean"]),
-        image_std=list(pretrained_cfg["std"]),
-    )
+    """
+    Build the preprocessing that timm evaluates a model with.
+
+    Its `crop_mode` is "center" (the shortest edge fits), "squash" (the whole image is warped) or "border" (the longest
+    edge fits, on a square of the mean colour).
+    """
+    side, mean, mode = pretrained_cfg["input_size"][-1], pretrained_cfg["mean"], pretrained_cfg["crop_mode"]
+    edge = math.floor(side / pretrained_cfg["crop_pct"])
+    options = {
+        "crop_size": {"height": side, "width": side},
+        "resample": PILImageResampling[pretrained_cfg["interpolation"].upper()],
+        "image_mean": list(mean),
+        "image_std": list(pretrained_cfg["std"]),
+    }
+    if mode == "border":
+        from ..open_clip.loading import OpenClipImageProcessor  # open_clip takes seconds to import.
+
+        size = {"max_height": edge, "max_width": edge}
+        return OpenClipImageProcessor(size=size, fill_color=round(255 * mean[0]), **options)
+    size = {"height": edge, "width": edge} if mode == "squash" else {"shortest_edge": edge}
+    return CLIPImageProcessorPil(size=size, **options)
 
 
 def same_features(first: nn.Module, second: nn.Module, image_size: int) -> bool:
