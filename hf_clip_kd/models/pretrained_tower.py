@@ -2,6 +2,8 @@
 
 import inspect
 import os
+from functools import partial
+from typing import Any
 
 import torch
 import transformers
@@ -33,8 +35,9 @@ def load_pretrained_tower(
     """
     Load the image tower in a folder or at a Hub id, in fp32, and its image processor.
 
-    With `projection`, a tower that was saved with a projection (`CLIPVisionModelWithProjection`) keeps it. The tower
-    of a LLaVA is as it was trained there, see `tune_vision_tower`.
+    With `projection`, a tower that was saved with a projection (`CLIPVisionModelWithProjection`) keeps it. One that
+    was saved without a pooler (`ViTForImageClassification`) has none. The tower of a LLaVA is as it was trained there,
+    see `tune_vision_tower`.
 
     Raises:
         ValueError: There is none, it has not all its weights, or no image processor.
@@ -97,12 +100,21 @@ def _load(name: str, config: PreTrainedConfig, trust_remote_code: bool, projecti
         check_is_vision(MODEL_MAPPING[type(config)], repr(name))
     with loader_faults(lambda error: cannot_load(name, error)):
         # A dual encoder, or remote code, is AutoModel's.
-        model, report = (vision_class(config, projection) or AutoModel).from_pretrained(
-            name, dtype=torch.float32, trust_remote_code=trust_remote_code, **REPORTED
-        )
+        load = partial((vision_class(config, projection) or AutoModel).from_pretrained, name)
+        options = {"dtype": torch.float32, "trust_remote_code": trust_remote_code, **REPORTED}
+        model, report = load(**options)
+        if lacks_pooler_alone(model, report):
+            model, report = load(add_pooling_layer=False, **options)
     tower = image_tower(model, repr(name))
     check_complete(report, repr(name), tower, RULE, prefix="" if tower is model else "vision_model.")
     return tower
+
+
+def lacks_pooler_alone(model: PreTrainedModel, report: dict[str, Any]) -> bool:
+    """Tell if weights are whole but for a pooler, which models with another head (a classifier) never had."""
+    missing = report["missing_keys"]
+    optional = "add_pooling_layer" in inspect.signature(type(model).__init__).parameters
+    return bool(missing) and optional and all(key.startswith("pooler.") for key in missing)
 
 
 def vision_class(config: PreTrainedConfig, projection: bool = False) -> type[PreTrainedModel] | None:

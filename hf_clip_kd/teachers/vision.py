@@ -15,6 +15,8 @@ from ..models.loader_faults import reason_of
 
 # Outputs that are the embedding of an image, the best of them first.
 POOLED = ("image_embeds", "summary", "pooler_output")
+# Their classifiers in transformers read the class token after the last norm. Their pooler may be left out.
+CLASS_TOKEN_READ = ("deit", "vit", "vit_msn")
 # Their class token stands behind the patches, where nothing here looks for it.
 CLASS_TOKEN_LAST = ("llama4_vision_model",)
 
@@ -23,8 +25,9 @@ class VisionTower(nn.Module):
     """
     A vision model behind the image half of a dual encoder's interface: its pooled feature is the embedding.
 
-    DINOv2 and DINOv3 pool the class token after the last norm. A `CLIPVisionModelWithProjection` projects it. Others
-    have their own rule, and the mean of the tokens serves those without any.
+    DINOv2 and DINOv3 pool the class token after the last norm. So do a ViT and a DeiT that come without a pooler. A
+    `CLIPVisionModelWithProjection` projects it. Others have their own rule, and the mean of the tokens serves those
+    without any.
 
     Args:
         tower ([`~transformers.PreTrainedModel`]): A model that maps `pixel_values` to a `pooler_output`, or to
@@ -70,6 +73,8 @@ class VisionTower(nn.Module):
         )
         # A CLIPVisionModelWithProjection gives `image_embeds`, a RADIO a `summary`, and others what they pool.
         pooled = next((output[name] for name in POOLED if output.get(name) is not None), None)
+        if pooled is None and self.vision_model.config.model_type in CLASS_TOKEN_READ:
+            pooled = last[:, 0]
         # An I-JEPA has neither a class token nor a pooling of its own, and its readers average. So do those of a tower
         # that gives a word for each patch.
         if pooled is None or pooled.ndim == 3:

@@ -192,6 +192,12 @@ def assemble(
                 "are models that AutoModel makes of their configuration. Give the vision tower or the text model "
                 "alone."
             )
+    if more := sorted(model.model.vision_tower.state_dict().keys() - tower.state_dict().keys()):
+        raise ValueError(
+            f"The stock LLaVA builds a {type(tower).__name__} with {len(more)} tensors that this tower has not (such "
+            f"as {more[0]}). A saved LLaVA needs all of them. Take the same architecture from timm: "
+            "build_llava('timm:NAME', ...)."
+        )
     model.model.vision_tower = tower
     model.model.language_model = causal.base_model
     # LLaVA uses torch's own initialisation; the stock class would draw from N(0, 0.02).

@@ -192,6 +192,16 @@ def test_folder_that_holds_no_complete_tower(tmp_path):
     with pytest.raises(ValueError, match="lack 1 tensors of CLIPVisionModel .*fc1.bias"):
         load_tower(tmp_path / "clip")
 
+    vit = ViTModel(ViTConfig(**SMALL))
+    poolerless = {key: value for key, value in vit.state_dict().items() if not key.startswith("pooler.")}
+    image_processor().save_pretrained(tmp_path / "vit")
+    vit.save_pretrained(tmp_path / "vit", state_dict=poolerless)
+    assert load_tower(tmp_path / "vit")[0].pooler is None
+    del poolerless["layernorm.bias"]
+    vit.save_pretrained(tmp_path / "vit", state_dict=poolerless)
+    with pytest.raises(ValueError, match="lack 3 tensors of ViTModel .*layernorm.bias"):
+        load_tower(tmp_path / "vit")
+
     dual.save_pretrained(tmp_path / "bare")
     with pytest.raises(ValueError, match="no image processor"):
         load_tower(tmp_path / "bare")

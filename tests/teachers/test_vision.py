@@ -15,6 +15,10 @@ from transformers import (
     CLIPVisionModelWithProjection,
     ConvNextConfig,
     ConvNextModel,
+    DeiTConfig,
+    DeiTForImageClassification,
+    IJepaConfig,
+    IJepaForImageClassification,
     MetaClip2VisionConfig,
     MetaClip2VisionModelWithProjection,
     ViTConfig,
@@ -23,6 +27,8 @@ from transformers import (
     ViTMAEConfig,
     ViTMAEModel,
     ViTModel,
+    ViTMSNConfig,
+    ViTMSNForImageClassification,
 )
 from vision_teachers import MODELS, crop
 
@@ -144,6 +150,27 @@ def test_embeddings_of_a_convnet_but_no_tokens():
     assert torch.equal(teacher(pixels).image_embeds, model(pixels).pooler_output)
     with pytest.raises(ValueError, match="ConvNextModel gives no tokens.*timm:NAME.*leave out the losses"):
         teacher.prepare(FeatureRequest(teacher_layer=-2))
+
+
+CLASSIFIERS = {
+    "vit": (ViTForImageClassification, ViTConfig),
+    "deit": (DeiTForImageClassification, DeiTConfig),
+    "vit_msn": (ViTMSNForImageClassification, ViTMSNConfig),
+    "i-jepa": (IJepaForImageClassification, IJepaConfig),
+}
+
+
+@pytest.mark.parametrize(("model_class", "config_class"), CLASSIFIERS.values(), ids=CLASSIFIERS)
+def test_the_embedding_is_what_the_classifier_of_transformers_reads(model_class, config_class, tmp_path):
+    """Folders of classifiers have no pooler, and transformers would make one anew."""
+    torch.manual_seed(0)
+    model = model_class(config_class(**TOWER, image_size=32, patch_size=8, num_labels=5)).eval()
+    model.save_pretrained(tmp_path)
+    crop().save_pretrained(tmp_path)
+    pixels = torch.randn(2, 3, 32, 32)
+    for teacher in (CLIPTeacher(str(tmp_path)), CLIPTeacher(model.base_model, processor=crop())):
+        with torch.no_grad():
+            torch.testing.assert_close(model.classifier(teacher(pixels).image_embeds), model(pixels).logits)
 
 
 @pytest.mark.parametrize("mask_ratio", [0.75, 0.0])

@@ -5,9 +5,9 @@ import math
 
 import pytest
 import torch
-from teacher_models import tiny_clip, tiny_siglip, word_tokenizer
+from teacher_models import TOWER, tiny_clip, tiny_siglip, word_tokenizer
 from torch.nn.functional import avg_pool2d
-from transformers import LlavaForConditionalGeneration, LlavaProcessor
+from transformers import LlavaForConditionalGeneration, LlavaProcessor, ViTConfig, ViTModel
 from vlm_parts import SIDE, TOWERS, image_processor, language_model, picture, timm_tower
 
 from hf_clip_kd.models import encode_images, load_clip
@@ -118,6 +118,13 @@ def test_stock_towers(tower):
     pixels = processor.image_processor([picture()], return_tensors="pt")["pixel_values"]
     _, expected = encode_images(dual, pixels, -2)
     assert torch.equal(features_of(model, pixels), expected) and expected.shape[1] == 16
+
+
+def test_tower_that_the_stock_class_would_give_more_weights():
+    """The saved LLaVA could not be loaded: its ViT would come with a pooler that no file has."""
+    vit = ViTModel(ViTConfig(**TOWER, image_size=SIDE, patch_size=16), add_pooling_layer=False)
+    with pytest.raises(ValueError, match="ViTModel with 2 tensors .*pooler.dense.bias.*'timm:NAME'"):
+        build(vit)
 
 
 def test_preset_tower_by_name():
