@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..recipe_io.foreign import ForeignFileError, read_json_samples
 from .reading import conversations
+from .reading.cells import Locate
 from .reading.conversations import FORMS, IMAGE_MARKER, TURNS
+from .reading.image_lists import IMAGES, image_lists
 from .reading.parts import base_split, cut
 from .reading.sources import base_folder, find_files, read
 
@@ -23,7 +24,7 @@ FEATURES = datasets.Features(
     {
         "id": datasets.Value("string"),
         "messages": datasets.List({"role": datasets.Value("string"), "content": datasets.Value("string")}),
-        "images": datasets.List(datasets.Image(decode=False)),
+        "images": IMAGES,
         "num_words": datasets.Value("int32"),
         "num_images": datasets.Value("int32"),
     }
@@ -61,7 +62,8 @@ def load_instruct(
             `{"type": "image_url", "image_url": {"url": ...}}`. In a JSON file a part may hold its picture: a path, or
             a `data:` or `file:` URL. Another type of part, such as `video`, is an error. A number is read as text.
         image_folder (`str`, *optional*):
-            Folder from which paths of images start. The default is the folder of the file that holds the sample.
+            Folder from which paths of images start, also those in a column of images. The default is the folder of
+            the file that holds the sample.
         data_dir, data_files, split (*optional*):
             Folder, files and split of the data, as in [`load_image_text`].
         max_samples (`int`, *optional*):
@@ -78,7 +80,7 @@ def load_instruct(
 
     Raises:
         ValueError: if the data cannot be found or read, or is not of this form.
-        ValueError: if a sample names an image outside `image_folder`.
+        ValueError: if a sample names an image outside `image_folder`, or by an address.
     """
     if image_folder is not None and not os.path.isdir(image_folder):
         raise ValueError(
@@ -88,10 +90,17 @@ def load_instruct(
     files = find_files(dataset_name, data_files)
     if files and all(Path(file).suffix in (".json", ".jsonl") and os.path.isfile(file) for file in files):
         return _read_json(files, image_folder, split, max_samples)
-    dataset = read(dataset_name, data_dir=data_dir, files=files, split=split, streaming=False, load_kwargs=load_kwargs)
-    if max_samples is not None:
-        dataset = dataset.take(max_samples)
-    return _of_columns(dataset, image_folder or base_folder(dataset_name, data_dir, files))
+    part = read(dataset_name, data_dir=data_dir, files=files, split=split, streaming=False, load_kwargs=load_kwargs)
+    dataset = part.dataset if max_samples is None else part.dataset.take(max_samples)
+    folder = image_folder or base_folder(dataset_name, data_dir, files)
+
+    def locate(path: str) -> str:
+        # Rows on the Hub may name pictures of their own repository.
+        if folder is None and path.startswith(f"hf://datasets/{dataset_name}@") and ".." not in path:
+            return path
+        return _inside(folder or os.getcwd(), path, path)
+
+    return _of_columns(dataset, locate, part.has_own_paths)
 
 
 def without_images(dataset: datasets.Dataset) -> datasets.Dataset:
@@ -153,6 +162,13 @@ def _json_samples(file: str) -> Iterator[Any]:
 
 
 def _inside(folder: str, image: str, name: str) -> str:
+    """Return the path of an image that lies in `folder`, absolute."""
+    if "://" in image:
+        raise conversations.fault(
+            f"The image {image!r} of the sample {name!r} is an address",
+            "Images are files, nothing is downloaded in training.",
+            "Download the images, and write their paths.",
+        )
     folder = os.path.abspath(folder)
     path = os.path.normpath(os.path.join(folder, image))
     if os.path.commonpath([path, folder]) != folder:
@@ -168,7 +184,7 @@ def _row(name: str, messages: list[dict[str, str]], num_images: int) -> dict[str
     return {"id": name, "messages": messages, "num_words": num_words, "num_images": num_images}
 
 
-def _of_columns(dataset: datasets.Dataset, folder: str | None) -> datasets.Dataset:
+def _of_columns(dataset: datasets.Dataset, locate: Locate, has_own_paths: bool) -> datasets.Dataset:
     """Make the columns of `FEATURES` from another dataset. Lists of images are not copied."""
     turns = next((name for name in TURNS if name in dataset.column_names), None)
     if turns is None:
@@ -176,7 +192,7 @@ def _of_columns(dataset: datasets.Dataset, folder: str | None) -> datasets.Datas
     fields = [turns]
     if turns == "question":
         fields += [name for name in ("answer", "answers") if name in dataset.column_names]
-    images = _image_lists(dataset, folder)
+    images = image_lists(dataset, locate, has_own_paths)
     counts = [0] * len(dataset)
     if images is not None:
         batches = images.with_format("arrow").iter(batch_size=1000)
@@ -214,43 +230,3 @@ def _of_columns(dataset: datasets.Dataset, folder: str | None) -> datasets.Datas
             {"images": [[]] * len(dataset)}, features=datasets.Features({"images": FEATURES["images"]})
         )
     return datasets.concatenate_datasets([texts, images], axis=1).select_columns(list(FEATURES))
-
-
-def _image_lists(dataset: datasets.Dataset, folder: str | None) -> datasets.Dataset | None:
-    """Return each row's images as a list of undecoded images, or `None` for data without a column of images."""
-    column = next((name for name in ("images", "image") if name in dataset.column_names), None)
-    if column is None:
-        return None
-    dataset = dataset.select_columns([column])
-    feature, lists = dataset.features[column], datasets.Features({"images": FEATURES["images"]})
-    inner = getattr(feature, "feature", feature)
-    if isinstance(inner, datasets.Value) and inner.dtype in ("string", "large_string"):
-
-        def structs(values: str | list[str] | None) -> list[dict[str, Any]]:
-            paths = [values] if isinstance(values, str) else values or []
-            return [{"bytes": None, "path": _inside(folder or os.getcwd(), path, path)} for path in paths if path]
-
-        return dataset.map(
-            lambda batch: {"images": [structs(values) for values in batch[column]]},
-            batched=True,
-            remove_columns=[column],
-            features=lists,
-            desc="Reading images",
-        )
-    if not isinstance(inner, datasets.Image):
-        raise ValueError(
-            f"The column {column!r} holds {feature}. It must hold images or paths, single ones or lists. "
-            "Rename the column of the images to `images` or `image`."
-        )
-    if inner is not feature:
-        return dataset.cast(datasets.Features({column: FEATURES["images"]})).rename_columns({column: "images"})
-
-    def wrapped(table: pa.Table) -> pa.Table:
-        images = table[column].combine_chunks()
-        ends = pc.cumulative_sum(pc.cast(pc.is_valid(images), pa.int32()))
-        offsets = pa.concat_arrays([pa.array([0], pa.int32()), ends])
-        return pa.table({"images": pa.ListArray.from_arrays(offsets, images.drop_null())})
-
-    undecoded = dataset.cast_column(column, datasets.Image(decode=False)).with_format("arrow")
-    made = undecoded.map(wrapped, batched=True, remove_columns=[column], features=lists, desc="Reading images")
-    return made.with_format(None)

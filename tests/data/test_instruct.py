@@ -2,12 +2,19 @@ import base64
 import inspect
 import io
 import json
+import os
+import zipfile
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, Image, List
 from PIL import Image as PILImage
 
+from hf_clip_kd.data import instruct
 from hf_clip_kd.data.instruct import load_instruct, without_images
+from hf_clip_kd.data.reading.images import decode_image
+from hf_clip_kd.data.reading.parts import Part
 from hf_clip_kd.recipe_io.foreign import ForeignFileError
 
 
@@ -198,6 +205,98 @@ def test_a_column_of_lists_of_pictures(tmp_path, messages):
     assert rows[0]["messages"][0]["content"] == "<image>\nWhat is it?"
     assert rows.features["images"] == List(Image(decode=False)), "nothing is decoded"
     assert len(load_instruct(str(tmp_path / "several.parquet"), max_samples=1)) == 1
+
+
+def write_paths(data, path):
+    """Write rows as they are. `Dataset.to_parquet` would put the pictures into the file."""
+    pq.write_table(data.data.table.cast(data.features.arrow_schema), path)
+
+
+@pytest.mark.parametrize("several", [True, False])
+def test_a_cell_may_hold_a_path_inside(tmp_path, several):
+    """A relative path starts from the folder of the file, as in JSON. A picture in the data is not touched."""
+    (tmp_path / "data").mkdir()
+    cells = [{"bytes": None, "path": path} for path in ("a/1.png", str(tmp_path / "data/2.png"))] + [CELL, None]
+    column = {"images": [[cell] if cell else [] for cell in cells]} if several else {"image": cells}
+    kind = List(Image()) if several else Image()
+    data = Dataset.from_dict({"messages": [PLAIN] * 4} | column).cast_column(*column, kind)
+    write_paths(data, tmp_path / "data/p.parquet")
+
+    def found(**arguments):
+        return [
+            [cell["path"] for cell in row]
+            for row in load_instruct(str(tmp_path / "data/p.parquet"), **arguments)["images"]
+        ]
+
+    assert found() == [[str(tmp_path / "data/a/1.png")], [str(tmp_path / "data/2.png")], ["1.png"], []]
+    assert found(image_folder=str(tmp_path))[0] == [str(tmp_path / "a/1.png")]
+    with pytest.raises(ForeignFileError, match="lies outside"):
+        found(image_folder=os.path.dirname(__file__))
+
+
+@pytest.mark.parametrize("several", [True, False])
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("/home/me/private.png", "lies outside of .*image_folder="),
+        ("../private.png", "lies outside of .*image_folder="),
+        ("http://internal/x.png", "is an address.*nothing is downloaded.*Download"),
+        ("zip://a.png::/home/me/private.zip", "is an address"),
+        ("hf://datasets/me/private@main/a.png", "is an address"),
+    ],
+)
+def test_a_cell_names_no_picture_elsewhere(tmp_path, path, message, several):
+    cell = {"bytes": None, "path": path}
+    column = {"images": [[CELL], [cell]]} if several else {"image": [CELL, cell]}
+    data = Dataset.from_dict({"messages": [PLAIN] * 2} | column)
+    data = data.cast_column(*column, List(Image()) if several else Image())
+    write_paths(data, tmp_path / "p.parquet")
+    with pytest.raises(ForeignFileError, match=f"The image .*{message}"):
+        load_instruct(str(tmp_path / "p.parquet"))
+    # `save_to_disk` would put the pictures into the file, too. So its file is replaced.
+    data.select([0]).save_to_disk(str(tmp_path / "saved"))
+    (file,) = (tmp_path / "saved").glob("*.arrow")
+    with pa.ipc.new_stream(str(file), data.features.arrow_schema) as stream:
+        stream.write_table(data.data.table.cast(data.features.arrow_schema))
+    with pytest.raises(ForeignFileError, match=f"The image .*{message}"):
+        load_instruct(str(tmp_path / "saved"))
+
+
+def test_a_dataset_of_the_hub_names_pictures_of_its_own_repository(monkeypatch):
+    def rows(path):
+        data = Dataset.from_dict({"messages": [PLAIN], "image": [{"bytes": None, "path": path}]})
+        part = Part(data.cast_column("image", Image()))
+        monkeypatch.setattr(instruct, "read", lambda *args, **kwargs: part)
+        return load_instruct("me/talks")["images"]
+
+    own = "hf://datasets/me/talks@0a1b/images/1.png"
+    assert rows(own) == [[{"bytes": None, "path": own}]]
+    for path in (
+        own.replace("talks", "talks2"),
+        own.replace("images", "../../../me/private"),
+        own.replace("me", "you"),
+    ):
+        with pytest.raises(ForeignFileError, match="is an address"):
+            rows(path)
+
+
+def test_a_folder_of_pictures_with_conversations(tmp_path):
+    """`datasets` makes these paths, also of pictures in a zip, and lets none lead out of the folder."""
+    lines = [json.dumps({"file_name": "1.png", "messages": PLAIN})]
+    for name in ("plain", "packed", "hostile"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "plain/1.png").write_bytes(png())
+    (tmp_path / "plain/metadata.jsonl").write_text(lines[0])
+    with zipfile.ZipFile(tmp_path / "packed/all.zip", "w") as archive:
+        archive.writestr("1.png", png())
+        archive.writestr("metadata.jsonl", lines[0])
+    for name in ("plain", "packed"):
+        ((cell,),) = load_instruct("imagefolder", data_dir=str(tmp_path / name))["images"]
+        assert decode_image(cell).size == (4, 4), name
+    (tmp_path / "hostile/1.png").write_bytes(png())
+    (tmp_path / "hostile/metadata.jsonl").write_text(lines[0].replace("1.png", "../plain/1.png"))
+    with pytest.raises(ValueError, match="not allowed"):
+        load_instruct("imagefolder", data_dir=str(tmp_path / "hostile"))
 
 
 def test_paths_and_text_alone_in_a_parquet_file(tmp_path):

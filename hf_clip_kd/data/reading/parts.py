@@ -48,11 +48,13 @@ class Part:
     Attributes:
         dataset (`Dataset` or `IterableDataset`): Their rows.
         has_targets (`bool`): Whether the rows have `image` and `text` already (see [`Rows`]).
+        has_own_paths (`bool`): Whether `datasets` made the paths of the images, and lets none lead out of the folder.
         find_folder (`Callable`): Returns the folder from which relative paths in the rows start, or `None`.
     """
 
     dataset: Data
     has_targets: bool = False
+    has_own_paths: bool = False
     find_folder: Callable[[], str | None] = lambda: None
 
 
@@ -130,7 +132,7 @@ def open_parts(
             split = base_split(split)
             arguments = {key: value for key, value in arguments.items() if key not in ("data_dir", "name")}
             return [_of_parquet(group, opened, arguments | {"data_files": {split: group}}) for group in groups]
-    return [Part(opened(found))]
+    return [Part(opened(found), has_own_paths=isinstance(found, ImageFolder))]
 
 
 def _name_unread(folder: str, found: datasets.DatasetBuilder) -> None:

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from .parts import SUFFIXES, Data, Part, base_split, from_disk, open_parts
+from .parts import SUFFIXES, Part, base_split, from_disk, open_parts
 from .targets import ColumnError
 
 _BUILDERS = ("imagefolder", "csv", "tsv", "parquet", "json", "webdataset", "arrow")
@@ -75,13 +75,13 @@ def base_folder(dataset_name: str, data_dir: str | None, files: list[str] | None
     return folders[0]
 
 
-def read(dataset_name: str, **arguments: Any) -> Data:
+def read(dataset_name: str, **arguments: Any) -> Part:
     """Open one split with the readers of `datasets`, which fit whole files. The arguments are those of [`read_parts`].
 
     Raises:
         ValueError: if the data cannot be found or read, has no such split, or is empty.
     """
-    return read_parts(dataset_name, targets=None, **arguments)[0].dataset
+    return read_parts(dataset_name, targets=None, **arguments)[0]
 
 
 def read_parts(
