@@ -57,7 +57,7 @@ def joined(parts: list[Data]) -> Data:
             if kind == common:
                 continue
             if isinstance(getattr(kind, "feature", kind), (datasets.Value, datasets.ClassLabel)):
-                convert = _as_list if several else caption_cell
+                convert = _as_list if several else _as_text
                 parts[i] = _with_column(part, name, name, common, convert)
             else:
                 logger.warning("Column %r holds %s in one file and %s in another. It is left out.", name, *types[:2])
@@ -75,8 +75,18 @@ def _with_columns_of(dataset: Data, others: list[Data]) -> Data:
     return dataset
 
 
+def _as_text(value: Any) -> str | list[str | None] | None:
+    """Return one caption or several. Dates and decimals are written as Python writes them."""
+    if isinstance(value, list):
+        return [_as_text(item) for item in value]
+    try:
+        return caption_cell(value)
+    except CellError:
+        return str(value)
+
+
 def _as_list(value: Any) -> list[str | None] | None:
-    captions = caption_cell(value)
+    captions = _as_text(value)
     return captions if captions is None or isinstance(captions, list) else [captions]
 
 
@@ -120,10 +130,12 @@ def _set_text(dataset: Data, target: str, column: str, template: str) -> Data:
             value = value.get(field) if isinstance(value, dict) else None
         if name is not None:
             return [name(item) for item in value] if isinstance(value, list) else name(value)
+        if not isinstance(inner, datasets.Json):
+            return _as_text(value)
         try:
             return caption_cell(value)
-        except CellError:
-            return None if isinstance(inner, datasets.Json) else str(value)  # Objects; or dates and decimals.
+        except CellError:  # Objects are no captions.
+            return None
 
     return _with_column(dataset, head, target, TEXT if inner is feature else datasets.List(TEXT), caption)
 

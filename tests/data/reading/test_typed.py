@@ -1,6 +1,8 @@
 """Columns of one type: labels, nested fields and numbers as captions, and files whose columns differ."""
 
 import base64
+import datetime
+import decimal
 
 import datasets
 import pytest
@@ -100,6 +102,28 @@ def test_parquet_files_with_other_columns_and_folders(tmp_path, streaming):
     else:
         part = load_image_text("parquet", data_files=files, split="train[25%:75%]", max_samples=2)
         assert part["text"][:] == [["b"], ["c", "d"]] and part["__index__"][:] == [0, 1]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_dates_and_decimals_become_text(tmp_path, streaming):
+    """Columns that nobody asked for ended the reading."""
+    day, price = datetime.datetime(2024, 5, 6, 7), decimal.Decimal("1.50")
+    tables = {
+        "a.parquet": {"image": [PNG], "text": ["a"], "date": ["May"], "price": [2], "seen": ["never"]},
+        "b.parquet": {"image": [PNG], "text": ["b"], "date": [day], "price": [price], "seen": [[day, None]]},
+    }
+    for name, columns in tables.items():
+        Dataset.from_dict(columns).to_parquet(tmp_path / name)
+    files = [str(tmp_path / name) for name in tables]
+    first, second = load_image_text("parquet", data_files=files, streaming=streaming)
+    assert [first["date"], first["price"], first["seen"]] == ["May", "2", ["never"]]
+    assert [second["date"], second["price"], second["seen"]] == [
+        "2024-05-06 07:00:00",
+        "1.50",
+        ["2024-05-06 07:00:00", None],
+    ]
+    found = load_image_text(files[1], text_column="seen", streaming=streaming)
+    assert [row["text"] for row in found] == [["2024-05-06 07:00:00", None]]
 
 
 def test_other_types_say_so(tmp_path):
