@@ -224,6 +224,7 @@ def make_plan(args: ChooseTeacherArguments, root: Path, data: PurePosixPath) -> 
         seeds=args.seeds,
         estimates=args.estimates,
         options={"trust_remote_code": args.trust_remote_code},
+        accelerate_config=args.accelerate_config,
     )
 
 

@@ -102,6 +102,16 @@ def test_every_stage_of_a_recipe_is_taken_by_its_script(path, tmp_path, monkeypa
         RecipeParser(dtypes, file).parse(["--config", str(file)])
 
 
+def test_pilots_of_several_processes_are_others(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    path, found = CONFIGS / "demo.yaml", []
+    for flags in ([], ["--accelerate_config", "accelerate_configs/multi_gpu.yaml"]):
+        (args,) = RecipeParser(recipe.ChooseTeacherArguments, path).parse(["--config", str(path), *flags])
+        pilots = recipe.make_plan(args, tmp_path, recipe.PurePosixPath("data/0"))
+        found.append({stage.id for stage in recipe.in_order(pilots)})
+    assert not found[0] & found[1] and len(found[0]) == len(found[1])
+
+
 @pytest.mark.slow
 def test_teachers_of_all_kinds_are_ranked_and_a_broken_one_is_named(tmp_path):
     for name, (model, processor) in {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -10,6 +11,7 @@ import yaml
 
 from ...recipe_io.results import write_whole
 from ..running.arguments import StudyArguments
+from ..running.launch import launch_of
 from ..running.models import Model
 from ..running.plan import Plan
 from ..running.stages import Stage, with_needed
@@ -48,6 +50,7 @@ def plan_pilots(
     seeds: list[int],
     estimates: dict[str, float],
     options: dict[str, Any],
+    accelerate_config: str | None = None,
 ) -> list[Pilots]:
     """
     Make the stages of all pilots with the plan of a study.
@@ -65,6 +68,7 @@ def plan_pilots(
         seeds (`list[int]`): Seeds of the students.
         estimates (`dict[str, float]`): Kind of stage to its seconds.
         options (`dict`): Other arguments of `evaluate.py`.
+        accelerate_config (`str`, *optional*): File for `accelerate launch`.
 
     Returns:
         `list[Pilots]`: The students alone, then those of each teacher.
@@ -88,7 +92,9 @@ def plan_pilots(
         # The plan's own stages of this kind score one tower each. Here one process scores all students of a teacher.
         evaluate=str(_written(root, "evaluate", {"evaluation": {}})),
         estimates=estimates,
+        accelerate_config=accelerate_config,
     )
+    stage = partial(Stage, launch=launch_of(accelerate_config))
     plan = Plan(study, configs)
     found = []
     for name in (None, *teachers):
@@ -96,11 +102,11 @@ def plan_pilots(
         own = None if name is None else _own(teachers[name], next(iter(students.values())))
         towers = [stage.output for stage in students.values()]
         arguments = {"model_name_or_path": towers, "evaluation": evaluation, **options}
-        scores = Stage("evaluate", arguments, tuple(students.values()), estimates.get("evaluate"))
+        scores = stage("evaluate", arguments, tuple(students.values()), estimates.get("evaluate"))
         if own is not None:
             model, made_by = own
             arguments = arguments | {"model_name_or_path": model, "evaluation": evaluation | own_evaluation}
-            own = Stage("evaluate", arguments, made_by, estimates.get("evaluate"))
+            own = stage("evaluate", arguments, made_by, estimates.get("evaluate"))
         found.append(Pilots(name or ALONE, own, students, scores))
     return found
 

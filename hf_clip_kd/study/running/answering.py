@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from .arguments import StudyArguments
 from .grid import Reader
+from .launch import launch_of
 from .models import Model, Models
 from .readings import check_answers, choices, readings_of, stages_of
 from .stages import FEATURES, Stage, digits
@@ -27,6 +29,7 @@ class Answering:
 
     def __init__(self, study: StudyArguments, yamls: Yamls, models: Models):
         self.study, self.yamls, self.models = study, yamls, models
+        self._stage = partial(Stage, launch=launch_of(study.accelerate_config))
 
     def readings(self, tower: Model | None, reader: Reader, needs: tuple[Stage, ...]) -> dict[str, Stage]:
         """Return the stages that answer questions, by the name of their reading."""
@@ -69,7 +72,7 @@ class Answering:
             looks |= {name: arguments[name] for name in LOOKS if arguments.get(name) is not None}
             cached = arguments.get("feature_cache") is not None
             placed = {"feature_cache": FEATURES / digits(looks)} if cached else {}
-            stage = Stage("vlm", arguments, needs, seconds, placed)
+            stage = self._stage("vlm", arguments, needs, seconds, placed)
             start, needs = {"model_name_or_path": stage.output}, (stage,)
         return stage
 
@@ -83,13 +86,15 @@ class Answering:
                     f"`{title}: ../evaluate_vlm/documents.yaml`."
                 )
             arguments, seconds = self.yamls.recipe("vqa_tables", spec, "vqa")
-            found[title] = Stage("vqa", arguments | {"model_name_or_path": training.output}, (training,), seconds)
+            found[title] = self._stage(
+                "vqa", arguments | {"model_name_or_path": training.output}, (training,), seconds
+            )
         return found
 
     def _answers(self, tower: Model | None, reader: Reader, reading: str, needs: tuple[Stage, ...]) -> Stage:
         training = stage = self.llava(tower, reader, reading, needs)
         if self.study.vqa is not None:
             arguments, seconds = self.yamls.recipe("vqa", self.study.vqa, "vqa")
-            stage = Stage("vqa", arguments | {"model_name_or_path": training.output}, (training,), seconds)
+            stage = self._stage("vqa", arguments | {"model_name_or_path": training.output}, (training,), seconds)
         check_answers(self.study, training.arguments, stage.arguments.get("evaluation"))
         return stage

@@ -163,7 +163,8 @@ class StudyArguments:
     accelerate_config: str | None = field(
         default=None,
         metadata={
-            "help": "A file for `accelerate launch --config_file`; without one the stages are plain Python processes."
+            "help": "A file for `accelerate launch --config_file`; without one the stages are plain Python processes. "
+            "Another number of processes makes the stages anew."
         },
     )
     estimates: dict = field(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
 from .arguments import StudyArguments
+from .launch import launch_of
 from .stages import Stage
 from .yamls import Yamls
 
@@ -47,6 +49,7 @@ class Models:
 
     def __init__(self, study: StudyArguments, yamls: Yamls):
         self.study, self.yamls = study, yamls
+        self._stage = partial(Stage, launch=launch_of(study.accelerate_config))
 
     def teacher(self, name: str) -> TeacherModel:
         """
@@ -71,7 +74,7 @@ class Models:
             texts = _has_texts(model)
             return TeacherModel(model, model, model if texts else None, (), texts)
         arguments, seconds = self.yamls.recipe("teachers", entry, "teacher")
-        stage = Stage("teacher", arguments | {"evaluation": None}, (), seconds)
+        stage = self._stage("teacher", arguments | {"evaluation": None}, (), seconds)
         # Its size is that of what it was before its training.
         return TeacherModel(stage.output, stage.output, arguments["model_name_or_path"], (stage,))
 
@@ -98,7 +101,7 @@ class Models:
         # A YAML of a second stage starts from the LLaVA of a first.
         arguments = {key: value for key, value in arguments.items() if key not in ("model_name_or_path", "beside")}
         told = arguments | {"vision_tower": plain.tower, "language_model": model}
-        stage = Stage(LIFT, told, (*plain.made_by, *made_by), seconds)
+        stage = self._stage(LIFT, told, (*plain.made_by, *made_by), seconds)
         names = {"name": plain.name, "tokens_from": stage.output}
         return TeacherModel(names, stage.output, plain.size, (*plain.made_by, stage), has_texts=False)
 
@@ -108,7 +111,7 @@ class Models:
         if isinstance(entry, str):
             return entry, ()
         arguments, seconds = self.yamls.recipe("language_models", entry, "language_model")
-        stage = Stage("language_model", arguments, (), seconds)
+        stage = self._stage("language_model", arguments, (), seconds)
         return stage.output, (stage,)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from .answering import Answering
 from .arguments import StudyArguments
 from .caches import cache_losses
 from .grid import Cell, Reader, cells_of, repeats_vlm
+from .launch import launch_of
 from .models import Model, Models, TeacherModel
 from .objectives import Losses, reads_generated_captions, reads_projector
 from .readings import choices, readings_of
@@ -73,6 +75,7 @@ class Plan:
     def __init__(self, study: StudyArguments, configs: Path):
         self.study = study
         self._yamls = Yamls(configs, study.estimates)
+        self._stage = partial(Stage, launch=launch_of(study.accelerate_config))
         self.models = Models(study, self._yamls)
         self._answering = Answering(study, self._yamls, self.models)
         self._grid = cells_of(study)
@@ -152,7 +155,7 @@ class Plan:
             arguments["teacher_cache"], placed["teacher_cache"] = own.output, shared.output
             needs = (shared,)
         seconds = None if seconds is None else seconds * study.durations[cell.duration]
-        training = Stage("student", arguments | {"evaluation": None}, needs, seconds, placed)
+        training = self._stage("student", arguments | {"evaluation": None}, needs, seconds, placed)
         evaluate = self._evaluate(training.output, (training,), cell.teacher or study.reference_teacher)
         readings = self._answering.readings(training.output, cell.reader, (training,))
         tables = self._answering.tables(training.output, cell.reader, (training,))
@@ -225,7 +228,7 @@ class Plan:
         alike.setdefault(cell.objective, self.study.objectives[cell.objective])
         own = cache_losses({cell.objective: alike[cell.objective]})
         return tuple(
-            Stage("cache", arguments | {"losses": losses[cell.objective]}, teacher.made_by, seconds)
+            self._stage("cache", arguments | {"losses": losses[cell.objective]}, teacher.made_by, seconds)
             for losses in (own, cache_losses(alike))
         )
 
@@ -245,7 +248,7 @@ class Plan:
             needs = (*needs, *(stage for stage in compared.made_by if stage not in needs))
             blocks = {name: block | {"teacher": compared.tower} for name, block in blocks.items()}
         arguments["evaluation"] = (arguments.get("evaluation") or {}) | blocks
-        return Stage("evaluate", arguments | {"model_name_or_path": model}, needs, seconds)
+        return self._stage("evaluate", arguments | {"model_name_or_path": model}, needs, seconds)
 
     def _floor(self, tower: Model | None) -> Stage | None:
         """Return the stage that probes a reference, such as an untrained tower, without a language model."""
@@ -261,7 +264,7 @@ class Plan:
         if not blocks:
             return None
         arguments, seconds = self._yamls.recipe("evaluate", self.study.evaluate, "evaluate")
-        return Stage("evaluate", arguments | {"evaluation": blocks} | told, (*needs, *read_by), seconds)
+        return self._stage("evaluate", arguments | {"evaluation": blocks} | told, (*needs, *read_by), seconds)
 
     def _representation(self) -> tuple[dict[str, dict[str, Any]], tuple[Stage, ...]]:
         """Return the blocks of `representation`. A `language_model` of the study's is its folder, which is needed."""
@@ -275,7 +278,7 @@ class Plan:
 
     def _cost(self, model: Model | None) -> Stage | None:
         seconds = self.study.estimates.get("cost")
-        return None if model is None else Stage("cost", {"model_name_or_path": model}, (), seconds)
+        return None if model is None else self._stage("cost", {"model_name_or_path": model}, (), seconds)
 
 
 def _prolonged(arguments: dict[str, Any], factor: Any, name: str) -> dict[str, Any]:

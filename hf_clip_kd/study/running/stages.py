@@ -81,10 +81,18 @@ class Stage:
         compare=False,
         metadata={"help": "Arguments to write in the place of those in the hash; the outcome is the same."},
     )
+    launch: dict[str, Any] = field(
+        default_factory=dict,
+        hash=False,
+        compare=False,
+        metadata={"help": "Values of `launch_of`, by which `accelerate launch` starts it; empty for plain Python."},
+    )
     id: str = field(init=False, metadata={"help": "Its kind and the first digits of the hash."})
 
     def __post_init__(self):
-        object.__setattr__(self, "id", f"{self.kind}-{digits([self.kind, self.arguments])}")
+        # An empty launch changes no hash, so a study without one goes on with what it has.
+        launched = [self.launch] if self.launch and KINDS[self.kind].launched else []
+        object.__setattr__(self, "id", f"{self.kind}-{digits([self.kind, self.arguments, *launched])}")
 
     @property
     def folder(self) -> PurePosixPath:

@@ -238,6 +238,10 @@ def test_an_id_is_of_what_the_outcome_depends_on():
     assert student.id == Stage("student", {"losses": {"fd": 4.0, "clip": 1.0}, "seed": 0}, (), 20.0).id
     others = [{"seed": 1}, {"seed": 0, "losses": {"clip": 1.0}}, {"seed": 0, "losses": {"clip": 1.0, "fd": 4.5}}]
     assert len({student.id, *(Stage("student", arguments).id for arguments in others)}) == 4
+    assert student.id == "student-69a428ab5711"  # Studies that are under way hold it.
+    launch = {"num_processes": 8}
+    assert Stage("student", {"seed": 1}, launch=launch).id != Stage("student", {"seed": 1}).id
+    assert Stage("cost", {}, launch=launch).id == Stage("cost", {}).id  # Nothing launches it.
     # A folder of the study is not the same as a word that looks like it.
     assert Stage("cost", {"model": PurePosixPath("a")}).id != Stage("cost", {"model": "a"}).id
 
