@@ -13,6 +13,7 @@ from scipy import stats
 
 from ...hub.cards.markdown import Markdown, code, environment, table
 from ...recipe_io.results import read_written, write_whole
+from ..estimates.comparison import NO_TEACHER
 from ..estimates.statistics import CONFIDENCE, Estimate
 from .sentences import with_bounds
 
@@ -42,7 +43,7 @@ class Again:
 
 
 def trends_again(first: dict[str, Any], second: dict[str, Any]) -> list[Again]:
-    """Return the slopes over teachers and durations, and the numbers of objectives, that two summaries share."""
+    """Return the slopes over teachers and durations, and those of objectives, that mean the same in two summaries."""
     titles = {
         ("teacher_slopes", "teacher"): "for each point of the teacher",
         ("duration_doublings", "duration"): "for each doubling",
@@ -52,33 +53,60 @@ def trends_again(first: dict[str, Any], second: dict[str, Any]) -> list[Again]:
         for (key, axis), title in titles.items()
         if _holds_alike(first, second, axis)
         for metric in first[key]
+        if _conditions(first, axis, metric) == _conditions(second, axis, metric)
         if _repeated(first[key][metric]) and _repeated(second[key].get(metric))
     ]
-    return [*trends, *_objectives_again(first.get("objectives", {}), second.get("objectives", {}))]
+    return [*trends, *_slopes_of_objectives(first, second)]
 
 
-def _objectives_again(first: dict[str, Any], second: dict[str, Any]) -> list[Again]:
-    """Return slopes, differences to the base objective, and shares of the lead that both runs have."""
-    return [
-        _again(f"{score}, {objective}: {what}", number, other)
-        for score, rows in first.items()
-        for objective, numbers in rows.items()
-        if (others := second.get(score, {}).get(objective))
-        for (what, number), other in zip(_of_objective(numbers).items(), _of_objective(others).values(), strict=True)
-        if _repeated(number) and _repeated(other)
-    ]
+def _conditions(summary: dict[str, Any], axis: str, metric: str) -> set[str]:
+    """Return the conditions that a slope over an axis is fitted to."""
+    rows = summary.get("comparisons", {}).get(axis, {})
+    return {name for name, row in rows.items() if metric in row and name != NO_TEACHER}
 
 
-def _of_objective(numbers: dict[str, Any]) -> dict[str, dict[str, Any] | None]:
-    found = {name: numbers[name] for name in ("slope", "difference", "share")}
-    return found | {f"{name}, equal time": numbers["equal_time"][name] for name in ("difference", "share")}
+def _slopes_of_objectives(first: dict[str, Any], second: dict[str, Any]) -> list[Again]:
+    """Return the slopes of objectives, and what they are above the base objective's, of the same teachers in both."""
+    found = []
+    for score, objective, numbers, others in _objectives(first, second):
+        if not _same_teachers(first, second, score, objective):
+            continue
+        found.append((f"{score}, {objective}: slope", numbers["slope"], others["slope"]))
+        if _same_base(first, second, score):
+            what = f"{score}, {objective}: difference"
+            found.append((what, numbers["difference"], others["difference"]))
+            timed = [run["equal_time"]["difference"] for run in (numbers, others)]
+            found.append((f"{what}, equal time", *timed))
+    return [_again(what, old, new) for what, old, new in found if _repeated(old) and _repeated(new)]
+
+
+def shares_again(first: dict[str, Any], second: dict[str, Any]) -> list[Again]:
+    """Return the shares of the same teacher's lead that two summaries have; one that stands in both tables once."""
+    rows = []
+    for score, objective, numbers, others in _objectives(first, second):
+        teacher, other = (_strongest(summary, score, objective) for summary in (first, second))
+        if teacher is None or teacher != other or not _same_axes(first, second, score):
+            continue
+        what = f"{score}, {objective}: share of {teacher}"
+        rows.append((what, numbers["share"], others["share"]))
+        rows.append((f"{what}, equal time", numbers["equal_time"]["share"], others["equal_time"]["share"]))
+    for metric, shares in first.get("leads", {}).items():
+        others = second.get("leads", {}).get(metric, {})
+        rows += [(f"{metric}, {name}: share", shares[name], others[name]) for name in shares if name in others]
+    found = {}
+    for what, old, new in rows:
+        if _repeated(old) and _repeated(new):
+            found.setdefault((old["value"], new["value"]), _again(what, old, new))
+    return list(found.values())
 
 
 def differences_again(first: dict[str, Any], second: dict[str, Any]) -> list[Again]:
     """Return the differences to the reference row of each table; one that stands in two tables counts once."""
     found = {}
-    for what, metric, score, again in _scores(first, second):
-        if _repeated(score["difference"]) and _repeated(again["difference"]):
+    for axis, what, metric, score, again in _scores(first, second):
+        # The first row is what all others are compared with.
+        references = {next(iter(summary["comparisons"][axis])) for summary in (first, second)}
+        if len(references) == 1 and _repeated(score["difference"]) and _repeated(again["difference"]):
             same = (metric, *score["seeds"], score["difference"]["value"])
             found.setdefault(same, _again(what, score["difference"], again["difference"]))
     return list(found.values())
@@ -87,7 +115,7 @@ def differences_again(first: dict[str, Any], second: dict[str, Any]) -> list[Aga
 def means_again(first: dict[str, Any], second: dict[str, Any]) -> list[Again]:
     """Return mean scores over the seeds, with Welch's interval of the difference; a row in two tables counts once."""
     found = {}
-    for what, metric, score, again in _scores(first, second):
+    for _, what, metric, score, again in _scores(first, second):
         if min(len(score["seeds"]), len(again["seeds"])) > 1:
             found.setdefault((metric, *score["seeds"]), (what, score["seeds"], again["seeds"]))
     return [Again(what, _mean(old), _mean(new), _welch(old, new)) for what, old, new in found.values()]
@@ -115,6 +143,7 @@ def write_reproduction(first: Path, second: Path) -> tuple[Path, str]:
         )
     groups = {
         "Slopes": trends_again(old, new),
+        "Shares of a teacher's lead": shares_again(old, new),
         "Differences to the first row of a table": differences_again(old, new),
         "Mean scores": means_again(old, new),
     }
@@ -132,8 +161,11 @@ def write_reproduction(first: Path, second: Path) -> tuple[Path, str]:
             name=old["study"],
             seeds=", ".join(map(str, old["seeds"])),
             other_seeds=", ".join(map(str, new["seeds"])),
-            groups={title: (sum(again.within for again in found), len(found)) for title, found in groups.items()},
+            groups={
+                title: (sum(again.within for again in found), len(found)) for title, found in groups.items() if found
+            },
             trends=_table(groups["Slopes"]),
+            shares=_table(groups["Shares of a teacher's lead"]),
             outside=_table([again for again in everything if not again.within]),
             opposite=_table([again for again in everything if again.opposite]),
         )
@@ -143,8 +175,45 @@ def write_reproduction(first: Path, second: Path) -> tuple[Path, str]:
     return path, text
 
 
-def _scores(first: dict[str, Any], second: dict[str, Any]) -> Iterator[tuple[str, str, dict, dict]]:
-    """Yield a label (`objective: fd, VQA accuracy`), its metric, and its scores in both summaries."""
+def _objectives(first: dict[str, Any], second: dict[str, Any]) -> Iterator[tuple[str, str, dict, dict]]:
+    """Yield score, objective, and the numbers of both summaries that have it."""
+    for score, rows in first.get("objectives", {}).items():
+        others = second.get("objectives", {}).get(score, {})
+        yield from ((score, name, rows[name], others[name]) for name in rows if name in others)
+
+
+def _fit(summary: dict[str, Any], score: str) -> dict[str, Any] | None:
+    """Return what the numbers of objectives depend on, `None` for an older summary: it does not say."""
+    return summary.get("objective_fits", {}).get(score)
+
+
+def _same_axes(first: dict[str, Any], second: dict[str, Any], score: str) -> bool:
+    """Return whether both runs hold the same values, as far as their summaries say."""
+    old, new = _fit(first, score), _fit(second, score)
+    return None in (old, new) or old["axes"] == new["axes"]
+
+
+def _same_teachers(first: dict[str, Any], second: dict[str, Any], score: str, objective: str) -> bool:
+    """Return whether both runs are known to fit the slope of an objective to the same teachers."""
+    old, new = _fit(first, score), _fit(second, score)
+    if None in (old, new) or old["axes"] != new["axes"]:
+        return False
+    return old["teachers"].get(objective) == new["teachers"].get(objective)
+
+
+def _same_base(first: dict[str, Any], second: dict[str, Any], score: str) -> bool:
+    base = _fit(first, score)["base"]
+    return base == _fit(second, score)["base"] and _same_teachers(first, second, score, base)
+
+
+def _strongest(summary: dict[str, Any], score: str, objective: str) -> str | None:
+    """Return the teacher whose lead a share is of. Without a teacher it is that of the base objective, the first."""
+    rows = summary["objectives"][score]
+    return rows[objective].get("strongest") or next(iter(rows.values())).get("strongest")
+
+
+def _scores(first: dict[str, Any], second: dict[str, Any]) -> Iterator[tuple[str, str, str, dict, dict]]:
+    """Yield an axis, a label (`objective: fd, VQA accuracy`), its metric, and its scores in both summaries."""
     for axis, rows in first["comparisons"].items():
         if not _holds_alike(first, second, axis):
             continue
@@ -152,7 +221,7 @@ def _scores(first: dict[str, Any], second: dict[str, Any]) -> Iterator[tuple[str
             others = second["comparisons"].get(axis, {}).get(name, {})
             for metric in row:
                 if metric in others:
-                    yield f"{axis}: {name}, {metric}", metric, row[metric], others[metric]
+                    yield axis, f"{axis}: {name}, {metric}", metric, row[metric], others[metric]
 
 
 def _holds_alike(first: dict[str, Any], second: dict[str, Any], axis: str) -> bool:

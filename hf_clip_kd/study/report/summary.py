@@ -13,7 +13,7 @@ from ..estimates.grading import grades
 from ..estimates.lead import shares
 from ..estimates.meter import Row, meter_rows
 from ..estimates.objective_results import Judged, asked, results, untaught_results
-from ..estimates.objectives import Group
+from ..estimates.objectives import Group, line, several
 from ..estimates.slopes import teachers_slope
 from ..estimates.statistics import Estimate
 from ..estimates.trends import OVER_DURATIONS, OVER_TEACHERS, doubling
@@ -30,8 +30,9 @@ def summary(study: Study) -> dict[str, Any]:
         `duration_doublings` are by metric, `comparisons` by axis, condition and metric, `probes` by name. `held` has
         the values of the other axes, the same in all conditions of an axis. `own_slopes` are over the teachers' own
         score in the same metric. `leads` are by metric and condition. `objectives` are by score and objective: slope,
-        difference to the base objective's, strongest teacher, and share of its lead. `meter` has the rows of its own
-        table. `types` has the scores and the verdict of each type of question.
+        difference to the base objective's, strongest teacher, and share of its lead. `objective_fits` says by score
+        what these depend on: the axes that all students share, the base objective, and the teachers of each slope.
+        `meter` has the rows of its own table. `types` has the scores and the verdict of each type of question.
     """
     comparisons, held = {}, {}
     for axis in TITLES:
@@ -56,6 +57,7 @@ def summary(study: Study) -> dict[str, Any]:
             for metric in dict.fromkeys((study.meter, QUESTION_PROBE))
         },
         "objectives": {title: _objectives(study, group, metric) for title, group, metric in asked(study)},
+        "objective_fits": {title: _fits(study, group, metric) for title, group, metric in asked(study)},
         "meter": [_row(row) for row in meter_rows(study)],
         "types": {
             grade.kind: {"verdict": grade.verdict, "accuracy": grade.scores, "bits": grade.bits}
@@ -76,6 +78,12 @@ def _objectives(study: Study, group: Group, metric: Metric) -> dict[str, Any]:
         }
         for result in (*results(study, group, metric), *untaught_results(study, group, metric))
     }
+
+
+def _fits(study: Study, group: Group, metric: Metric) -> dict[str, Any]:
+    lines = {objective: line(study, group, taught, metric) for objective, taught in group.taught.items()}
+    teachers = {objective: sorted(fitted.teachers) if fitted else [] for objective, fitted in lines.items()}
+    return {"axes": group.axes, "base": several(group)[0], "teachers": teachers}
 
 
 def _judged(judged: Judged) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from hf_clip_kd.study.report.reproduction import (
     Again,
     differences_again,
     means_again,
+    shares_again,
     trends_again,
     write_reproduction,
 )
@@ -130,17 +131,81 @@ def test_tables_that_hold_other_values_are_not_compared():
     assert len(trends_again(taught, taught)) == 1 and trends_again(taught, alone) == []
 
 
-def test_numbers_of_objectives_that_both_runs_have_are_compared():
-    def run(value, **more):
-        number = vars(Estimate(value, value - 0.1, value + 0.1, 0.01, 5, 0.05, 4))
-        judged = {"difference": number, "share": None}
-        dense = {"slope": number, **judged, "equal_time": {"difference": None, "share": number}} | more
-        return {"teacher_slopes": {}, "duration_doublings": {}, "objectives": {"VQA accuracy": {"dense": dense}}}
+def estimate(value):
+    return vars(Estimate(value, value - 0.1, value + 0.1, 0.01, 5, 0.05, 4))
 
-    found = trends_again(run(0.4), run(0.5))
-    names = ("slope", "difference", "share, equal time")
-    assert [again.what for again in found] == [f"VQA accuracy, dense: {name}" for name in names]
+
+def run_of_objectives(value, *, strongest="X", base="clip_kd", teachers=("S", "L", "X"), duration="x4", fits=True):
+    """Return the part of a summary that has objectives. Without `fits` it is one of an earlier version."""
+    number = estimate(value)
+    judged = {"difference": number, "share": None}
+    dense = {"slope": number, "strongest": strongest, **judged}
+    dense["equal_time"] = {"difference": None, "share": number}
+    plain = dense | {"difference": None}
+    found = {"teacher_slopes": {}, "duration_doublings": {}}
+    found["objectives"] = {"VQA accuracy": {base: plain, "dense": dense}}
+    if fits:
+        fit = {"axes": {"duration": duration}, "base": base}
+        fit["teachers"] = {base: ["S", "L", "X"], "dense": list(teachers)}
+        found["objective_fits"] = {"VQA accuracy": fit}
+    return found
+
+
+def names(found):
+    return [again.what.removeprefix("VQA accuracy, ") for again in found]
+
+
+def test_numbers_of_objectives_that_both_runs_have_are_compared():
+    found = trends_again(run_of_objectives(0.4), run_of_objectives(0.5))
+    assert names(found) == ["clip_kd: slope", "dense: slope", "dense: difference"]
     assert found[0].reach == pytest.approx(0.1 * 2**0.5) and found[0].within
+    found = shares_again(run_of_objectives(0.4), run_of_objectives(0.5))
+    assert names(found) == ["clip_kd: share of X, equal time"]  # The same number of another objective counts once.
     old = {"teacher_slopes": {}, "duration_doublings": {}}  # A summary from before objectives were compared.
-    assert trends_again(run(0.4), old) == trends_again(old, run(0.4)) == []
-    assert trends_again(run(0.4), run(0.5) | {"objectives": {"VQA accuracy": {"other": {}}}}) == []
+    for compare in (trends_again, shares_again):
+        assert compare(run_of_objectives(0.4), old) == compare(old, run_of_objectives(0.4)) == []
+        other = run_of_objectives(0.5) | {"objectives": {"VQA accuracy": {"other": {}}}}
+        assert compare(run_of_objectives(0.4), other) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "slopes", "shares"),
+    [
+        ({"strongest": "X2"}, ["clip_kd: slope", "dense: slope", "dense: difference"], 0),
+        ({"teachers": ("S", "X")}, ["clip_kd: slope"], 1),
+        ({"base": "crd"}, ["dense: slope"], 1),
+        ({"duration": "x1"}, [], 0),
+        ({"fits": False}, [], 1),
+    ],
+    ids=["strongest", "teachers", "base", "axes", "earlier_version"],
+)
+def test_objectives_of_other_teachers_or_another_base_are_not_compared(changes, slopes, shares):
+    """A share of the lead of one teacher says nothing of that of another. Nor do slopes over other teachers."""
+    runs = run_of_objectives(0.4), run_of_objectives(0.5, **changes)
+    assert names(trends_again(*runs)) == names(trends_again(*reversed(runs))) == slopes
+    assert len(shares_again(*runs)) == len(shares_again(*reversed(runs))) == shares
+
+
+def test_the_share_without_a_teacher_is_of_the_lead_of_the_base_objective():
+    first, second, other = (run_of_objectives(0.4, strongest=name) for name in ("X", "X", "X2"))
+    for run in (first, second, other):
+        run["objectives"]["VQA accuracy"]["dense"] |= {"strongest": None, "share": estimate(0.2)}
+    assert "dense: share of X" in names(shares_again(first, second)) and shares_again(first, other) == []
+
+
+def test_shares_of_a_teacher_are_compared_by_the_name_of_the_students():
+    first, second = ({"leads": {"VQA accuracy": {"X, fd": estimate(value)}}} for value in (0.4, 0.5))
+    second["leads"]["VQA accuracy"]["X2, fd"] = estimate(0.9)
+    assert names(shares_again(first, second)) == ["X, fd: share"]
+
+
+def test_slopes_over_other_conditions_and_differences_to_another_first_row_are_not_compared(summaries):
+    first, second = summaries
+    all_slopes = len(trends_again(first, second))
+    del second["comparisons"]["teacher"]["M"]
+    over_teachers = sum("teacher" in again.what for again in trends_again(first, first))
+    assert over_teachers and len(trends_again(first, second)) == all_slopes - over_teachers
+    rows = second["comparisons"]["objective"]
+    assert any(again.what.startswith("objective: fd") for again in differences_again(first, second))
+    rows["no teacher"] = rows.pop("no teacher")  # Another row is the first, and all others are compared with it.
+    assert not any(again.what.startswith("objective: ") for again in differences_again(first, second))

@@ -26,6 +26,16 @@ def test_objectives_have_slopes_differences_and_shares_by_score():
     assert best["equal_time"]["difference"] == best["difference"]  # Both take equally long.
 
 
+def test_a_summary_says_what_the_numbers_of_objectives_depend_on():
+    """Another run repeats a slope only over the same teachers. `XL` is larger, and no part of it."""
+    cells = made_up.students(range(2), noise=0.1, shares={"clip_kd": 0.25, "best": 0.9})
+    cells = [cell for cell in cells if (cell["axes"]["objective"], cell["axes"]["teacher"]) != ("best", "M")]
+    fit = summary(made_up.study(cells))["objective_fits"]["VQA accuracy"]
+    alike = ["L", "L2", "M", "S", "S2"]
+    assert fit["base"] == "clip_kd" and fit["axes"]["duration"] == "x1" and "teacher" not in fit["axes"]
+    assert fit["teachers"] == {"clip_kd": alike, "best": [name for name in alike if name != "M"]}
+
+
 def test_one_objective_is_compared_with_none():
     cells = made_up.students(range(2), noise=0.1, shares={"clip_kd": 0.25}, teachers=FEW)
     assert summary(made_up.study(cells, teachers=FEW))["objectives"] == {}
