@@ -80,8 +80,9 @@ def write_cell(plan: Plan, cell: Cell, root: Path, ended: dict[str, Ended]) -> d
         "status": "failed" if failed else "done",
     }
     if failed:
-        # A skipped stage needs a failed one.
-        causes = [ended[stage.id] for stage in with_needed(measured.stages) if ended[stage.id].outcome == "failed"]
+        # A skipped stage needs a failed one. What an earlier run has made may need one that has not ended.
+        ends = [ended.get(stage.id) for stage in with_needed(measured.stages)]
+        causes = [end for end in ends if end is not None and end.outcome == "failed"]
         record["error"] = "; ".join(f"{cause.stage.id}: {cause.error}" for cause in causes)
     record |= blocks(plan, measured, root) | {"seconds": seconds(measured, root)}
     record["teacher"] = None if teacher is None else _short(blocks(plan, teacher, root))

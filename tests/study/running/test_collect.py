@@ -266,6 +266,17 @@ def test_a_failed_cell_says_why_and_keeps_what_was_measured(left):
     assert study["cells"] and study["teachers"]["L"]["vqa"]
 
 
+def test_a_cell_fails_while_a_stage_before_an_old_student_is_made_anew(left):
+    """Another objective asks for a larger cache. The student of an earlier run is there, and its scores fail."""
+    plan, root, ended = left
+    cell = list(plan.cells)[1]
+    measured = plan.cells[cell]
+    (cache,) = (need for need in measured.training.needs if need.kind == "cache")
+    del ended[cache.id]
+    ended[measured.evaluate.id] = Ended(measured.evaluate, "failed", error="exit code 1: no memory")
+    assert write_cell(plan, cell, root, ended)["error"] == f"{measured.evaluate.id}: exit code 1: no memory"
+
+
 def test_several_benchmarks_get_their_names_and_a_mean(tmp_path):
     plan = make_plan(vqa="paper/vqa.yaml")
     cell = list(plan.cells)[1]
