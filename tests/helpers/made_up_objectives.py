@@ -33,7 +33,7 @@ def cell(teacher, objective, seed, score, *, duration="x1", language_model="firs
             "teacher": teacher, "student": "T", "objective": objective, "duration": duration, "data": "plain",
             "seed": seed, "language_model": language_model, "reading": "trained", "vlm_seed": seed,
         },
-        "epochs": float(length),
+        "epochs": float(length), "steps": 100 * length,
         "seconds": {"student": length * (seconds or SECONDS.get(objective, 100.0)), "vlm": 70.0, "evaluate": 30.0},
     } | tower(score, language_model)  # fmt: skip
 

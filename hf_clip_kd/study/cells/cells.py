@@ -155,7 +155,7 @@ class Study:
         if (teacher := sweep.fixed.get("teacher")) is not None:
             strength = self.strength(teacher)
             return strength if math.isfinite(strength) else 0.0
-        return next(iter(sweep.cells.values()))[0].get("epochs") or 0.0
+        return next(iter(sweep.cells.values()))[0]["steps"]
 
     def main_sweep(self, axis: str, *, fewest: int = 2) -> Sweep | None:
         """Return the first of [`sweeps`], if there is one."""
@@ -163,7 +163,8 @@ class Study:
 
     def _ordered(self, axis: str, cells: dict[Any, list[dict]]) -> dict[Any, list[dict]]:
         if axis == "duration":
-            return dict(sorted(cells.items(), key=lambda item: item[1][0]["epochs"]))
+            # A stream counts as one epoch, however long it is.
+            return dict(sorted(cells.items(), key=lambda item: item[1][0]["steps"]))
         if axis == "teacher":
             return dict(sorted(cells.items(), key=lambda item: self.strength(item[0])))
         return cells
@@ -272,7 +273,7 @@ def student_alone(cells: Iterable[dict], *, longest: bool) -> list[dict]:
     found = [cell for cell in cells if cell["axes"]["teacher"] is None]
     same = ("student", "objective", "data", "language_model", "reading")
     alike = [cell for cell in found if all(cell["axes"].get(axis) == found[0]["axes"].get(axis) for axis in same)]
-    by_length = sorted(alike, key=lambda cell: cell["epochs"] or 0)
+    by_length = sorted(alike, key=lambda cell: cell["steps"])
     return [cell for cell in alike if condition(cell) == condition(by_length[-1 if longest else 0])]
 
 

@@ -18,10 +18,10 @@ OVER_DURATIONS = (*OVER_TEACHERS, *CKA.values())
 
 @functools.cache
 def doubling(study: Study, metric: Metric) -> Estimate | None:
-    """Return the gain of each doubling of the training, in units of the metric (least squares over log2 of epochs)."""
+    """Return the gain of each doubling of the training, in units of the metric (least squares over log2 of steps)."""
     sweep = study.main_sweep("duration")
     known = [cells for cells in (sweep.cells if sweep else {}).values() if scores(cells, metric)]
-    return _slope(np.log2([cells[0]["epochs"] for cells in known]), known, metric)
+    return _slope(np.log2([cells[0]["steps"] for cells in known]), known, metric)
 
 
 def _slope(x, conditions: list[list[dict]], metric: Metric) -> Estimate | None:

@@ -30,7 +30,7 @@ def test_lines_are_the_ladder_and_the_students_of_the_strongest_teacher():
 def test_students_have_the_length_that_most_objectives_share():
     study = meter.study()
     longer = [
-        run | {"id": f"{run['id']}-longer", "epochs": 99, "axes": run["axes"] | {"duration": "longer"}}
+        run | {"id": f"{run['id']}-longer", "steps": 9900, "axes": run["axes"] | {"duration": "longer"}}
         for run in study.runs
         if run["axes"]["teacher"] is None or run["axes"]["objective"] == "clip_kd"
     ]

@@ -13,7 +13,7 @@ MOST_LINES = 4  # More lines cannot be told apart.
 
 def draw(study: Study, narrow: bool) -> Figure:
     """
-    Draw scores against epochs, mean and deviation over seeds; each line has cells that differ in duration.
+    Draw scores against steps, mean and deviation over seeds; each line has cells that differ in duration.
 
     Raises:
         LeftOut: All cells were trained equally long.
@@ -24,17 +24,17 @@ def draw(study: Study, narrow: bool) -> Figure:
     asked = (ZERO_SHOT, study.meter, *CKA.values())
     shown = [metric for metric in asked if any(lines(sweep, metric) for sweep in sweeps)]
     figure, axes = panels(len(shown), narrow, height=2.5, columns=2)
-    ends = {cells[0]["epochs"] for sweep in sweeps for cells in sweep.cells.values()}
+    unit, ends = ticks([cells[0] for sweep in sweeps for cells in sweep.cells.values()])
     for panel, metric in zip(axes, shown, strict=True):
         for number, sweep in enumerate(sweeps):
             found, (colour, _) = lines(sweep, metric), look(number)
             line_of_means(panel, found, sweep.label(sweeps) or "student", number)
-            for epochs, values in found.items():
-                panel.plot([epochs] * len(values), values, ".", color=colour, alpha=0.5, markersize=3)
+            for steps, values in found.items():
+                panel.plot([steps] * len(values), values, ".", color=colour, alpha=0.5, markersize=3)
         panel.set_xscale("log", base=2)
-        panel.set_xticks(sorted(ends), [f"{end:g}" for end in sorted(ends)])
+        panel.set_xticks(list(ends), [f"{end:g}" for end in ends.values()])
         panel.minorticks_off()
-        panel.set(title=metric.heading, xlabel="epochs")
+        panel.set(title=metric.heading, xlabel=unit)
     # The paper's point is that one of the two rises and the other does not, so they share a scale.
     for group in ((ZERO_SHOT, study.meter), CKA.values()):
         alike = {metric: panel for panel, metric in zip(axes, shown, strict=True) if metric in group}
@@ -46,6 +46,19 @@ def draw(study: Study, narrow: bool) -> Figure:
 
 
 def lines(sweep: Sweep, metric: Metric) -> dict[float, list[float]]:
-    """Return epochs -> scores of the seeds, if there are any."""
-    found = {cells[0]["epochs"]: list(scores(cells, metric).values()) for cells in sweep.cells.values()}
-    return {epochs: values for epochs, values in found.items() if values}
+    """Return steps -> scores of the seeds, if there are any."""
+    found = {cells[0]["steps"]: list(scores(cells, metric).values()) for cells in sweep.cells.values()}
+    return {steps: values for steps, values in found.items() if values}
+
+
+def ticks(cells: list[dict]) -> tuple[str, dict[int, float]]:
+    """
+    Return the unit of the lengths to show, and steps -> length in it.
+
+    Readers know epochs best. Streams have none, and two data sets may have other epochs at the same steps.
+    """
+    pairs = sorted({(cell["steps"], cell["epochs"]) for cell in cells})
+    steps, epochs = map(set, zip(*pairs, strict=True))
+    if len(steps) == len(epochs) == len(pairs):
+        return "epochs", dict(pairs)
+    return "steps", {number: number for number in sorted(steps)}
