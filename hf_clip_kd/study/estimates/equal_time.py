@@ -48,10 +48,13 @@ def at_seconds(lengths: Iterable[list[dict]], seconds: float | None) -> list[dic
     known = sorted(((own, cells) for cells in lengths if (own := seconds_of(cells))), key=lambda pair: pair[0])
     if seconds is None or not known or seconds > SLOWER * known[-1][0]:
         return None
+    for own, cells in known:
+        if own == seconds:
+            return cells
     for (low, short), (high, long) in zip(known, known[1:], strict=False):
         if low < seconds < high:
             share = math.log(seconds / low) / math.log(high / low)
             longer = {cell["axes"]["seed"]: cell for cell in long}
             pairs = [(cell, longer[cell["axes"]["seed"]]) for cell in short if cell["axes"]["seed"] in longer]
             return [blended(first, second, share) for first, second in pairs]
-    return known[0][1] if seconds <= known[0][0] else known[-1][1]
+    return known[0][1] if seconds < known[0][0] else known[-1][1]

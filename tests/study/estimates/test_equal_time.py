@@ -35,6 +35,14 @@ def test_ends(lengths, seconds, score):
     assert found is None if score is None else VQA.of(found[0]) == pytest.approx(score)
 
 
+@pytest.mark.parametrize(("seconds", "score"), [(100.0, 50), (150.0, 52), (225.0, 54), (300.0, 56), (400.0, 58)])
+def test_a_length_itself_is_taken_as_it_is(lengths, seconds, score):
+    """A third length lies between the two: 225 seconds, with 54 per cent and a third seed."""
+    middle = [made_up.cell("L", "clip_kd", seed, 54 + seed, seconds=225.0) for seed in (0, 1, 2)]
+    found = at_seconds([lengths[0], middle, lengths[1]], seconds)
+    assert VQA.of(found[0]) == pytest.approx(score) and len(found) == (3 if seconds == 225 else 2)
+
+
 def test_a_busy_hour_does_not_count(lengths):
     """The median of three trainings is that of the two undisturbed ones."""
     cells = [*lengths[0], made_up.cell("L", "clip_kd", 2, 50, seconds=900.0)]
