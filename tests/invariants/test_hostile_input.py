@@ -14,6 +14,7 @@ import time
 import zipfile
 from pathlib import Path
 
+import made_up_meter
 import made_up_study
 import pytest
 import torch
@@ -37,6 +38,7 @@ from hf_clip_kd.recipe_io.foreign import ForeignFileError, read_yaml
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
 from hf_clip_kd.study.choice.page import page
 from hf_clip_kd.study.choice.ranking import rank
+from hf_clip_kd.study.report import report
 from hf_clip_kd.study.report.report import write_report
 from hf_clip_kd.vlm.chat_templates import default_chat_template
 from recipes import distill
@@ -364,6 +366,33 @@ def test_words_of_others_are_text_in_a_report(tmp_path):
     write_report(folder)
     page, text = (folder / "report.html").read_text(), (folder / "report.md").read_text()
     assert is_text(page) and is_text(as_html(text)) and page.count("__class") > 2
+
+
+def renamed(value, names):
+    """Return a JSON value with other names, of keys, too."""
+    if isinstance(value, dict):
+        return {names.get(key, key): renamed(item, names) for key, item in value.items()}
+    if isinstance(value, list):
+        return [renamed(item, names) for item in value]
+    return names.get(value, value) if isinstance(value, str) else value
+
+
+def test_names_of_others_are_text_in_the_findings_of_a_report(tmp_path, monkeypatch):
+    """Teachers, their strengths, objectives, readings, and reasons to leave out a type stand in sentences there."""
+    monkeypatch.setattr(report, "figures_of", lambda study: {})  # They take seconds, and hold no HTML.
+    folder = made_up_meter.write(tmp_path / "study", config={"ungraded": {"texture_at": EVIL}})
+    evil = {name: f"{EVIL} {name}" for name in (*made_up_meter.TEACHERS, *made_up_meter.READINGS, "clip_kd_patch")}
+    for path in folder.rglob("*.json"):
+        content = renamed(json.loads(path.read_text()), evil)
+        for teacher in content.get("teachers", {}).values():
+            teacher["strength"] = f"{EVIL} of {teacher['strength'][-1]}"
+        path.write_text(json.dumps(content))
+    report.write_report(folder)
+    page, text = (folder / "report.html").read_text(), (folder / "report.md").read_text()
+    assert is_text(page) and is_text(as_html(text))
+    findings = text.split("## What came out")[1].split("##")[0]
+    shown = ["reaches them at step", "left out: ", "**Share of the lead.**", "**The meter.**"]
+    assert all(words in findings for words in shown) and findings.count("__class") > 8
 
 
 def test_words_of_others_are_text_in_the_choice_of_a_teacher():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...hub.cards.markdown import code
+from ...hub.cards.markdown import code, escape
 from ...recipe_io.learning_curve import steps_to
 from ..cells.cells import AXES, Study
 from ..cells.metrics import QUESTION_PROBE, VQA, ZERO_SHOT, Metric
@@ -45,7 +45,7 @@ def about_reading(study: Study) -> str | None:
         if name not in (ALONE, UNTRAINED)
     }
     said = [
-        f"{name} reaches them at step {step:.0f}" if step is not None else f"{name} never does"
+        f"{escape(name)} reaches them at step {step:.0f}" if step is not None else f"{escape(name)} never does"
         for name, step in reached.items()
     ]
     if not said:
@@ -97,7 +97,7 @@ def about_types(study: Study) -> str | None:
     if not study.has_vqa or not found or "oracle" not in found[0].scores:
         return None
     good = [grade for grade in found if grade.verdict == GRADED]
-    others = "; ".join(f"{code(grade.kind)}: {grade.verdict}" for grade in found if grade not in good)
+    others = "; ".join(f"{code(grade.kind)}: {escape(grade.verdict)}" for grade in found if grade not in good)
     text = f"**Kinds of question.** {len(good)} of {len(found)} tell towers apart under an oracle that is a ceiling"
     text += f". The others: {others}." if others else "."
     ungraded = study.record["config"].get("ungraded") or {}
@@ -111,7 +111,7 @@ def about_meter(study: Study) -> str | None:
     if not study.has_vqa or not any(row.cases for row in meter_rows(study)):
         return None
     best, reader, mine = cheapest(study), cheapest(study, read=True), used(study)
-    ladder = " < ".join(whole_ladder(study))
+    ladder = " < ".join(map(escape, whole_ladder(study)))
     if best is None:
         text = f"No meter of the table was seen to keep the order {ladder} in every case."
     else:
@@ -126,8 +126,8 @@ def about_meter(study: Study) -> str | None:
 
 
 def name(row: Row) -> str:
-    """Return a row's name, `VQA accuracy at 250 steps, read by frozen`."""
-    return row.gauge.title + (f" ({row.reading})" if row.reading else "")
+    """Return a row's name as Markdown, `VQA accuracy at 250 steps (frozen)`."""
+    return row.gauge.title + (f" ({escape(row.reading)})" if row.reading else "")
 
 
 def _cost(row: Row) -> str:

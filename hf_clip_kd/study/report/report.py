@@ -12,7 +12,7 @@ from typing import Any
 
 from markdown_it import MarkdownIt
 
-from ...hub.cards.markdown import Markdown, code, environment, plain
+from ...hub.cards.markdown import Markdown, code, environment, escape, plain
 from ...recipe_io.results import write_whole
 from ..cells.cells import AXES, Study, read_study, student
 from ..cells.headline import headline_of
@@ -122,7 +122,7 @@ def _markdown(study: Study, figures: list[dict[str, Any]]) -> str:
             leads=lead_table(study) if study.has_vqa else None,
             meter=meter_table(study) if study.has_vqa else None,
             ten_times=ten_times(study),
-            ladder=Markdown(" < ".join(whole_ladder(study))),
+            ladder=Markdown(" < ".join(map(escape, whole_ladder(study)))),
             bits=any(BITS.of(cell) is not None for cell in study.cells),
             probes=probe_table(study),
             machine=study.record["machine"],
