@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from datasets import ClassLabel, Dataset
+
+from ..recipe_io.results import unshared
 
 logger = logging.getLogger(__name__)
 
@@ -163,7 +164,7 @@ def write_parts(parts: Mapping[str, Dataset], folder: Path) -> Path:
     told = [[name, part.remove_columns("image")[:]] for name, part in parts.items()]
     whole = folder / hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]
     if not whole.is_dir():
-        torn = whole.with_name(f"{whole.name}.{os.getpid()}.tmp")
+        torn = unshared(whole)
         for name, part in parts.items():
             part.remove_columns("key").save_to_disk(torn / name)
         try:

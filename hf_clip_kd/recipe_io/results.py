@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import re
+import secrets
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -163,10 +164,10 @@ def write_whole(path: Path, data: str | bytes) -> None:
     """
     Write a file whole or not at all, even after a loss of power, and create missing folders.
 
-    Several processes may write the same file. A kill leaves a file `NAME.PID.tmp` at most, see [`remove_torn`].
+    Several processes may write the same file. A kill leaves a file `NAME.DIGITS.tmp` at most, see [`remove_torn`].
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = unshared(path)
     try:
         with open(temporary, "wb") as file:
             file.write(data.encode() if isinstance(data, str) else data)
@@ -176,6 +177,15 @@ def write_whole(path: Path, data: str | bytes) -> None:
     except OSError:  # Half a file would take up the room that is missing.
         temporary.unlink(missing_ok=True)
         raise
+
+
+def unshared(path: Path) -> Path:
+    """
+    Return a name beside a path that no other process writes, `NAME.DIGITS.tmp`.
+
+    Containers on one file system may have equal process ids, so the digits are random.
+    """
+    return path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
 
 
 def read_written(path: Path) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """A fixed share of images, kept apart by the content of their files."""
 
 import hashlib
+import os
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -100,3 +102,18 @@ def test_written_parts_are_read_back_and_not_written_again(tmp_path):
     assert (folder / "pilot" / "state.json").stat().st_mtime_ns == before
     other = rows.map(lambda row: {"text": ["other"]}, features=Features({**rows.features, "text": [Value("string")]}))
     assert write_parts({"pilot": other}, tmp_path) != folder and not list(tmp_path.glob("*.tmp"))
+
+
+def test_two_containers_of_equal_process_ids_write_the_same_parts(tmp_path, monkeypatch):
+    """The second writes all while the first is about to move its folder to its place."""
+    rows, rename = caption_rows(made([b"x"], text=["a cat"]), "text"), Path.rename
+
+    def overtaken(self, target):
+        monkeypatch.setattr(Path, "rename", rename)
+        write_parts({"pilot": rows}, tmp_path)
+        return rename(self, target)
+
+    monkeypatch.setattr(os, "getpid", lambda: 7)
+    monkeypatch.setattr(Path, "rename", overtaken)
+    folder = write_parts({"pilot": rows}, tmp_path)
+    assert load_image_text(str(folder / "pilot"))["text"][:] == [["a cat"]] and list(tmp_path.iterdir()) == [folder]

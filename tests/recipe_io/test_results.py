@@ -43,6 +43,21 @@ def test_a_kill_leaves_the_old_file(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["file.json"]
 
 
+def test_two_containers_of_equal_process_ids_write_one_file(tmp_path, monkeypatch):
+    """The second writes while the first is about to move its file to its place."""
+    path, replace = tmp_path / "cell.json", os.replace
+
+    def overtaken(source, target):
+        monkeypatch.setattr(os, "replace", replace)
+        write_whole(path, "second")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "getpid", lambda: 7)
+    monkeypatch.setattr(os, "replace", overtaken)
+    write_whole(path, "first")
+    assert path.read_text() == "first" and os.listdir(tmp_path) == ["cell.json"]
+
+
 RESULT = {"dataset": "d", "model": "m", "task": "t", "metrics": {"acc1": 0.5}, "config": {}}
 
 
