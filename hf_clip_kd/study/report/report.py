@@ -79,7 +79,7 @@ def _figures(study: Study, folder: Path) -> tuple[list[dict[str, Any]], list[Pat
         except LeftOut as reason:
             # A figure of an earlier report would contradict this one.
             for old in folder.glob(f"{name}*"):
-                old.unlink()
+                old.unlink(missing_ok=True)  # Another run of the study may write its report, too.
             entry["left_out"] = Markdown(reason)
         shown.append(entry)
     return shown, paths

@@ -1,5 +1,6 @@
 """Report of a made-up study: the effects put into its cells come out, and its pages are consistent."""
 
+import dataclasses
 import itertools
 import json
 import re
@@ -20,6 +21,7 @@ from hf_clip_kd.study.estimates.outcomes import outcomes
 from hf_clip_kd.study.estimates.slopes import teachers_own_slope, teachers_slope
 from hf_clip_kd.study.estimates.statistics import Estimate
 from hf_clip_kd.study.estimates.trends import doubling
+from hf_clip_kd.study.report import report
 from hf_clip_kd.study.report.figures import FIGURES, LeftOut, figures_of
 from hf_clip_kd.study.report.figures.canvas import DARK, LIGHT, look, style
 from hf_clip_kd.study.report.figures.probes import ranked
@@ -104,6 +106,17 @@ def test_question_types_are_compared_with_no_teacher(study):
     assert compared["clip_kd from L, x4, plain"] == found["no teacher, x4, plain"] != found["no teacher, x1, plain"]
     assert compared["clip_kd from L, x1, attributes"] == found["no teacher, x1, plain"]  # None has these data.
     assert found["oracle (reference)"]["count"] == pytest.approx(99)
+
+
+def test_a_figure_that_another_run_has_just_removed_is_no_fault(tmp_path, study, monkeypatch):
+    def left_out(study, narrow):
+        raise LeftOut("Nothing to draw.")
+
+    figure = dataclasses.replace(FIGURES["duration"], draw=left_out)
+    monkeypatch.setattr(report, "figures_of", lambda study: {"duration": figure})
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: [self / "duration.svg"])
+    ((entry,), paths) = report._figures(study, tmp_path)
+    assert entry["left_out"] == "Nothing to draw." and paths == []
 
 
 # ---- Sweeps ----

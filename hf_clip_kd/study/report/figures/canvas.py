@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from io import BytesIO
 from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 import matplotlib
 
@@ -15,6 +17,8 @@ import matplotlib.pyplot as plt
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from ....recipe_io.results import write_whole
 
 WIDTHS = {"": 7.2, "-narrow": 3.5}  # Inches: a page, a phone held upright.
 # Okabe and Ito's colours (https://jfly.uni-koeln.de/color) can be told apart by everybody; lighter ones for black.
@@ -122,6 +126,8 @@ def save(draw: Callable[[bool], Figure], folder: Path, name: str) -> list[Path]:
     """
     Draw a figure in all its forms.
 
+    Each file is written whole or not at all. Several runs of a study may make its report at the same time.
+
     Args:
         draw (`Callable`): Draws in the current style; its argument is `True` for a phone.
         folder (`Path`): Output folder, created if missing.
@@ -131,24 +137,29 @@ def save(draw: Callable[[bool], Figure], folder: Path, name: str) -> list[Path]:
         `list[Path]`: `NAME.svg`, `NAME-dark.svg`, `NAME-narrow.svg`, `NAME-narrow-dark.svg`, and `NAME.png` for papers
         and slides.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for width, dark in product(WIDTHS, (False, True)):
         with plt.rc_context(style(dark)):
             figure = draw(width == "-narrow")
             paths.append(folder / f"{name}{width}{'-dark' if dark else ''}.svg")
-            figure.savefig(paths[-1], metadata={"Date": None, "Creator": None})
-            _compact(paths[-1])
+            drawn = _drawn(figure, format="svg", metadata={"Date": None, "Creator": None})
+            write_whole(paths[-1], _compact(drawn.decode()))
             if not width and not dark:
                 paths.append(folder / f"{name}.png")
-                figure.savefig(paths[-1], dpi=200, facecolor="white", metadata={"Software": None})
+                options = {"dpi": 200, "facecolor": "white", "metadata": {"Software": None}}
+                write_whole(paths[-1], _drawn(figure, format="png", **options))
             plt.close(figure)
     return paths
 
 
-def _compact(path: Path) -> None:
+def _drawn(figure: Figure, **options: Any) -> bytes:
+    content = BytesIO()
+    figure.savefig(content, **options)
+    return content.getvalue()
+
+
+def _compact(text: str) -> str:
     """Drop comments, indents, and digits of paths below a hundredth of a point: half of matplotlib's output."""
-    text = path.read_text(encoding="utf-8")
     text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
     text = re.sub(r' d="[^"]+"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), text)
-    path.write_text(re.sub(r"\s*\n\s*", "\n", text), encoding="utf-8")
+    return re.sub(r"\s*\n\s*", "\n", text)
