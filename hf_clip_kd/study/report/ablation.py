@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import warnings
-from dataclasses import dataclass
+from collections.abc import Sequence
 from statistics import mean
 from typing import Any
 
@@ -20,33 +20,21 @@ from ..estimates.statistics import CONFIDENCE, Estimate
 from .sentences import with_bounds
 
 TASK = "clip"
-SCORES = (ZERO_SHOT, IMAGE_RETRIEVAL, TEXT_RETRIEVAL)
-HEADER = (
-    "| objective | alone: acc1 | image R@1 | text R@1 | with `clip`: acc1 | image R@1 | text R@1 | gain | helps? |",
-    "|---|---|---|---|---|---|---|---|---|",
-)
+# Scores of a cell, each with its name in a column.
+SCORES = {ZERO_SHOT: "acc1", IMAGE_RETRIEVAL: "image R@1", TEXT_RETRIEVAL: "text R@1"}
+MEANS = {1: "that score", 2: "the mean of the two scores", 3: "the mean of the three scores"}
 Pair = tuple[str | None, str | None]
-
-
-@dataclass(frozen=True)
-class Mean(Metric):
-    """Mean of the three scores of a cell."""
-
-    def of(self, cell: dict[str, Any]) -> float | None:
-        return mean(metric.of(cell) for metric in SCORES)
-
-
-MEAN = Mean("mean of the three scores", (), "mean")
 
 
 def ablation_table(study: Study) -> Markdown | None:
     """
     Return the mean ± standard deviation over the seeds of each objective, and its gain over the task.
 
-    Reads the cells of the first student, duration and data, of the first teacher and of none.
+    Reads the cells of the first student, duration and data, of the first teacher and of none. The scores are those of
+    zero-shot and retrieval that all of these have.
 
     Returns:
-        `Markdown`: `None` if the study compares no loss with the task alone.
+        `Markdown`: `None` if the study compares no loss with the task alone, or its cells share no score.
     """
     objectives = study.record["config"].get("objectives") or {}
     pairs = objective_pairs(objectives)
@@ -54,14 +42,16 @@ def ablation_table(study: Study) -> Markdown | None:
         return None
     task = next((name for name, losses in objectives.items() if set(expanded(losses)) == {TASK}), None)
     done, failed = _by_objective(study, study.read_first), _by_objective(study, study.failed)
-    if task not in done:
+    cells = [cell for group in done.values() for cell in group]
+    metrics = [metric for metric in SCORES if all(metric.of(cell) is not None for cell in cells)]
+    if task not in done or not metrics:
         return None
     judged = {name: done.get(both) or done.get(alone, []) for name, (alone, both) in pairs.items()}
-    gains = gains_over(done[task], judged)
-    lines = [_caption(study, done), "", *HEADER]
+    gains = gains_over(done[task], judged, metrics)
+    lines = [_caption(study, cells, metrics), "", *_header(metrics)]
     for name, (alone, both) in pairs.items():
         groups = [(done.get(objective, []), failed.get(objective, [])) for objective in (alone, both)]
-        scores = [text for cells, errors in groups for text in _scores(cells, bool(errors))]
+        scores = [text for cells, errors in groups for text in _scores(cells, bool(errors), metrics)]
         lines.append(f"| {' | '.join([code(name), *scores, *verdict(gains.get(name))])} |")
     errors = [cell for cells in failed.values() for cell in cells]
     if errors:
@@ -99,18 +89,28 @@ def objective_pairs(objectives: dict[str, Any]) -> dict[str, Pair]:
     return pairs
 
 
-def gains_over(control: list[dict], groups: dict[str, list[dict]]) -> dict[str, Estimate]:
+def gains_over(
+    control: list[dict], groups: dict[str, list[dict]], metrics: Sequence[Metric] = tuple(SCORES)
+) -> dict[str, Estimate]:
     """
     Return the gain of each group of cells over the control in the mean of the scores, by Dunnett's test.
 
     All groups share one variance between seeds, since that of three seeds alone says little. Intervals and p-values
     hold for all gains at once ([Dunnett 1955](https://doi.org/10.1080/01621459.1955.10501294)).
 
+    Args:
+        control (`list[dict]`): Cells of the task alone.
+        groups (`dict[str, list[dict]]`): Name to the cells of an objective.
+        metrics (`Sequence[Metric]`, *optional*): Scores that all cells have.
+
     Returns:
         `dict[str, Estimate]`: Name to gain. Groups of a single cell are missing, as all are without a second control.
     """
-    base = [MEAN.of(cell) for cell in control]
-    found = {name: [MEAN.of(cell) for cell in cells] for name, cells in groups.items() if cells != control}
+
+    def means(cells: list[dict]) -> list[float]:
+        return [mean(metric.of(cell) for metric in metrics) for cell in cells]
+
+    base, found = means(control), {name: means(cells) for name, cells in groups.items() if cells != control}
     found = {name: values for name, values in found.items() if len(values) > 1}
     if not found or len(base) < 2:
         return {}
@@ -156,14 +156,19 @@ def _by_objective(study: Study, cells: list[dict]) -> dict[str, list[dict]]:
     return found
 
 
-def _scores(cells: list[dict], failed: bool) -> list[str]:
+def _header(metrics: Sequence[Metric]) -> tuple[str, str]:
+    names = " | ".join(SCORES[metric] for metric in metrics)
+    header = f"| objective | alone: {names} | with `{TASK}`: {names} | gain | helps? |"
+    return header, "|---" * (3 + 2 * len(metrics)) + "|"
+
+
+def _scores(cells: list[dict], failed: bool, metrics: Sequence[Metric]) -> list[str]:
     if not cells:
-        return ["failed" if failed else "–"] * len(SCORES)
-    return [metric.show_mean([metric.of(cell) for cell in cells]) for metric in SCORES]
+        return ["failed" if failed else "–"] * len(metrics)
+    return [metric.show_mean([metric.of(cell) for cell in cells]) for metric in metrics]
 
 
-def _caption(study: Study, done: dict[str, list[dict]]) -> str:
-    cells = [cell for cells in done.values() for cell in cells]
+def _caption(study: Study, cells: list[dict], metrics: Sequence[Metric]) -> str:
     seeds = sorted({cell["axes"]["seed"] for cell in cells})
     axes, first = cells[0]["axes"], cells[0]
     text = f"Per cent, mean ± standard deviation over the seeds {', '.join(map(str, seeds))}. "
@@ -171,10 +176,10 @@ def _caption(study: Study, done: dict[str, list[dict]]) -> str:
     text += f"({first['epochs']:.2g} epochs of {code(axes['data'])})"
     teacher = next((cell["axes"]["teacher"] for cell in cells if cell["axes"]["teacher"] is not None), None)
     if teacher is not None:
-        own = ", ".join(f"{study.teacher_score(teacher, metric):.1f}" for metric in SCORES)
+        own = ", ".join(f"{study.teacher_score(teacher, metric):.1f}" for metric in metrics)
         text += f", teacher {code(teacher)}, which scores {own}"
     return (
-        f"{text}.\n`gain`: the difference to `clip` in the mean of the three scores (with `clip` where there is such "
+        f"{text}.\n`gain`: the difference to `clip` in {MEANS[len(metrics)]} (with `clip` where there is such "
         "a run, else alone). Its 95% interval is that of Dunnett's test: one variance for all rows, and all intervals "
         "hold at once. An objective helps if its interval lies above 0."
     )

@@ -1,5 +1,6 @@
 """The table of losses alone and with the task, made of cells with known scores."""
 
+import json
 import re
 from statistics import mean, stdev
 
@@ -127,6 +128,32 @@ def test_there_is_no_table_without_a_loss_alone(tmp_path, monkeypatch):
     folder = made_up.write(tmp_path / "study", cells("clip", [0.1]), config={"objectives": {"clip": "clip"}})
     assert ablation_table(read_study(folder)) is None
     assert "with the task" not in write_and_read(folder, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("kept", "columns", "said"),
+    [
+        (SCORES[:1], ["acc1"], "in that score (with `clip`"),
+        (SCORES[1:], ["image R@1", "text R@1"], "in the mean of the two scores (with `clip`"),
+        ((), None, None),
+    ],
+    ids=["zero_shot", "retrieval", "none"],
+)
+def test_the_scores_are_those_that_all_cells_have(tmp_path, kept, columns, said):
+    """A study may measure zero-shot accuracy alone. One cell without a score is enough to leave it out."""
+    folder = study(tmp_path, clip=[0.1, 0.12], clip_crd=[0.3, 0.31])
+    path = folder / "cells/clip+crd-1.json"
+    cell = json.loads(path.read_text())
+    path.write_text(json.dumps(cell | {"student": {name: cell["student"][name] for name in kept}}))
+    table = ablation_table(read_study(folder))
+    if columns is None:
+        assert table is None
+        return
+    header = next(line for line in table.splitlines() if line.startswith("| objective"))
+    names = [cell.strip().rpartition(": ")[2] for cell in header.strip("|").split("|")]
+    assert names == ["objective", *columns, *columns, "gain", "helps?"] and said in table
+    (row,) = (line for line in table.splitlines() if line.startswith("| `crd`"))
+    assert row.count("|") == len(names) + 1 and "+19.5 [" in row
 
 
 def test_a_report_without_a_language_model_says_nothing_of_vqa(tmp_path, monkeypatch):
