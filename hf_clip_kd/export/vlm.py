@@ -73,7 +73,8 @@ def write_llava(root: Path, folder: Path, formats: list[str], tolerance: float) 
     }
     same = torch.cat([(found[key].argmax(-1) == expected[key].argmax(-1)).flatten() for key in expected])
     report |= {"token_agreement": float(same.float().mean()), "tolerance": tolerance}
-    if not max(report["real_logits"], report["random_logits"]) <= tolerance:
+    # NaN is not within the tolerance, and `max` may pass over it.
+    if not all(report[f"{key}_logits"] <= tolerance for key in expected):
         raise ValueError(
             f"The export {name!r} does not compute what the LLaVA computes ({report}). Allowed are differences up to "
             f"tolerance={tolerance:g}. Raise the tolerance if you can live with that. Nothing was written."

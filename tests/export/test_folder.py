@@ -10,7 +10,7 @@ from export_students import VIT, student
 from teacher_models import images, tiny_clip
 from vlm_parts import image_processor, language_model, timm_tower
 
-from hf_clip_kd.export import export_model, folder, parity
+from hf_clip_kd.export import export_model, folder, parity, vlm
 from hf_clip_kd.models import TimmVisionModel, load_clip
 from hf_clip_kd.vlm import build_llava, load_llava, save_llava
 
@@ -149,6 +149,24 @@ def test_llava_of_fewer_tokens_or_tiles(name, geometry, tmp_path):
     report = export_model(run, tmp_path / "out", [name])
     assert report[name]["token_agreement"] == 1 and report[name]["real_logits"] <= 1e-5
     assert bool(list((tmp_path / "out").glob("*.py"))) == (name == "remote-code")
+
+
+@pytest.mark.parametrize("part", ["real", "random"])
+def test_a_llava_that_computes_no_number_is_refused(part, tmp_path, monkeypatch):
+    """The logits of one half of the inputs are NaN, and those of the other half are right."""
+    run = llava(tmp_path / "run", "vit")
+
+    def read(root, inputs):
+        found = {key: model(**value).logits.detach() for key, value in inputs.items()}
+        return found | {part: torch.full_like(found[part], torch.nan)}
+
+    model = load_llava(run, dtype=torch.float32)[0].eval()
+    monkeypatch.setattr(vlm, "read_isolated", read)
+    with pytest.raises(
+        ValueError, match=f"'remote-code' does not compute what the LLaVA computes .*'{part}_logits': nan"
+    ):
+        export_model(run, tmp_path / "out", ["remote-code"])
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_llava_refused(tmp_path):
