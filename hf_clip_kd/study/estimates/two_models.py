@@ -139,7 +139,7 @@ def flip_test(scores: np.ndarray, images: Sequence[int] | None) -> float:
     Return the p-value of the difference of two models, by flips of the sign of each image's difference.
 
     Scores of 0 and 1 with one question for each image make it McNemar's exact test ([McNemar
-    1947](https://doi.org/10.1007/BF02295996)). Beyond 13 images that differ, 9,999 random flips stand for all.
+    1947](https://doi.org/10.1007/BF02295996)). Beyond 11 images that differ, 9,999 random flips stand for all.
 
     Args:
         scores (`np.ndarray` of shape `(2, questions)`): Scores of both models.

@@ -24,6 +24,13 @@ def test_flips_of_single_questions_are_mcnemars_exact_test(scores):
     assert flip_test(scores, None) == pytest.approx(stats.binomtest(better, better + worse).pvalue, abs=0.01)
 
 
+@pytest.mark.parametrize(("images", "exact"), [(11, True), (12, False)])
+def test_all_flips_of_few_images_are_counted(images, exact):
+    """The second model is right everywhere. Only all flips together, and none of them, give so large a sum."""
+    p_value = flip_test(np.array([[0.0] * images, [1.0] * images]), None)
+    assert (p_value == pytest.approx(2 / 2**images, rel=1e-6)) == exact and p_value < 0.01
+
+
 def test_copies_of_a_question_are_no_evidence(scores):
     """Four equal questions about each image say what one says."""
     scores = scores[:, :200]
