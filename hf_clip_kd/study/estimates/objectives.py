@@ -158,18 +158,20 @@ def difference(study: Study, group: Group, fitted: Line, base: Taught, metric: M
     """
     Return a slope less that of the base objective, paired by seed and question.
 
-    Both are fitted to the same teachers. A lifted teacher stands beside the teacher that it was lifted from. If both
-    have no three teachers in common, each is fitted to its own. With the same teachers, the luck of a teacher cancels
-    as far as both objectives share it.
+    Both are fitted to the same teachers. A lifted teacher that the base lacks stands beside its origin. It is left out
+    if the objective has the origin, too. If both have no three teachers in common, each is fitted to its own. With the
+    same teachers, the luck of a teacher cancels as far as both objectives share it.
 
     Args:
         fitted ([`Line`]): The line of the objective.
         base (`dict[str, list[dict]]`): Cells of the base objective's students, by teacher.
     """
     base = _known(study, group, base, metric)
-    origins = {study.lifted_from(teacher): teacher for teacher in fitted.teachers}
-    common = [teacher for teacher in base if teacher in origins]
-    own = {origins[teacher]: fitted.students[fitted.teachers.index(origins[teacher])] for teacher in common}
+    partners: dict[str, str] = {}
+    for name in sorted(fitted.teachers, key=lambda name: name not in base):  # First those that both have.
+        partners.setdefault(name if name in base else study.lifted_from(name), name)
+    common = [teacher for teacher in base if teacher in partners]
+    own = {partners[teacher]: fitted.students[fitted.teachers.index(partners[teacher])] for teacher in common}
     same = _line(study, group, own, metric), _line(study, group, {name: base[name] for name in common}, metric)
     first, second = (fitted, line(study, group, base, metric)) if None in same else same
     if second is None:

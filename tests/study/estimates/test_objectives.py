@@ -102,6 +102,31 @@ def test_lifted_teachers_stand_beside_their_origins():
     assert fit.value == pytest.approx(0.25)
 
 
+def test_a_teacher_stands_beside_itself_also_where_the_objective_has_its_lifted_form():
+    """The students of the lifted teacher are far off the line. The base objective has nobody to set beside them."""
+    own = EQUAL | {"M_up": 66.0}
+    cells = made_up.students(range(3), noise=0.0, shares={"clip_kd": 0.25, "dense": 0.5}, teachers=EQUAL)
+    cells += [made_up.cell("M_up", "dense", seed, 80.0) for seed in range(3)]
+    study = made_up.study(cells, teachers=own, lifted={"M_up": "M"})
+    (group,) = groups(study)
+    fitted = line(study, group, group.taught["dense"], VQA)
+    assert set(fitted.teachers) == {*EQUAL, "M_up"}
+    assert difference(study, group, fitted, group.taught["clip_kd"], VQA).value == pytest.approx(0.25)
+
+
+def test_a_lifted_teacher_stands_beside_itself_where_the_base_has_it():
+    """The base learns from the plain teachers, too: from these nothing, and half as much as the other from lifted."""
+    own = EQUAL | {"S_up": 58.0, "M_up": 66.0, "L_up": 78.0}
+    lifted = {name: own[name] for name in ("S_up", "M_up", "L_up")}
+    cells = made_up.students(range(3), noise=0.0, shares={"clip_kd": 0.0}, teachers=EQUAL)
+    more = made_up.students(range(3), noise=0.0, shares={"clip_kd": 0.25, "lifted": 0.5}, teachers=lifted)
+    cells += [cell for cell in more if cell["axes"]["teacher"] is not None]
+    study = made_up.study(cells, teachers=own, lifted={f"{name}_up": name for name in EQUAL})
+    (group,) = groups(study)
+    fit = difference(study, group, line(study, group, group.taught["lifted"], VQA), group.taught["clip_kd"], VQA)
+    assert fit.value == pytest.approx(0.25)
+
+
 def test_repeats_of_a_strength_widen_a_difference_by_hand():
     """All seeds are alike. The gaps lie 1 above and 1 below their line within each strength, over places 0 and 10."""
     gaps = {"S": -1.0, "S2": 1.0, "L": 9.0, "L2": 11.0}
