@@ -8,11 +8,12 @@ import re
 import shlex
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, HfApi, RepoUrl, get_token
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, RepoUrl, get_token
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import validate_repo_id
 
 from ..recipe_io.tokens import holds_token, without_tokens
+from .exports import stale_forms
 
 logger = logging.getLogger(__name__)
 # The client's HTTP library logs each address. Addresses for large files are signed: whoever has one may write.
@@ -115,6 +116,9 @@ def push_folder(
     Checkpoints, optimizer states, heads of the losses, logs and pickles are left out. Large files that already arrived
     are not sent again, so a second push continues the first. Unchanged files make no commit.
 
+    Forms of an earlier export (open_clip, ONNX, the image tower alone) hold another model than the one that is pushed.
+    The same commit deletes those that the folder does not bring. All other files of the repository stay.
+
     Args:
         folder (`str` or `Path`): A run, an export or a teacher cache, with its card.
         repo_id, repo_type, private, revision: See [`check_push`].
@@ -135,10 +139,13 @@ def push_folder(
     try:
         api = HfApi(token=token)
         place = _open(api, repo_id, repo_type, private, revision)
+        brought = {path.relative_to(folder).as_posix(): path for path in files}
+        there = api.list_repo_files(place.repo_id, repo_type=repo_type, revision=revision)
+        stale = stale_forms(there, brought)
         # `upload_folder` with Xet makes several commits of a large folder, and a second one if an answer gets lost.
         commit = api.create_commit(
             place.repo_id,
-            [CommitOperationAdd(path.relative_to(folder).as_posix(), path) for path in files],
+            [*(CommitOperationAdd(*pair) for pair in brought.items()), *map(CommitOperationDelete, stale)],
             commit_message=message,
             repo_type=repo_type,
             revision=revision,
@@ -153,6 +160,8 @@ def push_folder(
         ) from None
     url = place if revision is None else f"{place}/tree/{revision}"
     logger.info("Pushed %s to %s.", folder, url)
+    if stale:
+        logger.info("Deleted there, as they are of an earlier export: %s.", ", ".join(stale))
     return str(url)
 
 

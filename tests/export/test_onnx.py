@@ -9,6 +9,7 @@ import torch
 from teacher_models import tiny_clip
 
 from hf_clip_kd.export import export_model
+from hf_clip_kd.hub.exports import stale_forms
 from hf_clip_kd.models import load_clip
 from hf_clip_kd.models.towers.tokens import pooled
 
@@ -46,6 +47,8 @@ def test_towers_with_any_batch(kind, tmp_path):
         (tmp_path / "out" / "onnx" / f"text_model{suffix}.onnx").stat().st_size for suffix in ("", "_int8")
     )
     assert small < whole
+    names = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.onnx")}
+    assert {"parity.json", *names} == set(stale_forms(["parity.json", *names], []))
 
 
 def test_onnx_names_what_is_missing(tmp_path, monkeypatch):

@@ -99,6 +99,35 @@ def test_pushing_again_sends_what_is_new(hub, folder):
     assert hub.titles("me/student") == ["Card", "Upload"] and len(hub.calls("PUT", "/lfs/")) == sent
 
 
+FORMS = ("open_clip_model.safetensors", "onnx/vision_model.onnx", "vision_model/model.safetensors")
+
+
+def test_a_push_deletes_the_forms_of_an_earlier_export_that_it_does_not_bring(hub, folder, tmp_path, caplog):
+    """Else open_clip would load the old model under the same name."""
+    export = tmp_path / "export"
+    shutil.copytree(folder, export)
+    for name in ("parity.json", "onnx/mine.onnx", *FORMS):
+        (export / name).parent.mkdir(exist_ok=True)
+        (export / name).write_text("{}")
+    push_folder(export, "me/student", tag="v1")
+    (export / FORMS[0]).unlink()
+    (export / "onnx/mine.onnx").unlink()
+    caplog.set_level(logging.INFO)
+    push_folder(export, "me/student", message="Fewer forms")
+    assert set(hub.files("me/student", "v1")) - set(hub.files("me/student")) == {FORMS[0]}
+    assert f"Deleted there, as they are of an earlier export: {FORMS[0]}." in caplog.text
+    push_folder(folder, "me/student", message="The run alone")
+    assert set(on_hub(hub, "me/student")) == {*public(folder), "onnx/mine.onnx"}  # This one is of somebody else.
+    push_folder(folder, "me/student", message="The run again")
+    assert hub.titles("me/student") == ["The run alone", "Fewer forms", "Upload"]
+
+
+def test_a_push_leaves_weights_that_no_export_of_ours_has_made(hub, folder):
+    hub.seed("me/student", {name: b"{}" for name in FORMS})
+    push_folder(folder, "me/student")
+    assert {*FORMS, *public(folder)} <= set(hub.files("me/student"))
+
+
 def test_branch_tag_organisation_and_privacy(hub, folder):
     url = push_folder(folder, "lab/student", private=True, revision="next", tag="v1")
     assert url.endswith("/lab/student/tree/next")
