@@ -39,7 +39,7 @@ def sample_id(image: Any, captions: Sequence[str] = ()) -> int:
 
 def text_ids(row: dict[str, Any], captions: Sequence[str], generated: Sequence[str], readers: bool) -> dict[str, int]:
     """
-    Hash the texts of a row that are neither its image nor its captions, and whose features a cache may hold.
+    Hash the texts of a row beside its captions, as far as a cache may hold their features.
 
     Rows of one image and caption differ in them, such as the questions of a picture.
 
