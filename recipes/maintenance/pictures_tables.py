@@ -265,7 +265,7 @@ def main(argv: list[str] | None = None) -> dict[str, str]:
     made = tables(given.study, given.towers)
     for page in PAGES if given.write else ():
         text = (ROOT / page).read_text(encoding="utf-8")
-        renewed = MARKED.sub(lambda found: f"{found[1]}{made.get(found[2], found[3].rstrip())}\n{found[4]}", text)
+        renewed = MARKED.sub(lambda at: f"{at[1]}{made[at[2]]}\n{at[4]}" if at[2] in made else at[0], text)
         if renewed != text:
             write_whole(ROOT / page, renewed)
             print(f"{page} written")
