@@ -59,7 +59,8 @@ class ReplayCollator(CLIPDataCollator):
     def _read(self, row: dict[str, Any], synthetic: bool) -> tuple:
         sample = super()._read(row, synthetic)
         _, captions, generated = sample
-        texts = text_ids(row, captions, generated, bool(self.readers))
+        answered = bool(self.readers) and "answers" in self.cache.manifest
+        texts = text_ids(row, captions, generated, answered)
         place = self.cache.find(sample_id(row["image"], captions), texts)
         if place is None:
             raise BrokenImageError(
