@@ -146,3 +146,15 @@ def test_a_whole_picture_of_the_right_size_is_taken_as_it_is():
     image = noise(32, 32)
     whole, mirrored = view.crop([image, image], [Crop((0, 0, 32, 32)), Crop((0, 0, 32, 32), flip=True)])
     assert np.array_equal(whole, np.asarray(image)) and np.array_equal(mirrored, np.asarray(image)[:, ::-1])
+
+
+@pytest.mark.parametrize("info", [None, object()], ids=["main process", "worker"])
+def test_pixels_of_a_worker_lie_in_shared_memory(info, monkeypatch):
+    """They are those of the main process, to the last bit, and of the formula."""
+    view = ImageView.of(CLIPImageProcessorPil(crop_size={"height": 8, "width": 6}))
+    pixels = torch.randint(0, 256, (3, 8, 6, 3), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    monkeypatch.setattr("hf_clip_kd.data.transforms.view.get_worker_info", lambda: info)
+    values = view.normalize(pixels)
+    mean, std = (torch.tensor(rows).view(1, 1, 1, 3) for rows in (view.mean, view.std))
+    assert torch.equal(values, ((pixels.float() - mean) / std).permute(0, 3, 1, 2))
+    assert values.is_shared() == (info is not None) and values.is_contiguous()
