@@ -46,11 +46,12 @@ def line(row: Mapping[str, Any], threads: int) -> str:
         kept, limit = row["ratio"] >= row["at_least"], f"≥ {row['at_least']:g}"
     if row["at_most"] is not None:
         kept, limit = row["ratio"] <= row["at_most"], f"≤ {row['at_most']:g}"
-    ratio = f"**{row['ratio']:.3g}**" if kept and limit else f"{row['ratio']:.3g}"
+    ratio = f"**{row['ratio']:.2f}**" if kept and limit else f"{row['ratio']:.2f}"
     low, high = row["spread"]
     memory = " / ".join(f"{value:,}" for value in row["memory_mb"] or ())
-    numbers = f"{row['ours']:.4g} | {row['peer']:.4g} | {row['unit']}, {row['peer_name']}"
-    return f"| {row['what']} | {numbers} | {ratio} ({low:.3g}–{high:.3g}) | {limit} | {memory} | {threads} |"
+    numbers = " | ".join(f"{value:,.0f}" if value >= 1000 else f"{value:.4g}" for value in (row["ours"], row["peer"]))
+    what = f"{numbers} | {row['unit']}, {row['peer_name']}"
+    return f"| {row['what']} | {what} | {ratio} ({low:.2f}–{high:.2f}) | {limit} | {memory} | {threads} |"
 
 
 def table(results: list[dict[str, Any]]) -> str:

@@ -151,7 +151,7 @@ def _room(*shape: int) -> torch.Tensor:
     """Return an empty float32 tensor. A worker has it in shared memory, and so sends it without another copy."""
     if get_worker_info() is None:
         return torch.empty(shape)
-    storage = torch.UntypedStorage._new_shared(4 * math.prod(shape))  # So does `default_collate` of torch.
+    storage = torch.UntypedStorage._new_shared(4 * math.prod(shape))  # The way of torch's `default_collate`.
     return torch.empty(0).set_(storage, 0, shape)
 
 
