@@ -23,6 +23,7 @@ from contextlib import closing
 from pathlib import Path
 
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
+from hf_clip_kd.recipe_io.results import read_written
 from hf_clip_kd.study.estimates.pilot import how_sure, read_pilot
 from hf_clip_kd.study.running.arguments import StudyArguments
 from hf_clip_kd.study.running.collect import check_study, write_cell, write_study
@@ -65,7 +66,8 @@ def dry_run(plan: Plan, root: Path, forecast: Forecast) -> str:
 
 def power(plan: Plan, root: Path, pilot: str | None) -> str:
     """Return how large a difference the study shows, from a pilot's variances or from those of its own cells."""
-    if pilot is None and not any((root / "cells").glob("*.json")):
+    ended = map(read_written, (root / "cells").glob("*.json"))
+    if pilot is None and not any(cell["status"] == "done" for cell in ended):
         return (
             "How sure the study will be is not known without a pilot. Pass the output folder of an earlier study: "
             "`--pilot FOLDER`, `--pilot model_cards/miniature` for example."

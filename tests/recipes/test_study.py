@@ -60,6 +60,12 @@ def test_dry_run_tells_from_a_pilot_what_will_be_seen(tmp_path, capsys):
         study.main(["--config", str(path), "--dry_run", "true", "--pilot", str(tmp_path / "nowhere")])
 
 
+def test_cells_that_failed_are_no_pilot(tmp_path, capsys):
+    made_up.write(tmp_path / "out", [cell | {"status": "failed", "error": "x"} for cell in made_up.cells()])
+    study.main(["--config", str(write_study(tmp_path)), "--dry_run", "true"])
+    assert "How sure the study will be is not known without a pilot." in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_what_is_wrong_is_told_in_one_line(tmp_path):
     path = write_study(tmp_path, cells=[{"teacher": "nobody"}])
