@@ -54,10 +54,10 @@ per cent. `accuracy` is of the answers of a vision-language model.
 Those named `miniature` are students of that seed. The study's [report](miniature/report.md) has the spread over
 seeds. A second run with other seeds is compared with the first in [reproduction.md](miniature/reproduction.md).
 
-Four more studies have a report and no cards. [answer](answer/report.md) compares objectives, also in a
+Five more studies have a report and no cards. [answer](answer/report.md) compares objectives, also in a
 [second run](answer/reproduction.md). [ablation](ablation/report.md) tries each loss alone and with the task.
 [defects](defects/report.md) tries defects of published code. [meter](meter/report.md) says how good the meter of VQA
-is.
+is. [image_tokens](image_tokens/report.md) gives a language model fewer tokens of an image.
 
 `python recipes/maintenance/model_cards.py` writes these files from `runs/`. `--collect FOLDER ...` takes over the
 runs in these folders first. `--study FOLDER` takes one student of each condition of a study, and its report.
