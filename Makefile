@@ -49,7 +49,7 @@ teachers: $(INSTALLED) ## Train students alone, from a like teacher, an unlike o
 		$(BIN)/python recipes/compare.py outputs/teachers/$$world; \
 	done
 
-sizes: $(INSTALLED) ## Train students at one image size and at sizes drawn for each step, and score them at four, three seeds (half an hour)
+sizes: $(INSTALLED) ## Train students at one image size and at sizes drawn for each step, and score them at four, three seeds (15 minutes)
 	set -e; for seed in 0 1 2; do \
 		run="--config $(CONFIGS)/demo_large_pictures.yaml --seed $$seed --output_dir outputs/sizes/students"; \
 		$(LAUNCH) recipes/distill.py $$run/plain-$$seed; \

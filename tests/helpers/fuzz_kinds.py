@@ -22,7 +22,7 @@ from llava_runs import make_model, make_rows
 from made_up_reader import spelling_reader, with_questions
 from picture_packages import qt_resources
 from PIL import Image
-from recipe_runs import ROOT
+from recipe_runs import ROOT, distill_parser
 from safetensors.torch import save_file
 from tiny_gguf import tiny_llama, write_gguf
 from transformers import LlamaConfig
@@ -35,13 +35,12 @@ from hf_clip_kd.data.reading.tars import ERROR, read_tar
 from hf_clip_kd.export.importing.weights import read_state_dict
 from hf_clip_kd.hub.cards import render_card
 from hf_clip_kd.losses import requested, requested_by_all
-from hf_clip_kd.recipe_io.parser import RecipeParser
 from hf_clip_kd.recipe_io.results import METRICS_NAME, read_written_lines
 from hf_clip_kd.training.checkpoint_files import has_optimizer, last_complete, mark_complete, read_run
 from hf_clip_kd.vlm import FeatureCache, LlavaDataCollator, load_llava, save_llava
 from hf_clip_kd.vlm.chat_templates import default_chat_template, get_chat_template
 from hf_clip_kd.vlm.gguf import load_gguf
-from recipes import distill, study
+from recipes import study
 
 CONFIGS = ROOT / "recipes/configs"
 
@@ -414,12 +413,10 @@ def write_recipe(script, name):
     return lambda folder: (folder / "recipe.yaml").write_bytes((CONFIGS / script / f"{name}.yaml").read_bytes())
 
 
-def distill_parser():
-    return RecipeParser((distill.DistillArguments, kd.DistillationTrainingArguments), CONFIGS / "distill/demo.yaml")
-
-
 def read_distill(folder):
-    script, training = distill_parser().parse(["--config", str(folder / "recipe.yaml"), "--use_cpu", "true"])
+    script, training = distill_parser(CONFIGS / "distill/demo.yaml").parse(
+        ["--config", str(folder / "recipe.yaml"), "--use_cpu", "true"]
+    )
     return repr(script), repr(training.losses)
 
 

@@ -2,7 +2,16 @@
 
 from pathlib import Path
 
+import hf_clip_kd as kd
+from hf_clip_kd.recipe_io.parser import RecipeParser
+from recipes import distill
+
 ROOT = Path(__file__).parents[2]
+
+
+def distill_parser(path):
+    """Return the parser of distill.py with a YAML of defaults."""
+    return RecipeParser((distill.DistillArguments, kd.DistillationTrainingArguments), path)
 
 
 def with_class_names(evaluation):

@@ -10,19 +10,14 @@ import time
 
 import pytest
 from PIL import Image
+from recipe_runs import distill_parser
 
 import hf_clip_kd as kd
 from hf_clip_kd.data.reading.images import BrokenImageError, decode_image
 from hf_clip_kd.data.reading.tars import ERROR, read_tar
 from hf_clip_kd.recipe_io.foreign import ForeignFileError, read_yaml
-from hf_clip_kd.recipe_io.parser import RecipeParser
-from recipes import distill
 
 WORDS = {"allowed": "Allowed.", "fix": "Fix."}
-
-
-def parser(path):
-    return RecipeParser((distill.DistillArguments, kd.DistillationTrainingArguments), path)
 
 
 # ---- Archives ----
@@ -113,13 +108,13 @@ def test_anchors_do_not_multiply(reader, tmp_path):
     path.write_text("losses:\n" + "".join(f"  {line}\n" for line in lines))
     started = time.monotonic()
     with pytest.raises(ForeignFileError, match="a.yaml: its anchors stand for more than 1,000,000 values"):
-        read_yaml(path, **WORDS) if reader == "plain" else parser(path).parse(["--config", str(path)])
+        read_yaml(path, **WORDS) if reader == "plain" else distill_parser(path).parse(["--config", str(path)])
     assert time.monotonic() - started < 60
     path.write_text("losses: &a [*a]\n")
     with pytest.raises(ForeignFileError, match="or for themselves"):
-        read_yaml(path, **WORDS) if reader == "plain" else parser(path).parse(["--config", str(path)])
+        read_yaml(path, **WORDS) if reader == "plain" else distill_parser(path).parse(["--config", str(path)])
     path.write_text(f"losses:\n  - &a {'x' * 8000}\n" + "  - *a\n" * 2500)  # 26 kB stand for 20 MB.
     with pytest.raises(ForeignFileError, match="or 16,000,000 letters"):
-        read_yaml(path, **WORDS) if reader == "plain" else parser(path).parse(["--config", str(path)])
+        read_yaml(path, **WORDS) if reader == "plain" else distill_parser(path).parse(["--config", str(path)])
     path.write_text("losses: &a {clip: 1.0}\nb: [*a, *a]\n")
     assert read_yaml(path, **WORDS) == {"losses": {"clip": 1.0}, "b": [{"clip": 1.0}] * 2}

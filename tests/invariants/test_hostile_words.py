@@ -12,17 +12,16 @@ import pytest
 from card_folders import make_run, write_scores
 from made_up_choice import made_up_scores
 from markdown_it import MarkdownIt
+from recipe_runs import distill_parser
 
-import hf_clip_kd as kd
 from hf_clip_kd.data.reading.images import BrokenImages
 from hf_clip_kd.hub.cards import write_card
 from hf_clip_kd.hub.cards.markdown import environment
-from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line
+from hf_clip_kd.recipe_io.parser import exit_with_one_line
 from hf_clip_kd.study.choice.page import page
 from hf_clip_kd.study.choice.ranking import rank
 from hf_clip_kd.study.report import report
 from hf_clip_kd.study.report.report import write_report
-from recipes import distill
 
 TOKEN = "hf_" + "x" * 34
 
@@ -100,10 +99,6 @@ def test_words_of_others_are_text_in_the_choice_of_a_teacher():
 # ---- Tokens ----
 
 
-def parser(path):
-    return RecipeParser((distill.DistillArguments, kd.DistillationTrainingArguments), path)
-
-
 @pytest.mark.parametrize(
     "flag",
     [f"--dataset_name=https://me:{TOKEN}@huggingface.co/d", f"--run_name={TOKEN}", f'--losses={{"{TOKEN}": 1}}'],
@@ -111,7 +106,7 @@ def parser(path):
 def test_a_token_in_an_argument_is_refused(flag, tmp_path):
     (tmp_path / "a.yaml").write_text("model_name_or_path: shapes-vit-t\noutput_dir: x\n")
     with pytest.raises(ValueError, match="holds a token of the Hub.*HF_TOKEN") as error:
-        parser(tmp_path / "a.yaml").parse([flag, "--config", str(tmp_path / "a.yaml")])
+        distill_parser(tmp_path / "a.yaml").parse([flag, "--config", str(tmp_path / "a.yaml")])
     assert TOKEN not in str(error.value)
 
 
@@ -120,7 +115,7 @@ def test_a_token_of_the_environment_is_in_no_recipe(tmp_path, monkeypatch):
     (tmp_path / "a.yaml").write_text(
         f"model_name_or_path: shapes-vit-t\noutput_dir: {tmp_path}/x\nuse_cpu: true\nhub_token: {TOKEN}\n"
     )
-    recipe = parser(tmp_path / "a.yaml")
+    recipe = distill_parser(tmp_path / "a.yaml")
     found = recipe.parse(["--config", str(tmp_path / "a.yaml")])
     recipe.save(tmp_path / "recipe.yaml", *found)
     assert (
