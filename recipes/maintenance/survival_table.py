@@ -11,6 +11,7 @@ from pathlib import Path
 from hf_clip_kd.hub.cards.markdown import code, table
 from hf_clip_kd.recipe_io.foreign import fields, read_json
 from hf_clip_kd.recipe_io.parser import exit_with_one_line
+from hf_clip_kd.study.report.report import picture
 
 ROOT = Path(__file__).parents[2]
 FOLDER = "outputs/survival"
@@ -71,11 +72,8 @@ def soak_figure(folder: Path) -> str:
     """Return the figure that `make soak` has drawn beside the pages, for dark ones and phones too, or nothing."""
     if not (folder / f"{FIGURE}.svg").is_file():
         return ""
-    dark, narrow = "(prefers-color-scheme: dark)", "(max-width: 600px)"
-    sources = {f"{narrow} and {dark}": "-narrow-dark", narrow: "-narrow", dark: "-dark"}
-    lines = [f'<source media="{media}" srcset="{FIGURE}{ending}.svg">' for media, ending in sources.items()]
     words = "Memory, open files and time of a step over the steps of a long training"
-    return "\n".join(["<picture>", *lines, f'<img src="{FIGURE}.svg" alt="{words}">', "</picture>", ""])
+    return f"{picture(FIGURE, words)}\n"
 
 
 def main(argv: list[str] | None = None) -> str:

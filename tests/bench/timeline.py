@@ -21,17 +21,14 @@ import hf_clip_kd as kd
 from hf_clip_kd.recipe_io.parser import exit_with_one_line
 from hf_clip_kd.recipe_io.results import write_whole
 from hf_clip_kd.study.report.figures import canvas
+from hf_clip_kd.study.report.report import picture
 
 ROOT = Path(__file__).parents[2]
 # Lanes, the first at the top. It is that of the worker, the others are those of the main process.
 LANES = ("worker decodes", "waits for data", "teacher", "student and losses", "optimizer")
 STEPS, SHOWN = 9, range(3, 6)  # The worker is ahead by a few batches, in the middle as at any time.
 PLACE = re.compile(r"(<!-- timeline: [^>]+ -->\n)(.*?)(<!-- end of timeline -->)", re.DOTALL)
-FIGURE = """<picture>
-  <source media="(prefers-color-scheme: dark)" srcset="img/timeline-dark.svg">
-  <img alt="Spans of the parts of a step, online and from a cache" src="img/timeline.svg">
-</picture>
-"""
+FIGURE = f"{picture('img/timeline', 'Spans of the parts of a step, online and from a cache')}\n"
 
 Span = tuple[float, float]
 

@@ -53,7 +53,9 @@ def write_choice(folder: Path, ranking: Ranking, failed: Sequence[tuple[str, str
     }
     write_whole(folder / NUMBERS, json.dumps(_plain(record), indent=1, allow_nan=False) + "\n")
     text = page(
-        ranking, failed, Markdown("\n" + picture(FIGURE, "Scores of the students and of their teachers") + "\n")
+        ranking,
+        failed,
+        Markdown("\n" + picture(f"{FOLDER}/{FIGURE}", "Scores of the students and of their teachers") + "\n"),
     )
     write_whole(folder / PAGE, text)
     return page(ranking, failed, None)

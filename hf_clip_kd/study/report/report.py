@@ -75,7 +75,7 @@ def _figures(study: Study, folder: Path) -> tuple[list[dict[str, Any]], list[Pat
         entry: dict[str, Any] = {"title": Markdown(figure.title), "caption": Markdown(figure.caption), "picture": None}
         try:
             paths += save(lambda narrow, draw=figure.draw: draw(study, narrow), folder, name)
-            entry |= {"picture": picture(name, figure.title), "png": Markdown(f"{FOLDER}/{name}.png")}
+            entry |= {"picture": picture(f"{FOLDER}/{name}", figure.title), "png": Markdown(f"{FOLDER}/{name}.png")}
         except LeftOut as reason:
             # A figure of an earlier report would contradict this one.
             for old in folder.glob(f"{name}*"):
@@ -85,10 +85,16 @@ def _figures(study: Study, folder: Path) -> tuple[list[dict[str, Any]], list[Pat
     return shown, paths
 
 
-def picture(name: str, title: str) -> Markdown:
-    """Return the HTML of a figure, in the form that fits the reader's screen."""
-    sources = [f'<source media="{media}" srcset="{FOLDER}/{name}{form}.svg">' for form, media in FORMS.items()]
-    return Markdown("\n".join(["<picture>", *sources, f'<img src="{FOLDER}/{name}.svg" alt="{title}">', "</picture>"]))
+def picture(path: str, title: str) -> Markdown:
+    """
+    Return the HTML of a figure that [`save`] has drawn, in the form that fits the reader's screen.
+
+    Args:
+        path (`str`): Its SVG, seen from the page and without the ending.
+        title (`str`): Words for those who do not see it.
+    """
+    sources = [f'<source media="{media}" srcset="{path}{form}.svg">' for form, media in FORMS.items()]
+    return Markdown("\n".join(["<picture>", *sources, f'<img src="{path}.svg" alt="{title}">', "</picture>"]))
 
 
 def _markdown(study: Study, figures: list[dict[str, Any]]) -> str:
