@@ -1,6 +1,6 @@
 """Distillation through a frozen reader."""
 
-import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -96,7 +96,9 @@ class ReaderLoss(DistillationLoss):
                 "for example `losses={'reader': {'divergence': 'kl'}}`."
             )
         check_hidden_dim("reader", hidden_dim)
-        numbers = all(type(value) in (int, float) and math.isfinite(value) for value in (temperature, cross_entropy))
+        numbers = all(
+            type(value) in (int, float) and abs(value) <= sys.float_info.max for value in (temperature, cross_entropy)
+        )
         some = top_k is None or (type(top_k) is int and top_k > 1)
         if not (numbers and some and temperature > 0 and cross_entropy >= 0):
             raise ValueError(

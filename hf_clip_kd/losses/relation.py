@@ -1,6 +1,6 @@
 """Relational distillation."""
 
-import math
+import sys
 from functools import partial
 
 import torch
@@ -196,7 +196,7 @@ def check_temperature(loss: str, temperature: float) -> None:
     Raises:
         ValueError: if it is not a finite number above 0.
     """
-    if type(temperature) not in (int, float) or not 0 < temperature < math.inf:
+    if type(temperature) not in (int, float) or not 0 < temperature <= sys.float_info.max:
         raise ValueError(
             f"temperature={temperature!r} divides no cosine in the loss {loss!r}. It must be a finite number above 0. "
             f"Write for example `losses={{{loss!r}: {{'temperature': 0.07}}}}`."

@@ -99,7 +99,7 @@ def _number(value: Any) -> float:
     try:
         # YAML reads "1e8" as a string, and JSON has no other keys. float() accepts both.
         return math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # The last is for a whole number that no float can hold.
         return math.nan
 
 

@@ -1,6 +1,6 @@
 """Class token or pooled embedding as a partner of a loss on patches."""
 
-import math
+import sys
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -80,7 +80,7 @@ def check_summary(loss: str, summary: str | None, weight: float, teacher_layer: 
             f"`pairs`. Write for example `losses={{{loss!r}: {{'summary': {CLASS_TOKEN!r}, 'pairs': [[-2, -2], [-2, "
             f"{PROJECTOR!r}]]}}}}`."
         )
-    if type(weight) not in (int, float) or not 0 < weight < math.inf:
+    if type(weight) not in (int, float) or not 0 < weight <= sys.float_info.max:
         raise ValueError(
             f"summary_weight={weight!r} is no weight in the loss {loss!r}. It must be a finite number above 0. Leave "
             f"`summary` out for none, or write for example `losses={{{loss!r}: {{'summary_weight': 1.0}}}}`."

@@ -8,6 +8,8 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from torch.utils.data._utils import signal_handling
+
 _FIX = (
     "Lower `dataloader_num_workers` or `dataloader_prefetch_factor`, and resume with `--resume_from_checkpoint auto`."
 )
@@ -27,40 +29,70 @@ def explained_worker_death(fix: str = _FIX) -> Iterator[None]:
     Raises:
         RuntimeError: A worker has died.
     """
-    # PyTorch may tell the same death again while the first telling is on its way out.
-    with _explained(fix), _explained(fix):
-        yield
+    with _explained_news(fix):
+        try:
+            yield
+        except (RuntimeError, EOFError, ConnectionError, FileNotFoundError) as error:
+            if not (_is_news(error) or _sender_is_gone(error)):
+                raise
+            _silence()
+            raise _explained(error, fix) from error
 
 
 @contextmanager
-def _explained(fix: str) -> Iterator[None]:
-    try:
+def _explained_news(fix: str) -> Iterator[None]:
+    """Explain the error in the signal handler itself: it may leave from any place, also from an `except`."""
+    if not _hears_signals():
+        yield
+        return
+    signal_handling._set_SIGCHLD_handler()  # A loader would put its handler before the one below.
+    handler = signal.getsignal(signal.SIGCHLD)
+
+    def explaining(number, frame):
         try:
-            yield
-        except (EOFError, ConnectionError) as error:
-            if not _sender_is_gone(error):
+            handler(number, frame)
+        except RuntimeError as error:
+            if not _is_news(error):
                 raise
-            # The signal may come at this place, too.
-            raise RuntimeError(f"DataLoader worker: {str(error) or type(error).__name__}") from error
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker"):
-            raise
-        _silence()
-        raise RuntimeError(
-            f"A dataloader worker has died ({str(error).splitlines()[0].rstrip('. ')}). It must live as long as its "
-            f"data are read. The system kills a process where memory runs out, without a word. {fix}"
-        ) from error
+            _silence()
+            raise _explained(error, fix) from error
+
+    if callable(handler):  # It is none after an earlier death.
+        signal.signal(signal.SIGCHLD, explaining)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGCHLD) is explaining:
+            signal.signal(signal.SIGCHLD, handler)
+
+
+def _explained(error: Exception, fix: str) -> RuntimeError:
+    said = str(error).partition("\n")[0].rstrip(". ") or type(error).__name__
+    if not _is_news(error):
+        said = f"DataLoader worker: {said}"
+    return RuntimeError(
+        f"A dataloader worker has died ({said}). It must live as long as its data are read. The system kills a "
+        f"process where memory runs out, without a word. {fix}"
+    )
 
 
 def _silence() -> None:
     """Keep further news of the same death from interrupting the end. Later loaders ask for their workers in turn."""
-    if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD"):
+    if _hears_signals():
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+def _hears_signals() -> bool:
+    return threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD")
+
+
+def _is_news(error: Exception) -> bool:
+    return isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker")
 
 
 def _sender_is_gone(error: Exception) -> bool:
     """Return whether an error came up while PyTorch received a worker's batch, and not while it read the data."""
+    if isinstance(error, RuntimeError):  # It may tell of too many open files.
+        return False
     files = [frame.filename.replace("\\", "/") for frame in traceback.extract_tb(error.__traceback__)]
-    return files[-1].endswith("multiprocessing/connection.py") and any(
-        name.endswith("torch/utils/data/dataloader.py") for name in files
-    )
+    return "/multiprocessing/" in files[-1] and any(name.endswith("torch/utils/data/dataloader.py") for name in files)

@@ -282,4 +282,4 @@ FORMS = {
 SAME = ("byte order mark", "two byte order marks", "utf-16", "utf-32", "carriage returns", "both line ends")
 NEVER = ("utf-16 without a mark", "latin-1", "gzip", "zip", "garbage", "zeros at the end", "git lfs")
 # Values that may stand in the place of any other.
-STRANGE = (None, True, 5, 10**30, 0.5, "red", "", [], {}, ["red"], [[None]], {"red": [None]}, ..., 1e999)
+STRANGE = (None, True, 5, 10**30, 10**400, 0.5, "red", "", [], {}, ["red"], [[None]], {"red": [None]}, ..., 1e999)

@@ -28,7 +28,7 @@ def test_temperature():
         for options in ({}, {"temperature": 0.07}, {"temperature": 1.0})
     )
     assert torch.equal(default, written) and warm < default
-    for temperature in (0, -1.0, float("inf"), True, "warm"):
+    for temperature in (0, -1.0, float("inf"), 10**400, True, "warm"):
         with pytest.raises(
             ValueError, match=r"temperature=.* in the loss 'inter_image'.*above 0.*'temperature': 0.07"
         ):

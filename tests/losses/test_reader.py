@@ -123,7 +123,7 @@ def test_refused():
         loss_of(hidden_dim=0)
     with pytest.raises(ValueError, match="divergence='mse'.*'kl', 'reverse_kl', 'dbild'"):
         loss_of(divergence="mse")
-    bad = [{"temperature": value} for value in (0, "3", float("inf"))] + [
+    bad = [{"temperature": value} for value in (0, "3", float("inf"), 10**400)] + [
         {"cross_entropy": -1},
         {"cross_entropy": "1"},
     ]

@@ -61,6 +61,7 @@ def test_forms_for_records_and_readers():
 BAD_WEIGHTS = {
     "no number at a share": ({0: 1, 0.5: "much"}, r"weight .* of the loss 'clip' .*finite number of at least 0"),
     "negative at a share": ({0: 1, 0.5: -1}, "at least 0"),
+    "a number too large": ({0: 10**400}, "finite number of at least 0"),
     "no share": ({0: 1, "half": 2}, "finite number"),
     "late": ({0.1: 1}, "shares must begin at 0, differ, and be at most 1"),
     "beyond the end": ({0: 1, 1.5: 2}, "at most 1"),

@@ -76,6 +76,7 @@ def test_a_partner_that_is_missing():
     [
         ({"summary": "mean"}, r"summary='mean' is no summary.*'class_token', 'image_embeds' and None"),
         ({"summary": "class_token", "summary_weight": 0}, "summary_weight=0 is no weight.*finite number above 0"),
+        ({"summary": "class_token", "summary_weight": 10**400}, "finite number above 0"),
         ({"summary": "class_token", "summary_weight": "1"}, "summary_weight='1' is no weight"),
         (
             {"summary": "class_token", "teacher_layer": "projector"},

@@ -2,13 +2,17 @@
 
 import multiprocessing
 import os
+import re
 import signal
+import socket
+from multiprocessing import connection, reduction
 
 import pytest
 import torch
 from cache_world import teacher, writer
 from miniature import Pairs, make_trainer
 from torch.utils.data import DataLoader, get_worker_info
+from torch.utils.data._utils import signal_handling
 
 from hf_clip_kd.recipe_io.worker_deaths import explained_worker_death
 
@@ -89,35 +93,101 @@ def test_the_writer_of_a_cache_ends_too(tmp_path):
     assert told.endswith("Lower `dataloader_num_workers`, and run the same command again: it goes on.")
 
 
-def test_a_batch_that_cannot_be_received_any_more():
+def from_a_pipe():
+    ours, theirs = multiprocessing.Pipe()
+    theirs.close()
+    return ours.recv()
+
+
+def from_a_socket():
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    return reduction.recvfds(ours, 1)
+
+
+def from_an_address():
+    return connection.Client("/there/is/no/socket")
+
+
+@pytest.mark.parametrize(
+    "receive, told", [(from_a_pipe, "EOFError"), (from_a_socket, "EOFError"), (from_an_address, "[Errno 2]")]
+)
+def test_a_batch_that_cannot_be_received_any_more(receive, told, monkeypatch):
     """The worker died after it had told of the batch, and before it had sent the memory with it."""
+    monkeypatch.delattr(socket.socket, "connect")  # The guard of the tests would be the last frame.
 
     class Dead:
         def __getitem__(self, index):
-            ours, theirs = multiprocessing.Pipe()
-            theirs.close()
-            return ours.recv()
+            return receive()
 
         def __len__(self):
             return 1
 
     with (
-        pytest.raises(RuntimeError, match=r"^A dataloader worker has died \(DataLoader worker: EOFError\)"),
+        pytest.raises(RuntimeError, match=rf"^A dataloader worker has died \(DataLoader worker: {re.escape(told)}"),
         explained_worker_death(),
     ):
         next(iter(DataLoader(Dead())))
 
 
-def test_the_news_may_come_again_while_the_error_is_on_its_way(monkeypatch):
-    again = iter([RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed. ")])
+NEWS = "DataLoader worker (pid 1) is killed by signal: Killed. "
 
-    def silence():
-        for error in again:
-            raise error
 
-    monkeypatch.setattr("hf_clip_kd.recipe_io.worker_deaths._silence", silence)
-    with pytest.raises(RuntimeError, match=r"^A dataloader worker has died \("), explained_worker_death():
-        raise RuntimeError("DataLoader worker (pid 1) exited unexpectedly")
+@pytest.fixture
+def news(monkeypatch):
+    """Let PyTorch find a dead worker whenever a child has ended, and return the signal of that."""
+    kept = signal.getsignal(signal.SIGCHLD)
+
+    def find():
+        raise RuntimeError(NEWS)
+
+    monkeypatch.setattr(signal_handling, "_error_if_any_worker_fails", find)
+    monkeypatch.setattr(signal_handling, "_SIGCHLD_handler_set", False)
+    yield lambda: signal.raise_signal(signal.SIGCHLD)
+    signal.signal(signal.SIGCHLD, kept)
+
+
+def test_news_of_the_signal_are_told_wherever_the_program_is(news):
+    """The words must not depend on a `try` around it, which the program may have left by then."""
+    with pytest.raises(RuntimeError) as caught, explained_worker_death():
+        try:
+            news()
+        except RuntimeError as error:
+            assert str(error).startswith("A dataloader worker has died (DataLoader worker (pid 1) is killed")
+            raise
+    assert caught.value.__cause__.args == (NEWS,)
+
+
+def test_news_in_the_midst_of_another_telling(news):
+    with pytest.raises(RuntimeError, match="^A dataloader worker has died"), explained_worker_death():
+        try:
+            raise RuntimeError("DataLoader worker (pid 1) exited unexpectedly")
+        finally:
+            news()
+
+
+def test_news_are_told_once(news):
+    with pytest.raises(RuntimeError, match="^A dataloader worker has died"), explained_worker_death():
+        try:
+            news()
+        finally:
+            news()
+
+
+def test_within_another_the_first_words_stay(news):
+    with (
+        pytest.raises(RuntimeError, match=r"without a word\. Outer fix\.$"),
+        explained_worker_death("Outer fix."),
+        explained_worker_death("Inner fix."),
+    ):
+        news()
+
+
+def test_the_handler_before_is_back_at_the_end(news):
+    with explained_worker_death():
+        pass
+    with pytest.raises(RuntimeError, match="^DataLoader worker"):
+        news()
 
 
 @pytest.mark.parametrize("error", [RuntimeError("another"), EOFError("of a file"), ConnectionError("of the network")])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import re
+import sys
 import types
 from pathlib import Path
 from textwrap import shorten
@@ -69,9 +69,9 @@ def convert(value: Any, kind: Any) -> Any:
     plain = get_origin(kind) or kind
     if isinstance(value, plain) and not isinstance(value, bool):
         made = value
-    elif plain is str and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+    elif plain is str and _is_finite(value):
         made = str(value)
-    elif plain is float and isinstance(value, int) and not isinstance(value, bool):
+    elif plain is float and isinstance(value, int) and _is_finite(value):
         made = value
     elif plain is int and isinstance(value, float) and value.is_integer():
         made = int(value)
@@ -82,6 +82,11 @@ def convert(value: Any, kind: Any) -> Any:
     if get_args(kind):
         made = [_item(item, i, get_args(kind)[0]) for i, item in enumerate(made)]
     return made
+
+
+def _is_finite(value: Any) -> bool:
+    # JSON has whole numbers of any length, and `math.isfinite` raises an error for those that no float can hold.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _item(value: Any, position: int, kind: Any) -> Any:
