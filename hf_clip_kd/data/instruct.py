@@ -98,7 +98,7 @@ def load_instruct(
         # Rows on the Hub may name pictures of their own repository.
         if folder is None and path.startswith(f"hf://datasets/{dataset_name}@") and ".." not in path:
             return path
-        return _inside(folder or os.getcwd(), path, path)
+        return _inside(folder or os.getcwd(), path, f"rows of {str(files or data_dir or dataset_name)!r}")
 
     return _of_columns(dataset, locate, part.has_own_paths)
 
@@ -153,7 +153,7 @@ def _rows_of_json(
             raise conversations.fault(f"The {where} has the images {images} in a field, and {inside} in its messages")
         cells = [image if isinstance(image, dict) else {"bytes": None, "path": image} for image in images]
         for cell in cells:
-            cell["path"] = cell["path"] and _inside(folder or os.path.dirname(file), cell["path"], name)
+            cell["path"] = cell["path"] and _inside(folder or os.path.dirname(file), cell["path"], f"the {where}")
         yield _row(name, conversations.mark_images(messages, len(cells)), len(cells)) | {"images": cells}
 
 
@@ -161,11 +161,11 @@ def _json_samples(file: str) -> Iterator[Any]:
     return read_json_samples(file, allowed=FORMS, fix="Repair it, or pass another file: `load_instruct('a.json')`.")
 
 
-def _inside(folder: str, image: str, name: str) -> str:
+def _inside(folder: str, image: str, where: str) -> str:
     """Return the path of an image that lies in `folder`, absolute."""
     if "://" in image:
         raise conversations.fault(
-            f"The image {image!r} of the sample {name!r} is an address",
+            f"The image {image!r} of {where} is an address",
             "Images are files, nothing is downloaded in training.",
             "Download the images, and write their paths.",
         )
@@ -173,8 +173,8 @@ def _inside(folder: str, image: str, name: str) -> str:
     path = os.path.normpath(os.path.join(folder, image))
     if os.path.commonpath([path, folder]) != folder:
         raise ForeignFileError(
-            f"The image {image!r} of the sample {name!r} lies outside of {folder!r}. All images must lie in the "
-            "folder from which their paths start. Pass a folder that holds them all: `image_folder=...`."
+            f"The image {image!r} of {where} lies outside of {folder!r}. All images must lie in the folder from "
+            "which their paths start. Pass a folder that holds them all: `image_folder=...`."
         )
     return path
 

@@ -317,7 +317,8 @@ def test_errors(tmp_path):
     with pytest.raises(ValueError, match="image_folder='nowhere'` is not a folder.*Pass it, or"):
         load_instruct(bad(tmp_path), image_folder="nowhere")
     for path in ("../secret.png", "/etc/secret.png"):
-        with pytest.raises(ValueError, match="secret.png' of the sample 'x1' lies outside of .*Pass a folder"):
+        told = r"secret.png' of the sample 0 of .*llava.json' \(id 'x1'\) lies outside of .*Pass a folder"
+        with pytest.raises(ValueError, match=told):
             load_instruct(bad(tmp_path, image=path))
     with pytest.raises(ValueError, match=r"image of the sample 0 of .*\(id 'x1'\) is not a path: \[3\].*parquet"):
         load_instruct(bad(tmp_path, image=[3]))
