@@ -8,7 +8,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from .parts import SUFFIXES, Part, base_split, from_disk, open_parts
+import datasets
+import pyarrow as pa
+
+from .parts import SUFFIXES, Data, Part, base_split, from_disk, open_parts
 from .targets import ColumnError
 
 _BUILDERS = ("imagefolder", "csv", "tsv", "parquet", "json", "webdataset", "arrow")
@@ -111,12 +114,12 @@ def read_parts(
     Raises:
         ValueError: if the data cannot be found or read, has no such split, or is empty.
     """
-    folder = Path(dataset_name)
+    folder, place = Path(dataset_name), (dataset_name, data_dir, files, split)
     if (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file():
         dataset = from_disk(dataset_name, split, streaming)
         if dataset is None:
             raise ValueError(_empty(dataset_name, None, None, split))
-        return [Part(dataset, find_folder=lambda: os.path.abspath(folder))]
+        return [Part(_checked(dataset, *place), find_folder=lambda: os.path.abspath(folder))]
     builder, kwargs = dataset_name, dict(load_kwargs)
     if files is not None:
         if builder in files or folder.is_dir():
@@ -147,12 +150,30 @@ def read_parts(
     # Readers raise many types of errors (no network, no such id or split, a damaged archive, pandas, Arrow).
     # All of them are about the user's data, and all become one type of error.
     except Exception as error:
-        raise ValueError(_explain(dataset_name, data_dir, files, split, error)) from error
+        raise ValueError(_explain(*place, error)) from error
+    for part in parts:
+        if not part.has_targets:
+            part.dataset = _checked(part.dataset, *place)
     if not streaming and not any(len(part.dataset) for part in parts):
         raise ValueError(_empty(dataset_name, data_dir, files, split))
     if len(parts) == 1:
         parts[0].find_folder = lambda: base_folder(dataset_name, data_dir, files)
     return parts
+
+
+def _checked(dataset: Data, *place: Any) -> Data:
+    """
+    Return rows that `datasets` takes over as they are, after a look at their texts.
+
+    Text in a Parquet or Arrow file may be no UTF-8, which is found nowhere before a row is read. A stream finds it
+    then, and counts the row as broken.
+    """
+    if isinstance(dataset, datasets.Dataset):
+        try:
+            dataset.data.validate(full=True)
+        except pa.ArrowInvalid as error:
+            raise ValueError(_explain(*place, error)) from error
+    return dataset
 
 
 def _numbered(pattern: str) -> list[str]:

@@ -45,7 +45,7 @@ def parquet_rows(whole: Source, pattern: str) -> Iterator[tuple[Source, str, dic
                 for row in batch.to_pylist():
                     yield source, f"row {number}", row
                     number += 1
-        except (pyarrow.ArrowException, OSError) as error:
+        except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
             raise source.error(f"it cannot be read ({error})") from error
 
 
