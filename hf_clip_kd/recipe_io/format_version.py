@@ -8,8 +8,11 @@ from typing import Any
 from .foreign import ForeignFileError
 
 NAME = "format_version"
-CURRENT = {"checkpoint": 2, "teacher cache": 2, "feature cache": 2, "result": 2, "study": 2}
-"""Version that is written now. Files of version 1 name none. Version 2 names it, and caches have checksums."""
+CURRENT = {"checkpoint": 2, "teacher cache": 3, "feature cache": 2, "result": 2, "study": 2}
+"""
+Version that is written now. Files of version 1 name none. Version 2 names it, and caches have checksums. Version 3 of
+a teacher cache has one of its manifest, too.
+"""
 
 
 def stamped(record: dict[str, Any], kind: str) -> dict[str, Any]:

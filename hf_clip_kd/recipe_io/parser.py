@@ -125,7 +125,9 @@ class RecipeParser:
                 for dtype in self.dataclass_types
             )
         except ValueError as error:
-            raise ValueError(f"With {config}: {error}") from error
+            # Our own errors say what to do.
+            fix = ". Correct it there, or on the command line." if _is_of_transformers(error) else ""
+            raise ValueError(f"With {config}: {error}{fix}") from error
 
     def save(self, path: str | Path, *instances: Any) -> None:
         """Write the resolved arguments as a YAML file that `--config` reads back to the same instances.
@@ -260,6 +262,11 @@ def _plain(value: Any) -> Any:
 def recipe_path(name: str, folder: Path) -> Path:
     """Return the YAML at a path, or else the one of this name in a folder."""
     return Path(name) if Path(name).is_file() else folder / name
+
+
+def _is_of_transformers(error: Exception) -> bool:
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return frame.f_globals["__name__"].startswith("transformers.")
 
 
 def exit_with_one_line(main: Callable[[], Any]) -> None:

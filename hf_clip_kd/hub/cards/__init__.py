@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import CardData, DatasetCardData, ModelCardData
+from jinja2 import UndefinedError
 
 from ...losses.base import NOTATION
 from ...models.names import is_hub_id
 from ...recipe_io.foreign import ForeignFileError
 from ...recipe_io.results import read_written, write_whole
-from .folder import FACTS_NAME, CardFolder, nested_table, shown
+from .folder import FACTS_NAME, CardFolder, files_of, nested_table, shown
 from .licences import inherit, licence_of, metadata
 from .markdown import Markdown, code, count, environment, public, table
 from .objectives import objectives, shorthand
@@ -135,11 +136,11 @@ def render_card(folder: str | Path) -> str:
     except ForeignFileError:
         raise
     # A card shows dozens of values from a dozen files. Each may have another type in a file that was changed.
-    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, UndefinedError) as error:
         raise ValueError(
             f"No card can be made of {str(folder)!r}: a value in its files is missing or has another type "
-            f"({type(error).__name__}: {error}). The files must be as the recipes wrote them: config.json, "
-            "recipe.yaml, card.json, cost.json and results/*.json. Restore the file that was changed."
+            f"({type(error).__name__}: {error}). The files must be as the recipes wrote them: "
+            f"{', '.join(files_of(Path(folder)))}. Restore the file that was changed."
         ) from error
 
 

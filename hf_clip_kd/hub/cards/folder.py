@@ -18,6 +18,9 @@ from .sources import Source, data_entries, data_name, read_recipe, sources, with
 
 FACTS_NAME = "card.json"
 CACHE_NAMES = ("cache.json", "teacher_cache/cache.json")
+# Files that a card shows values of, beside those in `results`.
+READ = ("config.json", *CACHE_NAMES, "recipe.yaml", "training_args.json", FACTS_NAME, "cost.json", "parity.json")
+READ += ("representation.json",)
 # Keys of a recipe that a card shows, and their labels.
 SETTINGS = {
     "stage": "stage",
@@ -47,6 +50,12 @@ SETTINGS = {
     "dtype": "precision of the weights",
     "seed": "seed",
 }
+
+
+def files_of(folder: Path) -> list[str]:
+    """Return the files of a folder that its card shows values of, as paths in the folder."""
+    names = [name for name in READ if (folder / name).is_file()]
+    return names + sorted(f"results/{path.name}" for path in folder.glob("results/*.json"))
 
 
 class CardFolder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from ...data.transforms.random_crop import RandomCrop
 from ...losses.features import CLIPDims, FeatureRequest
 from ...models.towers.checksum import tower_checksum
+from ...recipe_io.checked_tensors import CHECKSUM
 from ...recipe_io.foreign import ForeignFileError, fields, read_json
 from ...recipe_io.format_version import NAME as VERSION
 from ...recipe_io.format_version import check_version, stamped
@@ -86,12 +88,13 @@ def claim(folder: Path, manifest: dict[str, Any]) -> None:
         refuse_if_different(folder, read(folder), manifest)
         return
     record = stamped(manifest, "teacher cache")
+    record[CHECKSUM] = _checksum(record)
     write_whole(path, json.dumps(record, indent=2, sort_keys=True, default=str) + "\n")
 
 
 def read(folder: Path) -> dict[str, Any]:
     """
-    Read the manifest of a cache, without the version of its format. Caches of all versions compare alike.
+    Read the manifest of a cache, without version and checksum. Caches of all versions compare alike.
 
     Raises:
         ValueError: The folder is no cache, its manifest is damaged, or a later version of the package wrote it.
@@ -109,6 +112,10 @@ def read(folder: Path) -> dict[str, Any]:
     }
     content = read_json(path, **words)
     check_version(content, path, "teacher cache")
+    if CHECKSUM in content or content.get(VERSION, 1) > 2:
+        stored, found = content.get(CHECKSUM), _checksum(content)
+        if stored != found:
+            raise ForeignFileError(path, f"its checksum is {found!r}, and {stored!r} was written", **words)
     kinds = {"teachers": list[dict], "settings": dict, "request": dict}
     teachers, settings, _ = fields(content, kinds, path, where="the file", **words)
     fields(settings, {"augmentations": int}, path, where="`settings`", **words)
@@ -122,7 +129,13 @@ def read(folder: Path) -> dict[str, Any]:
     except (TypeError, ValueError, LookupError, AttributeError) as error:
         problem = f"its request or a teacher has other fields than those of a cache ({error})"
         raise ForeignFileError(path, problem, **words) from error
-    return {name: value for name, value in content.items() if name != VERSION}
+    return {name: value for name, value in content.items() if name not in (VERSION, CHECKSUM)}
+
+
+def _checksum(record: dict[str, Any]) -> str:
+    """Return the CRC-32 of a manifest without its checksum, as text."""
+    kept = {name: value for name, value in record.items() if name != CHECKSUM}
+    return f"{zlib.crc32(json.dumps(kept, sort_keys=True, default=str).encode()):08x}"
 
 
 def drop_alpha(folder: Path) -> float:

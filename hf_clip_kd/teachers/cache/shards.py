@@ -31,7 +31,8 @@ def is_complete(folder: Path) -> bool:
     """Tell if the index and all of its shards are there."""
     if not (folder / INDEX).is_file():
         return False
-    return all(shard_path(folder, number).is_file() for number in range(len(load(folder / INDEX)["ends"])))
+    shards = len(load(folder / INDEX, check=True)["ends"])
+    return all(shard_path(folder, number).is_file() for number in range(shards))
 
 
 def count_samples(folder: Path, shards: int) -> int:
