@@ -125,6 +125,8 @@ def load_processor(name: str, where: dict) -> ProcessorMixin:
     # A CLIP tokenizer loads silently without its vocabulary, and maps every text to unknown tokens.
     if len(processor.tokenizer) <= len(set(processor.tokenizer.all_special_ids)) + 1:
         raise ValueError(no_processor(name, "the tokenizer has no vocabulary"))
+    if not isinstance(length := processor.tokenizer.model_max_length, int | float):
+        raise ValueError(no_processor(name, f"the tokenizer's model_max_length is {length!r}, and no number"))
     return processor
 
 

@@ -20,7 +20,7 @@ FACTS_NAME = "card.json"
 CACHE_NAMES = ("cache.json", "teacher_cache/cache.json")
 # Files that a card shows values of, beside those in `results`.
 READ = ("config.json", *CACHE_NAMES, "recipe.yaml", "training_args.json", FACTS_NAME, "cost.json", "parity.json")
-READ += ("representation.json",)
+READ += ("representation.json", "tokenizer_config.json")
 # Keys of a recipe that a card shows, and their labels.
 SETTINGS = {
     "stage": "stage",
