@@ -52,7 +52,10 @@ def _json_converter(hint: Any, kinds: list[type]) -> Callable[[str], Any]:
             for item in value:
                 if not isinstance(item, accepted) or isinstance(item, bool):
                     raise argparse.ArgumentTypeError(f"{item!r} in {text!r} is not of type {element.__name__}")
-            value = [element(item) for item in value]
+            try:
+                value = [element(item) for item in value]
+            except OverflowError as error:
+                raise argparse.ArgumentTypeError(f"{text:.60} holds a number that no float can hold") from error
         return value
 
     return convert

@@ -124,7 +124,7 @@ class RecipeParser:
                 dtype(**{f.name: values[f.name] for f in dataclasses.fields(dtype) if f.name in values})
                 for dtype in self.dataclass_types
             )
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             # Our own errors say what to do.
             fix = ". Correct it there, or on the command line." if _is_of_transformers(error) else ""
             raise ValueError(f"With {config}: {error}{fix}") from error

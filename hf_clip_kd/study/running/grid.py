@@ -110,6 +110,11 @@ def repeats_vlm(study: StudyArguments) -> bool:
 
 
 def _combinations(study: StudyArguments, block: dict[str, Any]) -> list[Cell]:
+    if not isinstance(block, dict):
+        raise ValueError(
+            f"`cells`: {block!r} is no block. It must map axes to one value or several. Write for example "
+            "`- {teacher: L, objective: clip_kd}`."
+        )
     for axis in block:
         if axis not in (*AXES, *SEEDS):
             close = get_close_matches(axis, [*AXES, *SEEDS], n=1)

@@ -68,6 +68,7 @@ def test_axes_are_those_of_a_cell_file():
         ({"cells": [{"data": None}]}, "the data None"),
         ({"cells": [{"teacher": None}]}, "with the teacher null. It needs a teacher"),
         ({"cells": [{"teacher": "S", "objective": "alone"}]}, "whom it does not ask"),
+        ({"cells": ["S"]}, "'S' is no block.*teacher: L"),
         ({"cells": [{"seed": "a"}]}, "is no seed"),
         ({"cells": [{"seed": {"first": 0}}]}, "is no seed"),
         ({"cells": [{"seed": {"last": 2}}]}, "is no seed"),
