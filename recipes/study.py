@@ -112,6 +112,12 @@ def read_plan(argv: list[str] | None = None) -> tuple[RecipeParser, StudyArgumen
         return parser, study, Plan(study, CONFIGS)
     except ValueError as error:
         raise ValueError(f"With {parser.config}: {error}") from error
+    # Values of a study stand several levels deep, and go into the YAMLs of other recipes.
+    except (TypeError, AttributeError, LookupError, ArithmeticError) as error:
+        raise ValueError(
+            f"With {parser.config}: a value has another type than its place needs ({type(error).__name__}: {error}). "
+            "Compare it with a study in recipes/configs/study, and correct it."
+        ) from error
 
 
 def main(argv: list[str] | None = None) -> Path:

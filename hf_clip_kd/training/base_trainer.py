@@ -10,7 +10,7 @@ from transformers import Trainer
 from ..hub.run import check_run
 from ..recipe_io.worker_deaths import explained_worker_death
 from .agreement import check_agreement, settings
-from .checkpoint_reading import reading
+from .checkpoint_reading import finite, reading
 from .checkpoints import Checkpoints
 from .distributed import min_over_ranks
 from .ema import EMACallback
@@ -123,7 +123,7 @@ class BaseTrainer(Trainer):
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
-            with reading(checkpoint), self.settings.kept():
+            with reading(checkpoint), finite(self.model, self.optimizer), self.settings.kept():
                 super()._load_optimizer_and_scheduler(checkpoint)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import TrainerState
 
 from ..models.loader_faults import reason_of
@@ -51,6 +52,24 @@ def load_part(path: str | Path) -> dict[str, Tensor]:
     """
     with reading(path):
         return load_file(path)
+
+
+@contextmanager
+def finite(model: nn.Module, optimizer: Any) -> Iterator[None]:
+    """
+    Check at the end what a checkpoint has filled. No training leaves such numbers, and the next step would fail.
+
+    Raises:
+        ValueError: A weight, or a number of the optimizer, is NaN or infinite.
+    """
+    yield
+    held = [(f"the weight {name!r}", values) for name, values in model.named_parameters()]
+    for state in optimizer.state.values():
+        held += [(f"the optimizer's {name!r} of a weight", values) for name, values in state.items()]
+    for name, values in held:
+        values = getattr(values, "_local_tensor", values)  # Each process looks at its own part.
+        if isinstance(values, Tensor) and values.is_floating_point() and not values.isfinite().all():
+            raise ValueError(f"{name} is NaN or infinite")
 
 
 def check_state(folder: Path) -> None:

@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 from checkpointed_runs import make_run
+from safetensors.torch import load_file, save_file
 
 from hf_clip_kd.training.checkpoint_reading import check_state, load_part, reading
 
@@ -35,6 +36,32 @@ def test_a_file_of_the_right_size_that_cannot_be_read_is_told(name, saved, tmp_p
     path = folder / "checkpoint-2" / name
     path.write_bytes(b"\0" * 64 + path.read_bytes()[64:])
     with pytest.raises(ValueError, match=r"checkpoint-2.*(Restore its files, or resume|get it again)"):
+        make_run(folder, ema_decay=0.9, max_steps=3).train(resume_from_checkpoint="auto")
+
+
+def spoil_weights(folder):
+    weights = load_file(folder / "model.safetensors")
+    weights["visual_projection.weight"].view(-1)[0] = torch.nan
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def spoil_moments(folder):
+    state = torch.load(folder / "optimizer.pt", weights_only=True)
+    state["state"][3]["exp_avg_sq"].view(-1)[-1] = torch.inf
+    torch.save(state, folder / "optimizer.pt")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "what"),
+    [(spoil_weights, "weight '.*' is NaN"), (spoil_moments, "optimizer's 'exp_avg_sq' of a weight is")],
+)
+def test_numbers_that_no_training_leaves_are_told(spoil, what, saved, tmp_path):
+    """A loss that is not finite would come a step later, and name the data."""
+    folder = shutil.copytree(saved, tmp_path / "run")
+    size = [path.stat().st_size for path in sorted((folder / "checkpoint-2").iterdir())]
+    spoil(folder / "checkpoint-2")
+    assert [path.stat().st_size for path in sorted((folder / "checkpoint-2").iterdir())] == size
+    with pytest.raises(ValueError, match=rf"checkpoint-2.* the {what}.*Restore its files, or resume"):
         make_run(folder, ema_decay=0.9, max_steps=3).train(resume_from_checkpoint="auto")
 
 
