@@ -21,6 +21,15 @@ def digests(folder):
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """A forked child has one, and with more of them sums have other last bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def peaceful(tmp_path_factory):
     writer(tmp_path_factory.mktemp("warm_up"), ensemble()).write()  # the first one in a process is slower
@@ -54,7 +63,6 @@ def write_with(replace):
     """Write with another `os.replace`, the moment at which a file gets its name."""
 
     def action(folder):
-        torch.set_num_threads(1)  # a forked child has none of its parent's threads
         results.os = SimpleNamespace(**vars(os) | {"replace": replace})
         writer(folder, ensemble()).write()
 
