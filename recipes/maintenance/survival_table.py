@@ -19,7 +19,7 @@ FILES = ("fuzz.json", "kills.json", "soak.json")  # Others lie beside them, such
 PAGE = ROOT / "docs/security.md"
 MARKED = re.compile(r"(<!-- survival -->\n)(.*?)(<!-- end of survival -->)", re.DOTALL)
 SOAK = re.compile(r"(<!-- soak -->\n)(.*?)(<!-- end of soak -->)", re.DOTALL)
-FIGURE = "figures/soak"
+FIGURE = "img/soak"
 COLUMNS = {"what": str, "tried": int, "lost": int, "hangs": int | None, "crashes": int | None, "command": str}
 # Rows that only tests show. Each has a few cases and no rare ones, so a run of the tests is all of it.
 TESTS = {

@@ -3,7 +3,7 @@ Train for very many steps as a long run does, and watch memory, open files and t
 
     python tests/survival/soak.py --steps 20000
 
-writes outputs/survival/soak.json, a row for each quantity, the readings beside it, and the figure docs/figures/soak.
+writes outputs/survival/soak.json, a row for each quantity, the readings beside it, and the figure docs/img/soak.
 Fewer than 20,000 steps write nothing. A second run loses a worker now and then. It must end in words that say so,
 and go on when it is started again. The command ends in an error where something grew or was lost.
 `make soak STEPS=20000` sets the paths.
@@ -33,7 +33,7 @@ from hf_clip_kd.models import load_clip
 from hf_clip_kd.study.report.figures.canvas import legend, panels, save
 
 ROOT = Path(__file__).parents[2]
-OUTPUT, FIGURES = ROOT / "outputs/survival", ROOT / "docs/figures"
+OUTPUT, FIGURES = ROOT / "outputs/survival", ROOT / "docs/img"
 WORKERS, READINGS, STEPS = 2, 200, 20_000
 # Largest changes between the second and the last quarter of a run.
 # Other programs disturb the time of a step. So it is the time of the processor, of the fastest step in each reading.

@@ -38,11 +38,11 @@ def test_the_figure_of_the_soak_is_put_in_once_it_is_drawn(tmp_path, monkeypatch
         survival.PAGE.write_text(page.format("old\n"))
         survival.main([str(tmp_path / "s"), "--write"])
         text = survival.PAGE.read_text()
-        found = re.findall(r"(figures/soak[\w-]*\.svg)", text)
-        assert found == [f"figures/soak{end}.svg" for end in ("-narrow-dark", "-narrow", "-dark", "") if drawn]
+        found = re.findall(r"(img/soak[\w-]*\.svg)", text)
+        assert found == [f"img/soak{end}.svg" for end in ("-narrow-dark", "-narrow", "-dark", "") if drawn]
         assert "old\n" not in text
-        (tmp_path / "figures").mkdir(exist_ok=True)
-        (tmp_path / "figures/soak.svg").touch()
+        (tmp_path / "img").mkdir(exist_ok=True)
+        (tmp_path / "img/soak.svg").touch()
     assert survival.SOAK.search((ROOT / "docs/security.md").read_text())
 
 
