@@ -142,7 +142,6 @@ class BaseTrainer(Trainer):
     def _run_epoch(self, *args, resume_from_checkpoint: str | None = None, **kwargs) -> None:
         if self.state.global_step >= self.state.max_steps:
             # The run was killed after its last step. The Trainer would train one step too many.
-            self._load_rng_state(resume_from_checkpoint)
             self.control.should_training_stop = True
             return
         if resume_from_checkpoint is not None and self.stream.load(resume_from_checkpoint):

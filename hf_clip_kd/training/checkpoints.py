@@ -57,6 +57,11 @@ class Checkpoints(TrainerCallback):
         self.has_model = False
         self._best_before: tuple[float | None, int | None] = (None, None)
 
+    def on_train_begin(self, args, state, control, **kwargs):
+        # A run that was killed after its last step may have no epoch left, in which the Trainer would restore them.
+        if state.global_step >= state.max_steps:
+            self.trainer._load_rng_state(self.trainer.ema.resumed_from)
+
     def on_evaluate(self, args, state, control, **kwargs):
         self._best_before = state.best_metric, state.best_global_step  # the Trainer judges this evaluation later
 
