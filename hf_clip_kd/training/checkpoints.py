@@ -58,7 +58,7 @@ class Checkpoints(TrainerCallback):
         self._best_before: tuple[float | None, int | None] = (None, None)
 
     def on_train_begin(self, args, state, control, **kwargs):
-        # A run that was killed after its last step may have no epoch left, in which the Trainer would restore them.
+        # The Trainer restores random numbers in an epoch. A run killed after its last step may have none left.
         if state.global_step >= state.max_steps:
             self.trainer._load_rng_state(self.trainer.ema.resumed_from)
 

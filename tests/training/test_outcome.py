@@ -127,6 +127,18 @@ def test_a_run_that_was_stopped_after_its_last_step_is_fine(tmp_path):
     assert run.state.global_step == 4
 
 
+@pytest.mark.parametrize("length", [{"max_steps": 3}, {"max_steps": -1, "num_train_epochs": 2}], ids=["within", "at"])
+def test_it_ends_with_the_random_numbers_of_a_whole_run_within_and_at_the_end_of_an_epoch(tmp_path, length):
+    ends = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        run = make_trainer(tmp_path, **length, save_strategy="steps", save_steps=1)
+        run.train(resume_from_checkpoint="auto")
+        ends.append(torch.random.get_rng_state())
+        torch.rand(7)
+    assert torch.equal(*ends)
+
+
 def test_a_llava_without_a_usable_sample(tmp_path):
     rows = llava_runs.make_rows(8, text_only=())
     broken = rows.map(lambda row: {"images": [{"bytes": b"", "path": "x.png"}]}, features=rows.features)
