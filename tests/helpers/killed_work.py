@@ -39,17 +39,17 @@ WORK = {
         "training a LLaVA under ZeRO-2, 2 processes", "of_a_llava", None, 2, {"lora": None}, engine="zero2"
     ),
     "push": Work("training and pushing each checkpoint", "pushed", phases=("saving", "rotating", "pushing")),
-    "cache_teacher.py": Work("`cache_teacher.py`", "caching", "write_student", **ANY_MOMENT),
+    "cache_teacher.py": Work("cache_teacher.py", "caching", "write_student", **ANY_MOMENT),
     "cache_teacher.py, full disk": Work(
-        "`cache_teacher.py`, with a full disk", "caching", "write_student", disk=True, **ANY_MOMENT
+        "cache_teacher.py, with a full disk", "caching", "write_student", disk=True, **ANY_MOMENT
     ),
-    "cache_teacher.py, 2": Work("`cache_teacher.py`, 2 processes", "caching", "write_student", 2, **ANY_MOMENT),
-    "evaluate.py": Work("`evaluate.py`", "evaluating", "write_student", **ANY_MOMENT),
+    "cache_teacher.py, 2": Work("cache_teacher.py, 2 processes", "caching", "write_student", 2, **ANY_MOMENT),
+    "evaluate.py": Work("evaluate.py", "evaluating", "write_student", **ANY_MOMENT),
     "evaluate.py, full disk": Work(
-        "`evaluate.py`, with a full disk", "evaluating", "write_student", disk=True, **ANY_MOMENT
+        "evaluate.py, with a full disk", "evaluating", "write_student", disk=True, **ANY_MOMENT
     ),
-    "push.py": Work("`push.py`", "pushing_a_folder", "write_student", **ANY_MOMENT),
+    "push.py": Work("push.py", "pushing_a_folder", "write_student", **ANY_MOMENT),
     "push.py, full disk": Work(
-        "`push.py`, with a full disk", "pushing_a_folder", "write_student", disk=True, **ANY_MOMENT
+        "push.py, with a full disk", "pushing_a_folder", "write_student", disk=True, **ANY_MOMENT
     ),
 }

@@ -10,6 +10,7 @@ with `--only`. `make kills N=1000` sets the paths.
 
 import argparse
 import json
+import math
 import os
 import random
 import shutil
@@ -65,7 +66,7 @@ def parts(kills, shares):
     """Return pieces of the work: name, kills and seed."""
     total, pieces = sum(shares.values()), []
     for name, share in shares.items():
-        left = max(1, round(kills * share / total))
+        left = math.ceil(kills * share / total)
         while left > 0:
             pieces.append((name, min(RUNS, left), len(pieces)))
             left -= RUNS
@@ -111,7 +112,7 @@ def work(context, folder, piece):
 
 def table(done, command):
     """Return the rows of the JSON: a row for each work, of its pieces `(name, phases struck, what was lost)`."""
-    says = {name: kind.says for name, kind in WORK.items()} | {"study.py": "`study.py`, with all its children"}
+    says = {name: kind.says for name, kind in WORK.items()} | {"study.py": "study.py, with all its children"}
     rows = []
     for name in dict.fromkeys(name for name, *_ in done):
         struck, lost = ([each for part in done if part[0] == name for each in part[i]] for i in (1, 2))

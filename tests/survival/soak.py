@@ -236,7 +236,7 @@ def main(argv=None):
     told = [
         {"what": f"a soak: {name}", "tried": steps, "lost": int(name in grown), "command": command} for name in ALLOWED
     ]
-    told.append({"what": "a soak: `metrics.jsonl`", "tried": steps, "lost": faults, "command": command})
+    told.append({"what": "a soak: metrics.jsonl", "tried": steps, "lost": faults, "command": command})
     dead = {"what": "a soak: workers that were killed", "tried": deaths, "lost": len(lost), "hangs": hangs}
     told.append(dead | {"command": command})
     if steps >= STEPS:
