@@ -1,6 +1,5 @@
 """Distillation through a frozen reader."""
 
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ from .features import CLIPDims, CLIPFeatures, FeatureRequest
 from .parts.chunks import chunks
 from .parts.divergences import DIVERGENCES
 from .parts.heads import build_head, check_hidden_dim
+from .parts.numbers import is_finite
 from .parts.resample import resample
 from .parts.tokens import READ_LAYER, check_token_dim, tokens_of
 
@@ -96,9 +96,7 @@ class ReaderLoss(DistillationLoss):
                 "for example `losses={'reader': {'divergence': 'kl'}}`."
             )
         check_hidden_dim("reader", hidden_dim)
-        numbers = all(
-            type(value) in (int, float) and abs(value) <= sys.float_info.max for value in (temperature, cross_entropy)
-        )
+        numbers = all(map(is_finite, (temperature, cross_entropy)))
         some = top_k is None or (type(top_k) is int and top_k > 1)
         if not (numbers and some and temperature > 0 and cross_entropy >= 0):
             raise ValueError(

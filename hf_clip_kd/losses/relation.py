@@ -1,6 +1,5 @@
 """Relational distillation."""
 
-import sys
 from functools import partial
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 from .base import DistillationLoss, Projection
 from .features import CLIPDims, CLIPFeatures, FeatureRequest
 from .parts.chunks import chunks
+from .parts.numbers import is_finite
 from .parts.resample import check_resampling, common_grid, resample
 from .parts.tokens import READ_LAYER, check_token_dim, tokens_of
 
@@ -196,7 +196,7 @@ def check_temperature(loss: str, temperature: float) -> None:
     Raises:
         ValueError: if it is not a finite number above 0.
     """
-    if type(temperature) not in (int, float) or not 0 < temperature <= sys.float_info.max:
+    if not is_finite(temperature) or temperature <= 0:
         raise ValueError(
             f"temperature={temperature!r} divides no cosine in the loss {loss!r}. It must be a finite number above 0. "
             f"Write for example `losses={{{loss!r}: {{'temperature': 0.07}}}}`."

@@ -1,12 +1,11 @@
 """Class token or pooled embedding as a partner of a loss on patches."""
 
-import sys
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .features import PROJECTOR, CLIPDims, CLIPFeatures, Layer
 from .parts.heads import build_head
+from .parts.numbers import is_finite
 from .parts.statistics import build_statistics
 
 CLASS_TOKEN, IMAGE_EMBEDS = "class_token", "image_embeds"
@@ -80,7 +79,7 @@ def check_summary(loss: str, summary: str | None, weight: float, teacher_layer: 
             f"`pairs`. Write for example `losses={{{loss!r}: {{'summary': {CLASS_TOKEN!r}, 'pairs': [[-2, -2], [-2, "
             f"{PROJECTOR!r}]]}}}}`."
         )
-    if type(weight) not in (int, float) or not 0 < weight <= sys.float_info.max:
+    if not is_finite(weight) or weight <= 0:
         raise ValueError(
             f"summary_weight={weight!r} is no weight in the loss {loss!r}. It must be a finite number above 0. Leave "
             f"`summary` out for none, or write for example `losses={{{loss!r}: {{'summary_weight': 1.0}}}}`."

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ..features import PROJECTOR, Layer
+from .numbers import is_finite
 
 
 class LayerPair(NamedTuple):
@@ -51,4 +51,4 @@ def _is_pair(pair: Any) -> bool:
         return False
     if type(pair[1]) is not int and pair[1] != PROJECTOR:
         return False
-    return all(type(weight) in (int, float) and 0 < weight < math.inf for weight in pair[2:])
+    return all(is_finite(weight) and weight > 0 for weight in pair[2:])
