@@ -17,7 +17,7 @@ class Samples:
     The samples of a finished cache by number and place. All processes of a machine share the mapped files.
 
     Args:
-        folder (`Path`): Folder of the cache.
+        folder (`Path`): Folder of the cache. [`shards.is_complete`] has compared its index.
         check_all (`bool`): Compare all files with their checksums here, and not before the first read of each.
 
     Attributes:
@@ -29,13 +29,13 @@ class Samples:
 
     def __init__(self, folder: Path, check_all: bool):
         self.folder, self._checked = folder, check_all
-        self._open_index()
+        self._open_index(check=False)
         if check_all:
             for number in range(len(self.ends)):
                 shards.load(shards.shard_path(folder, number), check=True)
 
-    def _open_index(self) -> None:
-        index = shards.load(self.folder / shards.INDEX, check=True)
+    def _open_index(self, check: bool) -> None:
+        index = shards.load(self.folder / shards.INDEX, check=check)
         self.ids, self._places = index["ids"].numpy(), index["places"].numpy()
         self.ends = index["ends"].tolist()
         self._open: dict[int, dict[str, Tensor]] = {}
@@ -49,7 +49,7 @@ class Samples:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._open_index()
+        self._open_index(check=True)
 
     def find(self, number: int, texts: Mapping[str, int]) -> int | None:
         """Find the place of a sample, see [`~hf_clip_kd.TeacherCache.find`]."""
