@@ -40,7 +40,7 @@ def launch(function, processes, folder, *args, seconds=120):
             if time.monotonic() >= deadline:
                 raise TimeoutError(f"Processes still run after {seconds} seconds:\n{_stacks(context, folder)}")
     except mp.ProcessExitedException as error:
-        print(error)  # see `leave`; where there is no result, the reader of the file says so
+        print(f"{error}\n{_written(folder)}")  # see `leave`; where there is no result, the reader of the file says so
     finally:
         for process in context.processes:
             process.kill()
@@ -54,6 +54,7 @@ def _watched(rank, here, function, processes, port, folder, *args):
     os.environ.clear()
     os.environ |= environment
     with open(f"{folder}/{rank}.stack", "w", encoding="utf-8") as file:
+        faulthandler.enable(file)  # an abort in a library leaves its place
         faulthandler.register(signal.SIGUSR1, file=file)
         function(rank, processes, port, folder, *args)
 
@@ -64,6 +65,10 @@ def _stacks(context, folder):
         if process.is_alive():
             os.kill(process.pid, signal.SIGUSR1)
     time.sleep(2)
+    return _written(folder)
+
+
+def _written(folder):
     return "\n".join(f"{path.name}\n{path.read_text()}" for path in sorted(Path(folder).glob("*.stack")))
 
 
