@@ -8,10 +8,10 @@ from typing import Any
 from .foreign import ForeignFileError
 
 NAME = "format_version"
-CURRENT = {"checkpoint": 2, "teacher cache": 3, "feature cache": 2, "result": 2, "study": 2}
+CURRENT = {"checkpoint": 3, "teacher cache": 3, "feature cache": 2, "result": 2, "study": 2}
 """
 Version that is written now. Files of version 1 name none. Version 2 names it, and caches have checksums. Version 3 of
-a teacher cache has one of its manifest, too.
+a teacher cache has one of its manifest, too, and that of a checkpoint has those of its files and of its mark.
 """
 
 

@@ -7,13 +7,17 @@ import logging
 import os
 import re
 import shutil
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from ..recipe_io.checked_tensors import CHECKSUM
 from ..recipe_io.foreign import ForeignFileError, fields
-from ..recipe_io.format_version import CURRENT, check_version
 from ..recipe_io.format_version import NAME as VERSION
+from ..recipe_io.format_version import check_version
 from ..recipe_io.results import read_written, write_whole
+from ..recipe_io.sealed import SINCE, check_seal, sealed
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +25,7 @@ MARK = "checkpoint.json"
 NAME = re.compile(r"checkpoint-(\d+)")
 # Files and folders of an optimizer: of PyTorch and of FSDP, and of DeepSpeed.
 OPTIMIZER = re.compile(r"optimizer|global_step\d")
+BLOCK = 2**24  # bytes of a file that are read at once
 
 
 def mark_complete(folder: Path, run: dict[str, Any]) -> None:
@@ -34,11 +39,7 @@ def mark_complete(folder: Path, run: dict[str, Any]) -> None:
     files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
     for path in [*files.values(), *(path for path in folder.rglob("*") if path.is_dir())]:
         _to_disk(path)
-    mark = {
-        VERSION: CURRENT["checkpoint"],
-        "run": run,
-        "files": {name: path.stat().st_size for name, path in files.items()},
-    }
+    mark = sealed({"run": run, "files": _contents(files)}, "checkpoint")
     write_whole(folder / MARK, json.dumps(mark, indent=2) + "\n")
     for path in (folder, folder.parent):
         _to_disk(path)
@@ -46,7 +47,7 @@ def mark_complete(folder: Path, run: dict[str, Any]) -> None:
 
 def why_incomplete(folder: Path) -> str | None:
     """
-    Return the reason why a checkpoint is torn, in words; `None` if it is complete.
+    Return the reason why a checkpoint is torn or damaged, in words; `None` if it is complete. All its files are read.
 
     Raises:
         ForeignFileError: A later version of the package wrote it.
@@ -62,12 +63,16 @@ def why_incomplete(folder: Path) -> str | None:
         files = _checked(mark, folder)
     except ForeignFileError:
         return f"its {MARK} is damaged"
-    for name, size in files.items():
+    for name, content in files.items():
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"
-        if path.stat().st_size != size:
-            return f"{name} has {path.stat().st_size:,} bytes of {size:,}"
+        if path.stat().st_size != content["bytes"]:
+            return f"{name} has {path.stat().st_size:,} bytes of {content['bytes']:,}"
+    written = {name: content for name, content in files.items() if CHECKSUM in content}
+    for name, found in _contents({name: folder / name for name in written}).items():
+        if found != written[name]:
+            return f"{name} has the checksum {found[CHECKSUM]}, and {written[name][CHECKSUM]} was written"
     return None
 
 
@@ -81,13 +86,30 @@ def has_optimizer(folder: Path) -> bool:
     return any(OPTIMIZER.match(name) for name in read_written(folder / MARK)["files"])
 
 
-def _checked(mark: dict[str, Any], folder: Path) -> dict[str, int]:
-    """Return name and size of each file that a mark lists."""
+def _checked(mark: dict[str, Any], folder: Path) -> dict[str, dict[str, Any]]:
+    """Return size and checksum of each file that a mark lists. Those of earlier versions have no checksums."""
     words = {"allowed": "It must be the mark of a checkpoint.", "fix": "Resume from another checkpoint."}
+    check_seal(mark, folder / MARK, **words)
     run, files = fields(mark, {"run": dict, "files": dict}, folder / MARK, where="the file", **words)
     fields(run, {"engine": str, "arguments": dict | None}, folder / MARK, where="`run`", **words)
-    sizes = fields(files, dict.fromkeys(files, int), folder / MARK, where="`files`", **words)
-    return dict(zip(files, sizes, strict=True))
+    if mark.get(VERSION, 1) < SINCE:
+        sizes = fields(files, dict.fromkeys(files, int), folder / MARK, where="`files`", **words)
+        return {name: {"bytes": size} for name, size in zip(files, sizes, strict=True)}
+    return files
+
+
+def _contents(files: dict[str, Path]) -> dict[str, dict[str, Any]]:
+    """Return size and CRC-32 of each file. Threads read them side by side."""
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(files, pool.map(_content, files.values()), strict=True))
+
+
+def _content(path: Path) -> dict[str, Any]:
+    checksum = 0
+    with open(path, "rb") as file:
+        while block := file.read(BLOCK):
+            checksum = zlib.crc32(block, checksum)
+        return {"bytes": file.tell(), CHECKSUM: f"{checksum:08x}"}
 
 
 def last_complete(output_dir: Path) -> Path | None:
@@ -95,7 +117,7 @@ def last_complete(output_dir: Path) -> Path | None:
     Return the newest complete checkpoint of a run, and move newer torn ones aside, to `torn-checkpoint-N`.
 
     Raises:
-        ValueError: None is complete, and one has been: files were deleted from it since.
+        ValueError: None is complete, and one has been: files were deleted or changed since.
     """
     found = [(int(match[1]), path) for path in output_dir.glob("checkpoint-*") if (match := NAME.fullmatch(path.name))]
     torn = {}

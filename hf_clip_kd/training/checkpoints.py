@@ -38,10 +38,10 @@ class Checkpoints(TrainerCallback):
     """
     Order the files of a run's checkpoints.
 
-    A checkpoint counts once all processes have written it. Its last file, `checkpoint.json`, lists its files and
-    describes its run. Only then are older checkpoints deleted (`save_total_limit`) and is it pushed. A checkpoint that
-    cannot be written is a warning, or with `on_failed_save="stop"` the end of the run. The last complete one stays,
-    and a metric whose checkpoint is lost is not the best.
+    A checkpoint counts once all processes have written it. Its last file, `checkpoint.json`, lists its files with
+    their checksums and describes its run. Only then are older checkpoints deleted (`save_total_limit`) and is it
+    pushed. A checkpoint that cannot be written is a warning, or with `on_failed_save="stop"` the end of the run. The
+    last complete one stays, and a metric whose checkpoint is lost is not the best.
 
     Args:
         trainer ([`BaseTrainer`]): The trainer whose checkpoints they are.

@@ -1,17 +1,14 @@
 """Sizes drawn for each step: the same for all micro-batches, other ones for the teacher, exact after a resume."""
 
-import json
-
 import pytest
 import torch
-from checkpointed_runs import assert_same
+from checkpointed_runs import as_of_version_2, assert_same
 from miniature import Pairs, Teacher, logs, make_args, make_clip, make_trainer
 from teacher_models import processor
 
 from hf_clip_kd.distillation.image_sizes import ImageSizes, resized
 from hf_clip_kd.models import resize_images
 from hf_clip_kd.teachers import CLIPTeacher, TeacherEnsemble
-from hf_clip_kd.training.checkpoint_files import MARK
 
 LOSSES = {"clip": 1.0, "patch": 1.0}
 
@@ -133,9 +130,7 @@ def test_a_run_resumes_with_its_own_sizes_only(tmp_path):
     with pytest.raises(ValueError, match=r"geometry.teacher_ was \[16, 16\], is \[24, 24\]"):
         other.train(resume_from_checkpoint=str(checkpoint))
     # Checkpoints of earlier versions do not tell them.
-    mark = json.loads((checkpoint / MARK).read_text())
-    del mark["run"]["geometry"]
-    (checkpoint / MARK).write_text(json.dumps(mark))
+    as_of_version_2(checkpoint, "geometry")
     other.train(resume_from_checkpoint=str(checkpoint))
 
 

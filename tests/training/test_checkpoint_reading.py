@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from checkpointed_runs import make_run
+from checkpointed_runs import as_of_version_2, make_run
 from safetensors.torch import load_file, save_file
 
 from hf_clip_kd.training.checkpoint_reading import check_state, load_part, reading
@@ -16,6 +16,7 @@ def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("saved")
     make_run(folder, ema_decay=0.9, max_steps=3).train()
     shutil.rmtree(folder / "checkpoint-3")
+    as_of_version_2(folder / "checkpoint-2")  # Checksums would find the damage first.
     return folder
 
 

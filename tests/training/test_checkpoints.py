@@ -6,6 +6,7 @@ import os
 import resource
 import shutil
 from pathlib import Path
+from zlib import crc32
 
 import cache_world
 import llava_runs
@@ -21,7 +22,9 @@ import hf_clip_kd.training.checkpoints
 from hf_clip_kd.distillation.trainer import DistillationTrainer
 from hf_clip_kd.distillation.training_args import DistillationTrainingArguments
 from hf_clip_kd.models import load_clip
+from hf_clip_kd.recipe_io.format_version import CURRENT
 from hf_clip_kd.recipe_io.parser import RecipeParser
+from hf_clip_kd.recipe_io.sealed import sealed
 from hf_clip_kd.teachers.cache import ReplayCollator
 from hf_clip_kd.training.checkpoint_files import MARK, differences, last_complete, rotate, why_incomplete
 
@@ -64,7 +67,8 @@ def test_files_of_a_checkpoint(whole):
     assert {path.name for path in folder.iterdir()} >= set(STATE_FILES)
     assert why_incomplete(folder) is None
     listed = json.loads((folder / MARK).read_text())["files"]
-    assert set(listed) == {path.name for path in folder.iterdir()} - {MARK}
+    files = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != MARK}
+    assert listed == {n: {"bytes": len(data), "checksum": f"{crc32(data):08x}"} for n, data in files.items()}
     assert json.loads((folder / "training_args.json").read_text())["save_steps"] == 1
 
 
@@ -77,20 +81,27 @@ def test_a_damaged_mark(tmp_path, mark):
 def test_a_mark_of_a_later_version_is_not_taken_for_a_damaged_one(tmp_path):
     """A later version may name its fields otherwise."""
     (tmp_path / "checkpoint-1").mkdir()
-    (tmp_path / "checkpoint-1" / MARK).write_text('{"format_version": 3}')
-    with pytest.raises(ValueError, match=f"{MARK}: it is a checkpoint of the format version 3.*pip install -U"):
+    later = CURRENT["checkpoint"] + 1
+    (tmp_path / "checkpoint-1" / MARK).write_text(json.dumps({"format_version": later}))
+    with pytest.raises(ValueError, match=f"{MARK}: it is a checkpoint of the format version {later}.*pip install -U"):
         last_complete(tmp_path)
     assert names(tmp_path) == ["checkpoint-1"]
 
 
-@pytest.mark.parametrize("damage", ["missing", "cut"])
+def flipped(data):
+    """One bit in the middle is another."""
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 4]) + data[middle + 1 :]
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "flipped"])
 @pytest.mark.parametrize("name", STATE_FILES)
 def test_torn_checkpoint_is_named_and_moved_aside(killed, name, damage, caplog):
     path = killed / "checkpoint-3" / name
     if damage == "missing":
         path.unlink()
     else:
-        path.write_bytes(path.read_bytes()[:-7])
+        path.write_bytes(path.read_bytes()[:-7] if damage == "cut" else flipped(path.read_bytes()))
     with caplog.at_level(logging.WARNING):
         assert last_complete(killed) == killed / "checkpoint-2"
     assert names(killed) == ["checkpoint-1", "checkpoint-2", "torn-checkpoint-3"]
@@ -273,11 +284,11 @@ def test_other_processes_or_another_engine_are_refused(killed):
     mark = killed / "checkpoint-3" / MARK
     text = json.loads(mark.read_text())
     text["run"]["processes"] = 2
-    mark.write_text(json.dumps(text))
+    mark.write_text(json.dumps(sealed(text, "checkpoint")))
     with pytest.raises(ValueError, match="processes was 2, is 1"):
         make_run(killed).train(resume_from_checkpoint="auto")
     text["run"]["engine"] = "deepspeed"
-    mark.write_text(json.dumps(text))
+    mark.write_text(json.dumps(sealed(text, "checkpoint")))
     with pytest.raises(ValueError, match="saved under 'deepspeed'"):
         make_run(killed, allow_changed_resume=True).train(resume_from_checkpoint="auto")
 

@@ -6,13 +6,13 @@ import threading
 
 import pytest
 import torch
+from checkpointed_runs import as_of_version_2
 from llava_runs import COLORS, losses, make_model, make_rows, make_trainer, uneven_scale
 from safetensors.torch import load_file
 from torch import nn
 from transformers import LlavaForConditionalGeneration, TrainerCallback
 
 from hf_clip_kd.data import decode_image
-from hf_clip_kd.training.checkpoint_files import MARK
 from hf_clip_kd.vlm import (
     FeatureCache,
     FeatureScale,
@@ -142,9 +142,7 @@ def test_a_run_resumes_with_its_own_geometry_only(tmp_path):
     with pytest.raises(ValueError, match="geometry.max_length was 2048, is 99"):
         run(9, max_length=99).train(resume_from_checkpoint=str(checkpoint))
     # Checkpoints of earlier versions do not tell it.
-    mark = json.loads((checkpoint / MARK).read_text())
-    del mark["run"]["geometry"]
-    (checkpoint / MARK).write_text(json.dumps(mark))
+    as_of_version_2(checkpoint, "geometry")
     run(4).train(resume_from_checkpoint=str(checkpoint))
 
 

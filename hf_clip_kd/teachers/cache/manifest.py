@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,9 @@ from ...models.towers.checksum import tower_checksum
 from ...recipe_io.checked_tensors import CHECKSUM
 from ...recipe_io.foreign import ForeignFileError, fields, read_json
 from ...recipe_io.format_version import NAME as VERSION
-from ...recipe_io.format_version import check_version, stamped
+from ...recipe_io.format_version import check_version
 from ...recipe_io.results import write_whole
+from ...recipe_io.sealed import check_seal, sealed
 
 NAME = "cache.json"
 # Fields of every manifest. Others stand there only if they say something, so a cache of one layer is as it always was.
@@ -87,8 +87,7 @@ def claim(folder: Path, manifest: dict[str, Any]) -> None:
     if path.is_file():
         refuse_if_different(folder, read(folder), manifest)
         return
-    record = stamped(manifest, "teacher cache")
-    record[CHECKSUM] = _checksum(record)
+    record = sealed(manifest, "teacher cache")
     write_whole(path, json.dumps(record, indent=2, sort_keys=True, default=str) + "\n")
 
 
@@ -112,10 +111,7 @@ def read(folder: Path) -> dict[str, Any]:
     }
     content = read_json(path, **words)
     check_version(content, path, "teacher cache")
-    if CHECKSUM in content or content.get(VERSION, 1) > 2:
-        stored, found = content.get(CHECKSUM), _checksum(content)
-        if stored != found:
-            raise ForeignFileError(path, f"its checksum is {found!r}, and {stored!r} was written", **words)
+    check_seal(content, path, **words)
     kinds = {"teachers": list[dict], "settings": dict, "request": dict}
     teachers, settings, _ = fields(content, kinds, path, where="the file", **words)
     fields(settings, {"augmentations": int}, path, where="`settings`", **words)
@@ -130,12 +126,6 @@ def read(folder: Path) -> dict[str, Any]:
         problem = f"its request or a teacher has other fields than those of a cache ({error})"
         raise ForeignFileError(path, problem, **words) from error
     return {name: value for name, value in content.items() if name not in (VERSION, CHECKSUM)}
-
-
-def _checksum(record: dict[str, Any]) -> str:
-    """Return the CRC-32 of a manifest without its checksum, as text."""
-    kept = {name: value for name, value in record.items() if name != CHECKSUM}
-    return f"{zlib.crc32(json.dumps(kept, sort_keys=True, default=str).encode()):08x}"
 
 
 def drop_alpha(folder: Path) -> float:

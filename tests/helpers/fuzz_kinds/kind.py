@@ -1,4 +1,4 @@
-"""What a kind of files by others is, and parts that several kinds share."""
+"""Kind of files by others, and parts that several kinds share."""
 
 import io
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What a run reads and leaves: recipes, checkpoints, logs and cards."""
+"""Files that a run reads and leaves: recipes, checkpoints, logs and cards."""
 
 import json
 import shutil
@@ -79,7 +79,9 @@ def read_study_yaml(folder):
 
 KINDS = {
     "checkpoints": Kind("checkpoints", write_checkpoint, read_checkpoint),
-    "checkpoint, resumed": Kind("checkpoints", write_resumable, resume, by_folder=True, slow=True, spared=(".jsonl",)),
+    "checkpoint, resumed": Kind(
+        "checkpoints", write_resumable, resume, checked=True, by_folder=True, slow=True, spared=(".jsonl",)
+    ),
     "log": Kind("results, studies and cards", write_log, lambda folder: read_written_lines(folder / METRICS_NAME)),
     "card": Kind("results, studies and cards", write_run("demo_distilled"), render_card),
     "card of a LLaVA": Kind("results, studies and cards", write_run("vlm_demo_distilled"), render_card),

@@ -1,4 +1,4 @@
-"""What the Hub says about the card of a repository."""
+"""Words of the Hub about the card of a repository."""
 
 from __future__ import annotations
 
