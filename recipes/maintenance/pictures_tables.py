@@ -23,7 +23,7 @@ from hf_clip_kd.study.cells.cells import Study, read_study, scores, student_alon
 from hf_clip_kd.study.cells.metrics import Metric
 from hf_clip_kd.study.cells.samples import Answered, Key, read_samples
 from hf_clip_kd.study.estimates.statistics import contrast
-from hf_clip_kd.study.estimates.two_models import Pair, compare_models
+from hf_clip_kd.study.estimates.two_models import BITS, Pair, compare_models
 from hf_clip_kd.study.report.sentences import with_bounds
 
 ROOT = Path(__file__).parents[2]
@@ -44,6 +44,8 @@ ALONE, TEACHER = "alone", "teacher"
 FIRST, LAST = (BLIND, "untrained", ALONE), (TEACHER,)
 # Open questions in two groups: nobody guesses a name, and the others name their answers or have few.
 NAME = "name"
+# Numbers that say something of a group: no tower spells a name.
+_WHAT = {"names": (BITS,), "others": ("accuracy", BITS), "yes/no": ("accuracy", BITS)}
 
 
 def over(cells: Iterable[dict], alone: Iterable[dict], metric: Metric) -> str:
@@ -159,6 +161,18 @@ class Answers:
         title = test.removesuffix("_exists")
         return {f"{title}, {kind}" if NAME in found else title: found[kind] for kind in sorted(found)}
 
+    def pooled(self) -> dict[str, dict[str, dict[Key, Answered]]]:
+        """Return the answers of each tower to all tests together, by the groups of `_WHAT`."""
+        found: dict[str, dict[str, dict[Key, Answered]]] = {}
+        closed = self.tests(closed=True)
+        for tower, tests in self.asked.items():
+            for test, answers in tests.items():
+                for (question, prompt), answer in answers.items():
+                    kind = "yes/no" if test in closed else "names" if answer.category == NAME else "others"
+                    # A question's id is its own in its test alone.
+                    found.setdefault(kind, {}).setdefault(tower, {})[f"{test} {question}", prompt] = answer
+        return {kind: found[kind] for kind in _WHAT if kind in found}
+
 
 def read_answers(folder: Path) -> Answers:
     """
@@ -203,22 +217,38 @@ def answers(read: Answers, closed: bool) -> str:
     return render(["test", "tower", *rates, "accuracy", f"over `{BLIND}`", "answer bits", f"over `{BLIND}`"], rows)
 
 
+def together(read: Answers) -> str:
+    """Return the table of the towers over all tests together, those that see compared with the blind one."""
+    groups = read.pooled()
+    rows = []
+    for name in read.asked:
+        cells = []
+        for title, group in groups.items():
+            pairs, _ = compare_models(group[BLIND], group[name], {})
+            for pair in _shown(title, pairs):
+                cells += _cells(pair, blind=name == BLIND)
+        rows.append([f"`{name}`", *cells])
+    titles = [f"{title}: {what}" for title in groups for what in _WHAT[title]]
+    return render(["tower", *(part for title in titles for part in (title, f"over `{BLIND}`"))], rows)
+
+
 def differences(read: Answers) -> str:
-    """Return the table of each student over the student alone, and of the teacher over each student."""
-    names = list(read.asked)
+    """Return the table of each student over the student alone, and of the teacher over each student, by all tests."""
+    groups, names = read.pooled(), list(read.asked)
     students = [name for name in names if name not in (*FIRST, *LAST)]
     compared = [(ALONE, name) for name in students] + [(name, TEACHER) for name in students]
-    compared = [pair for pair in compared if set(pair) <= set(names)]
     rows = []
-    for closed in (False, True):
-        for test in read.tests(closed):
-            for title, group in read.groups(test).items():
-                for first, second in compared:
-                    pairs, _ = compare_models(group[first], group[second], {})
-                    found = [with_bounds(pair.difference, _digits(pair)) for pair in pairs]
-                    shown = f"{title}, yes/no" if closed else title
-                    rows.append([shown, f"`{second}` over `{first}`", *found])
-    return render(["test", "towers", "accuracy", "answer bits"], rows)
+    for first, second in (pair for pair in compared if set(pair) <= set(names)):
+        cells = []
+        for title, group in groups.items():
+            pairs, _ = compare_models(group[first], group[second], {})
+            cells += [with_bounds(pair.difference, _digits(pair)) for pair in _shown(title, pairs)]
+        rows.append([f"`{second}` over `{first}`", *cells])
+    return render(["towers", *(f"{title}: {what}" for title in groups for what in _WHAT[title])], rows)
+
+
+def _shown(title: str, pairs: list[Pair]) -> list[Pair]:
+    return [pair for pair in pairs if pair.what in _WHAT[title]]
 
 
 def _digits(pair: Pair) -> int:
@@ -243,8 +273,8 @@ def tables(study: Path, llavas: Path) -> dict[str, str]:
         made |= {"lengths": lengths(read), "teachers": teachers(read)}
     if llavas.is_dir():
         read = read_answers(llavas)
+        made |= {"together": together(read), "differences": differences(read)}
         made |= {"questions": answers(read, closed=False), "exists": answers(read, closed=True)}
-        made |= {"differences": differences(read)}
     if not made:
         raise ValueError(
             f"There is neither a study in {str(study)!r} nor a folder {str(llavas)!r}. One of them makes tables. Run "

@@ -11,7 +11,7 @@ from recipes.maintenance import pictures_tables as recipe
 SHARES = {"style/acc1": 0.1, "unseen/acc1": 0.2, "category/mean_per_class_recall": 0.3}
 SHARES |= {"image_retrieval_recall@10": 0.4, "text_retrieval_recall@10": 0.5}
 SHARES |= {"photographs/image_retrieval_recall@10": 0.6, "photographs/text_retrieval_recall@10": 0.7}
-NAMES = ["questions", "exists", "differences"]
+NAMES = ["together", "differences", "questions", "exists"]
 STEPS = {"x1": 300, "x4": 1200}
 
 
@@ -111,20 +111,38 @@ def test_towers_that_see_are_compared_with_the_blind_one(towers):
     assert header[2:4] == ["F1", "says yes"] and found[1][:5] == ["style", "`alone`", "60.0", "90.0", "50.0"]
 
 
+WHAT = ["names: answer bits", "others: accuracy", "others: answer bits", "yes/no: accuracy", "yes/no: answer bits"]
+
+
+def test_all_tests_together(towers):
+    header, _, *found = rows(recipe.together(recipe.read_answers(towers)))
+    assert header == ["tower", *(part for title in WHAT for part in (title, "over `blind`"))]
+    assert found[0] == ["`blind`", "2.75", "–", "25.0", "–", "2.75", "–", "25.0", "–", "2.75", "–"]
+    assert [cell.split()[0] for cell in found[2]] == [
+        *("`distilled`", "2.00", "−0.75", "50.0", "+25.0", "2.50", "−0.25", "75.0", "+50.0", "2.25", "−0.50")
+    ]
+    assert [row[0] for row in found] == ["`blind`", "`alone`", "`distilled`", "`teacher`"]
+
+
+def test_a_question_of_two_tests_counts_twice(towers):
+    """Another test asks the same about the same pictures: the numbers stay, and their intervals are no narrower."""
+    before = recipe.read_answers(towers)
+    asked = {tower: tests | {"other": tests["style"]} for tower, tests in before.asked.items()}
+    numbers = {tower: tests | {"other": tests["style"]} for tower, tests in before.metrics.items()}
+    twice = recipe.Answers(asked, numbers)
+    assert len(twice.pooled()["names"]["blind"]) == 2 * len(before.pooled()["names"]["blind"]) == 8
+    assert recipe.together(twice) == recipe.together(before)
+
+
 def test_students_are_compared_with_alone_and_with_their_teacher(towers):
     header, _, *found = rows(recipe.differences(recipe.read_answers(towers)))
-    assert header == ["test", "towers", "accuracy", "answer bits"]
-    parts = [[row[0], row[1], row[2].split()[0], row[3].split()[0]] for row in found]
-    assert parts == [
-        ["style, name", "`distilled` over `alone`", "+50.0", "−0.50"],
-        ["style, name", "`teacher` over `distilled`", "+0.0", "+0.00"],
-        ["style, others", "`distilled` over `alone`", "+0.0", "+0.00"],
-        ["style, others", "`teacher` over `distilled`", "+50.0", "−0.50"],
-        ["style, yes/no", "`distilled` over `alone`", "+25.0", "−0.25"],
-        ["style, yes/no", "`teacher` over `distilled`", "+25.0", "−0.25"],
+    assert header == ["towers", *WHAT]
+    assert [[row[0], *(cell.split()[0] for cell in row[1:])] for row in found] == [
+        ["`distilled` over `alone`", "−0.50", "+0.0", "+0.00", "+25.0", "−0.25"],
+        ["`teacher` over `distilled`", "+0.00", "+50.0", "−0.50", "+25.0", "−0.25"],
     ]
     # Two of four pictures differ, by a whole answer: the interval is that of pictures, not of questions.
-    assert all(" [" in row[2] for row in found)
+    assert all(" [" in cell for row in found for cell in row[1:])
 
 
 def test_a_tower_that_was_killed_is_named(towers):
