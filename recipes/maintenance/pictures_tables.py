@@ -45,7 +45,7 @@ FIRST, LAST = (BLIND, "untrained", ALONE), (TEACHER,)
 # Open questions in two groups: nobody guesses a name, and the others name their answers or have few.
 NAME = "name"
 # Numbers that say something of a group: no tower spells a name.
-_WHAT = {"names": (BITS,), "others": ("accuracy", BITS), "yes/no": ("accuracy", BITS)}
+SHOWN = {"names": (BITS,), "others": ("accuracy", BITS), "yes/no": ("accuracy", BITS)}
 
 
 def over(cells: Iterable[dict], alone: Iterable[dict], metric: Metric) -> str:
@@ -162,7 +162,7 @@ class Answers:
         return {f"{title}, {kind}" if NAME in found else title: found[kind] for kind in sorted(found)}
 
     def pooled(self) -> dict[str, dict[str, dict[Key, Answered]]]:
-        """Return the answers of each tower to all tests together, by the groups of `_WHAT`."""
+        """Return the answers of each tower to all tests together, by the groups of `SHOWN`."""
         found: dict[str, dict[str, dict[Key, Answered]]] = {}
         closed = self.tests(closed=True)
         for tower, tests in self.asked.items():
@@ -171,7 +171,7 @@ class Answers:
                     kind = "yes/no" if test in closed else "names" if answer.category == NAME else "others"
                     # A question's id is its own in its test alone.
                     found.setdefault(kind, {}).setdefault(tower, {})[f"{test} {question}", prompt] = answer
-        return {kind: found[kind] for kind in _WHAT if kind in found}
+        return {kind: found[kind] for kind in SHOWN if kind in found}
 
 
 def read_answers(folder: Path) -> Answers:
@@ -220,16 +220,11 @@ def answers(read: Answers, closed: bool) -> str:
 def together(read: Answers) -> str:
     """Return the table of the towers over all tests together, those that see compared with the blind one."""
     groups = read.pooled()
-    rows = []
-    for name in read.asked:
-        cells = []
-        for title, group in groups.items():
-            pairs, _ = compare_models(group[BLIND], group[name], {})
-            for pair in _shown(title, pairs):
-                cells += _cells(pair, blind=name == BLIND)
-        rows.append([f"`{name}`", *cells])
-    titles = [f"{title}: {what}" for title in groups for what in _WHAT[title]]
-    return render(["tower", *(part for title in titles for part in (title, f"over `{BLIND}`"))], rows)
+    rows = [
+        [f"`{name}`", *(part for pair in _compared(groups, BLIND, name) for part in _cells(pair, blind=name == BLIND))]
+        for name in read.asked
+    ]
+    return render(["tower", *(part for title in _titles(groups) for part in (title, f"over `{BLIND}`"))], rows)
 
 
 def differences(read: Answers) -> str:
@@ -237,18 +232,29 @@ def differences(read: Answers) -> str:
     groups, names = read.pooled(), list(read.asked)
     students = [name for name in names if name not in (*FIRST, *LAST)]
     compared = [(ALONE, name) for name in students] + [(name, TEACHER) for name in students]
-    rows = []
-    for first, second in (pair for pair in compared if set(pair) <= set(names)):
-        cells = []
-        for title, group in groups.items():
-            pairs, _ = compare_models(group[first], group[second], {})
-            cells += [with_bounds(pair.difference, _digits(pair)) for pair in _shown(title, pairs)]
-        rows.append([f"`{second}` over `{first}`", *cells])
-    return render(["towers", *(f"{title}: {what}" for title in groups for what in _WHAT[title])], rows)
+    rows = [
+        [
+            f"`{second}` over `{first}`",
+            *(with_bounds(pair.difference, _digits(pair)) for pair in _compared(groups, first, second)),
+        ]
+        for first, second in compared
+        if {first, second} <= set(names)
+    ]
+    return render(["towers", *_titles(groups)], rows)
 
 
-def _shown(title: str, pairs: list[Pair]) -> list[Pair]:
-    return [pair for pair in pairs if pair.what in _WHAT[title]]
+def _compared(groups: dict[str, dict[str, dict[Key, Answered]]], first: str, second: str) -> list[Pair]:
+    """Return two towers' numbers in the order of [`_titles`]."""
+    return [
+        pair
+        for title, group in groups.items()
+        for pair in compare_models(group[first], group[second], {})[0]
+        if pair.what in SHOWN[title]
+    ]
+
+
+def _titles(groups: Iterable[str]) -> list[str]:
+    return [f"{title}: {what}" for title in groups for what in SHOWN[title]]
 
 
 def _digits(pair: Pair) -> int:

@@ -15,7 +15,7 @@ EFFECTS, SLOW = defaultdict(list), set()
 
 # Flags whose effect other tests see.
 SEEN_BY = {
-    "output_dir": "training/test_checkpoints.py::test_files_of_a_checkpoint",
+    "output_dir": "training/test_checkpoint_files.py::test_files_of_a_checkpoint",
     "bf16": "invariants/test_switches.py::test_bfloat16",
     "fp16": "gpu/test_switches_on_gpu.py::test_half_precision",
     "activation_checkpointing": "invariants/test_switches.py::test_activation_checkpointing",

@@ -40,7 +40,9 @@ def launch(function, processes, folder, *args, seconds=120):
             if time.monotonic() >= deadline:
                 raise TimeoutError(f"Processes still run after {seconds} seconds:\n{_stacks(context, folder)}")
     except mp.ProcessExitedException as error:
-        print(f"{error}\n{_written(folder)}")  # see `leave`; where there is no result, the reader of the file says so
+        print(
+            f"{error}\n{_read_stacks(folder)}"
+        )  # see `leave`; where there is no result, the reader of the file says so
     finally:
         for process in context.processes:
             process.kill()
@@ -65,10 +67,10 @@ def _stacks(context, folder):
         if process.is_alive():
             os.kill(process.pid, signal.SIGUSR1)
     time.sleep(2)
-    return _written(folder)
+    return _read_stacks(folder)
 
 
-def _written(folder):
+def _read_stacks(folder):
     return "\n".join(f"{path.name}\n{path.read_text()}" for path in sorted(Path(folder).glob("*.stack")))
 
 

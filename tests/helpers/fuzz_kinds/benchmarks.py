@@ -1,10 +1,7 @@
-"""Texts that tell what to ask: benchmarks, conversations, lists and recipes of others, and Parquet files."""
+"""Texts and tables of others that a reader of its own takes: benchmarks, conversations, lists, recipes."""
 
 from foreign_files import READERS, VQA, data_of
-from picture_packages import qt_resources
 from vqa_benchmarks import parquet
-
-from hf_clip_kd.data.pictures.qt_resources import read_qt_resources
 
 from .kind import Kind, png
 
@@ -52,10 +49,3 @@ def in_parquet(name):
 
 KINDS = {name: foreign(name) for name in READERS}
 KINDS |= {name: in_parquet(name) for name in PARQUET}
-KINDS["Qt resources"] = Kind(
-    "lists",
-    lambda folder: (folder / "a.rcc").write_bytes(
-        qt_resources({"a/b.txt": b"red", "c.png": png()}, compressed=["c.png"])
-    ),
-    lambda folder: list(read_qt_resources(folder / "a.rcc")),
-)

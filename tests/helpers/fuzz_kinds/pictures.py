@@ -1,14 +1,16 @@
-"""Pictures in each format that Pillow writes and reads."""
+"""Pictures in each format that Pillow writes and reads, and the files of Qt that hold pictures."""
 
 import io
 from functools import cache
 
 import numpy as np
+from picture_packages import qt_resources
 from PIL import Image
 
+from hf_clip_kd.data.pictures.qt_resources import read_qt_resources
 from hf_clip_kd.data.reading.images import MAX_PIXELS, BrokenImageError, decode_image
 
-from .kind import Kind
+from .kind import Kind, png
 
 
 @cache
@@ -49,3 +51,10 @@ def read_picture(folder):
 
 
 KINDS = {name: picture(data) for name, data in picture_files().items()}
+KINDS["Qt resources"] = Kind(
+    "lists",
+    lambda folder: (folder / "a.rcc").write_bytes(
+        qt_resources({"a/b.txt": b"red", "c.png": png()}, compressed=["c.png"])
+    ),
+    lambda folder: list(read_qt_resources(folder / "a.rcc")),
+)
