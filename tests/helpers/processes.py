@@ -4,9 +4,11 @@ import faulthandler
 import gc
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import time
+import warnings
 from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from unittest.mock import patch
@@ -28,24 +30,34 @@ def servers():
     return context
 
 
-def launch(function, processes, folder, *args, seconds=120):
-    """`function(rank, processes, port, folder, *args)` on as many processes; its result files are what counts."""
+def launch(function, processes, folder, *args, seconds=120, crashes=0):
+    """
+    `function(rank, processes, port, folder, *args)` on as many processes; its result files are what counts.
+
+    A process that ends by a signal has crashed in a library. As many launches as `crashes` are forgotten for that.
+    A warning says so, the folder is emptied, and all processes start again.
+    """
     servers()
     here = (dict(os.environ), os.getcwd(), datasets.config.HF_DATASETS_CACHE)
     arguments = (here, function, processes, free_port(), str(folder), *args)
     context = mp.start_processes(_watched, arguments, nprocs=processes, join=False, start_method="forkserver")
     deadline = time.monotonic() + seconds
+    crash = None
     try:
         while not context.join(timeout=max(0.0, deadline - time.monotonic())):
             if time.monotonic() >= deadline:
                 raise TimeoutError(f"Processes still run after {seconds} seconds:\n{_stacks(context, folder)}")
     except mp.ProcessExitedException as error:
-        print(
-            f"{error}\n{_read_stacks(folder)}"
-        )  # see `leave`; where there is no result, the reader of the file says so
+        crash = f"{error}\n{_read_stacks(folder)}"
+        print(crash)  # see `leave`; where there is no result, the reader of the file says so
     finally:
         for process in context.processes:
             process.kill()
+    if crash and crashes:
+        warnings.warn(f"Launched again after a crash: {crash}", stacklevel=2)
+        shutil.rmtree(folder)
+        Path(folder).mkdir()
+        return launch(function, processes, folder, *args, seconds=seconds, crashes=crashes - 1)
     return Path(folder)
 
 

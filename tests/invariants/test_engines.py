@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from engine_runs import LAUNCH_SECONDS, RUNS, STEPS, engine_cases, make_run, train_all, weights
+from engine_runs import CRASHES, LAUNCH_SECONDS, RUNS, STEPS, engine_cases, make_run, train_all, weights
 from processes import launch
 from safetensors.torch import load_file
 from transformers import CLIPModel
@@ -22,7 +22,8 @@ WITH_HOOKS = [case for case in CASES if case.values[0][0] != "fsdp2"]
 def several(request, tmp_path_factory):
     """Launch all runs; return the findings of each process by run, and the folder of the runs."""
     engine, processes = request.param
-    folder = launch(train_all, processes, tmp_path_factory.mktemp("engines"), engine, seconds=LAUNCH_SECONDS)
+    folder, crashes = tmp_path_factory.mktemp("engines"), CRASHES.get(engine, 0)
+    launch(train_all, processes, folder, engine, seconds=LAUNCH_SECONDS, crashes=crashes)
     return engine, {name: read(folder, name, processes) for name in RUNS}, folder
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from engine_runs import ENGINES, LAUNCH_SECONDS, engine_cases, forget_engine, prepare, weights
+from engine_runs import CRASHES, ENGINES, LAUNCH_SECONDS, engine_cases, forget_engine, prepare, weights
 from llava_runs import losses, make_model, make_rows, make_teacher, make_trainer
 from processes import join, launch, leave
 from safetensors.torch import load_file
@@ -99,7 +99,7 @@ def train_stages(rank, processes, port, folder, engine):
 @pytest.mark.parametrize("case", engine_cases(2))
 def test_every_stage_under_every_engine(case, tmp_path):
     engine, processes = case
-    launch(train_stages, processes, tmp_path, engine, seconds=LAUNCH_SECONDS)
+    launch(train_stages, processes, tmp_path, engine, seconds=LAUNCH_SECONDS, crashes=CRASHES.get(engine, 0))
     for name, settings in STAGES.items():
         single = make_run(tmp_path / "single" / name, batch_size=8, **settings)
         single.train()
