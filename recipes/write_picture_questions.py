@@ -2,13 +2,13 @@
 
 The pictures and their names are those of `pictures.jsonl`, which that recipe leaves. The second folder gets
 - `captions.json`: LLaVA's conversations for the first stage, a picture and its caption;
-- `conversations.json`: those for the second stage, with the questions below about each picture;
+- `conversations.json`: those for the second stage, each of the questions below by itself;
 - `SET.jsonl`: a line for each question about a held-out set, with image, question, answer and type;
 - `SET_exists/coco_pope_KIND.json`: yes/no questions about that set in POPE's form.
 
 The questions ask for the name, the existence of a thing, one of four names, and the category. They ask for the main
 colour of a flag. Their words give nothing away: each name is asked as often with the answer no as with yes. Among four
-names, it is wrong three times as often as it is right.
+names, it is wrong three times as often as it is right. A conversation has one question, since its answer tells others.
 
     python recipes/write_picture_questions.py outputs/pictures outputs/pictures_questions
 """
@@ -241,29 +241,26 @@ def open_questions(
         yield picture, questions
 
 
-def conversation(picture: Picture, turns: list[tuple[str, str]], number: int) -> dict:
+def conversation(picture: Picture, question: str, answer: str, number: int) -> dict:
     """Return a sample of LLaVA's JSON."""
-    messages = [
-        {"from": role, "value": text} for turn in turns for role, text in zip(("human", "gpt"), turn, strict=True)
-    ]
-    messages[0]["value"] = f"<image>\n{messages[0]['value']}"
+    messages = [{"from": "human", "value": f"<image>\n{question}"}, {"from": "gpt", "value": answer}]
     return {"id": str(number), "image": picture.image, "conversations": messages}
 
 
 def train_conversations(
     folder: Path, pictures: list[Picture], categories: list[str], chance: random.Random
 ) -> list[dict]:
-    """Return a conversation about each picture, its questions in random order."""
+    """Return a conversation for each question about a picture, in random order."""
     half = len(pictures) // 2
     # Wrong names of another category teach to look, those of the same category to look closely.
     wrong = others(pictures[:half], 1, chance, alike=False) + others(pictures[half:], 1, chance, alike=True)
-    samples = []
-    for number, (picture, questions) in enumerate(open_questions(folder, pictures, categories, chance)):
+    asked = []
+    for (picture, questions), other in zip(open_questions(folder, pictures, categories, chance), wrong, strict=True):
         turns = [(question.text, question.answer) for question in questions]
-        turns += [(exists(picture.name), "Yes"), (exists(wrong[number][0].name), "No")] if wrong[number] else []
-        chance.shuffle(turns)
-        samples.append(conversation(picture, [(text + SHORT_ANSWER, answer) for text, answer in turns], number))
-    return samples
+        turns += [(exists(picture.name), "Yes"), (exists(other[0].name), "No")] if other else []
+        asked += [(picture, text + SHORT_ANSWER, answer) for text, answer in turns]
+    chance.shuffle(asked)
+    return [conversation(*turn, number) for number, turn in enumerate(asked)]
 
 
 def write_held_out(
@@ -303,7 +300,7 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, int]]:
     everything = sets[TRAIN]
     categories = sorted(KINDS & {picture.category for picture in everything})
     train = choose(everything, MOST[TRAIN], categories, chance)
-    captions = [conversation(p, [(CAPTION, p.text)], i) for i, p in enumerate(p for p in everything if p.text)]
+    captions = [conversation(p, CAPTION, p.text, i) for i, p in enumerate(p for p in everything if p.text)]
     write_whole(args.output_dir / "captions.json", json.dumps(captions, indent=1) + "\n")
     talks = train_conversations(args.pictures, train, categories, chance)
     write_whole(args.output_dir / "conversations.json", json.dumps(talks, indent=1) + "\n")

@@ -21,6 +21,7 @@ from ..data.reading.images import image_path
 from ..models import inner_tower
 from ..models.towers.checksum import tower_checksum
 from ..recipe_io.checked_tensors import read_metadata, read_tensors, write_tensors
+from ..recipe_io.file_state import file_state
 from ..recipe_io.foreign import parse_json
 from ..recipe_io.format_version import CURRENT, check_version
 from ..recipe_io.format_version import NAME as VERSION
@@ -39,12 +40,12 @@ def image_name(image: dict | Image.Image) -> str:
     """
     Return the name of an image in a cache.
 
-    An undecoded image (`{"bytes", "path"}`) has a hash of its bytes, else its path. A picture has a hash of its
-    pixels.
+    An undecoded image (`{"bytes", "path"}`) has a hash of its bytes, else its path with the file's size and time of
+    change. A picture has a hash of its pixels.
     """
     if isinstance(image, Image.Image):
         return hashlib.sha256(f"{image.mode} {image.size} ".encode() + image.tobytes()).hexdigest()
-    return image["path"] if image["bytes"] is None else hashlib.sha256(image["bytes"]).hexdigest()
+    return file_state(image["path"]) if image["bytes"] is None else hashlib.sha256(image["bytes"]).hexdigest()
 
 
 class FeatureCache:

@@ -10,6 +10,7 @@ python recipes/maintenance/pictures_tables.py --write    # put them into docs/pi
 import argparse
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,10 +43,10 @@ BLIND = "blind"
 ALONE, TEACHER = "alone", "teacher"
 # Towers in the order of the table; students with a teacher come before the teacher.
 FIRST, LAST = (BLIND, "untrained", ALONE), (TEACHER,)
-# Open questions in two groups: nobody guesses a name, and the others name their answers or have few.
-NAME = "name"
-# Numbers that say something of a group: no tower spells a name.
-SHOWN = {"names": (BITS,), "others": ("accuracy", BITS), "yes/no": ("accuracy", BITS)}
+CHANCE, CHOICE, YES_NO = "chance", "choice", "yes/no"
+OPTIONS = 4  # names among which a question of the kind `CHOICE` asks
+# Kinds of question that all tests share, and the numbers that say something of them: no tower spells a name.
+SHOWN = {"name": (BITS,), "category": ("accuracy", BITS), CHOICE: ("accuracy",), YES_NO: ("accuracy", BITS)}
 
 
 def over(cells: Iterable[dict], alone: Iterable[dict], metric: Metric) -> str:
@@ -151,27 +152,37 @@ class Answers:
         """Return the tests with yes/no questions, or the others."""
         return [test for test, numbers in self.metrics[BLIND].items() if ("f1" in numbers) == closed]
 
-    def groups(self, test: str) -> dict[str, dict[str, dict[Key, Answered]]]:
-        """Return the answers of each tower to the groups of a test: those for a name apart."""
+    def kinds(self, test: str) -> dict[str, dict[str, dict[Key, Answered]]]:
+        """Return the answers of each tower to the questions of a test, by their kind."""
         found: dict[str, dict[str, dict[Key, Answered]]] = {}
+        closed = test in self.tests(closed=True)
         for tower, tests in self.asked.items():
             for key, answer in tests[test].items():
-                kind = NAME if answer.category == NAME else "others"
+                kind = YES_NO if closed else answer.category
                 found.setdefault(kind, {}).setdefault(tower, {})[key] = answer
-        title = test.removesuffix("_exists")
-        return {f"{title}, {kind}" if NAME in found else title: found[kind] for kind in sorted(found)}
+        return dict(sorted(found.items()))
 
     def pooled(self) -> dict[str, dict[str, dict[Key, Answered]]]:
-        """Return the answers of each tower to all tests together, by the groups of `SHOWN`."""
-        found: dict[str, dict[str, dict[Key, Answered]]] = {}
-        closed = self.tests(closed=True)
-        for tower, tests in self.asked.items():
-            for test, answers in tests.items():
-                for (question, prompt), answer in answers.items():
-                    kind = "yes/no" if test in closed else "names" if answer.category == NAME else "others"
+        """Return the answers of each tower to all tests together, by the kinds of `SHOWN`."""
+        found: dict[str, dict[str, dict[Key, Answered]]] = {kind: {} for kind in SHOWN}
+        for test in self.metrics[BLIND]:
+            for kind, towers in self.kinds(test).items():
+                for tower, answers in towers.items() if kind in found else ():
                     # A question's id is its own in its test alone.
-                    found.setdefault(kind, {}).setdefault(tower, {})[f"{test} {question}", prompt] = answer
-        return {kind: found[kind] for kind in SHOWN if kind in found}
+                    named = {(f"{test} {question}", prompt): answer for (question, prompt), answer in answers.items()}
+                    found[kind].setdefault(tower, {}).update(named)
+        return {kind: towers for kind, towers in found.items() if towers}
+
+    def chance(self, kind: str) -> float:
+        """Return the accuracy per cent in all tests of whoever knows each test and no picture, see [`commonest`]."""
+        groups = [found[kind][BLIND] for found in map(self.kinds, self.metrics[BLIND]) if kind in found]
+        return sum(len(group) * commonest(kind, group) for group in groups) / sum(map(len, groups))
+
+
+def commonest(kind: str, answers: dict[Key, Answered]) -> float:
+    """Return the share per cent of the answer that is right most often. One of four names has a quarter."""
+    right = Counter(answer.references[:1] for answer in answers.values())
+    return 100 / OPTIONS if kind == CHOICE else 100 * max(right.values()) / right.total()
 
 
 def read_answers(folder: Path) -> Answers:
@@ -206,7 +217,10 @@ def answers(read: Answers, closed: bool) -> str:
     """
     rows = []
     for test in read.tests(closed):
-        for title, group in read.groups(test).items():
+        for kind, group in read.kinds(test).items():
+            title = test.removesuffix("_exists") if closed else f"{test}, {kind}"
+            empty = ["–"] * (2 if closed else 0)
+            rows.append([title, CHANCE, *empty, f"{commonest(kind, group[BLIND]):.1f}", "–", "–", "–"])
             for name, asked in group.items():
                 pairs, _ = compare_models(group[BLIND], asked, {})
                 cells = [part for pair in pairs for part in _cells(pair, blind=name == BLIND)]
@@ -220,7 +234,8 @@ def answers(read: Answers, closed: bool) -> str:
 def together(read: Answers) -> str:
     """Return the table of the towers over all tests together, those that see compared with the blind one."""
     groups = read.pooled()
-    rows = [
+    shares = [f"{read.chance(kind):.1f}" if what != BITS else "–" for kind in groups for what in SHOWN[kind]]
+    rows = [[CHANCE, *(part for share in shares for part in (share, "–"))]] + [
         [f"`{name}`", *(part for pair in _compared(groups, BLIND, name) for part in _cells(pair, blind=name == BLIND))]
         for name in read.asked
     ]

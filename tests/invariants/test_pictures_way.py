@@ -97,10 +97,10 @@ def test_from_packages_to_answers(packages, tmp_path, monkeypatch):
     stage = values["first_stage"] | {"max_steps": 2, "per_device_train_batch_size": 8}
     small = {name: value for name, value in SMALL.items() if name != "warmup_steps"}
     rows = run(train_vlm, "pictures_lora", first_stage=stage, **small)
-    assert {row["name"] for row in rows} == {"blind", "untrained", "alone", "distilled", "teacher"}
+    assert {row["name"] for row in rows} == {"blind", "untrained", "alone", "distilled", "tokens", "teacher"}
 
     made = pictures_tables.tables(Path("none"), Path("outputs/pictures_vlm"))
-    assert len(made) == 3
+    assert len(made) == 4
     for name in SETS:
         assert f"| {name}, name | `teacher` |" in made["questions"] and f"| {name} | `alone` |" in made["exists"]
-        assert f"| {name}, yes/no | `distilled` over `alone` |" in made["differences"]
+    assert "| `distilled` over `alone` |" in made["differences"] and "| `teacher` |" in made["together"]

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -50,14 +51,25 @@ def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def turns(sample):
-    texts = [turn["value"].removeprefix("<image>\n").removesuffix(SHORT_ANSWER) for turn in sample["conversations"]]
-    return list(zip(texts[::2], texts[1::2], strict=True))
+def asked_about(written):
+    """Return the image, question and answer of each conversation, which has one question."""
+    talks = json.loads((written / "once" / "conversations.json").read_text())
+    found = []
+    for talk in talks:
+        question, answer = (turn["value"] for turn in talk["conversations"])
+        found.append((talk["image"], question.removeprefix("<image>\n").removesuffix(SHORT_ANSWER), answer))
+    return found
+
+
+def test_no_answer_stands_before_another_question(written):
+    found = asked_about(written)
+    assert Counter(Counter(image for image, _, _ in found).values()) == {5: 144, 6: 48}  # Flags have a colour.
+    # Neighbours are of different pictures, also where the order of the file is that of training.
+    assert sum(first[0] == second[0] for first, second in pairwise(found)) < len(found) / 20
 
 
 def test_a_name_is_asked_as_often_with_yes_as_with_no(written):
-    talks = json.loads((written / "once" / "conversations.json").read_text())
-    asked = Counter(turn for talk in talks for turn in turns(talk) if turn[0].startswith("Is there a"))
+    asked = Counter(turn[1:] for turn in asked_about(written) if turn[1].startswith("Is there a"))
     assert sum(asked.values()) == 2 * 192
     questions = {question for question, _ in asked}
     assert len(questions) == 16 and "Is there an anvil in the picture?" in questions
@@ -110,7 +122,7 @@ def test_the_colour_is_that_of_the_opaque_part(written, tmp_path):
 def test_the_readers_take_the_files(written):
     captions = load_instruct(str(written / "once" / "captions.json"), image_folder=str(written / "pictures"))
     talks = load_instruct(str(written / "once" / "conversations.json"), image_folder=str(written / "pictures"))
-    assert len(captions) == len(talks) == 192 and set(talks["num_images"]) == {1}
+    assert len(captions) == 192 and len(talks) == len(asked_about(written)) and set(talks["num_images"]) == {1}
     assert captions[0]["messages"][1]["content"].startswith("A drawing, ")
     samples = READERS["pope"](written / "once" / "style_exists", written / "pictures")
     assert len(samples) == 128 and {sample.category for sample in samples} == {"random", "adversarial"}

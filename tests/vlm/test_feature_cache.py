@@ -60,6 +60,16 @@ def test_pictures_are_named_by_their_pixels():
     assert image_name(pictures[0]) == image_name(pictures[0].copy())
 
 
+def test_a_file_that_changed_has_another_name(tmp_path):
+    path = tmp_path / "a.png"
+    image = {"bytes": None, "path": str(path)}
+    Image.new("RGB", (4, 4), "red").save(path)
+    before = image_name(image)
+    assert image_name(image) == before
+    Image.new("RGB", (5, 5), "red").save(path)
+    assert image_name(image) != before
+
+
 def test_a_stored_row_is_a_view_of_the_file(tmp_path):
     """Reading a slice by safetensors took a hundred times as long."""
     model, processor = make_model()

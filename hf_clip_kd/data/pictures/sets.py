@@ -46,8 +46,9 @@ def divide(pictures: list[Picture]) -> dict[str, list[Picture]]:
         - `photographs`: photographs, whose fullest captions differ, too. No photograph is in `train`.
 
         No set holds the following pictures. Emoji of flags and people look alike, so `train` alone has some. A
-        picture that looks like one of `train`, pixel by pixel, is left out elsewhere. So is a picture of more than
-        2**26 pixels. `train` keeps such pictures, and a run skips them.
+        picture that looks like one of `train`, pixel by pixel, is left out elsewhere. Of pictures that look the same,
+        a held-out set has the first. A picture of more than 2**26 pixels is left out, too. `train` keeps such
+        pictures, and a run skips them.
 
     Raises:
         ForeignFileError: if a picture is damaged.
@@ -58,7 +59,7 @@ def divide(pictures: list[Picture]) -> dict[str, list[Picture]]:
         if (name := _set_of(picture, new)) is not None:
             sets[name].append(picture)
     seen = {None, *map(look, sets[TRAIN])}
-    sets |= {name: [picture for picture in sets[name] if look(picture) not in seen] for name in _HELD_OUT}
+    sets |= {name: _of_different_looks(sets[name], seen) for name in _HELD_OUT}
     known = {picture.name for picture in sets[TRAIN] if picture.source in _EMOJI}
     sets["style"] = [picture for picture in sets["style"] if picture.name in known]
     sets["category"] = [picture for picture in sets["retrieval"] if picture.category]
@@ -75,6 +76,14 @@ def _set_of(picture: Picture, new: set[str]) -> str | None:
     if picture.category in _ALIKE:
         return None
     return "unseen" if picture.name in new else "style"
+
+
+def _of_different_looks(pictures: list[Picture], seen: set[str | None]) -> list[Picture]:
+    """Keep the first picture of each look that was not seen: packages file one picture in several folders."""
+    first: dict[str | None, Picture] = {}
+    for picture in pictures:
+        first.setdefault(look(picture), picture)
+    return [picture for shown, picture in first.items() if shown not in seen]
 
 
 def _of_different_captions(pictures: list[Picture]) -> list[Picture]:

@@ -89,8 +89,9 @@ def check_folder(folder: Path) -> None:
 
 def _written(folder: Path) -> list[Path]:
     """Return what an earlier call left, killed or not, all but the index."""
-    endings = ("", ".json", ".csv", f"-{_DIGITS}.tar", ".tmp", ".*.tmp", f"-{_DIGITS}.tmp")
-    return [path for name in NAMES for ending in endings for path in sorted(folder.glob(f"{name}{ending}"))]
+    endings = ("", ".csv", f"-{_DIGITS}.tar", ".tmp", ".*.tmp", f"-{_DIGITS}.tmp")
+    names = [f"{name}{ending}" for name in NAMES for ending in endings] + [f"{name}.json" for name in CLASSES]
+    return [path for name in names for path in sorted(folder.glob(name))]
 
 
 def _remove_old(folder: Path) -> None:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...recipe_io.file_state import file_state
 from ...recipe_io.foreign import read_json
 from ...recipe_io.results import write_whole
 
@@ -36,9 +37,13 @@ class StoredAnswers:
 
 
 def answers_key(entry: LoadedBenchmark, weights: str) -> str:
-    """Hash all that the answers depend on, except the arithmetic: weights, questions, images, longest answer."""
+    """
+    Hash all that the answers depend on, except the arithmetic: weights, questions, images, longest answer.
+
+    An image counts by its path, and by its file's size and time of change.
+    """
     questions = [
-        (sample.question_id, sample.prompt, sample.image if isinstance(sample.image, str) else None)
+        (sample.question_id, sample.prompt, file_state(sample.image) if isinstance(sample.image, str) else None)
         for sample in entry.samples
     ]
     options = {option: value for option, value in entry.options.items() if option not in _NOT_ASKED}

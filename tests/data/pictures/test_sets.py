@@ -101,6 +101,20 @@ def test_a_caption_finds_a_single_picture(divided):
     assert found["retrieval"] == [f"clipart/{NEW}.png"] and found["photographs"] == [f"gcompris/{KNOWN}.png"]
 
 
+def test_a_picture_in_two_folders_is_tested_once(divided):
+    """Its keywords are in another order there, so its captions differ."""
+    same = drawing("white")
+    pictures = [
+        picture(source, NEW, same, (NEW, f"{NEW}, {source}"), category=source) for source in ("clipart", "gcompris")
+    ]
+    photographs = [picture("stamps", name, same, photograph=True) for name in (KNOWN, OTHER)]
+    assert divided(*pictures, *photographs) == {
+        "retrieval": [f"clipart/{NEW}.png"],
+        "category": [f"clipart/{NEW}.png"],
+        "photographs": [f"stamps/{KNOWN}.png"],
+    }
+
+
 @pytest.mark.parametrize("category", ["flags", "people"])
 def test_emoji_that_look_alike_only_train(category, divided):
     pictures = [picture(source, name, category=category) for source in ("noto", "twemoji") for name in (KNOWN, NEW)]

@@ -34,9 +34,11 @@ def test_files_are_the_same_each_time_and_others_stay(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "SHARD", 2)
     (tmp_path / "a/mine").mkdir(parents=True)
     (tmp_path / "a/mine/model.bin").write_bytes(b"m")
+    write_sets(SETS, tmp_path / "a")
+    (tmp_path / "a/train.json").write_bytes(b"{}")  # A set without classes has no such file.
     checksums = [write_sets(SETS, tmp_path / name) for name in ("a", "b")]
     first, second = contents(tmp_path / "a"), contents(tmp_path / "b")
-    assert first == second | {"mine/model.bin": b"m"} and checksums[0] == checksums[1]
+    assert first == second | {"mine/model.bin": b"m", "train.json": b"{}"} and checksums[0] == checksums[1]
     assert checksums[0] == hashlib.sha256(first["pictures.jsonl"]).hexdigest()
     assert sorted(second) == [
         "photographs-00000.tar",

@@ -73,7 +73,7 @@ def test_likelihood_is_of_short_answers_in_the_spellings_that_the_metric_takes()
         assert not BENCHMARKS[name].any_case or scores == [1, 1, 1, 1]
     assert {name for name in METRICS if BENCHMARKS[name].any_case} == {
         "vqav2", "gqa", "textvqa", "vizwiz", "pope", "mme",
-        "naturalbench", "realworldqa", "docvqa", "infovqa", "chartqa",
+        "naturalbench", "realworldqa", "docvqa", "infovqa", "chartqa", "questions",
     }  # fmt: skip
 
 

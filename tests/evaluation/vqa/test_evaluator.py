@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from vqa_benchmarks import S1
 
 from hf_clip_kd.evaluation import VQAEvaluator, build_vqa_evaluator, load_results
@@ -133,6 +134,14 @@ def test_a_blind_model_is_exported_as_a_seeing_one(benchmark, put, images, asked
         files = sorted(path for path in (tmp_path / name / "submissions").rglob("*") if path.is_file())
         found.append([path.read_text() for path in files])
     assert found[0] == found[1] != []
+
+
+def test_a_picture_that_changed_is_asked_about_again(gqa, images, asked, tmp_path):
+    for number in (1, 1, 2):
+        if number == 2:
+            Image.new("RGB", (40, 40)).save(Path(images, "1.jpg"))
+        build_vqa_evaluator({"gqa": gqa})({}, None, folder=tmp_path / "out", weights="w")
+        assert len(asked) == number
 
 
 def test_answers_are_reused_for_the_same_weights_alone(gqa, asked, tmp_path, put):

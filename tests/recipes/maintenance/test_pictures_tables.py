@@ -1,6 +1,7 @@
 """recipes/maintenance/pictures_tables.py: a made-up study and made-up answers give the numbers that were put in."""
 
 import json
+from dataclasses import replace
 
 import made_up_study
 import pytest
@@ -42,7 +43,8 @@ def towers(tmp_path):
     """
     The right answers to two questions each about four pictures: two of `blind`, four of `alone`, six of `distilled`.
 
-    The first question about a picture asks for its name, the second for its category.
+    The first question about a picture asks for its name, the second for its category, which is food three times. The
+    yes/no questions have both answers.
     """
     scores = {"teacher": [1] * 8, "alone": [1, 1, 1, 1, 0, 0, 0, 0], "blind": [1, 1, 0, 0, 0, 0, 0, 0]}
     scores["distilled"] = [1, 1, 1, 1, 1, 0, 1, 0]
@@ -51,9 +53,11 @@ def towers(tmp_path):
         images = [i // 2 for i in range(8)]
         bits = [3.0 - score for score in right]
         for dataset in ("style", "style_exists"):
-            kinds = [{"category": ("adversarial", "random")[i % 2]} for i in range(8)]
+            kinds = [{"category": "random", "references": [("yes", "no")[i % 2]]} for i in range(8)]
             if dataset == "style":
-                kinds = [{"category": ("name", "category")[i % 2]} for i in range(8)]
+                names = [{"category": "name", "references": [f"name {i}"]} for i in range(4)]
+                food = [{"category": "category", "references": [("food", "tools")[i == 3]]} for i in range(4)]
+                kinds = [kind for pair in zip(names, food, strict=True) for kind in pair]
             run = write_run(
                 folder / name, right, model=name, dataset=dataset, images=images, bits=bits, questions=kinds
             )
@@ -95,33 +99,51 @@ def test_towers_that_see_are_compared_with_the_blind_one(towers):
     header, _, *found = rows(recipe.answers(read, closed=False))
     assert header == ["test", "tower", "accuracy", "over `blind`", "answer bits", "over `blind`"]
     assert [row[:3] for row in found] == [
+        ["style, category", "chance", "75.0"],
+        ["style, category", "`blind`", "25.0"],
+        ["style, category", "`alone`", "50.0"],
+        ["style, category", "`distilled`", "50.0"],
+        ["style, category", "`teacher`", "100.0"],
+        ["style, name", "chance", "25.0"],
         ["style, name", "`blind`", "25.0"],
         ["style, name", "`alone`", "50.0"],
         ["style, name", "`distilled`", "100.0"],
         ["style, name", "`teacher`", "100.0"],
-        ["style, others", "`blind`", "25.0"],
-        ["style, others", "`alone`", "50.0"],
-        ["style, others", "`distilled`", "50.0"],
-        ["style, others", "`teacher`", "100.0"],
     ]
-    assert found[0][3:] == ["–", "2.75", "–"]
-    assert found[3][3].startswith("+75.0 [+") and found[3][4:] == ["2.00", found[3][5]]
-    assert found[3][5].startswith("−0.75 [−")
+    assert found[0][3:] == ["–", "–", "–"] and found[1][3:] == ["–", "2.75", "–"]
+    assert found[4][3].startswith("+75.0 [+") and found[4][4:] == ["2.00", found[4][5]]
+    assert found[4][5].startswith("−0.75 [−")
     header, _, *found = rows(recipe.answers(read, closed=True))
-    assert header[2:4] == ["F1", "says yes"] and found[1][:5] == ["style", "`alone`", "60.0", "90.0", "50.0"]
+    assert header[2:4] == ["F1", "says yes"]
+    assert found[0] == ["style", "chance", "–", "–", "50.0", "–", "–", "–"]
+    assert found[2][:5] == ["style", "`alone`", "60.0", "90.0", "50.0"]
 
 
-WHAT = ["names: answer bits", "others: accuracy", "others: answer bits", "yes/no: accuracy", "yes/no: answer bits"]
+def test_chance_in_all_tests_is_that_of_each_test(towers):
+    """Two tests whose commonest answers differ: nobody who knows the question alone gives both."""
+    read = recipe.read_answers(towers)
+    asked = read.asked[recipe.BLIND]["style"]
+    tools = {key: replace(found, references=("tools",)) for key, found in asked.items() if found.category != "name"}
+    both = recipe.Answers(
+        {tower: tests | {"unseen": tools} for tower, tests in read.asked.items()},
+        {tower: tests | {"unseen": {}} for tower, tests in read.metrics.items()},
+    )
+    assert both.chance("category") == (75 + 100) / 2 and both.chance("yes/no") == 50
+    assert recipe.commonest("choice", asked) == 25
+
+
+WHAT = ["name: answer bits", "category: accuracy", "category: answer bits", "yes/no: accuracy", "yes/no: answer bits"]
 
 
 def test_all_tests_together(towers):
     header, _, *found = rows(recipe.together(recipe.read_answers(towers)))
     assert header == ["tower", *(part for title in WHAT for part in (title, "over `blind`"))]
-    assert found[0] == ["`blind`", "2.75", "–", "25.0", "–", "2.75", "–", "25.0", "–", "2.75", "–"]
-    assert [cell.split()[0] for cell in found[2]] == [
+    assert found[0] == ["chance", "–", "–", "75.0", "–", "–", "–", "50.0", "–", "–", "–"]
+    assert found[1] == ["`blind`", "2.75", "–", "25.0", "–", "2.75", "–", "25.0", "–", "2.75", "–"]
+    assert [cell.split()[0] for cell in found[3]] == [
         *("`distilled`", "2.00", "−0.75", "50.0", "+25.0", "2.50", "−0.25", "75.0", "+50.0", "2.25", "−0.50")
     ]
-    assert [row[0] for row in found] == ["`blind`", "`alone`", "`distilled`", "`teacher`"]
+    assert [row[0] for row in found] == ["chance", "`blind`", "`alone`", "`distilled`", "`teacher`"]
 
 
 def test_a_question_of_two_tests_counts_twice(towers):
@@ -130,7 +152,7 @@ def test_a_question_of_two_tests_counts_twice(towers):
     asked = {tower: tests | {"other": tests["style"]} for tower, tests in before.asked.items()}
     numbers = {tower: tests | {"other": tests["style"]} for tower, tests in before.metrics.items()}
     twice = recipe.Answers(asked, numbers)
-    assert len(twice.pooled()["names"]["blind"]) == 2 * len(before.pooled()["names"]["blind"]) == 8
+    assert len(twice.pooled()["name"]["blind"]) == 2 * len(before.pooled()["name"]["blind"]) == 8
     assert recipe.together(twice) == recipe.together(before)
 
 

@@ -79,4 +79,5 @@ BENCHMARK = Benchmark(
     protocol="exact match",
     read=read_questions,
     metric=OwnQuestions,
+    any_case=True,
 )
