@@ -24,6 +24,7 @@ from transformers import set_seed
 
 import hf_clip_kd as kd
 from hf_clip_kd.data.arguments import ImageTextArguments, RandomCropArguments
+from hf_clip_kd.recipe_io.model_folder import is_whole_model
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line, recipe_path
 
 # Functions import the parts that only a run needs. Thus `--help` and a wrong flag are answered early.
@@ -183,7 +184,7 @@ def make_teacher(script: DistillArguments) -> "kd.Teacher | None":
             f"teacher_model_name_or_path is {name}. It may be given with one folder. "
             "Train each teacher first with its own recipe."
         )
-    if script.teacher_recipe is not None and not Path(name, "config.json").is_file():
+    if script.teacher_recipe is not None and not is_whole_model(name):
         logger.info("There is no teacher in %s yet: training it with %s.", name, script.teacher_recipe)
         recipe = str(recipe_path(script.teacher_recipe, CONFIGS))
         main(["--config", recipe, "--output_dir", name, *RESUMED])
@@ -224,7 +225,7 @@ def make_reader(script: DistillArguments, folder: str) -> None:
     """Train a reader into a folder that has none. Of several processes and runs, the first one trains it."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     with FileLock(Path(folder, "training.lock")):
-        if Path(folder, "config.json").is_file():
+        if is_whole_model(folder):
             return
         logger.info("There is no reader in %s yet: training it.", folder)
         recipe = recipe_path(script.reader_recipe, RECIPES / "configs" / "train_captioner")

@@ -228,7 +228,6 @@ def main(argv: list[str] | None = None) -> dict:
         (folder / "oracle.json").write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
         parser.save(folder / "recipe.yaml", script, training)
         processor.tokenizer.save_pretrained(folder)
-        # Its config.json says that the folder is complete, so it is written last.
         language_model.save_pretrained(folder)
     print(
         f"oracle: {100 * scores['accuracy']:.1f}, "

@@ -32,6 +32,7 @@ from hf_clip_kd.evaluation.vqa import VQAEvaluator, question_picture, summary_ro
 from hf_clip_kd.hub.cards import record_sources
 from hf_clip_kd.hub.run import check_run, push_run
 from hf_clip_kd.models import inner_tower, resize_images
+from hf_clip_kd.recipe_io.model_folder import is_whole_model
 from hf_clip_kd.recipe_io.parser import RecipeParser, exit_with_one_line, recipe_path
 from hf_clip_kd.recipe_io.results import write_whole
 from hf_clip_kd.training.agreement import check_agreement
@@ -67,7 +68,7 @@ ORDER = ("blind", "untrained", "alone", "distilled", "teacher")
 
 def make_language_model(script: TrainVLMArguments) -> None:
     """Train the language model first if it has a recipe and no folder yet."""
-    if script.language_model_recipe is None or Path(script.language_model, "config.json").is_file():
+    if script.language_model_recipe is None or is_whole_model(script.language_model):
         return
     logger.info("There is no language model in %s yet: training it.", script.language_model)
     recipe = recipe_path(script.language_model_recipe, RECIPES / "configs" / "prime_lm")

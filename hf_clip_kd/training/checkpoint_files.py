@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -146,6 +147,13 @@ def last_complete(output_dir: Path) -> Path | None:
     return None
 
 
+def remove_checkpoint(folder: Path) -> None:
+    """Delete a checkpoint, its mark first: one that a kill left half deleted is torn, and was never whole."""
+    with contextlib.suppress(OSError):
+        (folder / MARK).unlink()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def rotate(newest: Path, limit: int | None, best: str | None = None) -> None:
     """
     Delete old checkpoints of a run until `limit` are left. The newest and the best stay in any case.
@@ -167,7 +175,7 @@ def rotate(newest: Path, limit: int | None, best: str | None = None) -> None:
     old = sorted(found.keys() - kept, key=lambda path: (found[path] < found[newest], found[path]))
     torn = [path for path in newest.parent.glob("torn-checkpoint-*") if not (path / MARK).exists()]
     for path in [*old[: max(0, len(found) - max(limit, len(kept)))], *torn]:
-        shutil.rmtree(path, ignore_errors=True)
+        remove_checkpoint(path)
 
 
 def differences(then: Any, now: Any, name: str = "") -> list[tuple[str, str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
@@ -22,6 +23,7 @@ from .checkpoint_files import (
     last_complete,
     mark_complete,
     read_run,
+    remove_checkpoint,
     rotate,
     why_incomplete,
 )
@@ -83,7 +85,7 @@ class Checkpoints(TrainerCallback):
             return  # the end of an epoch comes a second time, and writing anew would tear it
         if args.should_save:
             # The folder may hold files of an earlier run, which must not be mixed with these.
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_checkpoint(folder)
         self.trainer.accelerator.wait_for_everyone()
         best = state.best_model_checkpoint
         # Processes wait for each other within `write`. One that could not write its model would not come.
@@ -133,9 +135,11 @@ class Checkpoints(TrainerCallback):
 
     def _tell_failed(self, folder: Path, reason: str) -> None:
         kept = "there is no earlier one" if self.saved_step is None else f"checkpoint-{self.saved_step} is whole"
-        reason += f"; {shutil.disk_usage(folder.parent).free / 1e6:,.1f} MB are free there"  # torch does not say why
+        with contextlib.suppress(OSError):  # the disk itself may have gone
+            free = shutil.disk_usage(folder.parent).free
+            reason += f"; {free / 1e6:,.1f} MB are free there"  # torch does not say why
         if self.args.should_save:
-            shutil.rmtree(folder, ignore_errors=True)  # its files take up the room that is missing
+            remove_checkpoint(folder)  # its files take up the room that is missing
         if self.args.on_failed_save == "stop":
             raise RuntimeError(
                 f"{folder} could not be saved ({reason}), and {kept}. With `on_failed_save=stop` every checkpoint "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from transformers import Trainer, TrainerCallback
 
 from ..recipe_io.learning_curve import CURVE_NAME, area
 from ..recipe_io.results import write_whole
+
+logger = logging.getLogger(__name__)
 
 Scores = Mapping[str, Mapping[str, float]]
 # Key of the points in a checkpoint's state. It is no class name, since the Trainer makes callbacks of class names.
@@ -78,7 +81,11 @@ class LearningCurve(TrainerCallback):
             return
         with self.trainer.ema.in_place(), kept_random_states(args.device):
             scores = self.score()
-        self._add(step, scores)
+        try:
+            self._add(step, scores)
+        except OSError as error:
+            # Checkpoints and the next point hold this one, too.
+            logger.warning("%s could not be written (%s). The training goes on.", CURVE_NAME, error)
         asked = control.should_log
         # The clock of the training begins anew after a log, so it does not count the scoring.
         self.trainer.log({f"{name}_{metric}": scores[name][metric] for name, metric in overall(scores)})

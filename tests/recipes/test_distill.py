@@ -90,6 +90,25 @@ def test_a_teacher_that_was_stopped_goes_on(tmp_path):
     assert (tmp_path / "student" / "config.json").is_file()
 
 
+def test_a_teacher_whose_weights_were_cut_short_is_trained_again(tmp_path):
+    """Its `config.json` is there before its weights."""
+    recipe_of_teacher = {"model_name_or_path": "test-resnet", "losses": {"clip": 1}, "output_dir": "not/here"}
+    script = SimpleNamespace(
+        teacher_model_name_or_path=str(tmp_path / "teacher"),
+        teacher_recipe=write_yaml(tmp_path / "teacher.yaml", **recipe_of_teacher),
+        teacher_dtype=None,
+        teacher_device=None,
+        teacher_compile=False,
+        trust_remote_code=False,
+    )
+    recipe.make_teacher(script)
+    path = tmp_path / "teacher" / "model.safetensors"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1])
+    recipe.make_teacher(script)
+    assert path.read_bytes() == content
+
+
 @pytest.mark.parametrize(("visible", "gpu"), [(None, "0"), ("3,1", "3"), ("", "")])
 def test_a_reader_that_was_stopped_goes_on_as_one_process_on_one_gpu(visible, gpu, tmp_path, monkeypatch):
     started = []

@@ -3,13 +3,21 @@
 import json
 import logging
 import os
+import shutil
 from zlib import crc32
 
 import pytest
 from checkpointed_runs import names
 
 from hf_clip_kd.recipe_io.format_version import CURRENT
-from hf_clip_kd.training.checkpoint_files import MARK, differences, last_complete, rotate, why_incomplete
+from hf_clip_kd.training.checkpoint_files import (
+    MARK,
+    differences,
+    last_complete,
+    remove_checkpoint,
+    rotate,
+    why_incomplete,
+)
 
 STATE_FILES = [
     "checkpoint.json",
@@ -93,6 +101,18 @@ def test_rotation_asks_no_clock(tmp_path, there, limit, best, left):
     rotate(tmp_path / "checkpoint-3", limit, best and str(tmp_path / f"checkpoint-{best}"))
     assert sorted(int(path.name.removeprefix("checkpoint-")) for path in tmp_path.glob("checkpoint-*")) == left
     assert (torn["killed"].exists(), torn["damaged"].exists()) == (limit is None, True)
+
+
+def test_a_checkpoint_that_a_kill_left_half_deleted_is_torn(killed, monkeypatch):
+    def kill(path, **_):
+        next(file for file in path.iterdir() if file.name != MARK).unlink()
+        raise KeyboardInterrupt
+
+    for step in (1, 2, 3):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(shutil, "rmtree", kill)
+            remove_checkpoint(killed / f"checkpoint-{step}")
+    assert last_complete(killed) is None
 
 
 def test_differences_are_named_by_their_place():

@@ -243,6 +243,21 @@ def test_no_space_anywhere(whole, place, tmp_path, monkeypatch, caplog):
     assert_same(run, whole[0])
 
 
+def test_a_disk_that_has_gone_does_not_end_the_training(whole, tmp_path, monkeypatch, caplog):
+    """Nobody can tell how much room it has, either."""
+
+    def gone(*_):
+        raise FileNotFoundError(2, "No such file or directory")
+
+    run = make_run(tmp_path, callbacks=[])
+    without_room(run, "_save_rng_state", step=2)
+    monkeypatch.setattr(shutil, "disk_usage", gone)
+    with caplog.at_level(logging.WARNING):
+        run.train()
+    assert names(tmp_path) == ["checkpoint-1", "checkpoint-3", "checkpoint-4"]
+    assert "checkpoint-1 is whole. The training goes on" in caplog.text
+
+
 def without_room(run, name, step, ranks=(0,)):
     """Let a method of the trainer find no room at one step, on some processes."""
     write = getattr(run, name)

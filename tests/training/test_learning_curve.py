@@ -12,6 +12,7 @@ from llava_runs import losses, make_model, make_trainer
 from processes import join, launch, leave
 from transformers import TrainerCallback
 
+from hf_clip_kd.training import learning_curve
 from hf_clip_kd.training.learning_curve import LearningCurve, curve_of
 
 SETTINGS = {"max_steps": 6, "save_strategy": "steps", "save_steps": 3, "ema_decay": 0.6}
@@ -147,6 +148,20 @@ def test_scoring_is_not_counted_as_training(tmp_path, monkeypatch):
     trainer.add_callback(LearningCurve(trainer, [1, 2, 3], score))
     trainer.train()
     assert trainer.throughput.trained < 10**4
+
+
+def test_a_full_disk_at_a_point_does_not_end_the_training(tmp_path, scored, monkeypatch, caplog):
+    write = learning_curve.write_whole
+
+    def full(path, text):
+        if len(json.loads(text)["steps"]) == 1:
+            raise OSError(28, "No space left on device")
+        write(path, text)
+
+    monkeypatch.setattr(learning_curve, "write_whole", full)
+    trainer = run(tmp_path, [5, 2, 5, 6])
+    assert "learning_curve.json could not be written" in caplog.text and trainer.state.global_step == 6
+    assert read(tmp_path)["steps"] == read(scored[0])["steps"]
 
 
 def test_a_metric_that_a_point_lacks_is_left_out():

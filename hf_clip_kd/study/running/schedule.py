@@ -115,9 +115,14 @@ class Schedule:
         """Return the end of a stage that need not run, or `None`."""
         record = stage.record(self.root)
         if record is not None:
+            self._clean(stage)
             return Ended(stage, "done", record["seconds"], earlier=True)
         missing = [need for need in stage.needs if outcomes.get(need.id) in ("failed", "skipped")]
         return Ended(stage, "skipped", error=f"{missing[0].id} {outcomes[missing[0].id]}") if missing else None
+
+    def _clean(self, stage: Stage) -> None:
+        for path in stage.temporary(self.root):
+            shutil.rmtree(path, ignore_errors=True)
 
     def _started(self, stage: Stage, outcomes: dict[str, str]) -> bool:
         """Start a stage if its time has come, and nobody else has started it."""
@@ -134,6 +139,7 @@ class Schedule:
         if stage.record(self.root) is not None:  # Another run has just ended it. The next look settles that.
             lock.close()
             return False
+        stage.forget_product(self.root)
         environment = os.environ | {
             "OMP_NUM_THREADS": str(self.threads),
             "TQDM_DISABLE": "1",
@@ -163,11 +169,11 @@ class Schedule:
         try:
             if code != 0 or not stage.is_whole(self.root):
                 return Ended(stage, "failed", seconds, error=_why(code, folder / LOG))
-            for path in stage.temporary(self.root):
-                shutil.rmtree(path)
-            # This comes last: from now on the stage is done for every run of the study.
+            # The record makes the stage done for every run of the study. Checkpoints stay until then: a runner that is
+            # killed before would start the stage again.
             record = {"id": stage.id, "kind": stage.kind, "seconds": seconds}
             write_whole(folder / DONE, json.dumps(record, indent=2) + "\n")
+            self._clean(stage)
             return Ended(stage, "done", seconds)
         finally:
             run.lock.close()

@@ -129,6 +129,11 @@ class Stage:
         """Return True if its folder holds the product of a finished stage."""
         return (root / self.output / KINDS[self.kind].product).exists()
 
+    def forget_product(self, root: Path) -> None:
+        """Delete what an earlier attempt at a training left as its product: one that is stopped must not have it."""
+        if KINDS[self.kind].resumes:
+            (root / self.output / KINDS[self.kind].product).unlink(missing_ok=True)
+
     def temporary(self, root: Path) -> list[Path]:
         """Return the folders that a finished stage does not need."""
         return list((root / self.output).glob("checkpoint-*"))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -144,6 +145,35 @@ def test_stopped_in_the_middle_the_running_ones_save_and_the_next_run_goes_on(tm
     (end,) = run(tmp_path, recipes, [long])
     assert end.outcome == "done"
     assert not (tmp_path / "out" / long.output / "checkpoint-1").exists()  # nobody has a use for it any more
+
+
+def test_a_kill_before_the_checkpoints_are_deleted_leaves_the_stage_done(tmp_path, recipes, monkeypatch):
+    def kill(path, **_):
+        raise KeyboardInterrupt
+
+    done = stage("done")
+    checkpoint = tmp_path / "out" / done.output / "checkpoint-1"
+    checkpoint.mkdir(parents=True)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shutil, "rmtree", kill)
+        run(tmp_path, recipes, [done])
+    (end,) = run(tmp_path, recipes, [done])
+    assert end.earlier and not checkpoint.exists() and len(spans(tmp_path, [done])[0]) == 2
+
+
+def test_a_product_of_an_earlier_attempt_does_not_make_a_stopped_one_done(tmp_path, recipes):
+    stopped = stage("stopped", sleep=60)
+    left = tmp_path / "out" / stopped.output / "config.json"
+    left.parent.mkdir(parents=True)
+    left.write_text("{}")
+    (recipes / "distill.py").write_text(
+        SCRIPT.replace("time.sleep(0 if", "stop() if not checkpoint.exists() else time.sleep(0 if")
+    )
+    (end,) = run(tmp_path, recipes, [stopped])
+    assert end.outcome == "failed" and "run the study again" in end.error
+    assert (left.parent / "checkpoint-1").is_dir() and stopped.record(tmp_path / "out") is None
+    (end,) = run(tmp_path, recipes, [stopped])
+    assert end.outcome == "done" and not end.earlier
 
 
 def wait_for(condition, seconds=20):
