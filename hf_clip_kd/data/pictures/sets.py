@@ -6,6 +6,7 @@ import hashlib
 import io
 import re
 from collections import defaultdict
+from collections.abc import Callable, Iterable
 
 from PIL import Image
 
@@ -59,11 +60,13 @@ def divide(pictures: list[Picture]) -> dict[str, list[Picture]]:
         if (name := _set_of(picture, new)) is not None:
             sets[name].append(picture)
     seen = {None, *map(look, sets[TRAIN])}
-    sets |= {name: _of_different_looks(sets[name], seen) for name in _HELD_OUT}
+    # Packages file one picture in several folders.
+    sets |= {name: _first_of_each(sets[name], look, seen) for name in _HELD_OUT}
     known = {picture.name for picture in sets[TRAIN] if picture.source in _EMOJI}
     sets["style"] = [picture for picture in sets["style"] if picture.name in known]
     sets["category"] = [picture for picture in sets["retrieval"] if picture.category]
-    return sets | {name: _of_different_captions(sets[name]) for name in ("retrieval", "photographs")}
+    # A caption can find only one picture.
+    return sets | {name: _first_of_each(sets[name], _fullest_caption) for name in ("retrieval", "photographs")}
 
 
 def _set_of(picture: Picture, new: set[str]) -> str | None:
@@ -78,18 +81,18 @@ def _set_of(picture: Picture, new: set[str]) -> str | None:
     return "unseen" if picture.name in new else "style"
 
 
-def _of_different_looks(pictures: list[Picture], seen: set[str | None]) -> list[Picture]:
-    """Keep the first picture of each look that was not seen: packages file one picture in several folders."""
+def _first_of_each(
+    pictures: list[Picture], key: Callable[[Picture], str | None], seen: Iterable[str | None] = ()
+) -> list[Picture]:
+    """Keep the first picture of each look or caption that was not seen."""
     first: dict[str | None, Picture] = {}
     for picture in pictures:
-        first.setdefault(look(picture), picture)
-    return [picture for shown, picture in first.items() if shown not in seen]
+        first.setdefault(key(picture), picture)
+    return [picture for value, picture in first.items() if value not in seen]
 
 
-def _of_different_captions(pictures: list[Picture]) -> list[Picture]:
-    """Keep the first picture of each fullest caption, since a caption can find only one."""
-    first = {picture.captions[-1]: picture for picture in reversed(pictures)}
-    return [picture for picture in pictures if first[picture.captions[-1]] is picture]
+def _fullest_caption(picture: Picture) -> str:
+    return picture.captions[-1]
 
 
 def new_names(pictures: list[Picture]) -> set[str]:
